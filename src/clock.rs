@@ -1,0 +1,82 @@
+//! Where the time comes from.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A source of time for a store that counts in this process.
+///
+/// One clock serves a store for its whole life, so its origin does not matter; that it does not go back does. When it
+/// does all the same, nobody becomes unlimited and nobody stays locked out for longer than the quota's
+/// [`refill_time`](crate::Quota::refill_time) and a second.
+pub trait Clock: Send + Sync + 'static {
+    /// The time since an origin of the clock's own choice. Readings past 146 years count as 146 years.
+    fn now(&self) -> Duration;
+}
+
+/// The operating system's monotonic clock, measured from when this value was made.
+#[derive(Clone, Copy, Debug)]
+pub struct MonotonicClock(Instant);
+
+impl Default for MonotonicClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for MonotonicClock {
+    #[inline]
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A clock that stands still until it is told to move, for tests. Clones share the time.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::{Limiter, Policy, Principal, clock::ManualClock, store::MemoryStore};
+///
+/// let clock = ManualClock::default();
+/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+/// let caller = Principal::user("u-17").expect("the id is not empty");
+/// let admitted = || limiter.check_now(&caller, "/call").is_some_and(|decision| decision.is_allowed());
+///
+/// assert_eq!((0..600).filter(|_| admitted()).count(), 500);
+/// clock.advance(Duration::from_millis(120));
+/// assert!(admitted());
+/// assert!(!admitted());
+/// ```
+#[derive(Clone, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// Moves the time forward. It stops at the largest time that fits 64 bits of nanoseconds, 584 years.
+    pub fn advance(&self, by: Duration) {
+        let by = nanos(by);
+        // The closure always answers, so this can't fail.
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_add(by)));
+    }
+
+    /// Sets the time, which may go back.
+    pub fn set(&self, now: Duration) {
+        self.0.store(nanos(now), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManualClock").field(&self.now()).finish()
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

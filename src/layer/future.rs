@@ -1,0 +1,137 @@
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::body::ResponseBody;
+use super::gate::{Gate, Question, Verdict};
+use crate::store::Store;
+use crate::wire::Fields;
+
+pin_project! {
+    /// The response to a request: the inner service's, or a refusal.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<S, St, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+        St: Store,
+    {
+        #[pin]
+        state: State<S, St, ReqBody>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, St, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+        St: Store,
+    {
+        /// The store has been asked. The ready service waits with its request.
+        Checking {
+            #[pin]
+            check: St::Check,
+            waiting: Option<Waiting<S, St, ReqBody>>,
+        },
+        /// The inner service has been called.
+        Calling {
+            #[pin]
+            call: S::Future,
+            fields: Option<Fields>,
+        },
+        /// The inner service was not called.
+        Refused {
+            response: Option<Response<Bytes>>,
+        },
+    }
+}
+
+struct Waiting<S, St, ReqBody> {
+    question: Question,
+    gate: Arc<Gate<St>>,
+    service: S,
+    request: Request<ReqBody>,
+}
+
+impl<S, St, ReqBody> ResponseFuture<S, St, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+    St: Store,
+{
+    pub(super) fn checking(
+        check: St::Check,
+        question: Question,
+        gate: Arc<Gate<St>>,
+        service: S,
+        request: Request<ReqBody>,
+    ) -> Self {
+        let waiting = Some(Waiting { question, gate, service, request });
+        Self { state: State::Checking { check, waiting } }
+    }
+
+    pub(super) fn calling(call: S::Future, fields: Option<Fields>) -> Self {
+        Self { state: State::Calling { call, fields } }
+    }
+
+    pub(super) fn refused(response: Response<Bytes>) -> Self {
+        Self { state: State::Refused { response: Some(response) } }
+    }
+}
+
+impl<S, St, ReqBody, ResBody> Future for ResponseFuture<S, St, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    St: Store,
+{
+    type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Checking { check, waiting } => {
+                    let answer = ready!(check.poll(cx));
+                    let Waiting { question, gate, mut service, request } =
+                        waiting.take().expect("polled after completion");
+                    match gate.conclude_later(&request, &question, &answer) {
+                        Verdict::Admit(fields) => State::Calling { call: service.call(request), fields },
+                        Verdict::Refuse(response) => State::Refused { response: Some(response) },
+                    }
+                }
+                StateProjection::Calling { call, fields } => {
+                    let mut response = ready!(call.poll(cx))?;
+                    if let Some(fields) = fields.take() {
+                        fields.append_to(response.headers_mut());
+                    }
+                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
+                }
+                StateProjection::Refused { response } => {
+                    let response = response.take().expect("polled after completion");
+                    return Poll::Ready(Ok(response.map(ResponseBody::refusal)));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, St, ReqBody> fmt::Debug for ResponseFuture<S, St, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+    St: Store,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Checking { .. } => "Checking",
+            State::Calling { .. } => "Calling",
+            State::Refused { .. } => "Refused",
+        };
+        f.debug_tuple("ResponseFuture").field(&format_args!("{state}")).finish()
+    }
+}

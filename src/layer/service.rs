@@ -1,0 +1,92 @@
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::body::ResponseBody;
+use super::future::ResponseFuture;
+use super::gate::{Gate, Judgement, Verdict};
+use crate::store::{MemoryStore, Store};
+
+/// Limits the requests to the service that it wraps. Made by [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
+pub struct BolnaRateLimit<S, St = MemoryStore> {
+    inner: S,
+    gate: Arc<Gate<St>>,
+}
+
+impl<S, St> BolnaRateLimit<S, St> {
+    pub(super) fn new(inner: S, gate: Arc<Gate<St>>) -> Self {
+        Self { inner, gate }
+    }
+
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, St> BolnaRateLimit<S, St> {
+    /// Takes the service that has been polled ready and leaves a fresh clone, which has not.
+    ///
+    /// Whatever the ready one holds, a concurrency permit or a place in a buffer, goes with it. Calling the clone
+    /// instead would call a service that was never ready.
+    fn take_ready(&mut self) -> S {
+        let fresh = self.inner.clone();
+        mem::replace(&mut self.inner, fresh)
+    }
+}
+
+impl<S, St, ReqBody, ResBody> Service<Request<ReqBody>> for BolnaRateLimit<S, St>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
+    St: Store,
+{
+    type Response = Response<ResponseBody<ResBody>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, St, ReqBody>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        match self.gate.judge(&request) {
+            Judgement::Now(Verdict::Admit(fields)) => ResponseFuture::calling(self.inner.call(request), fields),
+            Judgement::Now(Verdict::Refuse(response)) => {
+                // A refused connection must not hold on to what the next caller is waiting for.
+                drop(self.take_ready());
+                ResponseFuture::refused(response)
+            }
+            Judgement::Later(check, question) => {
+                let service = self.take_ready();
+                ResponseFuture::checking(check, question, Arc::clone(&self.gate), service, request)
+            }
+        }
+    }
+}
+
+impl<S: Clone, St> Clone for BolnaRateLimit<S, St> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate) }
+    }
+}
+
+impl<S: fmt::Debug, St: fmt::Debug> fmt::Debug for BolnaRateLimit<S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BolnaRateLimit").field("inner", &self.inner).field("gate", &self.gate).finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! Which endpoint a path is billed to.
+//!
+//! A *plain* path has one reading: whatever server stands behind, it routes the path as it is written. That is nearly
+//! every path there is, and it is matched without allocating. Any other path is *odd*: `/%63all`, `//call` and
+//! `/x/..;/call` reach the handler of `/call` behind one server or another. An odd path is read every way that a common
+//! server might, and billed to the first named endpoint among its readings, so that no spelling escapes into the wider
+//! default.
+
+mod readings;
+mod template;
+
+use matchit::Router;
+
+pub(crate) use template::TemplateError;
+
+/// An odd path longer than this, in bytes, is not read but billed to the first endpoint of the policy.
+pub(crate) const LONGEST_ODD_PATH: usize = 512;
+
+/// What a path costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Billing {
+    /// A unit of the endpoint with that index in the policy.
+    Endpoint(usize),
+    /// Nothing.
+    Exempt,
+}
+
+/// Path templates and what they are billed to.
+#[derive(Clone)]
+pub(crate) struct PathTable {
+    router: Router<Billing>,
+    /// What no template claims: the last index.
+    default: usize,
+}
+
+impl PathTable {
+    /// An empty table for a policy with that many named endpoints, whose indices come before the default's.
+    pub(crate) fn new(named: usize) -> Self {
+        Self { router: Router::new(), default: named }
+    }
+
+    pub(crate) fn insert(&mut self, template: &str, billing: Billing) -> Result<(), TemplateError> {
+        template::check(template)?;
+        self.router.insert(template, billing).map_err(|error| TemplateError::from_router(&error))
+    }
+
+    pub(crate) fn bill(&self, path: &str) -> Billing {
+        if is_plain(path.as_bytes()) { self.route(path) } else { self.bill_odd(path) }
+    }
+
+    fn route(&self, path: &str) -> Billing {
+        self.router.at(path).map_or(Billing::Endpoint(self.default), |found| *found.value)
+    }
+
+    #[cold]
+    fn bill_odd(&self, path: &str) -> Billing {
+        // `*` and what is left of an authority: no template can match.
+        if !path.starts_with('/') {
+            return Billing::Endpoint(self.default);
+        }
+        // Spending time in proportion to what a stranger sends is a gift to him; a wrong guess costs him only his own.
+        let narrowest = Billing::Endpoint(0);
+        if path.len() > LONGEST_ODD_PATH {
+            return narrowest;
+        }
+        let Some(readings) = readings::of(path.as_bytes()) else {
+            return narrowest;
+        };
+        // Exempt only if every reading is: an odd spelling opens no gate.
+        readings.iter().map(|reading| self.bill_reading(reading)).fold(Billing::Exempt, first)
+    }
+
+    /// Bills one reading, with and without its trailing slashes: some servers take them for nothing.
+    fn bill_reading(&self, reading: &[u8]) -> Billing {
+        let reading = String::from_utf8_lossy(reading);
+        let trimmed = reading.trim_end_matches('/');
+        first(self.route(&reading), self.route(if trimmed.is_empty() { "/" } else { trimmed }))
+    }
+}
+
+/// The one that comes first in the policy.
+fn first(a: Billing, b: Billing) -> Billing {
+    match (a, b) {
+        (Billing::Endpoint(a), Billing::Endpoint(b)) => Billing::Endpoint(a.min(b)),
+        (billing, Billing::Exempt) | (Billing::Exempt, billing) => billing,
+    }
+}
+
+/// Whether every server reads the path as it is written.
+fn is_plain(path: &[u8]) -> bool {
+    let [b'/', rest @ ..] = path else {
+        return false;
+    };
+    // No early exit, so that the compiler can take sixteen bytes at a time.
+    let odd_byte = rest.iter().fold(false, |odd, &byte| odd | is_odd_byte(byte));
+    let odd_pair = path
+        .iter()
+        .zip(rest)
+        .fold(false, |odd, (&left, &right)| odd | ((left == b'/') & ((right == b'/') | (right == b'.'))));
+    !odd_byte && !odd_pair && rest.last() != Some(&b'/')
+}
+
+fn is_odd_byte(byte: u8) -> bool {
+    matches!(byte, b'%' | b';' | b'\\' | b'?' | b'#' | 0x7f) | (byte <= b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn plain_paths_are_those_that_every_server_reads_alike() {
+        for path in ["/", "/call", "/v2/agent/5bc97541/executions", "/a:b", "/call...", "/a.b", "/+", "/caf\u{e9}"] {
+            assert!(is_plain(path.as_bytes()), "{path} is plain");
+        }
+        let odd = [
+            "",
+            "*",
+            "call",
+            "/%63all",
+            "//call",
+            "/call/",
+            "/./call",
+            "/../call",
+            "/.call",
+            "/call;a",
+            "/call\\",
+            "/call ",
+            "/call\n",
+            "/call\u{7f}",
+            "/call?",
+            "/call#",
+            "/a//b",
+        ];
+        for path in odd {
+            assert!(!is_plain(path.as_bytes()), "{path} is odd");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The ways in which servers read one path.
+//!
+//! Each step below is something that a server, a proxy or a framework in common use does to a path before it matches
+//! it. Which of them stand behind the limiter, and one behind the other, is not known here; so each step is taken and
+//! not taken, in the order in which a chain of servers takes them.
+
+/// More than any honest path has; past it a path is not worth understanding.
+const MOST: usize = 128;
+
+/// A step: what it makes of a path, nothing if it would change nothing.
+type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
+
+const STEPS: [Step; 8] = [
+    // Servlet containers drop `;parameters` before they decode; what decodes first may do it afterwards.
+    |path| [cut_parameters(path), None, None],
+    // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what needs no escape.
+    |path| [decode(path, |_| true), decode(path, is_unreserved), None],
+    |path| [cut_parameters(path), None, None],
+    // IIS and its like take a backslash for a slash.
+    |path| [replace_backslashes(path), None, None],
+    // What hands the path on as a C string or as a URL to parse again cuts it here.
+    |path| [cut_at(path, 0), cut_at(path, b'?'), cut_at(path, b'#')],
+    // Python's `$` matches before a final newline; others trim all white space.
+    |path| [trim_end(path), None, None],
+    // nginx and actix merge slashes. RFC 3986 does not, and resolves dots between empty segments.
+    |path| [merge_slashes(path), None, None],
+    |path| {
+        let resolved = resolve_dots(path);
+        [resolved.as_deref().and_then(merge_slashes), resolved, None]
+    },
+];
+
+/// The distinct readings of a path, the path itself first; `None` when it has more than [`MOST`].
+pub(super) fn of(path: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut readings = vec![path.to_vec()];
+    for step in STEPS {
+        // A step's own results are not fed to it again: nobody decodes twice.
+        for index in 0..readings.len() {
+            for reading in step(&readings[index]).into_iter().flatten() {
+                if readings.contains(&reading) {
+                    continue;
+                }
+                if readings.len() == MOST {
+                    return None;
+                }
+                readings.push(reading);
+            }
+        }
+    }
+    Some(readings)
+}
+
+// Each of these answers `None` when it would change nothing.
+
+fn decode(path: &[u8], decodes: fn(u8) -> bool) -> Option<Vec<u8>> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [byte, tail @ ..] = rest {
+        match escape(rest) {
+            Some(escaped) if decodes(escaped) => {
+                decoded.push(escaped);
+                rest = &rest[3..];
+            }
+            _ => {
+                decoded.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    (decoded.len() < path.len()).then_some(decoded)
+}
+
+/// The byte that `%XX` at the start of `text` stands for. What is malformed stands for itself.
+fn escape(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = text else {
+        return None;
+    };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+/// RFC 3986, section 2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b';').then(|| {
+        let mut in_parameter = false;
+        let mut keep = |byte: u8| {
+            in_parameter = byte != b'/' && (in_parameter || byte == b';');
+            !in_parameter
+        };
+        path.iter().copied().filter(|&byte| keep(byte)).collect()
+    })
+}
+
+fn replace_backslashes(path: &[u8]) -> Option<Vec<u8>> {
+    path.contains(&b'\\').then(|| path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
+}
+
+fn cut_at(path: &[u8], end: u8) -> Option<Vec<u8>> {
+    path.iter().position(|&byte| byte == end).map(|end| path[..end].to_vec())
+}
+
+fn trim_end(path: &[u8]) -> Option<Vec<u8>> {
+    // Vertical tab is white space to Python and C, though not to Rust.
+    let kept = path.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b).map_or(0, |last| last + 1);
+    (kept < path.len()).then(|| path[..kept].to_vec())
+}
+
+fn merge_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    path.windows(2).any(|pair| pair == b"//").then(|| {
+        let mut merged = path.to_vec();
+        merged.dedup_by(|right, left| *right == b'/' && *left == b'/');
+        merged
+    })
+}
+
+/// RFC 3986, section 5.2.4, for a path that starts with a slash.
+fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut segments = path.split(|&byte| byte == b'/').skip(1).peekable();
+    let mut found = false;
+    while let Some(segment) = segments.next() {
+        let is_dots = matches!(segment, b"." | b"..");
+        found |= is_dots;
+        if segment == b".." {
+            kept.pop();
+        }
+        if !is_dots {
+            kept.push(segment);
+        } else if segments.peek().is_none() {
+            // A final dot segment leaves its slash.
+            kept.push(b"");
+        }
+    }
+    found.then(|| kept.iter().flat_map(|segment| [b"/".as_slice(), *segment]).flatten().copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_resolved_as_rfc_3986_does() {
+        // The first is the example of section 5.2.4.
+        for (path, resolved) in [
+            ("/a/b/c/./../../g", "/a/g"),
+            ("/../call", "/call"),
+            ("/call/..", "/"),
+            ("/call/.", "/call/"),
+            ("/a//../b", "/a/b"),
+            ("/.", "/"),
+        ] {
+            assert_eq!(resolve_dots(path.as_bytes()).as_deref(), Some(resolved.as_bytes()), "{path}");
+        }
+        assert_eq!(resolve_dots(b"/call.../.a"), None);
+    }
+
+    #[test]
+    fn a_malformed_escape_stands_for_itself_and_nothing_is_decoded_twice() {
+        assert_eq!(decode(b"/%u0063all%", |_| true), None);
+        assert_eq!(decode(b"/%2563all%6", |_| true).as_deref(), Some(b"/%63all%6".as_slice()));
+        assert_eq!(decode(b"/%63%2F%7e", is_unreserved).as_deref(), Some(b"/c%2F~".as_slice()));
+    }
+
+    #[test]
+    fn a_path_with_too_many_readings_is_given_up() {
+        let path = "/a;b//%3b/..;/%2e%5c/\\%00%23%3f%20/".repeat(8);
+        assert!(of(path.as_bytes()).is_none());
+    }
+}

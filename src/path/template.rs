@@ -1,0 +1,79 @@
+//! What a path template may look like.
+
+use std::error::Error;
+use std::fmt;
+
+use matchit::InsertError;
+
+/// What is wrong with a path template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TemplateError {
+    NoSlash,
+    TrailingSlash,
+    NotPlain,
+    OldSyntax,
+    Parameter,
+    Conflict(String),
+}
+
+/// A template is matched against what a path may stand for, so a spelling that stands for another path would match too little.
+pub(super) fn check(template: &str) -> Result<(), TemplateError> {
+    let Some(rest) = template.strip_prefix('/') else {
+        return Err(TemplateError::NoSlash);
+    };
+    if rest.ends_with('/') {
+        return Err(TemplateError::TrailingSlash);
+    }
+    if template.bytes().any(super::is_odd_byte) || rest.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(TemplateError::NotPlain);
+    }
+    if rest.is_empty() { Ok(()) } else { rest.split('/').try_for_each(check_segment) }
+}
+
+fn check_segment(segment: &str) -> Result<(), TemplateError> {
+    if segment.is_empty() {
+        return Err(TemplateError::NotPlain);
+    }
+    if segment.starts_with([':', '*']) {
+        return Err(TemplateError::OldSyntax);
+    }
+    if !segment.contains(['{', '}']) {
+        return Ok(());
+    }
+    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    match name.map(|name| name.strip_prefix('*').unwrap_or(name)) {
+        Some(name) if !name.is_empty() && !name.contains(['{', '}', '*']) => Ok(()),
+        _ => Err(TemplateError::Parameter),
+    }
+}
+
+impl TemplateError {
+    pub(super) fn from_router(error: &InsertError) -> Self {
+        match error {
+            InsertError::Conflict { with } => Self::Conflict(with.clone()),
+            _ => Self::Parameter,
+        }
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSlash => f.write_str("a path starts with `/`"),
+            Self::TrailingSlash => {
+                f.write_str("leave the trailing slash out: a path with one is billed as the path without it")
+            }
+            Self::NotPlain => f.write_str(
+                "write the path as it is after decoding, without a query, `%`, `;`, `\\`, white space, `//`, `.` or \
+                 `..` segments: such spellings are read as what they may stand for",
+            ),
+            Self::OldSyntax => f.write_str("a parameter is written `{name}`, and the rest of a path `{*name}`"),
+            Self::Parameter => {
+                f.write_str("a parameter is a whole segment `{name}`; `{*name}`, the rest of a path, stands last")
+            }
+            Self::Conflict(with) => write!(f, "it matches the same paths as `{with}`"),
+        }
+    }
+}
+
+impl Error for TemplateError {}

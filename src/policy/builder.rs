@@ -1,0 +1,142 @@
+//! Building a policy.
+
+use std::sync::Arc;
+
+use super::error::PolicyError;
+use super::{Class, Policy, Table};
+use crate::endpoint::Endpoint;
+use crate::path::{Billing, PathTable};
+use crate::quota::{Quota, QuotaBuilder};
+
+/// Collects endpoints, quotas and paths; [`build`](Self::build) checks all of them.
+///
+/// # Paths
+/// A template is a path as it is after decoding, segment by segment: a literal, `{name}` for any one non-empty segment,
+/// or `{*name}` for the rest of the path, as in axum. A literal beats a parameter, whatever the order, and the whole
+/// path must match. The order of the endpoints matters for paths that are
+/// [spelled oddly](crate#paths-that-are-spelled-to-escape) only: such a path is billed to the first endpoint that a
+/// server might route it to, so declare first what is most in need of protection.
+#[derive(Clone, Debug)]
+#[must_use = "a policy builder does nothing until it is built"]
+pub struct PolicyBuilder {
+    endpoints: Vec<Named>,
+    default_quota: QuotaBuilder,
+    default_paths: Vec<String>,
+    exempt: Vec<String>,
+    /// Quotas that were set for names that are not there.
+    stray: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Named {
+    name: String,
+    quota: QuotaBuilder,
+    paths: Vec<String>,
+}
+
+impl PolicyBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            default_quota: Quota::per_minute(1000),
+            default_paths: Vec::new(),
+            exempt: Vec::new(),
+            stray: Vec::new(),
+        }
+    }
+
+    pub(super) fn bolna() -> Self {
+        Self::new()
+            .endpoint("executions", Quota::per_minute(500), ["/v2/agent/{agent_id}/executions"])
+            .endpoint("agent", Quota::per_minute(500), ["/v2/agent/{agent_id}"])
+            .endpoint("call", Quota::per_minute(500), ["/call"])
+            // The list endpoint: documented under "all other endpoints", not an agent whose id is "all".
+            .default_paths(["/v2/agent/all"])
+    }
+
+    /// Adds an endpoint with its quota and the path templates that draw on it.
+    pub fn endpoint<P: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        quota: impl Into<QuotaBuilder>,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let paths = paths.into_iter().map(Into::into).collect();
+        self.endpoints.push(Named { name: name.into(), quota: quota.into(), paths });
+        self
+    }
+
+    /// Replaces the quota of an endpoint that is already there, `default` included.
+    pub fn quota(mut self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
+        let name = name.into();
+        if name == Endpoint::DEFAULT.name() {
+            return self.default_quota(quota);
+        }
+        match self.endpoints.iter_mut().find(|endpoint| endpoint.name == name) {
+            Some(endpoint) => endpoint.quota = quota.into(),
+            None => self.stray.push(name),
+        }
+        self
+    }
+
+    /// The quota of every path that no endpoint claims. 1000 requests a minute unless it is set.
+    pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
+        self.default_quota = quota.into();
+        self
+    }
+
+    /// Leaves paths to `default` that a template of an endpoint would match too.
+    pub fn default_paths<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
+        self.default_paths.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Lets paths through without counting them and without asking who calls: health checks, say.
+    ///
+    /// A path is exempt only if every server would read it as one that is: no odd spelling of another path becomes
+    /// exempt, and no odd spelling of an exempt path stays so.
+    pub fn exempt<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
+        self.exempt.extend(paths.into_iter().map(Into::into));
+        self
+    }
+
+    /// Checks everything and makes the policy.
+    ///
+    /// # Errors
+    /// When a name, a quota or a path makes no sense, or two paths match the same requests. The error names the value
+    /// and the rule.
+    pub fn build(&self) -> Result<Policy, PolicyError> {
+        if let Some(name) = self.stray.first() {
+            return Err(PolicyError::UnknownEndpoint { name: name.clone() });
+        }
+        let mut paths = PathTable::new(self.endpoints.len());
+        let mut classes = Vec::<Class>::with_capacity(self.endpoints.len() + 1);
+        for (index, Named { name, quota, paths: templates }) in self.endpoints.iter().enumerate() {
+            let endpoint = Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() })?;
+            if endpoint == Endpoint::DEFAULT || classes.iter().any(|class| class.endpoint == endpoint) {
+                return Err(PolicyError::DuplicateEndpoint { name: name.clone() });
+            }
+            if templates.is_empty() {
+                return Err(PolicyError::NoPaths { name: name.clone() });
+            }
+            classes.push(class(endpoint, *quota)?);
+            insert(&mut paths, templates, Billing::Endpoint(index))?;
+        }
+        insert(&mut paths, &self.default_paths, Billing::Endpoint(classes.len()))?;
+        insert(&mut paths, &self.exempt, Billing::Exempt)?;
+        classes.push(class(Endpoint::DEFAULT, self.default_quota)?);
+        Ok(Policy { table: Arc::new(Table { paths, classes }) })
+    }
+}
+
+fn class(endpoint: Endpoint, quota: QuotaBuilder) -> Result<Class, PolicyError> {
+    quota.build().map(|quota| Class::new(endpoint, quota)).map_err(|reason| PolicyError::Quota { endpoint, reason })
+}
+
+fn insert(table: &mut PathTable, templates: &[String], billing: Billing) -> Result<(), PolicyError> {
+    templates.iter().try_for_each(|template| {
+        table
+            .insert(template, billing)
+            .map_err(|error| PolicyError::Path { path: template.clone(), rule: error.to_string() })
+    })
+}

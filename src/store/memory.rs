@@ -1,0 +1,276 @@
+//! Counting in this process: governor's GCRA over a dashmap of atomic cells.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::mem;
+use std::ops::Add;
+use std::time::Duration;
+
+use dashmap::{DashMap, SharedValue};
+use foldhash::quality::RandomState;
+use governor::clock::{Clock as GovernorClock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
+
+use super::{Answer, Bucket, Immediate, Store, StoreError};
+use crate::clock::{Clock, MonotonicClock};
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::quota::Quota;
+
+/// Many, so that a shard is scanned in microseconds and threads seldom meet; 128 bytes each.
+const SHARDS: usize = 1024;
+
+/// A bucket that owes more than a full refill by this much was filled by another clock or another quota.
+const SLACK: u64 = 1_000_000_000;
+
+/// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of nanoseconds.
+const LATEST: u64 = 1 << 62;
+
+/// Counts in this process. The store of a limiter that is not told otherwise.
+///
+/// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota allows, whatever the
+/// number of threads. A bucket takes no memory while it is full: those that have become full again are dropped when
+/// their shard of the table would have to grow, at no extra cost over growing it; nothing runs in the background and no
+/// bucket that owes is ever dropped.
+pub struct MemoryStore<C = MonotonicClock> {
+    buckets: DashMap<Key, InMemoryState, RandomState>,
+    clock: C,
+}
+
+impl MemoryStore {
+    /// An empty store on the operating system's monotonic clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(MonotonicClock::default())
+    }
+}
+
+impl<C: Clock> MemoryStore<C> {
+    /// An empty store on that clock.
+    #[must_use]
+    pub fn with_clock(clock: C) -> Self {
+        Self { buckets: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS), clock }
+    }
+
+    /// The number of buckets that are tracked: those that are not full, and those that have become full and were not
+    /// dropped yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether no bucket is tracked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
+    /// Drops every bucket that is full again and gives the memory back, one shard at a time.
+    ///
+    /// Nobody has to call it: memory is bounded by the largest number of buckets that owed at one time. It is for
+    /// giving memory back after a spike.
+    pub fn shrink(&self) {
+        let now = self.now();
+        self.buckets.retain(|_, cell| owes(cell, now));
+        self.buckets.shrink_to_fit();
+    }
+
+    /// Charges one unit of a bucket that exists, or of a new one.
+    pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
+        let key = Key::of(bucket);
+        let now = self.now();
+        if let Some(cell) = self.buckets.get(&key) {
+            return decide(&cell, bucket, now);
+        }
+        let hash = self.hash(&key);
+        #[expect(clippy::cast_possible_truncation, reason = "a hash: dashmap takes the bits that a usize has")]
+        let mut shard = self.buckets.shards()[self.buckets.determine_shard(hash as usize)].write();
+        // Read again under the lock: a bucket that another thread has dropped as full at a later time than this one's
+        // reading would otherwise come back with a debt that is too small.
+        let now = self.now();
+        if let Some((_, cell)) = shard.get(hash, |(other, _)| *other == key) {
+            return decide(cell.get(), bucket, now);
+        }
+        if shard.len() == shard.capacity() {
+            let owing: Vec<_> = mem::take(&mut *shard).into_iter().filter(|(_, cell)| owes(cell.get(), now)).collect();
+            // Room for as many again, so that the next scan is as many insertions away.
+            shard.reserve(owing.len() * 2 + 1, |(key, _)| self.hash(key));
+            for entry in owing {
+                shard.insert(self.hash(&entry.0), entry, |(key, _)| self.hash(key));
+            }
+        }
+        let entry = (key, SharedValue::new(InMemoryState::default()));
+        let (_, cell) = shard.insert_entry(hash, entry, |(key, _)| self.hash(key));
+        decide(cell.get(), bucket, now)
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        self.buckets.hasher().hash_one(key)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.clock.now().as_nanos()).map_or(LATEST, |now| now.min(LATEST))
+    }
+}
+
+impl<C: Clock> Store for MemoryStore<C> {
+    type Check = Immediate;
+
+    #[inline]
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
+        Answer::Now(Ok(self.charge(bucket)))
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        let now = self.now();
+        let full_at = self.buckets.get(&Key::of(bucket)).map_or(0, |cell| full_at(&cell));
+        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
+        let debt = forgive(full_at.saturating_sub(now), refill);
+        let decide = if debt + interval <= refill { Decision::allowed } else { Decision::limited };
+        Ok(decide(bucket.endpoint, bucket.quota, Duration::from_nanos(debt)))
+    }
+
+    async fn reset(&self, bucket: Bucket<'_>) -> Result<(), StoreError> {
+        self.buckets.remove(&Key::of(bucket));
+        Ok(())
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C> fmt::Debug for MemoryStore<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the buckets: they are many, and ids do not belong in a log.
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: Endpoint,
+    principal: Principal,
+}
+
+impl Key {
+    fn of(bucket: Bucket<'_>) -> Self {
+        Self { endpoint: bucket.endpoint, principal: bucket.principal.clone() }
+    }
+}
+
+/// Charges one unit of the cell, if it has it.
+///
+/// A governor limiter has one quota and one table. Its parts are open, though, and making it is a few multiplications:
+/// so one is made for the occasion, around the cell, the quota and the time of this very request.
+fn decide(cell: &InMemoryState, bucket: Bucket<'_>, now: u64) -> Decision {
+    let Bucket { endpoint, quota, .. } = bucket;
+    let full_at = Cell::new(0);
+    let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
+        governor_quota(quota),
+        Watched { cell, full_at: &full_at },
+        Reading(now),
+    );
+    let allowed = limiter.check().is_ok();
+    let debt = full_at.get().saturating_sub(now);
+    if allowed {
+        Decision::allowed(endpoint, quota, Duration::from_nanos(debt + quota.interval_nanos()))
+    } else if forgive(debt, quota.refill_nanos()) < debt {
+        heal(cell, quota, now);
+        decide(cell, bucket, now)
+    } else {
+        Decision::limited(endpoint, quota, Duration::from_nanos(debt))
+    }
+}
+
+fn governor_quota(quota: Quota) -> governor::Quota {
+    let burst = quota.burst().try_into().expect("a quota's burst is at least 1");
+    governor::Quota::with_period(quota.emission_interval())
+        .expect("a quota's interval is at least 1 ns")
+        .allow_burst(burst)
+}
+
+/// The debt that counts: no bucket can owe more than a full refill, unless the clock went back or a smaller quota came
+/// into force. Then it counts as drained, or a change from 10 an hour to 500 a minute would lock a caller out for hours.
+fn forgive(debt: u64, refill: u64) -> u64 {
+    if debt > refill + SLACK { refill } else { debt }
+}
+
+#[cold]
+fn heal(cell: &InMemoryState, quota: Quota, now: u64) {
+    // An error stores nothing: another thread was faster.
+    let _ = cell.measure_and_replace(&NotKeyed::NonKey, |full_at| {
+        let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
+        let forgiven = forgive(debt, quota.refill_nanos());
+        if forgiven < debt { Ok(((), Nanos::new(now + forgiven))) } else { Err(()) }
+    });
+}
+
+fn owes(cell: &InMemoryState, now: u64) -> bool {
+    full_at(cell) > now
+}
+
+/// When the bucket is full again: GCRA's theoretical arrival time.
+fn full_at(cell: &InMemoryState) -> u64 {
+    let read: Result<(), u64> = cell.measure_and_replace(&NotKeyed::NonKey, |at| Err(at.map_or(0, Nanos::as_u64)));
+    read.err().unwrap_or_default()
+}
+
+/// A cell that tells what it held when the decision was taken, since governor's verdicts say less than a response must.
+struct Watched<'a> {
+    cell: &'a InMemoryState,
+    full_at: &'a Cell<u64>,
+}
+
+impl StateStore for Watched<'_> {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.cell.measure_and_replace(key, |full_at| {
+            self.full_at.set(full_at.map_or(0, Nanos::as_u64));
+            f(full_at)
+        })
+    }
+}
+
+/// An instant of the store's clock, and a clock that always shows it.
+///
+/// A governor limiter measures from its own start. Every reading of one store has to measure from the store's origin,
+/// so `duration_since` disregards what it is asked to measure from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reading(u64);
+
+impl Reference for Reading {
+    fn duration_since(&self, _start: Self) -> Nanos {
+        Nanos::new(self.0)
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.saturating_sub(duration.as_u64()))
+    }
+}
+
+impl Add<Nanos> for Reading {
+    type Output = Self;
+
+    fn add(self, duration: Nanos) -> Self {
+        Self(self.0.saturating_add(duration.as_u64()))
+    }
+}
+
+impl GovernorClock for Reading {
+    type Instant = Self;
+
+    fn now(&self) -> Self {
+        *self
+    }
+}

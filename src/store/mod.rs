@@ -1,0 +1,130 @@
+//! Where buckets live.
+//!
+//! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores compose as Tower
+//! layers do, a wrapper around a store being a store.
+
+mod memory;
+
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::quota::Quota;
+
+pub use memory::MemoryStore;
+
+/// Holds a bucket for every principal and endpoint, and decides.
+///
+/// A bucket belongs to the pair of [`principal`](Bucket::principal) and [`endpoint`](Bucket::endpoint). The
+/// [`quota`](Bucket::quota) is that of the moment and may differ from one request to the next, when limits are changed
+/// or a caller changes plan: what was spent stays spent, in time.
+pub trait Store: Send + Sync + 'static {
+    /// The check that a store makes when it can't answer at once. [`Immediate`] for a store that always can.
+    type Check: Future<Output = Result<Decision, StoreError>> + Send + 'static;
+
+    /// Charges one unit, if the bucket has it.
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check>;
+
+    /// What [`check`](Self::check) would decide now, without charging anything.
+    ///
+    /// # Errors
+    /// When the store can't be asked.
+    fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+
+    /// Fills the bucket up.
+    ///
+    /// # Errors
+    /// When the store can't be asked.
+    fn reset(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A bucket, and what it is measured by now.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket<'a> {
+    /// Who pays.
+    pub principal: &'a Principal,
+    /// For which class of paths.
+    pub endpoint: Endpoint,
+    /// How much and how fast.
+    pub quota: Quota,
+}
+
+/// What a store says: now, or later.
+///
+/// An answer that is there at once costs the request no boxing, no clone and no trip through the executor.
+pub enum Answer<F: Future> {
+    /// Here it is.
+    Now(F::Output),
+    /// It will be the future's output.
+    Later(F),
+}
+
+impl<F: Future> Answer<F> {
+    /// The answer if it is there at once.
+    #[must_use]
+    pub fn now(self) -> Option<F::Output> {
+        match self {
+            Self::Now(output) => Some(output),
+            Self::Later(_) => None,
+        }
+    }
+
+    /// The answer, as soon as it is there.
+    pub async fn wait(self) -> F::Output {
+        match self {
+            Self::Now(output) => output,
+            Self::Later(future) => future.await,
+        }
+    }
+}
+
+impl<F: Future> fmt::Debug for Answer<F>
+where
+    F::Output: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now(output) => f.debug_tuple("Now").field(output).finish(),
+            Self::Later(_) => f.debug_tuple("Later").finish_non_exhaustive(),
+        }
+    }
+}
+
+/// The [`Store::Check`] of a store that always answers at once: there is no value of this type.
+#[derive(Clone, Copy, Debug)]
+pub enum Immediate {}
+
+impl Future for Immediate {
+    type Output = Result<Decision, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match *self {}
+    }
+}
+
+/// A store could not be asked, so nothing was decided.
+#[derive(Debug)]
+pub struct StoreError(Box<dyn Error + Send + Sync>);
+
+impl StoreError {
+    /// The store failed for that reason.
+    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(reason.into())
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the rate limiter's store could not be asked")
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}

@@ -1,0 +1,137 @@
+//! Answers to requests that do not go on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+
+use super::fields::{self, Format, Rendered};
+use super::problem;
+use crate::decision::Decision;
+use crate::store::StoreError;
+
+/// Renders refusals in the user's own way.
+pub(crate) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync>;
+
+/// A request that does not go on, for those who render refusals themselves.
+///
+/// See [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
+pub struct Refusal<'a> {
+    reason: Reason<'a>,
+    rendered: Option<&'a Rendered>,
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+}
+
+/// Why a request does not go on.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Reason<'a> {
+    /// The quota is used up: 429.
+    Limited(Decision),
+    /// Nobody is identified, so nobody can be billed: 401.
+    Unidentified,
+    /// The store could not be asked: 503.
+    StoreFailed(&'a StoreError),
+}
+
+impl<'a> Refusal<'a> {
+    pub(crate) fn new<B>(request: &'a Request<B>, reason: Reason<'a>, rendered: Option<&'a Rendered>) -> Self {
+        Self { reason, rendered, method: request.method(), uri: request.uri(), headers: request.headers() }
+    }
+
+    /// Why.
+    #[must_use]
+    pub const fn reason(&self) -> Reason<'a> {
+        self.reason
+    }
+
+    /// The status that says so: 429, 401 or 503.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self.reason {
+            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Reason::Unidentified => StatusCode::UNAUTHORIZED,
+            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The request's method.
+    #[must_use]
+    pub const fn method(&self) -> &'a Method {
+        self.method
+    }
+
+    /// The request's target.
+    #[must_use]
+    pub const fn uri(&self) -> &'a Uri {
+        self.uri
+    }
+
+    /// The request's header fields.
+    #[must_use]
+    pub const fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The response that is sent unless a renderer makes another: `application/problem+json`.
+    #[must_use]
+    pub fn problem(&self) -> Response<Bytes> {
+        let body = match self.reason {
+            Reason::Limited(decision) => match self.rendered {
+                Some(rendered) => rendered.body(&decision),
+                None => Bytes::new(),
+            },
+            Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
+            Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
+        };
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        *response.headers_mut() = headers;
+        response
+    }
+
+    /// The finished response. Whatever a renderer made of it, the client is told when to come back.
+    pub(crate) fn into_response(self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
+        let mut response = renderer.map_or_else(|| self.problem(), |render| render(&self));
+        let headers = response.headers_mut();
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        match self.reason {
+            Reason::Limited(decision) => {
+                fields::add_retry_after(headers, &decision, format);
+                if let Some(rendered) = self.rendered {
+                    rendered.fields(&decision, format).append_to(headers);
+                }
+            }
+            Reason::Unidentified => {
+                headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer realm=\"api\""));
+            }
+            Reason::StoreFailed(_) => {
+                headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+            }
+        }
+        if *self.method == Method::HEAD {
+            // RFC 9110, section 9.3.2: the fields of a GET, its length included, and no content.
+            let length = response.body().len();
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            *response.body_mut() = Bytes::new();
+        }
+        response
+    }
+}
+
+impl fmt::Debug for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the header fields: credentials are among them.
+        f.debug_struct("Refusal")
+            .field("reason", &self.reason)
+            .field("method", &self.method)
+            .field("uri", &self.uri)
+            .finish_non_exhaustive()
+    }
+}
