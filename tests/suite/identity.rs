@@ -1,0 +1,157 @@
+//! Who pays.
+
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Id, Identify, Policy, Principal, Quota, Undecided,
+};
+use http::{Extensions, Request, Response, StatusCode};
+use tower::{Layer, ServiceExt};
+
+use crate::support::{call_by, ok, one_call, organization, request, stopped_limiter};
+
+fn user(id: &str) -> Principal {
+    Principal::user(id).unwrap()
+}
+
+#[test]
+fn the_organization_pays_or_else_the_user() {
+    assert_eq!(Account::user("u").principal(), Some(&user("u")));
+    assert_eq!(Account::user("u").in_organization("o").principal(), Some(&organization("o")));
+    assert_ne!(user("x"), organization("x"));
+}
+
+#[test]
+fn an_empty_id_is_no_identity() {
+    assert_eq!(Account::user("").principal(), None);
+    assert_eq!(Account::user("u").in_organization("").principal(), Some(&user("u")));
+    assert_eq!(Account::user("").in_organization("o").principal(), Some(&organization("o")));
+    assert_eq!(Account::user("").in_organization("").principal(), None);
+    assert_eq!(Principal::organization(""), None);
+    assert!(Id::new("").is_none());
+}
+
+#[test]
+fn ids_of_any_length_and_content_are_told_apart() {
+    let texts = ["a", "A", " a", "a ", "a\0", "a:b", "{a}", "caf\u{e9}", &"x".repeat(Id::INLINE), &"x".repeat(10_000)];
+    for (index, one) in texts.iter().enumerate() {
+        assert_eq!(Id::new(one).unwrap().as_str(), *one);
+        assert_eq!(Id::new(one), Id::new(one).clone());
+        for other in &texts[index + 1..] {
+            assert_ne!(Id::new(one), Id::new(other));
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_organization_and_a_user_with_one_id_do_not_share_a_bucket() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
+    let statuses = [call_by("7", ""), call_by("u", "7"), call_by("7", ""), call_by("v", "7")].map(|request| {
+        let service = service.clone();
+        async { service.oneshot(request).await.unwrap().status().as_u16() }
+    });
+    let mut seen = Vec::new();
+    for status in statuses {
+        seen.push(status.await);
+    }
+    assert_eq!(seen, [200, 200, 429, 429]);
+}
+
+#[derive(Clone)]
+struct Claims {
+    tenant: &'static str,
+    plan: Option<Policy>,
+}
+
+fn claimed(tenant: &'static str, plan: Option<Policy>) -> Request<()> {
+    let mut request = Request::post("/call").body(()).unwrap();
+    request.extensions_mut().insert(Claims { tenant, plan });
+    request
+}
+
+#[tokio::test]
+async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter)
+        .identify(|extensions: &Extensions| Principal::organization(extensions.get::<Claims>()?.tenant));
+    let service = layer.layer(tower::service_fn(ok));
+    for (request, status) in [
+        (claimed("a", None), StatusCode::OK),
+        (claimed("a", None), StatusCode::TOO_MANY_REQUESTS),
+        (claimed("b", None), StatusCode::OK),
+        (claimed("", None), StatusCode::UNAUTHORIZED),
+        // The account is not what this layer was told to look for.
+        (call_by("u", "o"), StatusCode::UNAUTHORIZED),
+    ] {
+        assert_eq!(service.clone().oneshot(request).await.unwrap().status(), status);
+    }
+}
+
+struct ByClaims;
+
+impl Identify for ByClaims {
+    fn principal(&self, extensions: &Extensions) -> Option<Principal> {
+        Principal::organization(extensions.get::<Claims>()?.tenant)
+    }
+
+    fn policy(&self, extensions: &Extensions) -> Option<Policy> {
+        extensions.get::<Claims>()?.plan.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_callers_own_limits_take_the_place_of_the_limiters() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let plan = Policy::bolna().quota("call", Quota::per_minute(3)).exempt(["/free"]).build().unwrap();
+
+    let by_claims = BolnaRateLimitLayer::with_limiter(limiter.clone()).identify(ByClaims).layer(tower::service_fn(ok));
+    for status in [200, 200, 200, 429] {
+        let request = claimed("big", Some(plan.clone()));
+        assert_eq!(by_claims.clone().oneshot(request).await.unwrap().status(), status);
+    }
+    assert_eq!(by_claims.clone().oneshot(claimed("small", None)).await.unwrap().status(), 200);
+    assert_eq!(by_claims.oneshot(claimed("small", None)).await.unwrap().status(), 429);
+
+    let by_account = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    for (path, status) in [("/call", 200), ("/call", 200), ("/call", 200), ("/call", 429), ("/free", 200)] {
+        let mut request = Request::post(path).body(()).unwrap();
+        request.extensions_mut().insert(Account::user("enterprise").with_policy(plan.clone()));
+        assert_eq!(by_account.clone().oneshot(request).await.unwrap().status(), status);
+    }
+    // Off the plan again, what was spent on it is still spent.
+    let mut request = Request::post("/call").body(()).unwrap();
+    request.extensions_mut().insert(Account::user("enterprise"));
+    assert_eq!(by_account.oneshot(request).await.unwrap().status(), 429);
+}
+
+#[tokio::test]
+async fn strangers_go_on_only_if_the_operator_says_so() {
+    let policy = Policy::bolna().exempt(["/healthz"]).build().unwrap();
+    let (limiter, _clock) = stopped_limiter(policy);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let stranger = |path: &str| Request::get(path).body(()).unwrap();
+
+    let strict = layer.clone().layer(tower::service_fn(ok));
+    assert_eq!(strict.clone().oneshot(stranger("/user/me")).await.unwrap().status(), 401);
+    assert_eq!(strict.oneshot(stranger("/healthz")).await.unwrap().status(), 200);
+
+    let open = layer.on_unidentified(Undecided::AdmitWithoutLimit).layer(tower::service_fn(ok));
+    for _ in 0..2000 {
+        let response: Response<_> = open.clone().oneshot(stranger("/user/me")).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.headers().is_empty());
+    }
+    assert!(limiter.store().is_empty());
+}
+
+#[tokio::test]
+async fn an_exempt_path_is_not_counted() {
+    let policy = Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_minute(1)).build().unwrap();
+    let (limiter, _clock) = stopped_limiter(policy);
+    let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    for _ in 0..3 {
+        let response = service.clone().oneshot(request(http::Method::GET, "/healthz", "u", "o")).await.unwrap();
+        assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
+    }
+    let untouched = limiter.peek(&organization("o"), Endpoint::DEFAULT).await.unwrap().unwrap();
+    assert_eq!(untouched.remaining(), 1);
+}

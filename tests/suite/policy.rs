@@ -1,0 +1,178 @@
+//! Policies: what is billed to what, and what can't be built.
+
+use std::time::Duration;
+
+use bolna_rate_limit::{Endpoint, Policy, PolicyBuilder, PolicyError, Quota, QuotaError};
+
+fn error(builder: PolicyBuilder) -> PolicyError {
+    builder.build().expect_err("the policy makes no sense")
+}
+
+/// The error names the value and says what to do.
+fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
+    let text = error(builder).to_string();
+    assert!(text.contains(value) && text.contains(rule), "{text:?} names neither {value:?} nor {rule:?}");
+}
+
+#[test]
+fn the_default_is_bolnas_table() {
+    let limits: Vec<_> =
+        Policy::default().endpoints().map(|(endpoint, quota)| (endpoint.name(), quota.limit(), quota.burst())).collect();
+    assert_eq!(
+        limits,
+        [("executions", 500, 500), ("agent", 500, 500), ("call", 500, 500), ("default", 1000, 1000)]
+    );
+    assert!(Policy::default().endpoints().all(|(_, quota)| quota.period() == Duration::from_secs(60)));
+}
+
+#[test]
+fn a_name_that_cannot_stand_in_a_header_field_is_an_error() {
+    for name in ["", "a b", "a\"", "a;b", "caf\u{e9}", "a\r\nSet-Cookie: x", &"x".repeat(65)] {
+        let builder = Policy::builder().endpoint(name, Quota::per_minute(1), ["/x"]);
+        assert_says(builder, &format!("{name:?}"), "1 to 64 characters");
+    }
+    let longest = "x".repeat(64);
+    assert!(Policy::builder().endpoint(&longest, Quota::per_minute(1), ["/x"]).build().is_ok());
+}
+
+#[test]
+fn a_quota_that_makes_no_sense_is_an_error() {
+    let with = |quota| Policy::bolna().quota("call", quota);
+    assert_says(with(Quota::per_minute(0)), "\"call\"", "limit is 0");
+    assert_says(with(Quota::per_minute(5).burst(0)), "\"call\"", "burst is 0");
+    assert_says(with(Quota::per(5, Duration::ZERO)), "\"call\"", "period is 0");
+    assert_says(with(Quota::per(1, Duration::MAX)), "\"call\"", "100 years");
+    assert_says(with(Quota::per_hour(1).burst(u32::MAX)), "4294967295", "lower the burst");
+    assert_says(Policy::builder().default_quota(Quota::per_second(0)), "\"default\"", "limit is 0");
+    assert_eq!(Quota::per_second(0).build(), Err(QuotaError::ZeroLimit));
+}
+
+#[test]
+fn a_path_that_makes_no_sense_is_an_error() {
+    let rules = [
+        ("", "starts with `/`"),
+        ("call", "starts with `/`"),
+        ("https://api.example/call", "starts with `/`"),
+        ("/call/", "trailing slash"),
+        ("//call", "after decoding"),
+        ("/a//b", "after decoding"),
+        ("/../call", "after decoding"),
+        ("/a/./b", "after decoding"),
+        ("/a%20b", "after decoding"),
+        ("/a b", "after decoding"),
+        ("/call?x", "after decoding"),
+        ("/call;v=1", "after decoding"),
+        ("/agent/:id", "`{name}`"),
+        ("/agent/*rest", "`{*name}`"),
+        ("/agent/{}", "whole segment"),
+        ("/agent/{*}", "whole segment"),
+        ("/agent/{id", "whole segment"),
+        ("/agent/id}", "whole segment"),
+        ("/agent/v{id}", "whole segment"),
+        ("/agent/{id}.json", "whole segment"),
+        ("/agent/{a}{b}", "whole segment"),
+        ("/{*rest}/x", "stands last"),
+    ];
+    for (path, rule) in rules {
+        assert_says(Policy::builder().endpoint("x", Quota::per_minute(1), [path]), &format!("{path:?}"), rule);
+        assert_says(Policy::builder().exempt([path]), &format!("{path:?}"), rule);
+        assert_says(Policy::builder().default_paths([path]), &format!("{path:?}"), rule);
+    }
+}
+
+#[test]
+fn two_templates_for_the_same_paths_are_an_error() {
+    assert_says(Policy::bolna().exempt(["/call"]), "\"/call\"", "same paths as `/call`");
+    let twice = Policy::bolna().endpoint("other", Quota::per_minute(1), ["/v2/agent/{id}"]);
+    assert_says(twice, "\"/v2/agent/{id}\"", "same paths");
+}
+
+#[test]
+fn endpoints_that_nothing_could_reach_are_an_error() {
+    assert_says(Policy::bolna().endpoint("call", Quota::per_minute(1), ["/x"]), "\"call\"", "taken");
+    assert_says(Policy::bolna().endpoint("default", Quota::per_minute(1), ["/x"]), "\"default\"", "default_quota");
+    assert_says(Policy::bolna().endpoint("x", Quota::per_minute(1), [""; 0]), "\"x\"", "no paths");
+    assert_says(Policy::bolna().quota("cal", Quota::per_minute(1)), "\"cal\"", "no such endpoint");
+}
+
+#[test]
+fn a_literal_beats_a_parameter_and_the_rest_of_a_path_can_be_named() {
+    let policy = Policy::builder()
+        .endpoint("files", Quota::per_minute(1), ["/files/{*path}"])
+        .endpoint("one", Quota::per_minute(1), ["/x/{id}", "/y/{a}/{b}"])
+        .endpoint("literal", Quota::per_minute(1), ["/x/special", "/"])
+        .exempt(["/.well-known/{name}"])
+        .build()
+        .unwrap();
+    let name = |path| policy.endpoint_of(path).map_or("exempt", |endpoint| endpoint.name());
+    let billed = [
+        ("/files/a/b/c", "files"),
+        ("/files", "default"),
+        ("/x/1", "one"),
+        ("/x/special", "literal"),
+        ("/x/specially", "one"),
+        ("/y/1/2", "one"),
+        ("/y/1", "default"),
+        ("/", "literal"),
+        ("/.well-known/change-password", "exempt"),
+        ("/.well-known", "default"),
+    ];
+    for (path, endpoint) in billed {
+        assert_eq!(name(path), endpoint, "{path}");
+    }
+}
+
+#[test]
+fn no_spelling_opens_an_exempt_path() {
+    let policy = Policy::bolna().exempt(["/healthz", "/public/{*file}"]).build().unwrap();
+    assert_eq!(policy.endpoint_of("/healthz"), None);
+    assert_eq!(policy.endpoint_of("/public/a/b"), None);
+    for (path, endpoint) in [
+        ("/healthz/", Endpoint::DEFAULT),
+        ("/%68ealthz", Endpoint::DEFAULT),
+        ("/healthz;/../call", Endpoint::CALL),
+        ("/public/../call", Endpoint::CALL),
+        ("/public/%2e%2e/call", Endpoint::CALL),
+        ("/public/..%2fv2/agent/1/executions", Endpoint::EXECUTIONS),
+        ("/public\\..\\call", Endpoint::CALL),
+        ("/healthz%00", Endpoint::DEFAULT),
+    ] {
+        assert_eq!(policy.endpoint_of(path), Some(endpoint), "{path}");
+    }
+}
+
+#[test]
+fn targets_that_are_no_paths_are_the_defaults() {
+    let policy = Policy::default();
+    for path in ["", "*", "call", "api.example:443", "?", "%2Fcall"] {
+        assert_eq!(policy.endpoint_of(path), Some(Endpoint::DEFAULT), "{path:?}");
+    }
+}
+
+#[test]
+fn the_longest_targets_are_classified() {
+    let policy = Policy::default();
+    let id = "x".repeat(64 * 1024);
+    assert_eq!(policy.endpoint_of(&format!("/v2/agent/{id}")), Some(Endpoint::AGENT));
+    assert_eq!(policy.endpoint_of(&format!("/{id}")), Some(Endpoint::DEFAULT));
+    // Odd and long: not read, but billed to the first endpoint.
+    for odd in ["%2e", "/..", ";/", "//", "%", "\\"] {
+        let path = format!("/{}", odd.repeat(64 * 1024 / odd.len()));
+        assert_eq!(policy.endpoint_of(&path), Some(Endpoint::EXECUTIONS), "{odd}");
+    }
+}
+
+#[test]
+fn quotas_say_what_they_are() {
+    let texts = [
+        (Quota::per_second(1), "1 request per second"),
+        (Quota::per_minute(500), "500 requests per minute"),
+        (Quota::per_hour(2), "2 requests per hour"),
+        (Quota::per(5, Duration::from_secs(10)), "5 requests per 10 seconds"),
+        (Quota::per(5, Duration::from_millis(1500)), "5 requests per 1.5s"),
+    ];
+    for (quota, text) in texts {
+        assert_eq!(quota.build().unwrap().to_string(), text);
+    }
+    assert_eq!(Quota::per_second(7).build().unwrap().emission_interval(), Duration::from_nanos(142_857_143));
+}

@@ -1,0 +1,170 @@
+//! What a store in this process keeps, and what it gives back.
+
+use std::time::Duration;
+
+use bolna_rate_limit::clock::{Clock, ManualClock};
+use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
+
+use crate::support::{organization, stopped_limiter, uniform};
+
+fn drain<C: Clock>(limiter: &Limiter<MemoryStore<C>>, principal: &Principal, path: &str) -> u32 {
+    let mut admitted = 0;
+    while limiter.check_now(principal, path).unwrap().is_allowed() {
+        admitted += 1;
+    }
+    admitted
+}
+
+#[test]
+fn memory_follows_the_callers_of_the_last_minute_and_not_of_all_time() {
+    let (limiter, clock) = stopped_limiter(uniform(500, Duration::from_secs(60), 500).build().unwrap());
+    let mut most = 0;
+    for caller in 0..400_000_u64 {
+        // A bucket of one request is full again after 120 ms: 120 callers later.
+        clock.advance(Duration::from_millis(1));
+        assert!(limiter.check_now(&organization(&caller.to_string()), "/").unwrap().is_allowed());
+        most = most.max(limiter.store().len());
+    }
+    assert!(most < 10_000, "{most} buckets were tracked at once, of which 120 owed");
+}
+
+#[test]
+fn a_bucket_that_owes_is_never_dropped() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    let owing: Vec<_> = (0..50).map(|number| organization(&format!("owing-{number}"))).collect();
+    for caller in &owing {
+        assert_eq!(drain(&limiter, caller, "/call"), 500);
+    }
+    // Enough strangers to make every shard scan itself many times, and a shrink on top.
+    for stranger in 0..100_000 {
+        let _ = limiter.check_now(&organization(&stranger.to_string()), "/call");
+    }
+    clock.advance(Duration::from_nanos(59_999_999_999));
+    limiter.store().shrink();
+    for caller in &owing {
+        assert_eq!(drain(&limiter, caller, "/call"), 499, "all but 1 ns of one unit has come back");
+    }
+}
+
+#[test]
+fn shrinking_drops_buckets_that_are_full_again() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    for caller in 0..1000 {
+        let _ = limiter.check_now(&organization(&caller.to_string()), "/call");
+    }
+    limiter.store().shrink();
+    assert_eq!(limiter.store().len(), 1000);
+    clock.advance(Duration::from_millis(120));
+    limiter.store().shrink();
+    assert!(limiter.store().is_empty());
+}
+
+#[test]
+fn a_change_of_limits_keeps_what_was_spent() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    let caller = organization("o");
+    for _ in 0..250 {
+        let _ = limiter.check_now(&caller, "/call");
+    }
+    // 30 s of refill are owed. At 1000 a minute they are 500 units of 1000.
+    limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(1000)).build().unwrap());
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    // And back: 60 s are owed, so the bucket of 500 is empty, and full in a minute.
+    limiter.set_policy(Policy::default());
+    assert_eq!(drain(&limiter, &caller, "/call"), 0);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+}
+
+#[test]
+fn nobody_owes_more_than_a_full_refill_by_the_limits_in_force() {
+    let slow = Policy::bolna().quota("call", Quota::per_hour(10)).build().unwrap();
+    let (limiter, clock) = stopped_limiter(slow);
+    let caller = organization("o");
+    assert_eq!(drain(&limiter, &caller, "/call"), 10);
+    limiter.set_policy(Policy::default());
+    let refused = limiter.check_now(&caller, "/call").unwrap();
+    assert_eq!((refused.is_allowed(), refused.reset()), (false, Duration::from_secs(60)));
+    // Not merely said, but kept: a minute later all of it is back.
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+}
+
+#[test]
+fn a_clock_that_goes_back_neither_opens_the_gate_nor_locks_anybody_out() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    let caller = organization("o");
+    clock.set(Duration::from_secs(3600));
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    clock.set(Duration::ZERO);
+    assert_eq!(drain(&limiter, &caller, "/call"), 0);
+    clock.set(Duration::from_secs(60));
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+}
+
+#[test]
+fn an_absurd_clock_does_no_harm() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    clock.advance(Duration::MAX);
+    assert_eq!(drain(&limiter, &organization("o"), "/call"), 500);
+    clock.advance(Duration::MAX);
+    assert_eq!(drain(&limiter, &organization("o"), "/call"), 0);
+
+    struct EndOfTime;
+    impl Clock for EndOfTime {
+        fn now(&self) -> Duration {
+            Duration::MAX
+        }
+    }
+    let slowest = uniform(1, Quota::MAX_REFILL_TIME, 1).build().unwrap();
+    let limiter = Limiter::with_store(slowest, MemoryStore::with_clock(EndOfTime));
+    assert_eq!(drain(&limiter, &organization("o"), "/call"), 1);
+}
+
+#[tokio::test]
+async fn peeking_charges_nothing_and_tells_what_a_request_would_meet() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    let caller = organization("o");
+    let peek = async || limiter.peek(&caller, Endpoint::CALL).await.unwrap().unwrap();
+    let untouched = peek().await;
+    assert_eq!((untouched.is_allowed(), untouched.remaining(), untouched.reset()), (true, 500, Duration::ZERO));
+    assert_eq!(untouched.next_unit(), Duration::ZERO);
+    assert!(limiter.store().is_empty());
+
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    clock.advance(Duration::from_millis(119));
+    let spent = peek().await;
+    assert_eq!((spent.is_allowed(), spent.remaining()), (false, 0));
+    assert_eq!(spent.retry_after(), Some(Duration::from_millis(1)));
+    clock.advance(Duration::from_millis(1));
+    let one = peek().await;
+    assert_eq!((one.is_allowed(), one.remaining()), (true, 1));
+    assert_eq!(drain(&limiter, &caller, "/call"), 1);
+    let stranger = Endpoint::new("nothing-of-ours").unwrap();
+    assert_eq!(limiter.peek(&caller, stranger).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_reset_fills_one_bucket_of_one_principal() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let (caller, other) = (organization("o"), organization("p"));
+    for principal in [&caller, &other] {
+        drain(&limiter, principal, "/call");
+        drain(&limiter, principal, "/v2/agent/x");
+    }
+    limiter.reset(&caller, Endpoint::CALL).await.unwrap();
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    assert_eq!(drain(&limiter, &caller, "/v2/agent/x"), 0);
+    assert_eq!(drain(&limiter, &other, "/call"), 0);
+}
+
+#[test]
+fn a_store_works_without_a_limiter() {
+    let store = MemoryStore::with_clock(ManualClock::default());
+    let principal = organization("o");
+    let quota = Quota::per_second(1).build().unwrap();
+    let bucket = Bucket { principal: &principal, endpoint: Endpoint::DEFAULT, quota };
+    let allowed = |_| store.check(bucket).now().unwrap().unwrap().is_allowed();
+    assert_eq!([0, 1].map(allowed), [true, false]);
+}

@@ -1,0 +1,55 @@
+//! What the tests have in common.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Account, Limiter, Policy, PolicyBuilder, Principal, Quota};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+/// A limiter whose time is told by the clock, which stands still until it is told otherwise.
+pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {
+    let clock = ManualClock::default();
+    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())), clock)
+}
+
+/// A policy of one quota for all paths.
+pub(crate) fn uniform(limit: u32, period: Duration, burst: u32) -> PolicyBuilder {
+    Policy::builder().default_quota(Quota::per(limit, period).burst(burst))
+}
+
+pub(crate) fn organization(id: &str) -> Principal {
+    Principal::organization(id).unwrap()
+}
+
+/// A request by a user of an organization.
+pub(crate) fn request(method: Method, path: &str, user: &str, organization: &str) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(path).body(()).unwrap();
+    request.extensions_mut().insert(Account::user(user).in_organization(organization));
+    request
+}
+
+/// `POST /call` by a user of an organization.
+pub(crate) fn call_by(user: &str, organization: &str) -> Request<()> {
+    request(Method::POST, "/call", user, organization)
+}
+
+/// A policy under which one request may go to `/call`, and the next one ten seconds later.
+pub(crate) fn one_call() -> Policy {
+    Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap()
+}
+
+/// An inner service that answers `200 OK`, with `inner` as its body.
+pub(crate) async fn ok<B>(_: Request<B>) -> Result<Response<String>, Infallible> {
+    Ok(Response::new("inner".to_owned()))
+}
+
+/// The body as it went over the wire.
+pub(crate) async fn text<B: Body<Data = Bytes, Error: Debug>>(response: Response<B>) -> String {
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}

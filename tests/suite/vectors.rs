@@ -1,0 +1,189 @@
+//! Every row of the test vectors, through the public API.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
+use http::{Request, Response, Uri};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::support::{organization, stopped_limiter, uniform};
+
+fn read<T: DeserializeOwned>(file: &str) -> T {
+    let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[derive(Deserialize)]
+struct Paths {
+    vectors: Vec<PathVector>,
+}
+
+#[derive(Deserialize)]
+struct PathVector {
+    id: String,
+    target: String,
+    endpoint: String,
+    why: String,
+}
+
+#[test]
+fn every_spelling_is_billed_to_the_endpoint_that_the_vectors_name() {
+    let policy = Policy::default();
+    let Paths { vectors } = read("paths.json");
+    assert!(!vectors.is_empty());
+    for PathVector { id, target, endpoint, why } in vectors {
+        let uri: Uri = target.parse().unwrap();
+        let billed = policy.endpoint_of(uri.path()).unwrap();
+        assert_eq!(billed.name(), endpoint, "{id}: {target} ({why})");
+    }
+}
+
+#[derive(Deserialize)]
+struct BolnaEndpoints {
+    endpoints: Vec<BolnaEndpoint>,
+}
+
+#[derive(Deserialize)]
+struct BolnaEndpoint {
+    path: String,
+    endpoint: String,
+}
+
+#[test]
+fn every_public_endpoint_of_bolna_is_billed_to_its_class() {
+    let policy = Policy::default();
+    let BolnaEndpoints { endpoints } = read("bolna_endpoints.json");
+    assert!(!endpoints.is_empty());
+    for BolnaEndpoint { path, endpoint } in endpoints {
+        let uri: Uri = path.parse().unwrap();
+        assert_eq!(policy.endpoint_of(uri.path()).unwrap().name(), endpoint, "{path}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Gcra {
+    vectors: Vec<GcraVector>,
+}
+
+#[derive(Deserialize)]
+struct GcraVector {
+    id: String,
+    policy: GcraPolicy,
+    requests: Vec<GcraRequest>,
+}
+
+#[derive(Deserialize)]
+struct GcraPolicy {
+    name: String,
+    limit: u32,
+    period_ns: u64,
+    burst: u32,
+    #[serde(rename = "T_ns")]
+    interval_ns: u64,
+    burst_span_ns: u64,
+}
+
+#[derive(Deserialize)]
+struct GcraRequest {
+    t_ns: u64,
+    repeat_index: Option<u32>,
+    allowed: bool,
+    remaining: u32,
+    retry_after_ns: u64,
+    next_unit_ns: u64,
+    reset_full_ns: u64,
+    tat_after_ns: u64,
+    headers: BTreeMap<String, String>,
+}
+
+impl GcraVector {
+    /// The rows with those between the first and the last of a run of identical requests, whose outcome is not written.
+    fn unfolded(&self) -> impl Iterator<Item = (u64, Option<&GcraRequest>)> {
+        let mut sent = 0;
+        self.requests.iter().flat_map(move |row| {
+            let left_out = match row.repeat_index {
+                Some(0) => {
+                    sent = 1;
+                    0
+                }
+                Some(index) => index - std::mem::replace(&mut sent, index + 1),
+                None => 0,
+            };
+            (0..left_out).map(|_| (row.t_ns, None)).chain([(row.t_ns, Some(row))])
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        let GcraPolicy { ref name, limit, period_ns, burst, .. } = self.policy;
+        let period = Duration::from_nanos(period_ns);
+        if name == Endpoint::DEFAULT.name() {
+            uniform(limit, period, burst).build().unwrap()
+        } else {
+            Policy::builder().endpoint(name, Quota::per(limit, period).burst(burst), ["/{*all}"]).build().unwrap()
+        }
+    }
+}
+
+#[test]
+fn every_decision_is_the_vectors_to_the_nanosecond() {
+    let Gcra { vectors } = read("gcra.json");
+    assert!(!vectors.is_empty());
+    for vector in vectors {
+        let (limiter, clock) = stopped_limiter(vector.policy());
+        let endpoint = limiter.policy().endpoint_of("/x").unwrap();
+        let quota = limiter.policy().quota_of(endpoint).unwrap();
+        assert_eq!(quota.emission_interval(), Duration::from_nanos(vector.policy.interval_ns), "{}", vector.id);
+        assert_eq!(quota.refill_time(), Duration::from_nanos(vector.policy.burst_span_ns), "{}", vector.id);
+        for (number, (now, row)) in vector.unfolded().enumerate() {
+            clock.set(Duration::from_nanos(now));
+            let decision = limiter.check_now(&organization("o"), "/x").unwrap();
+            let Some(row) = row else { continue };
+            let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap();
+            let got = (
+                decision.is_allowed(),
+                decision.remaining(),
+                nanos(decision.retry_after().unwrap_or_default()),
+                nanos(decision.next_unit()),
+                nanos(decision.reset()),
+                now + nanos(decision.reset()),
+            );
+            let expected = (
+                row.allowed,
+                row.remaining,
+                row.retry_after_ns,
+                row.next_unit_ns,
+                row.reset_full_ns,
+                row.tat_after_ns,
+            );
+            assert_eq!(got, expected, "{}, request {number}", vector.id);
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_header_field_is_the_vectors() {
+    let Gcra { vectors } = read("gcra.json");
+    for vector in vectors {
+        let clock = ManualClock::default();
+        let limiter = Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone()));
+        let inner = tower::service_fn(async |_: Request<()>| Ok::<_, std::io::Error>(Response::new(String::new())));
+        let mut service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
+        for (number, (now, row)) in vector.unfolded().enumerate() {
+            clock.set(Duration::from_nanos(now));
+            let mut request = Request::get("/x").body(()).unwrap();
+            request.extensions_mut().insert(Account::user("u").in_organization("o"));
+            let response = service.ready().await.unwrap().call(request).await.unwrap();
+            let Some(row) = row else { continue };
+            for name in ["RateLimit", "RateLimit-Policy", "Retry-After"] {
+                let values: Vec<_> = response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+                let expected: Vec<_> = row.headers.get(name).map(String::as_str).into_iter().collect();
+                assert_eq!(values, expected, "{name}, {}, request {number}", vector.id);
+            }
+        }
+    }
+}
