@@ -1,8 +1,6 @@
 //! Who pays.
 
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Id, Identify, Policy, Principal, Quota, Undecided,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Id, Identify, Policy, Principal, Quota, Undecided};
 use http::{Extensions, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 

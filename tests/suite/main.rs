@@ -3,10 +3,14 @@
 
 mod support;
 
+mod contract;
+mod deferred;
 mod identity;
 mod model;
+mod pairings;
 mod policy;
 mod store;
+mod tcp;
 mod threads;
 mod vectors;
 mod wire;

@@ -72,8 +72,10 @@ fn any_quota() -> impl Strategy<Value = AnyQuota> {
         1 => 1..=86_400_000_000_000_u64,
     ];
     let burst = prop_oneof![4 => 1..=20_u32, 1 => Just(500)];
-    (limit, period, burst).prop_map(|(limit, period, burst)| {
-        AnyQuota { limit, period: Duration::from_nanos(period), burst }
+    (limit, period, burst).prop_map(|(limit, period, burst)| AnyQuota {
+        limit,
+        period: Duration::from_nanos(period),
+        burst,
     })
 }
 

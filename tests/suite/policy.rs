@@ -16,12 +16,11 @@ fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
 
 #[test]
 fn the_default_is_bolnas_table() {
-    let limits: Vec<_> =
-        Policy::default().endpoints().map(|(endpoint, quota)| (endpoint.name(), quota.limit(), quota.burst())).collect();
-    assert_eq!(
-        limits,
-        [("executions", 500, 500), ("agent", 500, 500), ("call", 500, 500), ("default", 1000, 1000)]
-    );
+    let limits: Vec<_> = Policy::default()
+        .endpoints()
+        .map(|(endpoint, quota)| (endpoint.name(), quota.limit(), quota.burst()))
+        .collect();
+    assert_eq!(limits, [("executions", 500, 500), ("agent", 500, 500), ("call", 500, 500), ("default", 1000, 1000)]);
     assert!(Policy::default().endpoints().all(|(_, quota)| quota.period() == Duration::from_secs(60)));
 }
 

@@ -152,14 +152,8 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
                 nanos(decision.reset()),
                 now + nanos(decision.reset()),
             );
-            let expected = (
-                row.allowed,
-                row.remaining,
-                row.retry_after_ns,
-                row.next_unit_ns,
-                row.reset_full_ns,
-                row.tat_after_ns,
-            );
+            let expected =
+                (row.allowed, row.remaining, row.retry_after_ns, row.next_unit_ns, row.reset_full_ns, row.tat_after_ns);
             assert_eq!(got, expected, "{}, request {number}", vector.id);
         }
     }

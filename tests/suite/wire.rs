@@ -119,7 +119,8 @@ async fn nothing_that_identifies_a_caller_goes_out() {
 async fn an_upstreams_own_fields_stay() {
     async fn limited_too(_: Request<()>) -> Result<Response<String>, Infallible> {
         let fields = [("RateLimit", "\"gpu\";r=7;t=9"), ("RateLimit-Policy", "\"gpu\";q=10;w=60")];
-        let response = fields.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
+        let response =
+            fields.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
         Ok(response.body(String::new()).unwrap())
     }
     let service = BolnaRateLimitLayer::new().layer(tower::service_fn(limited_too));

@@ -1,0 +1,135 @@
+//! What is advertised to fit together compiles.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+
+use axum::Router;
+use axum::routing::{get, post};
+use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
+use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, StoreError};
+use bolna_rate_limit::{
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Id, LegacyReset, Limiter, Policy,
+    PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder, QuotaError, Reason, Refusal, ResponseBody,
+    ResponseFuture, Undecided,
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
+use hyper_util::service::TowerToHyperService;
+use tower::util::{BoxCloneService, BoxCloneSyncService};
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::deferred::DeferredStore;
+use crate::support::ok;
+
+fn plain_value<T: Send + Sync + Debug + Unpin + 'static>() {}
+fn clonable<T: Clone>() {}
+fn sendable<T: Send>(value: T) -> T {
+    value
+}
+
+#[test]
+fn public_types_can_be_sent_shared_and_printed() {
+    plain_value::<Account>();
+    plain_value::<Answer<Immediate>>();
+    plain_value::<Bucket<'static>>();
+    plain_value::<Decision>();
+    plain_value::<Dialect>();
+    plain_value::<Endpoint>();
+    plain_value::<Id>();
+    plain_value::<LegacyReset>();
+    plain_value::<ManualClock>();
+    plain_value::<MonotonicClock>();
+    plain_value::<MemoryStore>();
+    plain_value::<Policy>();
+    plain_value::<PolicyBuilder>();
+    plain_value::<PolicyError>();
+    plain_value::<Principal>();
+    plain_value::<Quota>();
+    plain_value::<QuotaBuilder>();
+    plain_value::<QuotaError>();
+    plain_value::<Reason<'static>>();
+    plain_value::<Refusal<'static>>();
+    plain_value::<ResponseBody<Bytes>>();
+    plain_value::<StoreError>();
+    plain_value::<Undecided>();
+    plain_value::<Limiter>();
+    plain_value::<Limiter<DeferredStore>>();
+    plain_value::<BolnaRateLimitLayer>();
+    plain_value::<BolnaRateLimitLayer<DeferredStore>>();
+    plain_value::<BolnaRateLimit<Router>>();
+    plain_value::<BolnaRateLimit<Router, DeferredStore>>();
+    clonable::<Limiter<DeferredStore>>();
+    clonable::<BolnaRateLimitLayer<DeferredStore>>();
+    clonable::<BolnaRateLimit<Router, DeferredStore>>();
+
+    fn future<T: Send + Debug>() {}
+    type Inner = BoxCloneService<Request<()>, Response<String>, Infallible>;
+    future::<ResponseFuture<Inner, MemoryStore, ()>>();
+    future::<ResponseFuture<Inner, DeferredStore, ()>>();
+}
+
+#[test]
+fn a_service_that_is_neither_send_nor_sync_can_be_wrapped_too() {
+    let shared = std::rc::Rc::new(());
+    let inner = tower::service_fn(move |_: Request<std::rc::Rc<()>>| {
+        let _ = std::rc::Rc::clone(&shared);
+        std::future::ready(Ok::<_, std::rc::Rc<()>>(Response::new(Empty::<Bytes>::new())))
+    });
+    let mut service = BolnaRateLimitLayer::new().layer(inner);
+    let _ = service.call(Request::new(std::rc::Rc::new(())));
+}
+
+fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>) -> Router {
+    let nested = Router::new().route("/call", post(async || "called")).layer(layer.clone());
+    Router::new()
+        .route("/user/me", get(async || "me").layer(layer.clone()))
+        .route("/v2/agent/{agent_id}", get(async || "agent"))
+        .route_layer(layer.clone())
+        .nest("/nested", nested)
+        .fallback_service(layer.layer(tower::service_fn(async |_: Request<axum::body::Body>| {
+            Ok::<_, Infallible>(Response::new(axum::body::Body::empty()))
+        })))
+        .layer(ServiceBuilder::new().layer(layer.clone()))
+}
+
+#[test]
+fn it_fits_axum_wherever_a_layer_does() {
+    let _ = with_axum(&BolnaRateLimitLayer::new());
+    let _ = with_axum(&BolnaRateLimitLayer::with_limiter(DeferredStore::limiter(Policy::default())));
+}
+
+#[test]
+fn it_fits_hyper_with_any_body() {
+    fn served<S, B>(service: S) -> TowerToHyperService<S>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        TowerToHyperService::new(service)
+    }
+    async fn answer<B: Default>(_: Request<Incoming>) -> Result<Response<B>, Infallible> {
+        Ok(Response::new(B::default()))
+    }
+    let layer = BolnaRateLimitLayer::new();
+    let _ = served(layer.layer(tower::service_fn(answer::<Full<Bytes>>)));
+    let _ = served(layer.layer(tower::service_fn(answer::<Empty<Bytes>>)));
+    let _ = served(layer.layer(tower::service_fn(answer::<axum::body::Body>)));
+    let _ = served(
+        layer.layer(tower::service_fn(async |request: Request<Incoming>| Ok(Response::new(request.into_body())))),
+    );
+    let _ = served(layer.layer(tower::service_fn(answer::<BoxBody<Bytes, Infallible>>)));
+}
+
+#[tokio::test]
+async fn it_can_be_boxed_and_stacked() {
+    let layer = BolnaRateLimitLayer::new();
+    let boxed: BoxCloneSyncService<Request<()>, _, Infallible> =
+        BoxCloneSyncService::new(layer.layer(tower::service_fn(ok::<()>)));
+    let _ = sendable(BoxCloneService::new(layer.layer(boxed.clone())));
+    let _ = ServiceBuilder::new().layer(layer).buffer(4).concurrency_limit(4).service(boxed);
+}
