@@ -1,1 +1,105 @@
-fn main() {}
+//! What the middleware adds to a call of the service that it wraps: `cargo bench --bench call`.
+//!
+//! One process, interleaved rounds, medians. Requests are made outside the timed part; dropping them and the response
+//! is in it, for the bare service too.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Barrier;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Instant;
+
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, QuotaBuilder};
+use bolna_rate_limit::{Dialect, Quota};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response};
+use http_body_util::Empty;
+use tower::{Layer, Service};
+
+const BATCH: usize = 2_000;
+const ROUNDS: usize = 300;
+const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
+const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
+
+fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+    let mut response = Response::new(Empty::new());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ready(Ok(response))
+}
+
+/// Nanoseconds a call, over one batch.
+fn time<S: Service<Request<()>>>(service: &mut S) -> u64 {
+    let requests: Vec<_> = (0..BATCH)
+        .map(|_| {
+            let mut request = Request::get(PATH).body(()).expect("the path is valid");
+            request.extensions_mut().insert(Account::user("u").in_organization(ORGANIZATION));
+            request
+        })
+        .collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let start = Instant::now();
+    for request in requests {
+        let _ = service.poll_ready(&mut context);
+        let mut response = pin!(service.call(request));
+        let Poll::Ready(response) = response.as_mut().poll(&mut context) else { unreachable!("nothing waits") };
+        let _ = black_box(response);
+    }
+    u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
+}
+
+fn median(mut times: Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn layer(quota: QuotaBuilder) -> BolnaRateLimitLayer {
+    BolnaRateLimitLayer::with_policy(Policy::bolna().quota("agent", quota).build().expect("the quota is valid"))
+}
+
+fn main() {
+    // Refills faster than a core can ask, with a bucket of the usual size.
+    let admitting = Quota::per_second(100_000_000).burst(500);
+    // One in a million is admitted; the rest wait for less than a second.
+    let refusing = Quota::per_second(1);
+
+    let mut bare = tower::service_fn(inner);
+    let mut admit = layer(admitting).layer(bare);
+    let mut admit_plain = layer(admitting).dialect(Dialect::None).layer(bare);
+    let mut refuse = layer(refusing).layer(bare);
+    let mut rounds = [const { Vec::new() }; 4];
+    for _ in 0..ROUNDS {
+        rounds[0].push(time(&mut bare));
+        rounds[1].push(time(&mut admit));
+        rounds[2].push(time(&mut admit_plain));
+        rounds[3].push(time(&mut refuse));
+    }
+    let [bare_time, admit_time, admit_plain_time, refuse_time] = rounds.map(median);
+    println!("bare service                      {bare_time:>6} ns");
+    for (name, time) in [
+        ("admit, both fields, over bare", admit_time),
+        ("admit, no fields, over bare", admit_plain_time),
+        ("refuse, full body, over bare", refuse_time),
+    ] {
+        println!("{name:<33} {:>6} ns", i128::from(time) - i128::from(bare_time));
+    }
+
+    let start = Barrier::new(2);
+    let two = |service: &(dyn Fn() -> u64 + Sync)| {
+        thread::scope(|scope| {
+            let threads = [0, 1].map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    median((0..ROUNDS).map(|_| service()).collect())
+                })
+            });
+            threads.map(|thread| thread.join().expect("the thread ends")).iter().sum::<u64>() / 2
+        })
+    };
+    let bare_time = two(&|| time(&mut bare.clone()));
+    let hot_time = two(&|| time(&mut admit.clone()));
+    println!("admit, 2 threads, 1 hot bucket    {:>6} ns", i128::from(hot_time) - i128::from(bare_time));
+}

@@ -181,11 +181,12 @@ fn decide(cell: &InMemoryState, bucket: Bucket<'_>, now: u64) -> Decision {
     let debt = full_at.get().saturating_sub(now);
     if allowed {
         Decision::allowed(endpoint, quota, Duration::from_nanos(debt + quota.interval_nanos()))
-    } else if forgive(debt, quota.refill_nanos()) < debt {
-        heal(cell, quota, now);
-        decide(cell, bucket, now)
     } else {
-        Decision::limited(endpoint, quota, Duration::from_nanos(debt))
+        let counted = forgive(debt, quota.refill_nanos());
+        if counted < debt {
+            heal(cell, quota, now);
+        }
+        Decision::limited(endpoint, quota, Duration::from_nanos(counted))
     }
 }
 

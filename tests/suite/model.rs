@@ -85,7 +85,7 @@ enum Pause {
     None,
     Nanosecond,
     OneToken { off_by: i64 },
-    Tokens(f64),
+    Thousandths(u16),
     Refill,
 }
 
@@ -95,7 +95,7 @@ impl Pause {
             Self::None => 0,
             Self::Nanosecond => 1,
             Self::OneToken { off_by } => model.token.saturating_add_signed(i128::from(off_by)),
-            Self::Tokens(tokens) => (u64::try_from(model.token).unwrap() as f64 * tokens) as u128,
+            Self::Thousandths(thousandths) => model.token * u128::from(thousandths) / 1000,
             Self::Refill => model.capacity,
         };
         Duration::from_nanos(u64::try_from(nanos).unwrap())
@@ -107,7 +107,7 @@ fn any_pause() -> impl Strategy<Value = Pause> {
         8 => Just(Pause::None),
         1 => Just(Pause::Nanosecond),
         2 => (-1..=1_i64).prop_map(|off_by| Pause::OneToken { off_by }),
-        4 => (0.0..3.0).prop_map(Pause::Tokens),
+        4 => (0..3000_u16).prop_map(Pause::Thousandths),
         1 => Just(Pause::Refill),
     ]
 }

@@ -79,7 +79,7 @@ fn a_service_that_is_neither_send_nor_sync_can_be_wrapped_too() {
         std::future::ready(Ok::<_, std::rc::Rc<()>>(Response::new(Empty::<Bytes>::new())))
     });
     let mut service = BolnaRateLimitLayer::new().layer(inner);
-    let _ = service.call(Request::new(std::rc::Rc::new(())));
+    drop(service.call(Request::new(std::rc::Rc::new(()))));
 }
 
 fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>) -> Router {

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::{Endpoint, Policy, PolicyBuilder, PolicyError, Quota, QuotaError};
-
-fn error(builder: PolicyBuilder) -> PolicyError {
-    builder.build().expect_err("the policy makes no sense")
-}
+use bolna_rate_limit::{Endpoint, Policy, PolicyBuilder, Quota, QuotaError};
 
 /// The error names the value and says what to do.
+#[expect(clippy::needless_pass_by_value, reason = "builders are values")]
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
-    let text = error(builder).to_string();
+    let text = builder.build().expect_err("the policy makes no sense").to_string();
     assert!(text.contains(value) && text.contains(rule), "{text:?} names neither {value:?} nor {rule:?}");
 }
 
