@@ -1,0 +1,110 @@
+//! Bolna's limits in front of an axum application: who is calling comes from an authentication middleware, what they
+//! may do from `Policy::bolna()`, and nothing else changes.
+//!
+//! ```text
+//! cargo run --example axum
+//! ```
+//!
+//! Then, in another terminal:
+//!
+//! ```text
+//! # 200, with what is left: RateLimit: "call";r=499;t=60
+//! curl -i -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/call
+//!
+//! # 600 at once: about 501 are answered 200, the rest 429 (a unit comes back every 120 ms)
+//! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
+//!
+//! # 429 for the colleague too, who has the same organization; 200 for another organization, and on another endpoint
+//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' 'http://127.0.0.1:3000/call?[1-600]'; \
+//! curl -i -X POST -H 'Authorization: Bearer ben@acme' http://127.0.0.1:3000/call; \
+//! curl -i -X POST -H 'Authorization: Bearer eve@other' http://127.0.0.1:3000/call; \
+//! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/v2/agent/17
+//!
+//! # 404, and counted all the same
+//! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/nowhere
+//!
+//! # 401 for nobody; 200 for a health check, which is exempt
+//! curl -i http://127.0.0.1:3000/user/me
+//! curl -i http://127.0.0.1:3000/healthz
+//! ```
+
+use std::env;
+use std::error::Error;
+
+use axum::extract::{Path, Request};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let policy = Policy::bolna().exempt(["/healthz"]).build()?;
+    let app = Router::new()
+        .route("/v2/agent/{agent_id}/executions", get(executions))
+        .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
+        .route("/v2/agent/all", get(agents))
+        .route("/call", post(call))
+        .route("/user/me", get(me))
+        .route("/healthz", get("ok"))
+        // The two layers come after everything that they cover, the fallback included: a caller who asks for what is not
+        // there is still a caller.
+        .fallback(not_found)
+        .layer(BolnaRateLimitLayer::with_policy(policy))
+        // The last layer is the outermost: it runs first.
+        .layer(from_fn(authenticate));
+
+    let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
+async fn authenticate(mut request: Request, next: Next) -> Response {
+    if let Some(account) = claimed_account(request.headers()) {
+        request.extensions_mut().insert(account);
+    }
+    // Without an account the limiter answers 401, except on exempt paths.
+    next.run(request).await
+}
+
+/// Reads `Authorization: Bearer <user>` or `Bearer <user>@<organization>`. An empty id is none to the limiter.
+fn claimed_account(headers: &HeaderMap) -> Option<Account> {
+    let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    Some(match token.split_once('@') {
+        Some((user, organization)) => Account::user(user).in_organization(organization),
+        None => Account::user(token),
+    })
+}
+
+async fn executions(Path(agent_id): Path<String>) -> Json<Value> {
+    Json(json!({ "agent_id": agent_id, "executions": [] }))
+}
+
+async fn agent(Path(agent_id): Path<String>) -> Json<Value> {
+    Json(json!({ "agent_id": agent_id }))
+}
+
+async fn agents() -> Json<Value> {
+    Json(json!([]))
+}
+
+async fn call() -> Json<Value> {
+    Json(json!({ "status": "queued" }))
+}
+
+async fn me() -> &'static str {
+    "you\n"
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "not found\n")
+}

@@ -1,0 +1,116 @@
+//! Limits of another API: its own paths and quotas, a plan with more for those who pay for it, callers told from its own
+//! authentication type, and refusals in its own error shape.
+//!
+//! ```text
+//! cargo run --example custom_policy
+//! ```
+//!
+//! Then, in another terminal:
+//!
+//! ```text
+//! # 60 a minute, but only 10 at once: 10 times 200, then 429 with the error shape below and Retry-After: 1
+//! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/search?[1-11]'
+//!
+//! # the same bucket by another path: still 429, or 200 a second later
+//! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/v2/books/search
+//!
+//! # a team on the enterprise plan: RateLimit-Policy: "search";q=200;w=4
+//! curl -i -H 'Authorization: Bearer blue!' http://127.0.0.1:3003/search
+//!
+//! # 20 an hour, 2 at once: the third is refused with Retry-After: 180
+//! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv'
+//!
+//! # whatever is not named draws on 600 a minute; health checks draw on nothing and need nobody
+//! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/
+//! curl -i http://127.0.0.1:3003/healthz
+//! ```
+
+use std::env;
+use std::error::Error;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{Extensions, HeaderValue, Response};
+use axum::middleware::{Next, from_fn};
+use axum::routing::get;
+use bolna_rate_limit::{BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal};
+use bytes::Bytes;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+/// What this service's authentication knows, made without a thought of rate limits.
+#[derive(Clone)]
+struct Claims {
+    team: String,
+    enterprise: bool,
+}
+
+/// Tells the limiter what it needs from them.
+struct ByTeam {
+    enterprise: Policy,
+}
+
+impl Identify for ByTeam {
+    fn principal(&self, extensions: &Extensions) -> Option<Principal> {
+        Principal::organization(&extensions.get::<Claims>()?.team)
+    }
+
+    fn policy(&self, extensions: &Extensions) -> Option<Policy> {
+        extensions.get::<Claims>()?.enterprise.then(|| self.enterprise.clone())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    // Both plans have the same paths. A policy is made once, at start-up, where a mistake in it is an error.
+    let plans = Policy::builder()
+        .endpoint("search", Quota::per_minute(60).burst(10), ["/search", "/v2/{collection}/search"])
+        .endpoint("export", Quota::per_hour(20).burst(2), ["/export/{*file}"])
+        .default_quota(Quota::per_minute(600))
+        .exempt(["/healthz"]);
+    let standard = plans.build()?;
+    let enterprise = plans.quota("search", Quota::per_second(50).burst(200)).build()?;
+
+    let limits =
+        BolnaRateLimitLayer::with_policy(standard).identify(ByTeam { enterprise }).render_refusals(render_refusal);
+    let app = Router::new()
+        .route("/search", get("found\n"))
+        .route("/v2/{collection}/search", get("found\n"))
+        .route("/export/{*file}", get("a,b\n"))
+        .route("/", get("welcome\n"))
+        .route("/healthz", get("ok\n"))
+        .layer(limits)
+        .layer(from_fn(authenticate));
+
+    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3003".to_owned())).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// The service's own error shape. `Retry-After` and the `RateLimit` fields are added to whatever this makes.
+fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
+    let Reason::Limited(decision) = refusal.reason() else {
+        return refusal.problem();
+    };
+    let error = json!({ "error": {
+        "code": "too_many_requests",
+        "endpoint": decision.endpoint().name(),
+        "wait_ms": decision.retry_after().map(|wait| wait.as_nanos().div_ceil(1_000_000)),
+    }});
+    let mut response = Response::new(error.to_string().into());
+    *response.status_mut() = refusal.status();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A DEMO: it believes whatever it is told, `Bearer <team>`, with a `!` at the end for the enterprise plan.
+async fn authenticate(mut request: Request, next: Next) -> axum::response::Response {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
+        let claims = Claims { team: token.trim_end_matches('!').to_owned(), enterprise: token.ends_with('!') };
+        request.extensions_mut().insert(claims);
+    }
+    next.run(request).await
+}

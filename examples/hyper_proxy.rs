@@ -1,0 +1,136 @@
+//! Bolna's limits in front of an API written in any language: a reverse proxy made of hyper and tower, without a web
+//! framework. Paths go on as they came, and bodies stream through both ways.
+//!
+//! ```text
+//! python3 -m http.server 8000 --bind 127.0.0.1 &
+//! cargo run --example hyper_proxy
+//! ```
+//!
+//! `UPSTREAM` (default `http://127.0.0.1:8000`) and `LISTEN` (default `127.0.0.1:3001`) choose other addresses. Then:
+//!
+//! ```text
+//! # 200 from Python, with RateLimit: "default";r=999;t=60, over either version of HTTP
+//! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
+//! curl -i --http2-prior-knowledge -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
+//!
+//! # 1000 in a row: 404 from Python for the first 500 and one more every 120 ms, 429 from here for the rest
+//! curl -s -o /dev/null -w '%{http_code}\n' -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3001/v2/agent/17?[1-1000]' | sort | uniq -c
+//!
+//! # 401 for nobody, and 502 once Python is stopped
+//! curl -i http://127.0.0.1:3001/
+//! ```
+
+use std::convert::Infallible;
+use std::env;
+use std::error::Error;
+use std::time::Duration;
+
+use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+use bytes::Bytes;
+use http::header::{self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tower::ServiceBuilder;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let upstream = env::var("UPSTREAM").unwrap_or_else(|_| "http://127.0.0.1:8000".to_owned());
+    let upstream = upstream.strip_prefix("http://").ok_or("UPSTREAM must be like http://host:port")?;
+    let upstream = upstream.parse::<Authority>()?;
+    let client = Client::builder(TokioExecutor::new()).build_http();
+
+    // Made once and cloned for each connection: all of them count together.
+    let service = ServiceBuilder::new()
+        .map_request(authenticate)
+        .layer(BolnaRateLimitLayer::new())
+        .service_fn(move |request| forward(client.clone(), upstream.clone(), request));
+
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()); // header fields that never end are given up after 30 s
+    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned())).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                eprintln!("accept: {error}"); // too many open files, say: that passes
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (server, service) = (server.clone(), TowerToHyperService::new(service.clone()));
+        tokio::spawn(async move {
+            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                eprintln!("connection: {error}");
+            }
+        });
+    }
+}
+
+/// A DEMO: it believes whatever it is told, `Bearer <user>` or `Bearer <user>@<organization>`. In its place, look the
+/// API key up and insert whom it belongs to.
+fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
+        let (user, organization) = token.split_once('@').unwrap_or((token, ""));
+        let account = Account::user(user).in_organization(organization);
+        request.extensions_mut().insert(account);
+    }
+    request
+}
+
+/// Sends a request on. Its path and query stay as they came: what the limiter has judged is what the upstream gets.
+async fn forward(
+    client: Client<HttpConnector, Incoming>,
+    upstream: Authority,
+    mut request: Request<Incoming>,
+) -> Result<Response<Either<Incoming, Full<Bytes>>>, Infallible> {
+    let mut target = request.uri().clone().into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = Some(upstream);
+    target.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::from_parts(target).expect("it has all three parts");
+    *request.version_mut() = Version::HTTP_11; // whatever was spoken on this side
+    request.headers_mut().remove(HOST); // the client sets it from the target
+    strip_hop_by_hop(request.headers_mut());
+
+    Ok(match client.request(request).await {
+        Ok(mut response) => {
+            strip_hop_by_hop(response.headers_mut());
+            *response.version_mut() = Version::default(); // this side's, not the upstream's
+            response.map(Either::Left)
+        }
+        Err(error) => {
+            eprintln!("upstream: {error:?}");
+            let mut response = Response::new(Either::Right(Full::from("bad gateway\n")));
+            *response.status_mut() = StatusCode::BAD_GATEWAY;
+            response
+        }
+    })
+}
+
+/// Removes the header fields that are between two neighbours only (RFC 9110, section 7.6.1).
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH); // RFC 9112, section 6.3: it means nothing then, and must not be passed on
+    }
+    let connection: Vec<_> = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).collect();
+    let named = connection.join(",");
+    for name in named.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()) {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, header::TE, header::TRAILER, TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+}
