@@ -20,8 +20,8 @@ use http::{HeaderValue, Request, Response};
 use http_body_util::Empty;
 use tower::{Layer, Service};
 
-const BATCH: usize = 2_000;
-const ROUNDS: usize = 300;
+const BATCH: usize = 100;
+const ROUNDS: usize = 5_000;
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
 

@@ -34,7 +34,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{Extensions, HeaderValue, Response};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
-use bolna_rate_limit::{BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -52,12 +52,10 @@ struct ByTeam {
 }
 
 impl Identify for ByTeam {
-    fn principal(&self, extensions: &Extensions) -> Option<Principal> {
-        Principal::organization(&extensions.get::<Claims>()?.team)
-    }
-
-    fn policy(&self, extensions: &Extensions) -> Option<Policy> {
-        extensions.get::<Claims>()?.enterprise.then(|| self.enterprise.clone())
+    fn account(&self, extensions: &Extensions) -> Option<Account> {
+        let claims = extensions.get::<Claims>()?;
+        let account = Account::from(Principal::organization(&claims.team)?);
+        Some(if claims.enterprise { account.with_policy(self.enterprise.clone()) } else { account })
     }
 }
 

@@ -55,3 +55,10 @@ impl Account {
         self.policy.as_ref()
     }
 }
+
+/// An account that is billed to that principal.
+impl From<Principal> for Account {
+    fn from(principal: Principal) -> Self {
+        Self { principal: Some(principal), policy: None }
+    }
+}

@@ -2,7 +2,7 @@
 
 use http::Extensions;
 
-use crate::policy::Policy;
+use crate::account::Account;
 use crate::principal::Principal;
 
 /// Tells from a request's extensions who pays, for services whose authentication inserts a type of its own.
@@ -23,21 +23,15 @@ use crate::principal::Principal;
 ///
 /// Implement the trait to give some callers limits of their own as well.
 pub trait Identify: Send + Sync + 'static {
-    /// Who pays, or `None` if nobody is identified.
-    fn principal(&self, extensions: &Extensions) -> Option<Principal>;
-
-    /// The caller's own limits. By default nobody has any, and the limiter's apply.
-    fn policy(&self, extensions: &Extensions) -> Option<Policy> {
-        let _ = extensions;
-        None
-    }
+    /// Who is calling, or `None` if nobody is identified.
+    fn account(&self, extensions: &Extensions) -> Option<Account>;
 }
 
 impl<F> Identify for F
 where
     F: Fn(&Extensions) -> Option<Principal> + Send + Sync + 'static,
 {
-    fn principal(&self, extensions: &Extensions) -> Option<Principal> {
-        self(extensions)
+    fn account(&self, extensions: &Extensions) -> Option<Account> {
+        self(extensions).map(Account::from)
     }
 }

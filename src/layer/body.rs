@@ -38,6 +38,13 @@ impl<B> ResponseBody<B> {
     }
 }
 
+/// An empty body, of whatever kind: `CorsLayer` and others make responses of their own from it.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::refusal(Bytes::new())
+    }
+}
+
 impl<B> Body for ResponseBody<B>
 where
     B: Body<Data = Bytes>,

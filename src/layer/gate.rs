@@ -9,8 +9,7 @@ use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::identity::Identify;
 use crate::limiter::Limiter;
-use crate::policy::{Class, Policy, Table};
-use crate::principal::Principal;
+use crate::policy::{Class, Table};
 use crate::store::{Answer, Bucket, Store, StoreError};
 use crate::wire::{Fields, Format, Reason, Refusal, Renderer};
 
@@ -73,27 +72,16 @@ impl<St> Gate<St> {
 
 impl<St: Store> Gate<St> {
     pub(super) fn judge<B>(&self, request: &Request<B>) -> Judgement<St::Check> {
-        let extensions = request.extensions();
-        match &self.identify {
-            None => {
-                let account = extensions.get::<Account>();
-                self.judge_as(request, account.and_then(Account::principal), account.and_then(Account::policy))
-            }
+        let found;
+        let account = match &self.identify {
+            None => request.extensions().get::<Account>(),
             Some(identify) => {
-                let (principal, policy) = (identify.principal(extensions), identify.policy(extensions));
-                self.judge_as(request, principal.as_ref(), policy.as_ref())
+                found = identify.account(request.extensions());
+                found.as_ref()
             }
-        }
-    }
-
-    fn judge_as<B>(
-        &self,
-        request: &Request<B>,
-        principal: Option<&Principal>,
-        own: Option<&Policy>,
-    ) -> Judgement<St::Check> {
+        };
         let in_force;
-        let policy = match own {
+        let policy = match account.and_then(Account::policy) {
             Some(own) => own.table(),
             None => {
                 in_force = self.limiter.load_policy();
@@ -103,7 +91,7 @@ impl<St: Store> Gate<St> {
         let Some(class) = policy.class_of(request.uri().path()) else {
             return Judgement::Now(Verdict::Admit(None));
         };
-        let Some(principal) = principal else {
+        let Some(principal) = account.and_then(Account::principal) else {
             return Judgement::Now(match self.unidentified {
                 Undecided::Refuse => Verdict::Refuse(self.refuse(request, Reason::Unidentified, None)),
                 Undecided::AdmitWithoutLimit => Verdict::Admit(None),

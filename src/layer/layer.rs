@@ -78,13 +78,14 @@ impl<St> BolnaRateLimitLayer<St> {
 
     /// Sends `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well, for clients that know nothing newer. Off by default.
     ///
-    /// The limit that they tell is the burst, of which the rest is what remains.
+    /// The limit that they tell is the burst, of which the rest is what remains. A browser sees them only if CORS exposes
+    /// them.
     pub fn legacy_headers(self, reset: LegacyReset) -> Self {
         self.with(|gate| gate.format.legacy = Some(reset))
     }
 
     /// Sends `retry-after-ms` with refusals as well: the wait in milliseconds, rounded up, for clients that read it (the
-    /// `OpenAI` and `Anthropic` SDKs do). Off by default.
+    /// `OpenAI` and `Anthropic` SDKs do). Off by default. A browser sees it only if CORS exposes it.
     pub fn retry_after_ms(self) -> Self {
         self.with(|gate| gate.format.retry_after_ms = true)
     }

@@ -87,12 +87,13 @@ async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
 struct ByClaims;
 
 impl Identify for ByClaims {
-    fn principal(&self, extensions: &Extensions) -> Option<Principal> {
-        Principal::organization(extensions.get::<Claims>()?.tenant)
-    }
-
-    fn policy(&self, extensions: &Extensions) -> Option<Policy> {
-        extensions.get::<Claims>()?.plan.clone()
+    fn account(&self, extensions: &Extensions) -> Option<Account> {
+        let claims = extensions.get::<Claims>()?;
+        let account = Account::from(Principal::organization(claims.tenant)?);
+        Some(match &claims.plan {
+            Some(plan) => account.with_policy(plan.clone()),
+            None => account,
+        })
     }
 }
 

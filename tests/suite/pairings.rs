@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -13,13 +14,16 @@ use bolna_rate_limit::{
     ResponseFuture, Undecided,
 };
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{Layer, Service, ServiceBuilder};
+use tower_http::cors::CorsLayer;
+use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
 
 use crate::deferred::DeferredStore;
 use crate::support::ok;
@@ -93,6 +97,14 @@ fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>
             Ok::<_, Infallible>(Response::new(axum::body::Body::empty()))
         })))
         .layer(ServiceBuilder::new().layer(layer.clone()))
+        // Those that make responses of their own ask for a body that has a default.
+        .layer(
+            ServiceBuilder::new()
+                .layer(TraceLayer::new_for_http())
+                .layer(CorsLayer::new())
+                .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(1)))
+                .layer(layer.clone()),
+        )
 }
 
 #[test]
