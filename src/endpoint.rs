@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ptr;
 use std::sync::{PoisonError, RwLock};
 
 /// A class of paths that share one bucket: `executions`, `agent`, `call`, `default`, or a name from a custom policy.
@@ -16,13 +17,13 @@ pub struct Endpoint(&'static &'static str);
 
 impl Endpoint {
     /// `/v2/agent/{agent_id}/executions` in Bolna's table.
-    pub const EXECUTIONS: Self = Self(&"executions");
+    pub const EXECUTIONS: Self = Self(&names::EXECUTIONS);
     /// `/v2/agent/{agent_id}` in Bolna's table.
-    pub const AGENT: Self = Self(&"agent");
+    pub const AGENT: Self = Self(&names::AGENT);
     /// `/call` in Bolna's table.
-    pub const CALL: Self = Self(&"call");
+    pub const CALL: Self = Self(&names::CALL);
     /// Every path that no other endpoint claims, in every policy.
-    pub const DEFAULT: Self = Self(&"default");
+    pub const DEFAULT: Self = Self(&names::DEFAULT);
 
     /// The endpoint of that name, or `None` if the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`.
     #[must_use]
@@ -56,6 +57,14 @@ impl Endpoint {
     const KNOWN: [Self; 4] = [Self::EXECUTIONS, Self::AGENT, Self::CALL, Self::DEFAULT];
 }
 
+/// Statics, which have one address each, unlike constants: two endpoints are equal when they are at one address.
+mod names {
+    pub(super) static EXECUTIONS: &str = "executions";
+    pub(super) static AGENT: &str = "agent";
+    pub(super) static CALL: &str = "call";
+    pub(super) static DEFAULT: &str = "default";
+}
+
 static INTERNED: RwLock<Vec<Endpoint>> = RwLock::new(Vec::new());
 
 fn find(endpoints: &[Endpoint], name: &str) -> Option<Endpoint> {
@@ -64,8 +73,7 @@ fn find(endpoints: &[Endpoint], name: &str) -> Option<Endpoint> {
 
 impl PartialEq for Endpoint {
     fn eq(&self, other: &Self) -> bool {
-        // A constant may have several addresses, so equal pointers are a short cut only.
-        std::ptr::eq(self.0, other.0) || self.0 == other.0
+        ptr::eq(self.0, other.0)
     }
 }
 
@@ -73,7 +81,7 @@ impl Eq for Endpoint {}
 
 impl Hash for Endpoint {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        ptr::hash(self.0, state);
     }
 }
 

@@ -81,35 +81,37 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Charges one unit of a bucket that exists, or of a new one.
     pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
-        let key = Key::of(bucket);
-        let now = self.now();
-        if let Some(cell) = self.buckets.get(&key) {
-            return decide(&cell, bucket, now);
-        }
-        let hash = self.hash(&key);
+        let hash = self.hash(bucket.endpoint, bucket.principal);
         #[expect(clippy::cast_possible_truncation, reason = "a hash: dashmap takes the bits that a usize has")]
-        let mut shard = self.buckets.shards()[self.buckets.determine_shard(hash as usize)].write();
+        let shard = &self.buckets.shards()[self.buckets.determine_shard(hash as usize)];
+        let now = self.now();
+        if let Some((_, cell)) = shard.read().get(hash, |(key, _)| key.is_of(bucket)) {
+            return decide(cell.get(), bucket, now);
+        }
+        let mut table = shard.write();
         // Read again under the lock: a bucket that another thread has dropped as full at a later time than this one's
         // reading would otherwise come back with a debt that is too small.
         let now = self.now();
-        if let Some((_, cell)) = shard.get(hash, |(other, _)| *other == key) {
+        if let Some((_, cell)) = table.get(hash, |(key, _)| key.is_of(bucket)) {
             return decide(cell.get(), bucket, now);
         }
-        if shard.len() == shard.capacity() {
-            let owing: Vec<_> = mem::take(&mut *shard).into_iter().filter(|(_, cell)| owes(cell.get(), now)).collect();
+        let hash_of = |(key, _): &Entry| self.hash(key.endpoint, &key.principal);
+        if table.len() == table.capacity() {
+            let owing: Vec<_> = mem::take(&mut *table).into_iter().filter(|(_, cell)| owes(cell.get(), now)).collect();
             // Room for as many again, so that the next scan is as many insertions away.
-            shard.reserve(owing.len() * 2 + 1, |(key, _)| self.hash(key));
+            table.reserve(owing.len() * 2 + 1, hash_of);
             for entry in owing {
-                shard.insert(self.hash(&entry.0), entry, |(key, _)| self.hash(key));
+                table.insert(hash_of(&entry), entry, hash_of);
             }
         }
-        let entry = (key, SharedValue::new(InMemoryState::default()));
-        let (_, cell) = shard.insert_entry(hash, entry, |(key, _)| self.hash(key));
+        let entry = (Key::of(bucket), SharedValue::new(InMemoryState::default()));
+        let (_, cell) = table.insert_entry(hash, entry, hash_of);
         decide(cell.get(), bucket, now)
     }
 
-    fn hash(&self, key: &Key) -> u64 {
-        self.buckets.hasher().hash_one(key)
+    /// The same as the map's own hash of a [`Key`] of the two, which is not made for it.
+    fn hash(&self, endpoint: Endpoint, principal: &Principal) -> u64 {
+        self.buckets.hasher().hash_one((endpoint, principal))
     }
 
     fn now(&self) -> u64 {
@@ -153,6 +155,8 @@ impl<C> fmt::Debug for MemoryStore<C> {
     }
 }
 
+type Entry = (Key, SharedValue<InMemoryState>);
+
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     endpoint: Endpoint,
@@ -162,6 +166,10 @@ struct Key {
 impl Key {
     fn of(bucket: Bucket<'_>) -> Self {
         Self { endpoint: bucket.endpoint, principal: bucket.principal.clone() }
+    }
+
+    fn is_of(&self, bucket: Bucket<'_>) -> bool {
+        self.endpoint == bucket.endpoint && self.principal == *bucket.principal
     }
 }
 
