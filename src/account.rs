@@ -38,7 +38,9 @@ impl Account {
         Self { principal: Principal::organization(id).or(self.principal), ..self }
     }
 
-    /// The account has limits of its own instead of the limiter's. What it has spent stays spent when it changes plan.
+    /// The account has limits of its own instead of the limiter's, exempt paths included. What its principal has spent
+    /// stays spent when it changes plan, up to one full refill by the quota in force: so give all users of an organization
+    /// one plan.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }
     }

@@ -48,6 +48,11 @@ impl PathTable {
         if is_plain(path.as_bytes()) { self.route(path) } else { self.bill_odd(path) }
     }
 
+    pub(crate) fn exempts(&self, path: &str) -> bool {
+        // The path as it is written is one of its readings, and all of them have to be exempt.
+        self.route(path) == Billing::Exempt && self.bill(path) == Billing::Exempt
+    }
+
     fn route(&self, path: &str) -> Billing {
         self.router.at(path).map_or(Billing::Endpoint(self.default), |found| *found.value)
     }
@@ -66,8 +71,10 @@ impl PathTable {
         let Some(readings) = readings::of(path.as_bytes()) else {
             return narrowest;
         };
-        // Exempt only if every reading is: an odd spelling opens no gate.
-        readings.iter().map(|reading| self.bill_reading(reading)).fold(Billing::Exempt, first)
+        // Exempt only if every reading is: an odd spelling opens no gate. Nor does one that a second server might decode
+        // once more, which is not read.
+        let least = if path.contains("%25") { Billing::Endpoint(self.default) } else { Billing::Exempt };
+        readings.iter().map(|reading| self.bill_reading(reading)).fold(least, first)
     }
 
     /// Bills one reading, with and without its trailing slashes: some servers take them for nothing.

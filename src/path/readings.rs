@@ -5,12 +5,15 @@
 //! not taken, in the order in which a chain of servers takes them.
 
 /// More than any honest path has; past it a path is not worth understanding.
-const MOST: usize = 128;
+const MOST: usize = 64;
 
 /// A step: what it makes of a path, nothing if it would change nothing.
 type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
+    // What resolves the target as a reference (RFC 3986, section 4.2), as Node's `new URL(target, base)` does, takes a
+    // first `//host` for the host.
+    |path| [cut_authority(path), None, None],
     // Servlet containers drop `;parameters` before they decode; what decodes first may do it afterwards.
     |path| [cut_parameters(path), None, None],
     // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what needs no escape.
@@ -20,7 +23,7 @@ const STEPS: [Step; 8] = [
     |path| [replace_backslashes(path), None, None],
     // What hands the path on as a C string or as a URL to parse again cuts it here.
     |path| [cut_at(path, 0), cut_at(path, b'?'), cut_at(path, b'#')],
-    // Python's `$` matches before a final newline; others trim all white space.
+    // Python's `$` matches before a final newline; others trim all white space (of ASCII).
     |path| [trim_end(path), None, None],
     // nginx and actix merge slashes. RFC 3986 does not, and resolves dots between empty segments.
     |path| [merge_slashes(path), None, None],
@@ -82,6 +85,11 @@ fn escape(text: &[u8]) -> Option<u8> {
 /// RFC 3986, section 2.3.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
+    let rest = path.strip_prefix(b"//")?;
+    Some(rest.iter().position(|&byte| byte == b'/').map_or(b"/".to_vec(), |end| rest[end..].to_vec()))
 }
 
 fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {

@@ -42,7 +42,9 @@ fn check_segment(segment: &str) -> Result<(), TemplateError> {
     }
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     match name.map(|name| name.strip_prefix('*').unwrap_or(name)) {
-        Some(name) if !name.is_empty() && !name.contains(['{', '}', '*']) => Ok(()),
+        Some(name) if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+            Ok(())
+        }
         _ => Err(TemplateError::Parameter),
     }
 }
@@ -68,9 +70,9 @@ impl fmt::Display for TemplateError {
                  `..` segments: such spellings are read as what they may stand for",
             ),
             Self::OldSyntax => f.write_str("a parameter is written `{name}`, and the rest of a path `{*name}`"),
-            Self::Parameter => {
-                f.write_str("a parameter is a whole segment `{name}`; `{*name}`, the rest of a path, stands last")
-            }
+            Self::Parameter => f.write_str(
+                "a parameter is a whole segment `{name}`, of letters, digits and `_`; `{*name}`, the rest of a path, stands last",
+            ),
             Self::Conflict(with) => write!(f, "it matches the same paths as `{with}`"),
         }
     }

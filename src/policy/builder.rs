@@ -91,10 +91,10 @@ impl PolicyBuilder {
         self
     }
 
-    /// Lets paths through without counting them and without asking who calls: health checks, say.
+    /// Lets paths through without counting them, whoever calls or if nobody does: health checks, say.
     ///
-    /// A path is exempt only if every server would read it as one that is: no odd spelling of another path becomes
-    /// exempt, and no odd spelling of an exempt path stays so.
+    /// A path is exempt only if every server would read it as one that is, so no odd spelling of another path becomes
+    /// exempt. For an account with a policy of its own, only that policy's exemptions hold.
     pub fn exempt<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.exempt.extend(paths.into_iter().map(Into::into));
         self

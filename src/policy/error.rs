@@ -73,11 +73,5 @@ impl fmt::Display for PolicyError {
     }
 }
 
-impl Error for PolicyError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Quota { reason, .. } => Some(reason),
-            _ => None,
-        }
-    }
-}
+// Without sources: each message holds its reason.
+impl Error for PolicyError {}

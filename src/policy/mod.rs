@@ -70,7 +70,7 @@ impl Policy {
     /// The quota of an endpoint, or `None` if the policy does not name it.
     #[must_use]
     pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
-        self.table.class(endpoint).map(|class| class.quota)
+        self.endpoints().find(|(named, _)| *named == endpoint).map(|(_, quota)| quota)
     }
 
     /// The endpoints and their quotas, in the order in which they were declared, `default` last.
@@ -80,6 +80,10 @@ impl Policy {
 
     pub(crate) fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    pub(crate) fn into_table(self) -> Arc<Table> {
+        self.table
     }
 
     pub(crate) fn from_table(table: Arc<Table>) -> Self {
@@ -108,14 +112,23 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn class_of(&self, path: &str) -> Option<&Class> {
+        self.class_index_of(path).map(|index| self.class(index))
+    }
+
+    pub(crate) fn class_index_of(&self, path: &str) -> Option<usize> {
         match self.paths.bill(path) {
-            Billing::Endpoint(index) => self.classes.get(index),
+            Billing::Endpoint(index) => Some(index),
             Billing::Exempt => None,
         }
     }
 
-    pub(crate) fn class(&self, endpoint: Endpoint) -> Option<&Class> {
-        self.classes.iter().find(|class| class.endpoint == endpoint)
+    pub(crate) fn class(&self, index: usize) -> &Class {
+        &self.classes[index]
+    }
+
+    /// Whether [`class_index_of`](Self::class_index_of) is `None`, found out at less cost when it is not.
+    pub(crate) fn exempts(&self, path: &str) -> bool {
+        self.paths.exempts(path)
     }
 }
 

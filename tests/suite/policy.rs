@@ -67,6 +67,7 @@ fn a_path_that_makes_no_sense_is_an_error() {
         ("/agent/v{id}", "whole segment"),
         ("/agent/{id}.json", "whole segment"),
         ("/agent/{a}{b}", "whole segment"),
+        ("/agent/{id:[0-9]+}", "whole segment"),
         ("/{*rest}/x", "stands last"),
     ];
     for (path, rule) in rules {
@@ -132,7 +133,18 @@ fn no_spelling_opens_an_exempt_path() {
         ("/public/..%2fv2/agent/1/executions", Endpoint::EXECUTIONS),
         ("/public\\..\\call", Endpoint::CALL),
         ("/healthz%00", Endpoint::DEFAULT),
+        // Decoded twice, by one server behind another.
+        ("/public/%252e%252e/call", Endpoint::DEFAULT),
+        ("/public/..%252fcall", Endpoint::DEFAULT),
     ] {
+        assert_eq!(policy.endpoint_of(path), Some(endpoint), "{path}");
+    }
+}
+
+#[test]
+fn a_first_host_is_read_as_one_too() {
+    let policy = Policy::default();
+    for (path, endpoint) in [("//x/call", Endpoint::CALL), ("//x", Endpoint::DEFAULT), ("//call", Endpoint::CALL)] {
         assert_eq!(policy.endpoint_of(path), Some(endpoint), "{path}");
     }
 }
