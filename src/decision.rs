@@ -17,16 +17,21 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// For stores: the request is admitted, and with its unit charged the bucket is full again after `debt`.
+    /// For stores: the request is admitted, and with its unit charged (or, from a peek, as it is) the bucket is full again
+    /// after `debt`.
     #[must_use]
     pub const fn allowed(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
         Self { endpoint, quota, allowed: true, debt: saturating_nanos(debt) }
     }
 
     /// For stores: the request is refused, nothing is charged, and the bucket is full again after `debt`.
+    ///
+    /// A bucket that has a unit refuses nothing, so a smaller debt counts as the smallest with which it has none.
     #[must_use]
     pub const fn limited(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
-        Self { endpoint, quota, allowed: false, debt: saturating_nanos(debt) }
+        let least = quota.refill_nanos() - quota.interval_nanos() + 1;
+        let debt = saturating_nanos(debt);
+        Self { endpoint, quota, allowed: false, debt: if debt < least { least } else { debt } }
     }
 
     /// Whether the request may go on.
@@ -47,7 +52,8 @@ impl Decision {
         self.quota
     }
 
-    /// How many requests would be admitted now, after this one. Between 0 and the quota's burst.
+    /// How many requests would be admitted now: after this one, or, from a peek, this one included. Between 0 and the
+    /// quota's burst.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         let left = self.quota.refill_nanos().saturating_sub(self.debt);

@@ -50,9 +50,8 @@ impl Limiter {
 impl<St> Limiter<St> {
     /// A limiter that counts in `store`.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "a policy is given, not lent")]
     pub fn with_store(policy: Policy, store: St) -> Self {
-        Self { shared: Arc::new(Shared { policy: ArcSwap::new(Arc::clone(policy.table())), store }) }
+        Self { shared: Arc::new(Shared { policy: ArcSwap::new(policy.into_table()), store }) }
     }
 
     /// The policy in force.
@@ -66,9 +65,8 @@ impl<St> Limiter<St> {
     /// A request is judged by the one policy or by the other, never by a mixture. Nothing that was spent is forgotten: a
     /// bucket that would have been full again in 30 s still is, but never more than drained by the measure of its new
     /// quota.
-    #[expect(clippy::needless_pass_by_value, reason = "a policy is given, not lent")]
     pub fn set_policy(&self, policy: Policy) {
-        self.shared.policy.store(Arc::clone(policy.table()));
+        self.shared.policy.store(policy.into_table());
     }
 
     /// The store.
@@ -96,6 +94,9 @@ impl<St: Store> Limiter<St> {
     /// How much of an endpoint's quota `principal` has left, without charging anything: what
     /// [`check`](Self::check) would decide now. `None` if the policy in force has no such endpoint.
     ///
+    /// It measures by the limiter's own policy. For a principal on a plan of its own, ask the [`store`](Self::store) with
+    /// the plan's quota.
+    ///
     /// # Errors
     /// When the store can't be asked.
     pub async fn peek(&self, principal: &Principal, endpoint: Endpoint) -> Result<Option<Decision>, StoreError> {
@@ -105,15 +106,12 @@ impl<St: Store> Limiter<St> {
         }
     }
 
-    /// Gives `principal` a full bucket for an endpoint. Does nothing if the policy in force has no such endpoint.
+    /// Gives `principal` a full bucket for an endpoint, of whatever policy.
     ///
     /// # Errors
     /// When the store can't be asked.
     pub async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        match self.policy().quota_of(endpoint) {
-            Some(quota) => self.store().reset(Bucket { principal, endpoint, quota }).await,
-            None => Ok(()),
-        }
+        self.store().reset(principal, endpoint).await
     }
 }
 

@@ -33,9 +33,10 @@ const LATEST: u64 = 1 << 62;
 /// Counts in this process. The store of a limiter that is not told otherwise.
 ///
 /// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota allows, whatever the
-/// number of threads. A bucket takes no memory while it is full: those that have become full again are dropped when
-/// their shard of the table would have to grow, at no extra cost over growing it; nothing runs in the background and no
-/// bucket that owes is ever dropped.
+/// number of threads. No bucket that owes is ever dropped. Those that have become full again are, whenever their shard of
+/// the table would otherwise have to grow, so the table grows with the callers who owe at one time and not with those who
+/// have ever called. Nothing runs in the background: what a spike has left stays until others need the room, or until
+/// [`shrink`](Self::shrink) gives it back.
 pub struct MemoryStore<C = MonotonicClock> {
     buckets: DashMap<Key, InMemoryState, RandomState>,
     clock: C,
@@ -71,8 +72,8 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Drops every bucket that is full again and gives the memory back, one shard at a time.
     ///
-    /// Nobody has to call it: memory is bounded by the largest number of buckets that owed at one time. It is for
-    /// giving memory back after a spike.
+    /// Nobody has to call it to bound the memory, which a multiple of the largest number of buckets that owed at one time
+    /// does. It is for giving memory back after a spike.
     pub fn shrink(&self) {
         let now = self.now();
         self.buckets.retain(|_, cell| owes(cell, now));
@@ -86,27 +87,55 @@ impl<C: Clock> MemoryStore<C> {
         let shard = &self.buckets.shards()[self.buckets.determine_shard(hash as usize)];
         let now = self.now();
         if let Some((_, cell)) = shard.read().get(hash, |(key, _)| key.is_of(bucket)) {
-            return decide(cell.get(), bucket, now);
+            return self.decide(cell.get(), bucket, now);
         }
         let mut table = shard.write();
         // Read again under the lock: a bucket that another thread has dropped as full at a later time than this one's
         // reading would otherwise come back with a debt that is too small.
         let now = self.now();
         if let Some((_, cell)) = table.get(hash, |(key, _)| key.is_of(bucket)) {
-            return decide(cell.get(), bucket, now);
+            return self.decide(cell.get(), bucket, now);
         }
         let hash_of = |(key, _): &Entry| self.hash(key.endpoint, &key.principal);
         if table.len() == table.capacity() {
             let owing: Vec<_> = mem::take(&mut *table).into_iter().filter(|(_, cell)| owes(cell.get(), now)).collect();
             // Room for as many again, so that the next scan is as many insertions away.
-            table.reserve(owing.len() * 2 + 1, hash_of);
+            table.reserve(owing.len() * 2, hash_of);
             for entry in owing {
                 table.insert(hash_of(&entry), entry, hash_of);
             }
         }
         let entry = (Key::of(bucket), SharedValue::new(InMemoryState::default()));
         let (_, cell) = table.insert_entry(hash, entry, hash_of);
-        decide(cell.get(), bucket, now)
+        self.decide(cell.get(), bucket, now)
+    }
+
+    #[inline]
+    fn decide(&self, cell: &InMemoryState, bucket: Bucket<'_>, now: u64) -> Decision {
+        let decision = decide(cell, bucket, now);
+        if decision.reset().as_nanos() > u128::from(bucket.quota.refill_nanos() + SLACK) {
+            self.heal(cell, bucket)
+        } else {
+            decision
+        }
+    }
+
+    /// Drains a bucket that owes more than it can, and decides again.
+    ///
+    /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came into force. Left alone, a
+    /// change from 10 an hour to 500 a minute would lock a caller out for hours.
+    #[cold]
+    fn heal(&self, cell: &InMemoryState, bucket: Bucket<'_>) -> Decision {
+        // Read afresh: to a thread that was held up since its reading, everything that was spent meanwhile seems to lie in
+        // the future, and must not be forgiven.
+        let now = self.now();
+        // An error stores nothing: there was nothing to heal, or another thread was faster.
+        let _ = cell.measure_and_replace(&NotKeyed::NonKey, |full_at| {
+            let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
+            let counted = forgive(debt, bucket.quota.refill_nanos());
+            if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
+        });
+        decide(cell, bucket, now)
     }
 
     /// The same as the map's own hash of a [`Key`] of the two, which is not made for it.
@@ -136,8 +165,8 @@ impl<C: Clock> Store for MemoryStore<C> {
         Ok(decide(bucket.endpoint, bucket.quota, Duration::from_nanos(debt)))
     }
 
-    async fn reset(&self, bucket: Bucket<'_>) -> Result<(), StoreError> {
-        self.buckets.remove(&Key::of(bucket));
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        self.buckets.remove(&Key { endpoint, principal: principal.clone() });
         Ok(())
     }
 }
@@ -190,11 +219,7 @@ fn decide(cell: &InMemoryState, bucket: Bucket<'_>, now: u64) -> Decision {
     if allowed {
         Decision::allowed(endpoint, quota, Duration::from_nanos(debt + quota.interval_nanos()))
     } else {
-        let counted = forgive(debt, quota.refill_nanos());
-        if counted < debt {
-            heal(cell, quota, now);
-        }
-        Decision::limited(endpoint, quota, Duration::from_nanos(counted))
+        Decision::limited(endpoint, quota, Duration::from_nanos(debt))
     }
 }
 
@@ -205,20 +230,9 @@ fn governor_quota(quota: Quota) -> governor::Quota {
         .allow_burst(burst)
 }
 
-/// The debt that counts: no bucket can owe more than a full refill, unless the clock went back or a smaller quota came
-/// into force. Then it counts as drained, or a change from 10 an hour to 500 a minute would lock a caller out for hours.
+/// The debt that counts. More than a full refill counts as that, but for what two readings of a clock may differ by.
 fn forgive(debt: u64, refill: u64) -> u64 {
     if debt > refill + SLACK { refill } else { debt }
-}
-
-#[cold]
-fn heal(cell: &InMemoryState, quota: Quota, now: u64) {
-    // An error stores nothing: another thread was faster.
-    let _ = cell.measure_and_replace(&NotKeyed::NonKey, |full_at| {
-        let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
-        let forgiven = forgive(debt, quota.refill_nanos());
-        if forgiven < debt { Ok(((), Nanos::new(now + forgiven))) } else { Err(()) }
-    });
 }
 
 fn owes(cell: &InMemoryState, now: u64) -> bool {

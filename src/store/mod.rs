@@ -8,6 +8,7 @@ mod memory;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::decision::Decision;
@@ -39,7 +40,25 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store can't be asked.
-    fn reset(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A store can be shared, by two limiters with policies of their own, say.
+impl<St: Store> Store for Arc<St> {
+    type Check = St::Check;
+
+    #[inline]
+    fn check(&self, bucket: Bucket<'_>) -> Answer<St::Check> {
+        (**self).check(bucket)
+    }
+
+    fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send {
+        (**self).peek(bucket)
+    }
+
+    fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).reset(principal, endpoint)
+    }
 }
 
 /// A bucket, and what it is measured by now.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
-use bolna_rate_limit::{Decision, Limiter, Policy};
+use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal};
 use tokio::sync::watch;
 
 /// Decides at once, and says so when it is released.
@@ -55,7 +55,7 @@ impl Store for DeferredStore {
         self.decides.peek(bucket).await
     }
 
-    async fn reset(&self, bucket: Bucket<'_>) -> Result<(), StoreError> {
-        self.decides.reset(bucket).await
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        self.decides.reset(principal, endpoint).await
     }
 }

@@ -1,5 +1,9 @@
 //! What a store in this process keeps, and what it gives back.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::{Clock, ManualClock};
@@ -157,6 +161,110 @@ async fn a_reset_fills_one_bucket_of_one_principal() {
     assert_eq!(drain(&limiter, &caller, "/call"), 500);
     assert_eq!(drain(&limiter, &caller, "/v2/agent/x"), 0);
     assert_eq!(drain(&limiter, &other, "/call"), 0);
+}
+
+/// A clock whose readings are written down beforehand.
+#[derive(Clone)]
+struct Readings(Arc<Mutex<VecDeque<u64>>>);
+
+impl Readings {
+    fn then(&self, seconds: impl IntoIterator<Item = u64>) {
+        self.0.lock().unwrap().extend(seconds);
+    }
+
+    fn used_up(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+}
+
+impl Clock for Readings {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.lock().unwrap().pop_front().unwrap())
+    }
+}
+
+fn limiter_by_readings(policy: Policy) -> (Limiter<MemoryStore<Readings>>, Readings) {
+    let readings = Readings(Arc::default());
+    (Limiter::with_store(policy, MemoryStore::with_clock(readings.clone())), readings)
+}
+
+#[test]
+fn a_thread_that_was_held_up_since_it_read_the_clock_forgives_nothing() {
+    let (limiter, readings) = limiter_by_readings(Policy::default());
+    let caller = organization("o");
+    readings.then([30, 30]);
+    readings.then([30; 500]);
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    // It read 0 s, and everything that was spent at 30 s seems to lie in the future.
+    readings.then([0, 30]);
+    assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
+    readings.then([30]);
+    assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
+    assert!(readings.used_up());
+}
+
+#[tokio::test]
+async fn a_thread_that_was_held_up_while_a_full_bucket_was_dropped_charges_by_the_time_that_it_is() {
+    let policy = uniform(1, Duration::from_secs(10), 1).build().unwrap();
+    let (limiter, readings) = limiter_by_readings(policy);
+    let caller = organization("o");
+    readings.then([0, 0]);
+    assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
+    readings.then([15]);
+    limiter.store().shrink();
+    assert!(limiter.store().is_empty());
+    // It read 11 s before that, and comes to a bucket that is gone.
+    readings.then([11, 15]);
+    assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
+    readings.then([22]);
+    let left = limiter.peek(&caller, Endpoint::DEFAULT).await.unwrap().unwrap();
+    assert_eq!(left.reset(), Duration::from_secs(3));
+}
+
+#[test]
+fn buckets_come_and_go_without_a_count_being_lost() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let admitted = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for thread in 0..3_u32 {
+            let (limiter, admitted) = (&limiter, &admitted);
+            scope.spawn(move || {
+                for round in 0..20_000_u32 {
+                    let _ = limiter.check_now(&organization(&format!("{thread}-{round}")), "/call");
+                    if limiter.check_now(&organization("hot"), "/call").unwrap().is_allowed() {
+                        admitted.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        scope.spawn(|| (0..50).for_each(|_| limiter.store().shrink()));
+    });
+    assert_eq!(admitted.into_inner(), 500);
+    assert_eq!(limiter.store().len(), 60_001);
+}
+
+#[tokio::test]
+async fn a_bucket_of_a_plan_can_be_looked_at_and_reset() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let caller = organization("o");
+    let bulk = Endpoint::new("bulk").unwrap();
+    let bucket = Bucket { principal: &caller, endpoint: bulk, quota: Quota::per_minute(1).build().unwrap() };
+    let check = || limiter.store().check(bucket).now().unwrap().unwrap().is_allowed();
+    assert_eq!([check(), check()], [true, false]);
+    assert!(!limiter.store().peek(bucket).await.unwrap().is_allowed());
+    limiter.reset(&caller, bulk).await.unwrap();
+    assert_eq!([check(), check()], [true, false]);
+}
+
+#[test]
+fn limiters_can_share_a_store() {
+    let store = Arc::new(MemoryStore::with_clock(ManualClock::default()));
+    let one = Limiter::with_store(Policy::default(), Arc::clone(&store));
+    let other = Limiter::with_store(Policy::builder().build().unwrap(), store);
+    let remaining = |limiter: &Limiter<Arc<MemoryStore<ManualClock>>>, path| {
+        limiter.check(&organization("o"), path).unwrap().now().unwrap().unwrap().remaining()
+    };
+    assert_eq!([remaining(&one, "/user/me"), remaining(&other, "/call")], [999, 998]);
 }
 
 #[test]
