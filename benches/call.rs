@@ -68,7 +68,7 @@ fn main() {
 
     let mut bare = tower::service_fn(inner);
     let mut admit = layer(admitting).layer(bare);
-    let mut admit_plain = layer(admitting).dialect(Dialect::None).layer(bare);
+    let mut admit_plain = layer(admitting).dialect(Dialect::Off).layer(bare);
     let mut refuse = layer(refusing).layer(bare);
     let mut rounds = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {

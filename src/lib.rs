@@ -48,7 +48,7 @@
 //! that kind occurs has one reading, and nearly all have. Any other path is read in every way that these servers have,
 //! and billed to the first named endpoint among its readings, in the order of the policy. So `/%63all`, `//call`,
 //! `/x/..;/call` and `/call%00.png` are all billed to `call`, whatever stands behind the limiter. An odd path of more
-//! than 512 bytes, or with more than 128 readings, is billed to the policy's first endpoint without being understood.
+//! than 512 bytes, or with more than 64 readings, is billed to the policy's first endpoint without being understood.
 //!
 //! # Without Tower
 //! [`Limiter`] is the engine: [`check_now`](Limiter::check_now) decides, [`peek`](Limiter::peek) looks,
@@ -79,7 +79,7 @@ pub use account::Account;
 pub use decision::Decision;
 pub use endpoint::Endpoint;
 pub use identity::Identify;
-pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, ResponseBody, ResponseFuture, Undecided};
+pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Fallback, ResponseBody, ResponseFuture};
 pub use limiter::Limiter;
 pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use principal::{Id, Principal};

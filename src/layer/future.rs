@@ -37,7 +37,7 @@ pin_project! {
         Checking {
             #[pin]
             check: St::Check,
-            waiting: Option<Waiting<S, St, ReqBody>>,
+            waiting: Option<Box<Waiting<S, St, ReqBody>>>,
         },
         /// The inner service has been called.
         Calling {
@@ -71,7 +71,8 @@ where
         service: S,
         request: Request<ReqBody>,
     ) -> Self {
-        let waiting = Some(Waiting { question, gate, service, request });
+        // In a box, so that a future which never waits is not as large as a request.
+        let waiting = Some(Box::new(Waiting { question, gate, service, request }));
         Self { state: State::Checking { check, waiting } }
     }
 
@@ -98,7 +99,7 @@ where
                 StateProjection::Checking { check, waiting } => {
                     let answer = ready!(check.poll(cx));
                     let Waiting { question, gate, mut service, request } =
-                        waiting.take().expect("polled after completion");
+                        *waiting.take().expect("polled after completion");
                     match gate.conclude_later(&request, &question, &answer) {
                         Verdict::Admit(fields) => State::Calling { call: service.call(request), fields },
                         Verdict::Refuse(response) => State::Refused { response: Some(response) },

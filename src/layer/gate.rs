@@ -6,16 +6,15 @@ use http::{Request, Response};
 
 use crate::account::Account;
 use crate::decision::Decision;
-use crate::endpoint::Endpoint;
 use crate::identity::Identify;
 use crate::limiter::Limiter;
 use crate::policy::{Class, Table};
 use crate::store::{Answer, Bucket, Store, StoreError};
-use crate::wire::{Fields, Format, Reason, Refusal, Renderer};
+use crate::wire::{Cause, Fields, Format, Refusal, Rendered, Renderer};
 
 /// What becomes of a request about which nothing can be decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Undecided {
+pub enum Fallback {
     /// It is refused.
     #[default]
     Refuse,
@@ -28,8 +27,8 @@ pub(super) struct Gate<St> {
     pub(super) limiter: Limiter<St>,
     /// `None`: an [`Account`] in the extensions.
     pub(super) identify: Option<Arc<dyn Identify>>,
-    pub(super) unidentified: Undecided,
-    pub(super) store_failed: Undecided,
+    pub(super) unidentified: Fallback,
+    pub(super) store_failed: Fallback,
     pub(super) format: Format,
     pub(super) renderer: Option<Renderer>,
 }
@@ -49,7 +48,7 @@ pub(super) enum Verdict {
 /// What the store was asked. The request is judged by that policy, even if another comes into force meanwhile.
 pub(super) struct Question {
     policy: Arc<Table>,
-    endpoint: Endpoint,
+    class: usize,
 }
 
 impl<St> Gate<St> {
@@ -57,16 +56,15 @@ impl<St> Gate<St> {
         Self {
             limiter,
             identify: None,
-            unidentified: Undecided::Refuse,
-            store_failed: Undecided::Refuse,
+            unidentified: Fallback::Refuse,
+            store_failed: Fallback::Refuse,
             format: Format::default(),
             renderer: None,
         }
     }
 
-    fn refuse<B>(&self, request: &Request<B>, reason: Reason<'_>, class: Option<&Class>) -> Response<Bytes> {
-        Refusal::new(request, reason, class.map(|class| &class.rendered))
-            .into_response(self.renderer.as_ref(), self.format)
+    fn refuse<B>(&self, request: &Request<B>, cause: Cause<'_>) -> Verdict {
+        Verdict::Refuse(Refusal::new(request, cause).into_response(self.renderer.as_ref(), self.format))
     }
 }
 
@@ -88,19 +86,22 @@ impl<St: Store> Gate<St> {
                 &*in_force
             }
         };
-        let Some(class) = policy.class_of(request.uri().path()) else {
-            return Judgement::Now(Verdict::Admit(None));
-        };
+        let path = request.uri().path();
         let Some(principal) = account.and_then(Account::principal) else {
+            // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
             return Judgement::Now(match self.unidentified {
-                Undecided::Refuse => Verdict::Refuse(self.refuse(request, Reason::Unidentified, None)),
-                Undecided::AdmitWithoutLimit => Verdict::Admit(None),
+                Fallback::Refuse if !policy.exempts(path) => self.refuse(request, Cause::Unidentified),
+                _ => Verdict::Admit(None),
             });
         };
+        let Some(index) = policy.class_index_of(path) else {
+            return Judgement::Now(Verdict::Admit(None));
+        };
+        let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
         match self.limiter.store().check(Bucket { principal, endpoint, quota }) {
-            Answer::Now(answer) => Judgement::Now(self.conclude(request, Some(class), &answer)),
-            Answer::Later(check) => Judgement::Later(check, Question { policy: Arc::clone(policy), endpoint }),
+            Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
+            Answer::Later(check) => Judgement::Later(check, Question { policy: Arc::clone(policy), class: index }),
         }
     }
 
@@ -110,24 +111,31 @@ impl<St: Store> Gate<St> {
         question: &Question,
         answer: &Result<Decision, StoreError>,
     ) -> Verdict {
-        self.conclude(request, question.policy.class(question.endpoint), answer)
+        self.conclude(request, question.policy.class(question.class), answer)
     }
 
-    fn conclude<B>(
-        &self,
-        request: &Request<B>,
-        class: Option<&Class>,
-        answer: &Result<Decision, StoreError>,
-    ) -> Verdict {
-        match answer {
-            Ok(decision) if decision.is_allowed() => {
-                Verdict::Admit(class.map(|class| class.rendered.fields(decision, self.format)))
+    fn conclude<B>(&self, request: &Request<B>, class: &Class, answer: &Result<Decision, StoreError>) -> Verdict {
+        let decision = match answer {
+            Ok(decision) => decision,
+            Err(error) => {
+                return match self.store_failed {
+                    Fallback::Refuse => self.refuse(request, Cause::StoreFailed(error)),
+                    Fallback::AdmitWithoutLimit => Verdict::Admit(None),
+                };
             }
-            Ok(decision) => Verdict::Refuse(self.refuse(request, Reason::Limited(*decision), class)),
-            Err(error) => match self.store_failed {
-                Undecided::Refuse => Verdict::Refuse(self.refuse(request, Reason::StoreFailed(error), class)),
-                Undecided::AdmitWithoutLimit => Verdict::Admit(None),
-            },
+        };
+        let foreign;
+        let rendered = if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
+            &class.rendered
+        } else {
+            // A store may decide by another quota than it was asked to, such as a stricter one when it is cut off.
+            foreign = Rendered::new(decision.endpoint(), decision.quota());
+            &foreign
+        };
+        if decision.is_allowed() {
+            Verdict::Admit(Some(rendered.fields(decision, self.format)))
+        } else {
+            self.refuse(request, Cause::Limited(*decision, rendered))
         }
     }
 }

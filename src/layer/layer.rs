@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Response;
 use tower_layer::Layer;
 
-use super::gate::{Gate, Undecided};
+use super::gate::{Fallback, Gate};
 use super::service::BolnaRateLimit;
 use crate::identity::Identify;
 use crate::limiter::Limiter;
@@ -62,13 +62,13 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 
     /// What becomes of a request that nobody can be billed for. By default it is refused with 401.
-    pub fn on_unidentified(self, undecided: Undecided) -> Self {
-        self.with(|gate| gate.unidentified = undecided)
+    pub fn on_unidentified(self, fallback: Fallback) -> Self {
+        self.with(|gate| gate.unidentified = fallback)
     }
 
     /// What becomes of a request when the store can't be asked. By default it is refused with 503.
-    pub fn on_store_failure(self, undecided: Undecided) -> Self {
-        self.with(|gate| gate.store_failed = undecided)
+    pub fn on_store_failure(self, fallback: Fallback) -> Self {
+        self.with(|gate| gate.store_failed = fallback)
     }
 
     /// The form of the `RateLimit` and `RateLimit-Policy` header fields. By default the newest draft's.

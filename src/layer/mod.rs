@@ -16,6 +16,6 @@ mod service;
 
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
-pub use gate::Undecided;
+pub use gate::Fallback;
 pub use layer::BolnaRateLimitLayer;
 pub use service::BolnaRateLimit;

@@ -32,7 +32,7 @@ pub enum Dialect {
     #[default]
     Draft11,
     /// Neither field. `Retry-After` is still sent with a refusal.
-    None,
+    Off,
 }
 
 /// What `X-RateLimit-Reset` counts, which no specification says and every API does in its own way.
@@ -72,7 +72,7 @@ impl Rendered {
     pub(crate) fn fields(&self, decision: &Decision, format: Format) -> Fields {
         let standard = match format.dialect {
             Dialect::Draft11 => Some([self.policy.clone(), self.limit(decision)]),
-            Dialect::None => None,
+            Dialect::Off => None,
         };
         let legacy = format.legacy.map(|reset| Box::new(legacy(decision, reset)));
         Fields { standard, legacy }
@@ -140,11 +140,18 @@ impl Fields {
 
 /// Adds `Retry-After`, and `retry-after-ms` if it is wanted, unless they are there.
 pub(crate) fn add_retry_after(headers: &mut HeaderMap, decision: &Decision, format: Format) {
-    headers.entry(RETRY_AFTER).or_insert_with(|| number(retry_after_seconds(decision)));
+    add(headers, RETRY_AFTER, || number(retry_after_seconds(decision)));
     if format.retry_after_ms {
         let wait = decision.retry_after().unwrap_or_default();
         let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        headers.entry(RETRY_AFTER_MS).or_insert_with(|| number(millis.max(1)));
+        add(headers, RETRY_AFTER_MS, || number(millis.max(1)));
+    }
+}
+
+/// Adds a field unless it is there, or the map can take no more (`HeaderMap::entry` would panic then).
+pub(super) fn add(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
+    if !headers.contains_key(&name) {
+        let _ = headers.try_insert(name, value());
     }
 }
 

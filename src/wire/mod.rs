@@ -6,5 +6,5 @@ mod refusal;
 
 pub use fields::{Dialect, LegacyReset};
 pub(crate) use fields::{Fields, Format, Rendered};
-pub(crate) use refusal::Renderer;
+pub(crate) use refusal::{Cause, Renderer};
 pub use refusal::{Reason, Refusal};

@@ -19,8 +19,7 @@ pub(crate) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + 
 ///
 /// See [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
 pub struct Refusal<'a> {
-    reason: Reason<'a>,
-    rendered: Option<&'a Rendered>,
+    cause: Cause<'a>,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
@@ -38,24 +37,36 @@ pub enum Reason<'a> {
     StoreFailed(&'a StoreError),
 }
 
+/// The reason with what it takes to render it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause<'a> {
+    Limited(Decision, &'a Rendered),
+    Unidentified,
+    StoreFailed(&'a StoreError),
+}
+
 impl<'a> Refusal<'a> {
-    pub(crate) fn new<B>(request: &'a Request<B>, reason: Reason<'a>, rendered: Option<&'a Rendered>) -> Self {
-        Self { reason, rendered, method: request.method(), uri: request.uri(), headers: request.headers() }
+    pub(crate) fn new<B>(request: &'a Request<B>, cause: Cause<'a>) -> Self {
+        Self { cause, method: request.method(), uri: request.uri(), headers: request.headers() }
     }
 
     /// Why.
     #[must_use]
     pub const fn reason(&self) -> Reason<'a> {
-        self.reason
+        match self.cause {
+            Cause::Limited(decision, _) => Reason::Limited(decision),
+            Cause::Unidentified => Reason::Unidentified,
+            Cause::StoreFailed(error) => Reason::StoreFailed(error),
+        }
     }
 
     /// The status that says so: 429, 401 or 503.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self.reason {
-            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Unidentified => StatusCode::UNAUTHORIZED,
-            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        match self.cause {
+            Cause::Limited(..) => StatusCode::TOO_MANY_REQUESTS,
+            Cause::Unidentified => StatusCode::UNAUTHORIZED,
+            Cause::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -80,13 +91,10 @@ impl<'a> Refusal<'a> {
     /// The response that is sent unless a renderer makes another: `application/problem+json`.
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
-        let body = match self.reason {
-            Reason::Limited(decision) => match self.rendered {
-                Some(rendered) => rendered.body(&decision),
-                None => Bytes::new(),
-            },
-            Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
-            Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
+        let body = match self.cause {
+            Cause::Limited(decision, rendered) => rendered.body(&decision),
+            Cause::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
+            Cause::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
         };
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -100,25 +108,21 @@ impl<'a> Refusal<'a> {
     pub(crate) fn into_response(self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
         let mut response = renderer.map_or_else(|| self.problem(), |render| render(&self));
         let headers = response.headers_mut();
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        match self.reason {
-            Reason::Limited(decision) => {
+        fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
+        match self.cause {
+            Cause::Limited(decision, rendered) => {
                 fields::add_retry_after(headers, &decision, format);
-                if let Some(rendered) = self.rendered {
-                    rendered.fields(&decision, format).append_to(headers);
-                }
+                rendered.fields(&decision, format).append_to(headers);
             }
-            Reason::Unidentified => {
-                headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer realm=\"api\""));
+            Cause::Unidentified => {
+                fields::add(headers, WWW_AUTHENTICATE, || HeaderValue::from_static("Bearer realm=\"api\""));
             }
-            Reason::StoreFailed(_) => {
-                headers.entry(RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
-            }
+            Cause::StoreFailed(_) => fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1")),
         }
         if *self.method == Method::HEAD {
             // RFC 9110, section 9.3.2: the fields of a GET, its length included, and no content.
             let length = response.body().len();
-            response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            fields::add(response.headers_mut(), CONTENT_LENGTH, || length.into());
             *response.body_mut() = Bytes::new();
         }
         response
@@ -129,7 +133,7 @@ impl fmt::Debug for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the header fields: credentials are among them.
         f.debug_struct("Refusal")
-            .field("reason", &self.reason)
+            .field("reason", &self.reason())
             .field("method", &self.method)
             .field("uri", &self.uri)
             .finish_non_exhaustive()

@@ -5,7 +5,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::task::Poll;
 
-use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Reason, Refusal, Undecided};
+use bolna_rate_limit::{BolnaRateLimitLayer, Fallback, Policy, Reason, Refusal};
 use http::{Request, Response, StatusCode};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok};
@@ -18,7 +18,7 @@ use tower_test::mock;
 use tower_test::mock::spawn::Spawn;
 
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{call_by, ok, one_call, organization, stopped_limiter};
+use crate::support::{call_by, ok, one_call, organization, stopped_limiter, text};
 
 type Inner = mock::Mock<Request<()>, Response<String>>;
 type Handle = mock::Handle<Request<()>, Response<String>>;
@@ -222,7 +222,10 @@ async fn a_store_that_fails_refuses_unless_the_operator_says_otherwise() {
     let response = layer.clone().layer(tower::service_fn(ok)).oneshot(call_by("u", "o")).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(response.headers()["cache-control"], "no-store");
     assert!(!response.headers().contains_key("ratelimit"));
+    let body: serde_json::Value = serde_json::from_str(&text(response).await).unwrap();
+    assert_eq!(body["error"], 503);
 
     let told = layer.clone().render_refusals(|refusal: &Refusal<'_>| {
         let Reason::StoreFailed(error) = refusal.reason() else { panic!("{refusal:?}") };
@@ -231,7 +234,7 @@ async fn a_store_that_fails_refuses_unless_the_operator_says_otherwise() {
     });
     told.layer(tower::service_fn(ok)).oneshot(call_by("u", "o")).await.unwrap();
 
-    let open = layer.on_store_failure(Undecided::AdmitWithoutLimit).layer(tower::service_fn(ok));
+    let open = layer.on_store_failure(Fallback::AdmitWithoutLimit).layer(tower::service_fn(ok));
     let response = open.oneshot(call_by("u", "o")).await.unwrap();
     assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
 }

@@ -1,6 +1,6 @@
 //! Who pays.
 
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Id, Identify, Policy, Principal, Quota, Undecided};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Fallback, Id, Identify, Policy, Principal, Quota};
 use http::{Extensions, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 
@@ -133,7 +133,7 @@ async fn strangers_go_on_only_if_the_operator_says_so() {
     assert_eq!(strict.clone().oneshot(stranger("/user/me")).await.unwrap().status(), 401);
     assert_eq!(strict.oneshot(stranger("/healthz")).await.unwrap().status(), 200);
 
-    let open = layer.on_unidentified(Undecided::AdmitWithoutLimit).layer(tower::service_fn(ok));
+    let open = layer.on_unidentified(Fallback::AdmitWithoutLimit).layer(tower::service_fn(ok));
     for _ in 0..2000 {
         let response: Response<_> = open.clone().oneshot(stranger("/user/me")).await.unwrap();
         assert_eq!(response.status(), 200);

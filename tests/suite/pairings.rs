@@ -9,9 +9,9 @@ use axum::routing::{get, post};
 use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
 use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, StoreError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Id, LegacyReset, Limiter, Policy,
-    PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder, QuotaError, Reason, Refusal, ResponseBody,
-    ResponseFuture, Undecided,
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Fallback, Id, LegacyReset, Limiter,
+    Policy, PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder, QuotaError, Reason, Refusal, ResponseBody,
+    ResponseFuture,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -58,7 +58,7 @@ fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<Refusal<'static>>();
     plain_value::<ResponseBody<Bytes>>();
     plain_value::<StoreError>();
-    plain_value::<Undecided>();
+    plain_value::<Fallback>();
     plain_value::<Limiter>();
     plain_value::<Limiter<DeferredStore>>();
     plain_value::<BolnaRateLimitLayer>();

@@ -3,15 +3,19 @@
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bolna_rate_limit::{BolnaRateLimitLayer, Dialect, LegacyReset, Limiter, Policy, Quota, Reason, Refusal};
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
+use bolna_rate_limit::{
+    BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal, Quota, Reason, Refusal,
+};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 use sfv::{BareItem, List, ListEntry, Parser};
 use tower::{Layer, ServiceExt};
 
-use crate::support::{call_by, ok, one_call, request, stopped_limiter, text};
+use crate::support::{call_by, ok, one_call, organization, request, stopped_limiter, text};
 
 /// The members of a structured list: each item's text and its integer parameters.
 fn members(headers: &HeaderMap, name: &str) -> Vec<(String, Vec<(String, i64)>)> {
@@ -193,7 +197,7 @@ async fn older_fields_are_sent_to_those_who_ask() {
 #[tokio::test]
 async fn the_fields_can_be_left_out() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let service = BolnaRateLimitLayer::with_limiter(limiter).dialect(Dialect::None).layer(tower::service_fn(ok));
+    let service = BolnaRateLimitLayer::with_limiter(limiter).dialect(Dialect::Off).layer(tower::service_fn(ok));
     for retry_after in [None, Some("10")] {
         let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
         assert_eq!(field(response.headers(), "Retry-After"), retry_after);
@@ -228,6 +232,88 @@ async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back()
     assert_eq!(text(response).await, "POST /call is over 1 request per 10 seconds");
     let stranger = service.oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// A store that decides by a quota of its own, as one that is cut off from its fellows may.
+#[derive(Debug)]
+struct Stricter(MemoryStore<ManualClock>);
+
+impl Store for Stricter {
+    type Check = Immediate;
+
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
+        let strict = Quota::per_hour(500).build().unwrap();
+        let quota = if bucket.principal == &organization("strict") { strict } else { bucket.quota };
+        self.0.check(Bucket { quota, ..bucket })
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        self.0.peek(bucket).await
+    }
+
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        self.0.reset(principal, endpoint).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_is_what_was_measured_by() {
+    let store = Stricter(MemoryStore::with_clock(ManualClock::default()));
+    let service =
+        BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store)).layer(tower::service_fn(ok));
+    for (organization, window, seconds) in [("strict", 3600, 3593), ("o", 60, 60), ("strict", 3600, 3586)] {
+        let response = service.clone().oneshot(call_by("u", organization)).await.unwrap();
+        let policy = members(response.headers(), "RateLimit-Policy");
+        assert_eq!(policy, [member("call", [("q", 500), ("w", window)])]);
+        assert_eq!(members(response.headers(), "RateLimit")[0].1[1], ("t".to_owned(), seconds), "{organization}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_can_take_no_more_fields_is_left_as_it_is() {
+    fn full() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for number in 0..100_000 {
+            let name: HeaderName = format!("x-{number}").parse().unwrap();
+            if headers.try_insert(name, HeaderValue::from_static("y")).is_err() {
+                break;
+            }
+        }
+        assert!(headers.try_reserve(1).is_err());
+        headers
+    }
+    let crowded = tower::service_fn(async |_: Request<()>| {
+        let mut response = Response::new(String::new());
+        *response.headers_mut() = full();
+        Ok::<_, Infallible>(response)
+    });
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal: &Refusal<'_>| {
+        let mut response = refusal.problem();
+        *response.headers_mut() = full();
+        response
+    });
+    let service = layer.layer(crowded);
+    for status in [200, 429] {
+        let response = service.clone().oneshot(request(Method::HEAD, "/call", "u", "o")).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().len()), (status, full().len()));
+    }
+}
+
+#[tokio::test]
+async fn targets_of_every_form_are_answered() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
+    for (method, target, endpoint) in [
+        (Method::POST, "http://api.example:8080/call?x=/y", "call"),
+        (Method::OPTIONS, "*", "default"),
+        (Method::CONNECT, "api.example:443", "default"),
+        (Method::GET, "http://api.example", "default"),
+        (Method::GET, "/v2/agent/%ff%fe/executions", "executions"),
+    ] {
+        let response = service.clone().oneshot(request(method, target, "u", "o")).await.unwrap();
+        assert_eq!(members(response.headers(), "RateLimit")[0].0, endpoint, "{target}");
+    }
 }
 
 #[tokio::test]
