@@ -1,0 +1,152 @@
+//! Feeds request targets to the classifier of Bolna's policy. Promised, of every target:
+//!
+//! 1. nothing panics;
+//! 2. cost is bounded: a plain path takes no more than [`plain_ceiling`] says, which is nothing for nearly all of them;
+//!    an odd path over [`LONGEST_ODD_PATH`] takes nothing, and any other no more than [`ceiling`] says;
+//! 3. nothing escapes: no server in `servers` takes a path to an endpoint that comes before the one it is billed to, and
+//!    a plain path is billed to exactly what axum matches;
+//! 4. no respelling escapes: whatever a server is blind to, it stays billed no wider than that server routes it.
+//!
+//! Run it from the repository's root:
+//!
+//! ```text
+//! mkdir -p fuzz/corpus/classify
+//! cargo +nightly fuzz run classify fuzz/corpus/classify fuzz/seeds -- -max_total_time=600 -dict=fuzz/classify.dict
+//! ```
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use bolna_rate_limit::Policy;
+use bolna_rate_limit_fuzz::cost::{self, Cost, Counting};
+use bolna_rate_limit_fuzz::servers::{Class, Proxy, Server};
+use bolna_rate_limit_fuzz::spelling::Input;
+use http::Uri;
+use libfuzzer_sys::fuzz_target;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
+
+/// An odd path longer than this is billed to the first endpoint, unread.
+const LONGEST_ODD_PATH: usize = 512;
+
+/// The most that the classifier may spend on a plain path: nothing, but for matchit's stack of the parameters that it
+/// passed by, on the heap, once a path goes the way of a literal beside a parameter (`all` beside `{agent_id}`).
+fn plain_ceiling(path: &str) -> Cost {
+    if path.starts_with("/v2/agent/a") { Cost { allocations: 1, bytes: 128, peak: 128 } } else { Cost::default() }
+}
+
+/// The most that the classifier may spend on an odd path: it keeps up to 128 readings, none longer than the path.
+fn ceiling(path: &str) -> Cost {
+    const READINGS: usize = 128;
+    Cost { allocations: READINGS * 24, bytes: READINGS * 32 * (path.len() + 8), peak: READINGS * 2 * (path.len() + 64) }
+}
+
+fn within(cost: Cost, most: Cost) -> bool {
+    cost.allocations <= most.allocations && cost.bytes <= most.bytes && cost.peak <= most.peak
+}
+
+fuzz_target!(|input: Input| {
+    let text = std::str::from_utf8(&input.target).ok();
+    let uri = Uri::try_from(input.target.as_slice()).ok();
+    let from_uri = uri.as_ref().map(Uri::path);
+    if let Some(path) = from_uri {
+        // What the servers are modelled on: no path has a query or a fragment.
+        assert!(!path.contains(['?', '#']), "{path:?}");
+        check(path, &input);
+    }
+    if let Some(path) = text.filter(|_| text != from_uri) {
+        check(path, &input);
+    }
+});
+
+/// Bills a path, and counts what that cost.
+fn bill(path: &str) -> (Class, Cost) {
+    // Outside of the count: the first use builds it.
+    let policy = LazyLock::force(&POLICY);
+    let (endpoint, cost) = cost::of(|| policy.endpoint_of(path));
+    let endpoint = endpoint.expect("nothing is exempt");
+    (Class::named(endpoint.name()).expect("a class of Bolna's table"), cost)
+}
+
+fn check(path: &str, input: &Input) {
+    let (billed, cost) = bill(path);
+    if !path.starts_with('/') {
+        assert_eq!((billed, cost), (Class::Default, Cost::default()), "{path:?} is no path");
+        return;
+    }
+    if is_plain(path) {
+        assert!(within(cost, plain_ceiling(path)), "the plain path {path:?} costs {cost:?}");
+        for server in Server::ALL {
+            assert_eq!(server.route(path.as_bytes()), billed, "{server:?} reads the plain path {path:?}");
+        }
+        return check_respelling(path, input);
+    }
+    if path.len() > LONGEST_ODD_PATH {
+        assert_eq!((billed, cost), (Class::Executions, Cost::default()), "an odd path of {} bytes", path.len());
+        return;
+    }
+    let most = ceiling(path);
+    assert!(within(cost, most), "{path:?} costs {cost:?}, more than {most:?}");
+    // A raw `?` or `#` is outside what `endpoint_of` promises: it takes a path without its query.
+    if path.contains(['?', '#']) {
+        return;
+    }
+    for server in Server::ALL {
+        let routed = server.route(path.as_bytes());
+        assert!(billed <= routed, "{path:?} escapes: billed {billed:?}, {server:?} routes it to {routed:?}");
+    }
+    if cfg!(feature = "beyond") {
+        check_beyond(path, billed);
+    }
+    check_respelling(path, input);
+}
+
+/// What the classifier does not promise: that nothing escapes through every pair of a proxy and a server, whichever of
+/// them does what first, nor through a server that takes `;` for `?`. With `--features beyond` this shows where the
+/// promise ends.
+fn check_beyond(path: &str, billed: Class) {
+    let routed = Server::Fastify4.route(path.as_bytes());
+    assert!(billed <= routed, "{path:?} escapes: billed {billed:?}, Fastify 4 routes it to {routed:?}");
+    for proxy in Proxy::ALL {
+        let forwarded = proxy.forward(path.as_bytes());
+        for server in Server::ALL {
+            let routed = server.route(&forwarded);
+            assert!(
+                billed <= routed,
+                "{path:?} escapes: billed {billed:?}, {server:?} behind {proxy:?} routes it to {routed:?}"
+            );
+        }
+    }
+}
+
+/// Spells the path anew in one way, which the input chooses: all of them every time would be the same checks, far slower.
+fn check_respelling(path: &str, input: &Input) {
+    let respelling = input.respelling();
+    if path.len() > LONGEST_ODD_PATH {
+        return;
+    }
+    let Some(respelled) = respelling.apply(path, &mut input.choices()) else {
+        return;
+    };
+    let (billed, _) = bill(&respelled);
+    for server in respelling.blind() {
+        let routed = server.route(path.as_bytes());
+        let rerouted = server.route(respelled.as_bytes());
+        assert_eq!(routed, rerouted, "{server:?} tells {path:?} from {respelled:?}");
+        assert!(
+            billed <= routed,
+            "{respelled:?} escapes: billed {billed:?}, {server:?} routes it, like {path:?}, to {routed:?}"
+        );
+    }
+}
+
+/// Whether every server reads the path as it is written: it has no `%`, `//`, `/.`, `;`, `\`, trailing slash or control,
+/// nor what no path has, a space, `?` or `#`.
+fn is_plain(path: &str) -> bool {
+    let odd = |character: char| character.is_ascii_control() || " %;\\?#".contains(character);
+    !path.contains(odd) && !path.contains("//") && !path.contains("/.") && (path == "/" || !path.ends_with('/'))
+}
