@@ -39,9 +39,9 @@ fn plain_ceiling(path: &str) -> Cost {
     if path.starts_with("/v2/agent/a") { Cost { allocations: 1, bytes: 128, peak: 128 } } else { Cost::default() }
 }
 
-/// The most that the classifier may spend on an odd path: it keeps up to 128 readings, none longer than the path.
+/// The most that the classifier may spend on an odd path: it keeps up to 64 readings, none longer than the path.
 fn ceiling(path: &str) -> Cost {
-    const READINGS: usize = 128;
+    const READINGS: usize = 64;
     Cost { allocations: READINGS * 24, bytes: READINGS * 32 * (path.len() + 8), peak: READINGS * 2 * (path.len() + 64) }
 }
 
