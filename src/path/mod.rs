@@ -8,8 +8,9 @@
 
 mod readings;
 mod template;
+mod tree;
 
-use matchit::Router;
+use tree::Tree;
 
 pub(crate) use template::TemplateError;
 
@@ -28,7 +29,7 @@ pub(crate) enum Billing {
 /// Path templates and what they are billed to.
 #[derive(Clone)]
 pub(crate) struct PathTable {
-    router: Router<Billing>,
+    tree: Tree,
     /// What no template claims: the last index.
     default: usize,
 }
@@ -36,12 +37,12 @@ pub(crate) struct PathTable {
 impl PathTable {
     /// An empty table for a policy with that many named endpoints, whose indices come before the default's.
     pub(crate) fn new(named: usize) -> Self {
-        Self { router: Router::new(), default: named }
+        Self { tree: Tree::default(), default: named }
     }
 
     pub(crate) fn insert(&mut self, template: &str, billing: Billing) -> Result<(), TemplateError> {
         template::check(template)?;
-        self.router.insert(template, billing).map_err(|error| TemplateError::from_router(&error))
+        self.tree.insert(template, billing).map_err(TemplateError::Conflict)
     }
 
     pub(crate) fn bill(&self, path: &str) -> Billing {
@@ -54,7 +55,7 @@ impl PathTable {
     }
 
     fn route(&self, path: &str) -> Billing {
-        self.router.at(path).map_or(Billing::Endpoint(self.default), |found| *found.value)
+        self.tree.find(path).unwrap_or(Billing::Endpoint(self.default))
     }
 
     #[cold]

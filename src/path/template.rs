@@ -3,8 +3,6 @@
 use std::error::Error;
 use std::fmt;
 
-use matchit::InsertError;
-
 /// What is wrong with a path template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TemplateError {
@@ -27,7 +25,14 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     if template.bytes().any(super::is_odd_byte) || rest.split('/').any(|segment| matches!(segment, "." | "..")) {
         return Err(TemplateError::NotPlain);
     }
-    if rest.is_empty() { Ok(()) } else { rest.split('/').try_for_each(check_segment) }
+    if rest.is_empty() {
+        return Ok(());
+    }
+    // The rest of a path has nothing behind it.
+    match rest.split_once("/{*").or(rest.strip_prefix("{*").map(|name| ("", name))) {
+        Some((_, name)) if name.contains('/') => Err(TemplateError::Parameter),
+        _ => rest.split('/').try_for_each(check_segment),
+    }
 }
 
 fn check_segment(segment: &str) -> Result<(), TemplateError> {
@@ -46,15 +51,6 @@ fn check_segment(segment: &str) -> Result<(), TemplateError> {
             Ok(())
         }
         _ => Err(TemplateError::Parameter),
-    }
-}
-
-impl TemplateError {
-    pub(super) fn from_router(error: &InsertError) -> Self {
-        match error {
-            InsertError::Conflict { with } => Self::Conflict(with.clone()),
-            _ => Self::Parameter,
-        }
     }
 }
 

@@ -97,7 +97,7 @@ fn a_literal_beats_a_parameter_and_the_rest_of_a_path_can_be_named() {
     let policy = Policy::builder()
         .endpoint("files", Quota::per_minute(1), ["/files/{*path}"])
         .endpoint("one", Quota::per_minute(1), ["/x/{id}", "/y/{a}/{b}"])
-        .endpoint("literal", Quota::per_minute(1), ["/x/special", "/"])
+        .endpoint("literal", Quota::per_minute(1), ["/x/special", "/y/special/only", "/"])
         .exempt(["/.well-known/{name}"])
         .build()
         .unwrap();
@@ -109,6 +109,12 @@ fn a_literal_beats_a_parameter_and_the_rest_of_a_path_can_be_named() {
         ("/x/special", "literal"),
         ("/x/specially", "one"),
         ("/y/1/2", "one"),
+        ("/y/special/only", "literal"),
+        ("/y/special/2", "one"),
+        ("/y/special", "default"),
+        ("/x/", "default"),
+        ("/files/", "default"),
+        ("/files/a/", "files"),
         ("/y/1", "default"),
         ("/", "literal"),
         ("/.well-known/change-password", "exempt"),
