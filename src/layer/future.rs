@@ -47,7 +47,7 @@ pin_project! {
         },
         /// The inner service was not called.
         Refused {
-            response: Option<Response<Bytes>>,
+            response: Option<Box<Response<Bytes>>>,
         },
     }
 }
@@ -76,11 +76,13 @@ where
         Self { state: State::Checking { check, waiting } }
     }
 
+    #[inline]
     pub(super) fn calling(call: S::Future, fields: Option<Fields>) -> Self {
         Self { state: State::Calling { call, fields } }
     }
 
-    pub(super) fn refused(response: Response<Bytes>) -> Self {
+    #[inline]
+    pub(super) fn refused(response: Box<Response<Bytes>>) -> Self {
         Self { state: State::Refused { response: Some(response) } }
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum Judgement<F> {
 pub(super) enum Verdict {
     /// It goes on, and its response gets the fields if it was counted.
     Admit(Option<Fields>),
-    Refuse(Response<Bytes>),
+    Refuse(Box<Response<Bytes>>),
 }
 
 /// What the store was asked. The request is judged by that policy, even if another comes into force meanwhile.
@@ -63,8 +63,9 @@ impl<St> Gate<St> {
         }
     }
 
+    #[inline(never)]
     fn refuse<B>(&self, request: &Request<B>, cause: Cause<'_>) -> Verdict {
-        Verdict::Refuse(Refusal::new(request, cause).into_response(self.renderer.as_ref(), self.format))
+        Verdict::Refuse(Box::new(Refusal::new(request, cause).into_response(self.renderer.as_ref(), self.format)))
     }
 }
 
