@@ -33,6 +33,8 @@ pub enum Server {
     Axum,
     /// Matches what came over the wire, after `tower_http::normalize_path` took the slashes off both ends.
     Trimming,
+    /// Resolves the target as a reference (RFC 3986, section 4.2): a first `//` begins a host.
+    Reference,
     /// Starlette and FastAPI under uvicorn: decode once, then match regular expressions that end in `$`.
     Starlette,
     /// Decodes, takes white space off the end and matches.
@@ -67,12 +69,15 @@ pub enum Server {
     Reparsing,
     /// Fastify before 5: `;` begins the query; decodes as `decodeURI` does.
     Fastify4,
+    /// Node with `new URL(request.url, base)`: two slashes or more, back or forward, begin a host.
+    NodeUrl,
 }
 
 impl Server {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Axum,
         Self::Trimming,
+        Self::Reference,
         Self::Starlette,
         Self::Stripping,
         Self::Django,
@@ -90,6 +95,9 @@ impl Server {
         Self::CString,
         Self::Reparsing,
     ];
+
+    /// Those whose reading the classifier does not follow, or not in full.
+    pub const BEYOND: [Self; 2] = [Self::Fastify4, Self::NodeUrl];
 
     /// The handler that a path reaches. The path starts with a slash and has neither `?` nor `#`, as `http::Uri` yields
     /// it.
@@ -115,6 +123,12 @@ impl Server {
                 drop_last_slashes(&mut trimmed);
                 trimmed
             }
+            Self::Reference => match path.strip_prefix(b"//") {
+                Some(host) => {
+                    host.iter().position(|&byte| byte == b'/').map_or(b"/".to_vec(), |end| host[end..].to_vec())
+                }
+                None => path.to_vec(),
+            },
             Self::Starlette | Self::Django => decode(path, |_| true),
             Self::Stripping => {
                 let mut decoded = decode(path, |_| true);
@@ -150,6 +164,17 @@ impl Server {
             Self::CString => cut(decode(path, |_| true), b"\0"),
             Self::Reparsing => cut(decode(path, |_| true), b"?#"),
             Self::Fastify4 => decode(&cut(path.to_vec(), b";"), |byte| !b";/?:@&=+$,#".contains(&byte)),
+            Self::NodeUrl => {
+                let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+                let slashes = path.iter().take_while(|byte| is_slash(byte)).count();
+                let host = &path[slashes..];
+                let path = match host.iter().position(is_slash) {
+                    _ if slashes < 2 => path,
+                    Some(end) => &host[end..],
+                    None => b"/",
+                };
+                Proxy::UrlParser.forward(path)
+            }
         }
     }
 }

@@ -195,7 +195,7 @@ impl Respelling {
         match self {
             Self::EscapeUnreserved | Self::SwapHexCase => {
                 // All that decode.
-                &Server::ALL[2..]
+                &Server::ALL[3..]
             }
             Self::EscapeSlashes => &[Starlette, Stripping, Django, Nginx, NginxUnmerged, Iis, CString, Reparsing],
             Self::Backslashes | Self::EscapeBackslashes => &[Iis],

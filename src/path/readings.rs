@@ -12,7 +12,7 @@ type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
 
 const STEPS: [Step; 9] = [
     // What resolves the target as a reference (RFC 3986, section 4.2), as Node's `new URL(target, base)` does, takes a
-    // first `//host` for the host.
+    // first `//host` for the host, whatever the number and the kind of its slashes.
     |path| [cut_authority(path), None, None],
     // Servlet containers drop `;parameters` before they decode; what decodes first may do it afterwards.
     |path| [cut_parameters(path), None, None],
@@ -88,8 +88,10 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
-    let rest = path.strip_prefix(b"//")?;
-    Some(rest.iter().position(|&byte| byte == b'/').map_or(b"/".to_vec(), |end| rest[end..].to_vec()))
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let start = path.iter().position(|byte| !is_slash(byte)).unwrap_or(path.len());
+    let end = path[start..].iter().position(is_slash).map(|end| start + end);
+    (start >= 2).then(|| end.map_or(b"/".to_vec(), |end| path[end..].to_vec()))
 }
 
 fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {

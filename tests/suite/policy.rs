@@ -150,7 +150,14 @@ fn no_spelling_opens_an_exempt_path() {
 #[test]
 fn a_first_host_is_read_as_one_too() {
     let policy = Policy::default();
-    for (path, endpoint) in [("//x/call", Endpoint::CALL), ("//x", Endpoint::DEFAULT), ("//call", Endpoint::CALL)] {
+    let paths = [
+        ("//x/call", Endpoint::CALL),
+        ("///x/call", Endpoint::CALL),
+        ("/\\x/call", Endpoint::CALL),
+        ("//x", Endpoint::DEFAULT),
+        ("//call", Endpoint::CALL),
+    ];
+    for (path, endpoint) in paths {
         assert_eq!(policy.endpoint_of(path), Some(endpoint), "{path}");
     }
 }
