@@ -16,7 +16,7 @@ pub use error::PolicyError;
 
 /// Path templates and the quota of each endpoint, the quota of everything else, and the paths that are exempt.
 ///
-/// [`Policy::default`] is [what Bolna documents](https://www.bolna.ai/docs/api-reference/rate-limits) (as of 7 February
+/// [`Policy::default`] is what the Bolna API documents as its rate limits (as of 7 February
 /// 2026):
 ///
 /// | endpoint | paths | requests a minute |
