@@ -28,11 +28,12 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     if rest.is_empty() {
         return Ok(());
     }
+    let mut segments = rest.split('/');
     // The rest of a path has nothing behind it.
-    match rest.split_once("/{*").or(rest.strip_prefix("{*").map(|name| ("", name))) {
-        Some((_, name)) if name.contains('/') => Err(TemplateError::Parameter),
-        _ => rest.split('/').try_for_each(check_segment),
+    if segments.clone().rev().skip(1).any(|segment| segment.starts_with("{*")) {
+        return Err(TemplateError::Parameter);
     }
+    segments.try_for_each(check_segment)
 }
 
 fn check_segment(segment: &str) -> Result<(), TemplateError> {

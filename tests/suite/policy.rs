@@ -69,6 +69,8 @@ fn a_path_that_makes_no_sense_is_an_error() {
         ("/agent/{a}{b}", "whole segment"),
         ("/agent/{id:[0-9]+}", "whole segment"),
         ("/{*rest}/x", "stands last"),
+        ("/{*rest}/{*more}", "stands last"),
+        ("/x/{*rest}/{*more}", "stands last"),
     ];
     for (path, rule) in rules {
         assert_says(Policy::builder().endpoint("x", Quota::per_minute(1), [path]), &format!("{path:?}"), rule);
@@ -176,6 +178,9 @@ fn the_longest_targets_are_classified() {
     let id = "x".repeat(64 * 1024);
     assert_eq!(policy.endpoint_of(&format!("/v2/agent/{id}")), Some(Endpoint::AGENT));
     assert_eq!(policy.endpoint_of(&format!("/{id}")), Some(Endpoint::DEFAULT));
+    // More readings than anybody needs: given up, and billed to the first endpoint, which none of them is.
+    let many = "/a//b;c%2f%2e%2e/%3bd/\\e/%5c../..%00f%3fg%23h%20";
+    assert_eq!(policy.endpoint_of(many), Some(Endpoint::EXECUTIONS));
     // Odd and long: not read, but billed to the first endpoint.
     for odd in ["%2e", "/..", ";/", "//", "%", "\\"] {
         let path = format!("/{}", odd.repeat(64 * 1024 / odd.len()));
