@@ -34,6 +34,17 @@ impl Decision {
         Self { endpoint, quota, allowed: false, debt: if debt < least { least } else { debt } }
     }
 
+    /// [`allowed`](Self::allowed) or [`limited`](Self::limited), from a store that has got the numbers right.
+    #[inline]
+    pub(crate) const fn from_nanos(endpoint: Endpoint, quota: Quota, allowed: bool, debt: u64) -> Self {
+        Self { endpoint, quota, allowed, debt }
+    }
+
+    #[inline]
+    pub(crate) const fn debt_nanos(&self) -> u64 {
+        self.debt
+    }
+
     /// Whether the request may go on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {

@@ -1,0 +1,147 @@
+//! One bucket: governor's GCRA around an atomic cell.
+
+use std::cell::Cell;
+use std::ops::Add;
+
+use governor::clock::{Clock, Reference};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
+
+use crate::decision::Decision;
+use crate::quota::Quota;
+use crate::store::Bucket;
+
+/// A bucket that owes more than a full refill by this much was filled by another clock or another quota.
+const SLACK: u64 = 1_000_000_000;
+
+/// The time at which a bucket is full again, in nanoseconds of the store's clock: GCRA's theoretical arrival time.
+#[derive(Default)]
+pub(super) struct FullAt(InMemoryState);
+
+impl FullAt {
+    /// Charges one unit, if the bucket has it. `afresh` reads the clock once more.
+    #[inline]
+    pub(super) fn charge(&self, bucket: Bucket<'_>, now: u64, afresh: impl FnOnce() -> u64) -> Decision {
+        let decision = self.decide(bucket, now);
+        if decision.debt_nanos() > bucket.quota.refill_nanos() + SLACK { self.heal(bucket, afresh()) } else { decision }
+    }
+
+    /// What [`charge`](Self::charge) would decide, had it been asked now.
+    pub(super) fn peek(&self, bucket: Bucket<'_>, now: u64) -> Decision {
+        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
+        let debt = forgive(self.get().saturating_sub(now), refill);
+        Decision::from_nanos(bucket.endpoint, bucket.quota, debt + interval <= refill, debt)
+    }
+
+    pub(super) fn owes(&self, now: u64) -> bool {
+        self.get() > now
+    }
+
+    /// A governor limiter has one quota and one table. Its parts are open, though, and making it is a few multiplications:
+    /// so one is made for the occasion, around the cell, the quota and the time of this very request.
+    #[inline]
+    fn decide(&self, bucket: Bucket<'_>, now: u64) -> Decision {
+        let Bucket { endpoint, quota, .. } = bucket;
+        let full_at = Cell::new(0);
+        let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
+            governor_quota(quota),
+            Watched { cell: &self.0, full_at: &full_at },
+            Reading(now),
+        );
+        let allowed = limiter.check().is_ok();
+        let debt = full_at.get().saturating_sub(now);
+        Decision::from_nanos(endpoint, quota, allowed, if allowed { debt + quota.interval_nanos() } else { debt })
+    }
+
+    /// Drains a bucket that owes more than it can, and decides again.
+    ///
+    /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came into force. Left alone, a
+    /// change from 10 an hour to 500 a minute would lock a caller out for hours.
+    ///
+    /// `now` has been read afresh: to a thread that was held up since its reading, everything that was spent meanwhile
+    /// seems to lie in the future, and must not be forgiven.
+    #[cold]
+    fn heal(&self, bucket: Bucket<'_>, now: u64) -> Decision {
+        // An error stores nothing: there was nothing to heal, or another thread was faster.
+        let _ = self.0.measure_and_replace(&NotKeyed::NonKey, |full_at| {
+            let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
+            let counted = forgive(debt, bucket.quota.refill_nanos());
+            if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
+        });
+        self.decide(bucket, now)
+    }
+
+    fn get(&self) -> u64 {
+        let read: Result<(), u64> =
+            self.0.measure_and_replace(&NotKeyed::NonKey, |at| Err(at.map_or(0, Nanos::as_u64)));
+        read.err().unwrap_or_default()
+    }
+}
+
+#[inline]
+fn governor_quota(quota: Quota) -> governor::Quota {
+    let burst = quota.burst().try_into().expect("a quota's burst is at least 1");
+    governor::Quota::with_period(quota.emission_interval())
+        .expect("a quota's interval is at least 1 ns")
+        .allow_burst(burst)
+}
+
+/// The debt that counts. More than a full refill counts as that, but for what two readings of a clock may differ by.
+fn forgive(debt: u64, refill: u64) -> u64 {
+    if debt > refill + SLACK { refill } else { debt }
+}
+
+/// A cell that tells what it held when the decision was taken, since governor's verdicts say less than a response must.
+struct Watched<'a> {
+    cell: &'a InMemoryState,
+    full_at: &'a Cell<u64>,
+}
+
+impl StateStore for Watched<'_> {
+    type Key = NotKeyed;
+
+    #[inline]
+    fn measure_and_replace<T, F, E>(&self, key: &NotKeyed, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        self.cell.measure_and_replace(key, |full_at| {
+            self.full_at.set(full_at.map_or(0, Nanos::as_u64));
+            f(full_at)
+        })
+    }
+}
+
+/// An instant of the store's clock, and a clock that always shows it.
+///
+/// A governor limiter measures from its own start. Every reading of one store has to measure from the store's origin,
+/// so `duration_since` disregards what it is asked to measure from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reading(u64);
+
+impl Reference for Reading {
+    fn duration_since(&self, _start: Self) -> Nanos {
+        Nanos::new(self.0)
+    }
+
+    fn saturating_sub(&self, duration: Nanos) -> Self {
+        Self(self.0.saturating_sub(duration.as_u64()))
+    }
+}
+
+impl Add<Nanos> for Reading {
+    type Output = Self;
+
+    fn add(self, duration: Nanos) -> Self {
+        Self(self.0.saturating_add(duration.as_u64()))
+    }
+}
+
+impl Clock for Reading {
+    type Instant = Self;
+
+    fn now(&self) -> Self {
+        *self
+    }
+}

@@ -1,0 +1,259 @@
+//! The buckets, in shards.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use super::gcra::FullAt;
+use crate::endpoint::Endpoint;
+use crate::principal::{Id, Principal};
+
+/// A hash table cut into shards, each behind a lock of its own: a request locks one for the time of a lookup, and
+/// housekeeping does one at a time.
+pub(super) struct Table {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    counters: Counters,
+}
+
+/// On a cache line of their own, since they are written, and what is beside them is read for every request.
+#[derive(Default)]
+#[repr(align(64))]
+struct Counters {
+    /// The principals' own buckets in all shards.
+    owned: AtomicUsize,
+    /// The shard whose turn it is to be swept.
+    hand: AtomicUsize,
+}
+
+/// On a cache line of its own, so that two shards are never in each other's way.
+#[derive(Default)]
+#[repr(align(64))]
+struct Shard(RwLock<HashTable<Slot>>);
+
+/// 56 bytes, and one more in the table.
+struct Slot {
+    full_at: FullAt,
+    class: usize,
+    id: Id,
+}
+
+/// What a bucket is found by.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a> {
+    /// The address of the endpoint's name, whose alignment leaves three bits for what kind of bucket it is.
+    class: usize,
+    id: &'a Id,
+}
+
+const ORGANIZATION: usize = 1;
+const SHARED: usize = 2;
+
+impl<'a> Key<'a> {
+    #[inline]
+    pub(super) fn of(endpoint: Endpoint, principal: &'a Principal) -> Self {
+        match principal {
+            Principal::Organization(id) => Self { class: endpoint.address() | ORGANIZATION, id },
+            Principal::User(id) => Self { class: endpoint.address(), id },
+        }
+    }
+
+    /// The bucket of all those for whose own there is no room.
+    pub(super) fn shared(self, id: &'a Id) -> Self {
+        Self { class: self.class & !ORGANIZATION | SHARED, id }
+    }
+
+    fn is_shared(self) -> bool {
+        self.class & SHARED != 0
+    }
+}
+
+/// Where in the table a key belongs.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    hash: u64,
+    shard: &'a Shard,
+}
+
+/// Whose bucket a new caller has been given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Given {
+    Own,
+    Shared,
+}
+
+impl Table {
+    /// `shards` is a power of two.
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            hasher: RandomState::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn place(&self, key: Key<'_>) -> Place<'_> {
+        let hash = self.hash(key);
+        // Not the lowest bits nor the highest, by which a shard sorts its slots.
+        #[expect(clippy::cast_possible_truncation, reason = "a few bits are wanted")]
+        let shard = (hash >> 32) as usize & (self.shards.len() - 1);
+        Place { hash, shard: &self.shards[shard] }
+    }
+
+    /// Asks the bucket of `key`, if there is one.
+    #[inline]
+    pub(super) fn ask<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
+        place.shard.read().find(place.hash, |slot| slot.is_of(key)).map(|slot| ask(&slot.full_at))
+    }
+
+    /// Asks the bucket of `key`, which is made if there is none, or a shared one when there are `most` already.
+    ///
+    /// The clock is read under the lock: a bucket that another thread has dropped as full at a later time than this
+    /// one's reading would otherwise come back with a debt that is too small.
+    pub(super) fn ask_new<R>(
+        &self,
+        place: Place<'_>,
+        key: Key<'_>,
+        most: usize,
+        clock: impl FnOnce() -> u64,
+        ask: impl FnOnce(&FullAt, u64) -> R,
+    ) -> (R, Given) {
+        let mut slots = place.shard.write();
+        let now = clock();
+        if let Some(slot) = slots.find(place.hash, |slot| slot.is_of(key)) {
+            return (ask(&slot.full_at, now), Given::Own);
+        }
+        let room = |owned| (owned < most).then_some(owned + 1);
+        if self.counters.owned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
+            return (ask(&self.insert(&mut slots, place.hash, key, now).full_at, now), Given::Own);
+        }
+        let nobody = Id::new("*").expect("not empty");
+        let key = key.shared(&nobody);
+        let hash = self.hash(key);
+        let answer = match slots.find(hash, |slot| slot.is_of(key)) {
+            Some(slot) => ask(&slot.full_at, now),
+            None => ask(&self.insert(&mut slots, hash, key, now).full_at, now),
+        };
+        (answer, Given::Shared)
+    }
+
+    /// Asks the bucket that `key` would share if it had to.
+    pub(super) fn ask_shared<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
+        let nobody = Id::new("*").expect("not empty");
+        let key = key.shared(&nobody);
+        self.ask(Place { hash: self.hash(key), ..place }, key, ask)
+    }
+
+    pub(super) fn remove(&self, key: Key<'_>) {
+        let place = self.place(key);
+        if let Ok(slot) = place.shard.write().find_entry(place.hash, |slot| slot.is_of(key)) {
+            slot.remove();
+            self.counters.owned.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The buckets that principals have of their own.
+    pub(super) fn owned(&self) -> usize {
+        self.counters.owned.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in it.
+    pub(super) fn sweep_next(&self, now: u64) {
+        let shard = &self.shards[self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
+        // One that is in use is left for its next turn: nobody is made to wait.
+        let Some(mut slots) = shard.try_write() else { return };
+        self.sweep(&mut slots, now);
+        if slots.len() < slots.capacity() / 4 {
+            let room = slots.len() * 2;
+            slots.shrink_to(room, |slot| self.hash(slot.key()));
+        }
+    }
+
+    /// Drops all full buckets, and gives back all memory that is not needed.
+    pub(super) fn shrink(&self, now: u64) {
+        for shard in &self.shards {
+            let mut slots = shard.write();
+            self.sweep(&mut slots, now);
+            slots.shrink_to_fit(|slot| self.hash(slot.key()));
+        }
+    }
+
+    fn sweep(&self, slots: &mut HashTable<Slot>, now: u64) {
+        let mut dropped = 0;
+        slots.retain(|slot| {
+            let owes = slot.full_at.owes(now);
+            dropped += usize::from(!owes && !slot.key().is_shared());
+            owes
+        });
+        self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
+    }
+
+    fn insert<'a>(&self, slots: &'a mut HashTable<Slot>, hash: u64, key: Key<'_>, now: u64) -> &'a Slot {
+        let hash_of = |slot: &Slot| self.hash(slot.key());
+        if slots.len() == slots.capacity() {
+            self.sweep(slots, now);
+            // Room for as many again, so that the next sweep is as many insertions away.
+            slots.reserve(slots.len().max(1), hash_of);
+        }
+        let slot = Slot { full_at: FullAt::default(), class: key.class, id: key.id.clone() };
+        slots.insert_unique(hash, slot, hash_of).into_mut()
+    }
+
+    #[inline]
+    fn hash(&self, key: Key<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.id.as_bytes());
+        hasher.write_usize(key.class);
+        hasher.finish()
+    }
+}
+
+impl Slot {
+    fn key(&self) -> Key<'_> {
+        Key { class: self.class, id: &self.id }
+    }
+
+    #[inline]
+    fn is_of(&self, key: Key<'_>) -> bool {
+        self.class == key.class && self.id == *key.id
+    }
+}
+
+/// A table is as good after a panic as before: nothing is done to it in two steps that belong together.
+impl Shard {
+    #[inline]
+    fn read(&self) -> RwLockReadGuard<'_, HashTable<Slot>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashTable<Slot>> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_write(&self) -> Option<RwLockWriteGuard<'_, HashTable<Slot>>> {
+        match self.0.try_write() {
+            Ok(slots) => Some(slots),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Slot;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_bucket_takes_56_bytes() {
+        assert_eq!(size_of::<Slot>(), 56);
+    }
+}
