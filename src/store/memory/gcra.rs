@@ -8,9 +8,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
 
-use crate::decision::Decision;
 use crate::quota::Quota;
-use crate::store::Bucket;
 
 /// A bucket that owes more than a full refill by this much was filled by another clock or another quota.
 const SLACK: u64 = 1_000_000_000;
@@ -19,19 +17,27 @@ const SLACK: u64 = 1_000_000_000;
 #[derive(Default)]
 pub(super) struct FullAt(InMemoryState);
 
+/// A decision in two registers: a larger value would be copied from place to place on the way up.
+#[derive(Clone, Copy)]
+pub(super) struct Outcome {
+    pub(super) allowed: bool,
+    /// In how many nanoseconds the bucket is full again.
+    pub(super) debt: u64,
+}
+
 impl FullAt {
     /// Charges one unit, if the bucket has it. `afresh` reads the clock once more.
     #[inline]
-    pub(super) fn charge(&self, bucket: Bucket<'_>, now: u64, afresh: impl FnOnce() -> u64) -> Decision {
-        let decision = self.decide(bucket, now);
-        if decision.debt_nanos() > bucket.quota.refill_nanos() + SLACK { self.heal(bucket, afresh()) } else { decision }
+    pub(super) fn charge(&self, quota: &Quota, now: u64, afresh: impl FnOnce() -> u64) -> Outcome {
+        let outcome = self.decide(quota, now);
+        if outcome.debt > quota.refill_nanos() + SLACK { self.heal(quota, afresh()) } else { outcome }
     }
 
-    /// What [`charge`](Self::charge) would decide, had it been asked now.
-    pub(super) fn peek(&self, bucket: Bucket<'_>, now: u64) -> Decision {
-        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
+    /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without it.
+    pub(super) fn peek(&self, quota: &Quota, now: u64) -> Outcome {
+        let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
         let debt = forgive(self.get().saturating_sub(now), refill);
-        Decision::from_nanos(bucket.endpoint, bucket.quota, debt + interval <= refill, debt)
+        Outcome { allowed: debt + interval <= refill, debt }
     }
 
     pub(super) fn owes(&self, now: u64) -> bool {
@@ -41,8 +47,7 @@ impl FullAt {
     /// A governor limiter has one quota and one table. Its parts are open, though, and making it is a few multiplications:
     /// so one is made for the occasion, around the cell, the quota and the time of this very request.
     #[inline]
-    fn decide(&self, bucket: Bucket<'_>, now: u64) -> Decision {
-        let Bucket { endpoint, quota, .. } = bucket;
+    fn decide(&self, quota: &Quota, now: u64) -> Outcome {
         let full_at = Cell::new(0);
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
             governor_quota(quota),
@@ -51,7 +56,7 @@ impl FullAt {
         );
         let allowed = limiter.check().is_ok();
         let debt = full_at.get().saturating_sub(now);
-        Decision::from_nanos(endpoint, quota, allowed, if allowed { debt + quota.interval_nanos() } else { debt })
+        Outcome { allowed, debt: if allowed { debt + quota.interval_nanos() } else { debt } }
     }
 
     /// Drains a bucket that owes more than it can, and decides again.
@@ -62,14 +67,14 @@ impl FullAt {
     /// `now` has been read afresh: to a thread that was held up since its reading, everything that was spent meanwhile
     /// seems to lie in the future, and must not be forgiven.
     #[cold]
-    fn heal(&self, bucket: Bucket<'_>, now: u64) -> Decision {
+    fn heal(&self, quota: &Quota, now: u64) -> Outcome {
         // An error stores nothing: there was nothing to heal, or another thread was faster.
         let _ = self.0.measure_and_replace(&NotKeyed::NonKey, |full_at| {
             let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
-            let counted = forgive(debt, bucket.quota.refill_nanos());
+            let counted = forgive(debt, quota.refill_nanos());
             if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
         });
-        self.decide(bucket, now)
+        self.decide(quota, now)
     }
 
     fn get(&self) -> u64 {
@@ -80,7 +85,7 @@ impl FullAt {
 }
 
 #[inline]
-fn governor_quota(quota: Quota) -> governor::Quota {
+fn governor_quota(quota: &Quota) -> governor::Quota {
     let burst = quota.burst().try_into().expect("a quota's burst is at least 1");
     governor::Quota::with_period(quota.emission_interval())
         .expect("a quota's interval is at least 1 ns")

@@ -11,7 +11,9 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
+use crate::quota::Quota;
 
+use gcra::{FullAt, Outcome};
 use table::{Key, Place, Table};
 
 /// Many, so that a shard is swept in microseconds when a million buckets are tracked, and threads seldom meet; 64 bytes
@@ -80,25 +82,27 @@ impl<C: Clock> MemoryStore<C> {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let place = self.table.place(key);
         let now = self.now();
-        let decision = self
+        let outcome = self
             .table
-            .ask(place, key, |full_at| full_at.charge(bucket, now, || self.now()))
-            .unwrap_or_else(|| self.charge_new(bucket, place, key));
+            .ask(place, key, |full_at| full_at.charge(&bucket.quota, now, || self.now()))
+            .unwrap_or_else(|| self.charge_new(&bucket.quota, place, key));
         // Wraps when the clock has gone back, and the turn is taken then too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= ROUND / SHARDS as u64 {
             self.take_turn(swept, now);
         }
-        decision
+        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
     }
 
     #[cold]
-    fn charge_new(&self, bucket: Bucket<'_>, place: Place<'_>, key: Key<'_>) -> Decision {
-        let charge = |full_at: &gcra::FullAt, now| full_at.charge(bucket, now, || self.now());
+    #[inline(never)]
+    fn charge_new(&self, quota: &Quota, place: Place<'_>, key: Key<'_>) -> Outcome {
+        let charge = |full_at: &FullAt, now| full_at.charge(quota, now, || self.now());
         self.table.ask_new(place, key, usize::MAX, || self.now(), charge).0
     }
 
     #[cold]
+    #[inline(never)]
     fn take_turn(&self, swept: u64, now: u64) {
         if self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.table.sweep_next(now);
@@ -122,8 +126,10 @@ impl<C: Clock> Store for MemoryStore<C> {
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let now = self.now();
-        let peeked = self.table.ask(self.table.place(key), key, |full_at| full_at.peek(bucket, now));
-        Ok(peeked.unwrap_or_else(|| gcra::FullAt::default().peek(bucket, now)))
+        let peek = |full_at: &FullAt| full_at.peek(&bucket.quota, now);
+        let Outcome { allowed, debt } =
+            self.table.ask(self.table.place(key), key, peek).unwrap_or_else(|| peek(&FullAt::default()));
+        Ok(Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt))
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
