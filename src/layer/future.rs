@@ -1,9 +1,9 @@
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use super::gate::{Gate, Question, Verdict};
 use crate::store::Store;
-use crate::wire::Fields;
+use crate::wire::{Answer, Fields};
 
 pin_project! {
     /// The response to a request: the inner service's, or a refusal.
@@ -43,11 +43,11 @@ pin_project! {
         Calling {
             #[pin]
             call: S::Future,
-            fields: Option<Fields>,
+            fields: Fields,
         },
         /// The inner service was not called.
         Refused {
-            response: Option<Box<Response<Bytes>>>,
+            answer: Option<Answer>,
         },
     }
 }
@@ -77,13 +77,13 @@ where
     }
 
     #[inline]
-    pub(super) fn calling(call: S::Future, fields: Option<Fields>) -> Self {
+    pub(super) fn calling(call: S::Future, fields: Fields) -> Self {
         Self { state: State::Calling { call, fields } }
     }
 
     #[inline]
-    pub(super) fn refused(response: Box<Response<Bytes>>) -> Self {
-        Self { state: State::Refused { response: Some(response) } }
+    pub(super) fn refused(answer: Answer) -> Self {
+        Self { state: State::Refused { answer: Some(answer) } }
     }
 }
 
@@ -104,19 +104,17 @@ where
                         *waiting.take().expect("polled after completion");
                     match gate.conclude_later(&request, &question, &answer) {
                         Verdict::Admit(fields) => State::Calling { call: service.call(request), fields },
-                        Verdict::Refuse(response) => State::Refused { response: Some(response) },
+                        Verdict::Refuse(answer) => State::Refused { answer: Some(answer) },
                     }
                 }
                 StateProjection::Calling { call, fields } => {
                     let mut response = ready!(call.poll(cx))?;
-                    if let Some(fields) = fields.take() {
-                        fields.append_to(response.headers_mut());
-                    }
+                    mem::replace(fields, Fields::None).append_to(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
-                StateProjection::Refused { response } => {
-                    let response = response.take().expect("polled after completion");
-                    return Poll::Ready(Ok(response.map(ResponseBody::refusal)));
+                StateProjection::Refused { answer } => {
+                    let answer = answer.take().expect("polled after completion");
+                    return Poll::Ready(Ok(answer.into_response().map(ResponseBody::refusal)));
                 }
             };
             state.set(next);

@@ -1,16 +1,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 
 use crate::account::Account;
 use crate::decision::Decision;
 use crate::identity::Identify;
 use crate::limiter::Limiter;
 use crate::policy::{Class, Table};
-use crate::store::{Answer, Bucket, Store, StoreError};
-use crate::wire::{Cause, Fields, Format, Refusal, Rendered, Renderer};
+use crate::store::{self, Bucket, Store, StoreError};
+use crate::wire::{Answer, Cause, Fields, Format, Kept, Refusal, Renderer};
 
 /// What becomes of a request about which nothing can be decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,9 +39,9 @@ pub(super) enum Judgement<F> {
 }
 
 pub(super) enum Verdict {
-    /// It goes on, and its response gets the fields if it was counted.
-    Admit(Option<Fields>),
-    Refuse(Box<Response<Bytes>>),
+    /// It goes on, and its response gets the fields.
+    Admit(Fields),
+    Refuse(Answer),
 }
 
 /// What the store was asked. The request is judged by that policy, even if another comes into force meanwhile.
@@ -65,7 +64,7 @@ impl<St> Gate<St> {
 
     #[inline(never)]
     fn refuse<B>(&self, request: &Request<B>, cause: Cause<'_>) -> Verdict {
-        Verdict::Refuse(Box::new(Refusal::new(request, cause).into_response(self.renderer.as_ref(), self.format)))
+        Verdict::Refuse(Refusal::new(request, cause).answer(self.renderer.as_ref(), self.format))
     }
 }
 
@@ -92,17 +91,19 @@ impl<St: Store> Gate<St> {
             // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
             return Judgement::Now(match self.unidentified {
                 Fallback::Refuse if !policy.exempts(path) => self.refuse(request, Cause::Unidentified),
-                _ => Verdict::Admit(None),
+                _ => Verdict::Admit(Fields::None),
             });
         };
         let Some(index) = policy.class_index_of(path) else {
-            return Judgement::Now(Verdict::Admit(None));
+            return Judgement::Now(Verdict::Admit(Fields::None));
         };
         let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
         match self.limiter.store().check(Bucket { principal, endpoint, quota }) {
-            Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
-            Answer::Later(check) => Judgement::Later(check, Question { policy: Arc::clone(policy), class: index }),
+            store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
+            store::Answer::Later(check) => {
+                Judgement::Later(check, Question { policy: Arc::clone(policy), class: index })
+            }
         }
     }
 
@@ -121,22 +122,20 @@ impl<St: Store> Gate<St> {
             Err(error) => {
                 return match self.store_failed {
                     Fallback::Refuse => self.refuse(request, Cause::StoreFailed(error)),
-                    Fallback::AdmitWithoutLimit => Verdict::Admit(None),
+                    Fallback::AdmitWithoutLimit => Verdict::Admit(Fields::None),
                 };
             }
         };
-        let foreign;
-        let rendered = if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
-            &class.rendered
+        let kept = if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
+            class.kept
         } else {
             // A store may decide by another quota than it was asked to, such as a stricter one when it is cut off.
-            foreign = Rendered::new(decision.endpoint(), decision.quota());
-            &foreign
+            Kept::of(decision.endpoint(), decision.quota())
         };
         if decision.is_allowed() {
-            Verdict::Admit(Some(rendered.fields(decision, self.format)))
+            Verdict::Admit(Fields::new(kept, decision, self.format))
         } else {
-            self.refuse(request, Cause::Limited(*decision, rendered))
+            self.refuse(request, Cause::Limited(*decision, kept))
         }
     }
 }

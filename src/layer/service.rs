@@ -66,10 +66,10 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         match self.gate.judge(&request) {
             Judgement::Now(Verdict::Admit(fields)) => ResponseFuture::calling(self.inner.call(request), fields),
-            Judgement::Now(Verdict::Refuse(response)) => {
+            Judgement::Now(Verdict::Refuse(answer)) => {
                 // A refused connection must not hold on to what the next caller is waiting for.
                 drop(self.take_ready());
-                ResponseFuture::refused(response)
+                ResponseFuture::refused(answer)
             }
             Judgement::Later(check, question) => {
                 let service = self.take_ready();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::path::{Billing, PathTable};
 use crate::quota::Quota;
-use crate::wire::Rendered;
+use crate::wire::Kept;
 
 pub use builder::PolicyBuilder;
 pub use error::PolicyError;
@@ -136,12 +136,12 @@ impl Table {
 pub(crate) struct Class {
     pub(crate) endpoint: Endpoint,
     pub(crate) quota: Quota,
-    /// What goes over the wire for it, made once.
-    pub(crate) rendered: Rendered,
+    /// What goes over the wire for it.
+    pub(crate) kept: Option<&'static Kept>,
 }
 
 impl Class {
     fn new(endpoint: Endpoint, quota: Quota) -> Self {
-        Self { endpoint, quota, rendered: Rendered::new(endpoint, quota) }
+        Self { endpoint, quota, kept: Kept::of(endpoint, quota) }
     }
 }

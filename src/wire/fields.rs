@@ -1,20 +1,14 @@
 //! The `RateLimit` header fields and their older relatives.
 
-use std::fmt;
-use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::problem;
+use super::kept::Kept;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::quota::Quota;
-
-/// Values of `RateLimit` are kept for a remainder below this; beyond, they are written afresh for each response.
-const KEPT: u32 = 4096;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -46,96 +40,89 @@ pub enum LegacyReset {
 }
 
 /// Which header fields the operator wants.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Format {
     pub(crate) dialect: Dialect,
     pub(crate) legacy: Option<LegacyReset>,
     pub(crate) retry_after_ms: bool,
 }
 
-/// What an endpoint's responses carry, made at most once for each value.
-pub(crate) struct Rendered {
-    policy: HeaderValue,
-    /// The `RateLimit` value for each remainder, which determines it (but for a last unit that takes over a second).
-    limits: OnceLock<Box<[OnceLock<HeaderValue>]>>,
-    /// The body of a refusal that asks for one second, as nearly all do.
-    one_second: OnceLock<Bytes>,
-}
-
-impl Rendered {
-    pub(crate) fn new(endpoint: Endpoint, quota: Quota) -> Self {
-        let policy = format!("\"{endpoint}\";q={};w={}", quota.burst(), quota.seconds_for(quota.burst()));
-        Self { policy: value(policy), limits: OnceLock::new(), one_second: OnceLock::new() }
-    }
-
-    /// The fields of a response to a request about which that was decided.
-    pub(crate) fn fields(&self, decision: &Decision, format: Format) -> Fields {
-        let standard = match format.dialect {
-            Dialect::Draft11 => Some([self.policy.clone(), self.limit(decision)]),
-            Dialect::Off => None,
-        };
-        let legacy = format.legacy.map(|reset| Box::new(legacy(decision, reset)));
-        Fields { standard, legacy }
-    }
-
-    /// The body of a refusal.
-    pub(crate) fn body(&self, decision: &Decision) -> Bytes {
-        match retry_after_seconds(decision) {
-            1 => self.one_second.get_or_init(|| problem::limited(decision, 1)).clone(),
-            seconds => problem::limited(decision, seconds),
-        }
-    }
-
-    fn limit(&self, decision: &Decision) -> HeaderValue {
-        let remaining = decision.remaining();
-        let write = |seconds| value(format!("\"{}\";r={remaining};t={seconds}", decision.endpoint()));
-        if remaining > 0 {
-            // With a unit left, the draft's `t` is the time for which what remains lasts at the sustained rate.
-            return self.kept(decision, remaining, || write(decision.quota().seconds_for(remaining)));
-        }
-        match if decision.is_allowed() { whole_seconds(decision.next_unit()) } else { retry_after_seconds(decision) } {
-            1 => self.kept(decision, 0, || write(1)),
-            wait => write(wait),
-        }
-    }
-
-    fn kept(&self, decision: &Decision, remaining: u32, write: impl FnOnce() -> HeaderValue) -> HeaderValue {
-        let limits = self.limits.get_or_init(|| {
-            let kept = decision.quota().burst().min(KEPT);
-            (0..kept).map(|_| OnceLock::new()).collect()
-        });
-        match limits.get(remaining as usize) {
-            Some(limit) => limit.get_or_init(write).clone(),
-            None => write(),
-        }
-    }
-}
-
-impl fmt::Debug for Rendered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rendered").field("policy", &self.policy).finish_non_exhaustive()
-    }
-}
-
-/// The header fields of one response.
+/// The header fields of one response that tell what was decided.
 #[derive(Debug)]
-pub(crate) struct Fields {
-    standard: Option<[HeaderValue; 2]>,
-    legacy: Option<Box<[(HeaderName, HeaderValue); 3]>>,
+pub(crate) enum Fields {
+    /// There are none.
+    None,
+    /// `RateLimit-Policy` and `RateLimit`, with values that are kept.
+    Kept(&'static HeaderValue, &'static HeaderValue),
+    /// Whatever they are.
+    Made(Box<[(HeaderName, HeaderValue)]>),
 }
 
 impl Fields {
-    /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
-    pub(crate) fn append_to(self, headers: &mut HeaderMap) {
-        // A map that can take no more keeps what it has: a response without these fields beats none.
-        if let Some([policy, limit]) = self.standard {
-            let _ = headers.try_append(RATELIMIT_POLICY, policy);
-            let _ = headers.try_append(RATELIMIT, limit);
-        }
-        for (name, value) in self.legacy.into_iter().flat_map(|legacy| *legacy) {
-            let _ = headers.try_append(name, value);
+    /// The fields of a response to a request about which that was decided.
+    #[inline]
+    pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
+        let kept = kept.and_then(|kept| Some((&kept.policy, kept.limit(decision)?)));
+        match (format, kept) {
+            (Format { dialect: Dialect::Draft11, legacy: None, .. }, Some((policy, limit))) => {
+                Self::Kept(policy, limit)
+            }
+            (Format { dialect: Dialect::Off, legacy: None, .. }, _) => Self::None,
+            _ => Self::make(decision, format),
         }
     }
+
+    #[inline(never)]
+    fn make(decision: &Decision, format: Format) -> Self {
+        let standard = match format.dialect {
+            Dialect::Draft11 => Some([
+                (RATELIMIT_POLICY, value(policy(decision.endpoint(), decision.quota()))),
+                (RATELIMIT, value(limit(decision))),
+            ]),
+            Dialect::Off => None,
+        };
+        let legacy = format.legacy.map(|reset| legacy(decision, reset));
+        Self::Made(standard.into_iter().flatten().chain(legacy.into_iter().flatten()).collect())
+    }
+
+    /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
+    #[inline]
+    pub(crate) fn append_to(self, headers: &mut HeaderMap) {
+        // A map that can take no more keeps what it has: a response without these fields beats none.
+        match self {
+            Self::None => {}
+            Self::Kept(policy, limit) => {
+                let _ = headers.try_append(RATELIMIT_POLICY, policy.clone());
+                let _ = headers.try_append(RATELIMIT, limit.clone());
+            }
+            Self::Made(fields) => {
+                for (name, value) in fields {
+                    let _ = headers.try_append(name, value);
+                }
+            }
+        }
+    }
+}
+
+/// The value of `RateLimit-Policy`.
+pub(super) fn policy(endpoint: Endpoint, quota: Quota) -> String {
+    format!("\"{endpoint}\";q={};w={}", quota.burst(), quota.seconds_for(quota.burst()))
+}
+
+/// The value of `RateLimit`.
+pub(super) fn limit(decision: &Decision) -> String {
+    let remaining = decision.remaining();
+    let seconds = match remaining {
+        0 => seconds_until_one(decision),
+        // With a unit left, the draft's `t` is the time for which what remains lasts at the sustained rate.
+        _ => decision.quota().seconds_for(remaining),
+    };
+    format!("\"{}\";r={remaining};t={seconds}", decision.endpoint())
+}
+
+/// The whole seconds, rounded up, until a bucket without a unit has one.
+pub(super) fn seconds_until_one(decision: &Decision) -> u64 {
+    if decision.is_allowed() { whole_seconds(decision.next_unit()) } else { retry_after_seconds(decision) }
 }
 
 /// Adds `Retry-After`, and `retry-after-ms` if it is wanted, unless they are there.
@@ -156,7 +143,7 @@ pub(super) fn add(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce(
 }
 
 /// `Retry-After` counts whole seconds (RFC 9110, section 10.2.3). Rounded down, every wait here would be none at all.
-fn retry_after_seconds(decision: &Decision) -> u64 {
+pub(super) fn retry_after_seconds(decision: &Decision) -> u64 {
     whole_seconds(decision.retry_after().unwrap_or_default()).max(1)
 }
 

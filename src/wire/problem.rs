@@ -2,14 +2,12 @@
 //!
 //! Everything that is put into them is known to need no escaping in JSON.
 
-use bytes::Bytes;
-
 use crate::decision::Decision;
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types".
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-pub(super) fn limited(decision: &Decision, seconds: u64) -> Bytes {
+pub(super) fn limited(decision: &Decision, seconds: u64) -> String {
     let (endpoint, quota) = (decision.endpoint(), decision.quota());
     let wait = if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") };
     format!(
@@ -21,7 +19,6 @@ pub(super) fn limited(decision: &Decision, seconds: u64) -> Bytes {
          \"error\":429,\
          \"message\":\"Rate limit of {quota} exceeded for {endpoint}; retry after {wait}\"}}"
     )
-    .into()
 }
 
 pub(super) const UNIDENTIFIED: &str = "{\"type\":\"about:blank\",\"title\":\"Unauthorized\",\"status\":401,\

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
-use super::fields::{self, Format, Rendered};
+use super::fields::{self, Fields, Format};
+use super::kept::Kept;
 use super::problem;
 use crate::decision::Decision;
 use crate::store::StoreError;
@@ -40,7 +41,7 @@ pub enum Reason<'a> {
 /// The reason with what it takes to render it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Cause<'a> {
-    Limited(Decision, &'a Rendered),
+    Limited(Decision, Option<&'static Kept>),
     Unidentified,
     StoreFailed(&'a StoreError),
 }
@@ -92,7 +93,7 @@ impl<'a> Refusal<'a> {
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
         let body = match self.cause {
-            Cause::Limited(decision, rendered) => rendered.body(&decision),
+            Cause::Limited(decision, kept) => limited_body(&decision, kept),
             Cause::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
             Cause::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
         };
@@ -104,15 +105,29 @@ impl<'a> Refusal<'a> {
         response
     }
 
-    /// The finished response. Whatever a renderer made of it, the client is told when to come back.
-    pub(crate) fn into_response(self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
-        let mut response = renderer.map_or_else(|| self.problem(), |render| render(&self));
+    /// The finished answer. Whatever a renderer made of it, the client is told when to come back.
+    pub(crate) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
+        match self.cause {
+            Cause::Limited(decision, Some(kept))
+                if renderer.is_none()
+                    && format == Format::default()
+                    && *self.method != Method::HEAD
+                    && fields::retry_after_seconds(&decision) == 1 =>
+            {
+                Answer::Kept(kept.refusal(|| self.render(None, format)))
+            }
+            _ => Answer::Made(Box::new(self.render(renderer, format))),
+        }
+    }
+
+    fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
+        let mut response = renderer.map_or_else(|| self.problem(), |render| render(self));
         let headers = response.headers_mut();
         fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
         match self.cause {
-            Cause::Limited(decision, rendered) => {
+            Cause::Limited(decision, kept) => {
                 fields::add_retry_after(headers, &decision, format);
-                rendered.fields(&decision, format).append_to(headers);
+                Fields::new(kept, &decision, format).append_to(headers);
             }
             Cause::Unidentified => {
                 fields::add(headers, WWW_AUTHENTICATE, || HeaderValue::from_static("Bearer realm=\"api\""));
@@ -126,6 +141,30 @@ impl<'a> Refusal<'a> {
             *response.body_mut() = Bytes::new();
         }
         response
+    }
+}
+
+fn limited_body(decision: &Decision, kept: Option<&'static Kept>) -> Bytes {
+    match (fields::retry_after_seconds(decision), kept) {
+        (1, Some(kept)) => kept.body(decision),
+        (seconds, _) => problem::limited(decision, seconds).into(),
+    }
+}
+
+/// A refusal that is ready to be sent.
+pub(crate) enum Answer {
+    /// The usual one, of an endpoint and its quota.
+    Kept(&'static Response<Bytes>),
+    /// Any other. In a box, for an admitted request makes room for it too.
+    Made(Box<Response<Bytes>>),
+}
+
+impl Answer {
+    pub(crate) fn into_response(self) -> Response<Bytes> {
+        match self {
+            Self::Kept(response) => response.clone(),
+            Self::Made(response) => *response,
+        }
     }
 }
 
