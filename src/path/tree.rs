@@ -3,6 +3,8 @@
 //! Ours, since a path is looked up for every request: matchit, which axum uses, keeps the parameters' values and allocates
 //! when it has to turn back from a literal to a parameter, as for every agent whose id begins like `all`.
 
+use std::cmp::Ordering;
+
 use super::Billing;
 
 #[derive(Clone, Default)]
@@ -12,13 +14,21 @@ pub(super) struct Tree {
 
 #[derive(Clone, Default)]
 struct Node {
-    /// Sorted by the segment, shorter ones first.
-    literals: Vec<(Box<[u8]>, Node)>,
+    /// Sorted by the segment.
+    literals: Vec<(Literal, Node)>,
     parameter: Option<Box<Node>>,
     /// A template that ends here with the rest of the path.
     rest: Option<Leaf>,
     /// A template that ends here.
     end: Option<Leaf>,
+}
+
+/// A segment: compared by its length and its first eight bytes, which nearly always settles it.
+#[derive(Clone)]
+struct Literal {
+    length: usize,
+    head: u64,
+    text: Box<[u8]>,
 }
 
 #[derive(Clone)]
@@ -59,40 +69,106 @@ impl Tree {
 
 impl Node {
     fn literal(&mut self, segment: &[u8]) -> &mut Self {
-        let index = self.index_of(segment).unwrap_or_else(|index| {
-            self.literals.insert(index, (segment.into(), Self::default()));
+        let segment = Segment::of(segment);
+        let index = self.literals.binary_search_by(|(literal, _)| literal.cmp(&segment)).unwrap_or_else(|index| {
+            let literal = Literal { length: segment.length, head: segment.head, text: segment.text().into() };
+            self.literals.insert(index, (literal, Self::default()));
             index
         });
         &mut self.literals[index].1
     }
 
     #[inline]
-    fn index_of(&self, segment: &[u8]) -> Result<usize, usize> {
-        // By length first, which nearly always settles it without a look at the text.
-        let by_length = |literal: &[u8]| literal.len().cmp(&segment.len());
-        self.literals.binary_search_by(|(literal, _)| by_length(literal).then_with(|| (**literal).cmp(segment)))
+    fn under(&self, segment: &Segment<'_>) -> Option<&Self> {
+        // A few are gone through in less time than a search takes to begin.
+        let index = if self.literals.len() <= 8 {
+            self.literals.iter().position(|(literal, _)| literal.is(segment))?
+        } else {
+            self.literals.binary_search_by(|(literal, _)| literal.cmp(segment)).ok()?
+        };
+        Some(&self.literals[index].1)
     }
 
     /// As deep as the longest template at most, however long the path.
-    fn find(&self, path: &[u8]) -> Option<&Leaf> {
-        let (segment, left) = match slash(path) {
-            Some(slash) => (&path[..slash], Some(&path[slash + 1..])),
-            None => (path, None),
-        };
-        let literal = self.index_of(segment).ok().map(|index| &self.literals[index].1);
-        let parameter = self.parameter.as_deref().filter(|_| !segment.is_empty());
-        literal
-            .and_then(|node| node.below(left))
-            .or_else(|| parameter.and_then(|node| node.below(left)))
-            .or(self.rest.as_ref().filter(|_| !path.is_empty()))
+    fn find(&self, mut path: &[u8]) -> Option<&Leaf> {
+        let mut node = self;
+        let mut rest = None;
+        loop {
+            let segment = Segment::of(path);
+            if !path.is_empty() {
+                rest = node.rest.as_ref().or(rest);
+            }
+            let literal = node.under(&segment);
+            let parameter = node.parameter.as_deref().filter(|_| segment.length > 0);
+            node = match (literal, parameter) {
+                (Some(literal), Some(parameter)) => {
+                    let found = match segment.left() {
+                        Some(left) => literal.find(left),
+                        None => literal.end.as_ref(),
+                    };
+                    if found.is_some() {
+                        return found;
+                    }
+                    parameter
+                }
+                (Some(only), None) | (None, Some(only)) => only,
+                (None, None) => return rest,
+            };
+            match segment.left() {
+                Some(left) => path = left,
+                None => return node.end.as_ref().or(rest),
+            }
+        }
+    }
+}
+
+impl Literal {
+    #[inline]
+    fn is(&self, segment: &Segment<'_>) -> bool {
+        self.length == segment.length
+            && self.head == segment.head
+            && (self.length <= 8 || self.text[8..] == segment.text()[8..])
+    }
+
+    fn cmp(&self, segment: &Segment<'_>) -> Ordering {
+        let quick = (self.length, self.head).cmp(&(segment.length, segment.head));
+        quick.then_with(|| (*self.text).cmp(segment.text()))
+    }
+}
+
+/// The first segment of a path, and what follows it.
+struct Segment<'a> {
+    path: &'a [u8],
+    length: usize,
+    head: u64,
+}
+
+impl<'a> Segment<'a> {
+    #[inline]
+    fn of(path: &'a [u8]) -> Self {
+        let length = slash(path).unwrap_or(path.len());
+        Self { path, length, head: head(path, length) }
     }
 
     #[inline]
-    fn below(&self, left: Option<&[u8]>) -> Option<&Leaf> {
-        match left {
-            Some(left) => self.find(left),
-            None => self.end.as_ref(),
-        }
+    fn text(&self) -> &'a [u8] {
+        &self.path[..self.length]
+    }
+
+    /// What is behind the slash that ends it, if one does.
+    #[inline]
+    fn left(&self) -> Option<&'a [u8]> {
+        self.path.get(self.length + 1..)
+    }
+}
+
+/// The first eight of a segment's bytes, with zeros for those that it does not have.
+#[inline]
+fn head(path: &[u8], length: usize) -> u64 {
+    let kept = if length < 8 { !(u64::MAX << (8 * length)) } else { u64::MAX };
+    match path.first_chunk() {
+        Some(word) => u64::from_le_bytes(*word) & kept,
+        None => path.iter().take(length).rev().fold(0, |head, byte| head << 8 | u64::from(*byte)),
     }
 }
 
