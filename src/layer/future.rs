@@ -23,6 +23,8 @@ pin_project! {
     {
         #[pin]
         state: State<S, St, ReqBody>,
+        // What the inner service's response gets.
+        fields: Fields,
     }
 }
 
@@ -43,7 +45,6 @@ pin_project! {
         Calling {
             #[pin]
             call: S::Future,
-            fields: Fields,
         },
         /// The inner service was not called.
         Refused {
@@ -73,17 +74,17 @@ where
     ) -> Self {
         // In a box, so that a future which never waits is not as large as a request.
         let waiting = Some(Box::new(Waiting { question, gate, service, request }));
-        Self { state: State::Checking { check, waiting } }
+        Self { state: State::Checking { check, waiting }, fields: Fields::None }
     }
 
     #[inline]
     pub(super) fn calling(call: S::Future, fields: Fields) -> Self {
-        Self { state: State::Calling { call, fields } }
+        Self { state: State::Calling { call }, fields }
     }
 
     #[inline]
     pub(super) fn refused(answer: Answer) -> Self {
-        Self { state: State::Refused { answer: Some(answer) } }
+        Self { state: State::Refused { answer: Some(answer) }, fields: Fields::None }
     }
 }
 
@@ -95,7 +96,8 @@ where
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let mut state = this.state;
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Checking { check, waiting } => {
@@ -103,13 +105,16 @@ where
                     let Waiting { question, gate, mut service, request } =
                         *waiting.take().expect("polled after completion");
                     match gate.conclude_later(&request, &question, &answer) {
-                        Verdict::Admit(fields) => State::Calling { call: service.call(request), fields },
+                        Verdict::Admit(fields) => {
+                            *this.fields = fields;
+                            State::Calling { call: service.call(request) }
+                        }
                         Verdict::Refuse(answer) => State::Refused { answer: Some(answer) },
                     }
                 }
-                StateProjection::Calling { call, fields } => {
+                StateProjection::Calling { call } => {
                     let mut response = ready!(call.poll(cx))?;
-                    mem::replace(fields, Fields::None).append_to(response.headers_mut());
+                    mem::replace(this.fields, Fields::None).append_to(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { answer } => {
