@@ -40,11 +40,6 @@ impl Decision {
         Self { endpoint, quota, allowed, debt }
     }
 
-    #[inline]
-    pub(crate) const fn debt_nanos(&self) -> u64 {
-        self.debt
-    }
-
     /// Whether the request may go on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {

@@ -12,20 +12,31 @@ use std::sync::{PoisonError, RwLock};
 /// bucket for it survives a change from one policy to the other.
 ///
 /// Names are interned: each distinct one takes some hundred bytes until the process ends, however many policies name it.
+/// A process has at most [`Endpoint::MOST`] of them.
 #[derive(Clone, Copy)]
-pub struct Endpoint(&'static &'static str);
+pub struct Endpoint(&'static Interned);
+
+/// A name has one address and one number as long as the process lives.
+struct Interned {
+    name: &'static str,
+    number: u16,
+}
 
 impl Endpoint {
     /// `/v2/agent/{agent_id}/executions` in Bolna's table.
-    pub const EXECUTIONS: Self = Self(&names::EXECUTIONS);
+    pub const EXECUTIONS: Self = Self(&interned::EXECUTIONS);
     /// `/v2/agent/{agent_id}` in Bolna's table.
-    pub const AGENT: Self = Self(&names::AGENT);
+    pub const AGENT: Self = Self(&interned::AGENT);
     /// `/call` in Bolna's table.
-    pub const CALL: Self = Self(&names::CALL);
+    pub const CALL: Self = Self(&interned::CALL);
     /// Every path that no other endpoint claims, in every policy.
-    pub const DEFAULT: Self = Self(&names::DEFAULT);
+    pub const DEFAULT: Self = Self(&interned::DEFAULT);
 
-    /// The endpoint of that name, or `None` if the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`.
+    /// How many distinct names a process can have.
+    pub const MOST: usize = 1 << 14;
+
+    /// The endpoint of that name, or `None` if the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or a new one when
+    /// there are [`MOST`](Self::MOST) already.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         if let Some(known) = find(&Self::KNOWN, name) {
@@ -40,41 +51,43 @@ impl Endpoint {
             return Some(interned);
         }
         let mut interned = INTERNED.write().unwrap_or_else(PoisonError::into_inner);
-        Some(find(&interned, name).unwrap_or_else(|| {
-            let name: &'static str = Box::leak(name.into());
-            let endpoint = Self(Box::leak(Box::new(name)));
+        find(&interned, name).or_else(|| {
+            let number = Self::KNOWN.len() + interned.len();
+            let number = u16::try_from(number).ok().filter(|_| number < Self::MOST)?;
+            let endpoint = Self(Box::leak(Box::new(Interned { name: Box::leak(name.into()), number })));
             interned.push(endpoint);
-            endpoint
-        }))
+            Some(endpoint)
+        })
     }
 
     /// The name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        self.0
+        self.0.name
     }
 
-    /// The number by which it is told from other endpoints in this process: a multiple of 8, or of 4 where a pointer is 32
-    /// bits.
-    pub(crate) fn address(self) -> usize {
-        ptr::from_ref(self.0).addr()
+    /// Its number in this process, below [`MOST`](Self::MOST).
+    pub(crate) const fn number(self) -> u16 {
+        self.0.number
     }
 
     const KNOWN: [Self; 4] = [Self::EXECUTIONS, Self::AGENT, Self::CALL, Self::DEFAULT];
 }
 
 /// Statics, which have one address each, unlike constants: two endpoints are equal when they are at one address.
-mod names {
-    pub(super) static EXECUTIONS: &str = "executions";
-    pub(super) static AGENT: &str = "agent";
-    pub(super) static CALL: &str = "call";
-    pub(super) static DEFAULT: &str = "default";
+mod interned {
+    use super::Interned;
+
+    pub(super) static EXECUTIONS: Interned = Interned { name: "executions", number: 0 };
+    pub(super) static AGENT: Interned = Interned { name: "agent", number: 1 };
+    pub(super) static CALL: Interned = Interned { name: "call", number: 2 };
+    pub(super) static DEFAULT: Interned = Interned { name: "default", number: 3 };
 }
 
 static INTERNED: RwLock<Vec<Endpoint>> = RwLock::new(Vec::new());
 
 fn find(endpoints: &[Endpoint], name: &str) -> Option<Endpoint> {
-    endpoints.iter().copied().find(|endpoint| *endpoint.0 == name)
+    endpoints.iter().copied().find(|endpoint| endpoint.name() == name)
 }
 
 impl PartialEq for Endpoint {
@@ -93,12 +106,12 @@ impl Hash for Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.0)
+        f.pad(self.name())
     }
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({})", self.0)
+        write!(f, "Endpoint({})", self.name())
     }
 }

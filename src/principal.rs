@@ -61,7 +61,7 @@ enum Repr {
 
 impl Id {
     /// The longest id, in bytes, that needs no allocation.
-    pub const INLINE: usize = 38;
+    pub const INLINE: usize = 36;
 
     /// The id, or `None` if it is empty.
     #[must_use]
@@ -93,6 +93,16 @@ impl Id {
         match &self.0 {
             Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Repr::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Id {
+    /// The allocation of an id that is longer than [`INLINE`](Self::INLINE).
+    pub(crate) fn shared(&self) -> Option<&Arc<[u8]>> {
+        match &self.0 {
+            Repr::Inline { .. } => None,
+            Repr::Shared(bytes) => Some(bytes),
         }
     }
 }

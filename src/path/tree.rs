@@ -179,7 +179,7 @@ fn slash(path: &[u8]) -> Option<usize> {
     let mut from = 0;
     while let Some(word) = path[from..].first_chunk() {
         // A byte that was a slash is zero now, and borrows into its highest bit; nothing below the first one does.
-        let word = u64::from_le_bytes(*word) ^ (ONES * b'/' as u64);
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'/'));
         let slashes = word.wrapping_sub(ONES) & !word & (ONES << 7);
         if slashes != 0 {
             return Some(from + slashes.trailing_zeros() as usize / 8);

@@ -50,7 +50,12 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { name } => {
-                write!(f, "endpoint name {name:?}: a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`, `.` and `-`")
+                write!(
+                    f,
+                    "endpoint name {name:?}: a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`, `.` and `-`, and one of \
+                     at most {} in a process",
+                    Endpoint::MOST,
+                )
             }
             Self::DuplicateEndpoint { name } if name == Endpoint::DEFAULT.name() => {
                 write!(f, "endpoint name {name:?}: it stands for everything else; use default_quota and default_paths")

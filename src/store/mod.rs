@@ -16,7 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
-pub use memory::MemoryStore;
+pub use memory::{CapEvent, MemoryStore};
 
 /// Holds a bucket for every principal and endpoint, and decides.
 ///

@@ -136,16 +136,17 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_and_kept_once() {
         let mut all = All::default();
-        let quota = |limit| Quota::per_minute(limit).build().unwrap();
-        let first = all.keep(Endpoint::CALL, quota(1)).unwrap();
+        let quota = |limit| Quota::per_minute(limit).build().expect("the quota is valid");
+        let kept = |all: &mut All| all.keep(Endpoint::CALL, quota(1)).expect("there was room");
+        let first = kept(&mut all);
         let more = (0..).take_while(|more| all.keep(Endpoint::CALL, quota(REMAINDERS + more)).is_some()).count();
         assert_eq!(more, (ALL_REMAINDERS / REMAINDERS) as usize - 1);
-        assert!(ptr::eq(all.keep(Endpoint::CALL, quota(1)).unwrap(), first));
+        assert!(ptr::eq(kept(&mut all), first));
     }
 
     #[test]
     fn what_is_not_kept_is_rendered_alike() {
-        let quota = Quota::per_minute(30).burst(3).build().unwrap();
+        let quota = Quota::per_minute(30).burst(3).build().expect("the quota is valid");
         let kept = Kept::of(Endpoint::CALL, quota);
         assert!(kept.is_some());
         let format = Format::default();

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod cap;
 mod contract;
 mod deferred;
 mod identity;

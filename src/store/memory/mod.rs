@@ -1,5 +1,6 @@
 //! Counting in this process.
 
+mod cap;
 mod gcra;
 mod table;
 
@@ -13,12 +14,15 @@ use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
+use cap::Cap;
 use gcra::{FullAt, Outcome};
-use table::{Key, Place, Table};
+use table::{Given, Key, Place, Table};
+
+pub use cap::CapEvent;
 
 /// Many, so that a shard is swept in microseconds when a million buckets are tracked, and threads seldom meet; 64 bytes
 /// each.
-const SHARDS: usize = 2048;
+const SHARDS: usize = 4096;
 
 /// The time, in nanoseconds, in which every shard has its turn to be swept.
 const ROUND: u64 = 60_000_000_000;
@@ -29,15 +33,27 @@ const LATEST: u64 = 1 << 62;
 /// Counts in this process. The store of a limiter that is not told otherwise.
 ///
 /// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota allows, whatever the
-/// number of threads. No bucket that owes is ever dropped. One that has become full again is, within about a minute of
-/// traffic, and so is the memory that a spike has left: now and then a request that has got its answer sweeps one of
-/// 2048 shards. Nothing runs in the background and nobody has to call anything; with no traffic at all, nothing is freed
-/// but by [`shrink`](Self::shrink).
+/// number of threads.
+///
+/// # Memory
+/// A bucket takes 49 bytes, and at most about 112 with the room that a hash table needs; an id of more than
+/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 256 KiB.
+///
+/// No bucket that owes is ever dropped. One that has become full again is, within about a minute of traffic, and so is
+/// the memory that a spike has left: now and then a request that has got its answer sweeps one of 4096 shards. Nothing
+/// runs in the background and nobody has to call anything. Only while there is no traffic at all is nothing freed but by
+/// [`shrink`](Self::shrink).
+///
+/// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's limits. When more callers
+/// can be made up than memory should be spent on, set [`max_buckets`](Self::max_buckets).
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     clock: C,
+    cap: Cap,
     /// When a shard was last swept because its time had come.
     swept: AtomicU64,
+    /// The time from one turn to the next, in nanoseconds.
+    turn: u64,
 }
 
 impl MemoryStore {
@@ -52,11 +68,50 @@ impl<C: Clock> MemoryStore<C> {
     /// An empty store on that clock.
     #[must_use]
     pub fn with_clock(clock: C) -> Self {
-        Self { table: Table::new(SHARDS), clock, swept: AtomicU64::new(0) }
+        Self {
+            table: Table::new(SHARDS),
+            clock,
+            cap: Cap::none(),
+            swept: AtomicU64::new(0),
+            turn: ROUND / SHARDS as u64,
+        }
+    }
+
+    /// Tracks at most that many buckets, at least 1. By default there is no cap. To be called before the store is used:
+    /// it starts again with an empty one.
+    ///
+    /// When as many callers owe, nobody who owes is forgotten, and a new caller is still limited: he shares one bucket,
+    /// of his own endpoint and quota, with other new callers, until a bucket is full again that he can have instead. There
+    /// is one such bucket for each endpoint and for some 500 of the cap, so that not all new callers are refused because
+    /// of one; they come on top of the cap, as does the room that a hash table needs. [`on_cap`](Self::on_cap) tells when
+    /// it comes to that.
+    ///
+    /// ```
+    /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
+    ///
+    /// let store = MemoryStore::new().max_buckets(100_000).on_cap(|event| match event {
+    ///     CapEvent::Reached { max_buckets } => eprintln!("{max_buckets} callers owe at once: new ones share"),
+    ///     event => eprintln!("{event:?}"),
+    /// });
+    /// let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store));
+    /// ```
+    #[must_use]
+    pub fn max_buckets(self, max_buckets: usize) -> Self {
+        let shards = (max_buckets / 512).clamp(16, SHARDS).next_power_of_two();
+        let cap = Cap::of(max_buckets).told_to(self.cap.into_listener());
+        Self { table: Table::new(shards), cap, turn: ROUND / shards as u64, ..self }
+    }
+
+    /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room again. It runs within
+    /// the request that finds out, so it should do no more than to log or to count.
+    #[must_use]
+    pub fn on_cap(self, listener: impl Fn(CapEvent) + Send + Sync + 'static) -> Self {
+        Self { cap: self.cap.told_to(Some(Box::new(listener))), ..self }
     }
 
     /// The number of buckets that are tracked: those that are not full, and those that have become full and were not
-    /// dropped yet.
+    /// dropped yet. Buckets that are shared because of a cap are not among them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.owned()
@@ -74,6 +129,7 @@ impl<C: Clock> MemoryStore<C> {
     /// are no requests.
     pub fn shrink(&self) {
         self.table.shrink(self.now());
+        self.cap.holds(self.table.owned());
     }
 
     /// Charges one unit of a bucket that exists, or of a new one.
@@ -85,10 +141,10 @@ impl<C: Clock> MemoryStore<C> {
         let outcome = self
             .table
             .ask(place, key, |full_at| full_at.charge(&bucket.quota, now, || self.now()))
-            .unwrap_or_else(|| self.charge_new(&bucket.quota, place, key));
+            .unwrap_or_else(|| self.charge_new(&bucket.quota, place, key, now));
         // Wraps when the clock has gone back, and the turn is taken then too.
         let swept = self.swept.load(Ordering::Relaxed);
-        if now.wrapping_sub(swept) >= ROUND / SHARDS as u64 {
+        if now.wrapping_sub(swept) >= self.turn {
             self.take_turn(swept, now);
         }
         Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
@@ -96,17 +152,29 @@ impl<C: Clock> MemoryStore<C> {
 
     #[cold]
     #[inline(never)]
-    fn charge_new(&self, quota: &Quota, place: Place<'_>, key: Key<'_>) -> Outcome {
+    fn charge_new(&self, quota: &Quota, place: Place<'_>, key: Key<'_>, now: u64) -> Outcome {
+        if self.table.owned() >= self.cap.most() {
+            self.sweep(now);
+        }
         let charge = |full_at: &FullAt, now| full_at.charge(quota, now, || self.now());
-        self.table.ask_new(place, key, usize::MAX, || self.now(), charge).0
+        let (outcome, given) = self.table.ask_new(place, key, self.cap.most(), || self.now(), charge);
+        if given == Given::Shared {
+            self.cap.reached();
+        }
+        outcome
     }
 
     #[cold]
     #[inline(never)]
     fn take_turn(&self, swept: u64, now: u64) {
         if self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.table.sweep_next(now);
+            self.sweep(now);
         }
+    }
+
+    fn sweep(&self, now: u64) {
+        self.table.sweep_next(now);
+        self.cap.holds(self.table.owned());
     }
 
     #[inline]
@@ -127,8 +195,13 @@ impl<C: Clock> Store for MemoryStore<C> {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let now = self.now();
         let peek = |full_at: &FullAt| full_at.peek(&bucket.quota, now);
-        let Outcome { allowed, debt } =
-            self.table.ask(self.table.place(key), key, peek).unwrap_or_else(|| peek(&FullAt::default()));
+        let place = self.table.place(key);
+        let shared = || {
+            let full = self.table.owned() >= self.cap.most();
+            if full { self.table.ask_shared(place, key, peek) } else { None }
+        };
+        let peeked = self.table.ask(place, key, peek).or_else(shared);
+        let Outcome { allowed, debt } = peeked.unwrap_or_else(|| peek(&FullAt::default()));
         Ok(Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt))
     }
 

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
@@ -34,40 +34,42 @@ struct Counters {
 #[repr(align(64))]
 struct Shard(RwLock<HashTable<Slot>>);
 
-/// 56 bytes, and one more in the table.
+/// 48 bytes, and one more in the table.
 struct Slot {
     full_at: FullAt,
-    class: usize,
-    id: Id,
+    name: Name,
+}
+
+/// A [`Key`] to keep. As an enum of its own it has room for the class in what an [`Id`] has to leave empty.
+enum Name {
+    Short { class: u16, length: u8, text: [u8; Id::INLINE] },
+    Long { class: u16, text: Arc<[u8]> },
 }
 
 /// What a bucket is found by.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
-    /// The address of the endpoint's name, whose alignment leaves three bits for what kind of bucket it is.
-    class: usize,
+    /// The endpoint's number, and what kind of bucket it is.
+    class: u16,
     id: &'a Id,
 }
 
-const ORGANIZATION: usize = 1;
-const SHARED: usize = 2;
+const ORGANIZATION: u16 = 1 << 14;
+/// The bucket of all those for whose own there is no room.
+const SHARED: u16 = 1 << 15;
+const _: () = assert!(Endpoint::MOST <= ORGANIZATION as usize);
 
 impl<'a> Key<'a> {
     #[inline]
     pub(super) fn of(endpoint: Endpoint, principal: &'a Principal) -> Self {
         match principal {
-            Principal::Organization(id) => Self { class: endpoint.address() | ORGANIZATION, id },
-            Principal::User(id) => Self { class: endpoint.address(), id },
+            Principal::Organization(id) => Self { class: endpoint.number() | ORGANIZATION, id },
+            Principal::User(id) => Self { class: endpoint.number(), id },
         }
     }
 
-    /// The bucket of all those for whose own there is no room.
-    pub(super) fn shared(self, id: &'a Id) -> Self {
+    fn shared(self, id: &'a Id) -> Self {
         Self { class: self.class & !ORGANIZATION | SHARED, id }
-    }
-
-    fn is_shared(self) -> bool {
-        self.class & SHARED != 0
     }
 }
 
@@ -97,9 +99,8 @@ impl Table {
 
     #[inline]
     pub(super) fn place(&self, key: Key<'_>) -> Place<'_> {
-        let hash = self.hash(key);
+        let hash = self.hash(key.class, key.id.as_bytes());
         // Not the lowest bits nor the highest, by which a shard sorts its slots.
-        #[expect(clippy::cast_possible_truncation, reason = "a few bits are wanted")]
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         Place { hash, shard: &self.shards[shard] }
     }
@@ -107,7 +108,7 @@ impl Table {
     /// Asks the bucket of `key`, if there is one.
     #[inline]
     pub(super) fn ask<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
-        place.shard.read().find(place.hash, |slot| slot.is_of(key)).map(|slot| ask(&slot.full_at))
+        place.shard.read().find(place.hash, |slot| slot.name.is(key)).map(|slot| ask(&slot.full_at))
     }
 
     /// Asks the bucket of `key`, which is made if there is none, or a shared one when there are `most` already.
@@ -124,7 +125,7 @@ impl Table {
     ) -> (R, Given) {
         let mut slots = place.shard.write();
         let now = clock();
-        if let Some(slot) = slots.find(place.hash, |slot| slot.is_of(key)) {
+        if let Some(slot) = slots.find(place.hash, |slot| slot.name.is(key)) {
             return (ask(&slot.full_at, now), Given::Own);
         }
         let room = |owned| (owned < most).then_some(owned + 1);
@@ -133,8 +134,8 @@ impl Table {
         }
         let nobody = Id::new("*").expect("not empty");
         let key = key.shared(&nobody);
-        let hash = self.hash(key);
-        let answer = match slots.find(hash, |slot| slot.is_of(key)) {
+        let hash = self.hash(key.class, key.id.as_bytes());
+        let answer = match slots.find(hash, |slot| slot.name.is(key)) {
             Some(slot) => ask(&slot.full_at, now),
             None => ask(&self.insert(&mut slots, hash, key, now).full_at, now),
         };
@@ -145,12 +146,12 @@ impl Table {
     pub(super) fn ask_shared<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
         let nobody = Id::new("*").expect("not empty");
         let key = key.shared(&nobody);
-        self.ask(Place { hash: self.hash(key), ..place }, key, ask)
+        self.ask(Place { hash: self.hash(key.class, key.id.as_bytes()), ..place }, key, ask)
     }
 
     pub(super) fn remove(&self, key: Key<'_>) {
         let place = self.place(key);
-        if let Ok(slot) = place.shard.write().find_entry(place.hash, |slot| slot.is_of(key)) {
+        if let Ok(slot) = place.shard.write().find_entry(place.hash, |slot| slot.name.is(key)) {
             slot.remove();
             self.counters.owned.fetch_sub(1, Ordering::Relaxed);
         }
@@ -161,10 +162,6 @@ impl Table {
         self.counters.owned.load(Ordering::Relaxed)
     }
 
-    pub(super) fn shards(&self) -> usize {
-        self.shards.len()
-    }
-
     /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in it.
     pub(super) fn sweep_next(&self, now: u64) {
         let shard = &self.shards[self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
@@ -173,7 +170,7 @@ impl Table {
         self.sweep(&mut slots, now);
         if slots.len() < slots.capacity() / 4 {
             let room = slots.len() * 2;
-            slots.shrink_to(room, |slot| self.hash(slot.key()));
+            slots.shrink_to(room, |slot| self.hash_of(slot));
         }
     }
 
@@ -182,7 +179,7 @@ impl Table {
         for shard in &self.shards {
             let mut slots = shard.write();
             self.sweep(&mut slots, now);
-            slots.shrink_to_fit(|slot| self.hash(slot.key()));
+            slots.shrink_to_fit(|slot| self.hash_of(slot));
         }
     }
 
@@ -190,40 +187,64 @@ impl Table {
         let mut dropped = 0;
         slots.retain(|slot| {
             let owes = slot.full_at.owes(now);
-            dropped += usize::from(!owes && !slot.key().is_shared());
+            dropped += usize::from(!owes && slot.name.class() & SHARED == 0);
             owes
         });
         self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
     }
 
     fn insert<'a>(&self, slots: &'a mut HashTable<Slot>, hash: u64, key: Key<'_>, now: u64) -> &'a Slot {
-        let hash_of = |slot: &Slot| self.hash(slot.key());
         if slots.len() == slots.capacity() {
             self.sweep(slots, now);
             // Room for as many again, so that the next sweep is as many insertions away.
-            slots.reserve(slots.len().max(1), hash_of);
+            slots.reserve(slots.len().max(1), |slot| self.hash_of(slot));
         }
-        let slot = Slot { full_at: FullAt::default(), class: key.class, id: key.id.clone() };
-        slots.insert_unique(hash, slot, hash_of).into_mut()
+        let slot = Slot { full_at: FullAt::default(), name: Name::of(key) };
+        slots.insert_unique(hash, slot, |slot| self.hash_of(slot)).into_mut()
+    }
+
+    fn hash_of(&self, slot: &Slot) -> u64 {
+        self.hash(slot.name.class(), slot.name.text())
     }
 
     #[inline]
-    fn hash(&self, key: Key<'_>) -> u64 {
+    fn hash(&self, class: u16, id: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(key.id.as_bytes());
-        hasher.write_usize(key.class);
+        hasher.write(id);
+        hasher.write_u16(class);
         hasher.finish()
     }
 }
 
-impl Slot {
-    fn key(&self) -> Key<'_> {
-        Key { class: self.class, id: &self.id }
+impl Name {
+    fn of(Key { class, id }: Key<'_>) -> Self {
+        if let Some(text) = id.shared() {
+            return Self::Long { class, text: Arc::clone(text) };
+        }
+        let id = id.as_bytes();
+        let mut text = [0; Id::INLINE];
+        text[..id.len()].copy_from_slice(id);
+        Self::Short { class, length: id.len().try_into().expect("an id that is not shared is short"), text }
     }
 
     #[inline]
-    fn is_of(&self, key: Key<'_>) -> bool {
-        self.class == key.class && self.id == *key.id
+    fn class(&self) -> u16 {
+        match self {
+            Self::Short { class, .. } | Self::Long { class, .. } => *class,
+        }
+    }
+
+    #[inline]
+    fn text(&self) -> &[u8] {
+        match self {
+            Self::Short { length, text, .. } => &text[..usize::from(*length)],
+            Self::Long { text, .. } => text,
+        }
+    }
+
+    #[inline]
+    fn is(&self, key: Key<'_>) -> bool {
+        self.class() == key.class && self.text() == key.id.as_bytes()
     }
 }
 
@@ -253,7 +274,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn a_bucket_takes_56_bytes() {
-        assert_eq!(size_of::<Slot>(), 56);
+    fn a_bucket_takes_48_bytes() {
+        assert_eq!(size_of::<Slot>(), 48);
     }
 }

@@ -1,0 +1,139 @@
+//! What happens when there may be no more buckets.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{CapEvent, MemoryStore};
+use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal};
+
+use crate::support::organization;
+
+type Capped = Limiter<MemoryStore<ManualClock>>;
+
+/// A limiter that tracks at most so many buckets, and what its operator has been told.
+fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<CapEvent>>>) {
+    let clock = ManualClock::default();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = {
+        let told = Arc::clone(&told);
+        move |event| told.lock().unwrap().push(event)
+    };
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(max_buckets).on_cap(listener);
+    (Limiter::with_store(Policy::default(), store), clock, told)
+}
+
+fn admitted(limiter: &Capped, caller: &Principal, calls: usize) -> usize {
+    (0..calls).filter(|_| limiter.check_now(caller, "/call").unwrap().is_allowed()).count()
+}
+
+fn callers(name: &str, number: usize) -> Vec<Principal> {
+    (0..number).map(|number| organization(&format!("{name}-{number}"))).collect()
+}
+
+#[test]
+fn whoever_owes_keeps_his_bucket() {
+    let (limiter, clock, _) = capped_limiter(1000);
+    let old = callers("old", 1000);
+    for caller in &old {
+        assert_eq!(admitted(&limiter, caller, 501), 500);
+    }
+    for caller in callers("new", 10_000) {
+        let _ = limiter.check_now(&caller, "/call");
+    }
+    assert_eq!(limiter.store().len(), 1000);
+    clock.advance(Duration::from_nanos(59_999_999_999));
+    for caller in &old {
+        assert_eq!(admitted(&limiter, caller, 501), 499, "all but 1 ns of one unit has come back");
+    }
+}
+
+#[test]
+fn a_new_caller_is_limited_together_with_others() {
+    let (limiter, clock, _) = capped_limiter(1000);
+    for caller in callers("old", 1000) {
+        admitted(&limiter, &caller, 500);
+    }
+    let new = callers("new", 1000);
+    let mut burst: Vec<_> = new.iter().map(|caller| admitted(&limiter, caller, 600)).collect();
+    assert!(burst.iter().all(|admitted| *admitted <= 500), "nobody has more than his own quota");
+    burst.retain(|admitted| *admitted > 0);
+    assert!(burst.len() <= 16, "{} buckets were shared", burst.len());
+    assert_eq!(burst.iter().sum::<usize>(), burst.len() * 500);
+
+    // And from then on they share what comes back: 500 a minute for each of these buckets, from whoever it is asked.
+    clock.advance(Duration::from_millis(1200));
+    let refill: usize = new.iter().map(|caller| admitted(&limiter, caller, 600)).sum();
+    assert_eq!(refill, burst.len() * 10);
+}
+
+#[test]
+fn a_new_caller_has_his_own_bucket_as_soon_as_there_is_room() {
+    let (limiter, clock, _) = capped_limiter(1000);
+    for caller in callers("old", 1000) {
+        admitted(&limiter, &caller, 1);
+    }
+    let (one, other) = (organization("one"), organization("other"));
+    admitted(&limiter, &one, 500);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(admitted(&limiter, &other, 600), 500);
+    assert_eq!(admitted(&limiter, &one, 600), 500);
+    assert!(limiter.store().len() <= 1000);
+}
+
+#[test]
+fn the_operator_is_told_when_it_changes_and_not_more() {
+    let (limiter, clock, told) = capped_limiter(100);
+    for round in 0..3 {
+        for caller in callers(&format!("round-{round}"), 100) {
+            admitted(&limiter, &caller, 1);
+        }
+        assert_eq!(told.lock().unwrap().len(), round * 2, "the cap is reached by the next");
+        for caller in callers("one-too-many", 500) {
+            admitted(&limiter, &caller, 1);
+        }
+        assert_eq!(told.lock().unwrap().last(), Some(&CapEvent::Reached { max_buckets: 100 }));
+        assert_eq!(told.lock().unwrap().len(), round * 2 + 1);
+        clock.advance(Duration::from_secs(120));
+        limiter.store().shrink();
+        assert_eq!(told.lock().unwrap().last(), Some(&CapEvent::Relieved { buckets: 0 }));
+    }
+}
+
+#[test]
+fn requests_find_out_by_themselves_that_there_is_room_again() {
+    let (limiter, clock, told) = capped_limiter(100);
+    for caller in callers("caller", 101) {
+        admitted(&limiter, &caller, 1);
+    }
+    // One of the old callers goes on, five times a second.
+    let old = organization("caller-0");
+    for _ in 0..600 {
+        clock.advance(Duration::from_millis(200));
+        assert_eq!(admitted(&limiter, &old, 1), 1);
+    }
+    assert_eq!(told.lock().unwrap().len(), 2);
+    assert!(matches!(told.lock().unwrap()[1], CapEvent::Relieved { buckets: ..=90 }));
+    assert!(limiter.store().len() <= 2);
+}
+
+#[tokio::test]
+async fn a_look_at_a_caller_without_a_bucket_shows_what_he_would_share() {
+    let (limiter, _clock, _) = capped_limiter(1);
+    admitted(&limiter, &organization("old"), 1);
+    let new = organization("new");
+    let peek = async || limiter.peek(&new, Endpoint::CALL).await.unwrap().unwrap();
+    assert_eq!(peek().await.remaining(), 500);
+    admitted(&limiter, &new, 200);
+    assert_eq!(peek().await.remaining(), 300);
+    limiter.reset(&new, Endpoint::CALL).await.unwrap();
+    assert_eq!(peek().await.remaining(), 300, "what is shared is not his to reset");
+}
+
+#[test]
+fn a_cap_of_nothing_is_a_cap_of_one() {
+    let (limiter, _clock, _) = capped_limiter(0);
+    let caller = organization("o");
+    assert_eq!(admitted(&limiter, &caller, 600), 500);
+    assert_eq!(limiter.store().len(), 1);
+}
