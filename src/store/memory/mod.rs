@@ -27,6 +27,9 @@ const SHARDS: usize = 4096;
 /// The time, in nanoseconds, in which every shard has its turn to be swept.
 const ROUND: u64 = 60_000_000_000;
 
+/// The most turns that one request takes.
+const TURNS: u64 = 4;
+
 /// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of nanoseconds.
 const LATEST: u64 = 1 << 62;
 
@@ -39,10 +42,10 @@ const LATEST: u64 = 1 << 62;
 /// A bucket takes 49 bytes, and at most about 112 with the room that a hash table needs; an id of more than
 /// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 256 KiB.
 ///
-/// No bucket that owes is ever dropped. One that has become full again is, within about a minute of traffic, and so is
-/// the memory that a spike has left: now and then a request that has got its answer sweeps one of 4096 shards. Nothing
-/// runs in the background and nobody has to call anything. Only while there is no traffic at all is nothing freed but by
-/// [`shrink`](Self::shrink).
+/// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
+/// now and then a request that has got its answer sweeps one of 4096 shards, or a few when they are due. From some twenty
+/// requests a second on, all have had their turn within a minute; with fewer it takes longer, and without any nothing is
+/// freed but by [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
 ///
 /// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's limits. When more callers
 /// can be made up than memory should be spent on, set [`max_buckets`](Self::max_buckets).
@@ -167,8 +170,11 @@ impl<C: Clock> MemoryStore<C> {
     #[cold]
     #[inline(never)]
     fn take_turn(&self, swept: u64, now: u64) {
-        if self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.sweep(now);
+        // With few requests several turns are due; but no request waits for more than these.
+        let due = now.wrapping_sub(swept) / self.turn;
+        let next = if due <= TURNS { swept + due * self.turn } else { now };
+        if self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            (0..due.min(TURNS)).for_each(|_| self.sweep(now));
         }
     }
 

@@ -1,0 +1,50 @@
+//! Ten million callers through a store of a hundred thousand buckets. Alone in its process.
+
+use std::time::Duration;
+
+use allocation_counter::measure;
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::{Endpoint, Principal, Quota};
+use memory_stats::memory_stats;
+
+const CALLERS: u32 = 10_000_000;
+const CAP: usize = 100_000;
+
+#[test]
+fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(CAP);
+    let charge = |id: &str, quota| {
+        let principal = Principal::organization(id).unwrap();
+        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        store.check(bucket).now().unwrap().unwrap().is_allowed()
+    };
+    // One who has spent a quota that takes a day to come back.
+    let daily = Quota::per(1, Duration::from_secs(86_400)).build().unwrap();
+    assert!(charge("old", daily));
+
+    let quota = Quota::per_minute(500).build().unwrap();
+    let mut admitted = 0_u32;
+    let mut held = 0;
+    let mut level = None;
+    for million in 1..=CALLERS / 1_000_000 {
+        let used = measure(|| {
+            for caller in 0..1_000_000 {
+                // A million callers a second, of whom 120,000 owe at any time: more than there may be.
+                clock.advance(Duration::from_micros(1));
+                admitted += u32::from(charge(&format!("{million:02}{caller:06}-4d95-a3a5-242cfe45621d"), quota));
+            }
+        });
+        held += used.bytes_current;
+        let resident = memory_stats().expect("the operating system tells").physical_mem;
+        println!("{million} million: {} buckets, {held} bytes allocated, {resident} resident", store.len());
+        assert!(store.len() <= CAP);
+        let (first_held, first_resident) = *level.get_or_insert((held, resident));
+        assert!(held <= first_held * 105 / 100, "{held} bytes are allocated, after the first million {first_held}");
+        assert!(resident <= first_resident * 105 / 100, "{resident} bytes are resident, at first {first_resident}");
+    }
+    assert!(!charge("old", daily), "whoever owes is not forgotten");
+    assert!(admitted < CALLERS, "not everybody had a bucket of his own, and those who shared were limited");
+    assert!(admitted > CALLERS / 10 * 8, "{admitted} were admitted: 100,000 buckets serve 833,333 callers a second");
+}
