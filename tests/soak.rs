@@ -40,6 +40,7 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
         let resident = memory_stats().expect("the operating system tells").physical_mem;
         println!("{million} million: {} buckets, {held} bytes allocated, {resident} resident", store.len());
         assert!(store.len() <= CAP);
+        assert!(held <= 128 * CAP as i64, "{held} bytes are allocated");
         let (first_held, first_resident) = *level.get_or_insert((held, resident));
         assert!(held <= first_held * 105 / 100, "{held} bytes are allocated, after the first million {first_held}");
         assert!(resident <= first_resident * 105 / 100, "{resident} bytes are resident, at first {first_resident}");

@@ -26,11 +26,24 @@ pub(super) struct Outcome {
 }
 
 impl FullAt {
-    /// Charges one unit, if the bucket has it. `afresh` reads the clock once more.
+    /// Charges one unit, if the bucket has it.
+    ///
+    /// The clock is read after the bucket, and read again when the bucket has changed meanwhile: to a thread that was held
+    /// up with an older reading, what others have spent since seems to lie in the future. It would refuse a caller for
+    /// units that have come back, or forgive him what he owes.
     #[inline]
-    pub(super) fn charge(&self, quota: &Quota, now: u64, afresh: impl FnOnce() -> u64) -> Outcome {
-        let outcome = self.decide(quota, now);
-        if outcome.debt > quota.refill_nanos() + SLACK { self.heal(quota, afresh()) } else { outcome }
+    pub(super) fn charge(&self, quota: &Quota, clock: impl Fn() -> u64) -> Outcome {
+        loop {
+            let seen = self.get();
+            let now = clock();
+            let (outcome, held) = self.decide(quota, now);
+            if outcome.allowed {
+                return outcome;
+            }
+            if held == seen {
+                return if outcome.debt > quota.refill_nanos() + SLACK { self.heal(quota, now) } else { outcome };
+            }
+        }
     }
 
     /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without it.
@@ -46,8 +59,10 @@ impl FullAt {
 
     /// A governor limiter has one quota and one table. Its parts are open, though, and making it is a few multiplications:
     /// so one is made for the occasion, around the cell, the quota and the time of this very request.
+    ///
+    /// The second value is when the bucket was full before.
     #[inline]
-    fn decide(&self, quota: &Quota, now: u64) -> Outcome {
+    fn decide(&self, quota: &Quota, now: u64) -> (Outcome, u64) {
         let full_at = Cell::new(0);
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
             governor_quota(quota),
@@ -55,17 +70,15 @@ impl FullAt {
             Reading(now),
         );
         let allowed = limiter.check().is_ok();
-        let debt = full_at.get().saturating_sub(now);
-        Outcome { allowed, debt: if allowed { debt + quota.interval_nanos() } else { debt } }
+        let held = full_at.get();
+        let debt = held.saturating_sub(now);
+        (Outcome { allowed, debt: if allowed { debt + quota.interval_nanos() } else { debt } }, held)
     }
 
     /// Drains a bucket that owes more than it can, and decides again.
     ///
     /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came into force. Left alone, a
     /// change from 10 an hour to 500 a minute would lock a caller out for hours.
-    ///
-    /// `now` has been read afresh: to a thread that was held up since its reading, everything that was spent meanwhile
-    /// seems to lie in the future, and must not be forgiven.
     #[cold]
     fn heal(&self, quota: &Quota, now: u64) -> Outcome {
         // An error stores nothing: there was nothing to heal, or another thread was faster.
@@ -74,9 +87,10 @@ impl FullAt {
             let counted = forgive(debt, quota.refill_nanos());
             if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
         });
-        self.decide(quota, now)
+        self.decide(quota, now).0
     }
 
+    #[inline]
     fn get(&self) -> u64 {
         let read: Result<(), u64> =
             self.0.measure_and_replace(&NotKeyed::NonKey, |at| Err(at.map_or(0, Nanos::as_u64)));

@@ -4,6 +4,7 @@ mod cap;
 mod gcra;
 mod table;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,6 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::quota::Quota;
 
 use cap::Cap;
 use gcra::{FullAt, Outcome};
@@ -140,26 +140,30 @@ impl<C: Clock> MemoryStore<C> {
     pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let place = self.table.place(key);
-        let now = self.now();
-        let outcome = self
-            .table
-            .ask(place, key, |full_at| full_at.charge(&bucket.quota, now, || self.now()))
-            .unwrap_or_else(|| self.charge_new(&bucket.quota, place, key, now));
+        let read = Cell::new(0);
+        let charge = |full_at: &FullAt| {
+            full_at.charge(&bucket.quota, || {
+                read.set(self.now());
+                read.get()
+            })
+        };
+        let Outcome { allowed, debt } =
+            self.table.ask(place, key, charge).unwrap_or_else(|| self.charge_new(place, key, charge));
+        let now = read.get();
         // Wraps when the clock has gone back, and the turn is taken then too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= self.turn {
             self.take_turn(swept, now);
         }
-        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
+        Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt)
     }
 
     #[cold]
     #[inline(never)]
-    fn charge_new(&self, quota: &Quota, place: Place<'_>, key: Key<'_>, now: u64) -> Outcome {
+    fn charge_new(&self, place: Place<'_>, key: Key<'_>, charge: impl FnOnce(&FullAt) -> Outcome) -> Outcome {
         if self.table.owned() >= self.cap.most() {
-            self.sweep(now);
+            self.sweep(self.now());
         }
-        let charge = |full_at: &FullAt, now| full_at.charge(quota, now, || self.now());
         let (outcome, given) = self.table.ask_new(place, key, self.cap.most(), || self.now(), charge);
         if given == Given::Shared {
             self.cap.reached();

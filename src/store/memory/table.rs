@@ -112,32 +112,28 @@ impl Table {
     }
 
     /// Asks the bucket of `key`, which is made if there is none, or a shared one when there are `most` already.
-    ///
-    /// The clock is read under the lock: a bucket that another thread has dropped as full at a later time than this
-    /// one's reading would otherwise come back with a debt that is too small.
     pub(super) fn ask_new<R>(
         &self,
         place: Place<'_>,
         key: Key<'_>,
         most: usize,
         clock: impl FnOnce() -> u64,
-        ask: impl FnOnce(&FullAt, u64) -> R,
+        ask: impl FnOnce(&FullAt) -> R,
     ) -> (R, Given) {
         let mut slots = place.shard.write();
-        let now = clock();
         if let Some(slot) = slots.find(place.hash, |slot| slot.name.is(key)) {
-            return (ask(&slot.full_at, now), Given::Own);
+            return (ask(&slot.full_at), Given::Own);
         }
         let room = |owned| (owned < most).then_some(owned + 1);
         if self.counters.owned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
-            return (ask(&self.insert(&mut slots, place.hash, key, now).full_at, now), Given::Own);
+            return (ask(self.insert(&mut slots, place.hash, key, clock)), Given::Own);
         }
         let nobody = Id::new("*").expect("not empty");
         let key = key.shared(&nobody);
         let hash = self.hash(key.class, key.id.as_bytes());
         let answer = match slots.find(hash, |slot| slot.name.is(key)) {
-            Some(slot) => ask(&slot.full_at, now),
-            None => ask(&self.insert(&mut slots, hash, key, now).full_at, now),
+            Some(slot) => ask(&slot.full_at),
+            None => ask(self.insert(&mut slots, hash, key, clock)),
         };
         (answer, Given::Shared)
     }
@@ -168,10 +164,8 @@ impl Table {
         // One that is in use is left for its next turn: nobody is made to wait.
         let Some(mut slots) = shard.try_write() else { return };
         self.sweep(&mut slots, now);
-        if slots.len() < slots.capacity() / 4 {
-            let room = slots.len() * 2;
-            slots.shrink_to(room, |slot| self.hash_of(slot));
-        }
+        let room = with_room(slots.len());
+        slots.shrink_to(room, |slot| self.hash_of(slot));
     }
 
     /// Drops all full buckets, and gives back all memory that is not needed.
@@ -193,14 +187,25 @@ impl Table {
         self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
     }
 
-    fn insert<'a>(&self, slots: &'a mut HashTable<Slot>, hash: u64, key: Key<'_>, now: u64) -> &'a Slot {
+    fn insert<'a>(
+        &self,
+        slots: &'a mut HashTable<Slot>,
+        hash: u64,
+        key: Key<'_>,
+        clock: impl FnOnce() -> u64,
+    ) -> &'a FullAt {
         if slots.len() == slots.capacity() {
-            self.sweep(slots, now);
-            // Room for as many again, so that the next sweep is as many insertions away.
-            slots.reserve(slots.len().max(1), |slot| self.hash_of(slot));
+            self.sweep(slots, clock());
+            // Not `reserve`: it would double a table that is full of what has just been dropped. And the room is an eighth,
+            // so that the next time is as many insertions away.
+            let mut rebuilt = HashTable::with_capacity(with_room(slots.len() + 1));
+            for slot in slots.drain() {
+                rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
+            }
+            *slots = rebuilt;
         }
         let slot = Slot { full_at: FullAt::default(), name: Name::of(key) };
-        slots.insert_unique(hash, slot, |slot| self.hash_of(slot)).into_mut()
+        &slots.insert_unique(hash, slot, |slot| self.hash_of(slot)).into_mut().full_at
     }
 
     fn hash_of(&self, slot: &Slot) -> u64 {
@@ -214,6 +219,12 @@ impl Table {
         hasher.write_u16(class);
         hasher.finish()
     }
+}
+
+/// For how many slots a table of that many buckets is made: rounded up to what hashbrown makes, it has 2.6 slots for each
+/// of them at most, and they take 126 bytes.
+fn with_room(buckets: usize) -> usize {
+    buckets + buckets.div_ceil(8)
 }
 
 impl Name {
