@@ -1,4 +1,5 @@
 //! What a million buckets take, by the allocator and by the operating system. Alone in its process.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::time::Duration;
 

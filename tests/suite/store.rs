@@ -166,8 +166,10 @@ async fn a_reset_fills_one_bucket_of_one_principal() {
 #[derive(Clone, Default)]
 struct Delayed {
     seconds: Arc<AtomicU64>,
-    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Delayed {
     fn set(&self, seconds: u64) {
