@@ -16,9 +16,13 @@ use crate::quota::Quota;
 /// Values of `RateLimit` are kept for remainders below this; beyond, they are written afresh for each response.
 const REMAINDERS: u32 = 4096;
 
-/// All quotas that are kept have at most this many remainders together, at about 100 bytes each once they have occurred:
-/// some fifty policies of the size of Bolna's. The quotas of later ones are rendered afresh for each response.
-const ALL_REMAINDERS: u32 = 1 << 17;
+/// Refusals are kept for waits of up to so many seconds.
+const WAITS: u128 = 60;
+
+/// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a wait together. Each takes
+/// about 100 bytes once it has occurred. It is enough for some fifty policies of the size of Bolna's; the texts of later
+/// ones are rendered afresh for each response.
+const MOST: u32 = 1 << 17;
 
 /// The texts of one endpoint's responses while one quota is in force.
 ///
@@ -26,11 +30,17 @@ const ALL_REMAINDERS: u32 = 1 << 17;
 /// request of an endpoint would write, on whatever core it runs.
 pub(crate) struct Kept {
     pub(super) policy: HeaderValue,
-    /// The `RateLimit` value for each remainder, which determines it (but for a last unit that takes over a second).
+    /// The value of `RateLimit` for each remainder from 1 on, which determines it.
     limits: OnceLock<Box<[OnceLock<HeaderValue>]>>,
-    /// The body of a refusal that asks for one second, as nearly all do.
+    /// What there is to say when nothing remains, for each wait from one second on.
+    waits: OnceLock<Box<[Wait]>>,
+}
+
+#[derive(Default)]
+struct Wait {
+    limit: OnceLock<HeaderValue>,
     body: OnceLock<Bytes>,
-    /// That refusal.
+    /// The usual refusal.
     refusal: OnceLock<Response<Bytes>>,
 }
 
@@ -40,7 +50,7 @@ static ALL: RwLock<Option<All>> = RwLock::new(None);
 #[derive(Default)]
 struct All {
     texts: HashMap<(Endpoint, Quota), &'static Kept>,
-    remainders: u32,
+    size: u32,
 }
 
 impl Kept {
@@ -58,31 +68,48 @@ impl Kept {
     /// The value of `RateLimit`, if it is one that is kept.
     #[inline]
     pub(super) fn limit(&self, decision: &Decision) -> Option<&HeaderValue> {
-        let remaining = decision.remaining();
-        let limit = self.limits(decision).get(remaining as usize)?;
-        if remaining == 0 && fields::seconds_until_one(decision) != 1 {
-            return None;
-        }
+        let limit = match decision.remaining().checked_sub(1) {
+            Some(index) => self.limits(decision).get(index as usize)?,
+            None => &self.wait(decision)?.limit,
+        };
         Some(limit.get_or_init(|| kept_value(fields::limit(decision))))
     }
 
     #[inline]
     fn limits(&self, decision: &Decision) -> &[OnceLock<HeaderValue>] {
-        self.limits.get_or_init(|| {
-            let remainders = decision.quota().burst().min(REMAINDERS);
-            (0..remainders).map(|_| OnceLock::new()).collect()
-        })
+        self.limits.get_or_init(|| (0..remainders(decision.quota())).map(|_| OnceLock::new()).collect())
     }
 
-    /// The body of a refusal that asks for one second.
-    pub(super) fn body(&self, decision: &Decision) -> Bytes {
-        self.body.get_or_init(|| Bytes::from_static(problem::limited(decision, 1).leak().as_bytes())).clone()
+    /// The body of a refusal, if it is one that is kept.
+    pub(super) fn body(&self, decision: &Decision) -> Option<Bytes> {
+        let render = || Bytes::from_static(problem::limited(decision).leak().as_bytes());
+        Some(self.wait(decision)?.body.get_or_init(render).clone())
     }
 
-    /// A refusal that asks for one second, rendered by the first.
-    pub(super) fn refusal(&self, render: impl FnOnce() -> Response<Bytes>) -> &Response<Bytes> {
-        self.refusal.get_or_init(render)
+    /// The usual refusal, rendered by the first who is refused, if it is one that is kept.
+    pub(super) fn refusal(
+        &self,
+        decision: &Decision,
+        render: impl FnOnce() -> Response<Bytes>,
+    ) -> Option<&Response<Bytes>> {
+        Some(self.wait(decision)?.refusal.get_or_init(render))
     }
+
+    #[inline]
+    fn wait(&self, decision: &Decision) -> Option<&Wait> {
+        let waits = self.waits.get_or_init(|| (0..waits(decision.quota())).map(|_| Wait::default()).collect());
+        waits.get(usize::try_from(fields::seconds_until_one(decision).checked_sub(1)?).ok()?)
+    }
+}
+
+fn remainders(quota: Quota) -> u32 {
+    quota.burst().min(REMAINDERS)
+}
+
+/// As many seconds as a unit takes to come back.
+fn waits(quota: Quota) -> u32 {
+    let seconds = quota.emission_interval().as_nanos().div_ceil(1_000_000_000).min(WAITS);
+    u32::try_from(seconds).unwrap_or_default()
 }
 
 impl All {
@@ -94,17 +121,16 @@ impl All {
         if let Some(kept) = self.get(endpoint, quota) {
             return Some(kept);
         }
-        let remainders = self.remainders + quota.burst().min(REMAINDERS);
-        if remainders > ALL_REMAINDERS {
+        let size = self.size + remainders(quota) + 16 * waits(quota);
+        if size > MOST {
             return None;
         }
         let kept: &'static Kept = Box::leak(Box::new(Kept {
             policy: kept_value(fields::policy(endpoint, quota)),
             limits: OnceLock::new(),
-            body: OnceLock::new(),
-            refusal: OnceLock::new(),
+            waits: OnceLock::new(),
         }));
-        self.remainders = remainders;
+        self.size = size;
         self.texts.insert((endpoint, quota), kept);
         Some(kept)
     }
@@ -127,7 +153,7 @@ mod tests {
 
     use http::{HeaderMap, Request};
 
-    use super::{ALL_REMAINDERS, All, Kept, REMAINDERS};
+    use super::{All, Kept, MOST, REMAINDERS};
     use crate::decision::Decision;
     use crate::endpoint::Endpoint;
     use crate::quota::Quota;
@@ -140,17 +166,17 @@ mod tests {
         let kept = |all: &mut All| all.keep(Endpoint::CALL, quota(1)).expect("there was room");
         let first = kept(&mut all);
         let more = (0..).take_while(|more| all.keep(Endpoint::CALL, quota(REMAINDERS + more)).is_some()).count();
-        assert_eq!(more, (ALL_REMAINDERS / REMAINDERS) as usize - 1);
+        assert_eq!(more, (MOST / REMAINDERS) as usize - 1);
         assert!(ptr::eq(kept(&mut all), first));
     }
 
     #[test]
     fn what_is_not_kept_is_rendered_alike() {
-        let quota = Quota::per_minute(30).burst(3).build().expect("the quota is valid");
+        let quota = Quota::per_minute(20).burst(3).build().expect("the quota is valid");
         let kept = Kept::of(Endpoint::CALL, quota);
         assert!(kept.is_some());
         let format = Format::default();
-        for debt in (0..=7000).step_by(250).map(Duration::from_millis) {
+        for debt in (0..=10_000).step_by(250).map(Duration::from_millis) {
             let allowed = Decision::allowed(Endpoint::CALL, quota, debt);
             let limited = Decision::limited(Endpoint::CALL, quota, debt);
             let fields = |kept, decision| {

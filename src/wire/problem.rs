@@ -2,14 +2,18 @@
 //!
 //! Everything that is put into them is known to need no escaping in JSON.
 
+use super::fields;
 use crate::decision::Decision;
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types".
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-pub(super) fn limited(decision: &Decision, seconds: u64) -> String {
+pub(super) fn limited(decision: &Decision) -> String {
     let (endpoint, quota) = (decision.endpoint(), decision.quota());
-    let wait = if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") };
+    let wait = match fields::retry_after_seconds(decision) {
+        1 => "1 second".to_owned(),
+        seconds => format!("{seconds} seconds"),
+    };
     format!(
         "{{\"type\":\"{QUOTA_EXCEEDED}\",\
          \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\

@@ -93,7 +93,9 @@ impl<'a> Refusal<'a> {
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
         let body = match self.cause {
-            Cause::Limited(decision, kept) => limited_body(&decision, kept),
+            Cause::Limited(decision, kept) => {
+                kept.and_then(|kept| kept.body(&decision)).unwrap_or_else(|| problem::limited(&decision).into())
+            }
             Cause::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
             Cause::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
         };
@@ -107,17 +109,12 @@ impl<'a> Refusal<'a> {
 
     /// The finished answer. Whatever a renderer made of it, the client is told when to come back.
     pub(crate) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
-        match self.cause {
-            Cause::Limited(decision, Some(kept))
-                if renderer.is_none()
-                    && format == Format::default()
-                    && *self.method != Method::HEAD
-                    && fields::retry_after_seconds(&decision) == 1 =>
-            {
-                Answer::Kept(kept.refusal(|| self.render(None, format)))
-            }
-            _ => Answer::Made(Box::new(self.render(renderer, format))),
-        }
+        let usual = renderer.is_none() && format == Format::default() && *self.method != Method::HEAD;
+        let kept = match self.cause {
+            Cause::Limited(decision, Some(kept)) if usual => kept.refusal(&decision, || self.render(None, format)),
+            _ => None,
+        };
+        kept.map_or_else(|| Answer::Made(Box::new(self.render(renderer, format))), Answer::Kept)
     }
 
     fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
@@ -141,13 +138,6 @@ impl<'a> Refusal<'a> {
             *response.body_mut() = Bytes::new();
         }
         response
-    }
-}
-
-fn limited_body(decision: &Decision, kept: Option<&'static Kept>) -> Bytes {
-    match (fields::retry_after_seconds(decision), kept) {
-        (1, Some(kept)) => kept.body(decision),
-        (seconds, _) => problem::limited(decision, seconds).into(),
     }
 }
 
