@@ -100,6 +100,8 @@ fn main() {
         })
     };
     let bare_time = two(&|| time(&mut bare.clone()));
-    let hot_time = two(&|| time(&mut admit.clone()));
-    println!("admit, 2 threads, 1 hot bucket    {:>6} ns", i128::from(hot_time) - i128::from(bare_time));
+    for (name, service) in [("admit", &admit), ("refuse", &refuse)] {
+        let hot_time = two(&|| time(&mut service.clone()));
+        println!("{name:<6}, 2 threads, 1 hot bucket {:>8} ns", i128::from(hot_time) - i128::from(bare_time));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::{Clock, ManualClock};
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
-use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::{Endpoint, Id, Limiter, Policy, Principal, Quota};
 
 use crate::support::{organization, stopped_limiter, uniform};
 
@@ -232,6 +232,57 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_is_not_refused_for_what_cam
     });
     assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
     assert!(!limiter.check_now(&caller, "/").unwrap().is_allowed());
+}
+
+/// A thread remembers whom it has refused; the tests below are about what must not be remembered.
+#[test]
+fn a_reset_is_seen_at_once_by_a_thread_that_has_refused() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let callers: Vec<_> = (0..100).map(|number| organization(&format!("caller-{number}"))).collect();
+    for caller in &callers {
+        assert_eq!(drain(&limiter, caller, "/call"), 500);
+    }
+    for caller in &callers {
+        assert_eq!(drain(&limiter, caller, "/call"), 0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(limiter.reset(caller, Endpoint::CALL)).unwrap();
+            });
+        });
+        assert_eq!(drain(&limiter, caller, "/call"), 500);
+    }
+}
+
+#[test]
+fn what_one_plan_forgives_is_forgiven_on_all_threads() {
+    let store = MemoryStore::with_clock(ManualClock::default());
+    let caller = organization("o");
+    let check = |quota: Quota| {
+        let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota };
+        store.check(bucket).now().unwrap().unwrap().is_allowed()
+    };
+    let slow = Quota::per_hour(10).build().unwrap();
+    assert_eq!((0..20).filter(|_| check(slow)).count(), 10);
+    // By this plan nobody owes more than a minute.
+    thread::scope(|scope| scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap());
+    // And a minute is no hour.
+    assert_eq!((0..20).filter(|_| check(slow)).count(), 9);
+}
+
+#[test]
+fn a_refusal_by_one_store_is_none_by_another() {
+    let refused = |id: &str| {
+        let (limiter, _clock) = stopped_limiter(Policy::default());
+        assert_eq!(drain(&limiter, &organization(id), "/call"), 500);
+        assert_eq!(drain(&limiter, &Principal::user(id).unwrap(), "/call"), 500);
+        assert_eq!(drain(&limiter, &organization(id), "/v2/agent/x"), 500);
+        assert_eq!(drain(&limiter, &organization(id), "/call"), 0);
+    };
+    for id in ["o", &"x".repeat(Id::INLINE), &"x".repeat(Id::INLINE + 1), &"x".repeat(1000)] {
+        refused(id);
+        refused(id);
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct FullAt(InMemoryState);
 #[derive(Clone, Copy)]
 pub(super) struct Outcome {
     pub(super) allowed: bool,
+    /// Whether the bucket has been filled up in part, because it owed more than it can.
+    pub(super) healed: bool,
     /// In how many nanoseconds the bucket is full again.
     pub(super) debt: u64,
 }
@@ -50,7 +52,7 @@ impl FullAt {
     pub(super) fn peek(&self, quota: &Quota, now: u64) -> Outcome {
         let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
         let debt = forgive(self.get().saturating_sub(now), refill);
-        Outcome { allowed: debt + interval <= refill, debt }
+        Outcome { allowed: debt + interval <= refill, healed: false, debt }
     }
 
     pub(super) fn owes(&self, now: u64) -> bool {
@@ -72,7 +74,7 @@ impl FullAt {
         let allowed = limiter.check().is_ok();
         let held = full_at.get();
         let debt = held.saturating_sub(now);
-        (Outcome { allowed, debt: if allowed { debt + quota.interval_nanos() } else { debt } }, held)
+        (Outcome { allowed, healed: false, debt: if allowed { debt + quota.interval_nanos() } else { debt } }, held)
     }
 
     /// Drains a bucket that owes more than it can, and decides again.
@@ -87,7 +89,7 @@ impl FullAt {
             let counted = forgive(debt, quota.refill_nanos());
             if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
         });
-        self.decide(quota, now).0
+        Outcome { healed: true, ..self.decide(quota, now).0 }
     }
 
     #[inline]
@@ -96,6 +98,14 @@ impl FullAt {
             self.0.measure_and_replace(&NotKeyed::NonKey, |at| Err(at.map_or(0, Nanos::as_u64)));
         read.err().unwrap_or_default()
     }
+}
+
+/// What a bucket that is full at that time at the least says, if it has no unit.
+#[inline]
+pub(super) fn denied(full_at: u64, quota: &Quota, now: u64) -> Option<Outcome> {
+    let debt = full_at.saturating_sub(now);
+    let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
+    (debt > refill - interval && debt <= refill + SLACK).then_some(Outcome { allowed: false, healed: false, debt })
 }
 
 #[inline]

@@ -1,6 +1,7 @@
 //! Counting in this process.
 
 mod cap;
+mod denials;
 mod gcra;
 mod table;
 
@@ -15,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 
 use cap::Cap;
+use denials::Source;
 use gcra::{FullAt, Outcome};
 use table::{Given, Key, Place, Table};
 
@@ -53,6 +55,10 @@ pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     clock: C,
     cap: Cap,
+    /// What threads know it by.
+    number: u64,
+    /// How often buckets have been filled up by other means than time.
+    forgiven: AtomicU64,
     /// When a shard was last swept because its time had come.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
@@ -71,10 +77,13 @@ impl<C: Clock> MemoryStore<C> {
     /// An empty store on that clock.
     #[must_use]
     pub fn with_clock(clock: C) -> Self {
+        static STORES: AtomicU64 = AtomicU64::new(1);
         Self {
             table: Table::new(SHARDS),
             clock,
             cap: Cap::none(),
+            number: STORES.fetch_add(1, Ordering::Relaxed),
+            forgiven: AtomicU64::new(0),
             swept: AtomicU64::new(0),
             turn: ROUND / SHARDS as u64,
         }
@@ -140,22 +149,37 @@ impl<C: Clock> MemoryStore<C> {
     pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let place = self.table.place(key);
+        // Read before the bucket: what the thread remembers of it must not outlive a reset.
+        let source = Source { store: self.number, forgiven: self.forgiven.load(Ordering::Acquire) };
         let read = Cell::new(0);
-        let charge = |full_at: &FullAt| {
-            full_at.charge(&bucket.quota, || {
-                read.set(self.now());
-                read.get()
-            })
+        let clock = || {
+            read.set(self.now());
+            read.get()
         };
-        let Outcome { allowed, debt } =
-            self.table.ask(place, key, charge).unwrap_or_else(|| self.charge_new(place, key, charge));
+        let denied = |full_at| gcra::denied(full_at, &bucket.quota, clock());
+        let charge = |full_at: &FullAt| full_at.charge(&bucket.quota, clock);
+        let outcome = match denials::recall(source, place.hash(), key).and_then(denied) {
+            Some(outcome) => outcome,
+            None => match self.table.ask(place, key, charge) {
+                Some(outcome) => {
+                    if !outcome.allowed {
+                        denials::remember(source, place.hash(), key, read.get() + outcome.debt);
+                    }
+                    outcome
+                }
+                None => self.charge_new(place, key, charge),
+            },
+        };
+        if outcome.healed {
+            self.forgiven.fetch_add(1, Ordering::Release);
+        }
         let now = read.get();
         // Wraps when the clock has gone back, and the turn is taken then too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= self.turn {
             self.take_turn(swept, now);
         }
-        Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt)
+        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
     }
 
     #[cold]
@@ -211,12 +235,13 @@ impl<C: Clock> Store for MemoryStore<C> {
             if full { self.table.ask_shared(place, key, peek) } else { None }
         };
         let peeked = self.table.ask(place, key, peek).or_else(shared);
-        let Outcome { allowed, debt } = peeked.unwrap_or_else(|| peek(&FullAt::default()));
+        let Outcome { allowed, debt, .. } = peeked.unwrap_or_else(|| peek(&FullAt::default()));
         Ok(Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt))
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.table.remove(Key::of(endpoint, principal));
+        self.forgiven.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }

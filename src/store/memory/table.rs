@@ -68,6 +68,14 @@ impl<'a> Key<'a> {
         }
     }
 
+    pub(super) fn class(self) -> u16 {
+        self.class
+    }
+
+    pub(super) fn id(self) -> &'a [u8] {
+        self.id.as_bytes()
+    }
+
     fn shared(self, id: &'a Id) -> Self {
         Self { class: self.class & !ORGANIZATION | SHARED, id }
     }
@@ -78,6 +86,12 @@ impl<'a> Key<'a> {
 pub(super) struct Place<'a> {
     hash: u64,
     shard: &'a Shard,
+}
+
+impl Place<'_> {
+    pub(super) fn hash(self) -> u64 {
+        self.hash
+    }
 }
 
 /// Whose bucket a new caller has been given.
@@ -99,7 +113,7 @@ impl Table {
 
     #[inline]
     pub(super) fn place(&self, key: Key<'_>) -> Place<'_> {
-        let hash = self.hash(key.class, key.id.as_bytes());
+        let hash = self.hash(key.class, key.id());
         // Not the lowest bits nor the highest, by which a shard sorts its slots.
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         Place { hash, shard: &self.shards[shard] }
@@ -130,7 +144,7 @@ impl Table {
         }
         let nobody = Id::new("*").expect("not empty");
         let key = key.shared(&nobody);
-        let hash = self.hash(key.class, key.id.as_bytes());
+        let hash = self.hash(key.class, key.id());
         let answer = match slots.find(hash, |slot| slot.name.is(key)) {
             Some(slot) => ask(&slot.full_at),
             None => ask(self.insert(&mut slots, hash, key, clock)),
@@ -142,7 +156,7 @@ impl Table {
     pub(super) fn ask_shared<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
         let nobody = Id::new("*").expect("not empty");
         let key = key.shared(&nobody);
-        self.ask(Place { hash: self.hash(key.class, key.id.as_bytes()), ..place }, key, ask)
+        self.ask(Place { hash: self.hash(key.class, key.id()), ..place }, key, ask)
     }
 
     pub(super) fn remove(&self, key: Key<'_>) {
@@ -255,7 +269,7 @@ impl Name {
 
     #[inline]
     fn is(&self, key: Key<'_>) -> bool {
-        self.class() == key.class && self.text() == key.id.as_bytes()
+        self.class() == key.class && self.text() == key.id()
     }
 }
 
