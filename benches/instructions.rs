@@ -1,0 +1,144 @@
+//! Runs one part of a call a given number of times, for `scripts/instructions` to count its instructions.
+//!
+//! `instructions list` names the parts; `instructions count PART TIMES` runs one. Whatever is not counted, such as making
+//! requests, is done for the same number whatever `TIMES` is, so that it cancels out between two runs.
+//!
+//! The clock is set by hand and so not in the figures: valgrind has no vDSO, and would count a system call instead.
+
+use std::convert::Infallible;
+use std::env;
+use std::future::{Ready, ready};
+use std::hint::black_box;
+use std::mem;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota, QuotaBuilder,
+};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::Empty;
+use tower::{Layer, Service};
+
+/// The most times that a part can be run.
+const MOST: usize = 2_000;
+/// Enough to fill whatever is rendered once.
+const WARM_UP: usize = 10;
+
+const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
+const ODD_PATH: &str = "/x/..;/call";
+const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
+
+/// A unit comes back as often as the clock is moved. Too soon for the store to sweep, which would be counted as well.
+const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
+const TICK: Duration = Duration::from_nanos(10);
+
+type Part = (&'static str, fn(usize));
+
+const PARTS: [Part; 9] = [
+    ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
+    ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
+    ("store-check-hit", check),
+    ("call-bare-service", |times| call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {})),
+    ("call-admit", |times| admit(times, Dialect::Draft11)),
+    ("call-admit-without-fields", |times| admit(times, Dialect::Off)),
+    ("call-refuse-one-second", |times| answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)),
+    ("call-refuse-longer", |times| answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)),
+    ("call-stranger-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
+];
+
+fn main() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["list"] => PARTS.iter().for_each(|(name, _)| println!("{name}")),
+        ["count", part, times] => {
+            let (_, run) = PARTS.iter().find(|(name, _)| *name == part).expect("the part is one of `list`");
+            run(times.parse().ok().filter(|times| *times <= MOST).expect("TIMES is a number, at most 2,000"));
+        }
+        // As `cargo bench` and `cargo test` run it, with whatever they are given: each part works, no more.
+        _ => PARTS.iter().for_each(|(_, run)| run(1)),
+    }
+}
+
+fn classify(times: usize, path: &str, endpoint: Endpoint) {
+    let policy = Policy::default();
+    assert_eq!(policy.endpoint_of(path), Some(endpoint));
+    for _ in 0..times {
+        black_box(policy.endpoint_of(black_box(path)));
+    }
+}
+
+fn check(times: usize) {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone());
+    let principal = Principal::organization(ORGANIZATION).expect("the id is not empty");
+    let quota = ADMITTING.build().expect("the quota is valid");
+    let bucket = Bucket { principal: &principal, endpoint: Endpoint::AGENT, quota };
+    for _ in 0..WARM_UP + times {
+        clock.advance(TICK);
+        let decision = store.check(black_box(bucket)).now().and_then(Result::ok);
+        assert!(decision.is_some_and(|decision| decision.is_allowed()));
+    }
+}
+
+fn admit(times: usize, dialect: Dialect) {
+    let clock = ManualClock::default();
+    let mut service = layer(ADMITTING, clock.clone()).dialect(dialect).layer(tower::service_fn(inner));
+    call(times, &mut service, caller, StatusCode::OK, || clock.advance(TICK));
+}
+
+/// The first request may be admitted; the others are answered with that status.
+fn answer(times: usize, quota: QuotaBuilder, make: fn() -> Request<()>, status: StatusCode) {
+    let mut service = layer(quota, ManualClock::default()).layer(tower::service_fn(inner));
+    call(times, &mut service, make, status, || {});
+}
+
+fn layer(quota: QuotaBuilder, clock: ManualClock) -> BolnaRateLimitLayer<MemoryStore<ManualClock>> {
+    let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
+    BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, MemoryStore::with_clock(clock)))
+}
+
+fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+    let mut response = Response::new(Empty::new());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ready(Ok(response))
+}
+
+fn stranger() -> Request<()> {
+    Request::get(PATH).body(()).expect("the path is valid")
+}
+
+fn caller() -> Request<()> {
+    let mut request = stranger();
+    request.extensions_mut().insert(Account::user("u").in_organization(ORGANIZATION));
+    request
+}
+
+fn call<S, B>(times: usize, service: &mut S, make: fn() -> Request<()>, status: StatusCode, before: impl Fn())
+where
+    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+{
+    let mut context = Context::from_waker(Waker::noop());
+    let mut send = |request| {
+        before();
+        let _ = service.poll_ready(&mut context);
+        let Poll::Ready(Ok(response)) = pin!(service.call(request)).poll(&mut context) else {
+            unreachable!("nothing waits or fails")
+        };
+        black_box(response).status()
+    };
+    (0..WARM_UP).for_each(|_| {
+        send(make());
+    });
+    let mut requests = (0..MOST).map(|_| make()).collect::<Vec<_>>().into_iter();
+    for request in requests.by_ref().take(times) {
+        assert_eq!(send(request), status);
+    }
+    // Dropping those that were not sent would make the runs differ by more than what was sent.
+    mem::forget(requests);
+}

@@ -1,0 +1,270 @@
+//! What each part of a call costs: `cargo bench --bench parts`. Takes some ten seconds.
+//!
+//! Requests and ids are made outside the timed part. Dropping a request and its response is in it, for the bare service
+//! too. `cargo bench --bench parts -- store` runs the parts whose name contains that word.
+
+fn main() {
+    divan::main();
+}
+
+/// Which endpoint a path is billed to.
+#[divan::bench_group(sample_count = 2000, sample_size = 100)]
+mod classify {
+    use bolna_rate_limit::Policy;
+    use divan::{Bencher, black_box};
+
+    /// The most expensive that a random search has found: 511 bytes of many short segments, with 56 readings.
+    fn dear() -> String {
+        format!("/;%3ba/../{}%0a%00\\%3b/%2e%2e/#/../", "a/".repeat(239))
+    }
+
+    fn bench(bencher: Bencher<'_, '_>, path: &str) {
+        let policy = Policy::default();
+        bencher.bench_local(|| policy.endpoint_of(black_box(path)));
+    }
+
+    #[divan::bench(args = [
+        "/call",
+        "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d",
+        "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d/executions",
+        "/v2/agent/all",
+        "/v2/batches/5bc97541/executions/242cfe45/recording",
+    ])]
+    fn plain(bencher: Bencher<'_, '_>, path: &str) {
+        bench(bencher, path);
+    }
+
+    // The last has 64 readings, the most that are considered.
+    #[divan::bench(args = ["/%63all", "//call", "/x/..;/call", r"//%5c\;/./%23"])]
+    fn odd(bencher: Bencher<'_, '_>, path: &str) {
+        bench(bencher, path);
+    }
+
+    #[divan::bench(sample_size = 1)]
+    fn odd_and_dear(bencher: Bencher<'_, '_>) {
+        bench(bencher, &dear());
+    }
+
+    #[divan::bench]
+    fn odd_and_too_long(bencher: Bencher<'_, '_>) {
+        bench(bencher, &format!("/{}", dear().repeat(2)));
+    }
+}
+
+/// Whether a bucket has a unit left.
+#[divan::bench_group(sample_count = 2000, sample_size = 100)]
+mod store {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use bolna_rate_limit::clock::{Clock, ManualClock, MonotonicClock};
+    use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+    use bolna_rate_limit::{Decision, Endpoint, Principal, Quota, QuotaBuilder};
+    use divan::{Bencher, black_box};
+
+    /// Refills faster than two cores can ask, with a bucket of the usual size.
+    const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
+    const REFUSING: QuotaBuilder = Quota::per_hour(1);
+
+    fn bucket(principal: &Principal, quota: QuotaBuilder) -> Bucket<'_> {
+        Bucket { principal, endpoint: Endpoint::AGENT, quota: quota.build().expect("the quota is valid") }
+    }
+
+    fn principal(number: usize) -> Principal {
+        Principal::organization(format!("28f9c34b-8eb0-4af5-8689-{number:012x}")).expect("the id is not empty")
+    }
+
+    fn check<C: Clock>(store: &MemoryStore<C>, bucket: Bucket<'_>) -> Decision {
+        store.check(black_box(bucket)).now().expect("the answer is there").expect("the store can be asked")
+    }
+
+    // Samples so long that two threads do not finish one after the other on one core.
+    #[divan::bench(threads = [1, 2], sample_count = 50, sample_size = 200_000)]
+    fn hot_admitted(bencher: Bencher<'_, '_>) {
+        let (store, caller) = (MemoryStore::new(), principal(0));
+        let bucket = bucket(&caller, ADMITTING);
+        bencher.bench(|| check(&store, bucket));
+    }
+
+    #[divan::bench]
+    fn hot_admitted_without_the_clock(bencher: Bencher<'_, '_>) {
+        let (store, caller) = (MemoryStore::with_clock(ManualClock::default()), principal(0));
+        let bucket = bucket(&caller, Quota::per_second(u32::MAX));
+        bencher.bench_local(|| check(&store, bucket));
+    }
+
+    #[divan::bench]
+    fn hot_refused(bencher: Bencher<'_, '_>) {
+        let (store, caller) = (MemoryStore::new(), principal(0));
+        let bucket = bucket(&caller, REFUSING);
+        check(&store, bucket);
+        bencher.bench_local(|| check(&store, bucket));
+    }
+
+    #[divan::bench]
+    fn hot_peek(bencher: Bencher<'_, '_>) {
+        let (store, caller) = (MemoryStore::new(), principal(0));
+        let bucket = bucket(&caller, REFUSING);
+        check(&store, bucket);
+        let mut context = Context::from_waker(Waker::noop());
+        bencher.bench_local(|| match pin!(store.peek(black_box(bucket))).poll(&mut context) {
+            Poll::Ready(decision) => decision.expect("the store can be asked"),
+            Poll::Pending => unreachable!("nothing waits"),
+        });
+    }
+
+    /// The time of a check of each caller's bucket, where no bucket runs out.
+    fn bench_callers(
+        bencher: Bencher<'_, '_>,
+        store: &MemoryStore<ManualClock>,
+        mut numbers: impl Iterator<Item = usize>,
+    ) {
+        let anyone = principal(0);
+        // A quota takes longer to build than to ask for.
+        let quota = bucket(&anyone, Quota::per_minute(500)).quota;
+        bencher
+            .with_inputs(|| principal(numbers.next().expect("there is another caller")))
+            .bench_local_refs(|principal| check(store, Bucket { principal, endpoint: Endpoint::AGENT, quota }));
+    }
+
+    // Each is asked in its turn: memory, rather than the processor, sets the pace.
+    #[divan::bench(args = [100_000, 1_000_000], sample_count = 1000, sample_size = 1000)]
+    fn cold_admitted(bencher: Bencher<'_, '_>, callers: usize) {
+        let store = MemoryStore::with_clock(ManualClock::default());
+        (0..callers).for_each(|number| {
+            check(&store, bucket(&principal(number), Quota::per_minute(500)));
+        });
+        // A prime step visits every number, and none of them beside the one before.
+        bench_callers(bencher, &store, (0..callers).cycle().map(|turn| turn * 7_368_787 % callers));
+    }
+
+    // The growth of the tables is in it.
+    #[divan::bench(sample_count = 1000, sample_size = 1000)]
+    fn new_bucket(bencher: Bencher<'_, '_>) {
+        bench_callers(bencher, &MemoryStore::with_clock(ManualClock::default()), 0..);
+    }
+
+    #[divan::bench]
+    fn the_clock_alone(bencher: Bencher<'_, '_>) {
+        let clock = MonotonicClock::default();
+        bencher.bench_local(|| black_box(&clock).now());
+    }
+}
+
+/// The whole call.
+#[divan::bench_group(sample_count = 2000, sample_size = 100)]
+mod call {
+    use std::convert::Infallible;
+    use std::future::{Ready, ready};
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota, QuotaBuilder};
+    use bytes::Bytes;
+    use divan::{Bencher, black_box};
+    use http::header::CONTENT_TYPE;
+    use http::{HeaderValue, Request, Response};
+    use http_body_util::Empty;
+    use tower::{Layer, Service};
+
+    /// Refills faster than a core can ask, with a bucket of the usual size.
+    const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
+    const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
+
+    fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+        let mut response = Response::new(Empty::new());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        ready(Ok(response))
+    }
+
+    fn stranger(path: &str) -> Request<()> {
+        Request::get(path).body(()).expect("the path is valid")
+    }
+
+    fn caller(path: &str) -> Request<()> {
+        let mut request = stranger(path);
+        request.extensions_mut().insert(Account::user("u").in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22"));
+        request
+    }
+
+    fn layer(quota: QuotaBuilder) -> BolnaRateLimitLayer {
+        let policy = Policy::bolna().quota("agent", quota).exempt(["/healthz"]);
+        BolnaRateLimitLayer::with_policy(policy.build().expect("the policy is valid"))
+    }
+
+    fn bench_service<S: Service<Request<()>>>(bencher: Bencher<'_, '_>, mut service: S, make: fn() -> Request<()>) {
+        let mut context = Context::from_waker(Waker::noop());
+        bencher.with_inputs(make).bench_local_values(|request| {
+            let _ = service.poll_ready(&mut context);
+            let Poll::Ready(response) = pin!(service.call(request)).poll(&mut context) else {
+                unreachable!("nothing waits")
+            };
+            drop(black_box(response));
+        });
+    }
+
+    fn bench(bencher: Bencher<'_, '_>, layer: &BolnaRateLimitLayer, make: fn() -> Request<()>) {
+        bench_service(bencher, layer.layer(tower::service_fn(inner)), make);
+    }
+
+    #[divan::bench]
+    fn bare_service(bencher: Bencher<'_, '_>) {
+        bench_service(bencher, tower::service_fn(inner), || caller(PATH));
+    }
+
+    #[divan::bench]
+    fn admit(bencher: Bencher<'_, '_>) {
+        bench(bencher, &layer(ADMITTING), || caller(PATH));
+    }
+
+    #[divan::bench]
+    fn exempt(bencher: Bencher<'_, '_>) {
+        bench(bencher, &layer(ADMITTING), || caller("/healthz"));
+    }
+
+    #[divan::bench]
+    fn stranger_401(bencher: Bencher<'_, '_>) {
+        bench(bencher, &layer(ADMITTING), || stranger(PATH));
+    }
+
+    #[divan::bench]
+    fn refuse_for_one_second(bencher: Bencher<'_, '_>) {
+        bench(bencher, &layer(Quota::per_second(1)), || caller(PATH));
+    }
+
+    // An hour. Refusals for long waits are not kept ready but rendered.
+    #[divan::bench]
+    fn refuse_for_longer(bencher: Bencher<'_, '_>) {
+        bench(bencher, &layer(Quota::per_hour(1)), || caller(PATH));
+    }
+
+    /// The same admitted call with other header fields: the differences from `off` are what the fields cost.
+    mod fields {
+        use bolna_rate_limit::{Dialect, LegacyReset};
+        use divan::Bencher;
+
+        use super::{ADMITTING, PATH, bench, caller, layer};
+
+        #[divan::bench]
+        fn off(bencher: Bencher<'_, '_>) {
+            bench(bencher, &layer(ADMITTING).dialect(Dialect::Off), || caller(PATH));
+        }
+
+        #[divan::bench]
+        fn draft_11(bencher: Bencher<'_, '_>) {
+            bench(bencher, &layer(ADMITTING).dialect(Dialect::Draft11), || caller(PATH));
+        }
+
+        #[divan::bench]
+        fn legacy(bencher: Bencher<'_, '_>) {
+            let layer = layer(ADMITTING).dialect(Dialect::Off).legacy_headers(LegacyReset::DeltaSeconds);
+            bench(bencher, &layer, || caller(PATH));
+        }
+
+        // Three more fields, and none of the five is kept.
+        #[divan::bench]
+        fn draft_11_and_legacy(bencher: Bencher<'_, '_>) {
+            bench(bencher, &layer(ADMITTING).legacy_headers(LegacyReset::DeltaSeconds), || caller(PATH));
+        }
+    }
+}
