@@ -144,10 +144,44 @@ struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
+    /// Eight bytes at a time: ids are long.
     #[inline]
     fn of(path: &'a [u8]) -> Self {
-        let length = slash(path).unwrap_or(path.len());
-        Self { path, length, head: head(path, length) }
+        const ONES: u64 = u64::from_le_bytes([1; 8]);
+        let Some(first) = path.first_chunk() else {
+            return Self::of_few(path, 0, 0);
+        };
+        let first = u64::from_le_bytes(*first);
+        let (mut word, mut from) = (first, 0);
+        loop {
+            // A byte that was a slash is zero now, and borrows into its highest bit; nothing below the first one does.
+            word ^= ONES * u64::from(b'/');
+            let slashes = word.wrapping_sub(ONES) & !word & (ONES << 7);
+            if slashes != 0 {
+                let bits = slashes.trailing_zeros();
+                // Below the first slash if that is here.
+                let kept = if from == 0 { (1_u64 << (bits - 7)) - 1 } else { u64::MAX };
+                return Self { path, length: from + bits as usize / 8, head: first & kept };
+            }
+            from += 8;
+            match path[from..].first_chunk() {
+                Some(next) => word = u64::from_le_bytes(*next),
+                None => return Self::of_few(path, from, first),
+            }
+        }
+    }
+
+    /// When fewer than eight bytes are left to look at.
+    #[inline]
+    fn of_few(path: &'a [u8], from: usize, mut head: u64) -> Self {
+        let mut length = from;
+        while let Some(byte) = path.get(length).filter(|byte| **byte != b'/') {
+            if from == 0 {
+                head |= u64::from(*byte) << (8 * length);
+            }
+            length += 1;
+        }
+        Self { path, length, head }
     }
 
     #[inline]
@@ -162,50 +196,32 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// The first eight of a segment's bytes, with zeros for those that it does not have.
-#[inline]
-fn head(path: &[u8], length: usize) -> u64 {
-    let kept = if length < 8 { !(u64::MAX << (8 * length)) } else { u64::MAX };
-    match path.first_chunk() {
-        Some(word) => u64::from_le_bytes(*word) & kept,
-        None => path.iter().take(length).rev().fold(0, |head, byte| head << 8 | u64::from(*byte)),
-    }
-}
-
-/// Where the first slash is. Eight bytes at a time: ids are long.
-#[inline]
-fn slash(path: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([1; 8]);
-    let mut from = 0;
-    while let Some(word) = path[from..].first_chunk() {
-        // A byte that was a slash is zero now, and borrows into its highest bit; nothing below the first one does.
-        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(b'/'));
-        let slashes = word.wrapping_sub(ONES) & !word & (ONES << 7);
-        if slashes != 0 {
-            return Some(from + slashes.trailing_zeros() as usize / 8);
-        }
-        from += 8;
-    }
-    path[from..].iter().position(|byte| *byte == b'/').map(|at| from + at)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::slash;
+    use super::Segment;
 
     #[test]
-    fn the_first_slash_is_found_wherever_it_is() {
+    fn a_segment_ends_at_the_first_slash_wherever_it_is() {
         for length in 0..40 {
             // Neighbours of the slash's code, and bytes that are not ASCII.
             for filler in [b'.', b'0', 0x00, 0xaf, 0xff] {
                 let path = vec![filler; length];
-                assert_eq!(slash(&path), None);
+                let whole = Segment::of(&path);
+                assert_eq!((whole.text(), whole.left()), (&path[..], None));
+                let mut head = [0; 8];
+                head[..length.min(8)].fill(filler);
+                assert_eq!(whole.head, u64::from_le_bytes(head));
                 for at in 0..length {
-                    let mut path = path.clone();
-                    path[at..].fill(b'/');
-                    assert_eq!(slash(&path), Some(at));
-                    path[at + 1..].fill(filler);
-                    assert_eq!(slash(&path), Some(at));
+                    for next in [b'/', filler] {
+                        let mut path = path.clone();
+                        path[at] = b'/';
+                        path[at + 1..].fill(next);
+                        let segment = Segment::of(&path);
+                        assert_eq!((segment.text(), segment.left()), (&path[..at], Some(&path[at + 1..])));
+                        let mut head = [0; 8];
+                        head[..at.min(8)].fill(filler);
+                        assert_eq!(segment.head, u64::from_le_bytes(head));
+                    }
                 }
             }
         }
