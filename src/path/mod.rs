@@ -46,15 +46,15 @@ impl PathTable {
     }
 
     pub(crate) fn bill(&self, path: &str) -> Billing {
-        if is_plain(path.as_bytes()) { self.route(path) } else { self.bill_odd(path) }
+        if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
     }
 
     pub(crate) fn exempts(&self, path: &str) -> bool {
         // The path as it is written is one of its readings, and all of them have to be exempt.
-        self.route(path) == Billing::Exempt && self.bill(path) == Billing::Exempt
+        self.route(path.as_bytes()) == Billing::Exempt && self.bill(path) == Billing::Exempt
     }
 
-    fn route(&self, path: &str) -> Billing {
+    fn route(&self, path: &[u8]) -> Billing {
         self.tree.find(path).unwrap_or(Billing::Endpoint(self.default))
     }
 
@@ -80,9 +80,8 @@ impl PathTable {
 
     /// Bills one reading, with and without its trailing slashes: some servers take them for nothing.
     fn bill_reading(&self, reading: &[u8]) -> Billing {
-        let reading = String::from_utf8_lossy(reading);
-        let trimmed = reading.trim_end_matches('/');
-        first(self.route(&reading), self.route(if trimmed.is_empty() { "/" } else { trimmed }))
+        let end = reading.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
+        first(self.route(reading), self.route(reading.get(..end).unwrap_or_default()))
     }
 }
 

@@ -145,7 +145,14 @@ fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
             kept.push(b"");
         }
     }
-    found.then(|| kept.iter().flat_map(|segment| [b"/".as_slice(), *segment]).flatten().copied().collect())
+    found.then(|| {
+        let mut resolved = Vec::with_capacity(path.len());
+        for segment in kept {
+            resolved.push(b'/');
+            resolved.extend_from_slice(segment);
+        }
+        resolved
+    })
 }
 
 #[cfg(test)]

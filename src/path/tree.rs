@@ -62,8 +62,8 @@ impl Tree {
     }
 
     /// What the path is billed to. At each segment a literal beats a parameter, which beats the rest of a path.
-    pub(super) fn find(&self, path: &str) -> Option<Billing> {
-        self.root.find(path.as_bytes().strip_prefix(b"/")?).map(|leaf| leaf.billing)
+    pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
+        self.root.find(path.strip_prefix(b"/")?).map(|leaf| leaf.billing)
     }
 }
 
