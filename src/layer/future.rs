@@ -74,7 +74,7 @@ where
     ) -> Self {
         // In a box, so that a future which never waits is not as large as a request.
         let waiting = Some(Box::new(Waiting { question, gate, service, request }));
-        Self { state: State::Checking { check, waiting }, fields: Fields::None }
+        Self { state: State::Checking { check, waiting }, fields: Fields::default() }
     }
 
     #[inline]
@@ -84,7 +84,7 @@ where
 
     #[inline]
     pub(super) fn refused(answer: Answer) -> Self {
-        Self { state: State::Refused { answer: Some(answer) }, fields: Fields::None }
+        Self { state: State::Refused { answer: Some(answer) }, fields: Fields::default() }
     }
 }
 
@@ -114,7 +114,7 @@ where
                 }
                 StateProjection::Calling { call } => {
                     let mut response = ready!(call.poll(cx))?;
-                    mem::replace(this.fields, Fields::None).append_to(response.headers_mut());
+                    mem::take(this.fields).append_to(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { answer } => {

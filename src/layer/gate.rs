@@ -91,11 +91,11 @@ impl<St: Store> Gate<St> {
             // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
             return Judgement::Now(match self.unidentified {
                 Fallback::Refuse if !policy.exempts(path) => self.refuse(request, Cause::Unidentified),
-                _ => Verdict::Admit(Fields::None),
+                _ => Verdict::Admit(Fields::default()),
             });
         };
         let Some(index) = policy.class_index_of(path) else {
-            return Judgement::Now(Verdict::Admit(Fields::None));
+            return Judgement::Now(Verdict::Admit(Fields::default()));
         };
         let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
@@ -122,7 +122,7 @@ impl<St: Store> Gate<St> {
             Err(error) => {
                 return match self.store_failed {
                     Fallback::Refuse => self.refuse(request, Cause::StoreFailed(error)),
-                    Fallback::AdmitWithoutLimit => Verdict::Admit(Fields::None),
+                    Fallback::AdmitWithoutLimit => Verdict::Admit(Fields::default()),
                 };
             }
         };

@@ -48,60 +48,49 @@ pub(crate) struct Format {
 }
 
 /// The header fields of one response that tell what was decided.
-#[derive(Debug)]
-pub(crate) enum Fields {
-    /// There are none.
-    None,
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
     /// `RateLimit-Policy` and `RateLimit`, with values that are kept.
-    Kept(&'static HeaderValue, &'static HeaderValue),
-    /// Whatever they are.
-    Made(Box<[(HeaderName, HeaderValue)]>),
+    kept: Option<(&'static HeaderValue, &'static HeaderValue)>,
+    /// What had to be made for this response. In a box, since there nearly never is any.
+    made: Option<Box<[(HeaderName, HeaderValue)]>>,
 }
 
 impl Fields {
     /// The fields of a response to a request about which that was decided.
     #[inline]
     pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
-        let kept = kept.and_then(|kept| Some((&kept.policy, kept.limit(decision)?)));
-        match (format, kept) {
-            (Format { dialect: Dialect::Draft11, legacy: None, .. }, Some((policy, limit))) => {
-                Self::Kept(policy, limit)
-            }
-            (Format { dialect: Dialect::Off, legacy: None, .. }, _) => Self::None,
-            _ => Self::make(decision, format),
-        }
-    }
-
-    #[inline(never)]
-    fn make(decision: &Decision, format: Format) -> Self {
-        let standard = match format.dialect {
-            Dialect::Draft11 => Some([
-                (RATELIMIT_POLICY, value(policy(decision.endpoint(), decision.quota()))),
-                (RATELIMIT, value(limit(decision))),
-            ]),
-            Dialect::Off => None,
+        let kept = match (format.dialect, kept) {
+            (Dialect::Draft11, Some(kept)) => kept.limit(decision).map(|limit| (&kept.policy, limit)),
+            _ => None,
         };
-        let legacy = format.legacy.map(|reset| legacy(decision, reset));
-        Self::Made(standard.into_iter().flatten().chain(legacy.into_iter().flatten()).collect())
+        let unkept = format.dialect == Dialect::Draft11 && kept.is_none();
+        let made = if unkept || format.legacy.is_some() { Some(make(decision, format.legacy, unkept)) } else { None };
+        Self { kept, made }
     }
 
     /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
     #[inline]
     pub(crate) fn append_to(self, headers: &mut HeaderMap) {
         // A map that can take no more keeps what it has: a response without these fields beats none.
-        match self {
-            Self::None => {}
-            Self::Kept(policy, limit) => {
-                let _ = headers.try_append(RATELIMIT_POLICY, policy.clone());
-                let _ = headers.try_append(RATELIMIT, limit.clone());
-            }
-            Self::Made(fields) => {
-                for (name, value) in fields {
-                    let _ = headers.try_append(name, value);
-                }
-            }
+        if let Some((policy, limit)) = self.kept {
+            let _ = headers.try_append(RATELIMIT_POLICY, policy.clone());
+            let _ = headers.try_append(RATELIMIT, limit.clone());
+        }
+        for (name, value) in self.made.into_iter().flatten() {
+            let _ = headers.try_append(name, value);
         }
     }
+}
+
+#[inline(never)]
+fn make(decision: &Decision, reset: Option<LegacyReset>, with_standard: bool) -> Box<[(HeaderName, HeaderValue)]> {
+    let standard = with_standard.then(|| {
+        let policy = value(policy(decision.endpoint(), decision.quota()));
+        [(RATELIMIT_POLICY, policy), (RATELIMIT, value(limit(decision)))]
+    });
+    let legacy = reset.map(|reset| legacy(decision, reset));
+    standard.into_iter().flatten().chain(legacy.into_iter().flatten()).collect()
 }
 
 /// The value of `RateLimit-Policy`.

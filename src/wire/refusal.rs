@@ -1,7 +1,7 @@
 //! Answers to requests that do not go on.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -109,9 +109,12 @@ impl<'a> Refusal<'a> {
 
     /// The finished answer. Whatever a renderer made of it, the client is told when to come back.
     pub(crate) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
-        let usual = renderer.is_none() && format == Format::default() && *self.method != Method::HEAD;
+        let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let kept = match self.cause {
-            Cause::Limited(decision, Some(kept)) if usual => kept.refusal(&decision, || self.render(None, format)),
+            Cause::Limited(decision, Some(kept)) if as_usual && format == Format::default() => {
+                kept.refusal(&decision, || self.render(None, format))
+            }
+            Cause::Unidentified if as_usual => Some(UNIDENTIFIED.get_or_init(|| self.render(None, format))),
             _ => None,
         };
         kept.map_or_else(|| Answer::Made(Box::new(self.render(renderer, format))), Answer::Kept)
@@ -141,9 +144,12 @@ impl<'a> Refusal<'a> {
     }
 }
 
+/// What strangers get, whoever's layer they come to.
+static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
+
 /// A refusal that is ready to be sent.
 pub(crate) enum Answer {
-    /// The usual one, of an endpoint and its quota.
+    /// A usual one.
     Kept(&'static Response<Bytes>),
     /// Any other. In a box, for an admitted request makes room for it too.
     Made(Box<Response<Bytes>>),
