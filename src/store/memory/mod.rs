@@ -30,7 +30,7 @@ const SHARDS: usize = 4096;
 const ROUND: u64 = 60_000_000_000;
 
 /// The most turns that one request takes.
-const TURNS: u64 = 4;
+const TURNS: u64 = 2;
 
 /// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of nanoseconds.
 const LATEST: u64 = 1 << 62;
@@ -45,7 +45,7 @@ const LATEST: u64 = 1 << 62;
 /// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 256 KiB.
 ///
 /// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
-/// now and then a request that has got its answer sweeps one of 4096 shards, or a few when they are due. From some twenty
+/// now and then a request that has got its answer sweeps one of 4096 shards, or two when they are due. From some forty
 /// requests a second on, all have had their turn within a minute; with fewer it takes longer, and without any nothing is
 /// freed but by [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
 ///

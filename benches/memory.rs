@@ -1,0 +1,104 @@
+//! What a million buckets take, and how long a request waits for their housekeeping: `cargo bench --bench memory`. Takes
+//! some ten seconds.
+//!
+//! The times of single requests are at the mercy of the machine: of the timer's interrupts, of other processes, and of
+//! memory that is touched for the first time. So the same is said of a loop that does nothing but read the clock, and
+//! the store is filled twice, the second time in memory that the process has had before.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use allocation_counter::measure;
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::{Endpoint, Principal, Quota};
+use memory_stats::memory_stats;
+
+const BUCKETS: u32 = 1_000_000;
+
+/// Longer than the time after which every shard is due, so that a request does as much as one ever does.
+const OVERDUE: Duration = Duration::from_millis(100);
+
+struct Fixture {
+    store: MemoryStore<ManualClock>,
+    clock: ManualClock,
+    quota: Quota,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let clock = ManualClock::default();
+        let quota = Quota::per_minute(500).build().expect("the quota is valid");
+        Self { store: MemoryStore::with_clock(clock.clone()), clock, quota }
+    }
+
+    /// Nanoseconds of one request.
+    fn charge(&self, number: u32) -> u64 {
+        let id = format!("{:08x}-e320-4d95-a3a5-242cfe45621d", number.wrapping_mul(2_654_435_761));
+        let principal = Principal::organization(id).expect("the id is not empty");
+        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: self.quota };
+        time(|| {
+            let _ = black_box(self.store.check(bucket));
+        })
+    }
+
+    fn fill(&self) -> Vec<u64> {
+        (0..BUCKETS).map(|number| self.charge(number)).collect()
+    }
+}
+
+fn main() {
+    let first = Fixture::new();
+    let before = resident();
+    let mut times = Vec::new();
+    let allocated = measure(|| times = first.fill()).bytes_current - i64::from(BUCKETS) * 8;
+    let grown = resident() - before - times.len() * 8;
+    println!("{} buckets", first.store.len());
+    println!("{:>6.1} bytes a bucket, by the allocator", share(allocated));
+    println!("{:>6.1} bytes a bucket, resident", share(i64::try_from(grown).unwrap_or(i64::MAX)));
+    drop(first);
+
+    println!("\n| nanoseconds a request | median | 99 % | 99.99 % | worst | over 50 µs | of |");
+    println!("|---|--:|--:|--:|--:|--:|--:|");
+    print("a new bucket, in memory never touched before", times);
+    let Fixture { store, clock, quota } = Fixture::new();
+    let filled = Fixture { store, clock, quota };
+    print("a new bucket", filled.fill());
+    print("a bucket that exists", (0..BUCKETS).map(|number| filled.charge(number)).collect());
+    let sweeping = |number: u32| {
+        // Forth and back: a turn is due either way, and nobody's debt is paid.
+        filled.clock.set(OVERDUE * (number % 2));
+        filled.charge(number)
+    };
+    print("sweeping as much as one request ever does", (0..20_000).map(sweeping).collect());
+    let clearing = |number: u32| {
+        filled.clock.advance(OVERDUE);
+        filled.charge(number % 10)
+    };
+    filled.clock.set(Duration::from_secs(60));
+    print("the same, with all that is swept dropped", (0..1_000).map(clearing).collect());
+    print("reading the clock", (0..BUCKETS).map(|_| time(|| ())).collect());
+}
+
+fn time(work: impl FnOnce()) -> u64 {
+    let start = Instant::now();
+    work();
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn resident() -> usize {
+    memory_stats().expect("the operating system tells").physical_mem
+}
+
+#[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "it is printed with one decimal")]
+fn share(bytes: i64) -> f64 {
+    bytes as f64 / f64::from(BUCKETS)
+}
+
+fn print(what: &str, mut times: Vec<u64>) {
+    times.sort_unstable();
+    let at = |per_ten_thousand: usize| times[times.len() * per_ten_thousand / 10_000];
+    let worst = times.last().copied().unwrap_or_default();
+    let over = times.iter().filter(|time| **time > 50_000).count();
+    println!("| {what} | {} | {} | {} | {worst} | {over} | {} |", at(5_000), at(9_900), at(9_999), times.len());
+}
