@@ -37,10 +37,10 @@ fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
     assert!(allocated <= MOST_PER_BUCKET * store.len(), "{allocated} bytes are allocated");
     assert!(grown <= MOST_PER_BUCKET * store.len(), "{grown} bytes are resident");
 
-    // All are full again. A hundred callers stay, and their requests, forty a second, clear up behind the others.
+    // All are full again. A hundred callers stay, and their requests, twenty a second, clear up behind the others.
     let swept = measure(|| {
-        for request in 0..65 * 40 {
-            clock.advance(Duration::from_millis(25));
+        for request in 0..65 * 20 {
+            clock.advance(Duration::from_millis(50));
             charge(request % 100);
         }
     });

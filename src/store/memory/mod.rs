@@ -22,9 +22,9 @@ use table::{Given, Key, Place, Table};
 
 pub use cap::CapEvent;
 
-/// Many, so that a shard is swept in microseconds when a million buckets are tracked, and threads seldom meet; 64 bytes
-/// each.
-const SHARDS: usize = 4096;
+/// 64 bytes each. More would be further apart in the caches; with fewer, a shard of a table of a million buckets would take
+/// over 50 us to grow.
+const SHARDS: usize = 2048;
 
 /// The time, in nanoseconds, in which every shard has its turn to be swept.
 const ROUND: u64 = 60_000_000_000;
@@ -42,10 +42,10 @@ const LATEST: u64 = 1 << 62;
 ///
 /// # Memory
 /// A bucket takes 49 bytes, and at most about 112 with the room that a hash table needs; an id of more than
-/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 256 KiB.
+/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 128 KiB.
 ///
 /// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
-/// now and then a request that has got its answer sweeps one of 4096 shards, or two when they are due. From some forty
+/// now and then a request that has got its answer sweeps one of 2048 shards, or two when they are due. From some twenty
 /// requests a second on, all have had their turn within a minute; with fewer it takes longer, and without any nothing is
 /// freed but by [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
 ///

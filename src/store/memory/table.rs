@@ -210,13 +210,17 @@ impl Table {
     ) -> &'a FullAt {
         if slots.len() == slots.capacity() {
             self.sweep(slots, clock());
-            // Not `reserve`: it would double a table that is full of what has just been dropped. And the room is an eighth,
-            // so that the next time is as many insertions away.
-            let mut rebuilt = HashTable::with_capacity(with_room(slots.len() + 1));
-            for slot in slots.drain() {
-                rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
+            let room = with_room(slots.len() + 1);
+            if slots.num_buckets() < room * 8 / 7 {
+                slots.reserve(room - slots.len(), |slot| self.hash_of(slot));
+            } else {
+                // It is full of what has been dropped, now or before, and `reserve` would double it all the same.
+                let mut rebuilt = HashTable::with_capacity(room);
+                for slot in slots.drain() {
+                    rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
+                }
+                *slots = rebuilt;
             }
-            *slots = rebuilt;
         }
         let slot = Slot { full_at: FullAt::default(), name: Name::of(key) };
         &slots.insert_unique(hash, slot, |slot| self.hash_of(slot)).into_mut().full_at
