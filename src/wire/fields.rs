@@ -40,7 +40,7 @@ pub enum LegacyReset {
 }
 
 /// Which header fields the operator wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Format {
     pub(crate) dialect: Dialect,
     pub(crate) legacy: Option<LegacyReset>,

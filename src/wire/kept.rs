@@ -7,7 +7,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 
-use super::fields;
+use super::fields::{self, Dialect, Format};
 use super::problem;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -40,8 +40,8 @@ pub(crate) struct Kept {
 struct Wait {
     limit: OnceLock<HeaderValue>,
     body: OnceLock<Bytes>,
-    /// The usual refusal.
-    refusal: OnceLock<Response<Bytes>>,
+    /// The refusal without the `RateLimit` fields, and with them.
+    refusals: [OnceLock<Response<Bytes>>; 2],
 }
 
 /// The texts of all endpoints and quotas that have been asked for, while there was room.
@@ -86,13 +86,19 @@ impl Kept {
         Some(self.wait(decision)?.body.get_or_init(render).clone())
     }
 
-    /// The usual refusal, rendered by the first who is refused, if it is one that is kept.
+    /// The refusal, rendered by the first who is refused, if it is one that is kept.
     pub(super) fn refusal(
         &self,
         decision: &Decision,
+        format: Format,
         render: impl FnOnce() -> Response<Bytes>,
     ) -> Option<&Response<Bytes>> {
-        Some(self.wait(decision)?.refusal.get_or_init(render))
+        let with_fields = match format {
+            Format { dialect: Dialect::Off, legacy: None, retry_after_ms: false } => 0,
+            Format { dialect: Dialect::Draft11, legacy: None, retry_after_ms: false } => 1,
+            _ => return None,
+        };
+        Some(self.wait(decision)?.refusals[with_fields].get_or_init(render))
     }
 
     #[inline]
@@ -157,7 +163,7 @@ mod tests {
     use crate::decision::Decision;
     use crate::endpoint::Endpoint;
     use crate::quota::Quota;
-    use crate::wire::{Cause, Fields, Format, Refusal};
+    use crate::wire::{Cause, Dialect, Fields, Format, Refusal};
 
     #[test]
     fn what_is_kept_is_bounded_and_kept_once() {
@@ -175,19 +181,19 @@ mod tests {
         let quota = Quota::per_minute(20).burst(3).build().expect("the quota is valid");
         let kept = Kept::of(Endpoint::CALL, quota);
         assert!(kept.is_some());
-        let format = Format::default();
+        let off = Format { dialect: Dialect::Off, ..Format::default() };
         for debt in (0..=10_000).step_by(250).map(Duration::from_millis) {
             let allowed = Decision::allowed(Endpoint::CALL, quota, debt);
             let limited = Decision::limited(Endpoint::CALL, quota, debt);
             let fields = |kept, decision| {
                 let mut headers = HeaderMap::new();
-                Fields::new(kept, decision, format).append_to(&mut headers);
+                Fields::new(kept, decision, Format::default()).append_to(&mut headers);
                 headers
             };
             for decision in [&allowed, &limited] {
                 assert_eq!(fields(kept, decision), fields(None, decision), "{decision:?}");
             }
-            let refusal = |kept| {
+            let refusal = |kept, format| {
                 let request = Request::new(());
                 let (head, body) = Refusal::new(&request, Cause::Limited(limited, kept))
                     .answer(None, format)
@@ -195,7 +201,9 @@ mod tests {
                     .into_parts();
                 (head.status, head.headers, body)
             };
-            assert_eq!(refusal(kept), refusal(None), "{limited:?}");
+            for format in [Format::default(), off] {
+                assert_eq!(refusal(kept, format), refusal(None, format), "{limited:?}");
+            }
         }
     }
 }

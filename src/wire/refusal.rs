@@ -111,8 +111,8 @@ impl<'a> Refusal<'a> {
     pub(crate) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let kept = match self.cause {
-            Cause::Limited(decision, Some(kept)) if as_usual && format == Format::default() => {
-                kept.refusal(&decision, || self.render(None, format))
+            Cause::Limited(decision, Some(kept)) if as_usual => {
+                kept.refusal(&decision, format, || self.render(None, format))
             }
             Cause::Unidentified if as_usual => Some(UNIDENTIFIED.get_or_init(|| self.render(None, format))),
             _ => None,
