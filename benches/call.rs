@@ -10,10 +10,11 @@ use std::pin::pin;
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, QuotaBuilder};
-use bolna_rate_limit::{Dialect, Quota};
+use bolna_rate_limit::clock::Clock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota, QuotaBuilder};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -56,8 +57,30 @@ fn median(mut times: Vec<u64>) -> u64 {
     times[times.len() / 2]
 }
 
+fn policy(quota: QuotaBuilder) -> Policy {
+    Policy::bolna().quota("agent", quota).build().expect("the quota is valid")
+}
+
 fn layer(quota: QuotaBuilder) -> BolnaRateLimitLayer {
-    BolnaRateLimitLayer::with_policy(Policy::bolna().quota("agent", quota).build().expect("the quota is valid"))
+    BolnaRateLimitLayer::with_policy(policy(quota))
+}
+
+/// The processor's counter, where the default asks the operating system.
+struct Counter {
+    clock: quanta::Clock,
+    start: quanta::Instant,
+}
+
+impl Clock for Counter {
+    fn now(&self) -> Duration {
+        self.clock.now().duration_since(self.start)
+    }
+}
+
+fn on_counter(quota: QuotaBuilder) -> BolnaRateLimitLayer<MemoryStore<Counter>> {
+    let clock = quanta::Clock::new();
+    let store = MemoryStore::with_clock(Counter { start: clock.now(), clock });
+    BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy(quota), store))
 }
 
 fn main() {
@@ -67,22 +90,28 @@ fn main() {
     let refusing = Quota::per_second(1);
 
     let mut bare = tower::service_fn(inner);
-    let mut admit = layer(admitting).layer(bare);
+    let mut admit_service = layer(admitting).layer(bare);
     let mut admit_plain = layer(admitting).dialect(Dialect::Off).layer(bare);
     let mut refuse = layer(refusing).layer(bare);
-    let mut rounds = [const { Vec::new() }; 4];
+    let mut admit_on_counter = on_counter(admitting).layer(bare);
+    let mut refuse_on_counter = on_counter(refusing).layer(bare);
+    let mut rounds = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
         rounds[0].push(time(&mut bare));
-        rounds[1].push(time(&mut admit));
+        rounds[1].push(time(&mut admit_service));
         rounds[2].push(time(&mut admit_plain));
         rounds[3].push(time(&mut refuse));
+        rounds[4].push(time(&mut admit_on_counter));
+        rounds[5].push(time(&mut refuse_on_counter));
     }
-    let [bare_time, admit_time, admit_plain_time, refuse_time] = rounds.map(median);
+    let [bare_time, admit, admit_plain, refuse_time, admit_counter, refuse_counter] = rounds.map(median);
     println!("bare service                      {bare_time:>6} ns");
     for (name, time) in [
-        ("admit, both fields, over bare", admit_time),
-        ("admit, no fields, over bare", admit_plain_time),
+        ("admit, both fields, over bare", admit),
+        ("admit, no fields, over bare", admit_plain),
         ("refuse, full body, over bare", refuse_time),
+        ("admit, on quanta's clock", admit_counter),
+        ("refuse, on quanta's clock", refuse_counter),
     ] {
         println!("{name:<33} {:>6} ns", i128::from(time) - i128::from(bare_time));
     }
@@ -100,7 +129,7 @@ fn main() {
         })
     };
     let bare_time = two(&|| time(&mut bare.clone()));
-    for (name, service) in [("admit", &admit), ("refuse", &refuse)] {
+    for (name, service) in [("admit", &admit_service), ("refuse", &refuse)] {
         let hot_time = two(&|| time(&mut service.clone()));
         println!("{name:<6}, 2 threads, 1 hot bucket {:>8} ns", i128::from(hot_time) - i128::from(bare_time));
     }
