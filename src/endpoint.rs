@@ -24,13 +24,13 @@ struct Interned {
 
 impl Endpoint {
     /// `/v2/agent/{agent_id}/executions` in Bolna's table.
-    pub const EXECUTIONS: Self = Self(&interned::EXECUTIONS);
+    pub const EXECUTIONS: Self = Self(&EXECUTIONS);
     /// `/v2/agent/{agent_id}` in Bolna's table.
-    pub const AGENT: Self = Self(&interned::AGENT);
+    pub const AGENT: Self = Self(&AGENT);
     /// `/call` in Bolna's table.
-    pub const CALL: Self = Self(&interned::CALL);
+    pub const CALL: Self = Self(&CALL);
     /// Every path that no other endpoint claims, in every policy.
-    pub const DEFAULT: Self = Self(&interned::DEFAULT);
+    pub const DEFAULT: Self = Self(&DEFAULT);
 
     /// How many distinct names a process can have.
     pub const MOST: usize = 1 << 14;
@@ -74,15 +74,11 @@ impl Endpoint {
     const KNOWN: [Self; 4] = [Self::EXECUTIONS, Self::AGENT, Self::CALL, Self::DEFAULT];
 }
 
-/// Statics, which have one address each, unlike constants: two endpoints are equal when they are at one address.
-mod interned {
-    use super::Interned;
-
-    pub(super) static EXECUTIONS: Interned = Interned { name: "executions", number: 0 };
-    pub(super) static AGENT: Interned = Interned { name: "agent", number: 1 };
-    pub(super) static CALL: Interned = Interned { name: "call", number: 2 };
-    pub(super) static DEFAULT: Interned = Interned { name: "default", number: 3 };
-}
+// Statics, which have one address each, unlike constants: two endpoints are equal when they are at one address.
+static EXECUTIONS: Interned = Interned { name: "executions", number: 0 };
+static AGENT: Interned = Interned { name: "agent", number: 1 };
+static CALL: Interned = Interned { name: "call", number: 2 };
+static DEFAULT: Interned = Interned { name: "default", number: 3 };
 
 static INTERNED: RwLock<Vec<Endpoint>> = RwLock::new(Vec::new());
 
