@@ -76,7 +76,7 @@ fn main() {
         filled.charge(number % 10)
     };
     filled.clock.set(Duration::from_secs(60));
-    print("the same, with all that is swept dropped", (0..1_000).map(clearing).collect());
+    print("the same, with all that is swept dropped", (0..1_100).map(clearing).collect());
     print("reading the clock", (0..BUCKETS).map(|_| time(|| ())).collect());
 }
 

@@ -11,9 +11,9 @@ const MOST: usize = 64;
 type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
 
 const STEPS: [Step; 9] = [
-    // What resolves the target as a reference (RFC 3986, section 4.2), as Node's `new URL(target, base)` does, takes a
-    // first `//host` for the host, whatever the number and the kind of its slashes.
-    |path| [cut_authority(path), None, None],
+    // What resolves the target as a reference (RFC 3986, section 4.2) takes a first `//host` for the host; Node's
+    // `new URL(target, base)` does so whatever the number and the kind of the slashes before it and behind it.
+    |path| [cut_authority(path), cut_any_authority(path), None],
     // Servlet containers drop `;parameters` before they decode; what decodes first may do it afterwards.
     |path| [cut_parameters(path), None, None],
     // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what needs no escape.
@@ -88,6 +88,11 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
+    let host = path.strip_prefix(b"//")?;
+    Some(host.iter().position(|byte| *byte == b'/').map_or(b"/".to_vec(), |end| host[end..].to_vec()))
+}
+
+fn cut_any_authority(path: &[u8]) -> Option<Vec<u8>> {
     let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let start = path.iter().position(|byte| !is_slash(byte)).unwrap_or(path.len());
     let end = path[start..].iter().position(is_slash).map(|end| start + end);

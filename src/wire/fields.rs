@@ -136,7 +136,8 @@ pub(super) fn retry_after_seconds(decision: &Decision) -> u64 {
     whole_seconds(decision.retry_after().unwrap_or_default()).max(1)
 }
 
-fn whole_seconds(duration: Duration) -> u64 {
+/// Rounded up.
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 

@@ -17,7 +17,7 @@ use crate::quota::Quota;
 const REMAINDERS: u32 = 4096;
 
 /// Refusals are kept for waits of up to so many seconds.
-const WAITS: u128 = 60;
+const WAITS: u32 = 60;
 
 /// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a wait together. Each takes
 /// about 100 bytes once it has occurred. It is enough for some fifty policies of the size of Bolna's; the texts of later
@@ -114,8 +114,7 @@ fn remainders(quota: Quota) -> u32 {
 
 /// As many seconds as a unit takes to come back.
 fn waits(quota: Quota) -> u32 {
-    let seconds = quota.emission_interval().as_nanos().div_ceil(1_000_000_000).min(WAITS);
-    u32::try_from(seconds).unwrap_or_default()
+    u32::try_from(fields::whole_seconds(quota.emission_interval())).map_or(WAITS, |seconds| seconds.min(WAITS))
 }
 
 impl All {

@@ -144,7 +144,7 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// What strangers get, whoever's layer they come to.
+/// What strangers get. Nothing in it depends on the policy.
 static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
 
 /// A refusal that is ready to be sent.

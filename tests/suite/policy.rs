@@ -156,6 +156,9 @@ fn a_first_host_is_read_as_one_too() {
         ("//x/call", Endpoint::CALL),
         ("///x/call", Endpoint::CALL),
         ("/\\x/call", Endpoint::CALL),
+        // Of this, RFC 3986 takes `x\\y` for the host, and a browser's parser `x`.
+        ("//x\\y/call", Endpoint::CALL),
+        ("//x\\call", Endpoint::CALL),
         ("//x", Endpoint::DEFAULT),
         ("//call", Endpoint::CALL),
     ];

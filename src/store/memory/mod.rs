@@ -41,7 +41,7 @@ const LATEST: u64 = 1 << 62;
 /// number of threads.
 ///
 /// # Memory
-/// A bucket takes 49 bytes, and at most about 112 with the room that a hash table needs; an id of more than
+/// A bucket takes 49 bytes, and at most about 126 with the room that a hash table needs; an id of more than
 /// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 128 KiB.
 ///
 /// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
