@@ -154,6 +154,30 @@ async fn nobody_is_a_401_without_rate_limit_fields() {
 }
 
 #[tokio::test]
+async fn strangers_are_refused_alike_whoever_came_before() {
+    let plain = BolnaRateLimitLayer::new().layer(tower::service_fn(ok));
+    let rendered = BolnaRateLimitLayer::new()
+        .render_refusals(|refusal: &Refusal<'_>| {
+            let mut response = Response::new(Bytes::from_static(b"who are you?"));
+            *response.status_mut() = refusal.status();
+            response
+        })
+        .layer(tower::service_fn(ok));
+    let stranger = |method: Method| Request::builder().method(method).uri("/call").body(()).unwrap();
+    for _ in 0..2 {
+        let head = plain.clone().oneshot(stranger(Method::HEAD)).await.unwrap();
+        assert!(head.body().is_end_stream());
+        let length = field(head.headers(), "Content-Length").unwrap().to_owned();
+        let other = rendered.clone().oneshot(stranger(Method::GET)).await.unwrap();
+        assert_eq!(field(other.headers(), "WWW-Authenticate"), Some("Bearer realm=\"api\""));
+        assert_eq!(text(other).await, "who are you?");
+        let get = plain.clone().oneshot(stranger(Method::GET)).await.unwrap();
+        assert_eq!(field(get.headers(), "Content-Type"), Some("application/problem+json"));
+        assert_eq!(text(get).await.len().to_string(), length);
+    }
+}
+
+#[tokio::test]
 async fn a_refused_head_has_the_fields_of_a_get_and_no_content() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
