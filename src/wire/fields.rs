@@ -60,13 +60,14 @@ impl Fields {
     /// The fields of a response to a request about which that was decided.
     #[inline]
     pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
-        let kept = match (format.dialect, kept) {
+        let both = match (format.dialect, kept) {
             (Dialect::Draft11, Some(kept)) => kept.limit(decision).map(|limit| (&kept.policy, limit)),
             _ => None,
         };
-        let unkept = format.dialect == Dialect::Draft11 && kept.is_none();
-        let made = if unkept || format.legacy.is_some() { Some(make(decision, format.legacy, unkept)) } else { None };
-        Self { kept, made }
+        let unkept = format.dialect == Dialect::Draft11 && both.is_none();
+        let made =
+            if unkept || format.legacy.is_some() { Some(make(kept, decision, format.legacy, unkept)) } else { None };
+        Self { kept: both, made }
     }
 
     /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
@@ -84,9 +85,15 @@ impl Fields {
 }
 
 #[inline(never)]
-fn make(decision: &Decision, reset: Option<LegacyReset>, with_standard: bool) -> Box<[(HeaderName, HeaderValue)]> {
+fn make(
+    kept: Option<&'static Kept>,
+    decision: &Decision,
+    reset: Option<LegacyReset>,
+    with_standard: bool,
+) -> Box<[(HeaderName, HeaderValue)]> {
     let standard = with_standard.then(|| {
-        let policy = value(policy(decision.endpoint(), decision.quota()));
+        let render = || value(policy(decision.endpoint(), decision.quota()));
+        let policy = kept.map_or_else(render, |kept| kept.policy.clone());
         [(RATELIMIT_POLICY, policy), (RATELIMIT, value(limit(decision)))]
     });
     let legacy = reset.map(|reset| legacy(decision, reset));

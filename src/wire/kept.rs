@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 
 use super::fields::{self, Dialect, Format};
-use super::problem;
+use super::problem::Limited;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::quota::Quota;
@@ -30,6 +30,7 @@ const MOST: u32 = 1 << 17;
 /// request of an endpoint would write, on whatever core it runs.
 pub(crate) struct Kept {
     pub(super) policy: HeaderValue,
+    problem: OnceLock<Limited>,
     /// The value of `RateLimit` for each remainder from 1 on, which determines it.
     limits: OnceLock<Box<[OnceLock<HeaderValue>]>>,
     /// What there is to say when nothing remains, for each wait from one second on.
@@ -80,10 +81,14 @@ impl Kept {
         self.limits.get_or_init(|| (0..remainders(decision.quota())).map(|_| OnceLock::new()).collect())
     }
 
-    /// The body of a refusal, if it is one that is kept.
-    pub(super) fn body(&self, decision: &Decision) -> Option<Bytes> {
-        let render = || Bytes::from_static(problem::limited(decision).leak().as_bytes());
-        Some(self.wait(decision)?.body.get_or_init(render).clone())
+    /// The body of a refusal.
+    pub(super) fn body(&self, decision: &Decision) -> Bytes {
+        let problem = self.problem.get_or_init(|| Limited::new(decision.endpoint(), decision.quota()));
+        let render = || problem.body(fields::retry_after_seconds(decision));
+        match self.wait(decision) {
+            Some(wait) => wait.body.get_or_init(|| Bytes::from_static(render().leak().as_bytes())).clone(),
+            None => render().into(),
+        }
     }
 
     /// The refusal, rendered by the first who is refused, if it is one that is kept.
@@ -132,6 +137,7 @@ impl All {
         }
         let kept: &'static Kept = Box::leak(Box::new(Kept {
             policy: kept_value(fields::policy(endpoint, quota)),
+            problem: OnceLock::new(),
             limits: OnceLock::new(),
             waits: OnceLock::new(),
         }));

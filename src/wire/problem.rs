@@ -2,27 +2,37 @@
 //!
 //! Everything that is put into them is known to need no escaping in JSON.
 
-use super::fields;
-use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::quota::Quota;
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types".
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-pub(super) fn limited(decision: &Decision) -> String {
-    let (endpoint, quota) = (decision.endpoint(), decision.quota());
-    let wait = match fields::retry_after_seconds(decision) {
-        1 => "1 second".to_owned(),
-        seconds => format!("{seconds} seconds"),
-    };
-    format!(
-        "{{\"type\":\"{QUOTA_EXCEEDED}\",\
-         \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\
-         \"status\":429,\
-         \"detail\":\"The quota of {quota} for endpoint {endpoint} is used up. It refills at that rate; wait {wait}.\",\
-         \"violated-policies\":[\"{endpoint}\"],\
-         \"error\":429,\
-         \"message\":\"Rate limit of {quota} exceeded for {endpoint}; retry after {wait}\"}}"
-    )
+/// The body of a 429, without the wait that it tells twice.
+pub(super) struct Limited([String; 3]);
+
+impl Limited {
+    pub(super) fn new(endpoint: Endpoint, quota: Quota) -> Self {
+        let detail = format!(
+            "{{\"type\":\"{QUOTA_EXCEEDED}\",\
+             \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\
+             \"status\":429,\
+             \"detail\":\"The quota of {quota} for endpoint {endpoint} is used up. It refills at that rate; wait "
+        );
+        let message = format!(
+            ".\",\
+             \"violated-policies\":[\"{endpoint}\"],\
+             \"error\":429,\
+             \"message\":\"Rate limit of {quota} exceeded for {endpoint}; retry after "
+        );
+        Self([detail, message, "\"}".to_owned()])
+    }
+
+    pub(super) fn body(&self, seconds: u64) -> String {
+        let Self([detail, message, end]) = self;
+        let wait = if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") };
+        [detail, &*wait, message, &wait, end].concat()
+    }
 }
 
 pub(super) const UNIDENTIFIED: &str = "{\"type\":\"about:blank\",\"title\":\"Unauthorized\",\"status\":401,\

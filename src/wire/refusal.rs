@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
 use super::fields::{self, Fields, Format};
 use super::kept::Kept;
-use super::problem;
+use super::problem::{self, Limited};
 use crate::decision::Decision;
 use crate::store::StoreError;
 
@@ -93,8 +93,10 @@ impl<'a> Refusal<'a> {
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
         let body = match self.cause {
-            Cause::Limited(decision, kept) => {
-                kept.and_then(|kept| kept.body(&decision)).unwrap_or_else(|| problem::limited(&decision).into())
+            Cause::Limited(decision, Some(kept)) => kept.body(&decision),
+            Cause::Limited(decision, None) => {
+                let problem = Limited::new(decision.endpoint(), decision.quota());
+                problem.body(fields::retry_after_seconds(&decision)).into()
             }
             Cause::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
             Cause::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
