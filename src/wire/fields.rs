@@ -50,8 +50,8 @@ pub(crate) struct Format {
 /// The header fields of one response that tell what was decided.
 #[derive(Debug, Default)]
 pub(crate) struct Fields {
-    /// `RateLimit-Policy` and `RateLimit`, with values that are kept.
-    kept: Option<(&'static HeaderValue, &'static HeaderValue)>,
+    /// `RateLimit-Policy` and `RateLimit`, if both values are kept.
+    standard: Option<(&'static HeaderValue, &'static HeaderValue)>,
     /// What had to be made for this response. In a box, since there nearly never is any.
     made: Option<Box<[(HeaderName, HeaderValue)]>>,
 }
@@ -60,21 +60,21 @@ impl Fields {
     /// The fields of a response to a request about which that was decided.
     #[inline]
     pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
-        let both = match (format.dialect, kept) {
+        let standard = match (format.dialect, kept) {
             (Dialect::Draft11, Some(kept)) => kept.limit(decision).map(|limit| (&kept.policy, limit)),
             _ => None,
         };
-        let unkept = format.dialect == Dialect::Draft11 && both.is_none();
+        let unkept = format.dialect == Dialect::Draft11 && standard.is_none();
         let made =
             if unkept || format.legacy.is_some() { Some(make(kept, decision, format.legacy, unkept)) } else { None };
-        Self { kept: both, made }
+        Self { standard, made }
     }
 
     /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
     #[inline]
     pub(crate) fn append_to(self, headers: &mut HeaderMap) {
         // A map that can take no more keeps what it has: a response without these fields beats none.
-        if let Some((policy, limit)) = self.kept {
+        if let Some((policy, limit)) = self.standard {
             let _ = headers.try_append(RATELIMIT_POLICY, policy.clone());
             let _ = headers.try_append(RATELIMIT, limit.clone());
         }
@@ -84,6 +84,7 @@ impl Fields {
     }
 }
 
+/// Older fields, and before them the standard ones if they are not kept.
 #[inline(never)]
 fn make(
     kept: Option<&'static Kept>,
