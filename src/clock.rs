@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// [`refill_time`](crate::Quota::refill_time) and a second.
 ///
 /// The default asks the operating system, which knows whether the processor's counter can be trusted, and takes some 25 ns
-/// for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 15 ns
+/// for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 20 ns
 /// of each request:
 ///
 /// ```

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{CapEvent, MemoryStore};
-use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal};
+use bolna_rate_limit::store::{Bucket, CapEvent, MemoryStore, Store};
+use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::support::organization;
 
@@ -65,6 +65,30 @@ fn a_new_caller_is_limited_together_with_others() {
     clock.advance(Duration::from_millis(1200));
     let refill: usize = new.iter().map(|caller| admitted(&limiter, caller, 600)).sum();
     assert_eq!(refill, burst.len() * 10);
+}
+
+#[test]
+fn callers_of_different_plans_do_not_share() {
+    let (limiter, clock, _) = capped_limiter(1);
+    let daily = Quota::per(1, Duration::from_secs(86_400)).build().unwrap();
+    let fast = Quota::per_minute(500).build().unwrap();
+    let check = |id: &str, quota| {
+        let principal = organization(id);
+        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        limiter.store().check(bucket).now().unwrap().unwrap().is_allowed()
+    };
+    assert!(check("old", Quota::per(1, Duration::from_secs(1_000_000)).build().unwrap()));
+    // So many that each of the 16 buckets of either plan is shared by some.
+    let mut admitted = [0; 2];
+    for _ in 0..20 {
+        for caller in 0..100 {
+            clock.advance(Duration::from_secs(1));
+            admitted[0] += u32::from(check(&format!("trial-{caller}"), daily));
+            admitted[1] += u32::from(check(&format!("paying-{caller}"), fast));
+        }
+    }
+    assert!(admitted[0] <= 16, "{} of those who have one a day", admitted[0]);
+    assert_eq!(admitted[1], 2000);
 }
 
 #[test]

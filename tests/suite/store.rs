@@ -1,5 +1,6 @@
 //! What a store in this process keeps, and what it gives back.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -251,6 +252,50 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_is_not_refused_for_what_cam
     });
     assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
     assert!(!limiter.check_now(&caller, "/").unwrap().is_allowed());
+}
+
+#[test]
+fn a_look_that_was_held_up_sees_no_debt_in_the_future() {
+    let (limiter, clock) = delayed_limiter(Policy::default());
+    let caller = organization("o");
+    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    clock.hold_up({
+        let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
+        move || {
+            clock.set(60);
+            assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let peeked = runtime.block_on(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
+    // What it saw is the bucket before that, and not some of the one and some of the other.
+    assert_eq!((peeked.remaining(), peeked.reset()), (0, Duration::from_secs(60)));
+}
+
+#[test]
+fn a_clock_that_panics_loses_no_count() {
+    #[derive(Clone, Default)]
+    struct Panicking(Arc<AtomicU32>);
+    impl Clock for Panicking {
+        fn now(&self) -> Duration {
+            assert!(self.0.load(Ordering::SeqCst) == 0, "this clock is broken");
+            Duration::from_secs(1)
+        }
+    }
+    let clock = Panicking::default();
+    let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+    assert_eq!(drain(&limiter, &organization("o"), "/call"), 500);
+    clock.0.store(1, Ordering::SeqCst);
+    for caller in 0..50 {
+        let caller = organization(&caller.to_string());
+        let check = || limiter.check_now(&caller, "/call").map(|decision| decision.is_allowed());
+        assert!(panic::catch_unwind(AssertUnwindSafe(check)).is_err());
+    }
+    clock.0.store(0, Ordering::SeqCst);
+    assert_eq!(drain(&limiter, &organization("o"), "/call"), 0);
+    // A bucket may have been made before the clock was asked; it is full, and goes.
+    limiter.store().shrink();
+    assert_eq!(limiter.store().len(), 1);
 }
 
 /// A thread remembers whom it has refused; the tests below are about what must not be remembered.

@@ -35,23 +35,25 @@ impl FullAt {
     /// units that have come back, or forgive him what he owes.
     #[inline]
     pub(super) fn charge(&self, quota: &Quota, clock: impl Fn() -> u64) -> Outcome {
+        let mut healed = false;
         loop {
             let seen = self.get();
             let now = clock();
             let (outcome, held) = self.decide(quota, now);
-            if outcome.allowed {
-                return outcome;
+            if outcome.allowed || (held == seen && outcome.debt <= quota.refill_nanos() + SLACK) {
+                return Outcome { healed, ..outcome };
             }
             if held == seen {
-                return if outcome.debt > quota.refill_nanos() + SLACK { self.heal(quota, now) } else { outcome };
+                healed |= self.heal(quota, seen, now);
             }
         }
     }
 
     /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without it.
-    pub(super) fn peek(&self, quota: &Quota, now: u64) -> Outcome {
+    pub(super) fn peek(&self, quota: &Quota, clock: impl FnOnce() -> u64) -> Outcome {
         let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
-        let debt = forgive(self.get().saturating_sub(now), refill);
+        let full_at = self.get();
+        let debt = forgive(full_at.saturating_sub(clock()), refill);
         Outcome { allowed: debt + interval <= refill, healed: false, debt }
     }
 
@@ -77,19 +79,18 @@ impl FullAt {
         (Outcome { allowed, healed: false, debt: if allowed { debt + quota.interval_nanos() } else { debt } }, held)
     }
 
-    /// Drains a bucket that owes more than it can, and decides again.
+    /// Drains a bucket that owes more than it can, if it has not changed since it was seen, and says whether it has.
     ///
     /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came into force. Left alone, a
     /// change from 10 an hour to 500 a minute would lock a caller out for hours.
     #[cold]
-    fn heal(&self, quota: &Quota, now: u64) -> Outcome {
-        // An error stores nothing: there was nothing to heal, or another thread was faster.
-        let _ = self.0.measure_and_replace(&NotKeyed::NonKey, |full_at| {
-            let debt = full_at.map_or(0, Nanos::as_u64).saturating_sub(now);
-            let counted = forgive(debt, quota.refill_nanos());
-            if counted < debt { Ok(((), Nanos::new(now + counted))) } else { Err(()) }
-        });
-        Outcome { healed: true, ..self.decide(quota, now).0 }
+    fn heal(&self, quota: &Quota, seen: u64, now: u64) -> bool {
+        let drained = Nanos::new(now + quota.refill_nanos());
+        let unless_changed = |full_at: Option<Nanos>| match full_at.map_or(0, Nanos::as_u64) {
+            full_at if full_at == seen => Ok(((), drained)),
+            _ => Err(()),
+        };
+        self.0.measure_and_replace(&NotKeyed::NonKey, unless_changed).is_ok()
     }
 
     #[inline]
@@ -172,5 +173,27 @@ impl Clock for Reading {
 
     fn now(&self) -> Self {
         *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FullAt;
+    use crate::quota::Quota;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_bucket_that_has_changed_since_it_was_seen_is_not_drained_by_an_old_reading() {
+        let slow = Quota::per_hour(1).build().expect("the quota is valid");
+        let fast = Quota::per_minute(500).build().expect("the quota is valid");
+        let full_at = FullAt::default();
+        assert!(full_at.charge(&slow, || SECOND).allowed);
+        let seen = full_at.get();
+        // Another thread drains it, at a later time.
+        let outcome = full_at.charge(&fast, || 100 * SECOND);
+        assert_eq!((outcome.allowed, outcome.healed, full_at.get()), (false, true, 160 * SECOND));
+        assert!(!full_at.heal(&fast, seen, SECOND));
+        assert_eq!(full_at.get(), 160 * SECOND);
     }
 }

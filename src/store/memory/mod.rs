@@ -14,6 +14,7 @@ use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
+use crate::quota::Quota;
 
 use cap::Cap;
 use denials::Source;
@@ -32,6 +33,10 @@ const ROUND: u64 = 60_000_000_000;
 /// The most turns that one request takes.
 const TURNS: u64 = 2;
 
+/// The time, in nanoseconds, for which a thread may be held up between two steps without being taken for one whose clock has
+/// gone back.
+const HELD_UP: u64 = 10_000_000_000;
+
 /// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of nanoseconds.
 const LATEST: u64 = 1 << 62;
 
@@ -41,8 +46,8 @@ const LATEST: u64 = 1 << 62;
 /// number of threads.
 ///
 /// # Memory
-/// A bucket takes 49 bytes, and at most about 126 with the room that a hash table needs; an id of more than
-/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own. The empty store takes 128 KiB.
+/// The empty store takes 128 KiB. A bucket takes 49 bytes, and with the room that a hash table needs at most about 126 when
+/// there are tens of thousands; an id of more than [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own.
 ///
 /// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
 /// now and then a request that has got its answer sweeps one of 2048 shards, or two when they are due. From some twenty
@@ -93,10 +98,10 @@ impl<C: Clock> MemoryStore<C> {
     /// it starts again with an empty one.
     ///
     /// When as many callers owe, nobody who owes is forgotten, and a new caller is still limited: he shares one bucket,
-    /// of his own endpoint and quota, with other new callers, until a bucket is full again that he can have instead. There
-    /// is one such bucket for each endpoint and for some 500 of the cap, so that not all new callers are refused because
-    /// of one; they come on top of the cap, as does the room that a hash table needs. [`on_cap`](Self::on_cap) tells when
-    /// it comes to that.
+    /// of his own endpoint and quota, with other new callers, until a bucket is full again that he can have instead. So does
+    /// a caller whose own bucket was full, or has been reset, and has gone to another. There are 16 to 2048 such buckets for
+    /// each endpoint and quota, one for some 500 of the cap, so that not all new callers are refused because of one; they come
+    /// on top of the cap, as does the room that a hash table needs. [`on_cap`](Self::on_cap) tells when it comes to that.
     ///
     /// ```
     /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
@@ -167,7 +172,7 @@ impl<C: Clock> MemoryStore<C> {
                     }
                     outcome
                 }
-                None => self.charge_new(place, key, charge),
+                None => self.charge_new(place, key, &bucket.quota, charge),
             },
         };
         if outcome.healed {
@@ -184,11 +189,17 @@ impl<C: Clock> MemoryStore<C> {
 
     #[cold]
     #[inline(never)]
-    fn charge_new(&self, place: Place<'_>, key: Key<'_>, charge: impl FnOnce(&FullAt) -> Outcome) -> Outcome {
+    fn charge_new(
+        &self,
+        place: Place<'_>,
+        key: Key<'_>,
+        quota: &Quota,
+        charge: impl FnOnce(&FullAt) -> Outcome,
+    ) -> Outcome {
         if self.table.owned() >= self.cap.most() {
             self.sweep(self.now());
         }
-        let (outcome, given) = self.table.ask_new(place, key, self.cap.most(), || self.now(), charge);
+        let (outcome, given) = self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), charge);
         if given == Given::Shared {
             self.cap.reached();
         }
@@ -198,6 +209,10 @@ impl<C: Clock> MemoryStore<C> {
     #[cold]
     #[inline(never)]
     fn take_turn(&self, swept: u64, now: u64) {
+        // Not a clock that has gone back, but a reading that is older than another thread's.
+        if now < swept && swept - now < HELD_UP {
+            return;
+        }
         // With few requests several turns are due; but no request waits for more than these.
         let due = now.wrapping_sub(swept) / self.turn;
         let next = if due <= TURNS { swept + due * self.turn } else { now };
@@ -227,12 +242,11 @@ impl<C: Clock> Store for MemoryStore<C> {
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         let key = Key::of(bucket.endpoint, bucket.principal);
-        let now = self.now();
-        let peek = |full_at: &FullAt| full_at.peek(&bucket.quota, now);
+        let peek = |full_at: &FullAt| full_at.peek(&bucket.quota, || self.now());
         let place = self.table.place(key);
         let shared = || {
             let full = self.table.owned() >= self.cap.most();
-            if full { self.table.ask_shared(place, key, peek) } else { None }
+            if full { self.table.ask_shared(place, key, &bucket.quota, peek) } else { None }
         };
         let peeked = self.table.ask(place, key, peek).or_else(shared);
         let Outcome { allowed, debt, .. } = peeked.unwrap_or_else(|| peek(&FullAt::default()));

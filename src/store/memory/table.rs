@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use super::gcra::FullAt;
 use crate::endpoint::Endpoint;
 use crate::principal::{Id, Principal};
+use crate::quota::Quota;
 
 /// A hash table cut into shards, each behind a lock of its own: a request locks one for the time of a lookup, and
 /// housekeeping does one at a time.
@@ -76,6 +77,8 @@ impl<'a> Key<'a> {
         self.id.as_bytes()
     }
 
+    /// The bucket that callers share who are measured by that quota. One that two quotas shared would be drained and filled
+    /// by the one as the other goes.
     fn shared(self, id: &'a Id) -> Self {
         Self { class: self.class & !ORGANIZATION | SHARED, id }
     }
@@ -125,11 +128,13 @@ impl Table {
         place.shard.read().find(place.hash, |slot| slot.name.is(key)).map(|slot| ask(&slot.full_at))
     }
 
-    /// Asks the bucket of `key`, which is made if there is none, or a shared one when there are `most` already.
+    /// Asks the bucket of `key`, which is made if there is none, or when there are `most` already the one that callers of
+    /// that quota share.
     pub(super) fn ask_new<R>(
         &self,
         place: Place<'_>,
         key: Key<'_>,
+        quota: &Quota,
         most: usize,
         clock: impl FnOnce() -> u64,
         ask: impl FnOnce(&FullAt) -> R,
@@ -138,24 +143,32 @@ impl Table {
         if let Some(slot) = slots.find(place.hash, |slot| slot.name.is(key)) {
             return (ask(&slot.full_at), Given::Own);
         }
+        // Before the bucket is counted: the clock may be one that panics.
+        self.make_room(&mut slots, clock);
         let room = |owned| (owned < most).then_some(owned + 1);
         if self.counters.owned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
-            return (ask(self.insert(&mut slots, place.hash, key, clock)), Given::Own);
+            return (ask(self.insert(&mut slots, place.hash, key)), Given::Own);
         }
-        let nobody = Id::new("*").expect("not empty");
-        let key = key.shared(&nobody);
+        let everybody = everybody(quota);
+        let key = key.shared(&everybody);
         let hash = self.hash(key.class, key.id());
         let answer = match slots.find(hash, |slot| slot.name.is(key)) {
             Some(slot) => ask(&slot.full_at),
-            None => ask(self.insert(&mut slots, hash, key, clock)),
+            None => ask(self.insert(&mut slots, hash, key)),
         };
         (answer, Given::Shared)
     }
 
     /// Asks the bucket that `key` would share if it had to.
-    pub(super) fn ask_shared<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
-        let nobody = Id::new("*").expect("not empty");
-        let key = key.shared(&nobody);
+    pub(super) fn ask_shared<R>(
+        &self,
+        place: Place<'_>,
+        key: Key<'_>,
+        quota: &Quota,
+        ask: impl FnOnce(&FullAt) -> R,
+    ) -> Option<R> {
+        let everybody = everybody(quota);
+        let key = key.shared(&everybody);
         self.ask(Place { hash: self.hash(key.class, key.id()), ..place }, key, ask)
     }
 
@@ -201,27 +214,26 @@ impl Table {
         self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
     }
 
-    fn insert<'a>(
-        &self,
-        slots: &'a mut HashTable<Slot>,
-        hash: u64,
-        key: Key<'_>,
-        clock: impl FnOnce() -> u64,
-    ) -> &'a FullAt {
-        if slots.len() == slots.capacity() {
-            self.sweep(slots, clock());
-            let room = with_room(slots.len() + 1);
-            if slots.num_buckets() < room * 8 / 7 {
-                slots.reserve(room - slots.len(), |slot| self.hash_of(slot));
-            } else {
-                // It is full of what has been dropped, now or before, and `reserve` would double it all the same.
-                let mut rebuilt = HashTable::with_capacity(room);
-                for slot in slots.drain() {
-                    rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
-                }
-                *slots = rebuilt;
-            }
+    /// Sees to it that there is room for one more.
+    fn make_room(&self, slots: &mut HashTable<Slot>, clock: impl FnOnce() -> u64) {
+        if slots.len() < slots.capacity() {
+            return;
         }
+        self.sweep(slots, clock());
+        let room = with_room(slots.len() + 1);
+        if slots.num_buckets() < room * 8 / 7 {
+            slots.reserve(room - slots.len(), |slot| self.hash_of(slot));
+        } else {
+            // It is full of what has been dropped, now or before, and `reserve` would double it all the same.
+            let mut rebuilt = HashTable::with_capacity(room);
+            for slot in slots.drain() {
+                rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
+            }
+            *slots = rebuilt;
+        }
+    }
+
+    fn insert<'a>(&self, slots: &'a mut HashTable<Slot>, hash: u64, key: Key<'_>) -> &'a FullAt {
         let slot = Slot { full_at: FullAt::default(), name: Name::of(key) };
         &slots.insert_unique(hash, slot, |slot| self.hash_of(slot)).into_mut().full_at
     }
@@ -243,6 +255,11 @@ impl Table {
 /// of them at most, and they take 126 bytes.
 fn with_room(buckets: usize) -> usize {
     buckets + buckets.div_ceil(8)
+}
+
+/// The id of the bucket that callers of that quota share.
+fn everybody(quota: &Quota) -> Id {
+    Id::new(format!("{}:{}", quota.interval_nanos(), quota.burst())).expect("it is not empty")
 }
 
 impl Name {
