@@ -127,12 +127,29 @@ impl Future for Immediate {
 
 /// A store could not be asked, so nothing was decided.
 #[derive(Debug)]
-pub struct StoreError(Box<dyn Error + Send + Sync>);
+pub struct StoreError {
+    reason: Box<dyn Error + Send + Sync>,
+    of_store: bool,
+}
 
 impl StoreError {
-    /// The store failed for that reason.
+    /// The store failed for that reason, and others who ask it must expect the same.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(reason.into())
+        Self { reason: reason.into(), of_store: true }
+    }
+
+    /// This request could not be decided, and that says nothing about the next: there were too many at once, or what is
+    /// kept for this one bucket can't be read.
+    ///
+    /// A circuit breaker does not count it.
+    pub fn of_request(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { reason: reason.into(), of_store: false }
+    }
+
+    /// Whether the store failed, and not only this request.
+    #[must_use]
+    pub const fn is_of_store(&self) -> bool {
+        self.of_store
     }
 }
 
@@ -144,6 +161,6 @@ impl fmt::Display for StoreError {
 
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
+        Some(&*self.reason)
     }
 }
