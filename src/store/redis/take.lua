@@ -1,0 +1,31 @@
+-- GCRA on one bucket. KEYS[1] holds its TAT, the µs since the epoch at which it is full again; a full one needs no key.
+-- ARGV: T, the µs in which a unit comes back; burst * T; the units wanted, 0 to look only; the deadline in µs since the
+-- epoch, 0 for none. Replies the units granted, or -1 past the deadline; the TAT less now; now.
+-- Exact in doubles: whole numbers below 2^53, and no quotient of two whose sum is below it rounds up to a whole one.
+local T, tolerance, wanted, deadline = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+-- Whoever asked has been answered without us.
+if deadline > 0 and now > deadline then
+    return {-1, 0, now}
+end
+
+local tat, healed = now, false
+local stored = redis.call('GET', KEYS[1])
+if stored then
+    -- Not tonumber alone, which takes nan, inf, hex and fractions as well.
+    local seen = stored:match('^%d+$') and tonumber(stored)
+    -- The clock went back, the limit was lowered, or it isn't ours: drained, so that it neither admits nor lasts.
+    healed = not seen or seen > now + tolerance + 1000000
+    tat = healed and now + tolerance or math.max(seen, now)
+end
+
+local granted = math.max(0, math.min(wanted, math.floor((now + tolerance - tat) / T)))
+if granted > 0 or (healed and wanted > 0) then
+    tat = tat + granted * T
+    -- Not tostring, which keeps 14 digits. Expiry is in ms: rounded down, it would give units back early.
+    local full_at, expiry = string.format('%.0f', tat), string.format('%.0f', math.floor(tat / 1000) + 1)
+    redis.call('SET', KEYS[1], full_at, 'PXAT', expiry)
+end
+return {granted, tat - now, now}
