@@ -1,6 +1,8 @@
 //! What the library promises, in its users' terms.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../vectors/mod.rs"]
+mod read;
 mod support;
 
 mod cap;

@@ -1,6 +1,5 @@
 //! Every row of the test vectors, through the public API.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
@@ -8,15 +7,10 @@ use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 use http::{Request, Response, Uri};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tower::{Layer, Service, ServiceExt};
 
+use crate::read::{GcraPolicy, GcraVector, gcra, read};
 use crate::support::{organization, stopped_limiter, uniform};
-
-fn read<T: DeserializeOwned>(file: &str) -> T {
-    let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
 
 #[derive(Deserialize)]
 struct Paths {
@@ -65,59 +59,7 @@ fn every_public_endpoint_of_bolna_is_billed_to_its_class() {
     }
 }
 
-#[derive(Deserialize)]
-struct Gcra {
-    vectors: Vec<GcraVector>,
-}
-
-#[derive(Deserialize)]
-struct GcraVector {
-    id: String,
-    policy: GcraPolicy,
-    requests: Vec<GcraRequest>,
-}
-
-#[derive(Deserialize)]
-struct GcraPolicy {
-    name: String,
-    limit: u32,
-    period_ns: u64,
-    burst: u32,
-    #[serde(rename = "T_ns")]
-    interval_ns: u64,
-    burst_span_ns: u64,
-}
-
-#[derive(Deserialize)]
-struct GcraRequest {
-    t_ns: u64,
-    repeat_index: Option<u32>,
-    allowed: bool,
-    remaining: u32,
-    retry_after_ns: u64,
-    next_unit_ns: u64,
-    reset_full_ns: u64,
-    tat_after_ns: u64,
-    headers: BTreeMap<String, String>,
-}
-
 impl GcraVector {
-    /// The rows with those between the first and the last of a run of identical requests, whose outcome is not written.
-    fn unfolded(&self) -> impl Iterator<Item = (u64, Option<&GcraRequest>)> {
-        let mut sent = 0;
-        self.requests.iter().flat_map(move |row| {
-            let left_out = match row.repeat_index {
-                Some(0) => {
-                    sent = 1;
-                    0
-                }
-                Some(index) => index - std::mem::replace(&mut sent, index + 1),
-                None => 0,
-            };
-            (0..left_out).map(|_| (row.t_ns, None)).chain([(row.t_ns, Some(row))])
-        })
-    }
-
     fn policy(&self) -> Policy {
         let GcraPolicy { ref name, limit, period_ns, burst, .. } = self.policy;
         let period = Duration::from_nanos(period_ns);
@@ -131,9 +73,7 @@ impl GcraVector {
 
 #[test]
 fn every_decision_is_the_vectors_to_the_nanosecond() {
-    let Gcra { vectors } = read("gcra.json");
-    assert!(!vectors.is_empty());
-    for vector in vectors {
+    for vector in gcra() {
         let (limiter, clock) = stopped_limiter(vector.policy());
         let endpoint = limiter.policy().endpoint_of("/x").unwrap();
         let quota = limiter.policy().quota_of(endpoint).unwrap();
@@ -161,8 +101,7 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
 
 #[tokio::test]
 async fn every_header_field_is_the_vectors() {
-    let Gcra { vectors } = read("gcra.json");
-    for vector in vectors {
+    for vector in gcra() {
         let clock = ManualClock::default();
         let limiter = Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone()));
         let inner = tower::service_fn(async |_: Request<()>| Ok::<_, std::io::Error>(Response::new(String::new())));

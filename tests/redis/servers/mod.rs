@@ -1,0 +1,35 @@
+//! Servers that listen on 127.0.0.1 and end with the test that started them, whichever way it ends.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+mod cluster;
+mod process;
+mod proxy;
+mod sentinels;
+mod server;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use proxy::{Mode, Proxy};
+pub(crate) use sentinels::Sentinels;
+pub(crate) use server::Server;
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Asks every 10 ms until the answer is `Ok`. After 20 s the test has failed.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Outcome<T>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(began.elapsed() < Duration::from_secs(20), "until {what}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An error that tells what was seen, unless it `is_so`.
+pub(crate) fn when(is_so: bool, seen: impl Debug) -> Outcome<()> {
+    if is_so { Ok(()) } else { Err(format!("{seen:?}").into()) }
+}

@@ -1,0 +1,110 @@
+use std::collections::HashMap;
+use std::env;
+
+use redis::RedisResult;
+
+use super::server::AT_ONCE;
+use super::{Outcome, Server, until, when};
+
+const SERVICE: &str = "mymaster";
+
+/// A primary with a replica, and three sentinels that watch them.
+#[derive(Debug)]
+pub(crate) struct Sentinels {
+    servers: [Server; 2],
+    sentinels: [Server; 3],
+}
+
+impl Sentinels {
+    pub(crate) async fn start() -> Self {
+        let primary = Server::with_args(&AT_ONCE).await;
+        let port = primary.port().to_string();
+        let replica = Server::with_args(&[&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await;
+        // A sentinel that doesn't see the replica at first looks again ten seconds later.
+        replica.until_in_step().await;
+        let port = primary.port();
+        let sentinels = [sentinel(port).await, sentinel(port).await, sentinel(port).await];
+        for sentinel in &sentinels {
+            until("the sentinels know all", async || {
+                let known: HashMap<String, String> = sentinel.command(&["SENTINEL", "MASTER", SERVICE]).await?;
+                let of = |what| known.get(what).map_or("", String::as_str);
+                when((of("flags"), of("num-slaves"), of("num-other-sentinels")) == ("master", "1", "2"), &known)
+            })
+            .await;
+        }
+        Self { servers: [primary, replica], sentinels }
+    }
+
+    /// The sentinels' URLs.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.sentinels.iter().map(Server::url).collect()
+    }
+
+    /// The name that the sentinels know the primary by.
+    pub(crate) fn service(&self) -> &'static str {
+        SERVICE
+    }
+
+    /// Whom all sentinels take for the primary, and who says so, too.
+    pub(crate) async fn primary(&self) -> &Server {
+        until("the sentinels agree", async || self.agreed().await).await
+    }
+
+    /// Waits until the other server is the primary: nothing is asked for, since someone has killed or stopped `old`.
+    pub(crate) async fn successor_of(&self, old: &Server) -> &Server {
+        until("another is the primary", async || {
+            let primary = self.agreed().await?;
+            when(primary.port() != old.port(), primary.port())?;
+            Ok(primary)
+        })
+        .await
+    }
+
+    /// Makes the replica the primary, with both up, and the primary its replica.
+    pub(crate) async fn failover(&self) -> &Server {
+        let old = self.primary().await;
+        until("a sentinel begins", async || {
+            Ok(self.sentinels[0].command::<()>(&["SENTINEL", "FAILOVER", SERVICE]).await?)
+        })
+        .await;
+        let new = self.successor_of(old).await;
+        until("the old primary follows", async || when(!old.is_primary().await, old.port())).await;
+        new
+    }
+
+    async fn agreed(&self) -> Outcome<&Server> {
+        let mut named = Vec::new();
+        for sentinel in &self.sentinels {
+            let address: RedisResult<(String, u16)> =
+                sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await;
+            named.push(address?.1);
+        }
+        let primary = self.servers.iter().find(|server| named.iter().all(|port| *port == server.port()));
+        let primary = primary.ok_or_else(|| format!("{named:?}"))?;
+        when(primary.is_primary().await, primary.port())?;
+        Ok(primary)
+    }
+}
+
+async fn sentinel(primary: u16) -> Server {
+    let program = env::var("REDIS_SENTINEL").unwrap_or_else(|_| "redis-sentinel".to_owned());
+    let sentinel = Server::launch(&program, |port, directory| {
+        let file = directory.path().join("sentinel.conf");
+        let config = format!(
+            "port {port}\nbind 127.0.0.1\ndir {directory}\n\
+             sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n\
+             sentinel down-after-milliseconds {SERVICE} 300\n\
+             sentinel failover-timeout {SERVICE} 2000\n",
+            directory = directory.path().display(),
+        );
+        std::fs::write(&file, config).unwrap();
+        // For a server's program, which is a sentinel when it's told to.
+        vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()]
+    })
+    .await;
+    // Else they look every ten seconds whom a server follows, and talk every two. Four times that is what they give a new
+    // primary before they make it a replica again, unless they have heard of the failover. Before 7.0 it's all fixed.
+    let hurry = ["SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PUBLISH-PERIOD", "500"];
+    let _: RedisResult<()> = sentinel.command(&hurry).await;
+    sentinel
+}
