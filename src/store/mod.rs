@@ -1,8 +1,9 @@
 //! Where buckets live.
 //!
 //! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores compose as Tower
-//! layers do, a wrapper around a store being a store.
+//! layers do, a wrapper around a store being a store. [`Breaker`] is one for a store beyond a network.
 
+mod breaker;
 mod memory;
 
 use std::error::Error;
@@ -10,12 +11,14 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
+pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
 pub use memory::{CapEvent, MemoryStore};
 
 /// Holds a bucket for every principal and endpoint, and decides.
@@ -141,7 +144,7 @@ impl StoreError {
     /// This request could not be decided, and that says nothing about the next: there were too many at once, or what is
     /// kept for this one bucket can't be read.
     ///
-    /// A circuit breaker does not count it.
+    /// A [`Breaker`] does not count it.
     pub fn of_request(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), of_store: false }
     }
@@ -163,4 +166,10 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.reason)
     }
+}
+
+/// A time in the nanoseconds that the wrappers count in: at most 146 years, so that two of them have a sum.
+fn nanos(time: Duration) -> u64 {
+    const LATEST: u64 = 1 << 62;
+    u64::try_from(time.as_nanos()).map_or(LATEST, |time| time.min(LATEST))
 }

@@ -1,6 +1,11 @@
 //! A store that answers later, as one beyond a network does.
 
+use std::error::Error;
+use std::fmt;
+use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
@@ -10,8 +15,9 @@ use tokio::sync::watch;
 /// Decides at once, and says so when it is released.
 #[derive(Debug)]
 pub(crate) struct DeferredStore {
-    decides: MemoryStore<ManualClock>,
+    decides: Arc<MemoryStore<ManualClock>>,
     answers: watch::Sender<Answers>,
+    asked: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,12 +25,26 @@ pub(crate) enum Answers {
     NotYet,
     Decision,
     Failure,
+    FailureOfRequest,
+    DecisionAtOnce,
+    FailureAtOnce,
 }
 
 impl DeferredStore {
     pub(crate) fn limiter(policy: Policy) -> Limiter<Self> {
-        let decides = MemoryStore::with_clock(ManualClock::default());
-        Limiter::with_store(policy, Self { decides, answers: watch::Sender::new(Answers::NotYet) })
+        Limiter::with_store(policy, Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default()))))
+    }
+
+    /// The connection of one replica to what all share.
+    pub(crate) fn before(decides: Arc<MemoryStore<ManualClock>>) -> Self {
+        Self { decides, answers: watch::Sender::new(Answers::NotYet), asked: AtomicUsize::new(0) }
+    }
+
+    /// A store of its own, and a handle to it.
+    pub(crate) fn that(answers: Answers, clock: &ManualClock) -> Arc<Self> {
+        let store = Self::before(Arc::new(MemoryStore::with_clock(clock.clone())));
+        store.now_answers(answers);
+        Arc::new(store)
     }
 
     pub(crate) fn now_answers(&self, answers: Answers) {
@@ -35,27 +55,70 @@ impl DeferredStore {
     pub(crate) fn waiting(&self) -> usize {
         self.answers.receiver_count()
     }
+
+    /// The number of checks since this was last called.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.swap(0, Ordering::SeqCst)
+    }
+
+    fn answer<T>(answers: Answers, decided: Result<T, StoreError>) -> Result<T, StoreError> {
+        match answers {
+            Answers::Failure | Answers::FailureAtOnce => Err(refused()),
+            Answers::FailureOfRequest => Err(StoreError::of_request("too many at once")),
+            Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => decided,
+        }
+    }
+}
+
+/// An error with a cause.
+fn refused() -> StoreError {
+    #[derive(Debug)]
+    struct Refused(io::Error);
+    impl fmt::Display for Refused {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("connection refused")
+        }
+    }
+    impl Error for Refused {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    StoreError::new(Refused(io::Error::other("nobody listens")))
 }
 
 impl Store for DeferredStore {
     type Check = Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>;
 
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let decision = self.decides.check(bucket).now().unwrap();
-        let mut answers = self.answers.subscribe();
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let answers = *self.answers.borrow();
+        // What never reaches it is not charged.
+        let decided = match answers {
+            Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => self.decides.check(bucket).now().unwrap(),
+            _ => Err(StoreError::new("not asked")),
+        };
+        if matches!(answers, Answers::DecisionAtOnce | Answers::FailureAtOnce) {
+            return Answer::Now(Self::answer(answers, decided));
+        }
+        let mut released = self.answers.subscribe();
         Answer::Later(Box::pin(async move {
-            match *answers.wait_for(|answers| *answers != Answers::NotYet).await.unwrap() {
-                Answers::Failure => Err(StoreError::new("connection refused")),
-                _ => decision,
-            }
+            let answers = match answers {
+                Answers::NotYet => *released.wait_for(|answers| *answers != Answers::NotYet).await.unwrap(),
+                answers => answers,
+            };
+            Self::answer(answers, decided)
         }))
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.decides.peek(bucket).await
+        let answers = *self.answers.borrow();
+        Self::answer(answers, self.decides.peek(bucket).await)
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        let answers = *self.answers.borrow();
+        Self::answer(answers, Ok(()))?;
         self.decides.reset(principal, endpoint).await
     }
 }

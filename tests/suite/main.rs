@@ -5,6 +5,7 @@
 mod read;
 mod support;
 
+mod breaker;
 mod cap;
 mod contract;
 mod deferred;

@@ -1,0 +1,263 @@
+//! When to open and when to close.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::BreakerEvent;
+use crate::clock::Clock;
+use crate::store::{StoreError, nanos};
+
+/// So many failures in a row open it.
+const IN_A_ROW: u32 = 5;
+/// Of so many answers in a second, half have to be failures.
+const ENOUGH: u32 = 20;
+const SECOND: u64 = 1_000_000_000;
+/// The period of who is not to try again.
+const NEVER: u64 = u64::MAX;
+
+pub(super) struct Circuit<C> {
+    clock: C,
+    /// How often it has opened and closed: it is open when the number is odd.
+    changes: AtomicU64,
+    /// When it opened, or the last trial failed.
+    since: AtomicU64,
+    period: AtomicU64,
+    /// Whether a trial is under way.
+    trying: AtomicBool,
+    /// All of the above changes under this lock, and is read without.
+    tally: Mutex<Tally>,
+}
+
+#[derive(Default)]
+struct Tally {
+    in_a_row: u32,
+    window: Window,
+    reason: Option<Arc<str>>,
+    listener: Option<Listener>,
+}
+
+#[derive(Default)]
+struct Window {
+    begun: u64,
+    answers: u32,
+    failures: u32,
+}
+
+type Listener = Arc<dyn Fn(BreakerEvent) + Send + Sync>;
+
+impl<C> Circuit<C> {
+    pub(super) fn new(clock: C) -> Self {
+        Self {
+            clock,
+            changes: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            period: AtomicU64::new(SECOND),
+            trying: AtomicBool::new(false),
+            tally: Mutex::default(),
+        }
+    }
+
+    pub(super) fn try_again_after(&self, period: Duration) {
+        let period = if period == Duration::MAX { NEVER } else { nanos(period) };
+        self.period.store(period, Ordering::Relaxed);
+    }
+
+    pub(super) fn tell(&self, listener: Listener) {
+        self.tally().listener = Some(listener);
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        is_open(self.changes.load(Ordering::Acquire))
+    }
+
+    pub(super) fn reason(&self) -> Option<Arc<str>> {
+        self.tally().reason.clone()
+    }
+
+    /// Lets a call through if the circuit is closed.
+    pub(super) fn admit(this: &Arc<Self>) -> Option<Ticket<C>> {
+        let asked = this.changes.load(Ordering::Acquire);
+        (!is_open(asked)).then(|| Ticket { circuit: Arc::clone(this), asked, trial: false })
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        // Plain numbers, none of which depends on another.
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C: Clock> Circuit<C> {
+    /// Lets a call through if the circuit is closed, or as the trial that is due.
+    pub(super) fn admit_or_try(this: &Arc<Self>) -> Option<Ticket<C>> {
+        Self::admit(this).or_else(|| {
+            let since = this.due()?;
+            let _tally = this.tally();
+            let asked = this.changes.load(Ordering::Relaxed);
+            let trial = is_open(asked);
+            if trial && (this.since.load(Ordering::Relaxed) != since || this.trying.swap(true, Ordering::Relaxed)) {
+                return None;
+            }
+            Some(Ticket { circuit: Arc::clone(this), asked, trial })
+        })
+    }
+
+    pub(super) fn open(&self) {
+        let mut tally = self.tally();
+        if !self.is_open() {
+            let told = self.change(&mut tally, BreakerEvent::Opened { reason: None });
+            drop(tally);
+            told.out();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        let mut tally = self.tally();
+        if self.is_open() {
+            let told = self.change(&mut tally, BreakerEvent::Closed);
+            drop(tally);
+            told.out();
+        }
+    }
+
+    /// Since when it is open, if it is time for a trial.
+    fn due(&self) -> Option<u64> {
+        // The clock is read afterwards: to an older reading, a trial that has failed since would seem to lie in the future,
+        // as after a clock that has gone back.
+        let since = self.since.load(Ordering::Acquire);
+        let period = self.period.load(Ordering::Relaxed);
+        let due = period != NEVER && !self.trying.load(Ordering::Relaxed) && self.now().wrapping_sub(since) >= period;
+        due.then_some(since)
+    }
+
+    fn succeeded(&self, ticket: &mut Ticket<C>) {
+        let mut tally = self.tally();
+        if self.changes.load(Ordering::Relaxed) != ticket.asked {
+            return;
+        }
+        if ticket.trial {
+            let told = self.change(&mut tally, BreakerEvent::Closed);
+            drop(tally);
+            told.out();
+        } else {
+            tally.in_a_row = 0;
+            tally.window.count(self.now(), false);
+        }
+    }
+
+    fn failed(&self, ticket: &mut Ticket<C>, reason: Arc<str>) {
+        let mut tally = self.tally();
+        if self.changes.load(Ordering::Relaxed) != ticket.asked {
+            return;
+        }
+        let now = self.now();
+        if ticket.trial {
+            self.since.store(now, Ordering::Release);
+            self.trying.store(false, Ordering::Relaxed);
+            ticket.trial = false;
+            tally.reason = Some(reason);
+            return;
+        }
+        tally.in_a_row += 1;
+        tally.window.count(now, true);
+        if tally.in_a_row >= IN_A_ROW || tally.window.has_failed() {
+            let told = self.change(&mut tally, BreakerEvent::Opened { reason: Some(reason) });
+            drop(tally);
+            told.out();
+        }
+    }
+
+    /// Opens or closes. What is returned is to be told when the lock is free again.
+    fn change(&self, tally: &mut Tally, event: BreakerEvent) -> Told {
+        self.since.store(self.now(), Ordering::Release);
+        self.trying.store(false, Ordering::Relaxed);
+        let reason = if let BreakerEvent::Opened { reason } = &event { reason.clone() } else { None };
+        *tally = Tally { reason, listener: tally.listener.take(), ..Tally::default() };
+        self.changes.fetch_add(1, Ordering::Release);
+        Told { listener: tally.listener.clone(), event }
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.clock.now())
+    }
+}
+
+impl Window {
+    fn count(&mut self, now: u64, failure: bool) {
+        // Wraps when the clock has gone back, and a new window begins then too.
+        if self.answers == 0 || now.wrapping_sub(self.begun) >= SECOND {
+            *self = Self { begun: now, ..Self::default() };
+        }
+        self.answers = self.answers.saturating_add(1);
+        self.failures = self.failures.saturating_add(u32::from(failure));
+    }
+
+    fn has_failed(&self) -> bool {
+        self.answers >= ENOUGH && self.failures >= self.answers.div_ceil(2)
+    }
+}
+
+struct Told {
+    listener: Option<Listener>,
+    event: BreakerEvent,
+}
+
+impl Told {
+    fn out(self) {
+        if let Some(listener) = self.listener {
+            listener(self.event);
+        }
+    }
+}
+
+/// A call that was let through.
+pub(super) struct Ticket<C> {
+    circuit: Arc<Circuit<C>>,
+    /// The number of changes when it was.
+    asked: u64,
+    trial: bool,
+}
+
+impl<C: Clock> Ticket<C> {
+    /// What came of it.
+    pub(super) fn answered<T>(mut self, answer: &Result<T, StoreError>) {
+        let circuit = Arc::clone(&self.circuit);
+        match answer {
+            Ok(_) => circuit.succeeded(&mut self),
+            Err(error) if error.is_of_store() => circuit.failed(&mut self, chain(error)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// A trial that has come to nothing makes room for another.
+impl<C> Drop for Ticket<C> {
+    fn drop(&mut self) {
+        if self.trial {
+            let _tally = self.circuit.tally();
+            // After a change, the trial that is under way is not this one.
+            if self.circuit.changes.load(Ordering::Relaxed) == self.asked {
+                self.circuit.trying.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn is_open(changes: u64) -> bool {
+    changes % 2 == 1
+}
+
+/// The reason and its sources. What a [`StoreError`] says itself, every one says.
+fn chain(error: &StoreError) -> Arc<str> {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(error) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text.into()
+}
