@@ -106,16 +106,19 @@ impl Quota {
         Self { emission_interval: self.emission_interval.div_ceil(1000) * 1000, ..self }
     }
 
-    #[expect(dead_code, reason = "its user comes with the next commit")]
     /// One replica's share when `replicas` of them can't count together: that many times slower, and the part of the burst,
     /// rounded down but at least 1.
+    ///
+    /// It refills within [`MAX_REFILL_TIME`](Self::MAX_REFILL_TIME) too: a share that would be slower is not.
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
         let burst = NonZeroU32::new(self.burst.get() / replicas).unwrap_or(NonZeroU32::MIN);
+        // Only a burst that has been rounded up can come to more.
+        let slowest = Self::MAX_REFILL_TIME.as_secs() * NANOS_PER_SEC;
         Self {
             limit: self.limit,
             burst,
             period: self.period.saturating_mul(replicas.get()),
-            emission_interval: self.emission_interval.saturating_mul(u64::from(replicas.get())),
+            emission_interval: self.emission_interval.saturating_mul(u64::from(replicas.get())).min(slowest),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Where buckets live.
 //!
 //! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores compose as Tower
-//! layers do, a wrapper around a store being a store. [`Breaker`] is one for a store beyond a network.
+//! layers do, a wrapper around a store being a store. A store beyond a network is wrapped in a
+//! [`Breaker`], that is not asked while it fails, and that in a [`LocalFallback`], that decides meanwhile.
 
 mod breaker;
+mod local_fallback;
 mod memory;
 
 use std::error::Error;
@@ -19,6 +21,7 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
+pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
 
 /// Holds a bucket for every principal and endpoint, and decides.

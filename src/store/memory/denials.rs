@@ -31,17 +31,17 @@ struct What {
     id: [u8; Id::INLINE],
 }
 
-/// A store, and how often buckets have been filled up in it by other means than time.
+/// A store, and how often buckets have been changed in it by other means than time and requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) store: u64,
-    pub(super) forgiven: u64,
+    pub(super) altered: u64,
 }
 
 impl Denial {
     const fn none() -> Self {
         // No store has this number.
-        let source = Source { store: 0, forgiven: 0 };
+        let source = Source { store: 0, altered: 0 };
         let what = What { source, full_at: 0, class: 0, length: 0, id: [0; Id::INLINE] };
         Self { hash: Cell::new(0), what: Cell::new(what) }
     }

@@ -57,6 +57,15 @@ impl FullAt {
         Outcome { allowed: debt + interval <= refill, healed: false, debt }
     }
 
+    /// Puts off when it is full, never brings it forward. Says when it was full before, if that has changed.
+    pub(super) fn raise(&self, to: u64) -> Option<u64> {
+        let later = |full_at: Option<Nanos>| match full_at.map_or(0, Nanos::as_u64) {
+            full_at if full_at < to => Ok((full_at, Nanos::new(to))),
+            _ => Err(()),
+        };
+        self.0.measure_and_replace(&NotKeyed::NonKey, later).ok()
+    }
+
     pub(super) fn owes(&self, now: u64) -> bool {
         self.get() > now
     }

@@ -62,8 +62,8 @@ pub struct MemoryStore<C = MonotonicClock> {
     cap: Cap,
     /// What threads know it by.
     number: u64,
-    /// How often buckets have been filled up by other means than time.
-    forgiven: AtomicU64,
+    /// How often buckets have been filled up by other means than time, or drained by other means than requests.
+    altered: AtomicU64,
     /// When a shard was last swept because its time had come.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
@@ -88,7 +88,7 @@ impl<C: Clock> MemoryStore<C> {
             clock,
             cap: Cap::none(),
             number: STORES.fetch_add(1, Ordering::Relaxed),
-            forgiven: AtomicU64::new(0),
+            altered: AtomicU64::new(0),
             swept: AtomicU64::new(0),
             turn: ROUND / SHARDS as u64,
         }
@@ -155,7 +155,7 @@ impl<C: Clock> MemoryStore<C> {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let place = self.table.place(key);
         // Read before the bucket: what the thread remembers of it must not outlive a reset.
-        let source = Source { store: self.number, forgiven: self.forgiven.load(Ordering::Acquire) };
+        let source = Source { store: self.number, altered: self.altered.load(Ordering::Acquire) };
         let read = Cell::new(0);
         let clock = || {
             read.set(self.now());
@@ -172,38 +172,56 @@ impl<C: Clock> MemoryStore<C> {
                     }
                     outcome
                 }
-                None => self.charge_new(place, key, &bucket.quota, charge),
+                None => self.ask_new(place, key, &bucket.quota, charge),
             },
         };
         if outcome.healed {
-            self.forgiven.fetch_add(1, Ordering::Release);
+            self.altered.fetch_add(1, Ordering::Release);
         }
-        let now = read.get();
+        self.keep_house(read.get());
+        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
+    }
+
+    /// Sees to it that a bucket owes `debt` nanoseconds at the least, or a full refill if that is less.
+    pub(crate) fn owe(&self, bucket: Bucket<'_>, debt: u64) {
+        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
+        let debt = debt.min(refill);
+        if debt == 0 {
+            return;
+        }
+        let key = Key::of(bucket.endpoint, bucket.principal);
+        let place = self.table.place(key);
+        let now = self.now();
+        let raise = |full_at: &FullAt| full_at.raise(now + debt);
+        let raised = self.table.ask(place, key, raise);
+        let raised = raised.unwrap_or_else(|| self.ask_new(place, key, &bucket.quota, raise));
+        // Threads that have refused the caller remember that he need not wait so long.
+        if raised.is_some_and(|full_at| full_at.saturating_sub(now) > refill - interval) {
+            self.altered.fetch_add(1, Ordering::Release);
+        }
+        self.keep_house(now);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn ask_new<R>(&self, place: Place<'_>, key: Key<'_>, quota: &Quota, ask: impl FnOnce(&FullAt) -> R) -> R {
+        if self.table.owned() >= self.cap.most() {
+            self.sweep(self.now());
+        }
+        let (answer, given) = self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), ask);
+        if given == Given::Shared {
+            self.cap.reached();
+        }
+        answer
+    }
+
+    #[inline]
+    fn keep_house(&self, now: u64) {
         // Wraps when the clock has gone back, and the turn is taken then too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= self.turn {
             self.take_turn(swept, now);
         }
-        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn charge_new(
-        &self,
-        place: Place<'_>,
-        key: Key<'_>,
-        quota: &Quota,
-        charge: impl FnOnce(&FullAt) -> Outcome,
-    ) -> Outcome {
-        if self.table.owned() >= self.cap.most() {
-            self.sweep(self.now());
-        }
-        let (outcome, given) = self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), charge);
-        if given == Given::Shared {
-            self.cap.reached();
-        }
-        outcome
     }
 
     #[cold]
@@ -255,7 +273,7 @@ impl<C: Clock> Store for MemoryStore<C> {
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.table.remove(Key::of(endpoint, principal));
-        self.forgiven.fetch_add(1, Ordering::Release);
+        self.altered.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }

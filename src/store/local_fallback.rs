@@ -1,0 +1,199 @@
+//! Counting in this process while the store is lost.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+
+use super::{Answer, Bucket, MemoryStore, Store, StoreError, nanos};
+use crate::clock::{Clock, MonotonicClock};
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::quota::Quota;
+
+/// Counts in this process when the store can't be asked, and goes on from what the store last said.
+///
+/// Every decision of the store's [`check`](Store::check) is noted in the [`local`](Self::local) store, so that the bucket of
+/// a caller who had spent his quota is not full when the store is lost. When the store answers with an error, of whatever
+/// kind, the local store decides instead, and there is no error any more.
+///
+/// # How much is admitted
+/// [`expected_replicas`](Self::expected_replicas) is the number of processes that share the store. While it is lost, each of
+/// them has that part of the quota: a unit comes back so many times slower, and the burst is divided, rounded down but at
+/// least 1. A [`Decision`] says what it was measured by: a third of 500 requests a minute is 500 per 180 seconds, with a
+/// burst of 166.
+///
+/// So while the store is lost, the replicas together admit at most what one store would have, from a bucket as full as each
+/// has last seen it. When the burst is less than the number of replicas, it counts as that many: each of them has one unit at
+/// the least.
+///
+/// When the store is back, it has not been charged for what was admitted meanwhile. So over what one store would have, as
+/// much is admitted as the bucket holds then: at most its burst, and if it was drained when the store was lost at most one
+/// unit for every [`emission_interval`](Quota::emission_interval) since.
+///
+/// A debt is noted when the answer arrives, as if the store had decided just then: the time that an answer takes is never
+/// to the caller's advantage.
+///
+/// # Memory
+/// The local store tracks every caller who owes, as it would without another store: see [`MemoryStore`] for how much that is
+/// and how to cap it.
+///
+/// ```
+/// use bolna_rate_limit::store::{Breaker, LocalFallback, MemoryStore};
+///
+/// # let store = MemoryStore::new();
+/// let store = LocalFallback::new(Breaker::new(store)).expected_replicas(3);
+/// ```
+pub struct LocalFallback<St, C = MonotonicClock> {
+    store: St,
+    local: Local<C>,
+}
+
+impl<St> LocalFallback<St> {
+    /// Falls back from `store` to an empty [`MemoryStore`] on the operating system's monotonic clock.
+    #[must_use]
+    pub fn new(store: St) -> Self {
+        Self::with_local(store, MemoryStore::new())
+    }
+}
+
+impl<St, C> LocalFallback<St, C> {
+    /// Falls back from `store` to `local`, which may have a clock or a cap of its own.
+    #[must_use]
+    pub fn with_local(store: St, local: MemoryStore<C>) -> Self {
+        Self { store, local: Local { store: Arc::new(local), replicas: NonZeroU32::MIN } }
+    }
+
+    /// How many processes share the store, this one included: 1 by default, as which 0 counts too.
+    ///
+    /// With N replicas and the default, the fleet admits **N times the limit** while the store is lost. When the number
+    /// varies, take the largest: with too large a number the fleet admits less than the limit, and never more.
+    #[must_use]
+    pub fn expected_replicas(self, replicas: u32) -> Self {
+        let replicas = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
+        Self { local: Local { replicas, ..self.local }, ..self }
+    }
+
+    /// The store that is asked first.
+    #[must_use]
+    pub const fn store(&self) -> &St {
+        &self.store
+    }
+
+    /// The store that decides when the other one can't.
+    #[must_use]
+    pub fn local(&self) -> &MemoryStore<C> {
+        &self.local.store
+    }
+}
+
+impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
+    type Check = LocalFallbackCheck<St::Check, C>;
+
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+        match self.store.check(bucket) {
+            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer))),
+            Answer::Later(check) => {
+                let Bucket { principal, endpoint, quota } = bucket;
+                let (local, principal) = (self.local.clone(), principal.clone());
+                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota })
+            }
+        }
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        match self.store.peek(bucket).await {
+            Ok(decision) => Ok(decision),
+            Err(_) => self.local.store.peek(self.local.share(bucket)).await,
+        }
+    }
+
+    /// Fills the bucket up in both stores: in the local one even if the other can't be asked.
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        let answer = self.store.reset(principal, endpoint).await;
+        self.local.store.reset(principal, endpoint).await?;
+        answer
+    }
+}
+
+impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalFallback")
+            .field("store", &self.store)
+            .field("local", &self.local.store)
+            .field("expected_replicas", &self.local.replicas)
+            .finish()
+    }
+}
+
+pin_project! {
+    /// The check of a [`LocalFallback`]'s store, which is noted or replaced by a local one.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LocalFallbackCheck<F, C = MonotonicClock> {
+        #[pin]
+        check: F,
+        local: Local<C>,
+        principal: Principal,
+        endpoint: Endpoint,
+        quota: Quota,
+    }
+}
+
+impl<F, C> Future for LocalFallbackCheck<F, C>
+where
+    F: Future<Output = Result<Decision, StoreError>>,
+    C: Clock,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.check.poll(cx));
+        let bucket = Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
+        Poll::Ready(Ok(this.local.conclude(bucket, answer)))
+    }
+}
+
+impl<F, C> fmt::Debug for LocalFallbackCheck<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalFallbackCheck").finish_non_exhaustive()
+    }
+}
+
+struct Local<C> {
+    store: Arc<MemoryStore<C>>,
+    replicas: NonZeroU32,
+}
+
+impl<C> Local<C> {
+    fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
+        Bucket { quota: bucket.quota.shared_by(self.replicas), ..bucket }
+    }
+}
+
+impl<C: Clock> Local<C> {
+    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>) -> Decision {
+        let share = self.share(bucket);
+        answer.inspect(|decision| self.note(share, decision)).unwrap_or_else(|_| self.store.charge(share))
+    }
+
+    /// Leaves the share as much room as the store has left, in time: that is so many units, of which each replica has its
+    /// part. A drained bucket stays drained, and a full one full.
+    fn note(&self, share: Bucket<'_>, decision: &Decision) {
+        let debt = nanos(decision.reset());
+        if debt > 0 {
+            let room = decision.quota().refill_nanos().saturating_sub(debt);
+            self.store.owe(share, share.quota.refill_nanos().saturating_sub(room));
+        }
+    }
+}
+
+impl<C> Clone for Local<C> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), replicas: self.replicas }
+    }
+}

@@ -1,0 +1,308 @@
+//! Counting goes on in this process when the store is lost.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Answer, Bucket, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use tokio_test::assert_ready;
+use tokio_test::task::spawn;
+
+use crate::deferred::{Answers, DeferredStore};
+use crate::support::organization;
+
+const INTERVAL: Duration = Duration::from_millis(120);
+const NANOSECOND: Duration = Duration::from_nanos(1);
+
+type Replica = LocalFallback<Arc<DeferredStore>, ManualClock>;
+
+fn quota(burst: u32) -> Quota {
+    Quota::per_minute(500).burst(burst).build().unwrap()
+}
+
+fn replica_of(store: DeferredStore, replicas: u32, clock: &ManualClock) -> Replica {
+    store.now_answers(Answers::Decision);
+    let local = MemoryStore::with_clock(clock.clone());
+    LocalFallback::with_local(Arc::new(store), local).expected_replicas(replicas)
+}
+
+/// A replica that has its store to itself.
+fn lone(replicas: u32) -> (Replica, ManualClock) {
+    let clock = ManualClock::default();
+    let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
+    (replica_of(DeferredStore::before(decides), replicas, &clock), clock)
+}
+
+fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
+    match store.check(Bucket { principal, endpoint: Endpoint::CALL, quota }) {
+        Answer::Now(answer) => answer.unwrap(),
+        Answer::Later(check) => assert_ready!(spawn(check).poll()).unwrap(),
+    }
+}
+
+/// How many are admitted at once.
+fn drain<St: Store>(store: &St, quota: Quota) -> u32 {
+    let mut admitted = 0;
+    while decide(store, &organization("o"), quota).is_allowed() {
+        admitted += 1;
+    }
+    admitted
+}
+
+fn lose(replicas: &[Replica]) {
+    for replica in replicas {
+        replica.store().now_answers(Answers::Failure);
+    }
+}
+
+#[test]
+fn what_the_replicas_admit_together_is_what_one_store_would() {
+    for (replicas, burst) in [1, 2, 3, 7].into_iter().flat_map(|n| [1, 2, 10, 500].map(|burst| (n, burst))) {
+        for spent in [0, burst / 2, burst] {
+            let (quota, clock) = (quota(burst), ManualClock::default());
+            let one = MemoryStore::with_clock(clock.clone());
+            // No replica has less than one unit of a full bucket.
+            let by_itself = Quota::per_minute(500).burst(burst.max(replicas)).build().unwrap();
+            // Each has its own store, so that each has seen how full the bucket was.
+            let own = || DeferredStore::before(Arc::new(MemoryStore::with_clock(clock.clone())));
+            let fleet: Vec<_> = (0..replicas).map(|_| replica_of(own(), replicas, &clock)).collect();
+            for _ in 0..spent {
+                assert!(decide(&one, &organization("o"), by_itself).is_allowed());
+                assert!(fleet.iter().all(|replica| decide(replica, &organization("o"), quota).is_allowed()));
+            }
+            lose(&fleet);
+            let (mut by_one, mut by_all) = (0, 0);
+            for pause in [0, 1, 119, 120, 121, 240, 360, 500, 839, 841, 10_000, 1, 119, 7, 3000, 60_000, 840, 420_000] {
+                clock.advance(Duration::from_millis(pause));
+                by_one += drain(&one, by_itself);
+                by_all += fleet.iter().map(|replica| drain(replica, quota)).sum::<u32>();
+                let case = format!("{replicas} replicas, {spent} of {burst} spent: {by_all} for {by_one}");
+                assert!(by_all <= by_one, "{case}");
+                if replicas == 1 {
+                    assert_eq!(by_all, by_one, "{case}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_share_of_what_is_there_at_once_is_rounded_down() {
+    for (replicas, burst, each) in [(1, 500, 500), (2, 500, 250), (3, 500, 166), (7, 10, 1), (3, 2, 1), (7, 1, 1)] {
+        let (replica, clock) = lone(replicas);
+        lose(std::slice::from_ref(&replica));
+        assert_eq!(drain(&replica, quota(burst)), each);
+        clock.advance(INTERVAL * replicas - NANOSECOND);
+        assert_eq!(drain(&replica, quota(burst)), 0);
+        clock.advance(NANOSECOND);
+        assert_eq!(drain(&replica, quota(burst)), 1);
+    }
+}
+
+#[test]
+fn nobody_who_was_refused_by_the_store_is_admitted_because_it_is_lost() {
+    for burst in [1, 2, 10, 500] {
+        let clock = ManualClock::default();
+        let shared = Arc::new(MemoryStore::with_clock(clock.clone()));
+        let before = || DeferredStore::before(Arc::clone(&shared));
+        let fleet: Vec<_> = (0..3).map(|_| replica_of(before(), 3, &clock)).collect();
+        assert_eq!(fleet.iter().map(|replica| drain(replica, quota(burst))).sum::<u32>(), burst);
+        lose(&fleet);
+        let admitted = || fleet.iter().map(|replica| drain(replica, quota(burst))).sum::<u32>();
+        assert_eq!(admitted(), 0);
+        clock.advance(INTERVAL * 3 - NANOSECOND);
+        assert_eq!(admitted(), 0);
+        clock.advance(NANOSECOND);
+        assert_eq!(admitted(), 3);
+    }
+}
+
+#[test]
+fn zero_replicas_are_one_and_one_is_the_default() {
+    let clock = ManualClock::default();
+    let lost = DeferredStore::that(Answers::Failure, &clock);
+    let local = || MemoryStore::with_clock(clock.clone());
+    assert_eq!(drain(&LocalFallback::with_local(Arc::clone(&lost), local()), quota(500)), 500);
+    assert_eq!(drain(&LocalFallback::with_local(lost, local()).expected_replicas(0), quota(500)), 500);
+}
+
+#[test]
+fn a_decision_says_what_it_was_measured_by() {
+    let (replica, clock) = lone(3);
+    let caller = organization("o");
+    assert_eq!(decide(&replica, &caller, quota(500)).quota(), quota(500));
+    replica.store().now_answers(Answers::Failure);
+    let decision = decide(&replica, &caller, quota(500));
+    assert_eq!(decision.quota(), Quota::per(500, Duration::from_secs(180)).burst(166).build().unwrap());
+    // 499 of 500 were left, of which a third is 166.33; and one is spent.
+    assert_eq!((decision.is_allowed(), decision.remaining()), (true, 165));
+    assert_eq!(drain(&replica, quota(500)), 165);
+    let refused = decide(&replica, &caller, quota(500));
+    assert_eq!(refused.remaining(), 0);
+    let wait = refused.retry_after().unwrap();
+    clock.advance(wait - NANOSECOND);
+    assert!(!decide(&replica, &caller, quota(500)).is_allowed());
+    clock.advance(NANOSECOND);
+    assert!(decide(&replica, &caller, quota(500)).is_allowed());
+}
+
+#[test]
+fn with_one_replica_counting_goes_on_as_if_nothing_had_happened() {
+    let (replica, clock) = lone(1);
+    let one = MemoryStore::with_clock(clock.clone());
+    let caller = organization("o");
+    for round in 0..1000_u32 {
+        if round == 300 {
+            replica.store().now_answers(Answers::Failure);
+        }
+        clock.advance(Duration::from_millis((round % 7).into()));
+        assert_eq!(decide(&replica, &caller, quota(50)), decide(&one, &caller, quota(50)));
+    }
+}
+
+#[test]
+fn errors_of_requests_are_decided_here_too() {
+    let (replica, _clock) = lone(1);
+    replica.store().now_answers(Answers::FailureOfRequest);
+    assert_eq!(drain(&replica, quota(10)), 10);
+}
+
+#[test]
+fn an_answer_at_once_stays_at_once_and_is_noted() {
+    let (replica, _clock) = lone(1);
+    let caller = organization("o");
+    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(10) };
+    replica.store().now_answers(Answers::DecisionAtOnce);
+    assert_eq!(replica.check(bucket).now().unwrap().unwrap().remaining(), 9);
+    replica.store().now_answers(Answers::FailureAtOnce);
+    assert_eq!(replica.check(bucket).now().unwrap().unwrap().remaining(), 8);
+}
+
+#[test]
+fn a_debt_counts_from_when_the_answer_arrives() {
+    let (replica, clock) = lone(1);
+    let caller = organization("o");
+    replica.store().now_answers(Answers::NotYet);
+    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let Answer::Later(check) = replica.check(bucket) else { panic!("the store answers later") };
+    clock.advance(INTERVAL);
+    replica.store().now_answers(Answers::Decision);
+    assert!(assert_ready!(spawn(check).poll()).unwrap().is_allowed());
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(decide(&replica, &caller, quota(1)).retry_after(), Some(INTERVAL));
+}
+
+#[test]
+fn what_is_owed_here_is_never_forgiven_by_an_answer() {
+    let (replica, clock) = lone(1);
+    let lost = |lost| replica.store().now_answers(if lost { Answers::Failure } else { Answers::Decision });
+    lost(true);
+    assert_eq!(drain(&replica, quota(10)), 10);
+    // The store knows nothing of these ten.
+    lost(false);
+    assert_eq!(decide(&replica, &organization("o"), quota(10)).remaining(), 9);
+    lost(true);
+    assert_eq!(drain(&replica, quota(10)), 0);
+    clock.advance(INTERVAL);
+    assert_eq!(drain(&replica, quota(10)), 1);
+}
+
+#[test]
+fn a_refusal_here_is_not_remembered_beyond_an_answer() {
+    let (replica, clock) = lone(1);
+    let caller = organization("o");
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(drain(&replica, quota(1)), 1);
+    clock.advance(INTERVAL / 2);
+    // The store knows nothing of that one, and admits another.
+    replica.store().now_answers(Answers::Decision);
+    assert!(decide(&replica, &caller, quota(1)).is_allowed());
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(decide(&replica, &caller, quota(1)).retry_after(), Some(INTERVAL));
+}
+
+#[test]
+fn no_answer_is_noted_as_more_than_a_share_can_owe() {
+    let (replica, clock) = lone(3);
+    let slow = Quota::per_hour(10).build().unwrap();
+    assert_eq!(drain(&replica, slow), 10);
+    // By the faster quota the store forgives down to a minute, and says so.
+    assert!(!decide(&replica, &organization("o"), quota(500)).is_allowed());
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(drain(&replica, quota(500)), 0);
+    clock.advance(INTERVAL * 3);
+    assert_eq!(drain(&replica, quota(500)), 1);
+}
+
+#[tokio::test]
+async fn a_look_is_at_the_store_or_else_here() {
+    let (replica, _clock) = lone(2);
+    let caller = organization("o");
+    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(10) };
+    assert!(decide(&replica, &caller, quota(10)).is_allowed());
+    assert_eq!(replica.peek(bucket).await.unwrap().remaining(), 9);
+    replica.store().now_answers(Answers::Failure);
+    let peeked = replica.peek(bucket).await.unwrap();
+    assert_eq!((peeked.remaining(), peeked.quota().burst()), (4, 5));
+    assert_eq!(replica.peek(bucket).await.unwrap(), peeked);
+}
+
+#[tokio::test]
+async fn a_reset_fills_both_and_says_if_it_could_not() {
+    let (replica, _clock) = lone(1);
+    let caller = organization("o");
+    assert_eq!(drain(&replica, quota(10)), 10);
+    replica.reset(&caller, Endpoint::CALL).await.unwrap();
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(drain(&replica, quota(10)), 10);
+    replica.reset(&caller, Endpoint::CALL).await.unwrap_err();
+    assert_eq!(drain(&replica, quota(10)), 10);
+}
+
+#[test]
+fn only_those_who_owe_are_kept_and_not_more_than_the_cap() {
+    let clock = ManualClock::default();
+    let store = DeferredStore::that(Answers::Decision, &clock);
+    let local = MemoryStore::with_clock(clock.clone()).max_buckets(100);
+    let replica = LocalFallback::with_local(store, local).expected_replicas(2);
+    for caller in 0..1000 {
+        assert!(decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed());
+    }
+    assert_eq!(replica.local().len(), 100);
+    // Those for whom there was no room are not forgotten either.
+    replica.store().now_answers(Answers::Failure);
+    assert!((0..1000).all(|caller| !decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed()));
+    replica.store().now_answers(Answers::Decision);
+    // And it is kept clean by answers, without a request that is decided here.
+    clock.advance(INTERVAL * 2);
+    for _ in 0..10_000 {
+        clock.advance(Duration::from_millis(30));
+        let _ = decide(&replica, &organization("p"), quota(1));
+    }
+    assert!(replica.local().len() <= 2, "{} buckets are left", replica.local().len());
+}
+
+#[test]
+fn answers_on_several_threads_are_all_noted() {
+    let (replica, _clock) = lone(1);
+    let caller = organization("o");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100).for_each(|_| assert!(decide(&replica, &caller, quota(500)).is_allowed())));
+        }
+    });
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(decide(&replica, &caller, quota(500)).remaining(), 99);
+}
+
+#[test]
+fn a_share_of_the_slowest_quota_is_a_quota() {
+    let (replica, clock) = lone(u32::MAX);
+    let slowest = Quota::per(1, Quota::MAX_REFILL_TIME).build().unwrap();
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(drain(&replica, slowest), 1);
+    clock.advance(Duration::MAX);
+    assert_eq!(drain(&replica, slowest), 1);
+}
