@@ -1,10 +1,12 @@
 //! Where buckets live.
 //!
 //! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores compose as Tower
-//! layers do, a wrapper around a store being a store. A store beyond a network is wrapped in a
-//! [`Breaker`], that is not asked while it fails, and that in a [`LocalFallback`], that decides meanwhile.
+//! layers do, a wrapper around a store being a store. One beyond a network is wrapped in a [`Breaker`], which does not ask
+//! it while it fails; that in a [`LocalFallback`], which decides meanwhile; and that in a [`DenialCache`], which refuses
+//! without asking.
 
 mod breaker;
+mod denial_cache;
 mod local_fallback;
 mod memory;
 
@@ -21,6 +23,7 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
+pub use denial_cache::{DenialCache, DenialCacheCheck};
 pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
 

@@ -9,6 +9,7 @@ mod breaker;
 mod cap;
 mod contract;
 mod deferred;
+mod denials;
 mod fallback;
 mod identity;
 mod model;

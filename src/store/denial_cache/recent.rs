@@ -1,0 +1,65 @@
+//! What a thread has refused last.
+//!
+//! Under an attack on many threads none of them writes, or waits for, a cache line of another.
+
+use std::cell::{Cell, RefCell};
+
+use super::denial::Denial;
+use crate::decision::Decision;
+use crate::store::Bucket;
+
+const MOST: usize = 16;
+
+thread_local! {
+    static RECENT: [Recent; MOST] = const { [const { Recent::none() }; MOST] };
+}
+
+struct Recent {
+    /// Apart, since it nearly always tells that the rest need not be looked at.
+    hash: Cell<u64>,
+    what: RefCell<Option<(Source, Denial)>>,
+}
+
+/// A cache, and how often it has been found to be wrong.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) cache: u64,
+    pub(super) corrections: u64,
+}
+
+impl Recent {
+    const fn none() -> Self {
+        Self { hash: Cell::new(0), what: RefCell::new(None) }
+    }
+}
+
+#[inline]
+pub(super) fn recall(source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
+    // No thread remembers anything on its way out.
+    RECENT.try_with(|recent| look(&recent[place(hash)], source, hash, bucket, now)).ok().flatten()
+}
+
+#[inline]
+fn look(recent: &Recent, source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
+    if recent.hash.get() != hash {
+        return None;
+    }
+    let what = recent.what.borrow();
+    let (its_source, denial) = what.as_ref()?;
+    let same = *its_source == source && denial.is_of(bucket.principal, bucket.endpoint);
+    if same { denial.refuses(bucket.quota, now) } else { None }
+}
+
+pub(super) fn remember(source: Source, hash: u64, denial: Denial) {
+    let _ = RECENT.try_with(|recent| {
+        let recent = &recent[place(hash)];
+        recent.hash.set(hash);
+        recent.what.replace(Some((source, denial)));
+    });
+}
+
+/// By other bits than those that choose a shard.
+#[inline]
+fn place(hash: u64) -> usize {
+    (hash >> 16) as usize % MOST
+}
