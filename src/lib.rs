@@ -55,8 +55,19 @@
 //! [`reset`](Limiter::reset) forgives, [`set_policy`](Limiter::set_policy) changes limits under load. A layer and all of
 //! its clones share one.
 //!
+//! # Several replicas
+//! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, on a primary that Sentinels watch or, with
+//! `redis-cluster`, on a cluster, so that several replicas have one limit. When the server is lost, no request waits for it,
+//! and each replica takes its share of the limit. A store of your own can be wrapped in what keeps that one fast and safe:
+//! [`store::DenialCache`], [`store::LocalFallback`] and [`store::Breaker`].
+//!
 //! # Features
-//! There are none yet: this is the limiter that counts in one process. It needs no runtime and starts no task or thread.
+//! | | |
+//! |---|---|
+//! | none, the default | the limiter that counts in one process; needs no runtime and starts no task or thread |
+//! | `redis` | `store::RedisStore`; needs a tokio runtime, and starts a task on it |
+//! | `redis-cluster` | ... on a cluster |
+//! | `redis-tls` | ... over TLS, with rustls |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -87,6 +98,6 @@ pub use quota::{Quota, QuotaBuilder, QuotaError};
 pub use wire::{Dialect, LegacyReset, Reason, Refusal};
 
 /// The README's code is compiled and run with the other documentation tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

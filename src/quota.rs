@@ -101,7 +101,6 @@ impl Quota {
 
     /// The same for a store that counts microseconds: a unit comes back in a whole number of them, rounded **up**.
     #[cfg(feature = "redis")]
-    #[expect(dead_code, reason = "its user comes with the next commit")]
     pub(crate) const fn in_whole_micros(self) -> Self {
         Self { emission_interval: self.emission_interval.div_ceil(1000) * 1000, ..self }
     }

@@ -9,6 +9,8 @@ mod breaker;
 mod denial_cache;
 mod local_fallback;
 mod memory;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::error::Error;
 use std::fmt;
@@ -22,6 +24,8 @@ use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisCheck, RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind};
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
 pub use denial_cache::{DenialCache, DenialCacheCheck};
 pub use local_fallback::{LocalFallback, LocalFallbackCheck};

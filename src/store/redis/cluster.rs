@@ -1,0 +1,219 @@
+//! The nodes of a cluster, and which of them serves which slots.
+//!
+//! redis-rs' own cluster connection holds up the requests for all nodes while it recovers from the loss of one. Here each
+//! primary has a connection, a breaker and a clock of its own, as a single server has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use crc16::{State, XMODEM};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
+use tokio::sync::Notify;
+
+use super::connect::{Connection, connect, open, silent};
+use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind};
+use super::key::{key, probe};
+use super::sentinel::at;
+use super::servers::Route;
+use super::settings::Settings;
+use super::shards::{Shard, or_degraded, start};
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::store::StoreError;
+
+const SLOTS: u16 = 16_384;
+
+/// The time between two looks at who serves what when there is no trouble, and the shortest when there is.
+const REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+
+pub(super) struct Cluster {
+    settings: Arc<Settings>,
+    /// The nodes that the operator named, with the user that is the same on all. Not empty.
+    seeds: Vec<ConnectionInfo>,
+    topology: RwLock<Topology>,
+    trouble: Arc<Notify>,
+}
+
+#[derive(Default)]
+struct Topology {
+    /// In the order of their slots, each with the number of its primary.
+    ranges: Vec<(Range, usize)>,
+    primaries: Vec<Primary>,
+}
+
+#[derive(Clone)]
+struct Primary {
+    address: Address,
+    /// The key of a bucket that is nobody's, in a slot that this primary serves.
+    probe: String,
+    shard: Shard,
+}
+
+type Address = (String, u16);
+
+/// From the first slot to the last, both included.
+type Range = (u16, u16);
+
+impl Cluster {
+    pub(super) async fn start(
+        seeds: Vec<ConnectionInfo>,
+        settings: Arc<Settings>,
+        degraded: bool,
+    ) -> Result<Arc<Self>, RedisStoreError> {
+        let name = seeds.first().map_or_else(String::new, |seed| format!("the cluster of {}", seed.addr()));
+        let within = settings.connect_timeout;
+        let cluster = Self { settings, seeds, topology: RwLock::default(), trouble: Arc::new(Notify::new()) };
+        let served = or_degraded(cluster.ask(within).await, &name, &cluster.settings, degraded)?.unwrap_or_default();
+        let mut firsts = HashMap::new();
+        for (address, ranges) in group(&served) {
+            let (info, probe) = (cluster.at(&address), cluster.probe_in(&ranges));
+            let first = connect(&info, &probe, &cluster.settings).await;
+            let first = or_degraded(first, &info.addr().to_string(), &cluster.settings, degraded)?;
+            firsts.insert(address, (probe, first));
+        }
+        cluster.apply(&served, firsts);
+        let cluster = Arc::new(cluster);
+        tokio::spawn(keep(Arc::downgrade(&cluster), Arc::clone(&cluster.trouble)));
+        Ok(cluster)
+    }
+
+    /// The primary that serves the bucket.
+    pub(super) fn shard(&self, principal: &Principal, endpoint: Endpoint) -> Result<Shard, StoreError> {
+        let slot = slot(&key(&self.settings.prefix, endpoint, principal));
+        let topology = self.topology.read().unwrap_or_else(PoisonError::into_inner);
+        let place = topology.ranges.partition_point(|((_, last), _)| *last < slot);
+        match topology.ranges.get(place) {
+            Some(((first, _), number)) if *first <= slot => Ok(Arc::clone(&topology.primaries[*number].shard)),
+            _ => Err(Failure::Unserved.into()),
+        }
+    }
+
+    /// Who serves which slots, by the word of most nodes: one that was cut off may still name itself.
+    async fn ask(&self, within: Duration) -> Result<Vec<(Range, Address)>, RedisStoreError> {
+        let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
+        let known = known.iter().map(|primary| self.at(&primary.address));
+        let mut nodes: Vec<ConnectionInfo> = self.seeds.iter().cloned().chain(known).collect();
+        nodes.sort_by_key(|node| node.addr().to_string());
+        nodes.dedup_by_key(|node| node.addr().to_string());
+        let mut answers: FuturesUnordered<_> = nodes.iter().map(|node| slots(node, within)).collect();
+        let mut votes: HashMap<Vec<(Range, Address)>, usize> = HashMap::new();
+        let mut trouble = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(served) => {
+                    let count = votes.entry(served.clone()).or_default();
+                    *count += 1;
+                    if *count > nodes.len() / 2 {
+                        return Ok(served);
+                    }
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        match (votes.into_iter().max_by_key(|(_, count)| *count), trouble) {
+            (Some((served, _)), _) => Ok(served),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(RedisStoreError::new(Kind::Setting, "a cluster", "no node of it is named")),
+        }
+    }
+
+    /// Sends the buckets where they are served now. A primary that was known keeps its connection; `firsts` are those of
+    /// new ones, with the keys that they were probed by.
+    fn apply(&self, served: &[(Range, Address)], mut firsts: HashMap<Address, (String, Option<Connection>)>) {
+        let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
+        let mut topology = Topology::default();
+        for (address, ranges) in group(served) {
+            let serves = |probe: &str| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(probe)));
+            let same = |primary: &&Primary| primary.address == address && serves(&primary.probe);
+            let primary = known.iter().find(same).cloned().unwrap_or_else(|| {
+                let (probe, first) = firsts.remove(&address).unwrap_or_else(|| (self.probe_in(&ranges), None));
+                let (route, settings) = (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
+                let trouble = Arc::clone(&self.trouble);
+                let shard = start(route, probe.clone(), settings, first, false, move || trouble.notify_one());
+                Primary { address, probe, shard }
+            });
+            topology.ranges.extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));
+            topology.primaries.push(primary);
+        }
+        topology.ranges.sort_unstable();
+        *self.topology.write().unwrap_or_else(PoisonError::into_inner) = topology;
+    }
+
+    fn at(&self, (host, port): &Address) -> ConnectionInfo {
+        at(&self.seeds[0], host.clone(), *port)
+    }
+
+    /// The key of a bucket that is nobody's, in one of these slots.
+    fn probe_in(&self, ranges: &[Range]) -> String {
+        let served = |key: &String| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(key)));
+        let numbers = super::random()..=u32::MAX;
+        let mut keys = numbers.chain(0..).map(|number| probe(&self.settings.prefix, number));
+        // There are 16,384 slots, and a key for each of them among so many.
+        keys.by_ref().take(1 << 20).find(served).unwrap_or_else(|| probe(&self.settings.prefix, 0))
+    }
+}
+
+/// Ends the task that looks who serves what.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.trouble.notify_one();
+    }
+}
+
+/// Looks who serves what, now and then and when there is trouble, until the store is dropped.
+async fn keep(cluster: Weak<Cluster>, trouble: Arc<Notify>) {
+    loop {
+        let _ = tokio::time::timeout(REFRESH.0, trouble.notified()).await;
+        let Some(cluster) = cluster.upgrade() else { return };
+        // When nobody answers there is nothing to do, and the primaries' own tasks tell of it.
+        if let Ok(served) = cluster.ask(cluster.settings.connect_timeout).await {
+            cluster.apply(&served, HashMap::new());
+        }
+        drop(cluster);
+        tokio::time::sleep(REFRESH.1).await;
+    }
+}
+
+fn group(served: &[(Range, Address)]) -> BTreeMap<Address, Vec<Range>> {
+    let mut primaries: BTreeMap<Address, Vec<Range>> = BTreeMap::new();
+    for (range, address) in served {
+        primaries.entry(address.clone()).or_default().push(*range);
+    }
+    primaries
+}
+
+fn slot(key: &str) -> u16 {
+    State::<XMODEM>::calculate(key.as_bytes()) % SLOTS
+}
+
+/// What one node says who serves which slots, in their order.
+async fn slots(node: &ConnectionInfo, within: Duration) -> Result<Vec<(Range, Address)>, RedisStoreError> {
+    let server = node.addr().to_string();
+    let mut commands = open(node, within).await?;
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SLOTS");
+    let answer = tokio::time::timeout(within, cmd.query_async::<Vec<Vec<Value>>>(&mut commands)).await;
+    let answer = answer.map_err(|_| silent(&server, within))?.map_err(|error| RedisStoreError::of(&server, error))?;
+    let mut served: Vec<_> = answer.iter().filter_map(|entry| range(entry, node)).collect();
+    served.sort_unstable();
+    if served.is_empty() {
+        return Err(RedisStoreError::new(Kind::NoPrimary, &server, "it knows nobody who serves any slot"));
+    }
+    Ok(served)
+}
+
+/// `[first slot, last slot, [host, port, ...], replicas ...]`. A node that does not know its own host leaves it empty.
+fn range(entry: &[Value], asked: &ConnectionInfo) -> Option<(Range, Address)> {
+    let [first, last, Value::Array(primary), ..] = entry else { return None };
+    let [host, port, ..] = primary.as_slice() else { return None };
+    let number = |value| u16::from_redis_value_ref(value).ok();
+    let host = String::from_redis_value_ref(host).ok().filter(|host| !host.is_empty() && host != "?");
+    let host = host.or_else(|| match asked.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Some(host.clone()),
+        _ => None,
+    })?;
+    Some(((number(first)?, number(last)?), (host, number(port)?)))
+}

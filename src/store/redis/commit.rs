@@ -1,0 +1,317 @@
+//! Group commit: whoever asks for a bucket while a call for it is under way joins the next one.
+//!
+//! So a bucket has one call in flight from a process, however many ask. No timer holds anybody up, and what is granted
+//! goes out in the order of arrival.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use foldhash::quality::RandomState;
+use tokio::sync::oneshot;
+
+use crate::quota::Quota;
+use crate::store::StoreError;
+
+/// One request's question, and where it waits for the answer.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) key: Arc<str>,
+    /// In whole microseconds.
+    pub(super) quota: Quota,
+    /// When it stops waiting.
+    pub(super) deadline: Instant,
+    pub(super) answer: oneshot::Sender<Result<Charge, StoreError>>,
+}
+
+/// What became of a request's unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Charge {
+    pub(super) granted: bool,
+    /// In how many microseconds the bucket is full again.
+    pub(super) debt: u64,
+}
+
+impl Ask {
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    pub(super) fn say(self, answer: Result<Charge, StoreError>) -> bool {
+        self.answer.send(answer).is_ok()
+    }
+}
+
+/// Those who wait, by bucket.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// A bucket is in here as long as somebody waits for it or a call for it is under way.
+    waiting: HashMap<Arc<str>, VecDeque<Ask>, RandomState>,
+    /// The buckets that somebody waits for and no call is under way for, in the order of arrival.
+    ready: VecDeque<Arc<str>>,
+}
+
+/// A call that asks one bucket for as many units as there are requests.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) key: Arc<str>,
+    pub(super) quota: Quota,
+    /// In the order of arrival. None has gone when the call is made.
+    members: Vec<Ask>,
+}
+
+impl Desk {
+    pub(super) fn join(&mut self, ask: Ask) {
+        match self.waiting.entry(Arc::clone(&ask.key)) {
+            Entry::Occupied(line) => line.into_mut().push_back(ask),
+            Entry::Vacant(line) => {
+                self.ready.push_back(Arc::clone(&ask.key));
+                line.insert(VecDeque::from([ask]));
+            }
+        }
+    }
+
+    /// The next call to send, if there is one.
+    pub(super) fn next_call(&mut self) -> Option<Call> {
+        while let Some(key) = self.ready.pop_front() {
+            let Some(line) = self.waiting.get_mut(&key) else { continue };
+            line.retain(Ask::is_waiting);
+            let Some(quota) = line.front().map(|first| first.quota) else {
+                self.waiting.remove(&key);
+                continue;
+            };
+            // Whoever is measured by another quota, and all behind him, wait for the call after it.
+            let same = line.iter().take_while(|ask| ask.quota == quota).count();
+            return Some(Call { members: line.drain(..same).collect(), key, quota });
+        }
+        None
+    }
+
+    /// A call for the bucket is over: those who have come meanwhile are next.
+    pub(super) fn done(&mut self, key: &Arc<str>) {
+        match self.waiting.get(key) {
+            Some(line) if line.is_empty() => {
+                self.waiting.remove(key);
+            }
+            Some(_) => self.ready.push_back(Arc::clone(key)),
+            None => {}
+        }
+    }
+}
+
+impl Call {
+    pub(super) fn units(&self) -> usize {
+        self.members.len()
+    }
+
+    /// When the first of its requests stops waiting. What is charged later would be charged for a request that has been
+    /// answered without it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.members.iter().map(|ask| ask.deadline).min()
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(super) fn is_pointless(&self) -> bool {
+        !self.members.iter().any(Ask::is_waiting)
+    }
+
+    /// The bucket has granted so many units, and is full again after `used` microseconds.
+    pub(super) fn conclude(self, granted: u64, used: u64) {
+        let interval = self.quota.interval_nanos() / 1000;
+        let mut left = granted;
+        for ask in self.members {
+            if left > 0 {
+                // As if it had been charged alone: what was granted behind it is not its debt.
+                let debt = used.saturating_sub((left - 1) * interval);
+                // A unit of one that has gone is the next one's.
+                left -= u64::from(ask.say(Ok(Charge { granted: true, debt })));
+            } else {
+                ask.say(Ok(Charge { granted: false, debt: used }));
+            }
+        }
+    }
+
+    pub(super) fn fail(self, error: impl Fn() -> StoreError) {
+        for ask in self.members {
+            ask.say(Err(error()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+    use tokio::sync::oneshot::{self, Receiver};
+
+    use super::{Ask, Charge, Desk};
+    use crate::quota::Quota;
+    use crate::store::StoreError;
+
+    type Answer = Receiver<Result<Charge, StoreError>>;
+
+    const INTERVAL: u64 = 120_000;
+
+    fn quota(limit: u32) -> Quota {
+        Quota::per_minute(limit).build().expect("the quota is valid")
+    }
+
+    fn ask(key: &str, limit: u32) -> (Ask, Answer) {
+        let (answer, answered) = oneshot::channel();
+        (Ask { key: Arc::from(key), quota: quota(limit), deadline: Instant::now(), answer }, answered)
+    }
+
+    fn charge(answered: &mut Answer) -> Option<Charge> {
+        answered.try_recv().ok().and_then(Result::ok)
+    }
+
+    #[test]
+    fn a_bucket_has_one_call_at_a_time_and_whoever_comes_meanwhile_joins_the_next() {
+        let mut desk = Desk::default();
+        let (first, mut first_answer) = ask("a", 500);
+        desk.join(first);
+        let call = desk.next_call().expect("somebody waits");
+        let (meanwhile, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| ask("a", 500)).unzip();
+        meanwhile.into_iter().for_each(|ask| desk.join(ask));
+        assert!(desk.next_call().is_none());
+        let (other, _other_answer) = ask("b", 500);
+        desk.join(other);
+        assert_eq!(desk.next_call().map(|call| (call.key.to_string(), call.units())), Some(("b".to_owned(), 1)));
+        desk.done(&call.key);
+        call.conclude(1, INTERVAL);
+        assert_eq!(charge(&mut first_answer), Some(Charge { granted: true, debt: INTERVAL }));
+        assert_eq!(desk.next_call().map(|call| call.units()), Some(3));
+        assert!(desk.next_call().is_none());
+    }
+
+    #[test]
+    fn grants_go_out_in_the_order_of_arrival_each_as_if_it_had_been_charged_alone() {
+        let mut desk = Desk::default();
+        let (asks, mut answers): (Vec<_>, Vec<_>) = (0..5).map(|_| ask("a", 500)).unzip();
+        asks.into_iter().for_each(|ask| desk.join(ask));
+        let used = 500 * INTERVAL - 7;
+        desk.next_call().expect("somebody waits").conclude(3, used);
+        let debts: Vec<_> = answers.iter_mut().filter_map(charge).collect();
+        let granted = |behind| Charge { granted: true, debt: used - behind * INTERVAL };
+        let denied = Charge { granted: false, debt: used };
+        assert_eq!(debts, [granted(2), granted(1), granted(0), denied, denied]);
+    }
+
+    #[test]
+    fn whoever_is_measured_by_another_quota_waits_for_the_call_after() {
+        let mut desk = Desk::default();
+        let mut answers = VecDeque::new();
+        for limit in [500, 500, 1000, 500] {
+            let (ask, answer) = ask("a", limit);
+            desk.join(ask);
+            answers.push_back(answer);
+        }
+        for (limit, units) in [(500, 2), (1000, 1), (500, 1)] {
+            let call = desk.next_call().expect("somebody waits");
+            assert_eq!((call.quota, call.units()), (quota(limit), units));
+            assert!(desk.next_call().is_none());
+            desk.done(&call.key);
+        }
+        assert!(desk.next_call().is_none());
+        assert!(desk.waiting.is_empty());
+    }
+
+    #[test]
+    fn a_call_is_due_when_the_first_of_its_requests_stops_waiting() {
+        let mut desk = Desk::default();
+        let now = Instant::now();
+        let mut answers = Vec::new();
+        for millis in [25, 20, 30] {
+            let (ask, answer) = ask("a", 500);
+            desk.join(Ask { deadline: now + Duration::from_millis(millis), ..ask });
+            answers.push(answer);
+        }
+        let call = desk.next_call().expect("somebody waits");
+        assert_eq!(call.deadline(), Some(now + Duration::from_millis(20)));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Arrives,
+        Leaves(prop::sample::Index),
+        Sends,
+        /// The oldest call comes back, with so many units at most.
+        Lands(u64),
+        /// It comes back with an error.
+        Fails,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => Just(Step::Arrives),
+            2 => any::<prop::sample::Index>().prop_map(Step::Leaves),
+            3 => Just(Step::Sends),
+            3 => (0..6_u64).prop_map(Step::Lands),
+            1 => Just(Step::Fails),
+        ]
+    }
+
+    proptest! {
+        /// Whoever leaves does so while he waits, while his call is under way, or as the first of it: at any moment between
+        /// two steps.
+        #[test]
+        fn nobody_who_leaves_takes_a_unit_from_another_nor_holds_him_up(steps in prop::collection::vec(step(), 1..200)) {
+            let mut desk = Desk::default();
+            // Those who have not been answered, in the order of arrival.
+            let mut waiting: VecDeque<Answer> = VecDeque::new();
+            let mut flying = None;
+            for step in steps {
+                match step {
+                    Step::Arrives => {
+                        let (ask, answer) = ask("a", 500);
+                        desk.join(ask);
+                        waiting.push_back(answer);
+                    }
+                    Step::Leaves(index) if !waiting.is_empty() => {
+                        waiting.remove(index.index(waiting.len()));
+                    }
+                    Step::Leaves(_) => {}
+                    Step::Sends => if let Some(call) = desk.next_call() {
+                        prop_assert!(flying.is_none(), "two calls for one bucket");
+                        prop_assert_eq!(call.units(), waiting.len(), "whoever waits is in it");
+                        flying = Some((call, waiting.len()));
+                    },
+                    Step::Lands(most) => if let Some((call, units)) = flying.take() {
+                        let granted = most.min(units as u64);
+                        desk.done(&call.key);
+                        call.conclude(granted, 500 * INTERVAL);
+                        let before = waiting.len();
+                        let answers: Vec<_> = waiting.iter_mut().map_while(charge).collect();
+                        waiting.drain(..answers.len());
+                        let alive = answers.len();
+                        let granted = alive.min(usize::try_from(granted).expect("small"));
+                        prop_assert!(alive <= units && alive <= before);
+                        prop_assert!(answers[..granted].iter().all(|charge| charge.granted), "in the order of arrival");
+                        prop_assert!(answers[granted..].iter().all(|charge| !charge.granted), "no unit twice");
+                    },
+                    Step::Fails => if let Some((call, _)) = flying.take() {
+                        desk.done(&call.key);
+                        call.fail(|| StoreError::new("lost"));
+                        let failed = waiting.iter_mut().map_while(|answer| answer.try_recv().ok()).count();
+                        waiting.drain(..failed);
+                    },
+                }
+            }
+            // At the end, whoever still waits gets an answer.
+            for _ in 0..3 {
+                if let Some((call, units)) = flying.take() {
+                    desk.done(&call.key);
+                    call.conclude(units as u64, 500 * INTERVAL);
+                }
+                flying = desk.next_call().map(|call| { let units = call.units(); (call, units) });
+            }
+            prop_assert!(flying.is_none());
+            prop_assert!(waiting.iter_mut().all(|answer| charge(answer).is_some()));
+            prop_assert!(desk.waiting.is_empty() && desk.ready.is_empty());
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! A connection that has proved that it can charge buckets.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisError, Value};
+
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::script::{Take, Taken, forget};
+use super::server_time::ServerTime;
+use super::settings::Settings;
+use crate::quota::Quota;
+
+/// `SET` has `PXAT` from there on.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// A connection, and what was learned when it was made.
+pub(super) struct Connection {
+    pub(super) commands: MultiplexedConnection,
+    pub(super) time: ServerTime,
+    pub(super) server: String,
+}
+
+/// Connects, and charges units of a bucket that is nobody's: whatever a request needs is found missing here.
+pub(super) async fn connect(
+    info: &ConnectionInfo,
+    probe: &str,
+    settings: &Settings,
+) -> Result<Connection, RedisStoreError> {
+    let (server, within) = (info.addr().to_string(), settings.connect_timeout);
+    let mut commands = open(info, within).await?;
+    verify(&mut commands, &server, within).await?;
+    ask::<Taken>(&mut commands, &nobodys().by_text(probe), within).await.map_err(|error| error.of(&server))?;
+    ask::<i64>(&mut commands, &forget(probe), within).await.map_err(|error| error.of(&server))?;
+    // As requests will do it, and as fast: one that is too slow for them has to be found out without them.
+    let (sent, arrived, shown) = charge_nobody(&mut commands, &server, probe, settings.deadline).await?;
+    let mut time = ServerTime::new();
+    time.learn(sent, arrived, shown);
+    Ok(Connection { commands, time, server })
+}
+
+/// A connection that has only been authenticated.
+pub(super) async fn open(info: &ConnectionInfo, within: Duration) -> Result<MultiplexedConnection, RedisStoreError> {
+    let server = info.addr().to_string();
+    let failed = |error| RedisStoreError::of(&server, error);
+    // Deadlines are this module's, and the caller's: the client's own would not bound the wait in its queue.
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(None);
+    let client = Client::open(info.clone()).map_err(failed)?;
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    match tokio::time::timeout(within, connecting).await {
+        Ok(connection) => connection.map_err(failed),
+        Err(_) => Err(silent(&server, within)),
+    }
+}
+
+/// Sees whether a server that was connected to can still charge buckets and is still a primary. Tells when it was asked, when
+/// it answered, and the time that it showed.
+pub(super) async fn probe(
+    commands: &mut MultiplexedConnection,
+    server: &str,
+    probe: &str,
+    within: Duration,
+) -> Result<(Instant, Instant, i64), RedisStoreError> {
+    verify(commands, server, within).await?;
+    charge_nobody(commands, server, probe, within).await
+}
+
+pub(super) fn is_unknown_script(error: &RedisError) -> bool {
+    error.code() == Some("NOSCRIPT")
+}
+
+/// Asks for version and role, as every connection may, whatever its user's permissions.
+async fn verify(commands: &mut MultiplexedConnection, server: &str, within: Duration) -> Result<(), RedisStoreError> {
+    let hello = match ask::<HashMap<String, Value>>(commands, &redis::cmd("HELLO"), within).await {
+        Ok(hello) => hello,
+        Err(Unanswered::Error(error)) if error.detail().is_some_and(|said| said.contains("unknown command")) => {
+            return Err(too_old(server, "older than 6.0"));
+        }
+        Err(error) => return Err(error.of(server)),
+    };
+    let field = |name| hello.get(name).and_then(|value| String::from_redis_value_ref(value).ok());
+    if let Some(version) = field("version") {
+        let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
+            return Err(too_old(server, &version));
+        }
+    }
+    // Buckets that only refuse are read, not written: a replica would go on answering for them.
+    match field("role") {
+        Some(role) if role != "master" => Err(RedisStoreError::new(
+            Kind::ReadOnly,
+            server,
+            "it is a replica and can't be written to: name the primary, or the Sentinels",
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn charge_nobody(
+    commands: &mut MultiplexedConnection,
+    server: &str,
+    probe: &str,
+    within: Duration,
+) -> Result<(Instant, Instant, i64), RedisStoreError> {
+    let mut sent = Instant::now();
+    let mut answer = ask::<Taken>(commands, &nobodys().by_hash(probe), within).await;
+    if matches!(&answer, Err(Unanswered::Error(error)) if is_unknown_script(error)) {
+        sent = Instant::now();
+        answer = ask::<Taken>(commands, &nobodys().by_text(probe), within).await;
+    }
+    let (_, _, shown) = answer.map_err(|error| error.of(server))?;
+    Ok((sent, Instant::now(), shown))
+}
+
+/// A bucket that is full again after a millisecond, so that the server forgets it at once.
+fn nobodys() -> Take {
+    let quota = Quota::per(1, Duration::from_millis(1)).build().expect("the quota is valid");
+    Take { quota, units: 1, deadline: 0 }
+}
+
+enum Unanswered {
+    Error(RedisError),
+    Silent(Duration),
+}
+
+impl Unanswered {
+    fn of(self, server: &str) -> RedisStoreError {
+        match self {
+            Self::Error(error) => RedisStoreError::of(server, error),
+            Self::Silent(within) => silent(server, within),
+        }
+    }
+}
+
+async fn ask<T: FromRedisValue>(
+    commands: &mut MultiplexedConnection,
+    cmd: &Cmd,
+    within: Duration,
+) -> Result<T, Unanswered> {
+    match tokio::time::timeout(within, cmd.query_async(commands)).await {
+        Ok(answer) => answer.map_err(Unanswered::Error),
+        Err(_) => Err(Unanswered::Silent(within)),
+    }
+}
+
+pub(super) fn silent(server: &str, within: Duration) -> RedisStoreError {
+    RedisStoreError::new(Kind::Unreachable, server, format!("nothing has answered within {within:?}"))
+}
+
+fn too_old(server: &str, version: &str) -> RedisStoreError {
+    let detail = format!("its version is {version}: the store needs Redis 6.2 or Valkey, for SET ... PXAT");
+    RedisStoreError::new(Kind::TooOld, server, detail)
+}

@@ -1,0 +1,105 @@
+//! What a bucket is called on the server.
+
+use std::fmt::Write;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+
+/// The longest id, in bytes, that stands in a key as it is.
+const LONGEST: usize = 64;
+
+/// Left as they are besides letters and digits. Neither `:`, which separates, nor `{` and `}`, by which an id could choose
+/// its slot in a cluster, nor `~`, which marks a hash.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// `<prefix>:1:<endpoint>:<o|u>:<id>`, where 1 is the version of the format.
+///
+/// No limit is in it, so that what was spent stays spent when limits change.
+pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> String {
+    let (kind, id) = match principal {
+        Principal::Organization(id) => ('o', id.as_str()),
+        Principal::User(id) => ('u', id.as_str()),
+    };
+    let mut key = String::with_capacity(prefix.len() + endpoint.name().len() + id.len().min(LONGEST) + 16);
+    // Writing to a string does not fail.
+    let _ = write!(key, "{prefix}:1:{endpoint}:{kind}:");
+    if id.len() <= LONGEST {
+        key.extend(utf8_percent_encode(id, PLAIN));
+    } else {
+        let _ = write!(key, "~{:x}", Sha256::digest(id));
+    }
+    key
+}
+
+/// A key that is no bucket's.
+pub(super) fn probe(prefix: &str, number: u32) -> String {
+    format!("{prefix}:1:probe:{number}")
+}
+
+/// Whether it can stand at the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`, so that it chooses no slot.
+pub(super) fn is_prefix(prefix: &str) -> bool {
+    let ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-');
+    (1..=64).contains(&prefix.len()) && prefix.bytes().all(ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::key;
+    use crate::endpoint::Endpoint;
+    use crate::principal::Principal;
+
+    #[test]
+    fn ids_never_collide_and_never_choose_their_slot() {
+        let long = "x".repeat(10_240);
+        let hash_of_long = key("p", Endpoint::CALL, &Principal::user(&long).expect("not empty"));
+        let hash_of_long = hash_of_long.rsplit(':').next().expect("there are parts").to_owned();
+        let cut = "x".repeat(10_239);
+        let ids = [
+            "a",
+            "A",
+            "a:b",
+            "a%3Ab",
+            "a%3ab",
+            "{a}",
+            "{a}b",
+            "a{b}",
+            "{}",
+            "%7Ba%7D",
+            " ",
+            "a b",
+            "a\r\nb",
+            "a\0b",
+            "a\0",
+            "ä",
+            "a\u{308}",
+            "%C3%A4",
+            "~",
+            "o:a",
+            "u:a",
+            ":",
+            "::",
+            &long,
+            &cut,
+            &hash_of_long,
+            &hash_of_long[1..],
+        ];
+        let mut keys = HashSet::new();
+        for id in ids {
+            for principal in [Principal::user(id), Principal::organization(id)].into_iter().flatten() {
+                for endpoint in [Endpoint::CALL, Endpoint::AGENT] {
+                    let key = key("p", endpoint, &principal);
+                    assert!(key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')), "{key}");
+                    assert_eq!(key.split(':').count(), 5, "{key}");
+                    assert!(key.len() < 256, "{key}");
+                    assert!(keys.insert(key), "{id:?}");
+                }
+            }
+        }
+        assert_eq!(keys.len(), 4 * ids.len());
+    }
+}

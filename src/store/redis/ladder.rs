@@ -1,0 +1,76 @@
+//! What decides when the server can't.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::link::LinkCheck;
+use super::shards::Shards;
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::store::{Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError};
+
+pub(super) enum Ladder {
+    /// This process.
+    Counting(LocalFallback<Shards>),
+    /// Nothing: there is an error, and the layer does with the request what the operator has chosen.
+    Failing(Shards),
+}
+
+pin_project! {
+    #[project = LadderCheckProjection]
+    pub(super) enum LadderCheck {
+        Counting {
+            #[pin]
+            check: LocalFallbackCheck<BreakerCheck<LinkCheck>>,
+        },
+        Failing {
+            #[pin]
+            check: BreakerCheck<LinkCheck>,
+        },
+    }
+}
+
+impl Store for Ladder {
+    type Check = LadderCheck;
+
+    fn check(&self, bucket: Bucket<'_>) -> Answer<LadderCheck> {
+        match self {
+            Self::Counting(store) => match store.check(bucket) {
+                Answer::Now(answer) => Answer::Now(answer),
+                Answer::Later(check) => Answer::Later(LadderCheck::Counting { check }),
+            },
+            Self::Failing(store) => match store.check(bucket) {
+                Answer::Now(answer) => Answer::Now(answer),
+                Answer::Later(check) => Answer::Later(LadderCheck::Failing { check }),
+            },
+        }
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        match self {
+            Self::Counting(store) => store.peek(bucket).await,
+            Self::Failing(store) => store.peek(bucket).await,
+        }
+    }
+
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        match self {
+            Self::Counting(store) => store.reset(principal, endpoint).await,
+            Self::Failing(store) => store.reset(principal, endpoint).await,
+        }
+    }
+}
+
+impl Future for LadderCheck {
+    type Output = Result<Decision, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            LadderCheckProjection::Counting { check } => check.poll(cx),
+            LadderCheckProjection::Failing { check } => check.poll(cx),
+        }
+    }
+}

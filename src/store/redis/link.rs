@@ -1,0 +1,189 @@
+//! One server, as the requests see it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
+
+use super::commit::{Ask, Charge};
+use super::error::Failure;
+use super::key::key;
+use super::settings::Settings;
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::quota::Quota;
+use crate::store::{Answer, Bucket, Store, StoreError};
+
+/// Asks one server, by way of the task that keeps a connection to it.
+///
+/// No answer takes longer than the deadline, and without a connection there is one at once.
+pub(super) struct Link {
+    shared: Arc<Shared>,
+    messages: mpsc::UnboundedSender<Message>,
+}
+
+/// What a link and its task both see.
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    pub(super) up: AtomicBool,
+    /// The requests that wait for an answer.
+    waiting: AtomicUsize,
+    runtime: Handle,
+}
+
+/// What a link tells its task. There are never more than the requests that may wait.
+pub(super) enum Message {
+    /// Charge a unit.
+    Take(Ask),
+    /// Say what is left.
+    Look(Ask),
+    /// Fill the bucket up.
+    Forget(Ask),
+    /// Too much has failed: connect anew.
+    Trip,
+}
+
+impl Link {
+    pub(super) fn new(settings: Arc<Settings>) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
+        // Bounded by `Settings::most_waiting`.
+        let (messages, received) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            settings,
+            up: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            runtime: Handle::current(),
+        });
+        (Self { shared: Arc::clone(&shared), messages }, shared, received)
+    }
+
+    /// Has the connection given up and made anew.
+    pub(super) fn tripper(&self) -> impl Fn() + Send + Sync + 'static {
+        let messages = self.messages.downgrade();
+        move || {
+            if let Some(messages) = messages.upgrade() {
+                // Without a task there is no connection either.
+                let _ = messages.send(Message::Trip);
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        quota: Quota,
+        message: impl FnOnce(Ask) -> Message,
+    ) -> Result<Waiting, StoreError> {
+        if !self.shared.up.load(Ordering::Acquire) {
+            return Err(Failure::Lost.into());
+        }
+        let place = Place::take(&self.shared)?;
+        let settings = &self.shared.settings;
+        let deadline = Instant::now() + settings.deadline;
+        let (answer, receiver) = oneshot::channel();
+        let key = key(&settings.prefix, endpoint, principal).into();
+        let message = message(Ask { key, quota, deadline, answer });
+        self.messages.send(message).map_err(|_| Failure::Lost)?;
+        // The caller's executor need not be tokio's.
+        let _runtime = self.shared.runtime.enter();
+        let until = tokio::time::sleep_until(deadline.into());
+        Ok(Waiting { receiver, until, after: settings.deadline, _place: place })
+    }
+}
+
+impl Store for Link {
+    type Check = LinkCheck;
+
+    fn check(&self, Bucket { principal, endpoint, quota }: Bucket<'_>) -> Answer<LinkCheck> {
+        let quota = quota.in_whole_micros();
+        match self.ask(principal, endpoint, quota, Message::Take) {
+            Ok(waiting) => Answer::Later(LinkCheck { waiting, endpoint, quota }),
+            Err(error) => Answer::Now(Err(error)),
+        }
+    }
+
+    async fn peek(&self, Bucket { principal, endpoint, quota }: Bucket<'_>) -> Result<Decision, StoreError> {
+        let quota = quota.in_whole_micros();
+        let Charge { debt, .. } = self.ask(principal, endpoint, quota, Message::Look)?.await?;
+        let debt = debt.saturating_mul(1000);
+        let allowed = debt + quota.interval_nanos() <= quota.refill_nanos();
+        Ok(Decision::from_nanos(endpoint, quota, allowed, debt))
+    }
+
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        // Whatever the quota: all of it is given back.
+        let any = Quota::per_second(1).build().map_err(StoreError::new)?;
+        self.ask(principal, endpoint, any, Message::Forget)?.await.map(|_| ())
+    }
+}
+
+pin_project! {
+    /// A check that has been sent.
+    pub struct LinkCheck {
+        #[pin]
+        waiting: Waiting,
+        endpoint: Endpoint,
+        quota: Quota,
+    }
+}
+
+impl Future for LinkCheck {
+    type Output = Result<Decision, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Charge { granted, debt } = ready!(this.waiting.poll(cx))?;
+        Poll::Ready(Ok(Decision::from_nanos(*this.endpoint, *this.quota, granted, debt.saturating_mul(1000))))
+    }
+}
+
+pin_project! {
+    struct Waiting {
+        receiver: oneshot::Receiver<Result<Charge, StoreError>>,
+        #[pin]
+        until: Sleep,
+        after: Duration,
+        _place: Place,
+    }
+}
+
+impl Future for Waiting {
+    type Output = Result<Charge, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(answer) = Pin::new(this.receiver).poll(cx) {
+            // The task drops whom it can't answer, when the connection is lost.
+            return Poll::Ready(answer.unwrap_or_else(|_| Err(Failure::Lost.into())));
+        }
+        ready!(this.until.poll(cx));
+        Poll::Ready(Err(Failure::NoAnswer(*this.after).into()))
+    }
+}
+
+/// One of the places of those who may wait at a time.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Result<Self, StoreError> {
+        let most = shared.settings.most_waiting;
+        if shared.waiting.fetch_add(1, Ordering::Relaxed) >= most {
+            shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(Failure::TooMany(most).into());
+        }
+        Ok(Self(Arc::clone(shared)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,76 @@
+//! Asking the Sentinels who is the primary.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::{ConnectionAddr, ConnectionInfo};
+
+use super::connect::{open, silent};
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+
+/// Who to ask, what for, and how the answer is connected to.
+#[derive(Clone)]
+pub(super) struct Sentinels {
+    pub(super) service: String,
+    pub(super) nodes: Vec<ConnectionInfo>,
+    /// User, password, database and TLS of the primary; its address is what the Sentinels say.
+    pub(super) server: ConnectionInfo,
+}
+
+impl Sentinels {
+    /// The primary that most of those who answer name: one that was cut off during a failover may still name the old one.
+    pub(super) async fn primary(&self, within: Duration) -> Result<ConnectionInfo, RedisStoreError> {
+        let mut answers: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask(node, within)).collect();
+        let mut votes: HashMap<(String, u16), usize> = HashMap::new();
+        let mut trouble = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(named) => {
+                    let count = votes.entry(named.clone()).or_default();
+                    *count += 1;
+                    if *count > self.nodes.len() / 2 {
+                        return Ok(self.at(named));
+                    }
+                }
+                Err(error) => trouble = Some(error),
+            }
+        }
+        match (votes.into_iter().max_by_key(|(_, count)| *count), trouble) {
+            (Some((named, _)), _) => Ok(self.at(named)),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named")),
+        }
+    }
+
+    async fn ask(&self, node: &ConnectionInfo, within: Duration) -> Result<(String, u16), RedisStoreError> {
+        let server = format!("the Sentinel {}", node.addr());
+        let mut commands = open(node, within).await?;
+        let mut cmd = redis::cmd("SENTINEL");
+        cmd.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
+        let answer = tokio::time::timeout(within, cmd.query_async::<Option<(String, u16)>>(&mut commands)).await;
+        match answer.map_err(|_| silent(&server, within))?.map_err(|error| RedisStoreError::of(&server, error))? {
+            Some(address) => Ok(address),
+            None => {
+                let detail = format!("it watches no service named {}: see sentinel monitor in its file", self.service);
+                Err(RedisStoreError::new(Kind::NoPrimary, &server, detail))
+            }
+        }
+    }
+
+    fn at(&self, (host, port): (String, u16)) -> ConnectionInfo {
+        at(&self.server, host, port)
+    }
+}
+
+/// The same user, database and TLS at another address.
+pub(super) fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
+    let address = match like.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    like.clone().set_addr(address)
+}

@@ -1,0 +1,163 @@
+//! Which servers there are, as an operator names them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use redis::{ConnectionInfo, IntoConnectionInfo};
+
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::sentinel::Sentinels;
+
+/// One server, some Sentinels that know it, or some nodes of a cluster. None of the lists is empty.
+#[derive(Clone)]
+pub(super) enum Servers {
+    One(ConnectionInfo),
+    Sentinels(Sentinels),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl Servers {
+    /// Changes the address of every server, and that of every Sentinel.
+    pub(super) fn try_map(
+        self,
+        server: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, RedisStoreError>,
+        sentinel: impl Fn(ConnectionInfo) -> Result<ConnectionInfo, RedisStoreError>,
+    ) -> Result<Self, RedisStoreError> {
+        Ok(match self {
+            Self::One(info) => Self::One(server(info)?),
+            Self::Sentinels(Sentinels { service, nodes, server: primary }) => Self::Sentinels(Sentinels {
+                service,
+                nodes: nodes.into_iter().map(sentinel).collect::<Result<_, _>>()?,
+                server: server(primary)?,
+            }),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(nodes) => Self::Cluster(nodes.into_iter().map(server).collect::<Result<_, _>>()?),
+        })
+    }
+}
+
+/// How the address of one server is found, every time that it is connected to.
+#[derive(Clone)]
+pub(super) enum Route {
+    Fixed(Box<ConnectionInfo>),
+    Sentinels(Arc<Sentinels>),
+}
+
+impl Route {
+    pub(super) async fn find(&self, within: Duration) -> Result<ConnectionInfo, RedisStoreError> {
+        match self {
+            Self::Fixed(info) => Ok((**info).clone()),
+            Self::Sentinels(sentinels) => sentinels.primary(within).await,
+        }
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(info) => info.addr().fmt(f),
+            Self::Sentinels(sentinels) => write!(f, "the primary {}", sentinels.service),
+        }
+    }
+}
+
+/// Reads `redis://`, `rediss://` and their like, `redis+sentinel://host,host/service/database` and
+/// `redis+cluster://host,host`, with an `s` after `redis` for TLS.
+pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
+    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(url, "it has no scheme such as redis://"))?;
+    let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+    match kind {
+        "sentinel" => {
+            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let (service, database) = path.split_once('/').unwrap_or((path, ""));
+            let service = percent_decode_str(service).decode_utf8_lossy();
+            if service.is_empty() {
+                return Err(wrong(url, "it does not name the service that the Sentinels watch: /<service> at the end"));
+            }
+            let (credentials, hosts) =
+                authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+            let nodes = hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
+            let at = if credentials.is_empty() { "" } else { "@" };
+            // Its host is replaced by what the Sentinels say.
+            let server = node(&format!("{base}://{credentials}{at}localhost/{database}"))?;
+            Ok(Servers::Sentinels(Sentinels {
+                service: service.into_owned(),
+                nodes: nodes.collect::<Result<_, _>>()?,
+                server,
+            }))
+        }
+        "cluster" => {
+            let authority = rest.trim_end_matches('/');
+            let (credentials, hosts) =
+                authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+            let at = if credentials.is_empty() { "" } else { "@" };
+            cluster(hosts.split(',').map(|host| format!("{base}://{credentials}{at}{host}")))
+        }
+        _ => node(url).map(Servers::One),
+    }
+}
+
+#[cfg(feature = "redis-cluster")]
+pub(super) fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Servers, RedisStoreError> {
+    let nodes: Vec<_> = urls.into_iter().map(|url| node(url.as_ref())).collect::<Result<_, _>>()?;
+    if nodes.is_empty() {
+        return Err(RedisStoreError::new(Kind::Setting, "a cluster", "no node of it is named"));
+    }
+    Ok(Servers::Cluster(nodes))
+}
+
+#[cfg(not(feature = "redis-cluster"))]
+fn cluster(_: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Servers, RedisStoreError> {
+    Err(RedisStoreError::new(Kind::Setting, "a cluster", "this was built without the feature redis-cluster"))
+}
+
+pub(super) fn sentinels(
+    service: &str,
+    urls: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Result<Servers, RedisStoreError> {
+    let nodes: Vec<_> = urls.into_iter().map(|url| node(&with_port(url.as_ref(), 26379))).collect::<Result<_, _>>()?;
+    let Some(first) = nodes.first() else {
+        return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named"));
+    };
+    // As they are reached, over TLS or not, but with no user of theirs.
+    let server = ("localhost", 0_u16).into_connection_info().map_err(|error| RedisStoreError::of(service, error))?;
+    let server = ours(server.set_addr(first.addr().clone()));
+    Ok(Servers::Sentinels(Sentinels { service: service.to_owned(), nodes, server }))
+}
+
+/// One server's address. The text of an error does not repeat the URL, which may hold a password.
+pub(super) fn node(url: &str) -> Result<ConnectionInfo, RedisStoreError> {
+    if cfg!(not(feature = "redis-tls")) && (url.starts_with("rediss://") || url.starts_with("valkeys://")) {
+        return Err(wrong(url, "this was built without the feature redis-tls"));
+    }
+    let info = url.into_connection_info().map_err(|error| {
+        let said = error.detail().map_or_else(|| error.category().to_owned(), str::to_owned);
+        wrong(url, &format!("{said}. It should be redis://user:password@host:port/database"))
+    })?;
+    Ok(ours(info))
+}
+
+fn ours(info: ConnectionInfo) -> ConnectionInfo {
+    // The client's name is of no use to an operator, and setting it may be forbidden to the user.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    // Nagle's algorithm would hold a call back until the answers to those before it are there.
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    info.set_redis_settings(settings).set_tcp_settings(tcp)
+}
+
+fn wrong(url: &str, detail: &str) -> RedisStoreError {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let host =
+        url.rsplit_once('@').map_or_else(|| url.trim_start_matches(scheme).trim_start_matches("://"), |(_, host)| host);
+    RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}://{host}"), detail)
+}
+
+/// A host without a port gets that one, where redis's own would be wrong.
+fn with_port(host: &str, port: u16) -> String {
+    let name = host.rsplit(['@', '/']).next().unwrap_or(host);
+    let has_port = name.rsplit_once(':').is_some_and(|(before, port)| !port.contains(']') && !before.is_empty());
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+}

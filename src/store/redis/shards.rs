@@ -1,0 +1,132 @@
+//! Which server a bucket is on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+#[cfg(feature = "redis-cluster")]
+use super::cluster::Cluster;
+use super::connect::{Connection, connect};
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::key::probe;
+use super::link::{Link, LinkCheck};
+use super::servers::{Route, Servers};
+use super::settings::{RedisEvent, Settings};
+use super::supervisor::Supervisor;
+use crate::decision::Decision;
+use crate::endpoint::Endpoint;
+use crate::principal::Principal;
+use crate::store::{Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError};
+
+/// One server, with what keeps requests from waiting for it when it fails.
+pub(super) type Shard = Arc<Breaker<Link>>;
+
+/// All buckets on one server, or spread over the primaries of a cluster.
+pub(super) enum Shards {
+    One(Shard),
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Arc<Cluster>),
+}
+
+impl Shards {
+    pub(super) async fn start(
+        servers: Servers,
+        settings: Arc<Settings>,
+        degraded: bool,
+    ) -> Result<Self, RedisStoreError> {
+        let route = match servers {
+            Servers::One(info) => Route::Fixed(Box::new(info)),
+            Servers::Sentinels(sentinels) => Route::Sentinels(Arc::new(sentinels)),
+            #[cfg(feature = "redis-cluster")]
+            Servers::Cluster(nodes) => return Cluster::start(nodes, settings, degraded).await.map(Self::Cluster),
+        };
+        let nobodys = probe(&settings.prefix, super::random());
+        let first = match route.find(settings.connect_timeout).await {
+            Ok(info) => connect(&info, &nobodys, &settings).await,
+            Err(error) => Err(error),
+        };
+        let first = or_degraded(first, &route.to_string(), &settings, degraded)?;
+        let told = first.is_none();
+        Ok(Self::One(start(route, nobodys, settings, first, told, || {})))
+    }
+}
+
+/// What could be had at the start. `None` if it could not, which has been told then, and the operator wants to start
+/// all the same.
+pub(super) fn or_degraded<T>(
+    first: Result<T, RedisStoreError>,
+    server: &str,
+    settings: &Settings,
+    degraded: bool,
+) -> Result<Option<T>, RedisStoreError> {
+    match first {
+        Ok(first) => Ok(Some(first)),
+        Err(reason) if degraded && reason.kind() != Kind::Setting => {
+            settings.tell(RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) });
+            Ok(None)
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+/// Starts the task that keeps one server's connection.
+pub(super) fn start(
+    route: Route,
+    probe: String,
+    settings: Arc<Settings>,
+    first: Option<Connection>,
+    told: bool,
+    on_trouble: impl Fn() + Send + Sync + 'static,
+) -> Shard {
+    let (link, shared, messages) = Link::new(settings);
+    shared.up.store(first.is_some(), Ordering::Release);
+    let trip = link.tripper();
+    // Only the task, which connects in the background, knows when the server is back: no request is sent to find out.
+    let breaker = Breaker::new(link).try_again_after(Duration::MAX).on_change(move |event| {
+        if matches!(event, BreakerEvent::Opened { .. }) {
+            trip();
+        }
+    });
+    let shard = Arc::new(breaker);
+    let closed = Arc::downgrade(&shard);
+    let on_up = move || {
+        if let Some(shard) = closed.upgrade() {
+            shard.close();
+        }
+    };
+    let (on_up, on_trouble) = (Box::new(on_up), Box::new(on_trouble));
+    let supervisor = Supervisor { route, probe, shared, messages, on_up, on_trouble };
+    tokio::spawn(supervisor.run(first, told));
+    shard
+}
+
+impl Store for Shards {
+    type Check = BreakerCheck<LinkCheck>;
+
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+        match self {
+            Self::One(shard) => shard.check(bucket),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => match cluster.shard(bucket.principal, bucket.endpoint) {
+                Ok(shard) => shard.check(bucket),
+                Err(error) => Answer::Now(Err(error)),
+            },
+        }
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        match self {
+            Self::One(shard) => shard.peek(bucket).await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.shard(bucket.principal, bucket.endpoint)?.peek(bucket).await,
+        }
+    }
+
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        match self {
+            Self::One(shard) => shard.reset(principal, endpoint).await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.shard(principal, endpoint)?.reset(principal, endpoint).await,
+        }
+    }
+}
