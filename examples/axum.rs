@@ -28,6 +28,13 @@
 //! curl -i http://127.0.0.1:3000/user/me
 //! curl -i http://127.0.0.1:3000/healthz
 //! ```
+//!
+//! Several of them with one limit, counted on a Redis or Valkey server:
+//!
+//! ```text
+//! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3000 cargo run --example axum --features redis
+//! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3001 cargo run --example axum --features redis
+//! ```
 
 use std::env;
 use std::error::Error;
@@ -39,6 +46,10 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+#[cfg(feature = "redis")]
+use bolna_rate_limit::Limiter;
+#[cfg(feature = "redis")]
+use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -46,25 +57,48 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::bolna().exempt(["/healthz"]).build()?;
-    let app = Router::new()
-        .route("/v2/agent/{agent_id}/executions", get(executions))
-        .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
-        .route("/v2/agent/all", get(agents))
-        .route("/call", post(call))
-        .route("/user/me", get(me))
-        .route("/healthz", get("ok"))
-        // The two layers come after everything that they cover, the fallback included: a caller who asks for what is not
-        // there is still a caller.
-        .fallback(not_found)
-        .layer(BolnaRateLimitLayer::with_policy(policy))
-        // The last layer is the outermost: it runs first.
-        .layer(from_fn(authenticate));
+    let app = match env::var("REDIS_URL") {
+        Ok(url) => app().layer(on_redis(policy, &url).await?),
+        Err(_) => app().layer(BolnaRateLimitLayer::with_policy(policy)),
+    };
+    // The last layer is the outermost: it runs first.
+    let app = app.layer(from_fn(authenticate));
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).await?;
     Ok(())
+}
+
+fn app() -> Router {
+    Router::new()
+        .route("/v2/agent/{agent_id}/executions", get(executions))
+        .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
+        .route("/v2/agent/all", get(agents))
+        .route("/call", post(call))
+        .route("/user/me", get(me))
+        .route("/healthz", get("ok"))
+        // The layers come after everything that they cover, the fallback included: a caller who asks for what is not there is
+        // still a caller.
+        .fallback(not_found)
+}
+
+/// Counts on a server that several of these have in common. It need not be up when this starts.
+#[cfg(feature = "redis")]
+async fn on_redis(policy: Policy, url: &str) -> Result<BolnaRateLimitLayer<RedisStore>, Box<dyn Error>> {
+    let store = RedisStore::builder(url)
+        .expected_replicas(2)
+        .start_degraded()
+        .on_event(|event| eprintln!("{event}"))
+        .connect()
+        .await?;
+    Ok(BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store)))
+}
+
+#[cfg(not(feature = "redis"))]
+async fn on_redis(_: Policy, _: &str) -> Result<BolnaRateLimitLayer, Box<dyn Error>> {
+    Err("REDIS_URL is set, but this was built without --features redis".into())
 }
 
 /// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
