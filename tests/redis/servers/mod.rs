@@ -15,7 +15,7 @@ pub(crate) use proxy::{Mode, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::Server;
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Asks every 10 ms until the answer is `Ok`. After 20 s the test has failed.
 pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Outcome<T>) -> T {

@@ -33,6 +33,8 @@ pub(super) struct Directory(PathBuf);
 impl Directory {
     pub(super) fn of(port: u16) -> Self {
         let path = env::temp_dir().join(format!("bolna-rate-limit-{}-{port}", process::id()));
+        // From a process of the same id that was killed.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
     }

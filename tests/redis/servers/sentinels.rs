@@ -4,7 +4,7 @@ use std::env;
 use redis::RedisResult;
 
 use super::server::AT_ONCE;
-use super::{Outcome, Server, until, when};
+use super::{Server, until, when};
 
 const SERVICE: &str = "mymaster";
 
@@ -47,17 +47,12 @@ impl Sentinels {
 
     /// Whom all sentinels take for the primary, and who says so, too.
     pub(crate) async fn primary(&self) -> &Server {
-        until("the sentinels agree", async || self.agreed().await).await
+        self.agreed(|_| true).await
     }
 
-    /// Waits until the other server is the primary: nothing is asked for, since someone has killed or stopped `old`.
+    /// Waits until the other server is the primary. Nothing is asked for: someone has killed or suspended `old`.
     pub(crate) async fn successor_of(&self, old: &Server) -> &Server {
-        until("another is the primary", async || {
-            let primary = self.agreed().await?;
-            when(primary.port() != old.port(), primary.port())?;
-            Ok(primary)
-        })
-        .await
+        self.agreed(|primary| primary.port() != old.port()).await
     }
 
     /// Makes the replica the primary, with both up, and the primary its replica.
@@ -72,17 +67,19 @@ impl Sentinels {
         new
     }
 
-    async fn agreed(&self) -> Outcome<&Server> {
-        let mut named = Vec::new();
-        for sentinel in &self.sentinels {
-            let address: RedisResult<(String, u16)> =
-                sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]).await;
-            named.push(address?.1);
-        }
-        let primary = self.servers.iter().find(|server| named.iter().all(|port| *port == server.port()));
-        let primary = primary.ok_or_else(|| format!("{named:?}"))?;
-        when(primary.is_primary().await, primary.port())?;
-        Ok(primary)
+    async fn agreed(&self, is_it: impl Fn(&Server) -> bool) -> &Server {
+        until("the sentinels agree", async || {
+            let mut named = Vec::new();
+            for sentinel in &self.sentinels {
+                let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
+                named.push(sentinel.command::<(String, u16)>(&question).await?.1);
+            }
+            let primary = self.servers.iter().find(|server| named.iter().all(|port| *port == server.port()));
+            let primary = primary.filter(|primary| is_it(primary)).ok_or_else(|| format!("{named:?}"))?;
+            when(primary.is_primary().await, format!("{named:?}, not yet"))?;
+            Ok(primary)
+        })
+        .await
     }
 }
 
