@@ -1,0 +1,316 @@
+//! What counting on Redis costs, and what a lost server does.
+//!
+//! ```text
+//! cargo bench --bench redis --features redis
+//! ```
+//!
+//! Starts a `redis-server` on a free port of loopback, and ends it. The ceiling is `redis-benchmark` with the same script on
+//! the same server; rounds of both take turns, and what is printed are medians. `REDIS_SERVER` and `REDIS_BENCHMARK` name
+//! other binaries.
+#![expect(clippy::unwrap_used, reason = "a benchmark that can't go on has failed")]
+#![expect(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "printed figures")]
+
+use std::convert::Infallible;
+use std::env;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bolna_rate_limit::store::{Answer, Bucket, RedisStore, Store};
+use bolna_rate_limit::{Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota};
+use http::{Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const BUCKETS: usize = 100_000;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(2);
+
+fn main() {
+    let redis = Redis::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        throughput(&redis).await;
+        attack(&redis, 1).await;
+        attack(&redis, 3).await;
+        latency(&redis).await;
+        lost(redis).await;
+    });
+}
+
+/// Decisions a second on many buckets, against what the server does for a client that does nothing else.
+async fn throughput(redis: &Redis) {
+    println!("\n{BUCKETS} buckets, {ROUNDS} rounds in turn     k/s     of the ceiling");
+    let store = Arc::new(redis.store().await);
+    let ids =
+        Arc::new((0..BUCKETS).map(|number| Principal::user(format!("user-{number:012}")).unwrap()).collect::<Vec<_>>());
+    let (mut ceilings, mut ours) = ([const { Vec::new() }; 2], [const { Vec::new() }; 3]);
+    for _ in 0..ROUNDS {
+        for (ceiling, pipeline) in ceilings.iter_mut().zip([1, 16]) {
+            ceiling.push(redis.benchmark(pipeline));
+        }
+        for (our, tasks) in ours.iter_mut().zip([1, 16, 256]) {
+            our.push(decisions(&store, &ids, tasks).await);
+        }
+    }
+    let ceilings = ceilings.map(median);
+    println!("redis-benchmark, 50 clients, pipeline 1  {:>6.1}", ceilings[0] / 1e3);
+    println!("redis-benchmark, 50 clients, pipeline 16 {:>6.1}", ceilings[1] / 1e3);
+    for (our, tasks) in ours.map(median).into_iter().zip([1, 16, 256]) {
+        println!("one store, {tasks:>3} tasks                     {:>6.1}     {:.2}", our / 1e3, our / ceilings[1]);
+    }
+}
+
+async fn decisions(store: &Arc<RedisStore>, ids: &Arc<Vec<Principal>>, tasks: usize) -> f64 {
+    let start = Instant::now();
+    let running: Vec<_> = (0..tasks)
+        .map(|task| {
+            let (store, ids) = (Arc::clone(store), Arc::clone(ids));
+            tokio::spawn(async move {
+                let mut decided = 0_u64;
+                for principal in ids.iter().cycle().skip(task * BUCKETS / tasks) {
+                    if start.elapsed() >= ROUND {
+                        break;
+                    }
+                    let bucket = Bucket { principal, endpoint: Endpoint::CALL, quota: bolna() };
+                    store.check(bucket).wait().await.unwrap();
+                    decided += 1;
+                }
+                decided
+            })
+        })
+        .collect();
+    let mut decided = 0;
+    for task in running {
+        decided += task.await.unwrap();
+    }
+    decided as f64 / start.elapsed().as_secs_f64()
+}
+
+/// One bucket that two threads hammer, through so many replicas.
+async fn attack(redis: &Redis, replicas: usize) {
+    let mut stores = Vec::new();
+    for _ in 0..replicas {
+        stores.push(Arc::new(redis.store().await));
+    }
+    let principal = Arc::new(Principal::organization(format!("attacked-by-{replicas}")).unwrap());
+    let (stop, decided, admitted) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (stop, decided, admitted) = (Arc::new(stop), Arc::new(decided), Arc::new(admitted));
+    let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: bolna() };
+    while stores[0].check(bucket).wait().await.unwrap().is_allowed() {}
+    let calls = redis.calls();
+    let start = Instant::now();
+    let threads: Vec<_> = (0..2)
+        .map(|thread| {
+            let (stores, principal) = (stores.clone(), Arc::clone(&principal));
+            let (stop, decided, admitted) = (Arc::clone(&stop), Arc::clone(&decided), Arc::clone(&admitted));
+            let runtime = tokio::runtime::Handle::current();
+            std::thread::spawn(move || {
+                let (mut here, mut granted, mut turn) = (0_u64, 0_u64, thread);
+                while !stop.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let store = &stores[turn % stores.len()];
+                    for _ in 0..64 {
+                        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: bolna() };
+                        let decision = match store.check(bucket) {
+                            Answer::Now(decision) => decision.unwrap(),
+                            Answer::Later(check) => runtime.block_on(check).unwrap(),
+                        };
+                        granted += u64::from(decision.is_allowed());
+                        here += 1;
+                    }
+                }
+                decided.fetch_add(here, Ordering::Relaxed);
+                admitted.fetch_add(granted, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    stop.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let seconds = start.elapsed().as_secs_f64();
+    // Among them one call a second from each replica, by which it looks after the server.
+    let calls = (redis.calls() - calls) as f64 / seconds;
+    println!(
+        "\none attacked bucket, {replicas} replicas, 2 threads: {:.1} M decisions/s, {calls:.0} calls/s to Redis, \
+         {} admitted in {seconds:.2} s (a drained bucket gets {:.0})",
+        decided.load(Ordering::Relaxed) as f64 / seconds / 1e6,
+        admitted.load(Ordering::Relaxed),
+        (seconds / 0.12).floor(),
+    );
+}
+
+/// What a request that is admitted waits for the server, one at a time and sixteen at a time.
+async fn latency(redis: &Redis) {
+    println!("\nan admitted request through the layer, us      p50      p99");
+    for tasks in [1, 16] {
+        let memory = latencies(&layer(Limiter::new(generous())), tasks).await;
+        let counted = latencies(&layer(Limiter::with_store(generous(), redis.store().await)), tasks).await;
+        println!(
+            "in this process, {tasks:>2} at a time          {:>10.1} {:>8.1}",
+            percentile(&memory, 50),
+            percentile(&memory, 99)
+        );
+        println!(
+            "on Redis, {tasks:>2} at a time                 {:>10.1} {:>8.1}",
+            percentile(&counted, 50),
+            percentile(&counted, 99)
+        );
+    }
+}
+
+/// What a request costs while the server is lost.
+async fn lost(mut redis: Redis) {
+    let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
+    let here = layer(Limiter::new(generous()));
+    let before = latencies(&on_redis, 16).await;
+    redis.end();
+    let during = latencies_of(&on_redis, 16, Duration::from_millis(200)).await;
+    println!("\nthe server is killed, us                       p50      p99      all");
+    let row = |what: &str, of: &[f64]| {
+        let (middle, high, most) = (percentile(of, 50), percentile(of, 99), of.last().copied().unwrap_or_default());
+        println!("{what:<42} {middle:>8.1} {high:>8.1} {most:>8.1}");
+    };
+    row("before, 16 at a time", &before);
+    row("in the first 200 ms after, 16 at a time", &during);
+    let (mut lost, mut memory) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        memory.extend(latencies_of(&here, 1, Duration::from_millis(400)).await);
+        lost.extend(latencies_of(&on_redis, 1, Duration::from_millis(400)).await);
+    }
+    lost.sort_by(f64::total_cmp);
+    memory.sort_by(f64::total_cmp);
+    row("then, one at a time", &lost);
+    row("with a store in this process", &memory);
+}
+
+type Inner = tower::util::BoxCloneSyncService<Request<()>, Response<()>, Infallible>;
+
+fn layer<St: Store>(limiter: Limiter<St>) -> BolnaRateLimit<Inner, St> {
+    let inner = Inner::new(service_fn(async |_: Request<()>| Ok(Response::new(()))));
+    BolnaRateLimitLayer::with_limiter(limiter).layer(inner)
+}
+
+async fn latencies<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usize) -> Vec<f64> {
+    latencies_of(service, tasks, ROUND).await
+}
+
+/// In microseconds, sorted.
+async fn latencies_of<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usize, time: Duration) -> Vec<f64> {
+    let start = Instant::now();
+    let running: Vec<_> = (0..tasks)
+        .map(|task| {
+            let mut service = service.clone();
+            tokio::spawn(async move {
+                let mut took = Vec::new();
+                while start.elapsed() < time {
+                    let mut request = Request::get("/call").body(()).unwrap();
+                    request.extensions_mut().insert(Account::user(format!("user-{task}-{}", took.len() % 1000)));
+                    let sent = Instant::now();
+                    let response = service.ready().await.unwrap().call(request).await.unwrap();
+                    took.push(sent.elapsed().as_secs_f64() * 1e6);
+                    assert!(response.status().is_success(), "{}", response.status());
+                }
+                took
+            })
+        })
+        .collect();
+    let mut all = Vec::new();
+    for task in running {
+        all.extend(task.await.unwrap());
+    }
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+fn bolna() -> Quota {
+    Quota::per_minute(500).build().unwrap()
+}
+
+/// Nobody is refused.
+fn generous() -> Policy {
+    Policy::bolna().quota("call", Quota::per_second(100_000)).build().unwrap()
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    percentile(&of, 50)
+}
+
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+struct Redis {
+    server: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
+        let server = Command::new(&binary)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{binary} can't be started ({error}): apt-get install redis-server"));
+        let started = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(10), "{binary} does not answer on port {port}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { server, port }
+    }
+
+    async fn store(&self) -> RedisStore {
+        RedisStore::builder(format!("redis://127.0.0.1:{}", self.port))
+            // The machine has two cores for the server, the client and what it is measured with.
+            .deadline(Duration::from_millis(250))
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// Requests a second with the script and as many buckets.
+    fn benchmark(&self, pipeline: u32) -> f64 {
+        let script = include_str!("../src/store/redis/take.lua");
+        let hash = self.cli(&["SCRIPT", "LOAD", script]);
+        let binary = env::var("REDIS_BENCHMARK").unwrap_or_else(|_| "redis-benchmark".to_owned());
+        let output = Command::new(binary)
+            .args(["-p", &self.port.to_string(), "-c", "50", "-P", &pipeline.to_string(), "-n", "200000"])
+            .args(["-r", &BUCKETS.to_string(), "--csv", "EVALSHA", hash.trim(), "1"])
+            .args(["bolna:1:call:u:user-__rand_int__", "120000", "60000000", "1", "0"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        // "EVALSHA ...","requests per second",...
+        text.lines().last().and_then(|row| row.split("\",\"").nth(1)).and_then(|rate| rate.parse().ok()).unwrap()
+    }
+
+    /// Runs of the script so far.
+    fn calls(&self) -> u64 {
+        let info = self.cli(&["INFO", "commandstats"]);
+        let calls = info.lines().filter(|line| line.starts_with("cmdstat_eval"));
+        calls.map(|line| line.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    fn cli(&self, words: &[&str]) -> String {
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn end(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have been ended before.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
