@@ -31,13 +31,37 @@ pub(super) async fn connect(
     let (server, within) = (info.addr().to_string(), settings.connect_timeout);
     let mut commands = open(info, within).await?;
     verify(&mut commands, &server, within).await?;
-    ask::<Taken>(&mut commands, &nobodys().by_text(probe), within).await.map_err(|error| error.of(&server))?;
+    if let Err(error) = ask::<Taken>(&mut commands, &nobodys().by_text(probe), within).await {
+        return Err(which_permission(&mut commands, &server, probe, within, error.of(&server)).await);
+    }
     ask::<i64>(&mut commands, &forget(probe), within).await.map_err(|error| error.of(&server))?;
     // As requests will do it, and as fast: one that is too slow for them has to be found out without them.
     let (sent, arrived, shown) = charge_nobody(&mut commands, &server, probe, settings.deadline).await?;
     let mut time = ServerTime::new();
     time.learn(sent, arrived, shown);
     Ok(Connection { commands, time, server })
+}
+
+/// What a script may not do the server refuses without saying what it was. Asked for by itself, it does.
+async fn which_permission(
+    commands: &mut MultiplexedConnection,
+    server: &str,
+    probe: &str,
+    within: Duration,
+    error: RedisStoreError,
+) -> RedisStoreError {
+    if error.kind() != Kind::MissingPermission {
+        return error;
+    }
+    let [time, mut get, mut set] = ["TIME", "GET", "SET"].map(redis::cmd);
+    get.arg(probe);
+    set.arg(probe).arg(0).arg("PX").arg(1);
+    for cmd in [time, get, set] {
+        if let Err(refused) = ask::<Value>(commands, &cmd, within).await {
+            return refused.of(server);
+        }
+    }
+    error
 }
 
 /// A connection that has only been authenticated.

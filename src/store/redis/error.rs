@@ -70,10 +70,14 @@ impl RedisStoreError {
             Kind::WrongPassword if error.code() == Some("NOAUTH") => "it asks for a password and was given none".into(),
             Kind::WrongPassword => "it knows no such user with that password".into(),
             Kind::MissingPermission => format!(
-                "the user lacks a permission: {said}. The store needs +evalsha +eval +time +get +set +del, in a cluster \
+                "its user lacks a permission: {said}. The store needs +evalsha +eval +time +get +set +del, in a cluster \
                  +cluster|slots, and the keys ~<prefix>:1:*"
             ),
-            Kind::NoScripts => format!("it does not run scripts: {said}. The store needs EVAL and EVALSHA"),
+            Kind::NoScripts => {
+                // What follows repeats the script.
+                let said = said.split(", with args").next().unwrap_or(said);
+                format!("it does not run scripts: {said}. The store needs EVAL and EVALSHA")
+            }
             Kind::TooOld => "it is older than Redis 6.2, and has no SET ... PXAT".into(),
             Kind::ReadOnly => "it is a replica and can't be written to: name the primary, or the Sentinels".into(),
             Kind::OutOfMemory => {
@@ -81,7 +85,8 @@ impl RedisStoreError {
             }
             Kind::Busy => "it is busy, loading its data or with somebody's script".into(),
             Kind::Unreachable => "it can't be reached".into(),
-            Kind::NoPrimary | Kind::Setting | Kind::Other => "it answered with an error".into(),
+            Kind::NoPrimary | Kind::Setting | Kind::Other if said.is_empty() => "it answered with an error".into(),
+            Kind::NoPrimary | Kind::Setting | Kind::Other => format!("it answered with an error: {said}"),
         };
         Self { kind, server: server.to_owned(), detail, source: Some(error) }
     }

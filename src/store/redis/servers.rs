@@ -134,8 +134,8 @@ pub(super) fn node(url: &str) -> Result<ConnectionInfo, RedisStoreError> {
         return Err(wrong(url, "this was built without the feature redis-tls"));
     }
     let info = url.into_connection_info().map_err(|error| {
-        let said = error.detail().map_or_else(|| error.category().to_owned(), str::to_owned);
-        wrong(url, &format!("{said}. It should be redis://user:password@host:port/database"))
+        // Texts of the client's own, none of which repeats the address.
+        wrong(url, &format!("{error}. It should be like redis://user:password@host:port/database"))
     })?;
     Ok(ours(info))
 }
@@ -148,11 +148,12 @@ fn ours(info: ConnectionInfo) -> ConnectionInfo {
     info.set_redis_settings(settings).set_tcp_settings(tcp)
 }
 
+/// Tells an address without the user, the password and the query.
 fn wrong(url: &str, detail: &str) -> RedisStoreError {
-    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let host =
-        url.rsplit_once('@').map_or_else(|| url.trim_start_matches(scheme).trim_start_matches("://"), |(_, host)| host);
-    RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}://{host}"), detail)
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}://{rest}"), detail)
 }
 
 /// A host without a port gets that one, where redis's own would be wrong.
