@@ -44,6 +44,18 @@ impl Sentinels {
         }
     }
 
+    /// The primary, if it is another server. Asks all only when the one whose turn it is says so.
+    pub(super) async fn successor_of(&self, server: &str, turn: usize, within: Duration) -> Option<String> {
+        let address = |info: ConnectionInfo| info.addr().to_string();
+        let node = &self.nodes[turn % self.nodes.len()];
+        // Sentinels that are silent are no reason to leave a primary that answers.
+        let named = self.ask(node, within).await.ok()?;
+        if address(self.at(named)) == server {
+            return None;
+        }
+        self.primary(within).await.ok().map(address).filter(|named| named != server)
+    }
+
     async fn ask(&self, node: &ConnectionInfo, within: Duration) -> Result<(String, u16), RedisStoreError> {
         let server = format!("the Sentinel {}", node.addr());
         let mut commands = open(node, within).await?;

@@ -53,6 +53,14 @@ impl Route {
             Self::Sentinels(sentinels) => sentinels.primary(within).await,
         }
     }
+
+    /// The address that it leads to now, if that is not the server. Different numbers ask different Sentinels first.
+    pub(super) async fn leads_elsewhere(&self, server: &str, number: usize, within: Duration) -> Option<String> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Sentinels(sentinels) => sentinels.successor_of(server, number, within).await,
+        }
+    }
 }
 
 impl fmt::Display for Route {

@@ -31,10 +31,6 @@ const AT_ONCE: usize = 256;
 /// The time between two looks at a server that nobody complains of.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Of so many looks, one asks the Sentinels too whether it still is the primary. A server that knows of its demotion says so
-/// itself; one that is cut off from the Sentinels does not.
-const ASK_SENTINELS: u32 = 10;
-
 /// The shortest and the longest time between two attempts to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -137,20 +133,10 @@ impl Supervisor {
 
 /// What has to be sent.
 enum Cargo {
-    Calls {
-        calls: Vec<Call>,
-        pipeline: Pipeline,
-        how: How,
-    },
+    Calls { calls: Vec<Call>, pipeline: Pipeline, how: How },
     Look(Ask),
     Forget(Ask),
-    Beat {
-        /// Also to ask whether it leads elsewhere now.
-        route: Option<Route>,
-        server: String,
-        probe: String,
-        within: Duration,
-    },
+    Beat { route: Route, server: String, probe: String, within: Duration, number: usize },
 }
 
 /// How calls are sent, for the first time or once more because nothing was charged.
@@ -190,17 +176,16 @@ async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> Landing {
             let answer = forget(&ask.key).query_async(&mut commands).await;
             Landing::Forget(ask, answer)
         }
-        Cargo::Beat { route, server, probe: key, within } => {
+        Cargo::Beat { route, server, probe: key, within, number } => {
             let beat = async {
                 let seen = probe(&mut commands, &server, &key, within).await?;
-                let Some(route) = route else { return Ok(seen) };
-                match route.find(within).await.map(|info| info.addr().to_string()) {
-                    Ok(named) if named != server => {
+                // A server that knows of its demotion says so itself; one that does not know of it yet goes on charging.
+                match route.leads_elsewhere(&server, number, within).await {
+                    Some(named) => {
                         let detail = format!("the Sentinels name {named} as the primary now");
                         Err(RedisStoreError::new(Kind::ReadOnly, &server, detail))
                     }
-                    // Sentinels that are silent are no reason to leave a primary that answers.
-                    _ => Ok(seen),
+                    None => Ok(seen),
                 }
             };
             Landing::Beat(beat.await)
@@ -218,7 +203,7 @@ struct Service<'a> {
     /// Calls that have charged nothing and are sent once more.
     again: [Vec<Call>; 2],
     last_error: Option<RedisStoreError>,
-    beats: u32,
+    beats: usize,
     end: Option<End>,
 }
 
@@ -289,10 +274,11 @@ impl<'a> Service<'a> {
         self.beats = self.beats.wrapping_add(1);
         let Supervisor { route, probe, shared, .. } = &*self.task;
         Cargo::Beat {
-            route: (self.beats % ASK_SENTINELS == 0).then(|| route.clone()),
+            route: route.clone(),
             server: self.server.clone(),
             probe: probe.clone(),
             within: shared.settings.connect_timeout,
+            number: self.beats,
         }
     }
 
