@@ -62,12 +62,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let admitted: Vec<u64> = take(|counts| &counts.admitted).collect();
         let slowest = take(|counts| &counts.slowest_micros).max().unwrap_or(0);
         println!(
-            "{second:>6}  {:>8}  {:>29}  {:>7}  {:>6}  {:>4.1} ms",
+            "{second:>6}  {:>8}  {:>29}  {:>7}  {:>6}  {:>4}.{} ms",
             admitted.iter().sum::<u64>(),
             format!("{admitted:?}"),
             take(|counts| &counts.refused).sum::<u64>(),
             take(|counts| &counts.failed).sum::<u64>(),
-            Duration::from_micros(slowest).as_secs_f64() * 1000.0,
+            slowest / 1000,
+            slowest % 1000 / 100,
         );
         if second == KILLED_AFTER {
             println!("        -- the server is killed: each replica counts its third");
