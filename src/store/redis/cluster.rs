@@ -8,14 +8,13 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use crc16::{State, XMODEM};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::{ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
 use tokio::sync::Notify;
 
 use super::connect::{Connection, connect, open, silent};
 use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::{key, probe};
+use super::majority::majority;
 use super::sentinel::at;
 use super::servers::Route;
 use super::settings::Settings;
@@ -91,33 +90,14 @@ impl Cluster {
         }
     }
 
-    /// Who serves which slots, by the word of most nodes: one that was cut off may still name itself.
+    /// Who serves which slots, by the word of most nodes.
     async fn ask(&self, within: Duration) -> Result<Vec<(Range, Address)>, RedisStoreError> {
         let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
         let known = known.iter().map(|primary| self.at(&primary.address));
         let mut nodes: Vec<ConnectionInfo> = self.seeds.iter().cloned().chain(known).collect();
         nodes.sort_by_key(|node| node.addr().to_string());
         nodes.dedup_by_key(|node| node.addr().to_string());
-        let mut answers: FuturesUnordered<_> = nodes.iter().map(|node| slots(node, within)).collect();
-        let mut votes: HashMap<Vec<(Range, Address)>, usize> = HashMap::new();
-        let mut trouble = None;
-        while let Some(answer) = answers.next().await {
-            match answer {
-                Ok(served) => {
-                    let count = votes.entry(served.clone()).or_default();
-                    *count += 1;
-                    if *count > nodes.len() / 2 {
-                        return Ok(served);
-                    }
-                }
-                Err(error) => trouble = Some(error),
-            }
-        }
-        match (votes.into_iter().max_by_key(|(_, count)| *count), trouble) {
-            (Some((served, _)), _) => Ok(served),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(RedisStoreError::new(Kind::Setting, "a cluster", "no node of it is named")),
-        }
+        majority(nodes.iter().map(|node| slots(node, within))).await
     }
 
     /// Sends the buckets where they are served now. A primary that was known keeps its connection; `firsts` are those of

@@ -9,6 +9,7 @@ mod error;
 mod key;
 mod ladder;
 mod link;
+mod majority;
 mod script;
 mod sentinel;
 mod server_time;

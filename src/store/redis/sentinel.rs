@@ -1,14 +1,12 @@
 //! Asking the Sentinels who is the primary.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use redis::{ConnectionAddr, ConnectionInfo};
 
 use super::connect::{open, silent};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::majority::majority;
 
 /// Who to ask, what for, and how the answer is connected to.
 #[derive(Clone)]
@@ -20,28 +18,9 @@ pub(super) struct Sentinels {
 }
 
 impl Sentinels {
-    /// The primary that most of those who answer name: one that was cut off during a failover may still name the old one.
+    /// The primary that most of those who answer name.
     pub(super) async fn primary(&self, within: Duration) -> Result<ConnectionInfo, RedisStoreError> {
-        let mut answers: FuturesUnordered<_> = self.nodes.iter().map(|node| self.ask(node, within)).collect();
-        let mut votes: HashMap<(String, u16), usize> = HashMap::new();
-        let mut trouble = None;
-        while let Some(answer) = answers.next().await {
-            match answer {
-                Ok(named) => {
-                    let count = votes.entry(named.clone()).or_default();
-                    *count += 1;
-                    if *count > self.nodes.len() / 2 {
-                        return Ok(self.at(named));
-                    }
-                }
-                Err(error) => trouble = Some(error),
-            }
-        }
-        match (votes.into_iter().max_by_key(|(_, count)| *count), trouble) {
-            (Some((named, _)), _) => Ok(self.at(named)),
-            (None, Some(error)) => Err(error),
-            (None, None) => Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named")),
-        }
+        majority(self.nodes.iter().map(|node| self.ask(node, within))).await.map(|named| self.at(named))
     }
 
     /// The primary, if it is another server. Asks all only when the one whose turn it is says so.
