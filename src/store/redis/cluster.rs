@@ -112,7 +112,7 @@ impl Cluster {
                 let (probe, first) = firsts.remove(&address).unwrap_or_else(|| (self.probe_in(&ranges), None));
                 let (route, settings) = (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
                 let trouble = Arc::clone(&self.trouble);
-                let shard = start(route, probe.clone(), settings, first, false, move || trouble.notify_one());
+                let shard = start(route, probe.clone(), settings, first, move || trouble.notify_one());
                 Primary { address, probe, shard }
             });
             topology.ranges.extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));

@@ -19,7 +19,7 @@ pub enum RedisEvent {
         /// Why.
         reason: Arc<RedisStoreError>,
     },
-    /// The server decides again.
+    /// The server decides, again or, in a cluster, instead of another.
     Regained {
         /// Its address, which may be another than before.
         server: String,

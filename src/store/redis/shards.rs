@@ -46,8 +46,7 @@ impl Shards {
             Err(error) => Err(error),
         };
         let first = or_degraded(first, &route.to_string(), &settings, degraded)?;
-        let told = first.is_none();
-        Ok(Self::One(start(route, nobodys, settings, first, told, || {})))
+        Ok(Self::One(start(route, nobodys, settings, first, || {})))
     }
 }
 
@@ -69,13 +68,12 @@ pub(super) fn or_degraded<T>(
     }
 }
 
-/// Starts the task that keeps one server's connection.
+/// Starts the task that keeps one server's connection, and makes it if there is none yet.
 pub(super) fn start(
     route: Route,
     probe: String,
     settings: Arc<Settings>,
     first: Option<Connection>,
-    told: bool,
     on_trouble: impl Fn() + Send + Sync + 'static,
 ) -> Shard {
     let (link, shared, messages) = Link::new(settings);
@@ -96,7 +94,7 @@ pub(super) fn start(
     };
     let (on_up, on_trouble) = (Box::new(on_up), Box::new(on_trouble));
     let supervisor = Supervisor { route, probe, shared, messages, on_up, on_trouble };
-    tokio::spawn(supervisor.run(first, told));
+    tokio::spawn(supervisor.run(first));
     shard
 }
 

@@ -57,9 +57,10 @@ enum End {
 }
 
 impl Supervisor {
-    /// Serves the link until the store is dropped. Connects first, unless there is a connection; `told` is whether it has been
-    /// told that there is none.
-    pub(super) async fn run(mut self, first: Option<Connection>, mut told: bool) {
+    /// Serves the link until the store is dropped. Connects first, unless there is a connection.
+    pub(super) async fn run(mut self, first: Option<Connection>) {
+        // Whether the operator waits for word that the server counts: it is lost, or new.
+        let mut told = first.is_none();
         let (mut connection, mut backoff) = (first, Backoff::default());
         loop {
             let live = match connection.take() {
