@@ -23,6 +23,7 @@ use bolna_rate_limit::{Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, L
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+const SCRIPT: &str = include_str!("../src/store/redis/take.lua");
 const BUCKETS: usize = 100_000;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
@@ -141,23 +142,16 @@ async fn attack(redis: &Redis, replicas: usize) {
     );
 }
 
-/// What a request that is admitted waits for the server, one at a time and sixteen at a time.
+/// What a request that is admitted waits for the server, one at a time and sixteen at a time, and what the client alone does.
 async fn latency(redis: &Redis) {
-    println!("\nan admitted request through the layer, us      p50      p99");
+    println!("\nan admitted request through the layer, us         p50      p99");
+    let row = |what: &str, of: &[f64]| println!("{what:<45} {:>7.1} {:>8.1}", percentile(of, 50), percentile(of, 99));
     for tasks in [1, 16] {
-        let memory = latencies(&layer(Limiter::new(generous())), tasks).await;
-        let counted = latencies(&layer(Limiter::with_store(generous(), redis.store().await)), tasks).await;
-        println!(
-            "in this process, {tasks:>2} at a time          {:>10.1} {:>8.1}",
-            percentile(&memory, 50),
-            percentile(&memory, 99)
-        );
-        println!(
-            "on Redis, {tasks:>2} at a time                 {:>10.1} {:>8.1}",
-            percentile(&counted, 50),
-            percentile(&counted, 99)
-        );
+        row(&format!("in this process, {tasks} at a time"), &latencies(&layer(Limiter::new(generous())), tasks).await);
+        let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
+        row(&format!("on Redis, {tasks} at a time"), &latencies(&on_redis, tasks).await);
     }
+    row("the script by redis-rs alone, 1 at a time", &redis.bare_latencies().await);
 }
 
 /// What a request costs while the server is lost.
@@ -273,10 +267,30 @@ impl Redis {
             .unwrap()
     }
 
+    async fn bare_latencies(&self) -> Vec<f64> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let script = redis::Script::new(SCRIPT);
+        let start = Instant::now();
+        let running = tokio::spawn(async move {
+            let mut took = Vec::new();
+            while start.elapsed() < ROUND {
+                let mut call = script.key(format!("bolna:1:call:u:bare-{}", took.len() % 1000));
+                let sent = Instant::now();
+                let _: (i64, i64, i64) =
+                    call.arg(10).arg(1_000_000).arg(1).arg(0).invoke_async(&mut connection).await.unwrap();
+                took.push(sent.elapsed().as_secs_f64() * 1e6);
+            }
+            took
+        });
+        let mut took = running.await.unwrap();
+        took.sort_by(f64::total_cmp);
+        took
+    }
+
     /// Requests a second with the script and as many buckets.
     fn benchmark(&self, pipeline: u32) -> f64 {
-        let script = include_str!("../src/store/redis/take.lua");
-        let hash = self.cli(&["SCRIPT", "LOAD", script]);
+        let hash = self.cli(&["SCRIPT", "LOAD", SCRIPT]);
         let binary = env::var("REDIS_BENCHMARK").unwrap_or_else(|_| "redis-benchmark".to_owned());
         let output = Command::new(binary)
             .args(["-p", &self.port.to_string(), "-c", "50", "-P", &pipeline.to_string(), "-n", "200000"])
