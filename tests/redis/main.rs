@@ -6,5 +6,11 @@
 mod read;
 mod servers;
 
+mod drops;
 mod harness;
+mod keys;
+mod replay;
+mod replicas;
 mod script;
+mod support;
+mod wire;

@@ -1,0 +1,174 @@
+//! What a server answered to three replicas is what a model answers at the times that the server showed.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bolna_rate_limit::{Policy, Quota};
+use redis::{Parser, Value};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::servers::Server;
+use crate::support::{Replica, organization, store};
+
+/// All that went each way over one connection.
+#[derive(Clone, Debug, Default)]
+struct Recording {
+    asked: Arc<Mutex<Vec<u8>>>,
+    answered: Arc<Mutex<Vec<u8>>>,
+}
+
+type Recordings = Arc<Mutex<Vec<Recording>>>;
+
+/// A way to the server on which all is recorded, and its port.
+async fn tap(server: u16, recordings: Recordings, tasks: &mut JoinSet<()>) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tasks.spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await.unwrap();
+            let recording = Recording::default();
+            recordings.lock().unwrap().push(recording.clone());
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            tokio::spawn(carry(from_client, to_server, recording.asked));
+            tokio::spawn(carry(from_server, to_client, recording.answered));
+        }
+    });
+    port
+}
+
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, record: Arc<Mutex<Vec<u8>>>) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        record.lock().unwrap().extend_from_slice(&buffer[..length]);
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One call of the script, and its answer.
+#[derive(Debug)]
+struct Call {
+    now: i64,
+    used: i64,
+    granted: i64,
+    key: String,
+    interval: i64,
+    tolerance: i64,
+    wanted: i64,
+    deadline: i64,
+}
+
+fn values(bytes: &[u8]) -> Vec<Value> {
+    let (mut parser, mut left, mut values) = (Parser::new(), bytes, Vec::new());
+    // It reads ahead, so that what is left says nothing.
+    while let Ok(value) = parser.parse_value(&mut left) {
+        values.push(value);
+    }
+    values
+}
+
+fn calls(recording: &Recording) -> Vec<Call> {
+    let (asked, answered) = (values(&recording.asked.lock().unwrap()), values(&recording.answered.lock().unwrap()));
+    assert_eq!(asked.len(), answered.len(), "every call was answered");
+    let call = |(asked, answer): (Value, Value)| {
+        let words: Vec<String> = redis::from_redis_value(asked).unwrap();
+        if !words[0].starts_with("EVAL") || words[3].contains(":probe:") {
+            return None;
+        }
+        // A script that isn't known has charged nothing.
+        let Ok((granted, used, now)) = redis::from_redis_value(answer) else { return None };
+        let number = |place: usize| words[place].parse().unwrap();
+        Some(Call {
+            now,
+            used,
+            granted,
+            key: words[3].clone(),
+            interval: number(4),
+            tolerance: number(5),
+            wanted: number(6),
+            deadline: number(7),
+        })
+    };
+    asked.into_iter().zip(answered).filter_map(call).collect()
+}
+
+/// A bucket of tokens in whole microseconds of refill, where the script keeps a time.
+struct Model {
+    fill: i64,
+    now: i64,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
+    const BURST: i64 = 20;
+    // 300 a second: a unit every 3333.3... us, which is 3334 of them.
+    const INTERVAL: i64 = 3334;
+    const CALLERS: usize = 5;
+    let server = Server::start().await;
+    let policy = Policy::builder().default_quota(Quota::per_second(300).burst(20)).build().unwrap();
+    let recordings = Recordings::default();
+    let (mut taps, mut tasks, mut fleet) = (JoinSet::new(), JoinSet::new(), Vec::new());
+    for _ in 0..3 {
+        let port = tap(server.port(), Arc::clone(&recordings), &mut taps).await;
+        fleet.push(Replica::connect(store(format!("redis://127.0.0.1:{port}")), policy.clone()).await);
+    }
+    let began = Instant::now();
+    for (number, replica) in fleet.iter().flat_map(|replica| [replica; 4]).cloned().enumerate() {
+        tasks.spawn(async move {
+            let mut admitted = [0; CALLERS];
+            let mut turn = number;
+            while began.elapsed() < Duration::from_millis(1500) {
+                turn += 1;
+                let caller = turn % CALLERS;
+                let decision = replica.check(&organization(&caller.to_string())).await;
+                assert_eq!(decision.quota().burst(), 20, "the server decides");
+                admitted[caller] += i64::from(decision.is_allowed());
+                if turn % 7 == 0 {
+                    // Long enough for units to come back.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            admitted
+        });
+    }
+    let mut admitted = [0; CALLERS];
+    for of_one in tasks.join_all().await {
+        admitted.iter_mut().zip(of_one).for_each(|(sum, of_one)| *sum += of_one);
+    }
+    for replica in &fleet {
+        assert_eq!(replica.events.all().len(), 0, "{:?}", replica.events);
+    }
+    drop(fleet);
+
+    let mut calls: Vec<_> = recordings.lock().unwrap().iter().flat_map(calls).collect();
+    // In the order in which the server made them: within a microsecond, a grant adds to what is used.
+    calls.sort_by_key(|call| (call.now, call.used));
+    let mut buckets: HashMap<&str, Model> = HashMap::new();
+    let mut granted: HashMap<&str, i64> = HashMap::new();
+    for call in &calls {
+        assert_eq!((call.interval, call.tolerance), (INTERVAL, BURST * INTERVAL));
+        if call.deadline > 0 && call.now > call.deadline {
+            assert_eq!(call.granted, -1, "{call:?}");
+            continue;
+        }
+        let capacity = BURST * INTERVAL;
+        let model = buckets.entry(&call.key).or_insert(Model { fill: capacity, now: call.now });
+        model.fill = capacity.min(model.fill + call.now - model.now);
+        model.now = call.now;
+        let grants = call.wanted.min(model.fill / INTERVAL);
+        model.fill -= grants * INTERVAL;
+        assert_eq!((call.granted, call.used), (grants, capacity - model.fill), "{call:?}");
+        *granted.entry(&call.key).or_default() += grants;
+    }
+    for (caller, admitted) in admitted.iter().enumerate() {
+        assert_eq!(granted[&*format!("bolna:1:default:o:{caller}")], *admitted, "what was granted was given out");
+        assert!(*admitted > 2 * BURST, "units came back");
+    }
+}

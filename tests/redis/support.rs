@@ -1,0 +1,162 @@
+//! What the tests of the store have in common.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreErrorKind};
+use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
+use http::{Request, Response};
+use redis::FromRedisValue;
+
+use crate::servers::{Server, until, when};
+
+/// Of a check. Generous, since the servers of all tests share one machine.
+pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
+
+/// The time in which a unit comes back under a [`slow`] policy: longer than any test takes.
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// A policy under which no unit comes back within a test.
+pub(crate) fn slow(burst: u32) -> Policy {
+    Policy::builder().default_quota(once_an_hour(burst)).build().unwrap()
+}
+
+pub(crate) fn once_an_hour(burst: u32) -> Quota {
+    Quota::per(1, HOUR).burst(burst).build().unwrap()
+}
+
+/// A store with the tests' deadline, and a share of its own when the server is lost, so that it can be seen who has decided.
+pub(crate) fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
+    patient(RedisStore::builder(url))
+}
+
+pub(crate) fn patient(builder: RedisStoreBuilder) -> RedisStoreBuilder {
+    builder.deadline(DEADLINE).expected_replicas(2)
+}
+
+/// One of the processes that share a limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Replica {
+    pub(crate) limiter: Limiter<RedisStore>,
+    pub(crate) events: Events,
+}
+
+impl Replica {
+    pub(crate) async fn connect(builder: RedisStoreBuilder, policy: Policy) -> Self {
+        let events = Events::default();
+        let store = builder.on_event(events.listener()).connect().await.unwrap();
+        Self { limiter: Limiter::with_store(policy, store), events }
+    }
+
+    pub(crate) async fn on(server: &Server, policy: Policy) -> Self {
+        Self::connect(store(server.url()), policy).await
+    }
+
+    /// A request to `/`.
+    pub(crate) async fn check(&self, who: &Principal) -> Decision {
+        self.limiter.check(who, "/").unwrap().wait().await.unwrap()
+    }
+
+    pub(crate) async fn left(&self, who: &Principal) -> u32 {
+        self.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().remaining()
+    }
+
+    /// Checks until one is refused, and tells how many were not.
+    pub(crate) async fn drain(&self, who: &Principal) -> u32 {
+        let mut admitted = 0;
+        while self.check(who).await.is_allowed() {
+            admitted += 1;
+        }
+        admitted
+    }
+}
+
+/// What a store has told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Events(Arc<Mutex<Vec<RedisEvent>>>);
+
+impl Events {
+    pub(crate) fn listener(&self) -> impl Fn(RedisEvent) + Send + Sync + 'static {
+        let events = Arc::clone(&self.0);
+        move |event| events.lock().unwrap().push(event)
+    }
+
+    pub(crate) fn all(&self) -> Vec<RedisEvent> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Why servers were lost, in order.
+    pub(crate) fn lost(&self) -> Vec<RedisStoreErrorKind> {
+        let reason = |event| match event {
+            RedisEvent::Lost { reason, .. } => Some(reason.kind()),
+            _ => None,
+        };
+        self.all().into_iter().filter_map(reason).collect()
+    }
+
+    /// How often a server was regained.
+    pub(crate) fn regained(&self) -> usize {
+        self.all().iter().filter(|event| matches!(event, RedisEvent::Regained { .. })).count()
+    }
+
+    pub(crate) async fn until_lost(&self) -> RedisStoreErrorKind {
+        until("the server is lost", async || Ok(self.lost().first().copied().ok_or("nothing is told")?)).await
+    }
+
+    /// Until every server that was lost is regained.
+    pub(crate) async fn until_regained(&self) {
+        until("the server is regained", async || when(self.lost().len() == self.regained(), self.all())).await;
+    }
+}
+
+pub(crate) fn organization(id: &str) -> Principal {
+    Principal::organization(id).unwrap()
+}
+
+/// The error and everything that caused it, as an operator gets to see it.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+/// An inner service that answers `200 OK`.
+pub(crate) async fn ok<B>(_: Request<B>) -> Result<Response<String>, Infallible> {
+    Ok(Response::new("inner".to_owned()))
+}
+
+/// The server's time, in microseconds since the epoch.
+pub(crate) async fn time_of(server: &Server) -> u64 {
+    let (seconds, micros): (u64, u64) = server.command(&["TIME"]).await.unwrap();
+    seconds * 1_000_000 + micros
+}
+
+/// What is stored, in a cluster too.
+pub(crate) async fn stored<T: FromRedisValue>(server: &Server, words: &[&str]) -> T {
+    server.command(words).await.unwrap()
+}
+
+/// The units of a [`slow`] bucket that the server has charged.
+pub(crate) async fn charged(server: &Server, key: &str) -> u64 {
+    let Some(full_at) = stored::<Option<u64>>(server, &["GET", key]).await else { return 0 };
+    let hour = u64::try_from(HOUR.as_micros()).unwrap();
+    (full_at - time_of(server).await).div_ceil(hour)
+}
+
+/// The keys of all buckets, in order, but for those that are nobody's.
+pub(crate) async fn buckets(server: &Server) -> Vec<String> {
+    let mut keys: Vec<String> = stored(server, &["KEYS", "*"]).await;
+    keys.retain(|key| !key.contains(":1:probe:"));
+    keys.sort();
+    keys
+}
+
+pub(crate) fn key_of(organization: &str) -> String {
+    format!("bolna:1:default:o:{organization}")
+}
