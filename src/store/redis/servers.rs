@@ -85,6 +85,9 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
             if service.is_empty() {
                 return Err(wrong(url, "it does not name the service that the Sentinels watch: /<service> at the end"));
             }
+            if path.contains('@') {
+                return Err(wrong(url, "a / in the user or the password has to be written %2F"));
+            }
             let (credentials, hosts) =
                 authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
             let nodes = hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
@@ -126,6 +129,9 @@ pub(super) fn sentinels(
     service: &str,
     urls: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Servers, RedisStoreError> {
+    if service.is_empty() {
+        return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "the service that they watch is not named"));
+    }
     let nodes: Vec<_> = urls.into_iter().map(|url| node(&with_port(url.as_ref(), 26379))).collect::<Result<_, _>>()?;
     let Some(first) = nodes.first() else {
         return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named"));
@@ -140,6 +146,9 @@ pub(super) fn sentinels(
 pub(super) fn node(url: &str) -> Result<ConnectionInfo, RedisStoreError> {
     if cfg!(not(feature = "redis-tls")) && (url.starts_with("rediss://") || url.starts_with("valkeys://")) {
         return Err(wrong(url, "this was built without the feature redis-tls"));
+    }
+    if !url.contains("://") {
+        return Err(wrong(url, "it has no scheme such as redis://"));
     }
     let info = url.into_connection_info().map_err(|error| {
         // Texts of the client's own, none of which repeats the address.
@@ -158,15 +167,35 @@ fn ours(info: ConnectionInfo) -> ConnectionInfo {
 
 /// Tells an address without the user, the password and the query.
 fn wrong(url: &str, detail: &str) -> RedisStoreError {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    let is_socket = url.split(':').next().is_some_and(|scheme| scheme.ends_with("unix"));
+    // Only the address of a socket has them in its query.
+    let rest = if is_socket { rest } else { rest.rsplit('@').next().unwrap_or(rest) };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
-    RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}://{rest}"), detail)
+    let hosts = rest.split('/').next().unwrap_or(rest);
+    // What is no port may be a password, when the host has been forgotten.
+    let told = match hosts.split(',').find_map(|host| port(host).filter(|port| !is_number(port))) {
+        Some(port) => format!("{}...", rest.split_once(port).map_or("", |(before, _)| before)),
+        None => rest.to_owned(),
+    };
+    RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}{told}"), detail)
+}
+
+/// What follows the name of the host.
+fn port(host: &str) -> Option<&str> {
+    let name = if host.starts_with('[') { host.find(']').unwrap_or(0) } else { 0 };
+    host[name..].split_once(':').map(|(_, port)| port)
+}
+
+fn is_number(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A host without a port gets that one, where redis's own would be wrong.
-fn with_port(host: &str, port: u16) -> String {
-    let name = host.rsplit(['@', '/']).next().unwrap_or(host);
-    let has_port = name.rsplit_once(':').is_some_and(|(before, port)| !port.contains(']') && !before.is_empty());
-    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+fn with_port(address: &str, number: u16) -> String {
+    let start = address.find("://").map_or(0, |at| at + 3);
+    let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |at| start + at);
+    let (server, path) = address.split_at(end);
+    let host = server[start..].rsplit('@').next().unwrap_or(server);
+    if host.is_empty() || port(host).is_some() { address.to_owned() } else { format!("{server}:{number}{path}") }
 }
