@@ -110,6 +110,10 @@ async fn verify(commands: &mut MultiplexedConnection, server: &str, within: Dura
             return Err(too_old(server, &version));
         }
     }
+    if field("mode").is_some_and(|mode| mode == "sentinel") {
+        let detail = "it is a Sentinel, which counts nothing: name it by redis+sentinel://host/service";
+        return Err(RedisStoreError::new(Kind::Other, server, detail));
+    }
     // Buckets that only refuse are read, not written: a replica would go on answering for them.
     match field("role") {
         Some(role) if role != "master" => Err(RedisStoreError::new(

@@ -41,7 +41,11 @@ impl Sentinels {
         let mut cmd = redis::cmd("SENTINEL");
         cmd.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let answer = tokio::time::timeout(within, cmd.query_async::<Option<(String, u16)>>(&mut commands)).await;
-        match answer.map_err(|_| silent(&server, within))?.map_err(|error| RedisStoreError::of(&server, error))? {
+        let answer = answer.map_err(|_| silent(&server, within))?;
+        if answer.as_ref().is_err_and(|error| error.detail().is_some_and(|said| said.contains("unknown command"))) {
+            return Err(RedisStoreError::new(Kind::NoPrimary, &server, "it is no Sentinel"));
+        }
+        match answer.map_err(|error| RedisStoreError::of(&server, error))? {
             Some(address) => Ok(address),
             None => {
                 let detail = format!("it watches no service named {}: see sentinel monitor in its file", self.service);
