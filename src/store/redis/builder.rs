@@ -53,7 +53,8 @@ impl RedisStoreBuilder {
 
     /// The ACL user, instead of the one in the URL. For Sentinels, the user on the servers that they name.
     ///
-    /// He needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` too, and the keys `~bolna:1:*`.
+    /// He needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` too, for a
+    /// [database](Self::database) other than 0 `+select`, and the keys `~bolna:1:*`.
     pub fn user(self, user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..self }
     }

@@ -71,7 +71,7 @@ impl RedisStoreError {
             Kind::WrongPassword => "it knows no such user with that password".into(),
             Kind::MissingPermission => format!(
                 "its user lacks a permission: {said}. The store needs +evalsha +eval +time +get +set +del, in a cluster \
-                 +cluster|slots, and the keys ~<prefix>:1:*"
+                 +cluster|slots, for a database other than 0 +select, and the keys ~<prefix>:1:*"
             ),
             Kind::NoScripts => {
                 // What follows repeats the script.

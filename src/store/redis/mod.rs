@@ -81,8 +81,9 @@ pub use settings::RedisEvent;
 /// to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be restarted.
 ///
 /// # The server
-/// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` as well, and
-/// the keys `~bolna:1:*`. With `maxmemory`, the policy `volatile-ttl` evicts the buckets first that are full soonest.
+/// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` as well, for
+/// a database other than 0 `+select`, and the keys `~bolna:1:*`. With `maxmemory`, the policy `volatile-ttl` evicts the
+/// buckets first that are full soonest.
 pub struct RedisStore {
     store: DenialCache<Ladder>,
 }
