@@ -200,9 +200,16 @@ impl RedisStoreBuilder {
         }
         install_cryptography();
         let server = info.addr().to_string();
+        let wrong = |detail: String| Err(RedisStoreError::new(Kind::Setting, &server, detail));
+        let TlsCertificates { client_tls, root_cert } = &self.tls;
+        // The client would take them for none.
+        let is_empty = |pem: &Vec<u8>| !pem.windows(BEGIN.len()).any(|line| line == BEGIN);
+        if root_cert.iter().chain(client_tls.iter().map(|client| &client.client_cert)).any(is_empty) {
+            return wrong("what is given as its certificates, or as the client's, holds none in PEM".to_owned());
+        }
         match Client::build_with_tls(info, self.tls.clone()) {
             Ok(client) => Ok(client.get_connection_info().clone()),
-            Err(error) => Err(RedisStoreError::of(&server, error)),
+            Err(error) => wrong(format!("its certificates, or the client's and its key, can't be read: {error}")),
         }
     }
 
@@ -226,6 +233,10 @@ impl fmt::Debug for RedisStoreBuilder {
             .finish_non_exhaustive()
     }
 }
+
+/// How a certificate begins in PEM.
+#[cfg(feature = "redis-tls")]
+const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// rustls panics when no provider of cryptography is installed for the process, or several are built in.
 #[cfg(feature = "redis-tls")]

@@ -85,8 +85,10 @@ impl RedisStoreError {
             }
             Kind::Busy => "it is busy, loading its data or with somebody's script".into(),
             Kind::Unreachable => "it can't be reached".into(),
-            Kind::NoPrimary | Kind::Setting | Kind::Other if said.is_empty() => "it answered with an error".into(),
-            Kind::NoPrimary | Kind::Setting | Kind::Other => format!("it answered with an error: {said}"),
+            // The client's own word. Nothing has been sent.
+            Kind::Setting => format!("it can't be connected to like that: {error}"),
+            Kind::NoPrimary | Kind::Other if said.is_empty() => "it answered with an error".into(),
+            Kind::NoPrimary | Kind::Other => format!("it answered with an error: {said}"),
         };
         Self { kind, server: server.to_owned(), detail, source: Some(error) }
     }
