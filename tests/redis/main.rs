@@ -12,5 +12,6 @@ mod keys;
 mod replay;
 mod replicas;
 mod script;
+mod start;
 mod support;
 mod wire;

@@ -11,6 +11,9 @@ mod sentinels;
 mod server;
 
 pub(crate) use cluster::Cluster;
+#[cfg(feature = "redis-tls")]
+pub(crate) use process::Directory;
+pub(crate) use process::free_port;
 pub(crate) use proxy::{Mode, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::Server;

@@ -10,7 +10,7 @@ use std::{env, fs, process};
 /// A port that nobody listens on, nor on the one 10,000 above, where a cluster's node has its bus. Never the same twice.
 ///
 /// Both are below those that Linux gives to outgoing connections.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 10_000;
     static TAKEN: AtomicU16 = AtomicU16::new(0);
@@ -28,10 +28,10 @@ pub(super) fn free_port() -> u16 {
 
 /// A program's own directory, removed on drop.
 #[derive(Debug)]
-pub(super) struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
-    pub(super) fn of(port: u16) -> Self {
+    pub(crate) fn of(port: u16) -> Self {
         let path = env::temp_dir().join(format!("bolna-rate-limit-{}-{port}", process::id()));
         // From a process of the same id that was killed.
         let _ = fs::remove_dir_all(&path);
@@ -39,7 +39,7 @@ impl Directory {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 

@@ -1,0 +1,136 @@
+//! What is wrong when a store starts, it says; and what is right works.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind};
+use bolna_rate_limit::{Limiter, Policy, Principal, Quota};
+
+use crate::servers::{Server, until};
+
+mod addresses;
+mod passwords;
+mod permissions;
+mod secrets;
+mod sentinels;
+mod settings;
+#[cfg(feature = "redis-tls")]
+mod tls;
+mod unfit;
+mod unreachable;
+
+const KEY: &str = "bolna:1:default:o:acme";
+
+/// What the server leaves of the burst after one request, and what a replica by itself leaves of its half.
+const LEFT_BY_SERVER: u32 = 9;
+const LEFT_BY_REPLICA: u32 = 4;
+
+/// As a store of one of two replicas, and patient: the servers of all tests share one machine.
+fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
+    patient(RedisStore::builder(url))
+}
+
+fn patient(builder: RedisStoreBuilder) -> RedisStoreBuilder {
+    builder.deadline(Duration::from_secs(2)).connect_timeout(Duration::from_secs(5)).expected_replicas(2)
+}
+
+/// Why it does not start: the kind, and the text with all its causes.
+async fn refusal(builder: RedisStoreBuilder) -> (RedisStoreErrorKind, String) {
+    let error = builder.connect().await.expect_err("it starts");
+    (error.kind(), text(&error))
+}
+
+/// As an operator gets to see it.
+fn text(error: &RedisStoreError) -> String {
+    let (mut text, mut next) = (error.to_string(), error.source());
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+#[track_caller]
+fn assert_refused(
+    (kind, text): &(RedisStoreErrorKind, String),
+    expected: RedisStoreErrorKind,
+    words: &[impl AsRef<str>],
+) {
+    assert_eq!(*kind, expected, "{text}");
+    for word in words {
+        assert!(text.contains(word.as_ref()), "{:?} is not in: {text}", word.as_ref());
+    }
+}
+
+/// Of ten at once, none of which comes back within a test.
+fn policy() -> Policy {
+    let quota = Quota::per(1, Duration::from_secs(3600)).burst(10).build().unwrap();
+    Policy::builder().default_quota(quota).build().unwrap()
+}
+
+fn limiter(store: RedisStore) -> Limiter<RedisStore> {
+    Limiter::with_store(policy(), store)
+}
+
+async fn connect(builder: RedisStoreBuilder) -> Limiter<RedisStore> {
+    limiter(builder.connect().await.unwrap())
+}
+
+fn acme() -> Principal {
+    Principal::organization("acme").unwrap()
+}
+
+/// What is left after a request of this organization.
+async fn request(limiter: &Limiter<RedisStore>, who: &Principal) -> u32 {
+    limiter.check(who, "/").unwrap().wait().await.unwrap().remaining()
+}
+
+/// It starts, and counts on a server.
+async fn assert_counts(builder: RedisStoreBuilder) {
+    assert_eq!(request(&connect(builder).await, &acme()).await, LEFT_BY_SERVER);
+}
+
+/// What a store tells.
+#[derive(Clone, Debug, Default)]
+struct Events(Arc<Mutex<Vec<RedisEvent>>>);
+
+impl Events {
+    fn of(builder: RedisStoreBuilder) -> (RedisStoreBuilder, Self) {
+        let events = Self::default();
+        let told = events.clone();
+        (builder.on_event(move |event| told.0.lock().unwrap().push(event)), events)
+    }
+
+    fn all(&self) -> Vec<RedisEvent> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Why the server is lost, if that is all that was told.
+    #[track_caller]
+    fn lost(&self) -> (RedisStoreErrorKind, String) {
+        match &self.all()[..] {
+            [RedisEvent::Lost { reason, .. }] => (reason.kind(), text(reason)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn until_regained(&self) {
+        until("the server is regained", async || match self.all().last() {
+            Some(RedisEvent::Regained { .. }) => Ok(()),
+            other => Err(format!("{other:?}").into()),
+        })
+        .await;
+    }
+}
+
+/// The user `limiter` with the password `secret`, and these rules.
+async fn make_user(server: &Server, rules: &[&str]) {
+    let user = ["ACL", "SETUSER", "limiter", "reset", "on", ">secret"];
+    server.command::<()>(&[&user, rules].concat()).await.unwrap();
+}
+
+/// Its URL with that user.
+fn as_user(server: &Server) -> String {
+    format!("redis://limiter:secret@127.0.0.1:{}", server.port())
+}

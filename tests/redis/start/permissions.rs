@@ -1,0 +1,121 @@
+use bolna_rate_limit::store::RedisStore;
+use bolna_rate_limit::store::RedisStoreErrorKind::MissingPermission;
+use bolna_rate_limit::{Endpoint, Limiter, Principal};
+
+use super::{
+    Events, LEFT_BY_SERVER, acme, as_user, assert_refused, connect, limiter, make_user, refusal, request, store,
+};
+use crate::servers::Server;
+
+const COMMANDS: [&str; 6] = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
+const KEYS: &str = "~bolna:1:*";
+
+/// All that the README says that the user needs.
+async fn make_user_of_readme(server: &Server) {
+    let readme = include_str!("../../../README.md");
+    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER limiter")).expect("the README has the line");
+    server.command::<()>(&line.split_whitespace().collect::<Vec<_>>()).await.unwrap();
+}
+
+/// What the server has refused to anybody.
+async fn refused_by(server: &Server) -> usize {
+    server.command::<Vec<redis::Value>>(&["ACL", "LOG"]).await.unwrap().len()
+}
+
+async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
+    let left = async || limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().remaining();
+    assert_eq!(left().await, LEFT_BY_SERVER + 1);
+    assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
+    assert_eq!(request(limiter, who).await, LEFT_BY_SERVER - 1);
+    assert_eq!(left().await, LEFT_BY_SERVER - 1);
+    limiter.reset(who, Endpoint::DEFAULT).await.unwrap();
+    assert_eq!(left().await, LEFT_BY_SERVER + 1);
+}
+
+#[tokio::test]
+async fn each_missing_permission_is_named() {
+    let server = Server::start().await;
+    for missing in COMMANDS {
+        let mut rules = vec![KEYS, "resetchannels", "-@all"];
+        rules.extend(COMMANDS.into_iter().filter(|command| *command != missing));
+        make_user(&server, &rules).await;
+        let command = missing.trim_start_matches('+');
+        let address = format!("127.0.0.1:{}", server.port());
+        // In quotes, as the server says it: the store adds a list of all.
+        assert_refused(
+            &refusal(store(as_user(&server))).await,
+            MissingPermission,
+            &[&address, &format!("'{command}'")],
+        );
+    }
+}
+
+#[tokio::test]
+async fn missing_keys_are_told() {
+    let server = Server::start().await;
+    for keys in [&[][..], &["~other:1:*"]] {
+        make_user(&server, &[keys, &["-@all"], &COMMANDS].concat()).await;
+        assert_refused(&refusal(store(as_user(&server))).await, MissingPermission, &["access", "~<prefix>:1:*"]);
+    }
+    // It is the prefix that has to fit.
+    let limiter = connect(store(as_user(&server)).prefix("other").without_fallback()).await;
+    uses_everything(&limiter, &acme()).await;
+}
+
+#[tokio::test]
+async fn a_database_other_than_0_takes_one_permission_more_which_is_named() {
+    let server = Server::start().await;
+    make_user(&server, &[&[KEYS, "-@all"][..], &COMMANDS].concat()).await;
+    let refused = refusal(store(as_user(&server)).database(3)).await;
+    assert_refused(&refused, MissingPermission, &["'select'", "+select"]);
+    server.command::<()>(&["ACL", "SETUSER", "limiter", "+select"]).await.unwrap();
+    uses_everything(&connect(store(as_user(&server)).database(3).without_fallback()).await, &acme()).await;
+}
+
+#[tokio::test]
+async fn what_the_readme_asks_for_is_enough() {
+    let server = Server::start().await;
+    make_user_of_readme(&server).await;
+    // Nothing is decided by anything but the server.
+    let limiter = connect(store(as_user(&server)).without_fallback()).await;
+    uses_everything(&limiter, &acme()).await;
+    assert_eq!(refused_by(&server).await, 0);
+}
+
+#[tokio::test]
+async fn a_permission_that_is_given_later_is_found() {
+    let server = Server::start().await;
+    make_user_of_readme(&server).await;
+    server.command::<()>(&["ACL", "SETUSER", "limiter", "-set"]).await.unwrap();
+    let (builder, events) = Events::of(store(as_user(&server)).without_fallback().start_degraded());
+    let limiter = limiter(builder.connect().await.unwrap());
+    assert_refused(&events.lost(), MissingPermission, &["'set'"]);
+    server.command::<()>(&["ACL", "SETUSER", "limiter", "+set"]).await.unwrap();
+    events.until_regained().await;
+    uses_everything(&limiter, &acme()).await;
+}
+
+#[cfg(feature = "redis-cluster")]
+#[tokio::test]
+async fn a_cluster_takes_one_permission_more() {
+    let cluster = crate::servers::Cluster::start().await;
+    let builder =
+        || super::patient(RedisStore::cluster(cluster.urls())).user("limiter").password("secret").without_fallback();
+    for node in cluster.nodes() {
+        make_user_of_readme(node).await;
+    }
+    assert_refused(&refusal(builder()).await, MissingPermission, &["'cluster", "+cluster|slots"]);
+    for node in cluster.nodes() {
+        node.command::<()>(&["ACL", "SETUSER", "limiter", "+cluster|slots"]).await.unwrap();
+        node.command::<()>(&["ACL", "LOG", "RESET"]).await.unwrap();
+    }
+    let limiter = connect(builder()).await;
+    for id in 0..30 {
+        uses_everything(&limiter, &Principal::organization(id.to_string()).unwrap()).await;
+    }
+    for node in cluster.nodes() {
+        assert_eq!(refused_by(node).await, 0);
+        // And each has had its share.
+        assert!(node.calls_of("del").await > 1);
+    }
+}

@@ -1,0 +1,137 @@
+//! The password, `hemlig`, is in nothing that may end up in a log.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder};
+
+use super::{Events, make_user, patient, store};
+use crate::servers::Server;
+
+#[track_caller]
+fn assert_silent(told: &str, of: &str) {
+    assert!(!told.contains("hemlig"), "of {of}: {told}");
+}
+
+fn debug(it: &impl Debug) -> String {
+    format!("{it:?} {it:#?}")
+}
+
+fn all_of(error: &impl Error) -> String {
+    let mut told = format!("{error} {}", debug(error));
+    let mut next = error.source();
+    while let Some(error) = next {
+        told = format!("{told} {error} {error:?} {error:#?}");
+        next = error.source();
+    }
+    told
+}
+
+/// Neither the builder nor what becomes of it, error or store, nor an event.
+async fn assert_keeps(builder: impl Fn() -> RedisStoreBuilder, of: &str) {
+    assert_silent(&debug(&builder()), of);
+    for degraded in [false, true] {
+        let (builder, events) = Events::of(builder());
+        let builder = if degraded { builder.start_degraded() } else { builder };
+        match builder.connect().await {
+            Ok(store) => assert_silent(&debug(&store), of),
+            Err(error) => assert_silent(&all_of(&error), of),
+        }
+        for event in events.all() {
+            assert_silent(&format!("{event} {}", debug(&event)), of);
+            if let RedisEvent::Lost { reason, .. } = event {
+                assert_silent(&all_of(&*reason), of);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_bad_address_gives_it_away() {
+    for url in [
+        "limiter:hemlig",
+        ":hemlig",
+        "limiter:hemlig@localhost:1",
+        "redis:limiter:hemlig@localhost:1",
+        "redis:/limiter:hemlig@localhost:1",
+        "http://limiter:hemlig@localhost:1",
+        "redis://limiter:hemlig",
+        "redis://:hemlig",
+        "redis://limiter:hemlig/0",
+        "redis://limiter:hemlig@",
+        "redis://limiter:hemlig@/0",
+        "redis://limiter:hemlig@local host:1",
+        "redis://limiter:hemlig@localhost:port",
+        "redis://limiter:hemlig@localhost:99999",
+        "redis://limiter:hemlig@localhost:1/three",
+        "redis://limiter:hemlig@localhost:1?protocol=4",
+        "redis://limiter:hemlig@0.0.0.0:1",
+        "redis://limiter:hemlig%ff@localhost:1",
+        "redis://limiter:hemlig%@localhost:1",
+        // Characters that have to be escaped and are not.
+        "redis://limiter:hemlig@hemlig@localhost:1",
+        "redis://limiter:hemlig@hemlig@localhost:port",
+        "redis://limiter:hemlig/hemlig@localhost:1",
+        "redis://limiter:1/hemlig@localhost:1",
+        "redis://limiter:hemlig?hemlig@localhost:1",
+        "redis://limiter:hemlig#hemlig@localhost:1",
+        "redis://limiter:1?hemlig@localhost:1",
+        "redis://limiter:1#hemlig@localhost:1",
+        "redis://limiter:hemlig:hemlig@localhost:port",
+        "redis://limiter:[hemlig@localhost:1",
+        "unix://socket?user=limiter&pass=hemlig",
+        "unix://socket?user=limiter&pass=x@hemlig",
+        "unix:///nowhere/socket?user=limiter&pass=hemlig",
+        "unix:///nowhere/socket?user=limiter&pass=hemlig&db=three",
+        "redis+nonsense://limiter:hemlig@localhost:1",
+        "redis+sentinel://limiter:hemlig",
+        "redis+sentinel://limiter:hemlig/mymaster",
+        "redis+sentinel://limiter:hemlig@",
+        "redis+sentinel://limiter:hemlig@/mymaster",
+        "redis+sentinel://limiter:hemlig@localhost:1",
+        "redis+sentinel://limiter:hemlig@localhost:1/mymaster",
+        "redis+sentinel://limiter:hemlig@localhost:port/mymaster",
+        "redis+sentinel://limiter:hemlig@localhost:1/mymaster/three",
+        "redis+sentinel://limiter:hemlig/hemlig@localhost:1/mymaster",
+        "redis+sentinel://limiter:1/hemlig@localhost:1/mymaster",
+        "redis+sentinel://limiter:hemlig@localhost:1,limiter:hemlig@localhost:1/mymaster",
+        "redis+cluster://limiter:hemlig",
+        "redis+cluster://limiter:hemlig@",
+        "redis+cluster://limiter:hemlig@localhost:1",
+        "redis+cluster://limiter:hemlig@localhost:1,localhost:port",
+        "redis+cluster://limiter:hemlig/hemlig@localhost:1",
+        "redis+cluster://limiter:1/hemlig@localhost:1",
+        "redis+cluster://limiter:hemlig@localhost:1,limiter:hemlig@localhost:1",
+        "rediss://limiter:hemlig@localhost:1",
+        "rediss://limiter:hemlig@localhost:1/#hemlig",
+    ] {
+        let quick = |builder: RedisStoreBuilder| builder.connect_timeout(Duration::from_secs(1));
+        assert_keeps(|| quick(RedisStore::builder(url)), url).await;
+        assert_keeps(|| quick(RedisStore::sentinel("mymaster", [url])), url).await;
+        #[cfg(feature = "redis-cluster")]
+        assert_keeps(|| quick(RedisStore::cluster([url])), url).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_server_answers_gives_it_away() {
+    let server = Server::start().await;
+    let url = |user: &str| format!("redis://{user}:hemlig@127.0.0.1:{}", server.port());
+    // Unknown, wrong, without permissions, and right.
+    assert_keeps(|| store(url("limiter")), "an unknown user").await;
+    assert_keeps(|| store(url("")), "a password that is not needed").await;
+    assert_keeps(|| store(url("")).password("hemlig hemlig"), "another").await;
+    make_user(&server, &["-@all"]).await;
+    assert_keeps(|| store(url("limiter")), "a wrong password").await;
+    make_user(&server, &["resetpass", ">hemlig", "-@all"]).await;
+    assert_keeps(|| store(url("limiter")), "a user without permissions").await;
+    assert_keeps(|| store(url("limiter")).database(3), "a user without permissions").await;
+    make_user(&server, &["resetpass", ">hemlig", "~*", "+@all"]).await;
+    assert_keeps(|| store(url("limiter")), "a user").await;
+    assert_keeps(|| store(server.url()).user("limiter").password("hemlig"), "a user").await;
+    server.kill();
+    assert_keeps(|| store(url("limiter")), "a server that is down").await;
+    assert_keeps(|| patient(RedisStore::sentinel("mymaster", [url("limiter")])), "a Sentinel that is down").await;
+    assert_keeps(|| store(url("limiter")).prefix("{}"), "a wrong prefix").await;
+}

@@ -1,0 +1,103 @@
+use bolna_rate_limit::store::RedisStoreErrorKind as Kind;
+use redis::RedisResult;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::{Events, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_refused, limiter, refusal, request, store};
+use crate::servers::{Server, until, when};
+
+#[tokio::test]
+async fn a_server_that_runs_no_scripts_is_told_and_the_command_named() {
+    for command in ["EVAL", "EVALSHA"] {
+        let server = Server::with_args(&["--rename-command", command, ""]).await;
+        let refused = refusal(store(server.url())).await;
+        assert_refused(&refused, Kind::NoScripts, &[format!("'{command}'"), server.port().to_string()]);
+        assert!(refused.1.len() < 1000, "the script is not repeated: {}", refused.1);
+    }
+}
+
+/// Its URL. It answers everything with this.
+async fn fake(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while let Ok(1..) = client.read(&mut [0; 1024]).await {
+                    client.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    format!("redis://127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn an_old_server_is_told_with_its_version() {
+    let hello = "*4\r\n$7\r\nversion\r\n$6\r\n6.0.16\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
+    assert_refused(&refusal(store(fake(hello).await)).await, Kind::TooOld, &["version is 6.0.16", "6.2"]);
+    // Before 6.0 it knows no HELLO, and puts it in other quotes.
+    for hello in ["-ERR unknown command 'HELLO'\r\n", "-ERR unknown command `HELLO`, with args beginning with: \r\n"] {
+        assert_refused(&refusal(store(fake(hello).await)).await, Kind::TooOld, &["version is older than 6.0", "6.2"]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_told() {
+    let url = fake("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    assert_refused(&refusal(store(&url)).await, Kind::Other, &[url.trim_start_matches("redis://")]);
+}
+
+#[tokio::test]
+async fn a_replica_is_told_and_counts_once_it_is_promoted() {
+    let primary = Server::start().await;
+    let replica = Server::with_args(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    let refused = refusal(store(replica.url())).await;
+    assert_refused(&refused, Kind::ReadOnly, &["replica", &replica.port().to_string()]);
+
+    let (builder, events) = Events::of(store(replica.url()).start_degraded());
+    let limiter = limiter(builder.connect().await.unwrap());
+    assert_eq!(events.lost().0, Kind::ReadOnly);
+    assert_eq!(request(&limiter, &acme()).await, LEFT_BY_REPLICA);
+    replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
+    events.until_regained().await;
+    assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
+}
+
+#[tokio::test]
+async fn a_full_server_is_told_and_counts_once_it_has_room() {
+    let server = Server::start().await;
+    server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    assert_refused(&refusal(store(server.url())).await, Kind::OutOfMemory, &["maxmemory", "volatile-ttl"]);
+
+    let (builder, events) = Events::of(store(server.url()).start_degraded());
+    let limiter = limiter(builder.connect().await.unwrap());
+    assert_eq!(events.lost().0, Kind::OutOfMemory);
+    server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    events.until_regained().await;
+    assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
+}
+
+#[tokio::test]
+async fn a_server_that_runs_somebodys_slow_script_is_told_and_counts_once_it_is_done() {
+    let server = Server::with_args(&["--lua-time-limit", "10"]).await;
+    let mut connection = server.connection().await.unwrap();
+    let slow = tokio::spawn(async move {
+        let mut endless = redis::cmd("EVAL");
+        endless.arg("while true do end").arg(0).query_async::<()>(&mut connection).await
+    });
+    until("the script runs", async || {
+        let ping: RedisResult<()> = server.command(&["PING"]).await;
+        when(ping.as_ref().is_err_and(|error| error.code() == Some("BUSY")), ping)
+    })
+    .await;
+    assert_refused(&refusal(store(server.url())).await, Kind::Busy, &["busy", "script"]);
+
+    let (builder, events) = Events::of(store(server.url()).start_degraded());
+    let limiter = limiter(builder.connect().await.unwrap());
+    assert_eq!(events.lost().0, Kind::Busy);
+    server.command::<()>(&["SCRIPT", "KILL"]).await.unwrap();
+    assert!(slow.await.unwrap().is_err());
+    events.until_regained().await;
+    assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
+}
