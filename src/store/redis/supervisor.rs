@@ -21,6 +21,7 @@ use super::script::{Take, Taken, forget};
 use super::server_time::ServerTime;
 use super::servers::Route;
 use super::settings::RedisEvent;
+use crate::store::StoreError;
 
 /// The most calls that go out together: more would make the first wait for the last.
 const TOGETHER: usize = 64;
@@ -194,6 +195,35 @@ async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> Landing {
     }
 }
 
+/// Waits for the answers to what was sent over a connection that is given up: a server that comes back in time charges for
+/// it. Whoever asked waits no longer than he would have.
+async fn settle(mut flights: FuturesUnordered<impl Future<Output = Landing>>) {
+    let lost = || StoreError::from(Failure::Lost);
+    while let Some(landing) = flights.next().await {
+        match landing {
+            Landing::Calls { calls, answers: Ok(answers), .. } => {
+                // A call without an answer is dropped, which says that the server is lost.
+                for (call, answer) in calls.into_iter().zip(answers) {
+                    match answer.map(|(granted, used, _)| (u64::try_from(granted), used)) {
+                        Ok((Ok(granted), used)) => call.conclude(granted, used.unsigned_abs()),
+                        Ok((Err(_), _)) | Err(_) => call.fail(lost),
+                    }
+                }
+            }
+            Landing::Look(ask, Ok((_, used, _))) => {
+                ask.say(Ok(Charge { granted: false, debt: used.unsigned_abs() }));
+            }
+            Landing::Forget(ask, Ok(_)) => {
+                ask.say(Ok(Charge { granted: true, debt: 0 }));
+            }
+            Landing::Look(ask, Err(_)) | Landing::Forget(ask, Err(_)) => {
+                ask.say(Err(lost()));
+            }
+            Landing::Calls { answers: Err(_), .. } | Landing::Beat(_) => {}
+        }
+    }
+}
+
 /// The serving of one connection.
 struct Service<'a> {
     task: &'a mut Supervisor,
@@ -223,7 +253,8 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Carries calls until the connection is of no more use. Whoever waits then is told so by the loss of his sender.
+    /// Carries calls until the connection is of no more use. Whoever's call was not sent then is told so by the loss of his
+    /// sender.
     async fn run(mut self) -> End {
         let mut flights = FuturesUnordered::new();
         let (mut messages, mut landings) = (Vec::with_capacity(AT_ONCE), Vec::new());
@@ -258,6 +289,7 @@ impl<'a> Service<'a> {
                 }
             }
             if let Some(end) = self.end {
+                tokio::spawn(tokio::time::timeout(self.task.shared.settings.deadline, settle(flights)));
                 return end;
             }
             if due {
