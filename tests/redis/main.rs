@@ -7,6 +7,7 @@ mod read;
 mod servers;
 
 mod drops;
+mod faults;
 mod harness;
 mod keys;
 mod replay;
