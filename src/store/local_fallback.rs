@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
@@ -65,7 +66,8 @@ impl<St, C> LocalFallback<St, C> {
     /// Falls back from `store` to `local`, which may have a clock or a cap of its own.
     #[must_use]
     pub fn with_local(store: St, local: MemoryStore<C>) -> Self {
-        Self { store, local: Local { store: Arc::new(local), replicas: NonZeroU32::MIN } }
+        let local = Local { store: Arc::new(local), resets: Arc::default(), replicas: NonZeroU32::MIN };
+        Self { store, local }
     }
 
     /// How many processes share the store, this one included: 1 by default, as which 0 counts too.
@@ -95,12 +97,13 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     type Check = LocalFallbackCheck<St::Check, C>;
 
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+        let resets = self.local.resets();
         match self.store.check(bucket) {
-            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer))),
+            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer, resets))),
             Answer::Later(check) => {
                 let Bucket { principal, endpoint, quota } = bucket;
                 let (local, principal) = (self.local.clone(), principal.clone());
-                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota })
+                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota, resets })
             }
         }
     }
@@ -115,6 +118,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     /// Fills the bucket up in both stores: in the local one even if the other can't be asked.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let answer = self.store.reset(principal, endpoint).await;
+        self.local.resets.fetch_add(1, Ordering::Release);
         self.local.store.reset(principal, endpoint).await?;
         answer
     }
@@ -140,6 +144,7 @@ pin_project! {
         principal: Principal,
         endpoint: Endpoint,
         quota: Quota,
+        resets: u64,
     }
 }
 
@@ -154,7 +159,7 @@ where
         let this = self.project();
         let answer = ready!(this.check.poll(cx));
         let bucket = Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
-        Poll::Ready(Ok(this.local.conclude(bucket, answer)))
+        Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.resets)))
     }
 }
 
@@ -166,19 +171,31 @@ impl<F, C> fmt::Debug for LocalFallbackCheck<F, C> {
 
 struct Local<C> {
     store: Arc<MemoryStore<C>>,
+    /// How often a bucket was filled up by hand: what was asked before is not noted afterwards.
+    resets: Arc<AtomicU64>,
     replicas: NonZeroU32,
 }
 
 impl<C> Local<C> {
+    fn resets(&self) -> u64 {
+        self.resets.load(Ordering::Acquire)
+    }
+
     fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
         Bucket { quota: bucket.quota.shared_by(self.replicas), ..bucket }
     }
 }
 
 impl<C: Clock> Local<C> {
-    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>) -> Decision {
+    /// `resets` is how many there were when the store was asked.
+    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>, resets: u64) -> Decision {
         let share = self.share(bucket);
-        answer.inspect(|decision| self.note(share, decision)).unwrap_or_else(|_| self.store.charge(share))
+        let note = |decision: &Decision| {
+            if resets == self.resets() {
+                self.note(share, decision);
+            }
+        };
+        answer.inspect(note).unwrap_or_else(|_| self.store.charge(share))
     }
 
     /// Leaves the share as much room as the store has left, in time: that is so many units, of which each replica has its
@@ -194,6 +211,6 @@ impl<C: Clock> Local<C> {
 
 impl<C> Clone for Local<C> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), replicas: self.replicas }
+        Self { store: Arc::clone(&self.store), resets: Arc::clone(&self.resets), replicas: self.replicas }
     }
 }

@@ -306,3 +306,20 @@ fn a_share_of_the_slowest_quota_is_a_quota() {
     clock.advance(Duration::MAX);
     assert_eq!(drain(&replica, slowest), 1);
 }
+
+#[test]
+fn an_answer_that_was_on_its_way_during_a_reset_does_not_take_the_reset_back() {
+    let (replica, _) = lone(1);
+    let (caller, quota) = (organization("o"), quota(2));
+    replica.store().now_answers(Answers::NotYet);
+    let Answer::Later(check) = replica.check(Bucket { principal: &caller, endpoint: Endpoint::CALL, quota }) else {
+        panic!("the store answers later")
+    };
+    let mut check = spawn(check);
+    assert!(check.poll().is_pending());
+    assert_ready!(spawn(replica.reset(&caller, Endpoint::CALL)).poll()).unwrap();
+    replica.store().now_answers(Answers::Decision);
+    assert!(assert_ready!(check.poll()).unwrap().is_allowed());
+    lose(std::slice::from_ref(&replica));
+    assert_eq!(drain(&replica, quota), 2);
+}
