@@ -38,7 +38,11 @@ const STARTED_AFTER: u64 = 8;
 async fn main() -> Result<(), Box<dyn Error>> {
     let port = free_port().await?;
     let mut redis = Redis::start(port)?;
+    let started = Instant::now();
     while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        if started.elapsed() > Duration::from_secs(5) {
+            return Err("the redis-server that was started does not answer".into());
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut replicas = Vec::new();

@@ -9,8 +9,11 @@ use redis::{Client, ClientTlsConfig, ConnectionAddr, TlsCertificates};
 use super::RedisStore;
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::is_prefix;
+use super::ladder::Ladder;
 use super::servers::Servers;
 use super::settings::{Listener, RedisEvent, Settings};
+use super::shards::Shards;
+use crate::store::{LocalFallback, MemoryStore};
 
 /// Sets a [`RedisStore`] up. From [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or `cluster`.
 ///
@@ -28,6 +31,7 @@ pub struct RedisStoreBuilder {
     connect_timeout: Duration,
     most_waiting: usize,
     expected_replicas: Option<u32>,
+    most_local: Option<usize>,
     degraded: bool,
     listener: Option<Listener>,
 }
@@ -46,6 +50,7 @@ impl RedisStoreBuilder {
             connect_timeout: Duration::from_millis(500),
             most_waiting: 8192,
             expected_replicas: Some(1),
+            most_local: None,
             degraded: false,
             listener: None,
         }
@@ -71,6 +76,9 @@ impl RedisStoreBuilder {
 
     /// The certificates, in PEM, by which servers are known, instead of the system's. Addresses have to begin with
     /// `rediss://`.
+    ///
+    /// When no cryptography is installed for rustls in this process, connecting over TLS installs that of `ring`. To choose
+    /// another, install it before.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -94,7 +102,11 @@ impl RedisStoreBuilder {
     }
 
     /// The longest that a check takes, everything included; 25 ms by default, and at least 1 ms. Who gets no answer by then
-    /// is decided as if the server were lost, and is not charged for it.
+    /// is decided as if the server were lost. What the server does later it does not charge; what it charges in the last
+    /// moment, while its answer is on the way, is lost.
+    ///
+    /// It has to exceed two round trips, since a request may wait for another's call and then for its own: a server that does
+    /// not answer within half of it counts as lost.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
@@ -105,7 +117,7 @@ impl RedisStoreBuilder {
     }
 
     /// The most requests that wait for a server at a time, 8192 by default and at least 1. Those beyond are decided as if
-    /// the server were lost.
+    /// the server were lost. In a cluster, of each primary.
     pub fn max_in_flight(self, requests: usize) -> Self {
         Self { most_waiting: requests, ..self }
     }
@@ -117,6 +129,13 @@ impl RedisStoreBuilder {
     /// See [`LocalFallback`](crate::store::LocalFallback) for what is counted, and how exactly.
     pub fn expected_replicas(self, replicas: u32) -> Self {
         Self { expected_replicas: Some(replicas), ..self }
+    }
+
+    /// The most buckets that are kept in this process for when the server is lost, at least 1: as
+    /// [`MemoryStore::max_buckets`](crate::store::MemoryStore::max_buckets). By default there is no cap, and memory grows with
+    /// the callers who owe at one time.
+    pub fn max_local_buckets(self, buckets: usize) -> Self {
+        Self { most_local: Some(buckets), ..self }
     }
 
     /// Does not count in this process when the server is lost: there is an error, and the layer's
@@ -139,6 +158,7 @@ impl RedisStoreBuilder {
     }
 
     /// Connects, and starts a task on the current tokio runtime that keeps the connection; it ends when the store is dropped.
+    /// Checks may come from anywhere, but that runtime has to be running for them to be answered, and for their deadlines.
     ///
     /// Connecting includes the charging of a bucket that is nobody's, so that what requests will need and the server
     /// lacks is found now: a permission, scripts, a version of 6.2.
@@ -162,6 +182,7 @@ impl RedisStoreBuilder {
         for (what, number) in [
             ("the number of expected replicas", self.expected_replicas.map_or(1, |replicas| replicas as usize)),
             ("the number of requests in flight", self.most_waiting),
+            ("the number of local buckets", self.most_local.unwrap_or(1)),
         ] {
             if number == 0 {
                 return setting(what, "it is 0 and must be at least 1".to_owned());
@@ -176,7 +197,14 @@ impl RedisStoreBuilder {
             most_waiting: self.most_waiting,
             listener: self.listener,
         };
-        RedisStore::start(servers, Arc::new(settings), self.expected_replicas, self.degraded).await
+        let shards = Shards::start(servers, Arc::new(settings), self.degraded).await?;
+        Ok(RedisStore::on(match self.expected_replicas {
+            Some(replicas) => {
+                let local = self.most_local.map_or_else(MemoryStore::new, |most| MemoryStore::new().max_buckets(most));
+                Ladder::Counting(LocalFallback::with_local(shards, local).expected_replicas(replicas))
+            }
+            None => Ladder::Failing(shards),
+        }))
     }
 
     fn with_user(&self, info: ConnectionInfo) -> ConnectionInfo {
@@ -229,6 +257,7 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("connect_timeout", &self.connect_timeout)
             .field("max_in_flight", &self.most_waiting)
             .field("expected_replicas", &self.expected_replicas)
+            .field("max_local_buckets", &self.most_local)
             .field("start_degraded", &self.degraded)
             .finish_non_exhaustive()
     }

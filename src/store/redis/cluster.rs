@@ -4,6 +4,7 @@
 //! primary has a connection, a breaker and a clock of its own, as a single server has.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crc16::{State, XMODEM};
 use redis::{ConnectionAddr, ConnectionInfo, FromRedisValue, Value};
 use tokio::sync::Notify;
 
+use super::backoff::Backoff;
 use super::connect::{Connection, connect, open, silent};
 use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::{key, probe};
@@ -33,6 +35,8 @@ pub(super) struct Cluster {
     /// The nodes that the operator named, with the user that is the same on all. Not empty.
     seeds: Vec<ConnectionInfo>,
     topology: RwLock<Topology>,
+    /// Whether it has been told that the cluster is lost, and no primary is known yet that could be regained.
+    told: AtomicBool,
     trouble: Arc<Notify>,
 }
 
@@ -64,8 +68,11 @@ impl Cluster {
     ) -> Result<Arc<Self>, RedisStoreError> {
         let name = seeds.first().map_or_else(String::new, |seed| format!("the cluster of {}", seed.addr()));
         let within = settings.connect_timeout;
-        let cluster = Self { settings, seeds, topology: RwLock::default(), trouble: Arc::new(Notify::new()) };
-        let served = or_degraded(cluster.ask(within).await, &name, &cluster.settings, degraded)?.unwrap_or_default();
+        let (told, trouble) = (AtomicBool::new(false), Arc::new(Notify::new()));
+        let cluster = Self { settings, seeds, topology: RwLock::default(), told, trouble };
+        let served = or_degraded(cluster.ask(within).await, &name, &cluster.settings, degraded)?;
+        cluster.told.store(served.is_none(), Ordering::Release);
+        let served = served.unwrap_or_default();
         let mut firsts = HashMap::new();
         for (address, ranges) in group(&served) {
             let (info, probe) = (cluster.at(&address), cluster.probe_in(&ranges));
@@ -109,10 +116,15 @@ impl Cluster {
             let serves = |probe: &str| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(probe)));
             let same = |primary: &&Primary| primary.address == address && serves(&primary.probe);
             let primary = known.iter().find(same).cloned().unwrap_or_else(|| {
-                let (probe, first) = firsts.remove(&address).unwrap_or_else(|| (self.probe_in(&ranges), None));
+                let first = firsts.remove(&address);
+                // Whoever is lost is regained by the one that serves his buckets now.
+                let left = known.iter().any(|left| serves(&left.probe) && left.shard.store().is_told_lost());
+                let failed = first.as_ref().is_some_and(|(_, first)| first.is_none());
+                let told = left || failed || self.told.swap(false, Ordering::AcqRel);
+                let (probe, first) = first.unwrap_or_else(|| (self.probe_in(&ranges), None));
                 let (route, settings) = (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
                 let trouble = Arc::clone(&self.trouble);
-                let shard = start(route, probe.clone(), settings, first, move || trouble.notify_one());
+                let shard = start(route, probe.clone(), settings, first, told, move || trouble.notify_one());
                 Primary { address, probe, shard }
             });
             topology.ranges.extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));
@@ -145,15 +157,23 @@ impl Drop for Cluster {
 
 /// Looks who serves what, now and then and when there is trouble, until the store is dropped.
 async fn keep(cluster: Weak<Cluster>, trouble: Arc<Notify>) {
+    let mut backoff = Backoff::default();
     loop {
-        let _ = tokio::time::timeout(REFRESH.0, trouble.notified()).await;
-        let Some(cluster) = cluster.upgrade() else { return };
-        // When nobody answers there is nothing to do, and the primaries' own tasks tell of it.
-        if let Ok(served) = cluster.ask(cluster.settings.connect_timeout).await {
-            cluster.apply(&served, HashMap::new());
-        }
-        drop(cluster);
-        tokio::time::sleep(REFRESH.1).await;
+        let served = {
+            let Some(cluster) = cluster.upgrade() else { return };
+            let served = cluster.ask(cluster.settings.connect_timeout).await;
+            // When nobody answers, the primaries' own tasks tell of it.
+            served.map(|served| cluster.apply(&served, HashMap::new()))
+        };
+        let wait = match served {
+            Ok(()) => {
+                backoff = Backoff::default();
+                tokio::time::sleep(REFRESH.1).await;
+                REFRESH.0
+            }
+            Err(_) => backoff.next().max(REFRESH.1),
+        };
+        let _ = tokio::time::timeout(wait, trouble.notified()).await;
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Instant;
 use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 
+use super::error::Failure;
 use crate::quota::Quota;
 use crate::store::StoreError;
 
@@ -57,7 +58,7 @@ pub(super) struct Desk {
 pub(super) struct Call {
     pub(super) key: Arc<str>,
     pub(super) quota: Quota,
-    /// In the order of arrival. None has gone when the call is made.
+    /// In the order of arrival.
     members: Vec<Ask>,
 }
 
@@ -111,9 +112,15 @@ impl Call {
         self.members.iter().map(|ask| ask.deadline).min()
     }
 
-    /// Whether nobody waits for it any more.
-    pub(super) fn is_pointless(&self) -> bool {
-        !self.members.iter().any(Ask::is_waiting)
+    /// The call without those who have gone or whose time is up, who are told so. `None` if nobody is left.
+    pub(super) fn of_those_in_time(mut self, now: Instant) -> Option<Self> {
+        let in_time = |ask: &Ask| ask.is_waiting() && ask.deadline > now;
+        let (members, late): (Vec<_>, Vec<_>) = self.members.into_iter().partition(in_time);
+        for ask in late {
+            ask.say(Err(Failure::Late.into()));
+        }
+        self.members = members;
+        (!self.members.is_empty()).then_some(self)
     }
 
     /// The bucket has granted so many units, and is full again after `used` microseconds.

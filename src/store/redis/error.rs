@@ -18,8 +18,20 @@ pub struct RedisStoreError {
     kind: RedisStoreErrorKind,
     server: String,
     detail: String,
-    source: Option<RedisError>,
+    source: Option<Said>,
 }
+
+/// What the server or the operating system said, in the client's words but not of its type.
+#[derive(Clone, Debug)]
+struct Said(RedisError);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Said {}
 
 /// What kind of thing is wrong with a server, or with how it was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +49,7 @@ pub enum RedisStoreErrorKind {
     NoScripts,
     /// The server is older than 6.2, and does not know the expiry times that buckets need.
     TooOld,
-    /// The server is a replica: it can't be written to.
+    /// The server takes no writes: it is a replica, or lacks replicas or room on its disk.
     ReadOnly,
     /// `maxmemory` is reached, and nothing may be evicted for a bucket.
     OutOfMemory,
@@ -79,7 +91,8 @@ impl RedisStoreError {
                 format!("it does not run scripts: {said}. The store needs EVAL and EVALSHA")
             }
             Kind::TooOld => "it is older than Redis 6.2, and has no SET ... PXAT".into(),
-            Kind::ReadOnly => "it is a replica and can't be written to: name the primary, or the Sentinels".into(),
+            Kind::ReadOnly if is_replica(&error) => REPLICA.into(),
+            Kind::ReadOnly => format!("it takes no writes: {said}"),
             Kind::OutOfMemory => {
                 "maxmemory is reached and nothing may be evicted: raise it, or set maxmemory-policy volatile-ttl".into()
             }
@@ -90,7 +103,7 @@ impl RedisStoreError {
             Kind::NoPrimary | Kind::Other if said.is_empty() => "it answered with an error".into(),
             Kind::NoPrimary | Kind::Other => format!("it answered with an error: {said}"),
         };
-        Self { kind, server: server.to_owned(), detail, source: Some(error) }
+        Self { kind, server: server.to_owned(), detail, source: Some(Said(error)) }
     }
 }
 
@@ -123,13 +136,20 @@ fn kind_of(error: &RedisError) -> Kind {
             Kind::MissingPermission
         }
         _ if says("OOM") || says("command not allowed when used memory") => Kind::OutOfMemory,
-        _ if says("READONLY") || says("read only replica") => Kind::ReadOnly,
         _ if says("BUSY") => Kind::Busy,
-        _ if says("NOREPLICAS") || says("MISCONF") => Kind::ReadOnly,
+        _ if is_replica(error) || says("NOREPLICAS") || says("MISCONF") => Kind::ReadOnly,
         _ if says("unknown command") || says("Unknown Redis command") => Kind::NoScripts,
         _ if says("syntax error") => Kind::TooOld,
         _ => Kind::Other,
     }
+}
+
+/// What is said of a server that is no primary.
+pub(super) const REPLICA: &str = "it is a replica and can't be written to: name the primary, or the Sentinels";
+
+fn is_replica(error: &RedisError) -> bool {
+    let said = error.detail().unwrap_or_default();
+    error.code() == Some("READONLY") || said.contains("READONLY") || said.contains("read only replica")
 }
 
 /// Whether the server answered well, only that this one key holds something that is no bucket.
@@ -137,9 +157,13 @@ pub(super) fn is_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE") || error.detail().is_some_and(|said| said.contains("WRONGTYPE"))
 }
 
-/// Whether the key is served by another node, now or soon.
-pub(super) fn is_moved(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain))
+/// Whether the key is served by another node: already, `Some(true)`, or when it has been carried over.
+pub(super) fn is_elsewhere(error: &RedisError) -> Option<bool> {
+    match error.kind() {
+        ErrorKind::Server(ServerErrorKind::Moved) => Some(true),
+        ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => Some(false),
+        _ => None,
+    }
 }
 
 /// Whether the connection is of no more use: it is broken, or leads to a server that can't be written to.

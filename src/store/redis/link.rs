@@ -33,12 +33,14 @@ pub(super) struct Link {
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) up: AtomicBool,
+    /// Whether it has been told that the server is lost, and not yet that it is regained.
+    pub(super) told: AtomicBool,
     /// The requests that wait for an answer.
     waiting: AtomicUsize,
     runtime: Handle,
 }
 
-/// What a link tells its task. There are never more than the requests that may wait.
+/// What a link tells its task.
 pub(super) enum Message {
     /// Charge a unit.
     Take(Ask),
@@ -50,13 +52,26 @@ pub(super) enum Message {
     Trip,
 }
 
+impl Message {
+    /// There is no connection.
+    pub(super) fn refuse(self) {
+        match self {
+            Self::Take(ask) | Self::Look(ask) | Self::Forget(ask) => {
+                ask.say(Err(Failure::Lost.into()));
+            }
+            Self::Trip => {}
+        }
+    }
+}
+
 impl Link {
     pub(super) fn new(settings: Arc<Settings>) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
-        // Bounded by `Settings::most_waiting`.
+        // Bounded by `Settings::most_waiting`, but for those whose time is up before the task sees them.
         let (messages, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings,
             up: AtomicBool::new(false),
+            told: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             runtime: Handle::current(),
         });
@@ -72,6 +87,11 @@ impl Link {
                 let _ = messages.send(Message::Trip);
             }
         }
+    }
+
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn is_told_lost(&self) -> bool {
+        self.shared.told.load(Ordering::Acquire)
     }
 
     fn ask(
@@ -159,12 +179,18 @@ impl Future for Waiting {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Poll::Ready(answer) = Pin::new(this.receiver).poll(cx) {
-            // The task drops whom it can't answer, when the connection is lost.
-            return Poll::Ready(answer.unwrap_or_else(|_| Err(Failure::Lost.into())));
+        // The task drops whom it can't answer, when the connection is lost.
+        let lost = || Err(Failure::Lost.into());
+        if let Poll::Ready(answer) = Pin::new(&mut *this.receiver).poll(cx) {
+            return Poll::Ready(answer.unwrap_or_else(|_| lost()));
         }
         ready!(this.until.poll(cx));
-        Poll::Ready(Err(Failure::NoAnswer(*this.after).into()))
+        // An answer that has come in between is taken, or its unit would be nobody's.
+        this.receiver.close();
+        Poll::Ready(match this.receiver.try_recv() {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::NoAnswer(*this.after).into()),
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Counting on a Redis or Valkey server, for several replicas.
 
+mod backoff;
 mod builder;
 #[cfg(feature = "redis-cluster")]
 mod cluster;
 mod commit;
 mod connect;
 mod error;
+mod flight;
 mod key;
 mod ladder;
 mod link;
@@ -14,6 +16,7 @@ mod script;
 mod sentinel;
 mod server_time;
 mod servers;
+mod service;
 mod settings;
 mod shards;
 mod supervisor;
@@ -21,19 +24,16 @@ mod supervisor;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, DenialCache, DenialCacheCheck, LocalFallback, Store, StoreError};
+use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 
 use ladder::{Ladder, LadderCheck};
-use settings::Settings;
-use shards::Shards;
 
 pub use builder::RedisStoreBuilder;
 pub use error::{RedisStoreError, RedisStoreErrorKind};
@@ -71,14 +71,15 @@ pub use settings::RedisEvent;
 ///   of their arrival.
 /// * A bucket that has been seen empty is refused without a call until it can have a unit ([`DenialCache`]).
 /// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is answered without the server,
-///   and the server, should it ever get to it, sees that it is late and charges nothing.
+///   and the server, should it ever get to it, sees that it is late and charges nothing. What it may charge and not be heard
+///   of is what it does in the moment in which a connection breaks, or in which its clock is set back.
 ///
 /// # When the server is lost
-/// No request waits for longer than the deadline. After five failures in a row, or when half have failed, the server is not
-/// asked any more, and each replica counts in its own process, as [`LocalFallback`] describes: it goes on from what it has
+/// No request waits for longer than the deadline. After five failures in a row, or when half of at least twenty in a second
+/// have failed, the server is not asked any more, and each replica counts in its own process, as [`LocalFallback`] describes: it goes on from what it has
 /// seen of each bucket, and takes its share of
-/// [the expected replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to every 50 ms
-/// to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be restarted.
+/// [the expected replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at once and
+/// then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be restarted.
 ///
 /// # The server
 /// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` as well, for
@@ -123,18 +124,8 @@ impl RedisStore {
         RedisStoreBuilder::new(servers::cluster(urls))
     }
 
-    async fn start(
-        servers: servers::Servers,
-        settings: Arc<Settings>,
-        expected_replicas: Option<u32>,
-        degraded: bool,
-    ) -> Result<Self, RedisStoreError> {
-        let shards = Shards::start(servers, settings, degraded).await?;
-        let ladder = match expected_replicas {
-            Some(replicas) => Ladder::Counting(LocalFallback::new(shards).expected_replicas(replicas)),
-            None => Ladder::Failing(shards),
-        };
-        Ok(Self { store: DenialCache::new(ladder) })
+    fn on(ladder: Ladder) -> Self {
+        Self { store: DenialCache::new(ladder) }
     }
 }
 

@@ -29,8 +29,8 @@ impl ServerTime {
         });
     }
 
-    /// What the server's clock shows at that time of ours, or a little earlier: microseconds since the epoch, 0 if
-    /// unknown.
+    /// What the server's clock shows at that time of ours, or a little earlier, unless it has been set back since the last
+    /// reply: microseconds since the epoch, 0 if unknown.
     pub(super) fn at(&self, instant: Instant) -> i64 {
         self.ahead.map_or(0, |ahead| (ahead + self.micros(instant)).max(1))
     }

@@ -88,8 +88,7 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
             if path.contains('@') {
                 return Err(wrong(url, "a / in the user or the password has to be written %2F"));
             }
-            let (credentials, hosts) =
-                authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+            let (credentials, hosts) = split(url, authority)?;
             let nodes = hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
             let at = if credentials.is_empty() { "" } else { "@" };
             // Its host is replaced by what the Sentinels say.
@@ -102,12 +101,23 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
         }
         "cluster" => {
             let authority = rest.trim_end_matches('/');
-            let (credentials, hosts) =
-                authority.rsplit_once('@').map_or(("", authority), |(user, hosts)| (user, hosts));
+            let (credentials, hosts) = split(url, authority)?;
             let at = if credentials.is_empty() { "" } else { "@" };
             cluster(hosts.split(',').map(|host| format!("{base}://{credentials}{at}{host}")))
         }
         _ => node(url).map(Servers::One),
+    }
+}
+
+/// The user and the hosts.
+fn split<'a>(url: &str, authority: &'a str) -> Result<(&'a str, &'a str), RedisStoreError> {
+    match authority.rsplit_once('@') {
+        Some((credentials, _)) if credentials.contains('@') => Err(wrong(
+            url,
+            "there is one user for all hosts, and a @ in the user or the password has to be written %40",
+        )),
+        Some(parts) => Ok(parts),
+        None => Ok(("", authority)),
     }
 }
 

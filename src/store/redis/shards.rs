@@ -46,7 +46,8 @@ impl Shards {
             Err(error) => Err(error),
         };
         let first = or_degraded(first, &route.to_string(), &settings, degraded)?;
-        Ok(Self::One(start(route, nobodys, settings, first, || {})))
+        let told = first.is_none();
+        Ok(Self::One(start(route, nobodys, settings, first, told, || {})))
     }
 }
 
@@ -68,16 +69,19 @@ pub(super) fn or_degraded<T>(
     }
 }
 
-/// Starts the task that keeps one server's connection, and makes it if there is none yet.
+/// Starts the task that keeps one server's connection, and makes it if there is none yet. `told` is whether it has been
+/// told that the server of its buckets is lost.
 pub(super) fn start(
     route: Route,
     probe: String,
     settings: Arc<Settings>,
     first: Option<Connection>,
+    told: bool,
     on_trouble: impl Fn() + Send + Sync + 'static,
 ) -> Shard {
     let (link, shared, messages) = Link::new(settings);
     shared.up.store(first.is_some(), Ordering::Release);
+    shared.told.store(told, Ordering::Release);
     let trip = link.tripper();
     // Only the task, which connects in the background, knows when the server is back: no request is sent to find out.
     let breaker = Breaker::new(link).try_again_after(Duration::MAX).on_change(move |event| {
@@ -86,14 +90,22 @@ pub(super) fn start(
         }
     });
     let shard = Arc::new(breaker);
-    let closed = Arc::downgrade(&shard);
-    let on_up = move || {
-        if let Some(shard) = closed.upgrade() {
-            shard.close();
+    let guarded = Arc::downgrade(&shard);
+    let told = move |tell: fn(&Breaker<Link>)| {
+        if let Some(shard) = guarded.upgrade() {
+            tell(&shard);
         }
     };
-    let (on_up, on_trouble) = (Box::new(on_up), Box::new(on_trouble));
-    let supervisor = Supervisor { route, probe, shared, messages, on_up, on_trouble };
+    let (up, down) = (told.clone(), told);
+    let supervisor = Supervisor {
+        route,
+        probe,
+        shared,
+        messages,
+        on_up: Box::new(move || up(Breaker::close)),
+        on_down: Box::new(move || down(Breaker::open)),
+        on_trouble: Box::new(on_trouble),
+    };
     tokio::spawn(supervisor.run(first));
     shard
 }
