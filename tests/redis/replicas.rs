@@ -21,7 +21,8 @@ async fn fleet_on(server: &Server, policy: &Policy) -> Vec<Replica> {
 /// Four tasks on each replica, each with as many requests: how many were admitted.
 async fn hammer(fleet: &[Replica], id: &'static str, requests: u32) -> u32 {
     let mut tasks = JoinSet::new();
-    for replica in fleet.iter().flat_map(|replica| [replica; 4]).cloned() {
+    for replica in fleet.iter().flat_map(|replica| [replica; 4]) {
+        let replica = replica.clone();
         tasks.spawn(async move {
             let mut admitted = 0;
             for _ in 0..requests {
@@ -90,7 +91,8 @@ async fn replicas_on_a_cluster_admit_together_what_one_would() {
         fleet.push(Replica::connect(patient(RedisStore::cluster(cluster.urls())), slow(BURST)).await);
     }
     let mut tasks = JoinSet::new();
-    for replica in fleet.iter().flat_map(|replica| [replica; 3]).cloned() {
+    for replica in fleet.iter().flat_map(|replica| [replica; 3]) {
+        let replica = replica.clone();
         tasks.spawn(async move {
             let mut admitted = [0; 40];
             for _ in 0..4 {

@@ -1,16 +1,15 @@
 //! What the tests of the store have in common.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreErrorKind};
+use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder};
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 use http::{Request, Response};
 use redis::FromRedisValue;
 
-use crate::servers::{Server, until, when};
+use crate::servers::Server;
 
 /// Of a check. Generous, since the servers of all tests share one machine.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
@@ -86,44 +85,10 @@ impl Events {
     pub(crate) fn all(&self) -> Vec<RedisEvent> {
         self.0.lock().unwrap().clone()
     }
-
-    /// Why servers were lost, in order.
-    pub(crate) fn lost(&self) -> Vec<RedisStoreErrorKind> {
-        let reason = |event| match event {
-            RedisEvent::Lost { reason, .. } => Some(reason.kind()),
-            _ => None,
-        };
-        self.all().into_iter().filter_map(reason).collect()
-    }
-
-    /// How often a server was regained.
-    pub(crate) fn regained(&self) -> usize {
-        self.all().iter().filter(|event| matches!(event, RedisEvent::Regained { .. })).count()
-    }
-
-    pub(crate) async fn until_lost(&self) -> RedisStoreErrorKind {
-        until("the server is lost", async || Ok(self.lost().first().copied().ok_or("nothing is told")?)).await
-    }
-
-    /// Until every server that was lost is regained.
-    pub(crate) async fn until_regained(&self) {
-        until("the server is regained", async || when(self.lost().len() == self.regained(), self.all())).await;
-    }
 }
 
 pub(crate) fn organization(id: &str) -> Principal {
     Principal::organization(id).unwrap()
-}
-
-/// The error and everything that caused it, as an operator gets to see it.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text = format!("{text}: {error}");
-        next = error.source();
-    }
-    text
 }
 
 /// An inner service that answers `200 OK`.

@@ -15,6 +15,8 @@ use tower::{Layer, ServiceExt};
 
 use crate::servers::{Server, until, when};
 
+#[cfg(feature = "redis-cluster")]
+mod cluster;
 mod failover;
 mod keys;
 mod many;
