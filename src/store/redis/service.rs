@@ -75,7 +75,7 @@ impl<'a> Service<'a> {
         let (mut messages, mut landings) = (Vec::with_capacity(AT_ONCE), Vec::new());
         let mut beat = pin!(tokio::time::sleep(BEAT));
         let mut beating = false;
-        while self.end.is_none() {
+        loop {
             let due = poll_fn(|cx| {
                 while let Poll::Ready(Some(landing)) = flights.poll_next_unpin(cx) {
                     landings.push(landing);
@@ -102,6 +102,9 @@ impl<'a> Service<'a> {
                     Message::Forget(ask) => flights.push(fly(self.commands.clone(), Cargo::Forget(ask))),
                     Message::Trip => self.trip(),
                 }
+            }
+            if self.end.is_some() {
+                break;
             }
             if due {
                 beating = true;
