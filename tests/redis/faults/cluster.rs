@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::store::{RedisEvent, RedisStore};
 
-use super::{BURST, By, Fleet, HOURLY, a_while, exists, key};
+use super::{BURST, By, Fleet, HOURLY, a_while, exists, key, until_replicated};
 use crate::servers::{Cluster, Mode, Proxy, Server, until, when};
 
 /// Callers of whom the first two are on the first node.
@@ -52,25 +52,46 @@ async fn of_a_cluster_only_the_buckets_of_the_node_that_died_are_counted_here() 
     whole_or_not(&cluster).await;
     let fleet = fleet(&cluster).await;
     let callers = Callers::of(&cluster).await;
-    let dead = &cluster.nodes()[0];
-    let traffic = fleet.send(&callers.all);
-    dead.kill();
-    traffic.until("all have spent their burst", |who| traffic.admitted(who) >= BURST).await;
+    let (dead, theirs) = (&cluster.nodes()[0], &callers.all[..2]);
+    let traffic = fleet.send_every(Duration::from_millis(10), &callers.all);
+    traffic.until("some is spent", |who| traffic.admitted(who) >= BURST / 5).await;
+    traffic
+        .between_requests(async || {
+            // So that each replica has seen what is left, and they divide that.
+            for who in theirs {
+                for replica in &fleet.replicas {
+                    assert_eq!(replica.send(who).await.by, By::Server);
+                }
+            }
+            dead.kill();
+        })
+        .await;
     fleet.until_lost().await;
+    traffic.until("all have spent their burst", |who| traffic.admitted(who) + 2 >= BURST).await;
+    traffic.until("the others are drained", |who| theirs.contains(&who) || traffic.admitted(who) == BURST).await;
     a_while().await;
-    let traffic = traffic.stop().await;
-    for who in &callers.all[..2] {
-        let (server, here) = (traffic.traffic.granted(who, By::Server), traffic.traffic.granted(who, By::Process));
-        // Each has half of what it had last seen.
-        assert!(here > 0 && server < BURST && server + here <= BURST + 1, "{who}: {server} and {here}");
+    for who in theirs {
+        assert!(traffic.granted(who, By::Process) > 0, "{who}");
+        assert_eq!(traffic.admitted(who) + 2, BURST, "{who}");
     }
     for who in &callers.all[2..] {
-        let granted = [By::Server, By::Process].map(|by| traffic.traffic.granted(who, by));
-        assert_eq!(granted, [BURST, 0], "{who}");
+        assert_eq!([By::Server, By::Process].map(|by| traffic.granted(who, by)), [BURST, 0], "{who}");
     }
+    // It has forgotten everything.
+    let before = theirs.iter().map(|who| traffic.granted(who, By::Server)).collect::<Vec<_>>();
+    dead.restart().await;
+    fleet.until_regained().await;
+    let again = |who: &str, before: &u32| traffic.granted(who, By::Server) == before + BURST;
+    until("they have a burst again", async || {
+        when(theirs.iter().zip(&before).all(|(who, before)| again(who, before)), &before)
+    })
+    .await;
+    a_while().await;
+    assert!(theirs.iter().zip(&before).all(|(who, before)| again(who, before)));
+    traffic.stop().await;
     for replica in &fleet.replicas {
         let events = replica.events();
-        assert!(events.len() == 1 && is_of(&events[0], dead), "{events:?}");
+        assert!(events.len() == 2 && events.iter().all(|event| is_of(event, dead)), "{events:?}");
     }
 }
 
@@ -83,20 +104,7 @@ async fn the_replica_of_a_node_that_died_takes_its_buckets_over() {
     whole_or_not(&cluster).await;
     let traffic = fleet.send(&callers.all);
     traffic.until_drained().await;
-    // What is not replicated yet would be forgiven.
-    until("all is replicated", async || {
-        for who in &callers.all[..2] {
-            let read = async |node: &Server| {
-                let mut connection = node.connection().await?;
-                redis::cmd("READONLY").query_async::<()>(&mut connection).await?;
-                redis::cmd("GET").arg(key(who)).query_async::<Option<u64>>(&mut connection).await
-            };
-            let (there, here) = (read(old).await?, read(new).await?);
-            when(there.is_some() && there == here, (there, here))?;
-        }
-        Ok(())
-    })
-    .await;
+    until_replicated(old).await;
     let calls = new.calls_of("evalsha").await;
     old.kill();
     until("the replica takes over", async || when(new.is_primary().await, "a replica")).await;

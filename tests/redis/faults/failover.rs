@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bolna_rate_limit::store::{RedisStore, RedisStoreErrorKind as Kind};
 
-use super::{Fleet, MINUTELY, WHO};
+use super::{Fleet, MINUTELY, WHO, until_replicated};
 use crate::servers::Sentinels;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,6 +13,7 @@ async fn a_primary_that_is_replaced_is_left_for_its_successor() {
     let fleet = Fleet::of(MINUTELY, || RedisStore::sentinel(sentinels.service(), sentinels.urls())).await;
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
+    until_replicated(sentinels.primary().await).await;
     let (old, began) = (sentinels.primary().await.port(), Instant::now());
     let new = sentinels.failover().await;
     assert_ne!(new.port(), old);
@@ -31,6 +32,7 @@ async fn a_primary_that_is_killed_is_succeeded() {
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
     let old = sentinels.primary().await;
+    until_replicated(old).await;
     let lost = fleet
         .outage(
             async || old.kill(),

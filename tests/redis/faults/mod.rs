@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreErrorKind};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
 use http::{Request, Response, StatusCode};
+use redis::InfoDict;
 use tokio::sync::RwLock;
 use tokio::task::{JoinHandle, JoinSet};
 use tower::{Layer, ServiceExt};
@@ -376,4 +377,17 @@ async fn charged(server: &Server, who: &str) -> u64 {
     let full_at: Option<u64> = server.command(&["GET", &key(who)]).await.unwrap();
     let Some(full_at) = full_at else { return 0 };
     (full_at - time_of(server).await).div_ceil(3_600_000_000)
+}
+
+/// Until the replica has said that it has all that the primary has now. A primary sends nothing to one that has just come
+/// until it has said so for the first time, once a second; what it has not got is forgiven when it takes over.
+async fn until_replicated(primary: &Server) {
+    let replication = async || primary.command::<InfoDict>(&["INFO", "replication"]).await.unwrap();
+    let written: u64 = replication().await.get("master_repl_offset").unwrap();
+    until("all is replicated", async || {
+        let replica: Option<String> = replication().await.get("slave0");
+        let offset = |replica: &String| replica.split("offset=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+        when(replica.as_ref().and_then(offset).is_some_and(|offset| offset >= written), (&replica, written))
+    })
+    .await;
 }
