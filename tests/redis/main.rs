@@ -7,6 +7,7 @@ mod read;
 mod servers;
 
 mod drops;
+mod events;
 mod faults;
 mod harness;
 mod keys;

@@ -110,8 +110,10 @@ impl Replica {
         requests.join_all().await
     }
 
+    /// Losses and their ends, but not that a loss has another reason meanwhile.
     fn events(&self) -> Vec<RedisEvent> {
-        self.events.lock().unwrap().clone()
+        let transition = |event: &RedisEvent| !matches!(event, RedisEvent::StillLost { .. });
+        self.events.lock().unwrap().iter().filter(|event| transition(event)).cloned().collect()
     }
 
     fn lost(&self) -> Vec<RedisStoreErrorKind> {

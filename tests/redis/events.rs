@@ -1,0 +1,41 @@
+//! What an operator is told.
+
+use bolna_rate_limit::store::{RedisEvent, RedisStoreErrorKind};
+
+use crate::servers::{Mode, Proxy, Server, until, when};
+use crate::support::{Events, Replica, organization, slow, store};
+
+#[tokio::test]
+async fn a_server_that_is_still_lost_for_another_reason_is_told_of() {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port());
+    proxy.set(Mode::Cut);
+    let replica = Replica::connect(store(proxy.url()).start_degraded(), slow(5)).await;
+    // Once at the start, and then in the background.
+    until("it is tried again", async || when(proxy.accepted() >= 3, proxy.accepted())).await;
+    server.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
+    proxy.set(Mode::Pass);
+    let changed = |events: &Events| {
+        let last = events.all().pop();
+        matches!(last, Some(RedisEvent::StillLost { reason, .. }) if reason.kind() == RedisStoreErrorKind::ReadOnly)
+    };
+    until("it is told of", async || when(changed(&replica.events), replica.events.all())).await;
+    assert_eq!(replica.events.all().len(), 2, "{:?}", replica.events.all());
+}
+
+#[tokio::test]
+async fn a_listener_that_panics_does_not_keep_the_server_from_being_regained() {
+    let server = Server::start().await;
+    // As `eprintln!` does when nobody reads any more.
+    let builder = store(server.url()).on_event(|event| panic!("{event}"));
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), builder.connect().await.unwrap());
+    let by_server = async || {
+        let decision = limiter.check(&organization("o"), "/").unwrap().wait().await.unwrap();
+        decision.quota().burst() == 5
+    };
+    assert!(by_server().await);
+    server.kill();
+    until("it is lost", async || when(!by_server().await, "asked")).await;
+    server.restart().await;
+    until("it is regained", async || when(by_server().await, "not asked")).await;
+}
