@@ -76,10 +76,11 @@ pub use settings::RedisEvent;
 ///
 /// # When the server is lost
 /// No request waits for longer than the deadline. After five failures in a row, or when half of at least twenty in a second
-/// have failed, the server is not asked any more, and each replica counts in its own process, as [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it has
-/// seen of each bucket, and takes its share of
-/// [the expected replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at once and
-/// then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be restarted.
+/// have failed, the server is not asked any more, and each replica counts in its own process, as
+/// [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it has seen of each bucket, and takes its
+/// share of [the expected replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at
+/// once and then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be
+/// restarted.
 ///
 /// # The server
 /// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` as well, for
