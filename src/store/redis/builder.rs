@@ -151,7 +151,7 @@ impl RedisStoreBuilder {
         Self { degraded: true, ..self }
     }
 
-    /// Calls `listener` when the server is lost and when it is regained. It runs in the task that connects, so it should do
+    /// Calls `listener` when the server is lost, when that has another reason, and when it is regained. It runs in the task that connects, so it should do
     /// no more than to log or to count.
     pub fn on_event(self, listener: impl Fn(RedisEvent) + Send + Sync + 'static) -> Self {
         Self { listener: Some(Box::new(listener)), ..self }
