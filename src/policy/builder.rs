@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::error::PolicyError;
 use super::{Class, Policy, Table};
 use crate::endpoint::Endpoint;
+use crate::enforcement::Enforcement;
 use crate::path::{Billing, PathTable};
 use crate::quota::{Quota, QuotaBuilder};
 
@@ -23,7 +24,9 @@ pub struct PolicyBuilder {
     default_quota: QuotaBuilder,
     default_paths: Vec<String>,
     exempt: Vec<String>,
-    /// Quotas that were set for names that are not there.
+    enforcement: Enforcement,
+    default_enforcement: Enforcement,
+    /// Names that were to be changed and are not there.
     stray: Vec<String>,
 }
 
@@ -31,6 +34,7 @@ pub struct PolicyBuilder {
 struct Named {
     name: String,
     quota: QuotaBuilder,
+    enforcement: Enforcement,
     paths: Vec<String>,
 }
 
@@ -41,6 +45,8 @@ impl PolicyBuilder {
             default_quota: Quota::per_minute(1000),
             default_paths: Vec::new(),
             exempt: Vec::new(),
+            enforcement: Enforcement::FULL,
+            default_enforcement: Enforcement::FULL,
             stray: Vec::new(),
         }
     }
@@ -62,7 +68,8 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        self.endpoints.push(Named { name: name.into(), quota: quota.into(), paths });
+        let (name, quota) = (name.into(), quota.into());
+        self.endpoints.push(Named { name, quota, enforcement: Enforcement::FULL, paths });
         self
     }
 
@@ -76,6 +83,32 @@ impl PolicyBuilder {
             Some(endpoint) => endpoint.quota = quota.into(),
             None => self.stray.push(name),
         }
+        self
+    }
+
+    /// On whom the quota of an endpoint is enforced, `default` included. On everybody unless it is set.
+    ///
+    /// With [`Enforcement::SHADOW`] nobody is refused there, and what would have been refused is reported to
+    /// [observers](crate::Limiter::observe).
+    pub fn enforce(mut self, name: impl Into<String>, enforcement: Enforcement) -> Self {
+        let name = name.into();
+        if name == Endpoint::DEFAULT.name() {
+            self.default_enforcement = enforcement;
+            return self;
+        }
+        match self.endpoints.iter_mut().find(|endpoint| endpoint.name == name) {
+            Some(endpoint) => endpoint.enforcement = enforcement,
+            None => self.stray.push(name),
+        }
+        self
+    }
+
+    /// On whom any quota of the policy is enforced: where an endpoint has a setting of its own, the lesser of both counts.
+    ///
+    /// It concerns this policy only. [`Limiter::set_enforcement`](crate::Limiter::set_enforcement) concerns the policies of
+    /// accounts too.
+    pub fn enforcement(mut self, enforcement: Enforcement) -> Self {
+        self.enforcement = enforcement;
         self
     }
 
@@ -111,7 +144,7 @@ impl PolicyBuilder {
         }
         let mut paths = PathTable::new(self.endpoints.len());
         let mut classes = Vec::<Class>::with_capacity(self.endpoints.len() + 1);
-        for (index, Named { name, quota, paths: templates }) in self.endpoints.iter().enumerate() {
+        for (index, Named { name, quota, enforcement, paths: templates }) in self.endpoints.iter().enumerate() {
             let endpoint = Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() })?;
             if endpoint == Endpoint::DEFAULT || classes.iter().any(|class| class.endpoint == endpoint) {
                 return Err(PolicyError::DuplicateEndpoint { name: name.clone() });
@@ -119,18 +152,20 @@ impl PolicyBuilder {
             if templates.is_empty() {
                 return Err(PolicyError::NoPaths { name: name.clone() });
             }
-            classes.push(class(endpoint, *quota)?);
+            classes.push(class(endpoint, *quota, enforcement.and(self.enforcement))?);
             insert(&mut paths, templates, Billing::Endpoint(index))?;
         }
         insert(&mut paths, &self.default_paths, Billing::Endpoint(classes.len()))?;
         insert(&mut paths, &self.exempt, Billing::Exempt)?;
-        classes.push(class(Endpoint::DEFAULT, self.default_quota)?);
+        let default_enforcement = self.default_enforcement.and(self.enforcement);
+        classes.push(class(Endpoint::DEFAULT, self.default_quota, default_enforcement)?);
         Ok(Policy { table: Arc::new(Table { paths, classes }) })
     }
 }
 
-fn class(endpoint: Endpoint, quota: QuotaBuilder) -> Result<Class, PolicyError> {
-    quota.build().map(|quota| Class::new(endpoint, quota)).map_err(|reason| PolicyError::Quota { endpoint, reason })
+fn class(endpoint: Endpoint, quota: QuotaBuilder, enforcement: Enforcement) -> Result<Class, PolicyError> {
+    let class = |quota| Class::new(endpoint, quota, enforcement);
+    quota.build().map(class).map_err(|reason| PolicyError::Quota { endpoint, reason })
 }
 
 fn insert(table: &mut PathTable, templates: &[String], billing: Billing) -> Result<(), PolicyError> {

@@ -20,7 +20,7 @@ pub enum PolicyError {
         /// The name.
         name: String,
     },
-    /// A quota was set for an endpoint that the policy does not have.
+    /// A quota or an enforcement was set for an endpoint that the policy does not have.
     UnknownEndpoint {
         /// The name.
         name: String,
@@ -64,10 +64,7 @@ impl fmt::Display for PolicyError {
                 write!(f, "endpoint name {name:?}: it is taken; give one endpoint all of its paths at once")
             }
             Self::UnknownEndpoint { name } => {
-                write!(
-                    f,
-                    "endpoint name {name:?}: there is no such endpoint to set a quota for; add it with endpoint first"
-                )
+                write!(f, "endpoint name {name:?}: there is no such endpoint to change; add it with endpoint first")
             }
             Self::NoPaths { name } => {
                 write!(f, "endpoint {name:?}: it has no paths, so nothing would draw on its quota")

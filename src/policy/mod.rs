@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
+use crate::enforcement::Enforcement;
 use crate::path::{Billing, PathTable};
 use crate::quota::Quota;
 use crate::wire::Kept;
@@ -73,6 +74,12 @@ impl Policy {
         self.endpoints().find(|(named, _)| *named == endpoint).map(|(_, quota)| quota)
     }
 
+    /// On whom the quota of an endpoint is enforced, or `None` if the policy does not name it.
+    #[must_use]
+    pub fn enforcement_of(&self, endpoint: Endpoint) -> Option<Enforcement> {
+        self.table.classes.iter().find(|class| class.endpoint == endpoint).map(|class| class.enforcement)
+    }
+
     /// The endpoints and their quotas, in the order in which they were declared, `default` last.
     pub fn endpoints(&self) -> impl Iterator<Item = (Endpoint, Quota)> + '_ {
         self.table.classes.iter().map(|class| (class.endpoint, class.quota))
@@ -136,12 +143,14 @@ impl Table {
 pub(crate) struct Class {
     pub(crate) endpoint: Endpoint,
     pub(crate) quota: Quota,
+    /// On whom, as far as the policy is concerned.
+    pub(crate) enforcement: Enforcement,
     /// What goes over the wire for it.
     pub(crate) kept: Option<&'static Kept>,
 }
 
 impl Class {
-    fn new(endpoint: Endpoint, quota: Quota) -> Self {
-        Self { endpoint, quota, kept: Kept::of(endpoint, quota) }
+    fn new(endpoint: Endpoint, quota: Quota, enforcement: Enforcement) -> Self {
+        Self { endpoint, quota, enforcement, kept: Kept::of(endpoint, quota) }
     }
 }
