@@ -64,3 +64,16 @@ impl From<Principal> for Account {
         Self { principal: Some(principal), policy: None }
     }
 }
+
+/// An account that is billed to that principal.
+impl From<&Principal> for Account {
+    fn from(principal: &Principal) -> Self {
+        principal.clone().into()
+    }
+}
+
+impl From<&Self> for Account {
+    fn from(account: &Self) -> Self {
+        account.clone()
+    }
+}

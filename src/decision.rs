@@ -40,6 +40,11 @@ impl Decision {
         Self { endpoint, quota, allowed, debt }
     }
 
+    /// The same for another endpoint.
+    pub(crate) const fn of_endpoint(self, endpoint: Endpoint) -> Self {
+        Self { endpoint, ..self }
+    }
+
     /// Whether the request may go on.
     #[must_use]
     pub const fn is_allowed(&self) -> bool {

@@ -46,6 +46,16 @@ impl Endpoint {
         if !(1..=64).contains(&name.len()) || !name.bytes().all(ok) {
             return None;
         }
+        Self::intern(name)
+    }
+
+    /// What a candidate policy's buckets for this endpoint are kept under, or `None` when there are too many names. No policy
+    /// can have an endpoint of that name.
+    pub(crate) fn beside(self) -> Option<Self> {
+        Self::intern(&format!("{}+candidate", self.name()))
+    }
+
+    fn intern(name: &str) -> Option<Self> {
         // The list only ever grows by one finished element, so a poisoned lock guards nothing broken.
         if let Some(interned) = find(&INTERNED.read().unwrap_or_else(PoisonError::into_inner), name) {
             return Some(interned);

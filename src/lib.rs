@@ -72,6 +72,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;
+pub mod insight;
 pub mod store;
 
 mod account;
@@ -93,7 +94,7 @@ pub use endpoint::Endpoint;
 pub use enforcement::Enforcement;
 pub use identity::Identify;
 pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Fallback, ResponseBody, ResponseFuture};
-pub use limiter::Limiter;
+pub use limiter::{CandidateReport, Limiter, LimiterCheck};
 pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use principal::{Id, Principal};
 pub use quota::{Quota, QuotaBuilder, QuotaError};

@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::gate::{Gate, Question, Verdict};
+use crate::limiter::Pending;
 use crate::store::Store;
 use crate::wire::{Answer, Fields};
 
@@ -38,7 +39,7 @@ pin_project! {
         /// The store has been asked. The ready service waits with its request.
         Checking {
             #[pin]
-            check: St::Check,
+            check: Pending<St::Check>,
             waiting: Option<Box<Waiting<S, St, ReqBody>>>,
         },
         /// The inner service has been called.
@@ -66,7 +67,7 @@ where
     St: Store,
 {
     pub(super) fn checking(
-        check: St::Check,
+        check: Pending<St::Check>,
         question: Question,
         gate: Arc<Gate<St>>,
         service: S,
@@ -101,10 +102,10 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Checking { check, waiting } => {
-                    let answer = ready!(check.poll(cx));
-                    let Waiting { question, gate, mut service, request } =
+                    let answers = ready!(check.poll(cx));
+                    let Waiting { question, gate, mut service, mut request } =
                         *waiting.take().expect("polled after completion");
-                    match gate.conclude_later(&request, &question, &answer) {
+                    match gate.conclude_later(&mut request, &question, &answers) {
                         Verdict::Admit(fields) => {
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }

@@ -1,13 +1,17 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Request;
 
 use crate::account::Account;
 use crate::decision::Decision;
+use crate::enforcement::Enforcement;
 use crate::identity::Identify;
-use crate::limiter::Limiter;
+use crate::insight::{Mark, Mode, Observation, Outcome};
+use crate::limiter::{Answers, InForce, Limiter, Pending, Watched};
 use crate::policy::{Class, Table};
+use crate::principal::Principal;
 use crate::store::{self, Bucket, Store, StoreError};
 use crate::wire::{Answer, Cause, Fields, Format, Kept, Refusal, Renderer};
 
@@ -30,12 +34,16 @@ pub(super) struct Gate<St> {
     pub(super) store_failed: Fallback,
     pub(super) format: Format,
     pub(super) renderer: Option<Renderer>,
+    /// Whether responses tell of limits that are not enforced.
+    pub(super) fields_in_shadow: bool,
+    /// Whether the decision is left in the request's extensions.
+    pub(super) hands_over: bool,
 }
 
 /// What becomes of a request: known at once, or when the store has answered.
-pub(super) enum Judgement<F> {
+pub(super) enum Judgement<F: Future> {
     Now(Verdict),
-    Later(F, Question),
+    Later(Pending<F>, Question),
 }
 
 pub(super) enum Verdict {
@@ -48,6 +56,15 @@ pub(super) enum Verdict {
 pub(super) struct Question {
     policy: Arc<Table>,
     class: usize,
+    /// Unless there is nothing to do but to decide.
+    watched: Option<(Arc<InForce>, Principal, Instant)>,
+}
+
+/// What a request's extensions get.
+#[derive(Default)]
+struct Left {
+    decision: Option<Decision>,
+    mark: Option<Box<Mark>>,
 }
 
 impl<St> Gate<St> {
@@ -59,6 +76,8 @@ impl<St> Gate<St> {
             store_failed: Fallback::Refuse,
             format: Format::default(),
             renderer: None,
+            fields_in_shadow: false,
+            hands_over: false,
         }
     }
 
@@ -69,7 +88,8 @@ impl<St> Gate<St> {
 }
 
 impl<St: Store> Gate<St> {
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Judgement<St::Check> {
+    pub(super) fn judge<B>(&self, request: &mut Request<B>) -> Judgement<St::Check> {
+        let in_force = self.limiter.in_force();
         let found;
         let account = match &self.identify {
             None => request.extensions().get::<Account>(),
@@ -78,42 +98,70 @@ impl<St: Store> Gate<St> {
                 found.as_ref()
             }
         };
-        let in_force;
-        let policy = match account.and_then(Account::policy) {
-            Some(own) => own.table(),
-            None => {
-                in_force = self.limiter.load_policy();
-                &*in_force
-            }
-        };
+        let policy = account.and_then(Account::policy).map_or(&in_force.policy, |own| own.table());
         let path = request.uri().path();
         let Some(principal) = account.and_then(Account::principal) else {
-            // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
-            return Judgement::Now(match self.unidentified {
-                Fallback::Refuse if !policy.exempts(path) => self.refuse(request, Cause::Unidentified),
-                _ => Verdict::Admit(Fields::default()),
-            });
+            return Judgement::Now(self.judge_stranger(request, &in_force, policy));
         };
         let Some(index) = policy.class_index_of(path) else {
             return Judgement::Now(Verdict::Admit(Fields::default()));
         };
         let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
-        match self.limiter.store().check(Bucket { principal, endpoint, quota }) {
-            store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
-            store::Answer::Later(check) => {
-                Judgement::Later(check, Question { policy: Arc::clone(policy), class: index })
+        let answer = self.limiter.store().check(Bucket { principal, endpoint, quota });
+        if self.is_plain(&in_force, class) {
+            return match answer {
+                store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
+                store::Answer::Later(check) => {
+                    let question = Question { policy: Arc::clone(policy), class: index, watched: None };
+                    Judgement::Later(Pending::One { check }, question)
+                }
+            };
+        }
+        let candidate = in_force.ask_candidate(self.limiter.store(), policy, principal, path);
+        let pending = match (answer, candidate) {
+            (store::Answer::Now(enforced), None) => Ok(Answers { enforced, candidate: None }),
+            (store::Answer::Now(enforced), Some(store::Answer::Now(candidate))) => {
+                Ok(Answers { enforced, candidate: candidate.ok() })
+            }
+            (store::Answer::Later(check), None) => Err(Pending::One { check }),
+            (answer, Some(candidate)) => Err(Pending::both(answer, candidate)),
+        };
+        match pending {
+            Ok(answers) => {
+                let watched = Watched { class, principal, waited: None };
+                let (verdict, left) = self.conclude_watched(request, &in_force, policy, &watched, &answers);
+                left.leave_in(request);
+                Judgement::Now(verdict)
+            }
+            Err(pending) => {
+                let watched = (Arc::clone(&in_force), principal.clone(), Instant::now());
+                let question = Question { policy: Arc::clone(policy), class: index, watched: Some(watched) };
+                Judgement::Later(pending, question)
             }
         }
     }
 
     pub(super) fn conclude_later<B>(
         &self,
-        request: &Request<B>,
+        request: &mut Request<B>,
         question: &Question,
-        answer: &Result<Decision, StoreError>,
+        answers: &Answers,
     ) -> Verdict {
-        self.conclude(request, question.policy.class(question.class), answer)
+        let class = question.policy.class(question.class);
+        let Some((in_force, principal, asked)) = &question.watched else {
+            return self.conclude(request, class, &answers.enforced);
+        };
+        let watched = Watched { class, principal, waited: Some(asked.elapsed()) };
+        let (verdict, left) = self.conclude_watched(request, in_force, &question.policy, &watched, answers);
+        left.leave_in(request);
+        verdict
+    }
+
+    /// Whether there is nothing to do but to decide.
+    #[inline]
+    fn is_plain(&self, in_force: &InForce, class: &Class) -> bool {
+        in_force.is_plain() && class.enforcement == Enforcement::FULL && !self.hands_over
     }
 
     fn conclude<B>(&self, request: &Request<B>, class: &Class, answer: &Result<Decision, StoreError>) -> Verdict {
@@ -126,16 +174,90 @@ impl<St: Store> Gate<St> {
                 };
             }
         };
-        let kept = if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
-            class.kept
-        } else {
-            // A store may decide by another quota than it was asked to, such as a stricter one when it is cut off.
-            Kept::of(decision.endpoint(), decision.quota())
-        };
         if decision.is_allowed() {
-            Verdict::Admit(Fields::new(kept, decision, self.format))
+            Verdict::Admit(Fields::new(kept(class, decision), decision, self.format))
         } else {
-            self.refuse(request, Cause::Limited(*decision, kept))
+            self.refuse(request, Cause::Limited(*decision, kept(class, decision)))
+        }
+    }
+
+    #[inline(never)]
+    fn conclude_watched<B>(
+        &self,
+        request: &Request<B>,
+        in_force: &InForce,
+        policy: &Table,
+        watched: &Watched<'_>,
+        answers: &Answers,
+    ) -> (Verdict, Left) {
+        let forgiving = self.store_failed == Fallback::AdmitWithoutLimit;
+        let mode = in_force.conclude(watched, &answers.enforced, answers.candidate, forgiving);
+        let verdict = match (mode, &answers.enforced) {
+            (Mode::Enforced, answer) => self.conclude(request, watched.class, answer),
+            (Mode::Shadow, Ok(decision)) if self.fields_in_shadow => {
+                Verdict::Admit(Fields::new(kept(watched.class, decision), decision, self.format))
+            }
+            (Mode::Shadow, _) => Verdict::Admit(Fields::default()),
+        };
+        let decision = answers.enforced.as_ref().ok().copied();
+        let insight = in_force.insight.as_ref().zip(decision);
+        let mark = insight.and_then(|(insight, decision)| insight.check(request, policy, watched.principal, &decision));
+        (verdict, Left { decision: decision.filter(|_| self.hands_over), mark })
+    }
+
+    /// About a request that nobody can be billed for.
+    #[inline(never)]
+    fn judge_stranger<B>(&self, request: &Request<B>, in_force: &InForce, policy: &Table) -> Verdict {
+        let admit = Verdict::Admit(Fields::default());
+        if self.unidentified == Fallback::AdmitWithoutLimit && in_force.insight.is_none() {
+            return admit;
+        }
+        // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
+        let path = request.uri().path();
+        if policy.exempts(path) {
+            return admit;
+        }
+        let of_endpoint =
+            || policy.class_of(path).map_or(Enforcement::FULL, |class| in_force.enforcement.and(class.enforcement));
+        // He is in no share.
+        let enforcement = if policy.enforces_all() { in_force.enforcement } else { of_endpoint() };
+        let mode = if enforcement == Enforcement::FULL { Mode::Enforced } else { Mode::Shadow };
+        let admitted = mode == Mode::Shadow || self.unidentified == Fallback::AdmitWithoutLimit;
+        if let Some(insight) = &in_force.insight {
+            insight.decided(&Observation {
+                principal: None,
+                endpoint: None,
+                outcome: Outcome::Unidentified,
+                mode,
+                admitted,
+                candidate: None,
+                waited: None,
+            });
+            insight.check_stranger(request);
+        }
+        if admitted { admit } else { self.refuse(request, Cause::Unidentified) }
+    }
+}
+
+/// What is kept for the decision's responses.
+#[inline]
+fn kept(class: &Class, decision: &Decision) -> Option<&'static Kept> {
+    if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
+        class.kept
+    } else {
+        // A store may decide by another quota than it was asked to, such as a stricter one when it is cut off.
+        Kept::of(decision.endpoint(), decision.quota())
+    }
+}
+
+impl Left {
+    #[inline]
+    fn leave_in<B>(self, request: &mut Request<B>) {
+        if let Some(decision) = self.decision {
+            request.extensions_mut().insert(decision);
+        }
+        if let Some(mark) = self.mark {
+            request.extensions_mut().insert(*mark);
         }
     }
 }

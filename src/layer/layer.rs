@@ -7,10 +7,12 @@ use tower_layer::Layer;
 
 use super::gate::{Fallback, Gate};
 use super::service::BolnaRateLimit;
+use crate::enforcement::Enforcement;
 use crate::identity::Identify;
+use crate::insight::{Event, Observe};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Store};
 use crate::wire::{Dialect, LegacyReset, Refusal};
 
 /// Limits the requests to the services that it wraps. See the [crate's documentation](crate).
@@ -116,8 +118,50 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|gate| gate.renderer = Some(Arc::new(render)))
     }
 
+    /// On whom limits are enforced, by whatever policy: [`Enforcement::SHADOW`] refuses nobody and reports what it would have
+    /// refused. It can be changed at any time with [`Limiter::set_enforcement`]. By default on everybody.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement};
+    ///
+    /// let layer = BolnaRateLimitLayer::new().enforcement(Enforcement::SHADOW);
+    /// // A week later, for every fourth principal:
+    /// layer.limiter().set_enforcement(Enforcement::percent(25));
+    /// ```
+    pub fn enforcement(self, enforcement: Enforcement) -> Self {
+        self.limiter().set_enforcement(enforcement);
+        self
+    }
+
+    /// Sends the `RateLimit` fields also to those on whom the limit is not enforced, so that they can adapt to it before it is.
+    /// Off by default: they are told nothing.
+    pub fn fields_in_shadow(self) -> Self {
+        self.with(|gate| gate.fields_in_shadow = true)
+    }
+
+    /// Leaves the [`Decision`](crate::Decision) in the extensions of each request that goes on, for the handler: how much is
+    /// left, and in shadow mode whether the request would have been refused. Off by default, since it is an allocation for
+    /// each request. There is none for exempt paths, nor where the store could not be asked.
+    pub fn decision_in_extensions(self) -> Self {
+        self.with(|gate| gate.hands_over = true)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Gate<St>)) -> Self {
         change(Arc::make_mut(&mut self.gate));
+        self
+    }
+}
+
+impl<St: Store> BolnaRateLimitLayer<St> {
+    /// Tells `observer` of every request, as [`Limiter::observe`] does.
+    pub fn observe(self, observer: impl Observe) -> Self {
+        self.limiter().observe(observer);
+        self
+    }
+
+    /// Calls `listener` when something happens to the limiter, as [`Limiter::on_event`] does.
+    pub fn on_event(self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.limiter().on_event(listener);
         self
     }
 }

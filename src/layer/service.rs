@@ -63,8 +63,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        match self.gate.judge(&request) {
+    fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
+        match self.gate.judge(&mut request) {
             Judgement::Now(Verdict::Admit(fields)) => ResponseFuture::calling(self.inner.call(request), fields),
             Judgement::Now(Verdict::Refuse(answer)) => {
                 // A refused connection must not hold on to what the next caller is waiting for.

@@ -49,6 +49,11 @@ impl PathTable {
         if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
     }
 
+    /// All templates, and what they are billed to.
+    pub(crate) fn templates(&self) -> Vec<(&str, Billing)> {
+        self.tree.templates()
+    }
+
     pub(crate) fn exempts(&self, path: &str) -> bool {
         // The path as it is written is one of its readings, and all of them have to be exempt.
         self.route(path.as_bytes()) == Billing::Exempt && self.bill(path) == Billing::Exempt

@@ -65,6 +65,16 @@ impl Tree {
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
         self.root.find(path.strip_prefix(b"/")?).map(|leaf| leaf.billing)
     }
+
+    /// Every template, and what it is billed to.
+    pub(super) fn templates(&self) -> Vec<(&str, Billing)> {
+        let (mut leaves, mut nodes) = (Vec::new(), vec![&self.root]);
+        while let Some(node) = nodes.pop() {
+            leaves.extend(node.end.iter().chain(&node.rest).map(|leaf| (&*leaf.template, leaf.billing)));
+            nodes.extend(node.literals.iter().map(|(_, node)| node).chain(node.parameter.as_deref()));
+        }
+        leaves
+    }
 }
 
 impl Node {

@@ -1,6 +1,7 @@
 //! Which limits are in force.
 
 mod builder;
+mod diagnose;
 mod error;
 
 use std::fmt;
@@ -71,13 +72,13 @@ impl Policy {
     /// The quota of an endpoint, or `None` if the policy does not name it.
     #[must_use]
     pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
-        self.endpoints().find(|(named, _)| *named == endpoint).map(|(_, quota)| quota)
+        self.table.class_of_endpoint(endpoint).map(|class| class.quota)
     }
 
     /// On whom the quota of an endpoint is enforced, or `None` if the policy does not name it.
     #[must_use]
     pub fn enforcement_of(&self, endpoint: Endpoint) -> Option<Enforcement> {
-        self.table.classes.iter().find(|class| class.endpoint == endpoint).map(|class| class.enforcement)
+        self.table.class_of_endpoint(endpoint).map(|class| class.enforcement)
     }
 
     /// The endpoints and their quotas, in the order in which they were declared, `default` last.
@@ -127,6 +128,20 @@ impl Table {
             Billing::Endpoint(index) => Some(index),
             Billing::Exempt => None,
         }
+    }
+
+    /// In the order in which they were declared, `default` last.
+    pub(crate) fn classes(&self) -> &[Class] {
+        &self.classes
+    }
+
+    pub(crate) fn class_of_endpoint(&self, endpoint: Endpoint) -> Option<&Class> {
+        self.classes.iter().find(|class| class.endpoint == endpoint)
+    }
+
+    /// Whether no endpoint has said that its quota is not enforced on all.
+    pub(crate) fn enforces_all(&self) -> bool {
+        self.classes.iter().all(|class| class.enforcement == Enforcement::FULL)
     }
 
     pub(crate) fn class(&self, index: usize) -> &Class {

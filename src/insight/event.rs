@@ -1,0 +1,80 @@
+//! What happens to a limiter.
+
+use std::fmt;
+
+use super::diagnosis::Diagnosis;
+use crate::endpoint::Endpoint;
+use crate::enforcement::Enforcement;
+use crate::policy::Policy;
+
+/// Something that happened to a limiter and is not of one request. `Display` says it in one line, without anybody's id.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// Another policy is in force.
+    #[non_exhaustive]
+    PolicyChanged {
+        /// The policy of before.
+        from: Policy,
+        /// The policy from now on.
+        to: Policy,
+    },
+    /// Limits are enforced on others than before.
+    #[non_exhaustive]
+    EnforcementChanged {
+        /// On whom they were.
+        from: Enforcement,
+        /// On whom they are.
+        to: Enforcement,
+    },
+    /// Another candidate is evaluated beside the policy in force, or none any more.
+    #[non_exhaustive]
+    CandidateChanged {
+        /// The candidate from now on.
+        to: Option<Policy>,
+    },
+    /// The limiter seems to be set up wrongly. Told once.
+    Diagnosis(Diagnosis),
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PolicyChanged { from, to } => {
+                f.write_str("the policy was changed: ")?;
+                let before = from.endpoints().map(|(endpoint, _)| endpoint);
+                let new = to.endpoints().map(|(endpoint, _)| endpoint).filter(|new| from.quota_of(*new).is_none());
+                let mut comma = "";
+                for endpoint in before.chain(new).filter(|endpoint| changed(from, to, *endpoint)) {
+                    write!(f, "{comma}{endpoint} ")?;
+                    terms(f, from, endpoint)?;
+                    f.write_str(" -> ")?;
+                    terms(f, to, endpoint)?;
+                    comma = ", ";
+                }
+                if comma.is_empty() { f.write_str("all quotas are the same") } else { Ok(()) }
+            }
+            Self::EnforcementChanged { from, to } => write!(f, "enforcement was changed: {from} -> {to}"),
+            Self::CandidateChanged { to: Some(_) } => f.write_str("a candidate policy is evaluated"),
+            Self::CandidateChanged { to: None } => f.write_str("no candidate policy is evaluated any more"),
+            Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
+        }
+    }
+}
+
+fn changed(from: &Policy, to: &Policy, endpoint: Endpoint) -> bool {
+    let terms = |policy: &Policy| (policy.quota_of(endpoint), policy.enforcement_of(endpoint));
+    terms(from) != terms(to)
+}
+
+fn terms(f: &mut fmt::Formatter<'_>, policy: &Policy, endpoint: Endpoint) -> fmt::Result {
+    let Some(quota) = policy.quota_of(endpoint) else { return f.write_str("none") };
+    write!(f, "{quota}")?;
+    if quota.burst() != quota.limit() {
+        write!(f, " with a burst of {}", quota.burst())?;
+    }
+    match policy.enforcement_of(endpoint) {
+        Some(Enforcement::FULL) | None => Ok(()),
+        Some(enforcement) => write!(f, " ({enforcement})"),
+    }
+}
