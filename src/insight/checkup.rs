@@ -65,7 +65,7 @@ impl Insight {
         policy: &Table,
         principal: &Principal,
         decision: &Decision,
-    ) -> Option<Box<Mark>> {
+    ) -> Option<Mark> {
         if *request.method() == Method::OPTIONS {
             self.check_preflight(request, Some(decision.endpoint()));
         }
@@ -95,13 +95,13 @@ impl Insight {
     }
 
     #[cold]
-    fn mark<B>(&self, request: &Request<B>, principal: &Principal, decision: &Decision) -> Box<Mark> {
+    fn mark<B>(&self, request: &Request<B>, principal: &Principal, decision: &Decision) -> Mark {
         let (endpoint, quota) = (decision.endpoint(), decision.quota());
         let again = |mark: &Mark| mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal;
         if request.extensions().get().is_some_and(again) {
             self.tell_once(Diagnosis::ChargedTwice { endpoint });
         }
-        Box::new(Mark { principal: principal.clone(), endpoint, quota })
+        Mark { principal: principal.clone(), endpoint, quota }
     }
 
     fn check_preflight<B>(&self, request: &Request<B>, endpoint: Option<Endpoint>) {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Request;
+use http::{Extensions, Request};
 
 use crate::account::Account;
 use crate::decision::Decision;
@@ -118,26 +118,34 @@ impl<St: Store> Gate<St> {
                 }
             };
         }
-        let candidate = in_force.ask_candidate(self.limiter.store(), policy, principal, path);
-        let pending = match (answer, candidate) {
-            (store::Answer::Now(enforced), None) => Ok(Answers { enforced, candidate: None }),
-            (store::Answer::Now(enforced), Some(store::Answer::Now(candidate))) => {
-                Ok(Answers { enforced, candidate: candidate.ok() })
-            }
-            (store::Answer::Later(check), None) => Err(Pending::One { check }),
-            (answer, Some(candidate)) => Err(Pending::both(answer, candidate)),
-        };
-        match pending {
+        let watched = Watched { class, principal, waited: None };
+        let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
+        left.leave_in(request);
+        judgement
+    }
+
+    /// When there is more to do than to decide.
+    #[inline(never)]
+    fn judge_watched<B>(
+        &self,
+        request: &Request<B>,
+        in_force: &Arc<InForce>,
+        policy: &Arc<Table>,
+        class: usize,
+        watched: &Watched<'_>,
+        answer: store::Answer<St::Check>,
+    ) -> (Judgement<St::Check>, Left) {
+        let principal = watched.principal;
+        let candidate = in_force.ask_candidate(self.limiter.store(), policy, principal, request.uri().path());
+        match Pending::both(answer, candidate) {
             Ok(answers) => {
-                let watched = Watched { class, principal, waited: None };
-                let (verdict, left) = self.conclude_watched(request, &in_force, policy, &watched, &answers);
-                left.leave_in(request);
-                Judgement::Now(verdict)
+                let (verdict, left) = self.conclude_watched(request, in_force, policy, watched, &answers);
+                (Judgement::Now(verdict), left)
             }
             Err(pending) => {
-                let watched = (Arc::clone(&in_force), principal.clone(), Instant::now());
-                let question = Question { policy: Arc::clone(policy), class: index, watched: Some(watched) };
-                Judgement::Later(pending, question)
+                let watched = (Arc::clone(in_force), principal.clone(), Instant::now());
+                let question = Question { policy: Arc::clone(policy), class, watched: Some(watched) };
+                (Judgement::Later(pending, question), Left::default())
             }
         }
     }
@@ -164,6 +172,8 @@ impl<St: Store> Gate<St> {
         in_force.is_plain() && class.enforcement == Enforcement::FULL && !self.hands_over
     }
 
+    // Left to itself, the compiler makes it a call for the sake of those that are watched.
+    #[inline(always)]
     fn conclude<B>(&self, request: &Request<B>, class: &Class, answer: &Result<Decision, StoreError>) -> Verdict {
         let decision = match answer {
             Ok(decision) => decision,
@@ -181,7 +191,6 @@ impl<St: Store> Gate<St> {
         }
     }
 
-    #[inline(never)]
     fn conclude_watched<B>(
         &self,
         request: &Request<B>,
@@ -202,7 +211,7 @@ impl<St: Store> Gate<St> {
         let decision = answers.enforced.as_ref().ok().copied();
         let insight = in_force.insight.as_ref().zip(decision);
         let mark = insight.and_then(|(insight, decision)| insight.check(request, policy, watched.principal, &decision));
-        (verdict, Left { decision: decision.filter(|_| self.hands_over), mark })
+        (verdict, Left { decision: decision.filter(|_| self.hands_over), mark: mark.map(Box::new) })
     }
 
     /// About a request that nobody can be billed for.
@@ -220,7 +229,7 @@ impl<St: Store> Gate<St> {
         let of_endpoint =
             || policy.class_of(path).map_or(Enforcement::FULL, |class| in_force.enforcement.and(class.enforcement));
         // He is in no share.
-        let enforcement = if policy.enforces_all() { in_force.enforcement } else { of_endpoint() };
+        let enforcement = if policy.enforces_all { in_force.enforcement } else { of_endpoint() };
         let mode = if enforcement == Enforcement::FULL { Mode::Enforced } else { Mode::Shadow };
         let admitted = mode == Mode::Shadow || self.unidentified == Fallback::AdmitWithoutLimit;
         if let Some(insight) = &in_force.insight {
@@ -253,11 +262,18 @@ fn kept(class: &Class, decision: &Decision) -> Option<&'static Kept> {
 impl Left {
     #[inline]
     fn leave_in<B>(self, request: &mut Request<B>) {
+        if self.decision.is_some() || self.mark.is_some() {
+            self.insert_into(request.extensions_mut());
+        }
+    }
+
+    #[cold]
+    fn insert_into(self, extensions: &mut Extensions) {
         if let Some(decision) = self.decision {
-            request.extensions_mut().insert(decision);
+            extensions.insert(decision);
         }
         if let Some(mark) = self.mark {
-            request.extensions_mut().insert(*mark);
+            extensions.insert(*mark);
         }
     }
 }

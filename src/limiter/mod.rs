@@ -215,22 +215,16 @@ impl<St: Store> Limiter<St> {
         let class = in_force.policy.class(index);
         let answer = self.store().check(bucket(principal, class));
         let candidate = in_force.ask_candidate(self.store(), &in_force.policy, principal, path);
-        let pending = match (answer, candidate) {
-            (Answer::Now(answer), None) => {
-                in_force.conclude_now(class, principal, &answer, None);
-                return Some(Answer::Now(answer));
+        match Pending::both(answer, candidate) {
+            Ok(Answers { enforced, candidate }) => {
+                in_force.conclude_now(class, principal, &enforced, candidate);
+                Some(Answer::Now(enforced))
             }
-            (Answer::Now(answer), Some(Answer::Now(candidate))) => {
-                in_force.conclude_now(class, principal, &answer, candidate.ok());
-                return Some(Answer::Now(answer));
+            Err(Pending::One { check }) if in_force.is_plain() => Some(Answer::Later(LimiterCheck::plain(check))),
+            Err(pending) => {
+                Some(Answer::Later(LimiterCheck::watched(pending, Guard::into_inner(in_force), index, principal)))
             }
-            (Answer::Later(check), None) if in_force.is_plain() => {
-                return Some(Answer::Later(LimiterCheck::plain(check)));
-            }
-            (Answer::Later(check), None) => Pending::One { check },
-            (answer, Some(candidate)) => Pending::both(answer, candidate),
-        };
-        Some(Answer::Later(LimiterCheck::watched(pending, Guard::into_inner(in_force), index, principal)))
+        }
     }
 
     /// How much of an endpoint's quota an account has left, without charging anything: what a check would decide now. `None`

@@ -159,7 +159,7 @@ impl PolicyBuilder {
         insert(&mut paths, &self.exempt, Billing::Exempt)?;
         let default_enforcement = self.default_enforcement.and(self.enforcement);
         classes.push(class(Endpoint::DEFAULT, self.default_quota, default_enforcement)?);
-        Ok(Policy { table: Arc::new(Table { paths, classes }) })
+        Ok(Policy { table: Arc::new(Table::new(paths, classes)) })
     }
 }
 

@@ -116,9 +116,16 @@ impl fmt::Debug for Policy {
 pub(crate) struct Table {
     paths: PathTable,
     classes: Vec<Class>,
+    /// Whether every quota is enforced on all, as far as the policy is concerned.
+    pub(crate) enforces_all: bool,
 }
 
 impl Table {
+    fn new(paths: PathTable, classes: Vec<Class>) -> Self {
+        let enforces_all = classes.iter().all(|class| class.enforcement == Enforcement::FULL);
+        Self { paths, classes, enforces_all }
+    }
+
     pub(crate) fn class_of(&self, path: &str) -> Option<&Class> {
         self.class_index_of(path).map(|index| self.class(index))
     }
@@ -137,11 +144,6 @@ impl Table {
 
     pub(crate) fn class_of_endpoint(&self, endpoint: Endpoint) -> Option<&Class> {
         self.classes.iter().find(|class| class.endpoint == endpoint)
-    }
-
-    /// Whether no endpoint has said that its quota is not enforced on all.
-    pub(crate) fn enforces_all(&self) -> bool {
-        self.classes.iter().all(|class| class.enforcement == Enforcement::FULL)
     }
 
     pub(crate) fn class(&self, index: usize) -> &Class {

@@ -58,7 +58,7 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// The fields of a response to a request about which that was decided.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
         let standard = match (format.dialect, kept) {
             (Dialect::Draft11, Some(kept)) => kept.limit(decision).map(|limit| (&kept.policy, limit)),
