@@ -68,6 +68,7 @@
 //! | `redis` | `store::RedisStore`; needs a tokio runtime, and starts a task on it |
 //! | `redis-cluster` | ... on a cluster |
 //! | `redis-tls` | ... over TLS, with rustls |
+//! | `policy-file` | `Policy::read`: a policy from a TOML or JSON file, with errors that name the line |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -95,6 +96,8 @@ pub use enforcement::Enforcement;
 pub use identity::Identify;
 pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Fallback, ResponseBody, ResponseFuture};
 pub use limiter::{CandidateReport, Limiter, LimiterCheck};
+#[cfg(feature = "policy-file")]
+pub use policy::PolicyFileError;
 pub use policy::{Policy, PolicyBuilder, PolicyError};
 pub use principal::{Id, Principal};
 pub use quota::{Quota, QuotaBuilder, QuotaError};

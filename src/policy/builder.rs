@@ -20,22 +20,39 @@ use crate::quota::{Quota, QuotaBuilder};
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
-    endpoints: Vec<Named>,
-    default_quota: QuotaBuilder,
-    default_paths: Vec<String>,
+    pub(super) endpoints: Vec<Named>,
+    pub(super) default_quota: QuotaBuilder,
+    pub(super) default_paths: Vec<String>,
     exempt: Vec<String>,
     enforcement: Enforcement,
-    default_enforcement: Enforcement,
+    pub(super) default_enforcement: Enforcement,
     /// Names that were to be changed and are not there.
     stray: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
-struct Named {
-    name: String,
-    quota: QuotaBuilder,
-    enforcement: Enforcement,
-    paths: Vec<String>,
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) quota: QuotaBuilder,
+    pub(super) enforcement: Enforcement,
+    pub(super) paths: Vec<String>,
+}
+
+/// A mistake in a builder, and where it is.
+pub(super) struct Fault {
+    pub(super) error: PolicyError,
+    #[cfg_attr(not(feature = "policy-file"), expect(dead_code, reason = "only files ask"))]
+    pub(super) place: Place,
+}
+
+/// The part of a builder that a mistake is in. The first number is the index of an endpoint, the default's being the last.
+#[cfg_attr(not(feature = "policy-file"), expect(dead_code, reason = "only files ask"))]
+pub(super) enum Place {
+    Name(usize),
+    Quota(usize),
+    Paths(usize),
+    Path(usize, usize),
+    Exempt(usize),
 }
 
 impl PolicyBuilder {
@@ -142,23 +159,33 @@ impl PolicyBuilder {
         if let Some(name) = self.stray.first() {
             return Err(PolicyError::UnknownEndpoint { name: name.clone() });
         }
+        self.assemble().map_err(|fault| fault.error)
+    }
+
+    /// [`build`](Self::build), which says where the mistake is.
+    pub(super) fn assemble(&self) -> Result<Policy, Fault> {
         let mut paths = PathTable::new(self.endpoints.len());
         let mut classes = Vec::<Class>::with_capacity(self.endpoints.len() + 1);
         for (index, Named { name, quota, enforcement, paths: templates }) in self.endpoints.iter().enumerate() {
-            let endpoint = Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() })?;
+            let at = |place| move |error| Fault { error, place };
+            let endpoint = Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() });
+            let endpoint = endpoint.map_err(at(Place::Name(index)))?;
             if endpoint == Endpoint::DEFAULT || classes.iter().any(|class| class.endpoint == endpoint) {
-                return Err(PolicyError::DuplicateEndpoint { name: name.clone() });
+                return Err(at(Place::Name(index))(PolicyError::DuplicateEndpoint { name: name.clone() }));
             }
             if templates.is_empty() {
-                return Err(PolicyError::NoPaths { name: name.clone() });
+                return Err(at(Place::Paths(index))(PolicyError::NoPaths { name: name.clone() }));
             }
-            classes.push(class(endpoint, *quota, enforcement.and(self.enforcement))?);
-            insert(&mut paths, templates, Billing::Endpoint(index))?;
+            let enforcement = enforcement.and(self.enforcement);
+            classes.push(class(endpoint, *quota, enforcement).map_err(at(Place::Quota(index)))?);
+            insert(&mut paths, templates, Billing::Endpoint(index), |path| Place::Path(index, path))?;
         }
-        insert(&mut paths, &self.default_paths, Billing::Endpoint(classes.len()))?;
-        insert(&mut paths, &self.exempt, Billing::Exempt)?;
+        let last = classes.len();
+        insert(&mut paths, &self.default_paths, Billing::Endpoint(last), |path| Place::Path(last, path))?;
+        insert(&mut paths, &self.exempt, Billing::Exempt, Place::Exempt)?;
         let default_enforcement = self.default_enforcement.and(self.enforcement);
-        classes.push(class(Endpoint::DEFAULT, self.default_quota, default_enforcement)?);
+        let default = class(Endpoint::DEFAULT, self.default_quota, default_enforcement);
+        classes.push(default.map_err(|error| Fault { error, place: Place::Quota(last) })?);
         Ok(Policy { table: Arc::new(Table::new(paths, classes)) })
     }
 }
@@ -168,10 +195,16 @@ fn class(endpoint: Endpoint, quota: QuotaBuilder, enforcement: Enforcement) -> R
     quota.build().map(class).map_err(|reason| PolicyError::Quota { endpoint, reason })
 }
 
-fn insert(table: &mut PathTable, templates: &[String], billing: Billing) -> Result<(), PolicyError> {
-    templates.iter().try_for_each(|template| {
-        table
-            .insert(template, billing)
-            .map_err(|error| PolicyError::Path { path: template.clone(), rule: error.to_string() })
+fn insert(
+    table: &mut PathTable,
+    templates: &[String],
+    billing: Billing,
+    place: impl Fn(usize) -> Place,
+) -> Result<(), Fault> {
+    templates.iter().enumerate().try_for_each(|(index, template)| {
+        table.insert(template, billing).map_err(|error| Fault {
+            error: PolicyError::Path { path: template.clone(), rule: error.to_string() },
+            place: place(index),
+        })
     })
 }

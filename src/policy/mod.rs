@@ -3,6 +3,8 @@
 mod builder;
 mod diagnose;
 mod error;
+#[cfg(feature = "policy-file")]
+mod file;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,8 @@ use crate::wire::Kept;
 
 pub use builder::PolicyBuilder;
 pub use error::PolicyError;
+#[cfg(feature = "policy-file")]
+pub use file::PolicyFileError;
 
 /// Path templates and the quota of each endpoint, the quota of everything else, and the paths that are exempt.
 ///
@@ -29,7 +33,8 @@ pub use error::PolicyError;
 /// | `default` | everything else, `/v2/agent/all` included | 1000 |
 ///
 /// A policy is checked when it is built and never changes; cloning it copies a pointer. Others are built from that table
-/// with [`Policy::bolna`], or from nothing with [`Policy::builder`]:
+/// with [`Policy::bolna`], from nothing with [`Policy::builder`] or, with the feature `policy-file`, from a file with
+/// `Policy::read`:
 ///
 /// ```
 /// use bolna_rate_limit::{Endpoint, Policy, Quota};

@@ -15,6 +15,8 @@ mod identity;
 mod model;
 mod pairings;
 mod policy;
+#[cfg(feature = "policy-file")]
+mod policy_file;
 mod store;
 mod tcp;
 mod threads;

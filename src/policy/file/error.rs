@@ -1,0 +1,91 @@
+//! What can be wrong with a policy's file.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::document::Mistake;
+
+/// Why a policy can't be read: the file, the line, and what is wrong there.
+///
+/// Shown in one line: `limits.toml:12:9: quota of endpoint "call": limit is 0, which ...`, or
+/// `line 12, column 9: quota of ...` when the policy was not read from a file.
+#[derive(Debug)]
+pub struct PolicyFileError {
+    path: Option<PathBuf>,
+    /// The line and the column.
+    position: Option<(usize, usize)>,
+    message: String,
+    source: Option<io::Error>,
+}
+
+impl PolicyFileError {
+    pub(super) fn in_text(text: &[u8], mistake: Mistake) -> Self {
+        Self { path: None, position: Some(position(text, mistake.at)), message: mistake.message, source: None }
+    }
+
+    pub(super) fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        Self { path: Some(path.to_owned()), position: None, message: message.into(), source: None }
+    }
+
+    pub(super) fn reading(path: &Path, error: io::Error) -> Self {
+        Self { source: Some(error), ..Self::of_file(path, "the file can't be read") }
+    }
+
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self { path: Some(path.to_owned()), ..self }
+    }
+
+    /// The file, as it was given to [`Policy::read`](crate::Policy::read).
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// The line that the mistake is in, from 1. `None` if the file can't be read, or is of neither format.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        self.position.map(|(line, _)| line)
+    }
+
+    /// The character of the [line](Self::line) at which the mistake is, from 1.
+    #[must_use]
+    pub fn column(&self) -> Option<usize> {
+        self.position.map(|(_, column)| column)
+    }
+
+    /// What is wrong, without the place: the value and the rule that it breaks.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for PolicyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.path, self.position) {
+            (Some(path), Some((line, column))) => write!(f, "{}:{line}:{column}: ", path.display())?,
+            (Some(path), None) => write!(f, "{}: ", path.display())?,
+            (None, Some((line, column))) => write!(f, "line {line}, column {column}: ")?,
+            (None, None) => {}
+        }
+        f.write_str(&self.message)?;
+        self.source.as_ref().map_or(Ok(()), |error| write!(f, ": {error}"))
+    }
+}
+
+/// The source is why the file can't be read, if that is what failed. The message holds it too.
+impl Error for PolicyFileError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|error| error as _)
+    }
+}
+
+/// The line and the column of a byte, from 1. What the text ends too early for is missed behind the last thing in it.
+fn position(text: &[u8], at: usize) -> (usize, usize) {
+    let before = if at < text.len() { &text[..at] } else { text.trim_ascii_end() };
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
+}

@@ -1,0 +1,11 @@
+//! Policies from files.
+
+mod document;
+mod error;
+mod from_json;
+mod from_toml;
+mod interpret;
+mod read;
+mod table;
+
+pub use error::PolicyFileError;

@@ -1,0 +1,189 @@
+//! A table of a document, and the settings that it may hold.
+
+use std::time::Duration;
+
+use super::document::{Entry, Mistake, Node, Value};
+use crate::enforcement::Enforcement;
+use crate::quota::{Quota, QuotaBuilder};
+
+/// The keys of the whole policy.
+pub(super) const POLICY: [&str; 5] = ["base", "enforce", "exempt", "default", "endpoint"];
+
+pub(super) struct Table<'a> {
+    /// Whose settings these are, for errors.
+    pub(super) what: String,
+    entries: &'a [Entry],
+}
+
+/// Path templates, and where they stand.
+#[derive(Default)]
+pub(super) struct Paths {
+    pub(super) at: usize,
+    pub(super) texts: Vec<String>,
+    pub(super) each_at: Vec<usize>,
+}
+
+/// What an entry says about an endpoint, and where.
+#[derive(Default)]
+pub(super) struct Setting {
+    pub(super) quota: Option<QuotaBuilder>,
+    pub(super) burst: Option<u32>,
+    pub(super) enforcement: Option<Enforcement>,
+    pub(super) paths: Option<Paths>,
+    pub(super) name_at: usize,
+    pub(super) limit_at: Option<usize>,
+    pub(super) per_at: Option<usize>,
+    pub(super) burst_at: Option<usize>,
+}
+
+impl Setting {
+    /// Changes what is said, and leaves the rest.
+    pub(super) fn apply(&self, quota: &mut QuotaBuilder, enforcement: &mut Enforcement, paths: &mut Vec<String>) {
+        *quota = self.quota.unwrap_or(*quota);
+        if let Some(burst) = self.burst {
+            *quota = quota.burst(burst);
+        }
+        *enforcement = self.enforcement.unwrap_or(*enforcement);
+        if let Some(said) = &self.paths {
+            paths.clone_from(&said.texts);
+        }
+    }
+}
+
+impl<'a> Table<'a> {
+    /// Checks that the node is a table, and that it has none but these keys.
+    pub(super) fn of(node: &'a Node, what: String, keys: &[&str]) -> Result<Self, Mistake> {
+        let Value::Table(entries) = &node.value else {
+            return Err(Mistake::new(node.at, format!("{what}: wanted a table, found {}", node.value)));
+        };
+        let Some(Entry { at, key, .. }) = entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) else {
+            return Ok(Self { what, entries });
+        };
+        let hint = if POLICY.contains(&key.as_str()) {
+            ", and this one is the whole policy's: in TOML it goes above the first `[`"
+        } else {
+            ""
+        };
+        let rule = format!("there is no such key; the keys are {}{hint}", keys.join(", "));
+        Err(Mistake::new(*at, format!("key {key:?} of {what}: {rule}")))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+    }
+
+    pub(super) fn text(&self, key: &str, wanted: &str) -> Result<Option<(usize, &'a str)>, Mistake> {
+        self.get(key)
+            .map(|node| match &node.value {
+                Value::Text(text) => Ok((node.at, text.as_str())),
+                _ => Err(self.wanted(key, wanted, node)),
+            })
+            .transpose()
+    }
+
+    pub(super) fn list(&self, key: &str, wanted: &str) -> Result<Option<(usize, &'a [Node])>, Mistake> {
+        self.get(key)
+            .map(|node| match &node.value {
+                Value::List(list) => Ok((node.at, list.as_slice())),
+                _ => Err(self.wanted(key, wanted, node)),
+            })
+            .transpose()
+    }
+
+    pub(super) fn paths(&self, key: &str) -> Result<Option<Paths>, Mistake> {
+        const WANTED: &str = "a list of paths, each a text";
+        let Some((at, list)) = self.list(key, WANTED)? else {
+            return Ok(None);
+        };
+        let mut paths = Paths { at, ..Paths::default() };
+        for node in list {
+            let Value::Text(text) = &node.value else {
+                return Err(self.wanted(key, WANTED, node));
+            };
+            paths.texts.push(text.clone());
+            paths.each_at.push(node.at);
+        }
+        Ok(Some(paths))
+    }
+
+    pub(super) fn enforcement(&self) -> Result<Option<Enforcement>, Mistake> {
+        let Some(node) = self.get("enforce") else {
+            return Ok(None);
+        };
+        let percent = |number: &u64| u8::try_from(*number).ok().filter(|percent| *percent <= 100);
+        match &node.value {
+            Value::Text(text) if text == "full" => Ok(Some(Enforcement::FULL)),
+            Value::Text(text) if text == "shadow" => Ok(Some(Enforcement::SHADOW)),
+            Value::Whole(number) if percent(number).is_some() => Ok(percent(number).map(Enforcement::percent)),
+            _ => Err(self.wanted("enforce", "\"full\", \"shadow\" or a whole number of percent from 0 to 100", node)),
+        }
+    }
+
+    /// All that `default` and the entries of endpoints have in common.
+    pub(super) fn setting(&self) -> Result<Setting, Mistake> {
+        let (limit, per, burst) = (self.whole("limit")?, self.period()?, self.whole("burst")?);
+        let quota = match (limit, per) {
+            (Some((_, limit)), Some((_, per))) => Some(Quota::per(limit, per)),
+            (None, None) => None,
+            (Some((at, _)), None) => {
+                return Err(Mistake::new(at, format!("limit of {}: per what? It needs `per` too", self.what)));
+            }
+            (None, Some((at, _))) => {
+                return Err(Mistake::new(at, format!("per of {}: how many? It needs `limit` too", self.what)));
+            }
+        };
+        Ok(Setting {
+            quota,
+            burst: burst.map(|(_, burst)| burst),
+            enforcement: self.enforcement()?,
+            paths: self.paths("paths")?,
+            name_at: 0,
+            limit_at: limit.map(|(at, _)| at),
+            per_at: per.map(|(at, _)| at),
+            burst_at: burst.map(|(at, _)| at),
+        })
+    }
+
+    fn whole(&self, key: &str) -> Result<Option<(usize, u32)>, Mistake> {
+        let whole = |node: &Node| match node.value {
+            Value::Whole(number) => number.try_into().ok().map(|number| (node.at, number)),
+            _ => None,
+        };
+        let wanted = "a whole number from 1 to 4294967295";
+        self.get(key).map(|node| whole(node).ok_or_else(|| self.wanted(key, wanted, node))).transpose()
+    }
+
+    fn period(&self) -> Result<Option<(usize, Duration)>, Mistake> {
+        let period = |node: &Node| match &node.value {
+            Value::Text(text) => period(text).map(|period| (node.at, period)),
+            _ => None,
+        };
+        let wanted = "\"second\", \"minute\", \"hour\", \"day\" or a number of them, as in \"10 seconds\"";
+        self.get("per").map(|node| period(node).ok_or_else(|| self.wanted("per", wanted, node))).transpose()
+    }
+
+    pub(super) fn wanted(&self, key: &str, wanted: &str, found: &Node) -> Mistake {
+        Mistake::new(found.at, format!("{key} of {}: wanted {wanted}, found {}", self.what, found.value))
+    }
+}
+
+/// `minute`, `1 minute`, `10 minutes`. Never a number alone: of what it counts is what people get wrong.
+fn period(text: &str) -> Option<Duration> {
+    let (count, unit) = match text.split_once(' ') {
+        Some((count, unit)) => (count.parse::<u64>().ok()?, unit.strip_suffix('s').unwrap_or(unit)),
+        None => (1, text),
+    };
+    let seconds = match unit {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => 86_400,
+        _ => return None,
+    };
+    // A quota of so long a period is refused, whatever it is.
+    Some(Duration::from_secs(count.saturating_mul(seconds)))
+}
