@@ -386,6 +386,15 @@ fn the_extension_says_the_format() {
 }
 
 #[test]
+fn the_examples_files_say_the_same() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let toml = Policy::read(examples.join("limits.toml")).unwrap();
+    assert_same(&Policy::read(examples.join("limits.json")).unwrap(), &toml);
+    assert_eq!(toml.quota_of(Endpoint::CALL), Quota::per_minute(60).burst(10).build().ok());
+    assert_eq!(toml.enforcement_of(toml.endpoint_of("/search").unwrap()), Some(Enforcement::SHADOW));
+}
+
+#[test]
 fn a_mistake_in_a_file_names_the_file() {
     let folder = Folder::new("mistakes");
     let path = folder.file("limits.toml", "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n");

@@ -15,7 +15,8 @@ impl Policy {
     /// Reads a policy from a file: `.toml` as [TOML](Self::from_toml), `.json` as [JSON](Self::from_json).
     ///
     /// It blocks while the file is read. To replace the policy in force by what the file says now, hand it to
-    /// [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps what was spent.
+    /// [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps what was spent; the example `reload` does so
+    /// whenever the file changes.
     ///
     /// # Format
     /// Both formats hold the same keys, a table of TOML being an object of JSON. What is not set stays as the base has it;

@@ -1,0 +1,164 @@
+//! Limits from a file, which is read again when it changes or on SIGHUP: a good one is in force at once and keeps what was
+//! spent, a broken one is told and changes nothing.
+//!
+//! ```text
+//! cargo run --example reload --features policy-file -- examples/limits.toml
+//! ```
+//!
+//! Then, in another terminal:
+//!
+//! ```text
+//! # traffic, as long as it lasts: 10 at once and then one a second are answered 200, the rest 429
+//! while sleep 0.1; do curl -s -o /dev/null -w '%{http_code} ' -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3004/call; done
+//! ```
+//!
+//! and, in a third one:
+//!
+//! ```text
+//! # raise the limit: `call: 60 requests per minute, 10 at once -> 300 requests per minute, 10 at once`
+//! sed -i 's/^limit = 60$/limit = 300/' examples/limits.toml
+//!
+//! # break it: `examples/limits.toml:13:9: quota of endpoint "call": limit is 0, which ...`, and the limit stays 300
+//! sed -i 's/^limit = 300$/limit = 0/' examples/limits.toml
+//!
+//! # replace it as a whole, as editors and Kubernetes do
+//! sed 's/^limit = 0$/limit = 60/' examples/limits.toml > /tmp/limits.toml && mv /tmp/limits.toml examples/limits.toml
+//!
+//! # read it again whether it has changed or not
+//! kill -HUP "$(pidof reload)"
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{get, post};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::sleep;
+
+/// How long a writer is given to finish.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Reads the file whenever it may be another one, and puts what it says in force.
+async fn reload(path: PathBuf, limiter: Limiter, mut wakes: Receiver<()>) -> Result<(), JoinError> {
+    while wakes.recv().await.is_some() {
+        // One change makes several events, and the first comes before the last byte is written.
+        sleep(SETTLED).await;
+        while wakes.try_recv().is_ok() {}
+
+        let read = path.clone();
+        match spawn_blocking(move || Policy::read(read)).await? {
+            Ok(policy) => {
+                println!("{} is in force{}", path.display(), changes(&limiter.policy(), &policy));
+                limiter.set_policy(policy);
+            }
+            Err(error) => eprintln!("{error}; the old limits stay in force"),
+        }
+    }
+    Ok(())
+}
+
+/// Wakes on a change of the file, for as long as the watcher lives.
+fn watch(path: &Path, wake: Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // Reading is an event too, ours included. If one is waiting already, it is as good as another.
+        if !event.is_ok_and(|event| event.kind.is_access()) {
+            let _ = wake.try_send(());
+        }
+    })?;
+    // The folder, since a file that is replaced is another file. In a Kubernetes config map even that is a link to a link that is
+    // replaced, under another name, so every change in the folder counts.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// Wakes on SIGHUP.
+#[cfg(unix)]
+fn on_hangup(wake: Sender<()>) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let _ = wake.try_send(());
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn on_hangup(_: Sender<()>) -> io::Result<()> {
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let path = PathBuf::from(env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned()));
+    // Watched first and read then, so that no change falls between.
+    let (wake, wakes) = mpsc::channel(1);
+    on_hangup(wake.clone())?;
+    let _watcher = watch(&path, wake)?;
+    let limiter = Limiter::new(Policy::read(&path).map_err(|error| error.to_string())?);
+    let reloading = tokio::spawn(reload(path, limiter.clone(), wakes));
+
+    let app = Router::new()
+        .route("/call", post("queued\n"))
+        .route("/search", get("found\n"))
+        .route("/healthz", get("ok\n"))
+        .layer(BolnaRateLimitLayer::with_limiter(limiter))
+        .layer(from_fn(authenticate));
+    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3004".to_owned())).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    tokio::select! {
+        served = axum::serve(listener, app) => served?,
+        reloaded = reloading => reloaded??,
+    }
+    Ok(())
+}
+
+/// What differs between two policies, endpoint by endpoint.
+fn changes(old: &Policy, new: &Policy) -> String {
+    let added = new.endpoints().filter(|(endpoint, _)| old.quota_of(*endpoint).is_none());
+    let mut text = String::new();
+    for (endpoint, _) in old.endpoints().chain(added) {
+        let (before, after) = (limit(old, endpoint), limit(new, endpoint));
+        if before != after {
+            let _ = write!(text, "\n  {endpoint}: {before} -> {after}");
+        }
+    }
+    if text.is_empty() { ", with the same limits".to_owned() } else { text }
+}
+
+fn limit(policy: &Policy, endpoint: Endpoint) -> String {
+    let Some((quota, enforcement)) = policy.quota_of(endpoint).zip(policy.enforcement_of(endpoint)) else {
+        return "none".to_owned();
+    };
+    let mut text = format!("{quota}, {} at once", quota.burst());
+    if enforcement != Enforcement::FULL {
+        let _ = write!(text, " ({enforcement})");
+    }
+    text
+}
+
+/// A DEMO: it believes whatever it is told, `Bearer <user>@<organization>`.
+async fn authenticate(mut request: Request, next: Next) -> Response {
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some((user, organization)) = authorization.and_then(|text| text.strip_prefix("Bearer ")?.split_once('@')) {
+        let account = Account::user(user).in_organization(organization);
+        request.extensions_mut().insert(account);
+    }
+    next.run(request).await
+}
