@@ -7,12 +7,12 @@
 
 mod breaker;
 mod denial_cache;
+mod error;
 mod local_fallback;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 
-use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use crate::quota::Quota;
 pub use self::redis::{RedisCheck, RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind};
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
 pub use denial_cache::{DenialCache, DenialCacheCheck};
+pub use error::StoreError;
 pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
 
@@ -135,46 +136,6 @@ impl Future for Immediate {
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         match *self {}
-    }
-}
-
-/// A store could not be asked, so nothing was decided.
-#[derive(Debug)]
-pub struct StoreError {
-    reason: Box<dyn Error + Send + Sync>,
-    of_store: bool,
-}
-
-impl StoreError {
-    /// The store failed for that reason, and others who ask it must expect the same.
-    pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { reason: reason.into(), of_store: true }
-    }
-
-    /// This request could not be decided, and that says nothing about the next: there were too many at once, or what is
-    /// kept for this one bucket can't be read.
-    ///
-    /// A [`Breaker`] does not count it.
-    pub fn of_request(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { reason: reason.into(), of_store: false }
-    }
-
-    /// Whether the store failed, and not only this request.
-    #[must_use]
-    pub const fn is_of_store(&self) -> bool {
-        self.of_store
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rate limiter's store could not be asked")
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.reason)
     }
 }
 

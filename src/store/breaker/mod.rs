@@ -216,5 +216,5 @@ impl fmt::Display for Open {
 impl Error for Open {}
 
 fn open() -> StoreError {
-    StoreError::new(Open)
+    StoreError::new(Open).of_kind("open")
 }

@@ -63,6 +63,25 @@ pub enum RedisStoreErrorKind {
 
 use RedisStoreErrorKind as Kind;
 
+impl Kind {
+    /// The kind of a request's failure, when the server answered it like that.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::WrongPassword => "wrong_password",
+            Self::MissingPermission => "missing_permission",
+            Self::NoScripts => "no_scripts",
+            Self::TooOld => "too_old",
+            Self::ReadOnly => "read_only",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Busy => "busy",
+            Self::NoPrimary => "no_primary",
+            // Settings are found to be wrong before there are requests.
+            Self::Setting | Self::Other => "server_error",
+        }
+    }
+}
+
 impl RedisStoreError {
     /// What kind of thing is wrong.
     #[must_use]
@@ -221,13 +240,32 @@ impl Error for Failure {
     }
 }
 
+impl Failure {
+    /// As [`StoreError::kind`] documents them.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::NoAnswer(_) => "no_answer",
+            Self::Late => "late",
+            Self::TooMany(_) => "too_many",
+            Self::Moved => "moved",
+            #[cfg(feature = "redis-cluster")]
+            Self::Unserved => "unserved",
+            Self::Foreign(_) => "foreign_key",
+            Self::Server(error) => error.kind.word(),
+        }
+    }
+}
+
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        match failure {
+        let kind = failure.kind();
+        let error = match failure {
             Failure::TooMany(_) | Failure::Moved | Failure::Foreign(_) => Self::of_request(failure),
             #[cfg(feature = "redis-cluster")]
             Failure::Unserved => Self::new(failure),
             Failure::Lost | Failure::NoAnswer(_) | Failure::Late | Failure::Server(_) => Self::new(failure),
-        }
+        };
+        error.of_kind(kind)
     }
 }
