@@ -75,7 +75,7 @@ impl StoreError {
 }
 
 /// The kind of what was not given one.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

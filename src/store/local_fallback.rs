@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, MemoryStore, Store, StoreError, nanos};
+use super::failures::Failures;
+use super::{Answer, Bucket, MemoryStore, Store, StoreError, StoreReport, nanos};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -66,7 +67,7 @@ impl<St, C> LocalFallback<St, C> {
     /// Falls back from `store` to `local`, which may have a clock or a cap of its own.
     #[must_use]
     pub fn with_local(store: St, local: MemoryStore<C>) -> Self {
-        let local = Local { store: Arc::new(local), resets: Arc::default(), replicas: NonZeroU32::MIN };
+        let local = Local { store: Arc::new(local), tally: Arc::default(), replicas: NonZeroU32::MIN };
         Self { store, local }
     }
 
@@ -108,17 +109,29 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         }
     }
 
+    fn report(&self) -> StoreReport {
+        let mut report = self.store.report();
+        report += self.local.store.report();
+        let mut own = StoreReport::default();
+        (own.fallbacks, own.failures) = self.local.tally.failures.report();
+        report += own;
+        report
+    }
+
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         match self.store.peek(bucket).await {
             Ok(decision) => Ok(decision),
-            Err(_) => self.local.store.peek(self.local.share(bucket)).await,
+            Err(error) => {
+                self.local.tally.failures.looked_up(&error);
+                self.local.store.peek(self.local.share(bucket)).await
+            }
         }
     }
 
     /// Fills the bucket up in both stores: in the local one even if the other can't be asked.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let answer = self.store.reset(principal, endpoint).await;
-        self.local.resets.fetch_add(1, Ordering::Release);
+        self.local.tally.resets.fetch_add(1, Ordering::Release);
         self.local.store.reset(principal, endpoint).await?;
         answer
     }
@@ -171,14 +184,20 @@ impl<F, C> fmt::Debug for LocalFallbackCheck<F, C> {
 
 struct Local<C> {
     store: Arc<MemoryStore<C>>,
-    /// How often a bucket was filled up by hand: what was asked before is not noted afterwards.
-    resets: Arc<AtomicU64>,
+    tally: Arc<Tally>,
     replicas: NonZeroU32,
+}
+
+#[derive(Default)]
+struct Tally {
+    /// How often a bucket was filled up by hand: what was asked before is not noted afterwards.
+    resets: AtomicU64,
+    failures: Failures,
 }
 
 impl<C> Local<C> {
     fn resets(&self) -> u64 {
-        self.resets.load(Ordering::Acquire)
+        self.tally.resets.load(Ordering::Acquire)
     }
 
     fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
@@ -195,7 +214,10 @@ impl<C: Clock> Local<C> {
                 self.note(share, decision);
             }
         };
-        answer.inspect(note).unwrap_or_else(|_| self.store.charge(share))
+        answer.inspect(note).unwrap_or_else(|error| {
+            self.tally.failures.decided(&error);
+            self.store.charge(share)
+        })
     }
 
     /// Leaves the share as much room as the store has left, in time: that is so many units, of which each replica has its
@@ -211,6 +233,6 @@ impl<C: Clock> Local<C> {
 
 impl<C> Clone for Local<C> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), resets: Arc::clone(&self.resets), replicas: self.replicas }
+        Self { store: Arc::clone(&self.store), tally: Arc::clone(&self.tally), replicas: self.replicas }
     }
 }

@@ -4,14 +4,18 @@
 //! layers do, a wrapper around a store being a store. One beyond a network is wrapped in a [`Breaker`], which does not ask
 //! it while it fails; that in a [`LocalFallback`], which decides meanwhile; and that in a [`DenialCache`], which refuses
 //! without asking.
+//!
+//! A store tells about itself, in numbers, when it is [asked](Store::report).
 
 mod breaker;
 mod denial_cache;
 mod error;
+mod failures;
 mod local_fallback;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+mod report;
 
 use std::fmt;
 use std::pin::Pin;
@@ -31,6 +35,7 @@ pub use denial_cache::{DenialCache, DenialCacheCheck};
 pub use error::StoreError;
 pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
+pub use report::StoreReport;
 
 /// Holds a bucket for every principal and endpoint, and decides.
 ///
@@ -43,6 +48,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Charges one unit, if the bucket has it.
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check>;
+
+    /// What there is to say of the store now, in numbers. By default nothing.
+    ///
+    /// A store around a store adds its own to what that one says. It takes no lock that requests wait for, and is made to be
+    /// asked now and then, for metrics.
+    fn report(&self) -> StoreReport {
+        StoreReport::default()
+    }
 
     /// What [`check`](Self::check) would decide now, without charging anything.
     ///
@@ -64,6 +77,10 @@ impl<St: Store> Store for Arc<St> {
     #[inline]
     fn check(&self, bucket: Bucket<'_>) -> Answer<St::Check> {
         (**self).check(bucket)
+    }
+
+    fn report(&self) -> StoreReport {
+        (**self).report()
     }
 
     fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send {

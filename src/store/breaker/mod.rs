@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, Store, StoreError};
+use super::{Answer, Bucket, Store, StoreError, StoreReport};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -129,6 +129,13 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
             }
             Answer::Later(check) => Answer::Later(BreakerCheck { check, ticket: Some(ticket) }),
         }
+    }
+
+    fn report(&self) -> StoreReport {
+        let mut report = self.store.report();
+        report.breakers += 1;
+        report.open_breakers += usize::from(self.is_open());
+        report
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, Store, StoreError, nanos};
+use super::{Answer, Bucket, Store, StoreError, StoreReport, nanos};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -103,6 +103,12 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
                 Answer::Later(DenialCacheCheck { check, asked: Some(asked), denials })
             }
         }
+    }
+
+    fn report(&self) -> StoreReport {
+        let mut report = self.store.report();
+        report.remembered_denials += self.len();
+        report
     }
 
     /// Asks the store.

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Answer, Bucket, Immediate, Store, StoreError};
+use super::{Answer, Bucket, Immediate, Store, StoreError, StoreReport};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -256,6 +256,15 @@ impl<C: Clock> Store for MemoryStore<C> {
     #[inline]
     fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
         Answer::Now(Ok(self.charge(bucket)))
+    }
+
+    fn report(&self) -> StoreReport {
+        let mut report = StoreReport::default();
+        let most = self.cap.most();
+        report.buckets = self.len();
+        report.max_buckets = (most < usize::MAX).then_some(most);
+        (report.sweeps, report.dropped) = self.table.swept();
+        report
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

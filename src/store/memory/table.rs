@@ -1,7 +1,7 @@
 //! The buckets, in shards.
 
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use foldhash::quality::RandomState;
@@ -28,6 +28,10 @@ struct Counters {
     owned: AtomicUsize,
     /// The shard whose turn it is to be swept.
     hand: AtomicUsize,
+    /// How often a shard was swept.
+    sweeps: AtomicU64,
+    /// The principals' own buckets that were dropped thereby.
+    dropped: AtomicU64,
 }
 
 /// On a cache line of its own, so that two shards are never in each other's way.
@@ -185,6 +189,11 @@ impl Table {
         self.counters.owned.load(Ordering::Relaxed)
     }
 
+    /// How often a shard was swept, and how many of the principals' own buckets were dropped thereby.
+    pub(super) fn swept(&self) -> (u64, u64) {
+        (self.counters.sweeps.load(Ordering::Relaxed), self.counters.dropped.load(Ordering::Relaxed))
+    }
+
     /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in it.
     pub(super) fn sweep_next(&self, now: u64) {
         let shard = &self.shards[self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
@@ -212,6 +221,8 @@ impl Table {
             owes
         });
         self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
+        self.counters.sweeps.fetch_add(1, Ordering::Relaxed);
+        self.counters.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
     /// Sees to it that there is room for one more.

@@ -23,7 +23,7 @@ use super::settings::Settings;
 use super::shards::{Shard, or_degraded, start};
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError, StoreReport};
 
 const SLOTS: u16 = 16_384;
 
@@ -84,6 +84,14 @@ impl Cluster {
         let cluster = Arc::new(cluster);
         tokio::spawn(keep(Arc::downgrade(&cluster), Arc::clone(&cluster.trouble)));
         Ok(cluster)
+    }
+
+    pub(super) fn report(&self) -> StoreReport {
+        let mut report = StoreReport::default();
+        for primary in &self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries {
+            report += primary.shard.report();
+        }
+        report
     }
 
     /// The primary that serves the bucket.

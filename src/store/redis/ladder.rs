@@ -10,7 +10,7 @@ use super::shards::Shards;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::store::{Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError};
+use crate::store::{Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError, StoreReport};
 
 pub(super) enum Ladder {
     /// This process.
@@ -46,6 +46,13 @@ impl Store for Ladder {
                 Answer::Now(answer) => Answer::Now(answer),
                 Answer::Later(check) => Answer::Later(LadderCheck::Failing { check }),
             },
+        }
+    }
+
+    fn report(&self) -> StoreReport {
+        match self {
+            Self::Counting(store) => store.report(),
+            Self::Failing(store) => store.report(),
         }
     }
 

@@ -28,7 +28,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError};
+use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreReport};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
@@ -138,6 +138,10 @@ impl Store for RedisStore {
             Answer::Now(answer) => Answer::Now(answer),
             Answer::Later(check) => Answer::Later(RedisCheck { check }),
         }
+    }
+
+    fn report(&self) -> StoreReport {
+        self.store.report()
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

@@ -16,7 +16,7 @@ use super::supervisor::Supervisor;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::store::{Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError};
+use crate::store::{Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreReport};
 
 /// One server, with what keeps requests from waiting for it when it fails.
 pub(super) type Shard = Arc<Breaker<Link>>;
@@ -121,6 +121,14 @@ impl Store for Shards {
                 Ok(shard) => shard.check(bucket),
                 Err(error) => Answer::Now(Err(error)),
             },
+        }
+    }
+
+    fn report(&self) -> StoreReport {
+        match self {
+            Self::One(shard) => shard.report(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.report(),
         }
     }
 
