@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::failures::Failures;
-use super::{Answer, Bucket, MemoryStore, Store, StoreError, StoreReport, nanos};
+use super::{Answer, Bucket, MemoryStore, Store, StoreError, StoreListener, StoreReport, nanos};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -116,6 +116,12 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         (own.fallbacks, own.failures) = self.local.tally.failures.report();
         report += own;
         report
+    }
+
+    /// Tells of what both stores tell.
+    fn subscribe(&self, listener: StoreListener) {
+        self.store.subscribe(listener.clone());
+        self.local.store.subscribe(listener);
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

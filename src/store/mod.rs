@@ -5,12 +5,15 @@
 //! it while it fails; that in a [`LocalFallback`], which decides meanwhile; and that in a [`DenialCache`], which refuses
 //! without asking.
 //!
-//! A store tells about itself, in numbers, when it is [asked](Store::report).
+//! A store tells about itself: numbers when it is [asked](Store::report), and what changes to whoever
+//! [subscribes](Store::subscribe).
 
 mod breaker;
 mod denial_cache;
 mod error;
+mod event;
 mod failures;
+mod listeners;
 mod local_fallback;
 mod memory;
 #[cfg(feature = "redis")]
@@ -33,6 +36,7 @@ pub use self::redis::{RedisCheck, RedisEvent, RedisStore, RedisStoreBuilder, Red
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
 pub use denial_cache::{DenialCache, DenialCacheCheck};
 pub use error::StoreError;
+pub use event::{StoreEvent, StoreListener};
 pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
 pub use report::StoreReport;
@@ -55,6 +59,20 @@ pub trait Store: Send + Sync + 'static {
     /// asked now and then, for metrics.
     fn report(&self) -> StoreReport {
         StoreReport::default()
+    }
+
+    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is lost, or the cap is reached,
+    /// when somebody subscribes, he is told so at once. By default it does nothing, as there is nothing to tell.
+    ///
+    /// There can be several, and each is told of everything, in its order. A listener runs in the request or the task that
+    /// finds out, so it should do no more than to log or to count. What it does with the store is its own affair, and its
+    /// panics harm nobody.
+    ///
+    /// The store keeps the listener for as long as it lives. So **a listener must not own the store**, nor a limiter or a
+    /// layer around it, or neither will ever be dropped: give it a [`Weak`](std::sync::Weak). What else it owns it may own, and
+    /// that is dropped with the store (of a `RedisStore` when its task has ended, right after).
+    fn subscribe(&self, listener: StoreListener) {
+        drop(listener);
     }
 
     /// What [`check`](Self::check) would decide now, without charging anything.
@@ -81,6 +99,10 @@ impl<St: Store> Store for Arc<St> {
 
     fn report(&self) -> StoreReport {
         (**self).report()
+    }
+
+    fn subscribe(&self, listener: StoreListener) {
+        (**self).subscribe(listener);
     }
 
     fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send {

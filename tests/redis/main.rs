@@ -13,6 +13,7 @@ mod harness;
 mod keys;
 mod replay;
 mod replicas;
+mod reports;
 mod script;
 mod start;
 mod support;

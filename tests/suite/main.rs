@@ -17,6 +17,7 @@ mod pairings;
 mod policy;
 #[cfg(feature = "policy-file")]
 mod policy_file;
+mod reports;
 mod store;
 mod tcp;
 mod threads;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
-use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, StoreError};
+use bolna_rate_limit::store::{
+    Answer, Bucket, Immediate, MemoryStore, StoreError, StoreEvent, StoreListener, StoreReport,
+};
 use bolna_rate_limit::{
     Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Fallback, Id, LegacyReset, Limiter,
     Policy, PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder, QuotaError, Reason, Refusal, ResponseBody,
@@ -58,6 +60,10 @@ fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<Refusal<'static>>();
     plain_value::<ResponseBody<Bytes>>();
     plain_value::<StoreError>();
+    plain_value::<StoreEvent>();
+    plain_value::<StoreReport>();
+    clonable::<StoreListener>();
+    sendable(StoreListener::new(|_| {}));
     plain_value::<Fallback>();
     plain_value::<Limiter>();
     plain_value::<Limiter<DeferredStore>>();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::BreakerEvent;
 use crate::clock::Clock;
+use crate::store::listeners::Listeners;
 use crate::store::{StoreError, nanos};
 
 /// So many failures in a row open it.
@@ -16,6 +17,8 @@ const ENOUGH: u32 = 20;
 const SECOND: u64 = 1_000_000_000;
 /// The period of who is not to try again.
 const NEVER: u64 = u64::MAX;
+/// What there is to tell is about one breaker.
+const THIS: u64 = 0;
 
 pub(super) struct Circuit<C> {
     clock: C,
@@ -28,6 +31,7 @@ pub(super) struct Circuit<C> {
     trying: AtomicBool,
     /// All of the above changes under this lock, and is read without.
     tally: Mutex<Tally>,
+    listeners: Listeners<BreakerEvent>,
 }
 
 #[derive(Default)]
@@ -35,7 +39,6 @@ struct Tally {
     in_a_row: u32,
     window: Window,
     reason: Option<Arc<str>>,
-    listener: Option<Listener>,
 }
 
 #[derive(Default)]
@@ -44,8 +47,6 @@ struct Window {
     answers: u32,
     failures: u32,
 }
-
-type Listener = Arc<dyn Fn(BreakerEvent) + Send + Sync>;
 
 impl<C> Circuit<C> {
     pub(super) fn new(clock: C) -> Self {
@@ -56,6 +57,7 @@ impl<C> Circuit<C> {
             period: AtomicU64::new(SECOND),
             trying: AtomicBool::new(false),
             tally: Mutex::default(),
+            listeners: Listeners::default(),
         }
     }
 
@@ -64,8 +66,9 @@ impl<C> Circuit<C> {
         self.period.store(period, Ordering::Relaxed);
     }
 
-    pub(super) fn tell(&self, listener: Listener) {
-        self.tally().listener = Some(listener);
+    /// One who comes while it is open is told so.
+    pub(super) fn tell(&self, listener: impl Fn(&BreakerEvent) + Send + Sync + 'static) {
+        self.listeners.add(listener);
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -106,18 +109,18 @@ impl<C: Clock> Circuit<C> {
     pub(super) fn open(&self) {
         let mut tally = self.tally();
         if !self.is_open() {
-            let told = self.change(&mut tally, BreakerEvent::Opened { reason: None });
+            self.change(&mut tally, BreakerEvent::Opened { reason: None });
             drop(tally);
-            told.out();
+            self.listeners.tell();
         }
     }
 
     pub(super) fn close(&self) {
         let mut tally = self.tally();
         if self.is_open() {
-            let told = self.change(&mut tally, BreakerEvent::Closed);
+            self.change(&mut tally, BreakerEvent::Closed);
             drop(tally);
-            told.out();
+            self.listeners.tell();
         }
     }
 
@@ -137,9 +140,9 @@ impl<C: Clock> Circuit<C> {
             return;
         }
         if ticket.trial {
-            let told = self.change(&mut tally, BreakerEvent::Closed);
+            self.change(&mut tally, BreakerEvent::Closed);
             drop(tally);
-            told.out();
+            self.listeners.tell();
         } else {
             tally.in_a_row = 0;
             tally.window.count(self.now(), false);
@@ -156,26 +159,36 @@ impl<C: Clock> Circuit<C> {
             self.since.store(now, Ordering::Release);
             self.trying.store(false, Ordering::Relaxed);
             ticket.trial = false;
-            tally.reason = Some(reason);
+            tally.reason = Some(Arc::clone(&reason));
+            self.listeners.note(|standing| {
+                standing.insert(THIS, BreakerEvent::Opened { reason: Some(reason) });
+                None
+            });
             return;
         }
         tally.in_a_row += 1;
         tally.window.count(now, true);
         if tally.in_a_row >= IN_A_ROW || tally.window.has_failed() {
-            let told = self.change(&mut tally, BreakerEvent::Opened { reason: Some(reason) });
+            self.change(&mut tally, BreakerEvent::Opened { reason: Some(reason) });
             drop(tally);
-            told.out();
+            self.listeners.tell();
         }
     }
 
-    /// Opens or closes. What is returned is to be told when the lock is free again.
-    fn change(&self, tally: &mut Tally, event: BreakerEvent) -> Told {
+    /// Opens or closes. It is to be told when the lock is free again.
+    fn change(&self, tally: &mut Tally, event: BreakerEvent) {
         self.since.store(self.now(), Ordering::Release);
         self.trying.store(false, Ordering::Relaxed);
         let reason = if let BreakerEvent::Opened { reason } = &event { reason.clone() } else { None };
-        *tally = Tally { reason, listener: tally.listener.take(), ..Tally::default() };
+        *tally = Tally { reason, ..Tally::default() };
         self.changes.fetch_add(1, Ordering::Release);
-        Told { listener: tally.listener.clone(), event }
+        self.listeners.note(|standing| {
+            match event {
+                BreakerEvent::Opened { .. } => standing.insert(THIS, event.clone()),
+                BreakerEvent::Closed => standing.remove(&THIS),
+            };
+            Some(event)
+        });
     }
 
     fn now(&self) -> u64 {
@@ -195,19 +208,6 @@ impl Window {
 
     fn has_failed(&self) -> bool {
         self.answers >= ENOUGH && self.failures >= self.answers.div_ceil(2)
-    }
-}
-
-struct Told {
-    listener: Option<Listener>,
-    event: BreakerEvent,
-}
-
-impl Told {
-    fn out(self) {
-        if let Some(listener) = self.listener {
-            listener(self.event);
-        }
     }
 }
 

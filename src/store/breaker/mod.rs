@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, Store, StoreError, StoreReport};
+use super::{Answer, Bucket, Store, StoreError, StoreEvent, StoreListener, StoreReport};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -75,11 +75,11 @@ impl<St, C: Clock> Breaker<St, C> {
     }
 
     /// Calls `listener` when the breaker opens and when it closes: not for every failure, nor for every trial. It runs within
-    /// the call that finds out, so it should do no more than to log or to count. When one change follows close on another,
-    /// two threads may be telling of them at the same time.
+    /// the call that finds out, so it should do no more than to log or to count. Changes are told one at a time, in their
+    /// order. Several listeners are all told.
     #[must_use]
     pub fn on_change(self, listener: impl Fn(BreakerEvent) + Send + Sync + 'static) -> Self {
-        self.circuit.tell(Arc::new(listener));
+        self.circuit.tell(move |event| listener(event.clone()));
         self
     }
 
@@ -138,6 +138,13 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         report
     }
 
+    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and [`Regained`](StoreEvent::Regained) when it closes,
+    /// and of what the store tells.
+    fn subscribe(&self, listener: StoreListener) {
+        self.store.subscribe(listener.clone());
+        self.circuit.tell(move |event| listener.tell(&event.of_store()));
+    }
+
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
         let answer = self.store.peek(bucket).await;
@@ -175,6 +182,18 @@ pub enum BreakerEvent {
     },
     /// The store is asked again.
     Closed,
+}
+
+impl BreakerEvent {
+    fn of_store(&self) -> StoreEvent {
+        match self {
+            Self::Opened { reason } => {
+                let reason = reason.clone().unwrap_or_else(|| "its circuit breaker was opened by hand".into());
+                StoreEvent::Lost { server: None, reason }
+            }
+            Self::Closed => StoreEvent::Regained { server: None },
+        }
+    }
 }
 
 pin_project! {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, Store, StoreError, StoreReport, nanos};
+use super::{Answer, Bucket, Store, StoreError, StoreListener, StoreReport, nanos};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -109,6 +109,10 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         let mut report = self.store.report();
         report.remembered_denials += self.len();
         report
+    }
+
+    fn subscribe(&self, listener: StoreListener) {
+        self.store.subscribe(listener);
     }
 
     /// Asks the store.

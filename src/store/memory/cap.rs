@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::store::listeners::Listeners;
+use crate::store::{StoreEvent, StoreListener};
+
 /// What a [`MemoryStore`](super::MemoryStore) with a cap tells its operator.
 ///
 /// Told when things change, not for every request: `Reached`, then `Relieved`, then perhaps `Reached` again.
@@ -20,29 +23,40 @@ pub enum CapEvent {
     },
 }
 
-pub(super) type Listener = Box<dyn Fn(CapEvent) + Send + Sync>;
-
 pub(super) struct Cap {
     most: usize,
+    /// Whether it has been told that it is reached, and not yet that it is relieved. Changes with what stands.
     reached: AtomicBool,
-    listener: Option<Listener>,
+    listeners: Listeners<CapEvent>,
 }
+
+/// What there is to tell is about one cap.
+const THIS: u64 = 0;
 
 impl Cap {
     pub(super) fn none() -> Self {
-        Self::of(usize::MAX)
+        Self { most: usize::MAX, reached: AtomicBool::new(false), listeners: Listeners::default() }
     }
 
-    pub(super) fn of(most: usize) -> Self {
-        Self { most: most.max(1), reached: AtomicBool::new(false), listener: None }
+    /// Of a store that is empty.
+    pub(super) fn of(self, most: usize) -> Self {
+        self.holds(0);
+        Self { most: most.max(1), ..self }
     }
 
-    pub(super) fn told_to(self, listener: Option<Listener>) -> Self {
-        Self { listener, ..self }
+    /// Somebody who comes while it is reached is told so.
+    pub(super) fn tell(&self, listener: impl Fn(&CapEvent) + Send + Sync + 'static) {
+        self.listeners.add(listener);
     }
 
-    pub(super) fn into_listener(self) -> Option<Listener> {
-        self.listener
+    pub(super) fn subscribe(&self, listener: StoreListener) {
+        let max_buckets = self.most;
+        self.tell(move |event| {
+            listener.tell(&match event {
+                CapEvent::Reached { .. } => StoreEvent::CapReached { max_buckets },
+                CapEvent::Relieved { .. } => StoreEvent::CapRelieved { max_buckets },
+            });
+        });
     }
 
     pub(super) fn most(&self) -> usize {
@@ -51,22 +65,32 @@ impl Cap {
 
     /// Tells that a caller had to share, if that is news.
     pub(super) fn reached(&self) {
-        if !self.reached.swap(true, Ordering::Relaxed) {
-            self.tell(CapEvent::Reached { max_buckets: self.most });
+        if !self.reached.load(Ordering::Relaxed) {
+            self.change(true, CapEvent::Reached { max_buckets: self.most });
         }
     }
 
     /// Tells that there is room, if that is news.
     pub(super) fn holds(&self, buckets: usize) {
         let relieved = buckets <= self.most - self.most.div_ceil(10);
-        if relieved && self.reached.load(Ordering::Relaxed) && self.reached.swap(false, Ordering::Relaxed) {
-            self.tell(CapEvent::Relieved { buckets });
+        if relieved && self.reached.load(Ordering::Relaxed) {
+            self.change(false, CapEvent::Relieved { buckets });
         }
     }
 
-    fn tell(&self, event: CapEvent) {
-        if let Some(listener) = &self.listener {
-            listener(event);
-        }
+    #[cold]
+    fn change(&self, reached: bool, event: CapEvent) {
+        self.listeners.note(|standing| {
+            if self.reached.swap(reached, Ordering::Relaxed) == reached {
+                return None;
+            }
+            if reached {
+                standing.insert(THIS, event)
+            } else {
+                standing.remove(&THIS)
+            };
+            Some(event)
+        });
+        self.listeners.tell();
     }
 }

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Answer, Bucket, Immediate, Store, StoreError, StoreReport};
+use super::{Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -116,15 +116,15 @@ impl<C: Clock> MemoryStore<C> {
     #[must_use]
     pub fn max_buckets(self, max_buckets: usize) -> Self {
         let shards = (max_buckets / 512).clamp(16, SHARDS).next_power_of_two();
-        let cap = Cap::of(max_buckets).told_to(self.cap.into_listener());
-        Self { table: Table::new(shards), cap, turn: ROUND / shards as u64, ..self }
+        Self { table: Table::new(shards), cap: self.cap.of(max_buckets), turn: ROUND / shards as u64, ..self }
     }
 
     /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room again. It runs within
-    /// the request that finds out, so it should do no more than to log or to count.
+    /// the request that finds out, so it should do no more than to log or to count. Several listeners are all told.
     #[must_use]
     pub fn on_cap(self, listener: impl Fn(CapEvent) + Send + Sync + 'static) -> Self {
-        Self { cap: self.cap.told_to(Some(Box::new(listener))), ..self }
+        self.cap.tell(move |event| listener(*event));
+        self
     }
 
     /// The number of buckets that are tracked: those that are not full, and those that have become full and were not
@@ -265,6 +265,11 @@ impl<C: Clock> Store for MemoryStore<C> {
         report.max_buckets = (most < usize::MAX).then_some(most);
         (report.sweeps, report.dropped) = self.table.swept();
         report
+    }
+
+    /// Tells of the [cap](Self::max_buckets), if there is one.
+    fn subscribe(&self, listener: StoreListener) {
+        self.cap.subscribe(listener);
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

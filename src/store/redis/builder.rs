@@ -11,8 +11,9 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::is_prefix;
 use super::ladder::Ladder;
 use super::servers::Servers;
-use super::settings::{Listener, RedisEvent, Settings};
+use super::settings::{RedisEvent, Settings};
 use super::shards::Shards;
+use crate::store::listeners::Listeners;
 use crate::store::{LocalFallback, MemoryStore};
 
 /// Sets a [`RedisStore`] up. From [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or `cluster`.
@@ -33,7 +34,7 @@ pub struct RedisStoreBuilder {
     expected_replicas: Option<u32>,
     most_local: Option<usize>,
     degraded: bool,
-    listener: Option<Listener>,
+    listeners: Listeners<RedisEvent>,
 }
 
 impl RedisStoreBuilder {
@@ -52,7 +53,7 @@ impl RedisStoreBuilder {
             expected_replicas: Some(1),
             most_local: None,
             degraded: false,
-            listener: None,
+            listeners: Listeners::default(),
         }
     }
 
@@ -151,10 +152,14 @@ impl RedisStoreBuilder {
         Self { degraded: true, ..self }
     }
 
-    /// Calls `listener` when the server is lost, when that has another reason, and when it is regained. It runs in the task that connects, so it should do
-    /// no more than to log or to count.
+    /// Calls `listener` when the server is lost, when that has another reason, and when it is regained. It runs in the task
+    /// that connects, so it should do no more than to log or to count. Several listeners are all told.
+    ///
+    /// Once there is a store, [`subscribe`](crate::store::Store::subscribe) tells the same, and of the
+    /// [cap](Self::max_local_buckets).
     pub fn on_event(self, listener: impl Fn(RedisEvent) + Send + Sync + 'static) -> Self {
-        Self { listener: Some(Box::new(listener)), ..self }
+        self.listeners.add(move |event| listener(event.clone()));
+        self
     }
 
     /// Connects, and starts a task on the current tokio runtime that keeps the connection; it ends when the store is dropped.
@@ -195,7 +200,7 @@ impl RedisStoreBuilder {
             deadline: self.deadline,
             connect_timeout: self.connect_timeout,
             most_waiting: self.most_waiting,
-            listener: self.listener,
+            listeners: self.listeners,
         };
         let shards = Shards::start(servers, Arc::new(settings), self.degraded).await?;
         Ok(RedisStore::on(match self.expected_replicas {

@@ -4,7 +4,7 @@
 //! primary has a connection, a breaker and a clock of its own, as a single server has.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use super::backoff::Backoff;
 use super::connect::{Connection, connect, open, silent};
 use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::{key, probe};
+use super::link::Link;
 use super::majority::majority;
 use super::sentinel::at;
 use super::servers::Route;
-use super::settings::Settings;
+use super::settings::{Settings, WHOLE};
 use super::shards::{Shard, or_degraded, start};
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
@@ -37,6 +38,8 @@ pub(super) struct Cluster {
     topology: RwLock<Topology>,
     /// Whether it has been told that the cluster is lost, and no primary is known yet that could be regained.
     told: AtomicBool,
+    /// The number of the primary that was made last.
+    last: AtomicU64,
     trouble: Arc<Notify>,
 }
 
@@ -55,6 +58,14 @@ struct Primary {
     shard: Shard,
 }
 
+/// A primary that was tried at the start.
+struct First {
+    number: u64,
+    /// The key that it was probed by.
+    probe: String,
+    connection: Option<Connection>,
+}
+
 type Address = (String, u16);
 
 /// From the first slot to the last, both included.
@@ -69,21 +80,27 @@ impl Cluster {
         let name = seeds.first().map_or_else(String::new, |seed| format!("the cluster of {}", seed.addr()));
         let within = settings.connect_timeout;
         let (told, trouble) = (AtomicBool::new(false), Arc::new(Notify::new()));
-        let cluster = Self { settings, seeds, topology: RwLock::default(), told, trouble };
-        let served = or_degraded(cluster.ask(within).await, &name, &cluster.settings, degraded)?;
+        let last = AtomicU64::new(WHOLE);
+        let cluster = Self { settings, seeds, topology: RwLock::default(), told, last, trouble };
+        let served = or_degraded(cluster.ask(within).await, WHOLE, &name, &cluster.settings, degraded)?;
         cluster.told.store(served.is_none(), Ordering::Release);
         let served = served.unwrap_or_default();
         let mut firsts = HashMap::new();
         for (address, ranges) in group(&served) {
             let (info, probe) = (cluster.at(&address), cluster.probe_in(&ranges));
+            let (number, server) = (cluster.next_number(), info.addr().to_string());
             let first = connect(&info, &probe, &cluster.settings).await;
-            let first = or_degraded(first, &info.addr().to_string(), &cluster.settings, degraded)?;
-            firsts.insert(address, (probe, first));
+            let connection = or_degraded(first, number, &server, &cluster.settings, degraded)?;
+            firsts.insert(address, First { number, probe, connection });
         }
         cluster.apply(&served, firsts);
         let cluster = Arc::new(cluster);
         tokio::spawn(keep(Arc::downgrade(&cluster), Arc::clone(&cluster.trouble)));
         Ok(cluster)
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn report(&self) -> StoreReport {
@@ -92,6 +109,10 @@ impl Cluster {
             report += primary.shard.report();
         }
         report
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The primary that serves the bucket.
@@ -115,24 +136,25 @@ impl Cluster {
         majority(nodes.iter().map(|node| slots(node, within))).await
     }
 
-    /// Sends the buckets where they are served now. A primary that was known keeps its connection; `firsts` are those of
-    /// new ones, with the keys that they were probed by.
-    fn apply(&self, served: &[(Range, Address)], mut firsts: HashMap<Address, (String, Option<Connection>)>) {
+    /// Sends the buckets where they are served now. A primary that was known keeps its connection; `firsts` are the new
+    /// ones that were tried.
+    fn apply(&self, served: &[(Range, Address)], mut firsts: HashMap<Address, First>) {
         let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
         let mut topology = Topology::default();
         for (address, ranges) in group(served) {
             let serves = |probe: &str| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(probe)));
             let same = |primary: &&Primary| primary.address == address && serves(&primary.probe);
             let primary = known.iter().find(same).cloned().unwrap_or_else(|| {
-                let first = firsts.remove(&address);
-                // Whoever is lost is regained by the one that serves his buckets now.
-                let left = known.iter().any(|left| serves(&left.probe) && left.shard.store().is_told_lost());
-                let failed = first.as_ref().is_some_and(|(_, first)| first.is_none());
-                let told = left || failed || self.told.swap(false, Ordering::AcqRel);
-                let (probe, first) = first.unwrap_or_else(|| (self.probe_in(&ranges), None));
+                let First { number, probe, connection } = firsts.remove(&address).unwrap_or_else(|| First {
+                    number: self.next_number(),
+                    probe: self.probe_in(&ranges),
+                    connection: None,
+                });
+                let told = self.take_over(number, known.iter().filter(|left| serves(&left.probe)));
                 let (route, settings) = (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
                 let trouble = Arc::clone(&self.trouble);
-                let shard = start(route, probe.clone(), settings, first, told, move || trouble.notify_one());
+                let shard =
+                    start(route, probe.clone(), settings, number, connection, told, move || trouble.notify_one());
                 Primary { address, probe, shard }
             });
             topology.ranges.extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));
@@ -140,6 +162,25 @@ impl Cluster {
         }
         topology.ranges.sort_unstable();
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = topology;
+    }
+
+    /// Whoever is lost is regained by the one that serves his buckets now. Whether it has been told that somebody is.
+    fn take_over<'a>(&self, number: u64, left: impl Iterator<Item = &'a Primary>) -> bool {
+        let lost = left.map(|left| left.shard.store()).filter(|left| left.is_told_lost()).map(Link::number);
+        let whole = self.told.swap(false, Ordering::AcqRel).then_some(WHOLE);
+        let before: Vec<_> = lost.chain(whole).collect();
+        let mut stands = false;
+        self.settings.listeners.note(|standing| {
+            for before in &before {
+                if let Some(event) = standing.remove(before) {
+                    standing.insert(number, event);
+                }
+            }
+            // Or by itself, when it could not be connected to at the start.
+            stands = standing.contains_key(&number);
+            None
+        });
+        stands || !before.is_empty()
     }
 
     fn at(&self, (host, port): &Address) -> ConnectionInfo {

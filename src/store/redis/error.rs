@@ -89,6 +89,16 @@ impl RedisStoreError {
         self.kind
     }
 
+    /// The text for those who know which server it is about.
+    pub(super) fn why(&self, server: &str) -> String {
+        let mut text = if self.server == server { String::new() } else { format!("{}: ", self.server) };
+        text.push_str(&self.detail);
+        if let (Kind::Unreachable, Some(source)) = (self.kind, &self.source) {
+            text.push_str(&format!(" ({source})"));
+        }
+        text
+    }
+
     pub(super) fn new(kind: Kind, server: &str, detail: impl Into<String>) -> Self {
         Self { kind, server: server.to_owned(), detail: detail.into(), source: None }
     }

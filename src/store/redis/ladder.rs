@@ -10,7 +10,9 @@ use super::shards::Shards;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::store::{Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError, StoreReport};
+use crate::store::{
+    Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError, StoreListener, StoreReport,
+};
 
 pub(super) enum Ladder {
     /// This process.
@@ -53,6 +55,13 @@ impl Store for Ladder {
         match self {
             Self::Counting(store) => store.report(),
             Self::Failing(store) => store.report(),
+        }
+    }
+
+    fn subscribe(&self, listener: StoreListener) {
+        match self {
+            Self::Counting(store) => store.subscribe(listener),
+            Self::Failing(store) => store.subscribe(listener),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use super::commit::{Ask, Charge};
 use super::error::Failure;
 use super::key::key;
-use super::settings::Settings;
+use super::settings::{RedisEvent, Settings};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
@@ -32,12 +32,30 @@ pub(super) struct Link {
 /// What a link and its task both see.
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
+    /// What the server is told of by.
+    number: u64,
     pub(super) up: AtomicBool,
     /// Whether it has been told that the server is lost, and not yet that it is regained.
     pub(super) told: AtomicBool,
     /// The requests that wait for an answer.
     waiting: AtomicUsize,
     runtime: Handle,
+}
+
+impl Shared {
+    pub(super) fn tell(&self, event: RedisEvent) {
+        self.settings.tell(self.number, event);
+    }
+}
+
+/// Of a server that nobody asks any more, nobody who comes is told.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.settings.listeners.note(|standing| {
+            standing.remove(&self.number);
+            None
+        });
+    }
 }
 
 /// What a link tells its task.
@@ -65,11 +83,12 @@ impl Message {
 }
 
 impl Link {
-    pub(super) fn new(settings: Arc<Settings>) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
+    pub(super) fn new(settings: Arc<Settings>, number: u64) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
         // Bounded by `Settings::most_waiting`, but for those whose time is up before the task sees them.
         let (messages, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings,
+            number,
             up: AtomicBool::new(false),
             told: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
@@ -87,6 +106,15 @@ impl Link {
                 let _ = messages.send(Message::Trip);
             }
         }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    #[cfg(feature = "redis-cluster")]
+    pub(super) fn number(&self) -> u64 {
+        self.shared.number
     }
 
     #[cfg(feature = "redis-cluster")]

@@ -28,7 +28,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreReport};
+use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreListener, StoreReport};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
@@ -142,6 +142,12 @@ impl Store for RedisStore {
 
     fn report(&self) -> StoreReport {
         self.store.report()
+    }
+
+    /// Tells what [`on_event`](RedisStoreBuilder::on_event) tells, and of the
+    /// [cap](RedisStoreBuilder::max_local_buckets), if there is one.
+    fn subscribe(&self, listener: StoreListener) {
+        self.store.subscribe(listener);
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {

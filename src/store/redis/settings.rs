@@ -2,11 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{RedisStoreError, RedisStoreErrorKind};
+use crate::store::listeners::Listeners;
+use crate::store::{StoreEvent, StoreListener};
 
 /// Something has changed between a [`RedisStore`](crate::store::RedisStore) and its server. Told on transitions only, so a
 /// line in the log for each is not too many.
@@ -50,7 +51,21 @@ impl fmt::Display for RedisEvent {
     }
 }
 
-pub(super) type Listener = Box<dyn Fn(RedisEvent) + Send + Sync>;
+impl RedisEvent {
+    /// As what a store of any kind tells.
+    fn of_store(&self) -> StoreEvent {
+        let named = |server: &String| Some(Arc::from(server.as_str()));
+        match self {
+            Self::Lost { server, reason } => {
+                StoreEvent::Lost { server: named(server), reason: reason.why(server).into() }
+            }
+            Self::StillLost { server, reason } => {
+                StoreEvent::StillLost { server: named(server), reason: reason.why(server).into() }
+            }
+            Self::Regained { server } => StoreEvent::Regained { server: named(server) },
+        }
+    }
+}
 
 pub(super) struct Settings {
     pub(super) prefix: String,
@@ -60,14 +75,29 @@ pub(super) struct Settings {
     pub(super) connect_timeout: Duration,
     /// The most requests that wait at a time.
     pub(super) most_waiting: usize,
-    pub(super) listener: Option<Listener>,
+    pub(super) listeners: Listeners<RedisEvent>,
 }
 
 impl Settings {
-    pub(super) fn tell(&self, event: RedisEvent) {
-        if let Some(listener) = &self.listener {
-            // `eprintln!` panics when nobody reads any more. The server has to be connected to all the same.
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(event)));
-        }
+    /// `number` is that of the [`Link`](super::link::Link) to the server, or [`WHOLE`].
+    pub(super) fn tell(&self, number: u64, event: RedisEvent) {
+        self.listeners.note(|standing| {
+            match event.clone() {
+                // Whoever comes later has not been told that it is lost.
+                RedisEvent::Lost { server, reason } | RedisEvent::StillLost { server, reason } => {
+                    standing.insert(number, RedisEvent::Lost { server, reason })
+                }
+                RedisEvent::Regained { .. } => standing.remove(&number),
+            };
+            Some(event)
+        });
+        self.listeners.tell();
+    }
+
+    pub(super) fn subscribe(&self, listener: StoreListener) {
+        self.listeners.add(move |event| listener.tell(&event.of_store()));
     }
 }
+
+/// The number of the server, or of the cluster as long as none of its primaries is known.
+pub(super) const WHOLE: u64 = 0;

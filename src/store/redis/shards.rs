@@ -11,12 +11,14 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::probe;
 use super::link::{Link, LinkCheck};
 use super::servers::{Route, Servers};
-use super::settings::{RedisEvent, Settings};
+use super::settings::{RedisEvent, Settings, WHOLE};
 use super::supervisor::Supervisor;
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
-use crate::store::{Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreReport};
+use crate::store::{
+    Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreListener, StoreReport,
+};
 
 /// One server, with what keeps requests from waiting for it when it fails.
 pub(super) type Shard = Arc<Breaker<Link>>;
@@ -45,9 +47,9 @@ impl Shards {
             Ok(info) => connect(&info, &nobodys, &settings).await,
             Err(error) => Err(error),
         };
-        let first = or_degraded(first, &route.to_string(), &settings, degraded)?;
+        let first = or_degraded(first, WHOLE, &route.to_string(), &settings, degraded)?;
         let told = first.is_none();
-        Ok(Self::One(start(route, nobodys, settings, first, told, || {})))
+        Ok(Self::One(start(route, nobodys, settings, WHOLE, first, told, || {})))
     }
 }
 
@@ -55,6 +57,7 @@ impl Shards {
 /// all the same.
 pub(super) fn or_degraded<T>(
     first: Result<T, RedisStoreError>,
+    number: u64,
     server: &str,
     settings: &Settings,
     degraded: bool,
@@ -62,24 +65,25 @@ pub(super) fn or_degraded<T>(
     match first {
         Ok(first) => Ok(Some(first)),
         Err(reason) if degraded && reason.kind() != Kind::Setting => {
-            settings.tell(RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) });
+            settings.tell(number, RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) });
             Ok(None)
         }
         Err(reason) => Err(reason),
     }
 }
 
-/// Starts the task that keeps one server's connection, and makes it if there is none yet. `told` is whether it has been
-/// told that the server of its buckets is lost.
+/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number` is what the server is told
+/// of by, and `told` whether it has been told that the server of its buckets is lost.
 pub(super) fn start(
     route: Route,
     probe: String,
     settings: Arc<Settings>,
+    number: u64,
     first: Option<Connection>,
     told: bool,
     on_trouble: impl Fn() + Send + Sync + 'static,
 ) -> Shard {
-    let (link, shared, messages) = Link::new(settings);
+    let (link, shared, messages) = Link::new(settings, number);
     shared.up.store(first.is_some(), Ordering::Release);
     shared.told.store(told, Ordering::Release);
     let trip = link.tripper();
@@ -129,6 +133,15 @@ impl Store for Shards {
             Self::One(shard) => shard.report(),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.report(),
+        }
+    }
+
+    /// Not to the breakers as well: they open because a server is lost.
+    fn subscribe(&self, listener: StoreListener) {
+        match self {
+            Self::One(shard) => shard.store().settings().subscribe(listener),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.settings().subscribe(listener),
         }
     }
 

@@ -50,7 +50,7 @@ impl Supervisor {
             if told != Told::Counts {
                 told = Told::Counts;
                 self.shared.told.store(false, Ordering::Release);
-                self.shared.settings.tell(RedisEvent::Regained { server: server.clone() });
+                self.shared.tell(RedisEvent::Regained { server: server.clone() });
             }
             let since = Instant::now();
             match Service::new(&mut self, live).run().await {
@@ -93,9 +93,9 @@ impl Supervisor {
         self.shared.told.store(true, Ordering::Release);
         let reason = Arc::new(reason);
         match before {
-            Told::Counts => self.shared.settings.tell(RedisEvent::Lost { server, reason }),
+            Told::Counts => self.shared.tell(RedisEvent::Lost { server, reason }),
             Told::Lost(Some(before)) if before != kind => {
-                self.shared.settings.tell(RedisEvent::StillLost { server, reason });
+                self.shared.tell(RedisEvent::StillLost { server, reason });
             }
             Told::Lost(_) => {}
         }
