@@ -83,6 +83,27 @@ fn on_counter(quota: QuotaBuilder) -> BolnaRateLimitLayer<MemoryStore<Counter>> 
     BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy(quota), store))
 }
 
+type SetUp = fn(BolnaRateLimitLayer) -> BolnaRateLimitLayer;
+
+/// What an admission costs more with all that can be switched on, each alone.
+fn observers() -> Vec<(&'static str, SetUp)> {
+    #[cfg(feature = "metrics")]
+    metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().expect("there is no other recorder");
+    vec![
+        #[cfg(feature = "metrics")]
+        ("metrics", |layer| layer.observe(bolna_rate_limit::insight::Metrics::new())),
+        #[cfg(feature = "tracing")]
+        ("traces", |layer| layer.observe(bolna_rate_limit::insight::Traces::new())),
+        ("most refused", |layer| layer.observe(bolna_rate_limit::insight::MostRefused::new(100))),
+        ("shadow mode", |layer| layer.enforcement(bolna_rate_limit::Enforcement::SHADOW)),
+        ("decision in extensions", BolnaRateLimitLayer::decision_in_extensions),
+        ("a candidate", |layer| {
+            layer.limiter().set_candidate(Policy::default()).expect("there are few endpoints");
+            layer
+        }),
+    ]
+}
+
 fn main() {
     // Refills faster than a core can ask, with a bucket of the usual size.
     let admitting = Quota::per_second(100_000_000).burst(500);
@@ -95,6 +116,9 @@ fn main() {
     let mut refuse = layer(refusing).layer(bare);
     let mut admit_on_counter = on_counter(admitting).layer(bare);
     let mut refuse_on_counter = on_counter(refusing).layer(bare);
+    let observed =
+        observers().into_iter().map(|(name, set_up)| (name, set_up(layer(admitting)).layer(bare), Vec::new()));
+    let mut observed: Vec<_> = observed.collect();
     let mut rounds = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
         rounds[0].push(time(&mut bare));
@@ -103,6 +127,9 @@ fn main() {
         rounds[3].push(time(&mut refuse));
         rounds[4].push(time(&mut admit_on_counter));
         rounds[5].push(time(&mut refuse_on_counter));
+        for (_, service, rounds) in &mut observed {
+            rounds.push(time(service));
+        }
     }
     let [bare_time, admit, admit_plain, refuse_time, admit_counter, refuse_counter] = rounds.map(median);
     println!("bare service                      {bare_time:>6} ns");
@@ -114,6 +141,9 @@ fn main() {
         ("refuse, on quanta's clock", refuse_counter),
     ] {
         println!("{name:<33} {:>6} ns", i128::from(time) - i128::from(bare_time));
+    }
+    for (name, _, rounds) in observed {
+        println!("{name:<33} {:>6} ns more than admit", i128::from(median(rounds)) - i128::from(admit));
     }
 
     let start = Barrier::new(2);

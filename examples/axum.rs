@@ -35,6 +35,13 @@
 //! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3000 cargo run --example axum --features redis
 //! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3001 cargo run --example axum --features redis
 //! ```
+//!
+//! With metrics for Prometheus, which `examples/dashboard.json` shows in Grafana, and what happens in the log:
+//!
+//! ```text
+//! cargo run --example axum --features metrics
+//! curl -s http://127.0.0.1:3000/metrics
+//! ```
 
 use std::env;
 use std::error::Error;
@@ -48,9 +55,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 #[cfg(feature = "redis")]
 use bolna_rate_limit::Limiter;
+#[cfg(feature = "metrics")]
+use bolna_rate_limit::insight::Metrics;
 #[cfg(feature = "redis")]
 use bolna_rate_limit::store::RedisStore;
+use bolna_rate_limit::store::Store;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+#[cfg(feature = "metrics")]
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -58,11 +70,9 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::bolna().exempt(["/healthz"]).build()?;
     let app = match env::var("REDIS_URL") {
-        Ok(url) => app().layer(on_redis(policy, &url).await?),
-        Err(_) => app().layer(BolnaRateLimitLayer::with_policy(policy)),
+        Ok(url) => app(on_redis(policy, &url).await?)?,
+        Err(_) => app(BolnaRateLimitLayer::with_policy(policy))?,
     };
-    // The last layer is the outermost: it runs first.
-    let app = app.layer(from_fn(authenticate));
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
@@ -71,8 +81,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn app() -> Router {
-    Router::new()
+/// The application, with limits, behind authentication.
+pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, Box<dyn Error>> {
+    // Tells of a lost store, of changed limits, and of settings that look wrong. With the feature `tracing`, `Traces` does.
+    let layer = layer.on_event(|event| eprintln!("{event}"));
+    let (layer, metrics) = with_metrics(layer)?;
+    let app = Router::new()
         .route("/v2/agent/{agent_id}/executions", get(executions))
         .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
         .route("/v2/agent/all", get(agents))
@@ -82,17 +96,47 @@ fn app() -> Router {
         // The layers come after everything that they cover, the fallback included: a caller who asks for what is not there is
         // still a caller.
         .fallback(not_found)
+        .layer(layer)
+        // The last layer is the outermost: it runs first.
+        .layer(from_fn(authenticate));
+    Ok(app.merge(metrics))
+}
+
+/// Counts what the limiter decides, for Prometheus to fetch from `/metrics`.
+///
+/// That page is neither limited nor behind authentication: keep it from the outside.
+#[cfg(feature = "metrics")]
+fn with_metrics<St: Store>(
+    layer: BolnaRateLimitLayer<St>,
+) -> Result<(BolnaRateLimitLayer<St>, Router), Box<dyn Error>> {
+    // A histogram, which can be summed up over replicas, instead of quantiles, which can't.
+    let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("bolna_rate_limit_store_wait_seconds".to_owned()), &seconds)?
+        .install_recorder()?;
+    // Only now: what is counted before there is a recorder is lost.
+    let metrics = Metrics::new();
+    let layer = layer.observe(metrics.clone());
+    let limiter = layer.limiter().clone();
+    let page = move || async move {
+        metrics.refresh(&limiter);
+        recorder.run_upkeep();
+        recorder.render()
+    };
+    Ok((layer, Router::new().route("/metrics", get(page))))
+}
+
+#[cfg(not(feature = "metrics"))]
+fn with_metrics<St: Store>(
+    layer: BolnaRateLimitLayer<St>,
+) -> Result<(BolnaRateLimitLayer<St>, Router), Box<dyn Error>> {
+    Ok((layer, Router::new()))
 }
 
 /// Counts on a server that several of these have in common. It need not be up when this starts.
 #[cfg(feature = "redis")]
 async fn on_redis(policy: Policy, url: &str) -> Result<BolnaRateLimitLayer<RedisStore>, Box<dyn Error>> {
-    let store = RedisStore::builder(url)
-        .expected_replicas(2)
-        .start_degraded()
-        .on_event(|event| eprintln!("{event}"))
-        .connect()
-        .await?;
+    let store = RedisStore::builder(url).expected_replicas(2).start_degraded().connect().await?;
     Ok(BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store)))
 }
 

@@ -69,6 +69,8 @@
 //! | `redis-cluster` | ... on a cluster |
 //! | `redis-tls` | ... over TLS, with rustls |
 //! | `policy-file` | `Policy::read`: a policy from a TOML or JSON file, with errors that name the line |
+//! | `metrics` | `insight::Metrics`, which counts with the `metrics` facade |
+//! | `tracing` | `insight::Traces`, which logs with `tracing` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -46,6 +46,16 @@ impl Principal {
     }
 }
 
+/// `organization org-4` or `user u-17`.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Organization(id) => write!(f, "organization {id}"),
+            Self::User(id) => write!(f, "user {id}"),
+        }
+    }
+}
+
 /// The id of an organization or a user: any text but the empty one, which would be a bucket that strangers share.
 ///
 /// Up to [`Id::INLINE`] bytes, so a UUID in its usual spelling too, are held in place; a longer id is allocated once and

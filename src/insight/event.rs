@@ -6,6 +6,7 @@ use super::diagnosis::Diagnosis;
 use crate::endpoint::Endpoint;
 use crate::enforcement::Enforcement;
 use crate::policy::Policy;
+use crate::store::StoreEvent;
 
 /// Something that happened to a limiter and is not of one request. `Display` says it in one line, without anybody's id.
 #[derive(Clone, Debug)]
@@ -33,8 +34,39 @@ pub enum Event {
         /// The candidate from now on.
         to: Option<Policy>,
     },
+    /// The store was lost or regained, or is as full as it may be.
+    Store(StoreEvent),
     /// The limiter seems to be set up wrongly. Told once.
     Diagnosis(Diagnosis),
+}
+
+impl Event {
+    /// A word for it that can be a metric's label: `policy_changed`, `enforcement_changed`, `candidate_changed`, `store_lost`,
+    /// `store_still_lost`, `store_regained`, `cap_reached`, `cap_relieved`, or the code of a diagnosis: `BRL001`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PolicyChanged { .. } => "policy_changed",
+            Self::EnforcementChanged { .. } => "enforcement_changed",
+            Self::CandidateChanged { .. } => "candidate_changed",
+            Self::Store(StoreEvent::Lost { .. }) => "store_lost",
+            Self::Store(StoreEvent::StillLost { .. }) => "store_still_lost",
+            Self::Store(StoreEvent::Regained { .. }) => "store_regained",
+            Self::Store(StoreEvent::CapReached { .. }) => "cap_reached",
+            Self::Store(StoreEvent::CapRelieved { .. }) => "cap_relieved",
+            Self::Diagnosis(diagnosis) => diagnosis.code(),
+        }
+    }
+
+    /// Whether it is something to look into.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::PolicyChanged { .. } | Self::EnforcementChanged { .. } | Self::CandidateChanged { .. } => false,
+            Self::Store(event) => !matches!(event, StoreEvent::Regained { .. } | StoreEvent::CapRelieved { .. }),
+            Self::Diagnosis(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -57,6 +89,7 @@ impl fmt::Display for Event {
             Self::EnforcementChanged { from, to } => write!(f, "enforcement was changed: {from} -> {to}"),
             Self::CandidateChanged { to: Some(_) } => f.write_str("a candidate policy is evaluated"),
             Self::CandidateChanged { to: None } => f.write_str("no candidate policy is evaluated any more"),
+            Self::Store(event) => event.fmt(f),
             Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
         }
     }

@@ -8,20 +8,34 @@
 //! |---|---|
 //! | [`MostRefused`] | who is refused most, in bounded memory |
 //! | a closure, with [`Limiter::on_event`](crate::Limiter::on_event) | what happens: a line for each is not too many |
+//! | `Metrics`, with the feature `metrics` | counters and gauges for any recorder of the `metrics` facade |
+//! | `Traces`, with the feature `tracing` | refusals and what happens, as events of `tracing` |
 //! | a type of your own that implements [`Observe`] | everything |
 
 mod checkup;
 mod diagnosis;
 mod event;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod most_refused;
 mod observation;
+#[cfg(feature = "tracing")]
+mod throttle;
+#[cfg(feature = "tracing")]
+mod traces;
 
 use std::sync::Arc;
 
 pub use diagnosis::Diagnosis;
 pub use event::Event;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use metrics::Metrics;
 pub use most_refused::{MostRefused, Refused};
 pub use observation::{Mode, Observation, Outcome};
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub use traces::Traces;
 
 pub(crate) use checkup::{Checkup, Mark};
 

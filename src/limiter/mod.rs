@@ -19,7 +19,7 @@ use crate::enforcement::Enforcement;
 use crate::insight::{Event, Insight, Listener, Observe};
 use crate::policy::{Class, Policy, PolicyError};
 use crate::principal::Principal;
-use crate::store::{Answer, Bucket, MemoryStore, Store, StoreError};
+use crate::store::{Answer, Bucket, MemoryStore, Store, StoreError, StoreListener};
 
 use candidate::Candidate;
 
@@ -189,6 +189,10 @@ impl<St: Store> Limiter<St> {
         let observer: Arc<dyn Observe> = Arc::new(observer);
         let add = |in_force: &mut InForce| in_force.insight.get_or_insert_default().add(Arc::clone(&observer));
         let before = self.change(add);
+        self.store().subscribe(StoreListener::new({
+            let observer = Arc::clone(&observer);
+            move |event| observer.happened(&Event::Store(event.clone()))
+        }));
         let mut alone = Insight::default();
         alone.add(observer);
         alone.check_policy(&before.policy);

@@ -1,0 +1,278 @@
+//! Metrics, read back through real recorders, and the page that Prometheus fetches.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bolna_rate_limit::insight::Metrics;
+use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tokio::net::TcpListener;
+use tower::{Layer, Service, ServiceExt};
+
+#[allow(dead_code, reason = "an example has more in it than a test calls")]
+#[path = "../examples/axum.rs"]
+mod example;
+
+const DASHBOARD: &str = include_str!("../examples/dashboard.json");
+
+/// Answers later, as a store beyond a network does, and fails on demand.
+#[derive(Clone)]
+struct Distant {
+    store: Arc<MemoryStore>,
+    fails: Arc<AtomicBool>,
+}
+
+impl Distant {
+    fn new() -> Self {
+        Self { store: Arc::default(), fails: Arc::default() }
+    }
+
+    fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.fails.load(Ordering::SeqCst) { Err(StoreError::new("it is down")) } else { answer }
+    }
+}
+
+impl Store for Distant {
+    type Check = Ready<Result<Decision, StoreError>>;
+
+    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+        let answer = self.store.check(bucket).now().unwrap();
+        Answer::Later(ready(self.answer(answer)))
+    }
+
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        let answer = self.store.peek(bucket).await;
+        self.answer(answer)
+    }
+
+    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+        let answer = self.store.reset(principal, endpoint).await;
+        self.answer(answer)
+    }
+}
+
+/// Runs something with a recorder of its own.
+fn recorded<T>(run: impl AsyncFnOnce() -> T) -> (Snapshotter, T) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let output = metrics::with_local_recorder(&recorder, || runtime.block_on(run()));
+    (snapshotter, output)
+}
+
+/// All counters and gauges by `name{label=value,...}`; of a histogram the number of values.
+fn read(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
+    let metric = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
+        let mut labels: Vec<_> = key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        labels.sort();
+        #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(gauge) => gauge.into_inner(),
+            DebugValue::Histogram(values) => values.len() as f64,
+        };
+        (format!("{}{{{}}}", key.key().name().trim_start_matches("bolna_rate_limit_"), labels.join(",")), value)
+    };
+    snapshotter.snapshot().into_vec().into_iter().map(metric).collect()
+}
+
+fn request(path: &str, account: Option<Account>) -> Request<()> {
+    let mut request = Request::get(path).body(()).unwrap();
+    if let Some(account) = account {
+        request.extensions_mut().insert(account);
+    }
+    request
+}
+
+fn caller() -> Option<Account> {
+    Some(Account::user("u-17").in_organization("org-4"))
+}
+
+async fn send<S: Service<Request<()>, Response = Response<B>, Error: std::fmt::Debug>, B>(
+    service: &mut S,
+    path: &str,
+    account: Option<Account>,
+) -> u16 {
+    service.ready().await.unwrap().call(request(path, account)).await.unwrap().status().as_u16()
+}
+
+async fn ok(_: Request<()>) -> Result<Response<String>, std::convert::Infallible> {
+    Ok(Response::new(String::new()))
+}
+
+fn two_calls() -> Policy {
+    Policy::bolna().quota("call", Quota::per_hour(2)).build().unwrap()
+}
+
+#[test]
+fn every_request_is_counted_by_endpoint_outcome_and_mode() {
+    let (snapshotter, ()) = recorded(async || {
+        let layer = BolnaRateLimitLayer::with_policy(two_calls()).observe(Metrics::new());
+        let mut service = layer.layer(tower::service_fn(ok));
+        for _ in 0..5 {
+            send(&mut service, "/call", caller()).await;
+        }
+        send(&mut service, "/anything", caller()).await;
+        send(&mut service, "/call", None).await;
+        layer.limiter().set_enforcement(Enforcement::SHADOW);
+        for _ in 0..4 {
+            assert_eq!(send(&mut service, "/call", caller()).await, 200);
+        }
+        send(&mut service, "/call", None).await;
+    });
+    let read = read(&snapshotter);
+    let decisions = |endpoint, outcome, mode| {
+        read.get(&format!("decisions_total{{endpoint={endpoint},mode={mode},outcome={outcome}}}")).copied()
+    };
+    assert_eq!(decisions("call", "allowed", "enforced"), Some(2.0));
+    assert_eq!(decisions("call", "limited", "enforced"), Some(3.0));
+    assert_eq!(decisions("default", "allowed", "enforced"), Some(1.0));
+    assert_eq!(decisions("(none)", "unidentified", "enforced"), Some(1.0));
+    assert_eq!(decisions("call", "limited", "shadow"), Some(4.0));
+    assert_eq!(decisions("(none)", "unidentified", "shadow"), Some(1.0));
+    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 6);
+    assert_eq!(read.get("events_total{event=enforcement_changed}"), Some(&1.0));
+}
+
+#[test]
+fn what_a_candidate_says_is_counted_beside_what_is_enforced() {
+    let (snapshotter, ()) = recorded(async || {
+        let limiter = Limiter::new(two_calls());
+        limiter.set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap()).unwrap();
+        let layer = BolnaRateLimitLayer::with_limiter(limiter).observe(Metrics::new());
+        let mut service = layer.layer(tower::service_fn(ok));
+        for _ in 0..5 {
+            send(&mut service, "/call", caller()).await;
+        }
+    });
+    let read = read(&snapshotter);
+    let candidate = |outcome, enforced| {
+        read.get(&format!("candidate_decisions_total{{endpoint=call,enforced={enforced},outcome={outcome}}}")).copied()
+    };
+    assert_eq!(candidate("allowed", "allowed"), Some(1.0));
+    assert_eq!(candidate("limited", "allowed"), Some(1.0));
+    assert_eq!(candidate("limited", "limited"), Some(3.0));
+}
+
+#[test]
+fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
+    let (snapshotter, ()) = recorded(async || {
+        let distant = Distant::new();
+        let metrics = Metrics::new();
+        let store = LocalFallback::new(Breaker::new(distant.clone()));
+        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), store)).observe(metrics.clone());
+        let mut service = layer.layer(tower::service_fn(ok));
+        assert_eq!(send(&mut service, "/", caller()).await, 200);
+        metrics.refresh(layer.limiter());
+        distant.fail(true);
+        // Five open the breaker; two are not even asked.
+        for _ in 0..7 {
+            assert_eq!(send(&mut service, "/", caller()).await, 200);
+        }
+        metrics.refresh(layer.limiter());
+
+        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), distant))
+            .on_store_failure(Fallback::AdmitWithoutLimit)
+            .observe(Metrics::named("bare"));
+        assert_eq!(send(&mut layer.layer(tower::service_fn(ok)), "/", caller()).await, 200);
+    });
+    let read = read(&snapshotter);
+    assert_eq!(read.get("store_failures_total{kind=other}"), Some(&5.0));
+    assert_eq!(read.get("store_failures_total{kind=open}"), Some(&2.0));
+    assert_eq!(read.get("fallbacks_total{}"), Some(&7.0));
+    assert_eq!((read.get("breakers{}"), read.get("open_breakers{}")), (Some(&1.0), Some(&1.0)));
+    assert_eq!(read.get("buckets{}"), Some(&1.0));
+    // The two that were not asked were answered at once.
+    assert_eq!(read.get("store_wait_seconds{}"), Some(&6.0));
+    assert_eq!(read.get("events_total{event=store_lost}"), Some(&1.0));
+    let bare = "decisions_total{endpoint=default,limiter=bare,mode=enforced,outcome=store_failed}";
+    assert_eq!(read.get(bare), Some(&1.0));
+    assert_eq!(read.get("store_failures_total{kind=other,limiter=bare}"), Some(&1.0));
+}
+
+#[test]
+fn no_label_has_an_id_in_it() {
+    let (snapshotter, ()) = recorded(async || {
+        let metrics = Metrics::new();
+        let layer = BolnaRateLimitLayer::with_policy(two_calls()).observe(metrics.clone());
+        let mut service = layer.layer(tower::service_fn(ok));
+        for customer in 0..100 {
+            let account = Account::user(format!("u-{customer}")).in_organization(format!("customer-{customer}"));
+            for _ in 0..3 {
+                send(&mut service, "/call", Some(account.clone())).await;
+            }
+        }
+        metrics.refresh(layer.limiter());
+    });
+    let read = read(&snapshotter);
+    assert!(read.keys().all(|key| !key.contains("customer") && !key.contains("u-")), "{read:?}");
+    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 2);
+}
+
+/// The names of metrics that the dashboard's queries read.
+fn queried() -> Vec<String> {
+    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
+    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let annotations = dashboard["annotations"]["list"].as_array().unwrap();
+    let queries = targets.chain(annotations).map(|query| query["expr"].as_str().unwrap().to_owned());
+    let name = |text: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned();
+    let names =
+        |query: String| query.match_indices("bolna_rate_limit_").map(|(at, _)| name(&query[at..])).collect::<Vec<_>>();
+    queries.flat_map(names).collect()
+}
+
+#[tokio::test]
+async fn the_example_serves_every_metric_that_the_dashboard_reads() {
+    let distant = Distant::new();
+    let local = MemoryStore::new().max_buckets(1000);
+    let store = DenialCache::new(LocalFallback::with_local(Breaker::new(distant.clone()), local));
+    let limiter = Limiter::with_store(two_calls(), store);
+    limiter.set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap()).unwrap();
+    let app = example::app(BolnaRateLimitLayer::with_limiter(limiter.clone())).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let get = async |path: &str| {
+        let request = Request::get(format!("http://{address}{path}")).header("authorization", "Bearer ana@acme");
+        let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    // GET /call is not a route, and is counted all the same.
+    let calls = [get("/call").await.0, get("/call").await.0, get("/call").await.0];
+    assert_eq!(calls, [405, 405, 429]);
+    limiter.set_enforcement(Enforcement::SHADOW);
+    assert_eq!(get("/call").await.0, 405);
+    distant.fail(true);
+    assert_eq!(get("/user/me").await.0, 200);
+
+    let (status, page) = get("/metrics").await;
+    assert_eq!(status, 200);
+    let served =
+        |name: &str| page.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let queried = queried();
+    assert!(queried.len() > 15, "{queried:?}");
+    let missing: Vec<_> = queried.iter().filter(|name| !served(name)).collect();
+    assert!(missing.is_empty(), "{missing:?} are not in\n{page}");
+    let line = "bolna_rate_limit_decisions_total{endpoint=\"call\",outcome=\"limited\",mode=\"enforced\"} 1";
+    assert!(page.contains(line), "{page}");
+    assert!(!page.contains("acme") && !page.contains("ana"), "{page}");
+    server.abort();
+}
