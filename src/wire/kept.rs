@@ -190,24 +190,27 @@ mod tests {
         for debt in (0..=10_000).step_by(250).map(Duration::from_millis) {
             let allowed = Decision::allowed(Endpoint::CALL, quota, debt);
             let limited = Decision::limited(Endpoint::CALL, quota, debt);
+            let blocked = Decision::blocked(Endpoint::CALL, quota, debt);
             let fields = |kept, decision| {
                 let mut headers = HeaderMap::new();
                 Fields::new(kept, decision, Format::default()).append_to(&mut headers);
                 headers
             };
-            for decision in [&allowed, &limited] {
+            for decision in [&allowed, &limited, &blocked] {
                 assert_eq!(fields(kept, decision), fields(None, decision), "{decision:?}");
             }
-            let refusal = |kept, format| {
+            let refusal = |kept, format, decision| {
                 let request = Request::new(());
-                let (head, body) = Refusal::new(&request, Cause::Limited(limited, kept))
+                let (head, body) = Refusal::new(&request, Cause::Limited(decision, kept))
                     .answer(None, format)
                     .into_response()
                     .into_parts();
                 (head.status, head.headers, body)
             };
             for format in [Format::default(), off] {
-                assert_eq!(refusal(kept, format), refusal(None, format), "{limited:?}");
+                for decision in [limited, blocked] {
+                    assert_eq!(refusal(kept, format, decision), refusal(None, format, decision), "{decision:?}");
+                }
             }
         }
     }

@@ -30,9 +30,27 @@ impl Limited {
 
     pub(super) fn body(&self, seconds: u64) -> String {
         let Self([detail, message, end]) = self;
-        let wait = if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") };
+        let wait = wait(seconds);
         [detail, &*wait, message, &wait, end].concat()
     }
+}
+
+/// The body of a 429 to a caller who is blocked. It is not his quota that is exceeded, so it is not a problem of that type,
+/// and no policy is violated.
+pub(super) fn blocked(endpoint: Endpoint, seconds: u64) -> String {
+    let wait = wait(seconds);
+    format!(
+        "{{\"type\":\"about:blank\",\
+         \"title\":\"Too Many Requests\",\
+         \"status\":429,\
+         \"detail\":\"Requests for endpoint {endpoint} are blocked for now, whatever is left of the quota. Wait {wait}.\",\
+         \"error\":429,\
+         \"message\":\"Requests for {endpoint} are blocked; retry after {wait}\"}}"
+    )
+}
+
+fn wait(seconds: u64) -> String {
+    if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
 }
 
 pub(super) const UNIDENTIFIED: &str = "{\"type\":\"about:blank\",\"title\":\"Unauthorized\",\"status\":401,\

@@ -30,7 +30,7 @@ pub struct Refusal<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Reason<'a> {
-    /// The quota is used up: 429.
+    /// The quota is used up, or the bucket is [blocked](Decision::is_blocked): 429.
     Limited(Decision),
     /// Nobody is identified, so nobody can be billed: 401.
     Unidentified,
@@ -93,6 +93,9 @@ impl<'a> Refusal<'a> {
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
         let body = match self.cause {
+            Cause::Limited(decision, _) if decision.is_blocked() => {
+                problem::blocked(decision.endpoint(), fields::retry_after_seconds(&decision)).into()
+            }
             Cause::Limited(decision, Some(kept)) => kept.body(&decision),
             Cause::Limited(decision, None) => {
                 let problem = Limited::new(decision.endpoint(), decision.quota());
@@ -113,7 +116,7 @@ impl<'a> Refusal<'a> {
     pub(crate) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let kept = match self.cause {
-            Cause::Limited(decision, Some(kept)) if as_usual => {
+            Cause::Limited(decision, Some(kept)) if as_usual && !decision.is_blocked() => {
                 kept.refusal(&decision, format, || self.render(None, format))
             }
             Cause::Unidentified if as_usual => Some(UNIDENTIFIED.get_or_init(|| self.render(None, format))),
