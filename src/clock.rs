@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 ///
 /// One clock serves a store for its whole life, so its origin does not matter; that it does not go back does. When it
 /// does all the same, nobody becomes unlimited and nobody stays locked out for longer than the quota's
-/// [`refill_time`](crate::Quota::refill_time) and a second.
+/// [`refill_time`](crate::Quota::refill_time) and a second, nor [blocked](crate::store::Store::block) again for longer than
+/// the block was made for.
 ///
 /// The default asks the operating system, which knows whether the processor's counter can be trusted, and takes some 25 ns
 /// for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 20 ns

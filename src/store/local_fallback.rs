@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -38,7 +39,12 @@ use crate::quota::Quota;
 /// unit for every [`emission_interval`](Quota::emission_interval) since.
 ///
 /// A debt is noted when the answer arrives, as if the store had decided just then: the time that an answer takes is never
-/// to the caller's advantage.
+/// to the caller's advantage. So is that a bucket is blocked, and that it is no more.
+///
+/// # Grants
+/// A [`grant`](Store::grant) of so many units gives the local share of this process that part of them which it has of the
+/// quota, in time: 3 units of 120 ms are 360 ms, which is one unit of a third, of 360 ms. The shares of other processes owe
+/// until then what they have noted: together the replicas may admit less than was granted, and never more.
 ///
 /// # Memory
 /// The local store tracks every caller who owes, as it would without another store: see [`MemoryStore`] for how much that is
@@ -98,13 +104,13 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     type Check = LocalFallbackCheck<St::Check, C>;
 
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let resets = self.local.resets();
+        let changes = self.local.changes();
         match self.store.check(bucket) {
-            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer, resets))),
+            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer, changes))),
             Answer::Later(check) => {
                 let Bucket { principal, endpoint, quota } = bucket;
                 let (local, principal) = (self.local.clone(), principal.clone());
-                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota, resets })
+                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota, changes })
             }
         }
     }
@@ -137,8 +143,26 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     /// Fills the bucket up in both stores: in the local one even if the other can't be asked.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let answer = self.store.reset(principal, endpoint).await;
-        self.local.tally.resets.fetch_add(1, Ordering::Release);
+        self.local.change();
         self.local.store.reset(principal, endpoint).await?;
+        answer
+    }
+
+    /// Gives the units back in the store and this process's part of them in the local one, even if the other can't be
+    /// asked.
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let answer = self.store.grant(bucket, units).await;
+        self.local.change();
+        let time = bucket.quota.interval_nanos().saturating_mul(units.into());
+        self.local.store.advance(self.local.share(bucket), time);
+        answer
+    }
+
+    /// Blocks the bucket in both stores: in the local one even if the other can't be asked.
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let answer = self.store.block(principal, endpoint, period).await;
+        self.local.change();
+        self.local.store.block(principal, endpoint, period).await?;
         answer
     }
 }
@@ -163,7 +187,7 @@ pin_project! {
         principal: Principal,
         endpoint: Endpoint,
         quota: Quota,
-        resets: u64,
+        changes: u64,
     }
 }
 
@@ -178,7 +202,7 @@ where
         let this = self.project();
         let answer = ready!(this.check.poll(cx));
         let bucket = Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
-        Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.resets)))
+        Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.changes)))
     }
 }
 
@@ -196,14 +220,18 @@ struct Local<C> {
 
 #[derive(Default)]
 struct Tally {
-    /// How often a bucket was filled up by hand: what was asked before is not noted afterwards.
-    resets: AtomicU64,
+    /// How often a bucket was changed by hand, or found to be blocked: what was asked before is not noted afterwards.
+    changes: AtomicU64,
     failures: Failures,
 }
 
 impl<C> Local<C> {
-    fn resets(&self) -> u64 {
-        self.tally.resets.load(Ordering::Acquire)
+    fn changes(&self) -> u64 {
+        self.tally.changes.load(Ordering::Acquire)
+    }
+
+    fn change(&self) {
+        self.tally.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
@@ -212,12 +240,13 @@ impl<C> Local<C> {
 }
 
 impl<C: Clock> Local<C> {
-    /// `resets` is how many there were when the store was asked.
-    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>, resets: u64) -> Decision {
+    /// `changes` is how many there were when the store was asked.
+    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>, changes: u64) -> Decision {
         let share = self.share(bucket);
         let note = |decision: &Decision| {
-            if resets == self.resets() {
-                self.note(share, decision);
+            if changes == self.changes() {
+                self.note_block(share, decision, changes);
+                self.note_debt(share, decision);
             }
         };
         answer.inspect(note).unwrap_or_else(|error| {
@@ -226,10 +255,21 @@ impl<C: Clock> Local<C> {
         })
     }
 
+    /// The bucket is blocked here as it is in the store.
+    fn note_block(&self, share: Bucket<'_>, decision: &Decision, changes: u64) {
+        let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
+        // Compared again while nobody else can change a block: a change by hand comes afterwards then, and has the last word.
+        let current = || changes == self.changes();
+        if self.store.follow(share.principal, share.endpoint, blocked_for, current) {
+            self.change();
+        }
+    }
+
     /// Leaves the share as much room as the store has left, in time: that is so many units, of which each replica has its
     /// part. A drained bucket stays drained, and a full one full.
-    fn note(&self, share: Bucket<'_>, decision: &Decision) {
-        let debt = nanos(decision.reset());
+    fn note_debt(&self, share: Bucket<'_>, decision: &Decision) {
+        // What a blocked bucket owes is not told.
+        let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
             let room = decision.quota().refill_nanos().saturating_sub(debt);
             self.store.owe(share, share.quota.refill_nanos().saturating_sub(room));

@@ -81,11 +81,34 @@ pub trait Store: Send + Sync + 'static {
     /// When the store can't be asked.
     fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send;
 
-    /// Fills the bucket up.
+    /// Fills the bucket up, and lifts a [block](Self::block).
     ///
     /// # Errors
     /// When the store can't be asked.
     fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives `units` back, by the quota in `bucket`, until the bucket is full: a drained one then admits exactly so many.
+    ///
+    /// A bucket that owes more than a full refill, since the quota was lowered or the clock went back, counts as drained. A
+    /// [block](Self::block) stays.
+    ///
+    /// # Errors
+    /// When the store can't be asked. Units may have been given back all the same.
+    fn grant(&self, bucket: Bucket<'_>, units: u32) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Refuses every request for the bucket from now on and for `period`, whatever the quota. Zero lifts the block, and the
+    /// longest is [`Quota::MAX_REFILL_TIME`], as which a longer one counts. A later call replaces an earlier one.
+    ///
+    /// Meanwhile the bucket goes on refilling: after the block it is as if nobody had asked.
+    ///
+    /// # Errors
+    /// When the store can't be asked. The bucket may be blocked all the same.
+    fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A store can be shared, by two limiters with policies of their own, say.
@@ -111,6 +134,19 @@ impl<St: Store> Store for Arc<St> {
 
     fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send {
         (**self).reset(principal, endpoint)
+    }
+
+    fn grant(&self, bucket: Bucket<'_>, units: u32) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).grant(bucket, units)
+    }
+
+    fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        (**self).block(principal, endpoint, period)
     }
 }
 
@@ -176,6 +212,11 @@ impl Future for Immediate {
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         match *self {}
     }
+}
+
+/// How long a block of that period lasts.
+fn block_nanos(period: Duration) -> u64 {
+    nanos(period.min(Quota::MAX_REFILL_TIME))
 }
 
 /// A time in the nanoseconds that the wrappers count in: at most 146 years, so that two of them have a sum.

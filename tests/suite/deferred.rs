@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
@@ -120,5 +121,17 @@ impl Store for DeferredStore {
         let answers = *self.answers.borrow();
         Self::answer(answers, Ok(()))?;
         self.decides.reset(principal, endpoint).await
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let answers = *self.answers.borrow();
+        Self::answer(answers, Ok(()))?;
+        self.decides.grant(bucket, units).await
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let answers = *self.answers.borrow();
+        Self::answer(answers, Ok(()))?;
+        self.decides.block(principal, endpoint, period).await
     }
 }

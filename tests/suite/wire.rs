@@ -96,6 +96,71 @@ async fn a_refusal_says_why_and_how_long_in_every_form_that_clients_read() {
 }
 
 #[tokio::test]
+async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
+    let (limiter, clock) = stopped_limiter(one_call());
+    let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    let caller = organization("o");
+    // Rendered before, for the same waits.
+    for millis in [0, 0, 9000] {
+        clock.advance(Duration::from_millis(millis));
+        let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
+        assert!(!text(response).await.contains("blocked"));
+    }
+    clock.advance(Duration::from_secs(1));
+    for (period, seconds, words) in [
+        (Duration::from_nanos(1), 1, "1 second"),
+        (Duration::from_secs(10), 10, "10 seconds"),
+        (Duration::from_nanos(86_400_000_000_001), 86_401, "86401 seconds"),
+        (Duration::MAX, 3_155_760_000, "3155760000 seconds"),
+    ] {
+        limiter.store().block(&caller, Endpoint::CALL, period).await.unwrap();
+        let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        let headers = response.headers();
+        assert_eq!(field(headers, "Retry-After"), Some(&*seconds.to_string()));
+        assert_eq!(members(headers, "RateLimit-Policy"), [member("call", [("q", 1), ("w", 10)])]);
+        assert_eq!(members(headers, "RateLimit"), [member("call", [("r", 0), ("t", seconds)])]);
+        assert_eq!(field(headers, "Cache-Control"), Some("no-store"));
+        assert_eq!(field(headers, "Content-Type"), Some("application/problem+json"));
+        let body: Value = serde_json::from_str(&text(response).await).unwrap();
+        let expected = json!({
+            "type": "about:blank",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail":
+                format!("Requests for endpoint call are blocked for now, whatever is left of the quota. Wait {words}."),
+            "error": 429,
+            "message": format!("Requests for call are blocked; retry after {words}"),
+        });
+        assert_eq!(body, expected);
+    }
+    // A unit is there, and comes to use as soon as the block is lifted.
+    limiter.store().block(&caller, Endpoint::CALL, Duration::ZERO).await.unwrap();
+    assert_eq!(service.clone().oneshot(call_by("u", "o")).await.unwrap().status(), StatusCode::OK);
+    // And is told of again when that is what is wrong.
+    let response = service.oneshot(call_by("u", "o")).await.unwrap();
+    assert!(text(response).await.contains("1 request per 10 seconds"));
+}
+
+#[tokio::test]
+async fn older_fields_and_renderers_know_of_a_block() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    limiter.store().block(&organization("o"), Endpoint::CALL, Duration::from_millis(90_500)).await.unwrap();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).retry_after_ms().legacy_headers(LegacyReset::DeltaSeconds);
+    let service = layer
+        .render_refusals(|refusal: &Refusal<'_>| match refusal.reason() {
+            Reason::Limited(decision) if decision.is_blocked() => Response::new(Bytes::from_static(b"blocked")),
+            _ => refusal.problem(),
+        })
+        .layer(tower::service_fn(ok));
+    let response = service.oneshot(call_by("u", "o")).await.unwrap();
+    let names = ["Retry-After", "retry-after-ms", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+    let sent = names.map(|name| field(response.headers(), name));
+    assert_eq!(sent, [Some("91"), Some("90500"), Some("1"), Some("0"), Some("91")]);
+    assert_eq!(text(response).await, "blocked");
+}
+
+#[tokio::test]
 async fn the_last_second_of_a_wait_is_never_rounded_to_nothing() {
     let (limiter, clock) = stopped_limiter(one_call());
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
@@ -277,6 +342,14 @@ impl Store for Stricter {
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.0.reset(principal, endpoint).await
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.0.grant(bucket, units).await
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        self.0.block(principal, endpoint, period).await
     }
 }
 

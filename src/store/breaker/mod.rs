@@ -31,7 +31,7 @@ use circuit::{Circuit, Ticket};
 /// fail at once. If the store answers it, the breaker closes; if it fails, nobody asks for as long again. When nobody waits
 /// for the trial any more, or it was an error of its request only, the next check is the trial.
 ///
-/// Answers are counted in the order in which they come: to checks, peeks and resets. Only a failure
+/// Answers are counted in the order in which they come, to checks and everything else. Only a failure
 /// [of the store](StoreError::is_of_store) counts as one. An error [of one request](StoreError::of_request) counts as
 /// nothing, and so does a call that was dropped. An answer to what was asked before the breaker last opened or closed counts
 /// as nothing either: a success of before an outage, which comes late, says nothing about now.
@@ -155,6 +155,20 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
         let answer = self.store.reset(principal, endpoint).await;
+        ticket.answered(&answer);
+        answer
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
+        let answer = self.store.grant(bucket, units).await;
+        ticket.answered(&answer);
+        answer
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
+        let answer = self.store.block(principal, endpoint, period).await;
         ticket.answered(&answer);
         answer
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -29,8 +30,9 @@ use table::Denials;
 /// What is refused here the store would have refused too, and with the same [`Decision`]: time counts from when the store was
 /// asked, never from when the answer came, so a unit that comes back is not held back by the time that an answer takes. But
 /// nothing is remembered for longer than the quota's [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever
-/// is less. So when a bucket is reset elsewhere, or measured by another quota there, that is seen here within that time. A
-/// reset through this cache is seen at once, and a bucket that is measured by another quota here is asked for.
+/// is less. So when a bucket is reset elsewhere, given units or no more blocked, or measured by another quota there, that is
+/// seen here within that time. What is done through this cache is seen at once, and a bucket that is measured by another
+/// quota here is asked for.
 ///
 /// Answers that the store gives at once are passed on and not remembered: they cost little already. The same goes for those
 /// that were decided by another quota than was asked with, as a [`LocalFallback`](super::LocalFallback) does.
@@ -90,7 +92,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
 
     #[inline]
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let resets = self.denials.resets();
+        let changes = self.denials.changes();
         let now = nanos(self.clock.now());
         if let Some(decision) = self.denials.recall(bucket, now) {
             return Answer::Now(Ok(decision));
@@ -98,7 +100,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         match self.store.check(bucket) {
             Answer::Now(answer) => Answer::Now(answer),
             Answer::Later(check) => {
-                let asked = Asked::new(bucket, now, resets);
+                let asked = Asked::new(bucket, now, changes);
                 let denials = Arc::clone(&self.denials);
                 Answer::Later(DenialCacheCheck { check, asked: Some(asked), denials })
             }
@@ -124,6 +126,16 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         // Also when it fails, or nobody waits for it any more: who knows how far it has come.
         let _forget = Forget { denials: &self.denials, principal, endpoint };
         self.store.reset(principal, endpoint).await
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let _forget = Forget { denials: &self.denials, principal: bucket.principal, endpoint: bucket.endpoint };
+        self.store.grant(bucket, units).await
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let _forget = Forget { denials: &self.denials, principal, endpoint };
+        self.store.block(principal, endpoint, period).await
     }
 }
 

@@ -30,8 +30,8 @@ pub(super) struct Denials {
     number: u64,
     /// Those in all shards.
     remembered: AtomicUsize,
-    /// How often a reset has come to an end.
-    resets: AtomicU64,
+    /// How often a change by hand has come to an end.
+    changes: AtomicU64,
     /// How often something was dropped by which a request would still have been refused.
     corrections: AtomicU64,
     /// When a shard was last swept because its time had come.
@@ -58,8 +58,8 @@ impl Denials {
     }
 
     #[inline]
-    pub(super) fn resets(&self) -> u64 {
-        self.resets.load(Ordering::Acquire)
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The refusal of a request now, if it is sure that the store would refuse.
@@ -100,7 +100,7 @@ impl Denials {
         let hash = self.hash(&asked.principal, asked.endpoint);
         let mut slots = self.shard(hash).write();
         // Compared under the lock that `forget` asks for afterwards: what is in time for this is forgotten there.
-        if self.resets() != asked.resets {
+        if self.changes() != asked.changes {
             return;
         }
         let same = |known: &Denial| known.is_of(&asked.principal, asked.endpoint);
@@ -137,9 +137,9 @@ impl Denials {
         }
     }
 
-    /// Forgets a bucket that has been filled up, and what is still on its way from before that.
+    /// Forgets a bucket that has been changed by hand, and what is still on its way from before that.
     pub(super) fn forget(&self, principal: &Principal, endpoint: Endpoint) {
-        self.resets.fetch_add(1, Ordering::AcqRel);
+        self.changes.fetch_add(1, Ordering::AcqRel);
         let hash = self.hash(principal, endpoint);
         let mut slots = self.shard(hash).write();
         if let Ok(known) = slots.table.find_entry(hash, |denial| denial.is_of(principal, endpoint)) {
@@ -205,7 +205,7 @@ impl Default for Denials {
             hasher: RandomState::default(),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
             remembered: AtomicUsize::new(0),
-            resets: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             corrections: AtomicU64::new(0),
             swept: AtomicU64::new(0),
             hand: AtomicUsize::new(0),

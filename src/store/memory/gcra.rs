@@ -66,6 +66,22 @@ impl FullAt {
         self.0.measure_and_replace(&NotKeyed::NonKey, later).ok()
     }
 
+    /// Brings forward when it is full by that time, but not to before now. More than a full refill counts as that first.
+    ///
+    /// The clock is read after the bucket, as in [`charge`](Self::charge).
+    pub(super) fn advance(&self, quota: &Quota, by: u64, clock: impl Fn() -> u64) {
+        let sooner = |full_at: Option<Nanos>| {
+            let full_at = full_at.map_or(0, Nanos::as_u64);
+            let now = clock();
+            match full_at.saturating_sub(now).min(quota.refill_nanos()) {
+                0 => Err(()),
+                debt => Ok(((), Nanos::new(now + debt.saturating_sub(by)))),
+            }
+        };
+        // A full bucket stays as it is.
+        let _ = self.0.measure_and_replace(&NotKeyed::NonKey, sooner);
+    }
+
     pub(super) fn owes(&self, now: u64) -> bool {
         self.get() > now
     }

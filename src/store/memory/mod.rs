@@ -1,5 +1,6 @@
 //! Counting in this process.
 
+mod blocks;
 mod cap;
 mod denials;
 mod gcra;
@@ -8,14 +9,16 @@ mod table;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::{Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport};
+use super::{Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport, block_nanos};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
+use blocks::Blocks;
 use cap::Cap;
 use denials::Source;
 use gcra::{FullAt, Outcome};
@@ -54,6 +57,8 @@ const LATEST: u64 = 1 << 62;
 /// requests a second on, all have had their turn within a minute; with fewer it takes longer, and without any nothing is
 /// freed but by [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
 ///
+/// A [block](Store::block) takes some 80 bytes until it has ended and another one is made, or a request finds it.
+///
 /// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's limits. When more callers
 /// can be made up than memory should be spent on, set [`max_buckets`](Self::max_buckets).
 pub struct MemoryStore<C = MonotonicClock> {
@@ -64,6 +69,7 @@ pub struct MemoryStore<C = MonotonicClock> {
     number: u64,
     /// How often buckets have been filled up by other means than time, or drained by other means than requests.
     altered: AtomicU64,
+    blocks: Blocks,
     /// When a shard was last swept because its time had come.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
@@ -89,6 +95,7 @@ impl<C: Clock> MemoryStore<C> {
             cap: Cap::none(),
             number: STORES.fetch_add(1, Ordering::Relaxed),
             altered: AtomicU64::new(0),
+            blocks: Blocks::default(),
             swept: AtomicU64::new(0),
             turn: ROUND / SHARDS as u64,
         }
@@ -103,6 +110,9 @@ impl<C: Clock> MemoryStore<C> {
     /// each endpoint and quota, one for some 500 of the cap, so that not all new callers are refused because of one; they come
     /// on top of the cap, as does the room that a hash table needs. [`on_cap`](Self::on_cap) tells when it comes to that.
     ///
+    /// A [grant](Store::grant) to a caller who shares a bucket gives nothing back, as a reset does: it would be to all who
+    /// share it. A [block](Store::block) is his alone.
+    ///
     /// ```
     /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
@@ -116,7 +126,13 @@ impl<C: Clock> MemoryStore<C> {
     #[must_use]
     pub fn max_buckets(self, max_buckets: usize) -> Self {
         let shards = (max_buckets / 512).clamp(16, SHARDS).next_power_of_two();
-        Self { table: Table::new(shards), cap: self.cap.of(max_buckets), turn: ROUND / shards as u64, ..self }
+        Self {
+            table: Table::new(shards),
+            cap: self.cap.of(max_buckets),
+            turn: ROUND / shards as u64,
+            blocks: Blocks::default(),
+            ..self
+        }
     }
 
     /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room again. It runs within
@@ -154,6 +170,11 @@ impl<C: Clock> MemoryStore<C> {
     pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
         let key = Key::of(bucket.endpoint, bucket.principal);
         let place = self.table.place(key);
+        if self.blocks.may_have(place.hash()) {
+            if let Some(decision) = self.blocked(bucket, place, key) {
+                return decision;
+            }
+        }
         // Read before the bucket: what the thread remembers of it must not outlive a reset.
         let source = Source { store: self.number, altered: self.altered.load(Ordering::Acquire) };
         let read = Cell::new(0);
@@ -200,6 +221,65 @@ impl<C: Clock> MemoryStore<C> {
             self.altered.fetch_add(1, Ordering::Release);
         }
         self.keep_house(now);
+    }
+
+    /// Lets the bucket be full by that many nanoseconds earlier, if it owes as much.
+    pub(crate) fn advance(&self, bucket: Bucket<'_>, by: u64) {
+        if by == 0 {
+            return;
+        }
+        let key = Key::of(bucket.endpoint, bucket.principal);
+        self.table.ask(self.table.place(key), key, |full_at| full_at.advance(&bucket.quota, by, || self.now()));
+        self.altered.fetch_add(1, Ordering::Release);
+    }
+
+    /// Blocks the bucket for as long as another store says that it is, or lifts the block if it says that there is none. But
+    /// only if that is `current` once nothing else is changed meanwhile. Says whether the bucket was not blocked before and
+    /// is now.
+    pub(crate) fn follow(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        blocked_for: Option<u64>,
+        current: impl FnOnce() -> bool,
+    ) -> bool {
+        if blocked_for.is_none() && self.blocks.is_empty() {
+            return false;
+        }
+        let key = Key::of(endpoint, principal);
+        let hash = self.table.place(key).hash();
+        match blocked_for {
+            Some(period) => self.blocks.set(hash, key, self.now(), period, current),
+            None => {
+                if self.blocks.may_have(hash) {
+                    self.blocks.lift(hash, key, current);
+                }
+                false
+            }
+        }
+    }
+
+    /// The refusal of a request for a bucket that is blocked.
+    #[cold]
+    #[inline(never)]
+    fn blocked(&self, bucket: Bucket<'_>, place: Place<'_>, key: Key<'_>) -> Option<Decision> {
+        let now = self.now();
+        let left = self.blocks.left(place.hash(), key, now)?;
+        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
+        let own = self.look(&bucket.quota, place, key).debt.saturating_sub(refill - interval);
+        self.keep_house(now);
+        Some(Decision::blocked(bucket.endpoint, bucket.quota, Duration::from_nanos(left.max(own))))
+    }
+
+    /// What a request would be told by its bucket, or by the one that it would share.
+    fn look(&self, quota: &Quota, place: Place<'_>, key: Key<'_>) -> Outcome {
+        let peek = |full_at: &FullAt| full_at.peek(quota, || self.now());
+        let shared = || {
+            let full = self.table.owned() >= self.cap.most();
+            if full { self.table.ask_shared(place, key, quota, peek) } else { None }
+        };
+        let peeked = self.table.ask(place, key, peek).or_else(shared);
+        peeked.unwrap_or_else(|| peek(&FullAt::default()))
     }
 
     #[cold]
@@ -274,20 +354,36 @@ impl<C: Clock> Store for MemoryStore<C> {
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         let key = Key::of(bucket.endpoint, bucket.principal);
-        let peek = |full_at: &FullAt| full_at.peek(&bucket.quota, || self.now());
         let place = self.table.place(key);
-        let shared = || {
-            let full = self.table.owned() >= self.cap.most();
-            if full { self.table.ask_shared(place, key, &bucket.quota, peek) } else { None }
-        };
-        let peeked = self.table.ask(place, key, peek).or_else(shared);
-        let Outcome { allowed, debt, .. } = peeked.unwrap_or_else(|| peek(&FullAt::default()));
-        Ok(Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt))
+        let blocked = self.blocks.may_have(place.hash()).then(|| self.blocked(bucket, place, key));
+        Ok(blocked.flatten().unwrap_or_else(|| {
+            let Outcome { allowed, debt, .. } = self.look(&bucket.quota, place, key);
+            Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt)
+        }))
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.table.remove(Key::of(endpoint, principal));
+        let key = Key::of(endpoint, principal);
+        self.table.remove(key);
         self.altered.fetch_add(1, Ordering::Release);
+        self.blocks.lift(self.table.place(key).hash(), key, || true);
+        Ok(())
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.advance(bucket, bucket.quota.interval_nanos().saturating_mul(units.into()));
+        Ok(())
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let key = Key::of(endpoint, principal);
+        let hash = self.table.place(key).hash();
+        match block_nanos(period) {
+            0 => self.blocks.lift(hash, key, || true),
+            period => {
+                self.blocks.set(hash, key, self.now(), period, || true);
+            }
+        }
         Ok(())
     }
 }

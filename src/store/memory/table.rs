@@ -46,7 +46,7 @@ struct Slot {
 }
 
 /// A [`Key`] to keep. As an enum of its own it has room for the class in what an [`Id`] has to leave empty.
-enum Name {
+pub(super) enum Name {
     Short { class: u16, length: u8, text: [u8; Id::INLINE] },
     Long { class: u16, text: Arc<[u8]> },
 }
@@ -274,7 +274,7 @@ fn everybody(quota: &Quota) -> Id {
 }
 
 impl Name {
-    fn of(Key { class, id }: Key<'_>) -> Self {
+    pub(super) fn of(Key { class, id }: Key<'_>) -> Self {
         if let Some(text) = id.shared() {
             return Self::Long { class, text: Arc::clone(text) };
         }
@@ -300,7 +300,7 @@ impl Name {
     }
 
     #[inline]
-    fn is(&self, key: Key<'_>) -> bool {
+    pub(super) fn is(&self, key: Key<'_>) -> bool {
         self.class() == key.class && self.text() == key.id()
     }
 }

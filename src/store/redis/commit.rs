@@ -28,10 +28,13 @@ pub(super) struct Ask {
 
 /// What became of a request's unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Charge {
-    pub(super) granted: bool,
-    /// In how many microseconds the bucket is full again.
-    pub(super) debt: u64,
+pub(super) enum Charge {
+    /// It was charged, and the bucket is full again after so many microseconds.
+    Granted { debt: u64 },
+    /// It was not, and the bucket is full again after so many microseconds.
+    Denied { debt: u64 },
+    /// It was not, and is not for so many microseconds at the least.
+    Blocked { wait: u64 },
 }
 
 impl Ask {
@@ -132,10 +135,17 @@ impl Call {
                 // As if it had been charged alone: what was granted behind it is not its debt.
                 let debt = used.saturating_sub((left - 1) * interval);
                 // A unit of one that has gone is the next one's.
-                left -= u64::from(ask.say(Ok(Charge { granted: true, debt })));
+                left -= u64::from(ask.say(Ok(Charge::Granted { debt })));
             } else {
-                ask.say(Ok(Charge { granted: false, debt: used }));
+                ask.say(Ok(Charge::Denied { debt: used }));
             }
+        }
+    }
+
+    /// The bucket is blocked for so many microseconds at the least.
+    pub(super) fn block(self, wait: u64) {
+        for ask in self.members {
+            ask.say(Ok(Charge::Blocked { wait }));
         }
     }
 
@@ -190,7 +200,7 @@ mod tests {
         assert_eq!(desk.next_call().map(|call| (call.key.to_string(), call.units())), Some(("b".to_owned(), 1)));
         desk.done(&call.key);
         call.conclude(1, INTERVAL);
-        assert_eq!(charge(&mut first_answer), Some(Charge { granted: true, debt: INTERVAL }));
+        assert_eq!(charge(&mut first_answer), Some(Charge::Granted { debt: INTERVAL }));
         assert_eq!(desk.next_call().map(|call| call.units()), Some(3));
         assert!(desk.next_call().is_none());
     }
@@ -203,8 +213,8 @@ mod tests {
         let used = 500 * INTERVAL - 7;
         desk.next_call().expect("somebody waits").conclude(3, used);
         let debts: Vec<_> = answers.iter_mut().filter_map(charge).collect();
-        let granted = |behind| Charge { granted: true, debt: used - behind * INTERVAL };
-        let denied = Charge { granted: false, debt: used };
+        let granted = |behind| Charge::Granted { debt: used - behind * INTERVAL };
+        let denied = Charge::Denied { debt: used };
         assert_eq!(debts, [granted(2), granted(1), granted(0), denied, denied]);
     }
 
@@ -297,8 +307,9 @@ mod tests {
                         let alive = answers.len();
                         let granted = alive.min(usize::try_from(granted).expect("small"));
                         prop_assert!(alive <= units && alive <= before);
-                        prop_assert!(answers[..granted].iter().all(|charge| charge.granted), "in the order of arrival");
-                        prop_assert!(answers[granted..].iter().all(|charge| !charge.granted), "no unit twice");
+                        let is_granted = |charge: &Charge| matches!(charge, Charge::Granted { .. });
+                        prop_assert!(answers[..granted].iter().all(is_granted), "in the order of arrival");
+                        prop_assert!(!answers[granted..].iter().any(is_granted), "no unit twice");
                     },
                     Step::Fails => if let Some((call, _)) = flying.take() {
                         desk.done(&call.key);

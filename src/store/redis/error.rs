@@ -228,7 +228,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Lost => f.write_str("there is no connection to the server; it is made anew in the background"),
             Self::NoAnswer(deadline) => write!(f, "the server has not answered within {deadline:?}"),
-            Self::Late => f.write_str("the call came to the server after its deadline, and nothing was charged"),
+            Self::Late => f.write_str("the call came to the server after its deadline, and changed nothing"),
             Self::TooMany(most) => write!(f, "{most} requests wait for the server already"),
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
             #[cfg(feature = "redis-cluster")]

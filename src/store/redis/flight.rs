@@ -3,19 +3,19 @@
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{Pipeline, RedisResult};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
 
 use super::commit::{Ask, Call};
 use super::connect::{is_unknown_script, probe};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
-use super::script::{Take, Taken, forget};
+use super::script::{Amendment, Take, Taken};
 use super::servers::Route;
 
 /// What has to be sent.
 pub(super) enum Cargo {
     Calls { calls: Vec<Call>, pipeline: Pipeline, how: How },
     Look(Ask),
-    Forget(Ask),
+    Amend { ask: Ask, amendment: Amendment, deadline: i64 },
     Beat { route: Route, server: String, probe: String, within: Duration, number: usize },
 }
 
@@ -31,7 +31,7 @@ pub(super) enum How {
 pub(super) enum Landing {
     Calls { calls: Vec<Call>, how: How, sent: Instant, answers: RedisResult<Vec<RedisResult<Taken>>> },
     Look(Ask, RedisResult<Taken>),
-    Forget(Ask, RedisResult<i64>),
+    Amend(Ask, Amendment, RedisResult<i64>),
     Beat(Result<(Instant, Instant, i64), RedisStoreError>),
 }
 
@@ -45,15 +45,13 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
         }
         Cargo::Look(ask) => {
             let take = Take { quota: ask.quota, units: 0, deadline: 0 };
-            let mut answer = take.by_hash(&ask.key).query_async(&mut commands).await;
-            if answer.as_ref().is_err_and(is_unknown_script) {
-                answer = take.by_text(&ask.key).query_async(&mut commands).await;
-            }
+            let answer = run(&mut commands, take.by_hash(&ask.key), || take.by_text(&ask.key)).await;
             Landing::Look(ask, answer)
         }
-        Cargo::Forget(ask) => {
-            let answer = forget(&ask.key).query_async(&mut commands).await;
-            Landing::Forget(ask, answer)
+        Cargo::Amend { ask, amendment, deadline } => {
+            let by_text = || amendment.by_text(&ask.key, deadline);
+            let answer = run(&mut commands, amendment.by_hash(&ask.key, deadline), by_text).await;
+            Landing::Amend(ask, amendment, answer)
         }
         Cargo::Beat { route, server, probe: key, within, number } => {
             let beat = async {
@@ -69,5 +67,17 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
             };
             Landing::Beat(beat.await)
         }
+    }
+}
+
+/// Runs a script by its text if the server doesn't know its hash.
+async fn run<T: FromRedisValue>(
+    commands: &mut MultiplexedConnection,
+    by_hash: Cmd,
+    by_text: impl FnOnce() -> Cmd,
+) -> RedisResult<T> {
+    match by_hash.query_async(commands).await {
+        Err(error) if is_unknown_script(&error) => by_text().query_async(commands).await,
+        answer => answer,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -76,6 +77,20 @@ impl Store for Ladder {
         match self {
             Self::Counting(store) => store.reset(principal, endpoint).await,
             Self::Failing(store) => store.reset(principal, endpoint).await,
+        }
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        match self {
+            Self::Counting(store) => store.grant(bucket, units).await,
+            Self::Failing(store) => store.grant(bucket, units).await,
+        }
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        match self {
+            Self::Counting(store) => store.block(principal, endpoint, period).await,
+            Self::Failing(store) => store.block(principal, endpoint, period).await,
         }
     }
 }

@@ -14,12 +14,13 @@ use tokio::time::Sleep;
 use super::commit::{Ask, Charge};
 use super::error::Failure;
 use super::key::key;
+use super::script::Amendment;
 use super::settings::{RedisEvent, Settings};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
-use crate::store::{Answer, Bucket, Store, StoreError};
+use crate::store::{Answer, Bucket, Store, StoreError, block_nanos};
 
 /// Asks one server, by way of the task that keeps a connection to it.
 ///
@@ -64,8 +65,8 @@ pub(super) enum Message {
     Take(Ask),
     /// Say what is left.
     Look(Ask),
-    /// Fill the bucket up.
-    Forget(Ask),
+    /// Change the bucket by hand.
+    Amend(Ask, Amendment),
     /// Too much has failed: connect anew.
     Trip,
 }
@@ -74,7 +75,7 @@ impl Message {
     /// There is no connection.
     pub(super) fn refuse(self) {
         match self {
-            Self::Take(ask) | Self::Look(ask) | Self::Forget(ask) => {
+            Self::Take(ask) | Self::Look(ask) | Self::Amend(ask, _) => {
                 ask.say(Err(Failure::Lost.into()));
             }
             Self::Trip => {}
@@ -146,6 +147,14 @@ impl Link {
     }
 }
 
+impl Link {
+    async fn amend(&self, principal: &Principal, endpoint: Endpoint, amendment: Amendment) -> Result<(), StoreError> {
+        // It is not measured by what the ask says.
+        let any = Quota::per_second(1).build().map_err(StoreError::new)?;
+        self.ask(principal, endpoint, any, |ask| Message::Amend(ask, amendment))?.await.map(|_| ())
+    }
+}
+
 impl Store for Link {
     type Check = LinkCheck;
 
@@ -159,16 +168,39 @@ impl Store for Link {
 
     async fn peek(&self, Bucket { principal, endpoint, quota }: Bucket<'_>) -> Result<Decision, StoreError> {
         let quota = quota.in_whole_micros();
-        let Charge { debt, .. } = self.ask(principal, endpoint, quota, Message::Look)?.await?;
-        let debt = debt.saturating_mul(1000);
-        let allowed = debt + quota.interval_nanos() <= quota.refill_nanos();
-        Ok(Decision::from_nanos(endpoint, quota, allowed, debt))
+        let seen = self.ask(principal, endpoint, quota, Message::Look)?.await?;
+        let could =
+            |debt: u64| debt.saturating_mul(1000).saturating_add(quota.interval_nanos()) <= quota.refill_nanos();
+        Ok(match seen {
+            Charge::Denied { debt } if could(debt) => decision(endpoint, quota, Charge::Granted { debt }),
+            seen => decision(endpoint, quota, seen),
+        })
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        // Whatever the quota: all of it is given back.
-        let any = Quota::per_second(1).build().map_err(StoreError::new)?;
-        self.ask(principal, endpoint, any, Message::Forget)?.await.map(|_| ())
+        self.amend(principal, endpoint, Amendment::Forget).await
+    }
+
+    async fn grant(&self, Bucket { principal, endpoint, quota }: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let quota = quota.in_whole_micros();
+        // More than a full refill is as much, and would not be exact on the server.
+        let nanos = quota.interval_nanos().saturating_mul(units.into()).min(quota.refill_nanos());
+        self.amend(principal, endpoint, Amendment::Grant { micros: nanos / 1000, quota }).await
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let micros = block_nanos(period).div_ceil(1000);
+        self.amend(principal, endpoint, Amendment::Block { micros }).await
+    }
+}
+
+/// What an answer in microseconds means.
+fn decision(endpoint: Endpoint, quota: Quota, charge: Charge) -> Decision {
+    let of = |allowed, debt: u64| Decision::from_nanos(endpoint, quota, allowed, debt.saturating_mul(1000));
+    match charge {
+        Charge::Granted { debt } => of(true, debt),
+        Charge::Denied { debt } => of(false, debt),
+        Charge::Blocked { wait } => Decision::blocked(endpoint, quota, Duration::from_micros(wait)),
     }
 }
 
@@ -187,8 +219,8 @@ impl Future for LinkCheck {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Charge { granted, debt } = ready!(this.waiting.poll(cx))?;
-        Poll::Ready(Ok(Decision::from_nanos(*this.endpoint, *this.quota, granted, debt.saturating_mul(1000))))
+        let charge = ready!(this.waiting.poll(cx))?;
+        Poll::Ready(Ok(decision(*this.endpoint, *this.quota, charge)))
     }
 }
 

@@ -25,6 +25,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -64,8 +65,8 @@ pub use settings::RedisEvent;
 /// | a cluster (feature `redis-cluster`) | `redis+cluster://user:password@host:7000,host:7000` |
 ///
 /// # What is exact
-/// A bucket is one key that holds one time, and a script decides by the server's clock: one Redis call is one decision,
-/// however many replicas ask. Time counts in whole microseconds, so a quota whose
+/// A bucket is one key that holds one time, or two when it is [blocked](Store::block), and a script decides by the server's
+/// clock: one Redis call is one decision, however many replicas ask. Time counts in whole microseconds, so a quota whose
 /// [emission interval](crate::Quota::emission_interval) is not a whole number of them refills that much more slowly.
 /// * Requests for one bucket that come while a call for it is under way share the next call, and are granted in the order
 ///   of their arrival.
@@ -157,6 +158,18 @@ impl Store for RedisStore {
     /// Other replicas see it within an emission interval, and within a second.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.store.reset(principal, endpoint).await
+    }
+
+    /// Other replicas see it within an emission interval, and within a second. After an error it is not known whether the
+    /// units have been given back, unless the server was not reached at all.
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        if units == 0 { Ok(()) } else { self.store.grant(bucket, units).await }
+    }
+
+    /// Other replicas refuse at once; that a block is lifted they see within an emission interval, and within a second. It
+    /// ends by the server's clock.
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        self.store.block(principal, endpoint, period).await
     }
 }
 

@@ -16,7 +16,7 @@ use super::connect::{Connection, is_unknown_script};
 use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind, is_elsewhere, is_lost, is_wrong_type};
 use super::flight::{Cargo, How, Landing, fly};
 use super::link::Message;
-use super::script::{Take, Taken};
+use super::script::{Amendment, BLOCKED, Take, Taken};
 use super::server_time::ServerTime;
 use super::supervisor::Supervisor;
 
@@ -99,7 +99,10 @@ impl<'a> Service<'a> {
                 match message {
                     Message::Take(ask) => self.desk.join(ask),
                     Message::Look(ask) => flights.push(fly(self.commands.clone(), Cargo::Look(ask))),
-                    Message::Forget(ask) => flights.push(fly(self.commands.clone(), Cargo::Forget(ask))),
+                    Message::Amend(ask, amendment) => {
+                        let deadline = self.latest(ask.deadline);
+                        flights.push(fly(self.commands.clone(), Cargo::Amend { ask, amendment, deadline }));
+                    }
                     Message::Trip => self.trip(),
                 }
             }
@@ -162,16 +165,20 @@ impl<'a> Service<'a> {
         if calls.is_empty() {
             return None;
         }
-        // An answer takes a moment to come back, too.
-        let margin = self.task.shared.settings.deadline / 25;
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in &calls {
-            let deadline = call.deadline().map_or(0, |deadline| self.time.at(deadline - margin));
+            let deadline = call.deadline().map_or(0, |deadline| self.latest(deadline));
             let take = Take { quota: call.quota, units: call.units(), deadline };
             pipeline.add_command(if how == How::ByText { take.by_text(&call.key) } else { take.by_hash(&call.key) });
         }
         pipeline.ignore_errors();
         Some(Cargo::Calls { calls, pipeline, how })
+    }
+
+    /// When it is too late, by the server's clock, for an answer that is waited for until then.
+    fn latest(&self, deadline: Instant) -> i64 {
+        // An answer takes a moment to come back, too.
+        self.time.at(deadline - self.task.shared.settings.deadline / 25)
     }
 
     fn land(&mut self, landing: Landing) {
@@ -191,13 +198,19 @@ impl<'a> Service<'a> {
                     call.fail(|| failure.clone().into());
                 }
             }
-            Landing::Look(ask, Ok((_, used, _))) => {
-                ask.say(Ok(Charge { granted: false, debt: used.unsigned_abs() }));
+            Landing::Look(ask, Ok((granted, used, _))) => {
+                let used = used.unsigned_abs();
+                let blocked = granted == BLOCKED;
+                ask.say(Ok(if blocked { Charge::Blocked { wait: used } } else { Charge::Denied { debt: used } }));
             }
-            Landing::Forget(ask, Ok(_)) => {
-                ask.say(Ok(Charge { granted: true, debt: 0 }));
+            // How many keys it has deleted does not matter.
+            Landing::Amend(ask, Amendment::Forget, Ok(_)) | Landing::Amend(ask, _, Ok(1..)) => {
+                ask.say(Ok(Charge::Granted { debt: 0 }));
             }
-            Landing::Look(ask, Err(error)) | Landing::Forget(ask, Err(error)) => {
+            Landing::Amend(ask, _, Ok(_)) => {
+                ask.say(Err(Failure::Late.into()));
+            }
+            Landing::Look(ask, Err(error)) | Landing::Amend(ask, _, Err(error)) => {
                 let failure = self.failure(&ask.key, &error);
                 ask.say(Err(failure.into()));
             }
@@ -215,6 +228,10 @@ impl<'a> Service<'a> {
                     Ok(granted) => {
                         self.desk.done(&call.key);
                         call.conclude(granted, used.unsigned_abs());
+                    }
+                    Err(_) if granted == BLOCKED => {
+                        self.desk.done(&call.key);
+                        call.block(used.unsigned_abs());
                     }
                     // Too late for the first of them, or by a clock that has been set.
                     Err(_) => self.once_more(call, arrived, How::ByHash),

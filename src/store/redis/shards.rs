@@ -160,4 +160,20 @@ impl Store for Shards {
             Self::Cluster(cluster) => cluster.shard(principal, endpoint)?.reset(principal, endpoint).await,
         }
     }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        match self {
+            Self::One(shard) => shard.grant(bucket, units).await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.shard(bucket.principal, bucket.endpoint)?.grant(bucket, units).await,
+        }
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        match self {
+            Self::One(shard) => shard.block(principal, endpoint, period).await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.shard(principal, endpoint)?.block(principal, endpoint, period).await,
+        }
+    }
 }
