@@ -6,6 +6,7 @@
 mod read;
 mod servers;
 
+mod by_hand;
 mod drops;
 mod events;
 mod faults;

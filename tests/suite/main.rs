@@ -5,12 +5,14 @@
 mod read;
 mod support;
 
+mod blocks;
 mod breaker;
 mod cap;
 mod contract;
 mod deferred;
 mod denials;
 mod fallback;
+mod grants;
 mod identity;
 mod model;
 mod pairings;

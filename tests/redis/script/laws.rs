@@ -31,7 +31,7 @@ impl Model {
 }
 
 /// A pause in thousandths of the time in which a unit comes back, and microseconds more or less, since the edges are there.
-fn any_pause() -> impl Strategy<Value = (u32, i64)> {
+pub(super) fn any_pause() -> impl Strategy<Value = (u32, i64)> {
     prop_oneof![
         4 => Just((0, 0)),
         2 => ((0..4_u32).prop_map(|units| units * 1000), -1..=1_i64),
@@ -40,19 +40,19 @@ fn any_pause() -> impl Strategy<Value = (u32, i64)> {
     ]
 }
 
-fn pause(interval: u64, (thousandths, off_by): (u32, i64)) -> u64 {
+pub(super) fn pause(interval: u64, (thousandths, off_by): (u32, i64)) -> u64 {
     (interval * u64::from(thousandths) / 1000).saturating_add_signed(off_by)
 }
 
-fn any_interval() -> impl Strategy<Value = u64> {
+pub(super) fn any_interval() -> impl Strategy<Value = u64> {
     prop_oneof![Just(1), Just(120_000), 1..=1000_u64, 1..=60_000_000_u64, 1..=86_400_000_000_u64]
 }
 
-fn any_burst() -> impl Strategy<Value = u32> {
+pub(super) fn any_burst() -> impl Strategy<Value = u32> {
     prop_oneof![4 => 1..=20_u32, 1 => Just(500)]
 }
 
-fn for_any<S: Strategy>(cases: u32, inputs: &S, test: impl Fn(S::Value)) {
+pub(super) fn for_any<S: Strategy>(cases: u32, inputs: &S, test: impl Fn(S::Value)) {
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     runner.run(inputs, |input| (test(input), Ok(())).1).unwrap();
 }
@@ -137,6 +137,6 @@ fn decisions_are_those_of_the_store_in_this_process() {
     });
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap()
 }

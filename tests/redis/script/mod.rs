@@ -1,4 +1,4 @@
-//! The script on a real server, with the time that it reads in the test's hand.
+//! The scripts on a real server, with the time that they read in the test's hand.
 
 use std::time::UNIX_EPOCH;
 
@@ -6,20 +6,23 @@ use redis::{Client, Connection, FromRedisValue, Pipeline, RedisResult};
 
 use crate::servers::Server;
 
+mod amend;
 mod edges;
 mod laws;
 mod vectors;
 
 const SCRIPT: &str = include_str!("../../../src/store/redis/take.lua");
+const AMEND: &str = include_str!("../../../src/store/redis/amend.lua");
 const READS_TIME: &str = "\nlocal time = redis.call('TIME')\n";
 const DAY: u64 = 86_400_000_000;
 
-/// A server that knows the script, as it is and with its time told by the caller.
+/// A server that knows the scripts: as it is the one that charges, and both with their time told by the caller.
 struct Bench {
     _server: Server,
     connection: Connection,
     shipped: String,
     timed: String,
+    amends: String,
     /// A midnight to come, so that no key expires meanwhile.
     start: u64,
     keys: u32,
@@ -35,6 +38,26 @@ struct Take {
     now: u64,
 }
 
+/// What is done to a bucket by hand, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Amend {
+    what: &'static str,
+    micros: u64,
+    tolerance: u64,
+    deadline: u64,
+    now: u64,
+}
+
+impl Amend {
+    fn grant(micros: u64, tolerance: u64, now: u64) -> Self {
+        Self { what: "grant", micros, tolerance, deadline: 0, now }
+    }
+
+    fn block(micros: u64, now: u64) -> Self {
+        Self { what: "block", micros, tolerance: 0, deadline: 0, now }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Reply {
     granted: i64,
@@ -47,12 +70,14 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let server = runtime.block_on(Server::start());
         let mut connection = Client::open(server.url()).unwrap().get_connection().unwrap();
-        assert_eq!(SCRIPT.matches(READS_TIME).count(), 1);
-        let timed = SCRIPT.replace(READS_TIME, "\nlocal time = {ARGV[5], ARGV[6]}\n");
-        let mut load = |text| redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
-        let (shipped, timed) = (load(SCRIPT), load(&timed));
+        let timed = |script: &str| {
+            assert_eq!(script.matches(READS_TIME).count(), 1);
+            script.replace(READS_TIME, "\nlocal time = {ARGV[5], ARGV[6]}\n")
+        };
+        let mut load = |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
+        let (shipped, timed, amends) = (load(SCRIPT), load(&timed(SCRIPT)), load(&timed(AMEND)));
         let today = UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
-        Self { connection, shipped, timed, start: (today + 2) * DAY, _server: server, keys: 0 }
+        Self { connection, shipped, timed, amends, start: (today + 2) * DAY, _server: server, keys: 0 }
     }
 
     /// The name of a bucket that is full.
@@ -78,6 +103,17 @@ impl Bench {
 
     fn take(&mut self, key: &str, take: Take) -> Reply {
         self.try_take(key, take).unwrap()
+    }
+
+    fn try_amend(&mut self, key: &str, amend: Amend) -> RedisResult<i64> {
+        let Amend { what, micros, tolerance, deadline, now } = amend;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.amends).arg(1).arg(key).arg(what).arg(micros).arg(tolerance).arg(deadline);
+        call.arg(now / 1_000_000).arg(now % 1_000_000).query(&mut self.connection)
+    }
+
+    fn amend(&mut self, key: &str, amend: Amend) -> i64 {
+        self.try_amend(key, amend).unwrap()
     }
 
     /// In one round trip, since the times are known before.

@@ -1,5 +1,7 @@
-use bolna_rate_limit::store::RedisStore;
+use std::time::Duration;
+
 use bolna_rate_limit::store::RedisStoreErrorKind::MissingPermission;
+use bolna_rate_limit::store::{Bucket, RedisStore, Store};
 use bolna_rate_limit::{Endpoint, Limiter, Principal};
 
 use super::{
@@ -28,6 +30,19 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER - 1);
     assert_eq!(left().await, LEFT_BY_SERVER - 1);
+    let grant = async |units| {
+        let quota = limiter.policy().quota_of(Endpoint::DEFAULT).unwrap();
+        limiter.store().grant(Bucket { principal: who, endpoint: Endpoint::DEFAULT, quota }, units).await.unwrap();
+    };
+    grant(1).await;
+    assert_eq!(left().await, LEFT_BY_SERVER);
+    // Once to write a time, and once to delete it.
+    grant(100).await;
+    for period in [Duration::from_secs(3600), Duration::ZERO] {
+        limiter.store().block(who, Endpoint::DEFAULT, period).await.unwrap();
+        assert_eq!(limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().is_blocked(), !period.is_zero());
+    }
+    assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     limiter.reset(who, Endpoint::DEFAULT).await.unwrap();
     assert_eq!(left().await, LEFT_BY_SERVER + 1);
 }

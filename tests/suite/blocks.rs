@@ -1,0 +1,375 @@
+//! Buckets that refuse until a time.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use tokio_test::block_on;
+
+use crate::deferred::{Answers, DeferredStore};
+use crate::support::organization;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const INTERVAL: Duration = Duration::from_millis(120);
+const NANOSECOND: Duration = Duration::from_nanos(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn quota(burst: u32) -> Quota {
+    Quota::per_minute(500).burst(burst).build().unwrap()
+}
+
+fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
+    Bucket { principal, endpoint: Endpoint::CALL, quota }
+}
+
+fn decide<St: Store>(store: &St, principal: &Principal) -> Decision {
+    block_on(store.check(bucket(principal, quota(10))).wait()).unwrap()
+}
+
+fn drain<St: Store>(store: &St, principal: &Principal) -> u32 {
+    let mut admitted = 0;
+    while decide(store, principal).is_allowed() {
+        admitted += 1;
+    }
+    admitted
+}
+
+fn peek<St: Store>(store: &St, principal: &Principal) -> Decision {
+    block_on(store.peek(bucket(principal, quota(10)))).unwrap()
+}
+
+fn block<St: Store>(store: &St, principal: &Principal, period: Duration) {
+    block_on(store.block(principal, Endpoint::CALL, period)).unwrap();
+}
+
+fn reset<St: Store>(store: &St, principal: &Principal) {
+    block_on(store.reset(principal, Endpoint::CALL)).unwrap();
+}
+
+fn store() -> (MemoryStore<ManualClock>, ManualClock) {
+    let clock = ManualClock::default();
+    (MemoryStore::with_clock(clock.clone()), clock)
+}
+
+/// A store beyond a network.
+fn deferred(clock: &ManualClock) -> Arc<DeferredStore> {
+    DeferredStore::that(Answers::Decision, clock)
+}
+
+/// What every store promises.
+fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
+    let (caller, other) = (organization("o"), organization("p"));
+    assert_eq!(drain(store, &caller), 10);
+    block(store, &caller, HOUR);
+    // For whoever asks, by whatever quota.
+    let refused = decide(store, &caller);
+    assert_eq!((refused.is_allowed(), refused.is_blocked(), refused.remaining()), (false, true, 0));
+    assert_eq!((refused.retry_after(), refused.next_unit(), refused.reset()), (Some(HOUR), HOUR, HOUR));
+    assert_eq!((refused.endpoint(), refused.quota()), (Endpoint::CALL, quota(10)));
+    assert_eq!(peek(store, &caller), refused);
+    let plan = block_on(store.check(bucket(&caller, Quota::per_second(1000).build().unwrap())).wait()).unwrap();
+    assert_eq!(plan.retry_after(), Some(HOUR));
+    assert_eq!(drain(store, &other), 10);
+    let elsewhere = Bucket { endpoint: Endpoint::AGENT, ..bucket(&caller, quota(10)) };
+    assert!(block_on(store.check(elsewhere).wait()).unwrap().is_allowed());
+    // To the nanosecond, and the bucket has refilled meanwhile.
+    clock.advance(HOUR - NANOSECOND);
+    assert_eq!(decide(store, &caller).retry_after(), Some(NANOSECOND));
+    clock.advance(NANOSECOND);
+    assert!(!peek(store, &caller).is_blocked());
+    assert_eq!(drain(store, &caller), 10);
+
+    // What the bucket would say itself, if that is longer.
+    block(store, &caller, NANOSECOND);
+    assert!(decide(store, &caller).is_blocked());
+    assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL));
+    clock.advance(NANOSECOND);
+    assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL - NANOSECOND));
+
+    // A later call replaces the earlier one, and zero lifts it.
+    block(store, &caller, HOUR);
+    block(store, &caller, SECOND);
+    assert_eq!(decide(store, &caller).retry_after(), Some(SECOND));
+    block(store, &caller, HOUR);
+    assert_eq!(decide(store, &caller).retry_after(), Some(HOUR));
+    block(store, &caller, Duration::ZERO);
+    assert!(!decide(store, &caller).is_blocked());
+    block(store, &caller, Duration::ZERO);
+    assert_eq!(drain(store, &caller), 0, "lifting gives nothing back");
+
+    // A grant leaves it, and counts afterwards.
+    block(store, &caller, INTERVAL);
+    block_on(store.grant(bucket(&caller, quota(10)), 3)).unwrap();
+    assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL));
+    clock.advance(INTERVAL);
+    assert_eq!(drain(store, &caller), 4);
+
+    block(store, &caller, HOUR);
+    reset(store, &caller);
+    assert_eq!(drain(store, &caller), 10);
+
+    // One who has never asked.
+    let stranger = organization("q");
+    block(store, &stranger, HOUR);
+    assert_eq!(peek(store, &stranger).retry_after(), Some(HOUR));
+    assert!(decide(store, &stranger).is_blocked());
+    clock.advance(HOUR);
+    assert_eq!(drain(store, &stranger), 10);
+}
+
+#[test]
+fn a_blocked_bucket_refuses_until_the_time_and_not_a_nanosecond_longer() {
+    let clock = ManualClock::default();
+    let local = || MemoryStore::with_clock(clock.clone());
+    let breaker = || Breaker::with_clock(deferred(&clock), clock.clone());
+    refuses_until_the_time(&local(), &clock);
+    refuses_until_the_time(&Arc::new(local()), &clock);
+    refuses_until_the_time(&breaker(), &clock);
+    refuses_until_the_time(&DenialCache::with_clock(deferred(&clock), clock.clone()), &clock);
+    refuses_until_the_time(&LocalFallback::with_local(deferred(&clock), local()), &clock);
+    let all = LocalFallback::with_local(breaker(), local()).expected_replicas(3);
+    refuses_until_the_time(&DenialCache::with_clock(all, clock.clone()), &clock);
+}
+
+#[test]
+fn the_longest_block_is_a_hundred_years() {
+    let (store, clock) = store();
+    let caller = organization("o");
+    for period in [Quota::MAX_REFILL_TIME, Quota::MAX_REFILL_TIME + NANOSECOND, Duration::MAX] {
+        block(&store, &caller, period);
+        assert_eq!(decide(&store, &caller).retry_after(), Some(Quota::MAX_REFILL_TIME));
+    }
+    clock.advance(Duration::MAX);
+    block(&store, &caller, Duration::MAX);
+    assert_eq!(decide(&store, &caller).retry_after(), Some(Quota::MAX_REFILL_TIME));
+}
+
+#[test]
+fn a_decision_that_is_blocked_always_waits() {
+    let slowest = Quota::per(1, Quota::MAX_REFILL_TIME).build().unwrap();
+    for quota in [quota(1), quota(500), slowest] {
+        for (wait, told) in [(Duration::ZERO, NANOSECOND), (NANOSECOND, NANOSECOND), (100 * HOUR, 100 * HOUR)] {
+            let blocked = Decision::blocked(Endpoint::CALL, quota, wait);
+            assert_eq!((blocked.is_blocked(), blocked.is_allowed(), blocked.remaining()), (true, false, 0));
+            assert_eq!((blocked.retry_after(), blocked.next_unit(), blocked.reset()), (Some(told), told, told));
+        }
+        assert!(Decision::blocked(Endpoint::CALL, quota, Duration::MAX).retry_after() > Some(Quota::MAX_REFILL_TIME));
+    }
+    assert!(!Decision::allowed(Endpoint::CALL, slowest, HOUR).is_blocked());
+    assert!(!Decision::limited(Endpoint::CALL, slowest, HOUR).is_blocked());
+}
+
+#[test]
+fn many_blocks_and_none_of_them_another_callers() {
+    let (store, clock) = store();
+    let callers: Vec<_> =
+        (0..1000).map(|number| organization(&format!("{number}-{}", "x".repeat(number % 80)))).collect();
+    for (caller, seconds) in callers.iter().zip(0..) {
+        block(&store, caller, Duration::from_secs(seconds));
+    }
+    for passed in 0..1000_usize {
+        let blocked = callers.iter().filter(|caller| peek(&store, caller).is_blocked()).count();
+        assert_eq!(blocked, 999 - passed);
+        clock.advance(SECOND);
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_prolongs_no_block_beyond_its_period() {
+    let (store, clock) = store();
+    let caller = organization("o");
+    clock.set(100 * HOUR);
+    block(&store, &caller, HOUR);
+    clock.set(Duration::ZERO);
+    assert_eq!(decide(&store, &caller).retry_after(), Some(HOUR));
+    clock.set(HOUR - NANOSECOND);
+    assert!(decide(&store, &caller).is_blocked());
+    clock.set(HOUR);
+    assert!(decide(&store, &caller).is_allowed());
+}
+
+#[test]
+fn threads_see_blocks_come_and_go_at_once() {
+    let (store, _clock) = store();
+    let (blocked, other) = (organization("blocked"), organization("other"));
+    let turn = Barrier::new(3);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..100 {
+                    turn.wait();
+                    assert!((0..10).all(|_| decide(&store, &blocked).is_blocked()));
+                    turn.wait();
+                    turn.wait();
+                    assert!((0..10).all(|_| !decide(&store, &blocked).is_blocked()));
+                    assert!((0..10).all(|_| !decide(&store, &other).is_blocked()));
+                    turn.wait();
+                }
+            });
+        }
+        for _ in 0..100 {
+            block(&store, &blocked, HOUR);
+            turn.wait();
+            turn.wait();
+            block(&store, &blocked, Duration::ZERO);
+            turn.wait();
+            turn.wait();
+        }
+    });
+}
+
+#[test]
+fn whoever_shares_a_bucket_is_blocked_alone() {
+    let store = MemoryStore::with_clock(ManualClock::default()).max_buckets(1);
+    assert!(decide(&store, &organization("first")).is_allowed());
+    let others: Vec<_> = (0..100).map(|number| organization(&format!("other-{number}"))).collect();
+    block(&store, &others[0], HOUR);
+    assert!(decide(&store, &others[0]).is_blocked());
+    assert!(others[1..].iter().all(|other| !decide(&store, other).is_blocked()));
+    block(&store, &others[0], Duration::ZERO);
+    assert!(!decide(&store, &others[0]).is_blocked());
+}
+
+#[test]
+fn a_block_is_asked_for_once_in_an_interval() {
+    let clock = ManualClock::default();
+    let cache = DenialCache::with_clock(deferred(&clock), clock.clone());
+    let caller = organization("o");
+    block(&cache, &caller, HOUR);
+    for _ in 0..10 {
+        for wait in [Duration::ZERO, INTERVAL] {
+            clock.advance(wait);
+            let refused = decide(&cache, &caller);
+            assert_eq!(refused, peek(&cache, &caller));
+            assert!((0..100).all(|_| decide(&cache, &caller) == refused));
+        }
+        assert_eq!(cache.store().asked(), 1);
+        clock.advance(NANOSECOND);
+    }
+}
+
+#[test]
+fn a_block_that_is_made_elsewhere_is_seen_at_once_and_one_that_is_lifted_within_an_interval() {
+    let clock = ManualClock::default();
+    let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let [here, there] = [(); 2].map(|()| {
+        let store = DeferredStore::before(Arc::clone(&decides));
+        store.now_answers(Answers::Decision);
+        DenialCache::with_clock(store, clock.clone())
+    });
+    let caller = organization("o");
+    assert!(decide(&there, &caller).is_allowed());
+    block(&here, &caller, HOUR);
+    assert!(decide(&there, &caller).is_blocked());
+    block(&here, &caller, Duration::ZERO);
+    assert!(decide(&here, &caller).is_allowed());
+    assert!(decide(&there, &caller).is_blocked());
+    clock.advance(INTERVAL + NANOSECOND);
+    assert!(decide(&there, &caller).is_allowed());
+}
+
+type Replica = LocalFallback<Arc<DeferredStore>, ManualClock>;
+
+fn two_replicas() -> ([Replica; 2], ManualClock) {
+    let clock = ManualClock::default();
+    let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let replica = |()| {
+        let store = DeferredStore::before(Arc::clone(&decides));
+        store.now_answers(Answers::Decision);
+        let local = MemoryStore::with_clock(clock.clone());
+        LocalFallback::with_local(Arc::new(store), local).expected_replicas(2)
+    };
+    ([(); 2].map(replica), clock)
+}
+
+fn now_answers(replicas: &[Replica], answers: Answers) {
+    replicas.iter().for_each(|replica| replica.store().now_answers(answers));
+}
+
+#[test]
+fn who_is_blocked_stays_so_when_the_store_is_lost() {
+    let (fleet, clock) = two_replicas();
+    let caller = organization("o");
+    block(&fleet[0], &caller, HOUR);
+    // The other replica has heard of it by an answer.
+    assert!(decide(&fleet[1], &caller).is_blocked());
+    now_answers(&fleet, Answers::Failure);
+    clock.advance(HOUR - NANOSECOND);
+    for replica in &fleet {
+        assert_eq!(peek(replica, &caller).retry_after(), Some(NANOSECOND));
+        assert_eq!(decide(replica, &caller).retry_after(), Some(NANOSECOND));
+    }
+    clock.advance(NANOSECOND);
+    assert_eq!(fleet.iter().map(|replica| drain(replica, &caller)).sum::<u32>(), 10);
+}
+
+#[test]
+fn who_is_not_blocked_any_more_is_not_so_when_the_store_is_lost() {
+    let (fleet, _clock) = two_replicas();
+    let caller = organization("o");
+    for lift in [block_for_no_time as fn(&Replica, &Principal), reset] {
+        block(&fleet[0], &caller, HOUR);
+        assert!(decide(&fleet[1], &caller).is_blocked());
+        lift(&fleet[0], &caller);
+        assert!(decide(&fleet[1], &caller).is_allowed());
+        now_answers(&fleet, Answers::Failure);
+        assert!(fleet.iter().all(|replica| decide(replica, &caller).is_allowed()));
+        now_answers(&fleet, Answers::Decision);
+    }
+}
+
+fn block_for_no_time(replica: &Replica, caller: &Principal) {
+    block(replica, caller, Duration::ZERO);
+}
+
+#[test]
+fn a_block_is_made_here_even_if_the_store_can_not_be_asked() {
+    let (fleet, _clock) = two_replicas();
+    let caller = organization("o");
+    now_answers(&fleet, Answers::Failure);
+    block_on(fleet[0].block(&caller, Endpoint::CALL, HOUR)).unwrap_err();
+    assert!(decide(&fleet[0], &caller).is_blocked());
+    block_on(fleet[0].block(&caller, Endpoint::CALL, Duration::ZERO)).unwrap_err();
+    assert!(decide(&fleet[0], &caller).is_allowed());
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_changes_no_block_afterwards() {
+    let (fleet, _clock) = two_replicas();
+    let (replica, caller) = (&fleet[0], organization("o"));
+    let ask = || match replica.check(bucket(&caller, quota(10))) {
+        Answer::Later(check) => check,
+        Answer::Now(_) => panic!("the store answers later"),
+    };
+    replica.store().now_answers(Answers::NotYet);
+    let admitted = ask();
+    block(replica, &caller, HOUR);
+    let blocked = ask();
+    replica.store().now_answers(Answers::Decision);
+    assert!(block_on(admitted).unwrap().is_allowed());
+    now_answers(&fleet, Answers::Failure);
+    assert!(decide(replica, &caller).is_blocked());
+    replica.store().now_answers(Answers::Decision);
+    block(replica, &caller, Duration::ZERO);
+    assert!(block_on(blocked).unwrap().is_blocked());
+    now_answers(&fleet, Answers::Failure);
+    assert!(decide(replica, &caller).is_allowed());
+}
+
+/// Also when it was another replica that has blocked: what was asked before is no news once it is known.
+#[test]
+fn an_older_answer_does_not_lift_a_block_that_a_newer_one_has_told_of() {
+    let (fleet, _clock) = two_replicas();
+    let (replica, caller) = (&fleet[0], organization("o"));
+    replica.store().now_answers(Answers::NotYet);
+    let Answer::Later(older) = replica.check(bucket(&caller, quota(10))) else { panic!("the store answers later") };
+    block(&fleet[1], &caller, HOUR);
+    replica.store().now_answers(Answers::Decision);
+    assert!(decide(replica, &caller).is_blocked());
+    assert!(block_on(older).unwrap().is_allowed());
+    now_answers(&fleet, Answers::Failure);
+    assert!(decide(replica, &caller).is_blocked());
+}

@@ -1,0 +1,257 @@
+//! Units that are given back.
+
+use std::sync::Arc;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use tokio_test::block_on;
+
+use crate::deferred::{Answers, DeferredStore};
+use crate::support::organization;
+
+const INTERVAL: Duration = Duration::from_millis(120);
+const NANOSECOND: Duration = Duration::from_nanos(1);
+
+fn quota(burst: u32) -> Quota {
+    Quota::per_minute(500).burst(burst).build().unwrap()
+}
+
+fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
+    Bucket { principal, endpoint: Endpoint::CALL, quota }
+}
+
+fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
+    block_on(store.check(bucket(principal, quota)).wait()).unwrap()
+}
+
+fn drain<St: Store>(store: &St, principal: &Principal, quota: Quota) -> u32 {
+    let mut admitted = 0;
+    while decide(store, principal, quota).is_allowed() {
+        admitted += 1;
+    }
+    admitted
+}
+
+fn grant<St: Store>(store: &St, principal: &Principal, quota: Quota, units: u32) {
+    block_on(store.grant(bucket(principal, quota), units)).unwrap();
+}
+
+fn store() -> (MemoryStore<ManualClock>, ManualClock) {
+    let clock = ManualClock::default();
+    (MemoryStore::with_clock(clock.clone()), clock)
+}
+
+/// What every store promises.
+fn gives_back_exactly<St: Store>(store: &St, clock: &ManualClock) {
+    let (caller, other) = (organization("o"), organization("p"));
+    for caller in [&caller, &other] {
+        assert_eq!(drain(store, caller, quota(10)), 10);
+    }
+    grant(store, &caller, quota(10), 0);
+    assert_eq!(drain(store, &caller, quota(10)), 0);
+    grant(store, &caller, quota(10), 3);
+    assert_eq!(block_on(store.peek(bucket(&caller, quota(10)))).unwrap().remaining(), 3);
+    assert_eq!(drain(store, &caller, quota(10)), 3);
+    assert_eq!(drain(store, &other, quota(10)), 0);
+    // What has come back of the next unit is not lost.
+    clock.advance(INTERVAL - NANOSECOND);
+    grant(store, &caller, quota(10), 1);
+    assert_eq!(drain(store, &caller, quota(10)), 1);
+    clock.advance(NANOSECOND);
+    assert_eq!(drain(store, &caller, quota(10)), 1);
+    // Never past full.
+    for units in [9, 10, 11, u32::MAX] {
+        grant(store, &caller, quota(10), units);
+        grant(store, &caller, quota(10), 1);
+        assert_eq!(drain(store, &caller, quota(10)), 10, "{units} and one more");
+    }
+    let stranger = organization("q");
+    grant(store, &stranger, quota(10), 5);
+    assert_eq!(drain(store, &stranger, quota(10)), 10);
+}
+
+#[test]
+fn a_drained_bucket_to_which_three_are_granted_admits_three() {
+    let clock = ManualClock::default();
+    let own = || DeferredStore::that(Answers::Decision, &clock);
+    let local = || MemoryStore::with_clock(clock.clone());
+    gives_back_exactly(&local(), &clock);
+    gives_back_exactly(&Arc::new(local()), &clock);
+    gives_back_exactly(&Breaker::with_clock(own(), clock.clone()), &clock);
+    gives_back_exactly(&DenialCache::with_clock(own(), clock.clone()), &clock);
+    gives_back_exactly(&LocalFallback::with_local(own(), local()), &clock);
+    let all = LocalFallback::with_local(Breaker::with_clock(own(), clock.clone()), local());
+    gives_back_exactly(&DenialCache::with_clock(all.expected_replicas(3), clock.clone()), &clock);
+}
+
+#[test]
+fn the_units_are_those_of_the_quota_that_is_named() {
+    let (store, _clock) = store();
+    let caller = organization("o");
+    let (slow, fast) = (Quota::per_minute(500).build().unwrap(), Quota::per_minute(1000).build().unwrap());
+    assert_eq!(drain(&store, &caller, slow), 500);
+    grant(&store, &caller, fast, 10);
+    assert_eq!(drain(&store, &caller, slow), 5);
+}
+
+#[test]
+fn a_bucket_that_owes_more_than_it_can_counts_as_drained_first() {
+    let (store, clock) = store();
+    let caller = organization("o");
+    // A smaller quota came into force ...
+    assert_eq!(drain(&store, &caller, Quota::per_hour(10).build().unwrap()), 10);
+    grant(&store, &caller, quota(10), 3);
+    assert_eq!(drain(&store, &caller, quota(10)), 3);
+    // ... or the clock went back, be it by little.
+    for back in [Duration::from_millis(500), Duration::from_secs(3600)] {
+        clock.set(Duration::from_secs(7200));
+        store_full(&store, &caller);
+        assert_eq!(drain(&store, &caller, quota(10)), 10);
+        clock.set(Duration::from_secs(7200) - back);
+        grant(&store, &caller, quota(10), 3);
+        assert_eq!(drain(&store, &caller, quota(10)), 3, "{back:?} back");
+    }
+}
+
+fn store_full<St: Store>(store: &St, caller: &Principal) {
+    block_on(store.reset(caller, Endpoint::CALL)).unwrap();
+}
+
+#[test]
+fn absurd_numbers_do_no_harm() {
+    let (store, clock) = store();
+    let caller = organization("o");
+    let slowest = Quota::per(1, Quota::MAX_REFILL_TIME).build().unwrap();
+    clock.advance(Duration::MAX);
+    assert_eq!(drain(&store, &caller, slowest), 1);
+    grant(&store, &caller, slowest, u32::MAX);
+    assert_eq!(drain(&store, &caller, slowest), 1);
+}
+
+/// A thread remembers whom it has refused.
+#[test]
+fn a_grant_is_seen_at_once_by_a_thread_that_has_refused() {
+    let (store, _clock) = store();
+    let caller = organization("o");
+    assert_eq!(drain(&store, &caller, quota(10)), 10);
+    for units in 1..10 {
+        assert_eq!(drain(&store, &caller, quota(10)), 0);
+        thread::scope(|scope| drop(scope.spawn(|| grant(&store, &caller, quota(10), units))));
+        assert_eq!(drain(&store, &caller, quota(10)), units);
+    }
+}
+
+#[test]
+fn threads_lose_and_invent_nothing_while_units_are_given_back() {
+    const THREADS: usize = 4;
+    const GRANTS: u32 = 200;
+    let (store, _clock) = store();
+    let (caller, quota) = (organization("o"), quota(500));
+    assert_eq!(drain(&store, &caller, quota), 500);
+    let (admitted, start) = (AtomicU32::new(0), Barrier::new(THREADS + 1));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                start.wait();
+                while admitted.load(Ordering::Relaxed) < GRANTS {
+                    admitted.fetch_add(u32::from(decide(&store, &caller, quota).is_allowed()), Ordering::Relaxed);
+                }
+            });
+        }
+        start.wait();
+        (0..GRANTS).for_each(|_| grant(&store, &caller, quota, 1));
+    });
+    assert_eq!(admitted.into_inner() + drain(&store, &caller, quota), GRANTS);
+}
+
+#[test]
+fn whoever_shares_a_bucket_is_given_nothing_of_it() {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock).max_buckets(1);
+    assert!(decide(&store, &organization("first"), quota(1)).is_allowed());
+    // Of the others all or none share a bucket.
+    let others: Vec<_> = (0..100).map(|number| organization(&format!("other-{number}"))).collect();
+    let admitted = || others.iter().filter(|other| decide(&store, other, quota(1)).is_allowed()).count();
+    assert!(admitted() < 100);
+    others.iter().for_each(|other| grant(&store, other, quota(1), 1));
+    assert_eq!(admitted(), 0);
+    assert_eq!(store.len(), 1);
+}
+
+#[test]
+fn a_grant_is_seen_by_the_cache_it_goes_through_and_by_others_within_a_second() {
+    let slow = Quota::per_minute(30).build().unwrap();
+    let clock = ManualClock::default();
+    let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let [here, there] = [(); 2].map(|()| {
+        let store = DeferredStore::before(Arc::clone(&decides));
+        store.now_answers(Answers::Decision);
+        DenialCache::with_clock(store, clock.clone())
+    });
+    let caller = organization("o");
+    assert_eq!(drain(&here, &caller, slow), 30);
+    assert!(!decide(&there, &caller, slow).is_allowed());
+    grant(&here, &caller, slow, 2);
+    assert!(decide(&here, &caller, slow).is_allowed());
+    assert!(!decide(&there, &caller, slow).is_allowed());
+    clock.advance(Duration::from_secs(1) + NANOSECOND);
+    assert!(decide(&there, &caller, slow).is_allowed());
+}
+
+type Replica = LocalFallback<Arc<DeferredStore>, ManualClock>;
+
+fn fleet(replicas: u32, clock: &ManualClock) -> Vec<Replica> {
+    let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let replica = |_| {
+        let store = DeferredStore::before(Arc::clone(&decides));
+        store.now_answers(Answers::Decision);
+        let local = MemoryStore::with_clock(clock.clone());
+        LocalFallback::with_local(Arc::new(store), local).expected_replicas(replicas)
+    };
+    (0..replicas).map(replica).collect()
+}
+
+#[test]
+fn a_share_is_given_its_part_of_the_units_in_time() {
+    let clock = ManualClock::default();
+    let fleet = fleet(3, &clock);
+    let caller = organization("o");
+    let lose = |answers| fleet.iter().for_each(|replica| replica.store().now_answers(answers));
+    assert_eq!(fleet.iter().map(|replica| drain(replica, &caller, quota(30))).sum::<u32>(), 30);
+    grant(&fleet[0], &caller, quota(30), 7);
+    lose(Answers::Failure);
+    // Two thirds and a bit of what was granted are other replicas', which know nothing of it.
+    assert_eq!(drain(&fleet[0], &caller, quota(30)), 2);
+    assert_eq!(drain(&fleet[1], &caller, quota(30)), 0);
+    // The third part of the seventh unit was given back too.
+    clock.advance(INTERVAL * 2 - NANOSECOND);
+    assert_eq!(drain(&fleet[0], &caller, quota(30)), 0);
+    clock.advance(NANOSECOND);
+    assert_eq!(drain(&fleet[0], &caller, quota(30)), 1);
+    // Also while the store is lost, which is said.
+    block_on(fleet[1].grant(bucket(&caller, quota(30)), 3)).unwrap_err();
+    assert_eq!(drain(&fleet[1], &caller, quota(30)), 1);
+    lose(Answers::Decision);
+    // The seven in the store, and what has come back since.
+    assert_eq!(drain(&fleet[2], &caller, quota(30)), 7 + 2);
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_during_a_grant_does_not_take_it_back() {
+    let clock = ManualClock::default();
+    let fleet = fleet(1, &clock);
+    let (replica, caller) = (&fleet[0], organization("o"));
+    assert_eq!(drain(replica, &caller, quota(2)), 2);
+    replica.store().now_answers(Answers::NotYet);
+    let Answer::Later(check) = replica.check(bucket(&caller, quota(2))) else { panic!("the store answers later") };
+    grant(replica, &caller, quota(2), 1);
+    replica.store().now_answers(Answers::Decision);
+    assert!(!block_on(check).unwrap().is_allowed());
+    replica.store().now_answers(Answers::Failure);
+    assert_eq!(drain(replica, &caller, quota(2)), 1);
+}
