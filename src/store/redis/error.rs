@@ -208,7 +208,7 @@ pub(super) enum Failure {
     Lost,
     /// The answer did not come within the deadline.
     NoAnswer(Duration),
-    /// The call reached the server after the deadline, and nothing was charged.
+    /// The call reached the server after the deadline, and nothing was changed.
     Late,
     /// So many wait already.
     TooMany(usize),
