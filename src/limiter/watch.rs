@@ -1,5 +1,6 @@
 //! What comes of a decision when there is more to it than the decision: observers, a candidate, or enforcement on some only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::in_force::InForce;
@@ -23,11 +24,12 @@ impl InForce {
     pub(crate) fn ask_candidate<St: Store>(
         &self,
         store: &St,
-        policy: &Table,
+        policy: &Arc<Table>,
         principal: &Principal,
         path: &str,
     ) -> Option<Answer<St::Check>> {
-        let candidate = self.candidate.as_ref().filter(|_| std::ptr::eq(policy, &*self.policy))?;
+        // The place is compared and not what it points to: an account may have been given the policy that is in force.
+        let candidate = self.candidate.as_ref().filter(|_| std::ptr::eq(policy, &self.policy))?;
         candidate.ask(store, principal, path)
     }
 
