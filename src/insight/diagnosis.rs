@@ -74,11 +74,10 @@ pub enum Diagnosis {
         /// The quota.
         quota: Quota,
     },
-    /// **BRL007.** The quota of `default` can't bind: every path is claimed by another rule.
+    /// **BRL007.** The quota of `default` is of no use: every path, but perhaps `/`, is claimed by another endpoint.
     ///
     /// Most likely a template such as `/{*rest}` claims more than it was meant to. If it is meant, give its quota to
     /// `default` and leave the template out.
-    #[non_exhaustive]
     DefaultNeverUsed,
     /// **BRL008.** A rule can never match: paths that it matches are billed to something else.
     ///
@@ -159,7 +158,8 @@ impl fmt::Display for Diagnosis {
                  period, or exempt the paths"
             ),
             Self::DefaultNeverUsed => f.write_str(
-                "every path is claimed by a rule, so the quota of default can't bind; check the templates that end in {*rest}",
+                "every path but perhaps / is claimed by another endpoint, so the quota of default is of no use; check the \
+                 templates that end in {*rest}",
             ),
             Self::RuleNeverMatches { path } => {
                 write!(f, "the rule {path:?} can never match: such a path is too long and too odd to be read; make it shorter")
