@@ -45,8 +45,8 @@ pub(crate) struct Mark {
 }
 
 impl Insight {
-    /// A request of nobody.
-    pub(crate) fn check_stranger<B>(&self, request: &Request<B>) {
+    /// A request of nobody. `refuses` is whether such requests are refused, when that is enforced.
+    pub(crate) fn check_stranger<B>(&self, request: &Request<B>, refuses: bool) {
         let checkup = &self.checkup;
         if checkup.strangers.load(Ordering::Relaxed) < STRANGERS
             && checkup.strangers.fetch_add(1, Ordering::Relaxed) + 1 == STRANGERS
@@ -54,7 +54,9 @@ impl Insight {
         {
             self.tell_once(Diagnosis::NobodyIdentified { requests: STRANGERS });
         }
-        self.check_preflight(request, None);
+        if refuses {
+            self.check_preflight(request, None);
+        }
     }
 
     /// A request of somebody, about which something was decided. The first ones get a mark.

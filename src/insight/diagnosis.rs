@@ -56,7 +56,8 @@ pub enum Diagnosis {
     /// **BRL005.** A CORS preflight was charged.
     ///
     /// Browsers send an `OPTIONS` request before the real one, without credentials. If it gets here, `CorsLayer` is inside of
-    /// the limiter: callers pay twice, or are told 401 where they should be told what is allowed. Put `CorsLayer` outside.
+    /// the limiter: callers pay twice, or are told 401 where they should be told what is allowed. Put `CorsLayer` outside. Not
+    /// told of requests of nobody that [go on uncounted](crate::BolnaRateLimitLayer::on_unidentified).
     #[non_exhaustive]
     PreflightCharged {
         /// What it was charged for, or `None` if it was of nobody.

@@ -242,7 +242,7 @@ impl<St: Store> Gate<St> {
                 candidate: None,
                 waited: None,
             });
-            insight.check_stranger(request);
+            insight.check_stranger(request, self.unidentified == Fallback::Refuse);
         }
         if admitted { admit } else { self.refuse(request, Cause::Unidentified) }
     }
