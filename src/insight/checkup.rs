@@ -123,7 +123,8 @@ impl Insight {
 
     /// The limiter is no more.
     pub(crate) fn check_end(&self) {
-        if self.checkup.requests.load(Ordering::Relaxed) > 1 {
+        let seen = |requests: &AtomicU32| requests.load(Ordering::Relaxed);
+        if seen(&self.checkup.requests) + seen(&self.checkup.strangers) > 1 {
             DROPPED.store(0, Ordering::Relaxed);
         } else if DROPPED.fetch_add(1, Ordering::Relaxed) + 1 == SHORT_LIVED {
             self.happened(&Event::Diagnosis(Diagnosis::LimiterPerRequest { limiters: SHORT_LIVED }));

@@ -1,0 +1,57 @@
+//! Limiters that serve one request each. Alone in its process, since what is counted is all limiters of the process.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bolna_rate_limit::insight::{Diagnosis, Event};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+use http::{Request, Response};
+use tokio_test::assert_ready_ok;
+use tokio_test::task::spawn;
+use tower::{Layer, ServiceExt};
+
+/// A limiter that serves so many requests, of somebody or of nobody, and is dropped.
+fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) {
+    let told = Arc::clone(told);
+    let layer = BolnaRateLimitLayer::new().on_event(move |event| {
+        if let Event::Diagnosis(diagnosis) = event {
+            told.lock().unwrap().push(diagnosis.clone());
+        }
+    });
+    let service =
+        layer.layer(tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new()))));
+    for _ in 0..requests {
+        let mut request = Request::post("/call").body(()).unwrap();
+        if of_somebody {
+            request.extensions_mut().insert(Account::user("u"));
+        }
+        let _ = assert_ready_ok!(spawn(service.clone().oneshot(request)).poll());
+    }
+}
+
+#[test]
+fn a_limiter_for_each_request_is_told_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    // A limiter for each of a few tests, or a few that serve many requests between those that do not.
+    for _ in 0..10 {
+        (0..63).for_each(|number| serve(&told, number % 2, true));
+        serve(&told, 2, true);
+    }
+    // Nor those that serve many strangers.
+    (0..100).for_each(|_| serve(&told, 3, false));
+    // Nor those that nobody observes.
+    for _ in 0..100 {
+        drop(BolnaRateLimitLayer::new());
+    }
+    assert_eq!(*told.lock().unwrap(), []);
+    for number in 0..200 {
+        serve(&told, 1, number % 2 == 0);
+        let diagnoses = told.lock().unwrap();
+        assert_eq!(diagnoses.len(), usize::from(number >= 63), "after {number}");
+    }
+    let diagnosis = told.lock().unwrap()[0].clone();
+    assert!(matches!(diagnosis, Diagnosis::LimiterPerRequest { limiters: 64, .. }));
+    assert!(diagnosis.help().ends_with("#variant.LimiterPerRequest"), "{diagnosis}");
+    assert!(diagnosis.to_string().starts_with("BRL003: 64 limiters in a row "), "{diagnosis}");
+}
