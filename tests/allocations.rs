@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::insight::MostRefused;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -80,6 +81,39 @@ fn an_admitted_request_allocates_nothing() {
 }
 
 #[test]
+fn an_accounts_plan_allocates_nothing() {
+    let plan = Policy::bolna().quota("call", Quota::per_minute(600)).build().unwrap();
+    let Fixture { mut send, clock } = fixture(|layer| layer);
+    let caller = caller().with_policy(plan);
+    for _ in 0..1000 {
+        send("/call", caller.clone());
+    }
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..600 {
+        assert_eq!(send("/call", caller.clone()), (StatusCode::OK, 0));
+    }
+    assert_eq!(send("/call", caller).0, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[test]
+fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_seen_the_first_requests() {
+    let candidate = Policy::bolna().quota("call", Quota::per_minute(700)).build().unwrap();
+    for enforcement in [Enforcement::FULL, Enforcement::percent(50), Enforcement::SHADOW] {
+        let Fixture { mut send, clock } = fixture(|layer| {
+            layer.limiter().set_candidate(candidate.clone()).unwrap();
+            layer.enforcement(enforcement).observe(MostRefused::new(10))
+        });
+        for _ in 0..1000 {
+            send("/call", caller());
+        }
+        clock.advance(Duration::from_secs(60));
+        for _ in 0..500 {
+            assert_eq!(send("/call", caller()), (StatusCode::OK, 0), "{enforcement}");
+        }
+    }
+}
+
+#[test]
 fn a_refused_request_allocates_its_header_fields_and_nothing_else() {
     let Fixture { mut send, .. } = fixture(|layer| layer);
     while send("/call", caller()).0 == StatusCode::OK {}
@@ -97,4 +131,11 @@ fn a_refusal_of_another_form_allocates_no_more_than_fits_in_a_line() {
     let (status, allocated) = send("/call", caller());
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     assert!(allocated <= 20, "{allocated} allocations");
+}
+
+#[test]
+fn a_refusal_leaves_no_decision_for_a_handler_that_is_not_called() {
+    let Fixture { mut send, .. } = fixture(BolnaRateLimitLayer::decision_in_extensions);
+    while send("/call", caller()).0 == StatusCode::OK {}
+    assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
 }

@@ -211,7 +211,11 @@ impl<St: Store> Gate<St> {
         let decision = answers.enforced.as_ref().ok().copied();
         let insight = in_force.insight.as_ref().zip(decision);
         let mark = insight.and_then(|(insight, decision)| insight.check(request, policy, watched.principal, &decision));
-        (verdict, Left { decision: decision.filter(|_| self.hands_over), mark: mark.map(Box::new) })
+        let mut left = Left::default();
+        if matches!(verdict, Verdict::Admit(_)) {
+            left = Left { decision: decision.filter(|_| self.hands_over), mark: mark.map(Box::new) };
+        }
+        (verdict, left)
     }
 
     /// About a request that nobody can be billed for.
