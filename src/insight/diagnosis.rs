@@ -8,7 +8,8 @@ use crate::quota::Quota;
 
 /// A limiter seems to be set up wrongly: what was seen, what it means, and what to do.
 ///
-/// Each is told once, as an [`Event`](super::Event), to the observers of the limiter; without observers nothing is looked for.
+/// Each is told once, as an [`Event`](super::Event), to the observers of the limiter, and those about a policy each time that
+/// it is set; without observers nothing is looked for.
 /// `Display` says all of it in one line, with the [code](Self::code) and the [address](Self::help) of its explanation below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -111,8 +111,8 @@ impl<St> Limiter<St> {
     }
 
     /// Whether a refusal is to be acted on, for those who [`check`](Self::check) without Tower: a [`Decision`] says what the
-    /// limit says, enforced or not. `false` for an endpoint that the account's policy does not name, and in doubt, for an
-    /// account of nobody, what holds for strangers.
+    /// limit says, enforced or not. `false` for an endpoint that the account's policy does not name. For an account of nobody
+    /// it is what holds for strangers.
     #[must_use]
     pub fn enforces(&self, account: &Account, endpoint: Endpoint) -> bool {
         let in_force = self.in_force();
@@ -133,7 +133,8 @@ impl<St> Limiter<St> {
     ///
     /// It has buckets of its own in the same store, so a request costs two checks, and a deferred answer is waited for until
     /// both are there. They begin full, or, when another candidate was evaluated before, as that has left them: in the first
-    /// [`refill_time`](crate::Quota::refill_time) it refuses less than it will. What it says is in each
+    /// [`refill_time`](crate::Quota::refill_time) it refuses less than it will. They count towards a cap of the store, such as
+    /// [`MemoryStore::max_buckets`], and a [`reset`](Self::reset) does not fill them. What it says is in each
     /// [`Observation`](crate::insight::Observation) and summed up by [`candidate_report`](Self::candidate_report).
     ///
     /// Requests of accounts that have a policy of their own are not evaluated, nor those to paths that the policy in force or
