@@ -7,15 +7,23 @@ mod support;
 
 mod blocks;
 mod breaker;
+mod candidate;
 mod cap;
 mod contract;
+mod decision;
 mod deferred;
 mod denials;
+mod diagnoses;
+mod enforcement;
 mod fallback;
 mod grants;
 mod identity;
+mod live;
 mod model;
+mod most_refused;
+mod observers;
 mod pairings;
+mod plans;
 mod policy;
 #[cfg(feature = "policy-file")]
 mod policy_file;

@@ -5,12 +5,16 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, Limiter, Policy, PolicyBuilder, Principal, Quota};
+use bolna_rate_limit::store::{MemoryStore, Store};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, PolicyBuilder, Principal, Quota, ResponseBody};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
+use proptest::prelude::*;
+use tokio_test::assert_ready;
+use tokio_test::task::spawn;
+use tower::{Layer, ServiceExt};
 
 /// A limiter whose time is told by the clock, which stands still until it is told otherwise.
 pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {
@@ -52,4 +56,43 @@ pub(crate) async fn ok<B>(_: Request<B>) -> Result<Response<String>, Infallible>
 /// The body as it went over the wire.
 pub(crate) async fn text<B: Body<Data = Bytes, Error: Debug>>(response: Response<B>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+/// What a future says that does not wait.
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
+    assert_ready!(spawn(future).poll())
+}
+
+/// The response to one request, by a service of its own.
+pub(crate) async fn send<St: Store>(
+    layer: &BolnaRateLimitLayer<St>,
+    request: Request<()>,
+) -> Response<ResponseBody<String>> {
+    layer.layer(tower::service_fn(ok)).oneshot(request).await.unwrap()
+}
+
+/// One of many requests, some time after the one before.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) caller: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) pause: Duration,
+}
+
+/// What a few callers send to [`tight`] limits.
+pub(crate) fn traffic() -> impl Strategy<Value = Vec<Sent>> {
+    let caller = prop::sample::select(vec!["a", "b", "c"]);
+    let path = prop::sample::select(vec!["/call", "/v2/agent/1", "/v2/agent/1/executions", "/", "/free", "/%63all"]);
+    let pause = prop_oneof![3 => Just(0), 1 => 0..3_000_000_000_u64].prop_map(Duration::from_nanos);
+    let sent = (caller, path, pause).prop_map(|(caller, path, pause)| Sent { caller, path, pause });
+    prop::collection::vec(sent, 1..80)
+}
+
+/// Limits that are soon used up.
+pub(crate) fn tight() -> PolicyBuilder {
+    Policy::bolna()
+        .quota("executions", Quota::per_second(1))
+        .quota("agent", Quota::per_second(2).burst(3))
+        .quota("call", Quota::per(2, Duration::from_secs(10)))
+        .default_quota(Quota::per_second(3).burst(2))
 }

@@ -8,7 +8,7 @@ use axum::middleware::map_request;
 use axum::routing::{get, post};
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Policy};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response, StatusCode};
@@ -62,11 +62,15 @@ fn authenticate<B>(mut request: Request<B>) -> Request<B> {
 }
 
 async fn axum_server() -> Server {
+    axum_server_behind(layer()).await
+}
+
+async fn axum_server_behind(layer: Layer) -> Server {
     let app = Router::new()
         .route("/call", post(async || "called"))
         .route("/v2/agent/{agent_id}/executions", get(async || "[]"))
         .route("/healthz", get(async || "healthy"))
-        .layer(layer())
+        .layer(layer)
         .layer(map_request(async |request| authenticate::<axum::body::Body>(request)));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -240,4 +244,25 @@ async fn the_longest_targets_that_hyper_takes_are_answered() {
     let long = format!("/v2/agent/{}", "x".repeat(60_000));
     let response = connection.send(Method::GET, &long, Some("ana@acme")).await;
     assert_eq!(rate_limit(&response, "ratelimit"), "\"agent\";r=499;t=60");
+}
+
+#[tokio::test]
+async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enforced() {
+    let layer = layer().enforcement(Enforcement::SHADOW);
+    let limiter = layer.limiter().clone();
+    let server = axum_server_behind(layer).await;
+    for version in [Version::Http1, Version::Http2] {
+        let mut connection = Connection::open(&server, version).await;
+        for _ in 0..600 {
+            let response = connection.call("ana@acme").await;
+            assert_eq!((response.status(), &**response.body()), (StatusCode::OK, &b"called"[..]), "{version:?}");
+            assert!(!response.headers().keys().any(|name| name.as_str().contains("ratelimit")), "{version:?}");
+        }
+        let stranger = connection.send(Method::POST, "/call", None).await;
+        assert_eq!(stranger.status(), StatusCode::OK, "{version:?}");
+    }
+    limiter.set_enforcement(Enforcement::FULL);
+    let mut connection = Connection::open(&server, Version::Http1).await;
+    assert_eq!(connection.call("ana@acme").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(connection.send(Method::POST, "/call", None).await.status(), StatusCode::UNAUTHORIZED);
 }

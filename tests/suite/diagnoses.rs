@@ -1,0 +1,417 @@
+//! What is set up wrongly is told once, and what is not is not.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::middleware::map_request;
+use axum::routing::{any, post};
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::insight::{Diagnosis, Event};
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Fallback, Limiter, Policy, PolicyBuilder, Quota,
+};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{Method, Request, Response};
+use tower::{Layer, Service, ServiceExt};
+use tower_http::cors::CorsLayer;
+
+use crate::observers::Witness;
+use crate::support::{call_by, now, ok, organization, request, send, stopped_limiter};
+
+type MemoryLayer = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
+
+fn watched(policy: Policy) -> (MemoryLayer, Arc<Witness>) {
+    let (limiter, _clock) = stopped_limiter(policy);
+    let witness = Witness::of(&limiter);
+    (BolnaRateLimitLayer::with_limiter(limiter), witness)
+}
+
+/// The one thing that is wrong.
+#[track_caller]
+fn only(witness: &Witness) -> Diagnosis {
+    let mut diagnoses = witness.diagnoses();
+    assert_eq!(diagnoses.len(), 1, "{diagnoses:?}");
+    let diagnosis = diagnoses.remove(0);
+    assert_explains_itself(&diagnosis);
+    diagnosis
+}
+
+/// The text has the code and the address, and the address that of a variant which is there.
+fn assert_explains_itself(diagnosis: &Diagnosis) {
+    let text = diagnosis.to_string();
+    assert!(text.starts_with(&format!("{}: ", diagnosis.code())), "{text}");
+    assert!(text.ends_with(&format!(" ({})", diagnosis.help())), "{text}");
+    assert_eq!(Event::Diagnosis(diagnosis.clone()).to_string(), text);
+    let page = "https://docs.rs/bolna-rate-limit/latest/bolna_rate_limit/insight/enum.Diagnosis.html#variant.";
+    let variant = diagnosis.help().strip_prefix(page).unwrap().to_owned();
+    let debug = format!("{diagnosis:?}");
+    assert_eq!(debug.split(' ').next(), Some(&*variant));
+}
+
+fn stranger(path: &str) -> Request<()> {
+    Request::post(path).body(()).unwrap()
+}
+
+fn preflight(path: &str) -> Request<()> {
+    let mut request = Request::options(path).body(()).unwrap();
+    request.headers_mut().insert(ORIGIN, "https://app.example".parse().unwrap());
+    request.headers_mut().insert(ACCESS_CONTROL_REQUEST_METHOD, "POST".parse().unwrap());
+    request
+}
+
+fn by(mut request: Request<()>, account: Account) -> Request<()> {
+    request.extensions_mut().insert(account);
+    request
+}
+
+#[tokio::test]
+async fn nobody_was_ever_identified() {
+    let (layer, witness) = watched(Policy::bolna().exempt(["/healthz"]).build().unwrap());
+    for number in 0..40 {
+        assert!(witness.diagnoses().is_empty() || number == 16, "after {number} requests");
+        if number == 16 {
+            continue;
+        }
+        assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
+        assert_eq!(send(&layer, stranger("/healthz")).await.status(), 200);
+        if number == 15 {
+            let Diagnosis::NobodyIdentified { requests, .. } = only(&witness) else { panic!("told of something else") };
+            assert_eq!(requests, 16);
+        }
+    }
+}
+
+#[tokio::test]
+async fn strangers_among_others_are_nothing_odd() {
+    for somebody_is_number in [0, 1, 14, 15] {
+        let (layer, witness) = watched(Policy::default());
+        for number in 0..100 {
+            if number == somebody_is_number {
+                assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
+            }
+            assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
+        }
+        assert_eq!(witness.diagnoses(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_request_was_charged_twice() {
+    let (layer, witness) = watched(Policy::default());
+    let mut service = layer.layer(layer.layer(tower::service_fn(ok)));
+    for _ in 0..40 {
+        let _ = service.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
+    }
+    let Diagnosis::ChargedTwice { endpoint, .. } = only(&witness) else { panic!("told of something else") };
+    assert_eq!(endpoint, Endpoint::CALL);
+}
+
+#[tokio::test]
+async fn two_limiters_that_charge_one_request_for_different_things_are_nothing_odd() {
+    let policy = |quota| Policy::bolna().quota("call", quota).build().unwrap();
+    // A limit for each second within that for each minute.
+    let (outer, outer_witness) = watched(policy(Quota::per_minute(500)));
+    let (inner, inner_witness) = watched(policy(Quota::per_second(20)));
+    let mut twice = outer.layer(inner.layer(tower::service_fn(ok)));
+    // The inner one only charges what the outer one exempts.
+    let (public, public_witness) = watched(Policy::bolna().exempt(["/inner"]).build().unwrap());
+    let exempt = Policy::builder().exempt(["/call", "/outer"]).build().unwrap();
+    let (private, private_witness) = watched(exempt);
+    let mut either = public.layer(private.layer(tower::service_fn(ok)));
+    // Each has the other principal: the organization's limit, and then the user's.
+    let (of_users, users_witness) = watched(Policy::default());
+    let of_users = of_users.identify(|extensions: &http::Extensions| {
+        let _ = extensions.get::<Account>()?;
+        bolna_rate_limit::Principal::user("u")
+    });
+    let (of_organizations, organizations_witness) = watched(Policy::default());
+    let mut both = of_organizations.layer(of_users.layer(tower::service_fn(ok)));
+    for _ in 0..10 {
+        for path in ["/call", "/outer", "/inner"] {
+            let request = || request(Method::POST, path, "u", "o");
+            let _ = either.ready().await.unwrap().call(request()).await.unwrap();
+            let _ = both.ready().await.unwrap().call(request()).await.unwrap();
+        }
+        let _ = twice.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
+    }
+    for witness in [outer_witness, inner_witness, public_witness, private_witness, users_witness, organizations_witness]
+    {
+        assert_eq!(witness.diagnoses(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_was_charged() {
+    for (request, endpoint) in
+        [(by(preflight("/call"), Account::user("u")), Some(Endpoint::CALL)), (preflight("/call"), None)]
+    {
+        let (layer, witness) = watched(Policy::default());
+        for _ in 0..3 {
+            let _ = send(&layer, request.clone()).await;
+        }
+        let Diagnosis::PreflightCharged { endpoint: told, .. } = only(&witness) else {
+            panic!("told of something else")
+        };
+        assert_eq!(told, endpoint);
+    }
+}
+
+#[tokio::test]
+async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
+    let (layer, witness) = watched(Policy::bolna().exempt(["/healthz"]).build().unwrap());
+    let mut without_origin = preflight("/call");
+    without_origin.headers_mut().remove(ORIGIN);
+    let mut without_method = preflight("/call");
+    without_method.headers_mut().remove(ACCESS_CONTROL_REQUEST_METHOD);
+    let mut no_options = preflight("/call");
+    *no_options.method_mut() = Method::POST;
+    for request in [without_origin, without_method, no_options, Request::options("/call").body(()).unwrap()] {
+        for request in [request.clone(), by(request, Account::user("u"))] {
+            let _ = send(&layer, request).await;
+        }
+    }
+    for request in [preflight("/healthz"), by(preflight("/healthz"), Account::user("u"))] {
+        let _ = send(&layer, request).await;
+    }
+    // A preflight that is nobody's and goes on uncounted is answered by what is inside.
+    let layer = layer.on_unidentified(Fallback::AdmitWithoutLimit);
+    assert_eq!(send(&layer, preflight("/call")).await.status(), 200);
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[test]
+fn no_rule_ever_matched() {
+    for without_tower in [false, true] {
+        let (layer, witness) = watched(Policy::default());
+        for number in 0..2500 {
+            if without_tower {
+                let _ = layer.limiter().check_now(&organization("o"), "/nested/call");
+            } else {
+                let _ = now(send(&layer, request(Method::POST, "/nested/call", "u", "o")));
+            }
+            if number == 999 {
+                let Diagnosis::NoRuleMatches { requests, endpoint, .. } = only(&witness) else {
+                    panic!("told of something else")
+                };
+                assert_eq!((requests, endpoint), (1000, Endpoint::EXECUTIONS));
+            }
+            assert_eq!(witness.diagnoses(), []);
+        }
+    }
+}
+
+#[test]
+fn one_match_in_a_thousand_and_a_policy_without_rules_are_nothing_odd() {
+    for (policy, path) in [
+        (Policy::default(), "/call"),
+        (Policy::builder().build().unwrap(), "/"),
+        (Policy::builder().exempt(["/healthz"]).build().unwrap(), "/"),
+    ] {
+        let (layer, witness) = watched(policy);
+        for number in 0..1500 {
+            let path = if number == 900 { path } else { "/" };
+            layer.limiter().check_now(&organization("o"), path).unwrap();
+        }
+        assert_eq!(witness.diagnoses(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_thing_is_told_to_all_who_observe_and_once_only() {
+    let (layer, first) = watched(Policy::default());
+    let second = Witness::of(layer.limiter());
+    for _ in 0..3 {
+        let _ = send(&layer, preflight("/call")).await;
+        layer.limiter().set_enforcement(Enforcement::SHADOW);
+        layer.limiter().set_enforcement(Enforcement::FULL);
+        layer.limiter().set_policy(Policy::default());
+    }
+    assert_eq!(only(&first), only(&second));
+    // What was told before is not told to those who come later.
+    let third = Witness::of(layer.limiter());
+    let _ = send(&layer, preflight("/call")).await;
+    assert_eq!(third.diagnoses(), []);
+}
+
+fn of_policy(builder: PolicyBuilder) -> Vec<Diagnosis> {
+    let policy = builder.build().unwrap();
+    let (_, at_start) = watched(policy.clone());
+    let (layer, later) = watched(Policy::default());
+    layer.limiter().set_policy(policy.clone());
+    let (layer, as_candidate) = watched(Policy::default());
+    layer.limiter().set_candidate(policy).unwrap();
+    let diagnoses = at_start.diagnoses();
+    assert_eq!(diagnoses, later.diagnoses());
+    assert_eq!(diagnoses, as_candidate.diagnoses());
+    diagnoses.iter().for_each(assert_explains_itself);
+    diagnoses
+}
+
+#[test]
+fn a_policy_without_any_oddity_is_not_told_of() {
+    let quota = || Quota::per_minute(1);
+    for policy in [
+        Policy::bolna(),
+        Policy::builder(),
+        Policy::builder().default_quota(Quota::per_second(1_000_000)),
+        Policy::builder().endpoint("rest", quota(), ["/files/{*rest}"]).exempt(["/{a}"]),
+        // The narrower of two templates has its paths, and the wider one the others.
+        Policy::builder().endpoint("one", quota(), ["/{a}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
+        Policy::builder().endpoint("one", quota(), ["/v/{a}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
+        Policy::builder().endpoint("two", quota(), ["/v/{a}/{b}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
+        Policy::builder().endpoint("some", quota(), ["/v/{a}/{b}/{*c}", "/v/{a}"]).exempt(["/v/{*rest}"]),
+        // Nothing claims what is deeper.
+        Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}/{c}"]),
+        Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}", "/{a}/{b}/{c}"]),
+        // Only what is named has a limit.
+        Policy::builder().endpoint("call", quota(), ["/call"]).exempt(["/", "/{*rest}"]),
+        Policy::builder().endpoint("all", quota(), ["/{*rest}"]).default_paths(["/healthz"]),
+        Policy::builder().endpoint("dots", quota(), ["/.well-known/{*rest}", "/caf\u{e9}/..."]),
+        Policy::builder().endpoint("long", quota(), [format!("/{}", "x".repeat(5000))]),
+    ] {
+        assert_eq!(of_policy(policy.clone()), [], "{policy:?}");
+    }
+}
+
+#[test]
+fn a_quota_that_never_binds() {
+    let policy = Policy::bolna().quota("call", Quota::per_second(1_002_000)).default_quota(Quota::per_second(u32::MAX));
+    let diagnoses = of_policy(policy);
+    let named: Vec<_> = diagnoses
+        .iter()
+        .map(|diagnosis| match diagnosis {
+            Diagnosis::QuotaNeverBinds { endpoint, quota, .. } => (endpoint.name(), quota.limit()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(named, [("call", 1_002_000), ("default", u32::MAX)]);
+}
+
+#[test]
+fn a_default_that_is_never_used() {
+    let quota = || Quota::per_minute(1);
+    for paths in [
+        vec!["/{*rest}"],
+        vec!["/", "/{*rest}"],
+        vec!["/{a}", "/{a}/{*rest}"],
+        vec!["/{a}/{b}/{*rest}", "/{a}/{b}", "/x/y", "/{a}"],
+    ] {
+        let diagnoses = of_policy(Policy::builder().endpoint("all", quota(), paths.clone()));
+        assert_eq!(diagnoses.len(), 1, "{paths:?}: {diagnoses:?}");
+        assert!(matches!(diagnoses[0], Diagnosis::DefaultNeverUsed), "{diagnoses:?}");
+    }
+}
+
+#[test]
+fn a_rule_that_never_matches() {
+    let quota = || Quota::per_minute(1);
+    let long = format!("/.hidden/{}", "x".repeat(512));
+    let policy = Policy::builder()
+        .endpoint("first", quota(), ["/first"])
+        .endpoint("second", quota(), [long.as_str()])
+        .exempt([format!("{long}/free")]);
+    // It is true: what it matches is billed to the first endpoint.
+    assert_eq!(policy.build().unwrap().endpoint_of(&long).unwrap().name(), "first");
+    let diagnoses = of_policy(policy);
+    let mut paths: Vec<_> = diagnoses
+        .iter()
+        .map(|diagnosis| match diagnosis {
+            Diagnosis::RuleNeverMatches { path, .. } => path.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    paths.sort();
+    assert_eq!(paths, [long.clone(), format!("{long}/free")]);
+    // One that is of the first endpoint is billed to it all the same.
+    assert_eq!(of_policy(Policy::builder().endpoint("first", quota(), [long])), []);
+}
+
+/// Axum's handlers behind a limiter that may be on any side of what else there is.
+async fn statuses(mut app: Router, requests: impl IntoIterator<Item = Request<()>>) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for request in requests {
+        let response: Result<Response<_>, Infallible> =
+            app.as_service().ready().await.unwrap().call(request.map(|()| Body::empty())).await;
+        statuses.push(response.unwrap().status().as_u16());
+    }
+    statuses
+}
+
+async fn authenticate(mut request: Request<Body>) -> Request<Body> {
+    request.extensions_mut().insert(Account::user("u"));
+    request
+}
+
+fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<()>> {
+    (0..number).map(move |_| stranger(path))
+}
+
+#[tokio::test]
+async fn with_axum_a_limiter_outside_of_authentication_is_told() {
+    let app = || Router::new().route("/call", post(async || "called"));
+    let (layer, witness) = watched(Policy::default());
+    let answered = statuses(app().layer(map_request(authenticate)).layer(layer), calls(20, "/call")).await;
+    assert!(answered.iter().all(|status| *status == 401));
+    assert!(matches!(only(&witness), Diagnosis::NobodyIdentified { .. }));
+
+    let (layer, witness) = watched(Policy::default());
+    let answered = statuses(app().layer(layer).layer(map_request(authenticate)), calls(20, "/call")).await;
+    assert!(answered.iter().all(|status| *status == 200));
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[tokio::test]
+async fn with_axum_a_limiter_inside_of_a_nested_router_is_told() {
+    let v2 = || Router::new().route("/agent/{agent_id}", any(async || "agent"));
+    let (layer, witness) = watched(Policy::default());
+    let app = Router::new().nest("/v2", v2().layer(layer)).layer(map_request(authenticate));
+    let _ = statuses(app, calls(1001, "/v2/agent/1")).await;
+    assert!(matches!(only(&witness), Diagnosis::NoRuleMatches { .. }));
+
+    let (layer, witness) = watched(Policy::default());
+    let app = Router::new().nest("/v2", v2()).layer(layer).layer(map_request(authenticate));
+    let _ = statuses(app, calls(1001, "/v2/agent/1")).await;
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[tokio::test]
+async fn with_axum_two_limiters_on_nested_routers_are_told() {
+    let routes = || Router::new().route("/call", post(async || "called"));
+    let (layer, witness) = watched(Policy::default());
+    let app = Router::new().merge(routes().layer(layer.clone())).layer(layer).layer(map_request(authenticate));
+    let _ = statuses(app, calls(3, "/call")).await;
+    assert!(matches!(only(&witness), Diagnosis::ChargedTwice { .. }));
+
+    // One beside the other.
+    let (layer, witness) = watched(Policy::default());
+    let other = Router::new().route("/user/me", any(async || "me")).layer(layer.clone());
+    let app = Router::new().merge(routes().layer(layer)).merge(other).layer(map_request(authenticate));
+    let _ = statuses(app, calls(8, "/call").chain(calls(8, "/user/me"))).await;
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[tokio::test]
+async fn with_axum_cors_inside_of_the_limiter_is_told() {
+    let app = || Router::new().route("/call", post(async || "called"));
+    let (layer, witness) = watched(Policy::default());
+    assert_eq!(statuses(app().layer(CorsLayer::permissive()).layer(layer), [preflight("/call")]).await, [401]);
+    assert!(matches!(only(&witness), Diagnosis::PreflightCharged { .. }));
+
+    let (layer, witness) = watched(Policy::default());
+    assert_eq!(statuses(app().layer(layer).layer(CorsLayer::permissive()), [preflight("/call")]).await, [200]);
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[test]
+fn without_observers_nothing_is_looked_for() {
+    let limiter = Limiter::default();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    for _ in 0..20 {
+        assert_eq!(now(send(&layer, stranger("/call"))).status(), 401);
+    }
+    let witness = Witness::of(&limiter);
+    assert_eq!(witness.diagnoses(), []);
+}

@@ -1,0 +1,258 @@
+//! On whom a limit is enforced.
+
+use bolna_rate_limit::insight::Mode;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal, Quota,
+};
+use http::{Method, Request};
+use proptest::prelude::*;
+
+use crate::deferred::{Answers, DeferredStore};
+use crate::observers::Witness;
+use crate::support::{call_by, now, one_call, organization, request, send, stopped_limiter, tight, traffic};
+
+fn stranger(path: &str) -> Request<()> {
+    Request::post(path).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn in_shadow_mode_nobody_is_refused_and_everybody_is_told_nothing() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).enforcement(Enforcement::SHADOW).retry_after_ms();
+    for _ in 0..3 {
+        for request in [call_by("u", "o"), stranger("/call")] {
+            let response = send(&layer, request).await;
+            assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
+        }
+    }
+    let told = layer.fields_in_shadow();
+    let response = send(&told, call_by("u", "o")).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["ratelimit"], "\"call\";r=0;t=10");
+    assert_eq!(response.headers()["ratelimit-policy"], "\"call\";q=1;w=10");
+    assert_eq!(response.headers().get("retry-after"), None);
+    let response = send(&told, stranger("/call")).await;
+    assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
+}
+
+#[tokio::test]
+async fn in_shadow_mode_a_store_that_fails_refuses_nobody() {
+    for answers in [Answers::Failure, Answers::FailureAtOnce, Answers::FailureOfRequest] {
+        let limiter = DeferredStore::limiter(one_call());
+        limiter.store().now_answers(answers);
+        let layer = BolnaRateLimitLayer::with_limiter(limiter).fields_in_shadow();
+        assert_eq!(send(&layer, call_by("u", "o")).await.status(), 503);
+        let response = send(&layer.enforcement(Enforcement::SHADOW), call_by("u", "o")).await;
+        assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
+    }
+}
+
+#[tokio::test]
+async fn one_endpoint_can_be_in_shadow_mode() {
+    for name in ["call", "default"] {
+        let policy = tight().enforce(name, Enforcement::SHADOW).build().unwrap();
+        let (limiter, _clock) = stopped_limiter(policy);
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        let in_shadow = |path| (path == "/call") == (name == "call");
+        for path in ["/call", "/"] {
+            let mut statuses = Vec::new();
+            for _ in 0..4 {
+                statuses.push(send(&layer, request(Method::POST, path, "u", "o")).await.status().as_u16());
+            }
+            let expected = if in_shadow(path) { [200; 4] } else { [200, 200, 429, 429] };
+            assert_eq!(statuses, expected, "{path} with {name} in shadow mode");
+            let expected = if in_shadow(path) { 200 } else { 401 };
+            assert_eq!(send(&layer, stranger(path)).await.status(), expected, "{path} with {name} in shadow mode");
+        }
+    }
+    for (name, path) in [("call", "/call"), ("default", "/")] {
+        let limiter = DeferredStore::limiter(tight().enforce(name, Enforcement::SHADOW).build().unwrap());
+        limiter.store().now_answers(Answers::Failure);
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        for asked in ["/call", "/"] {
+            let expected = if asked == path { 200 } else { 503 };
+            assert_eq!(send(&layer, request(Method::POST, asked, "u", "o")).await.status(), expected, "{asked}");
+        }
+    }
+}
+
+#[test]
+fn an_enforcement_for_an_endpoint_that_is_not_there_is_an_error() {
+    let error = Policy::bolna().enforce("cal", Enforcement::SHADOW).build().unwrap_err();
+    assert_eq!(error, PolicyError::UnknownEndpoint { name: "cal".to_owned() });
+}
+
+proptest! {
+    #[test]
+    fn shadow_mode_counts_as_enforcement_does_and_goes_over_into_it(
+        traffic in traffic(),
+        switched_at in 0..80_usize,
+        by_policy in any::<bool>(),
+    ) {
+        let (enforcing, clock) = stopped_limiter(tight().build().unwrap());
+        let watched = if by_policy { tight().enforcement(Enforcement::SHADOW) } else { tight() };
+        let shadow = Limiter::with_store(watched.build().unwrap(), MemoryStore::with_clock(clock.clone()));
+        if !by_policy {
+            shadow.set_enforcement(Enforcement::SHADOW);
+        }
+        let (told, told_in_shadow) = (Witness::of(&enforcing), Witness::of(&shadow));
+        let enforcing = BolnaRateLimitLayer::with_limiter(enforcing);
+        let shadow = BolnaRateLimitLayer::with_limiter(shadow);
+        for (number, sent) in traffic.iter().enumerate() {
+            clock.advance(sent.pause);
+            if number == switched_at {
+                if by_policy {
+                    shadow.limiter().set_policy(tight().build().unwrap());
+                } else {
+                    shadow.limiter().set_enforcement(Enforcement::FULL);
+                }
+            }
+            let send = |layer| now(send(layer, request(Method::GET, sent.path, "u", sent.caller)));
+            let (enforced, in_shadow) = (send(&enforcing), send(&shadow));
+            let (told, told_in_shadow) = (told.one(), told_in_shadow.one());
+            prop_assert_eq!(told.decision, told_in_shadow.decision);
+            if number < switched_at {
+                prop_assert_eq!((in_shadow.status().as_u16(), told_in_shadow.mode), (200, Mode::Shadow));
+            } else {
+                prop_assert_eq!(in_shadow.status(), enforced.status());
+                prop_assert_eq!(in_shadow.headers(), enforced.headers());
+                prop_assert_eq!(told_in_shadow, told);
+            }
+            let usage = |layer: &BolnaRateLimitLayer<_>| now(layer.limiter().usage(&organization(sent.caller))).unwrap();
+            prop_assert_eq!(usage(&enforcing), usage(&shadow));
+        }
+    }
+}
+
+/// The smallest share that somebody is in.
+fn place(principal: &Principal) -> u8 {
+    (0..=100).find(|percent| Enforcement::percent(*percent).applies_to(principal)).unwrap()
+}
+
+#[test]
+fn a_share_is_of_the_same_principals_in_every_process() {
+    // By a second implementation of what `Enforcement` says: 64 bits of FNV-1a over the kind and the id, mixed as MurmurHash3
+    // does at its end.
+    for (id, share) in [("org-4", 61), ("acme", 53), ("1", 26), ("28f9c34b-8eb0-4af5-8689-c2f6c4daec22", 2)] {
+        assert_eq!(place(&organization(id)), share, "{id}");
+    }
+    assert_eq!(place(&organization(&"x".repeat(100))), 40);
+    for (id, share) in [("acme", 89), ("u-17", 6), ("caf\u{e9}", 95), ("5bc97541-e320-4d95-a3a5-242cfe45621d", 81)] {
+        assert_eq!(place(&Principal::user(id).unwrap()), share, "{id}");
+    }
+}
+
+#[test]
+fn a_share_is_as_large_as_it_says_and_within_every_larger_one() {
+    let organizations: Vec<_> = (0..10_000).map(|number| organization(&format!("org-{number}"))).collect();
+    let users = (0..10_000).map(|number| Principal::user(format!("00000000-0000-4000-8000-{number:012}")).unwrap());
+    for principals in [organizations, users.collect()] {
+        let mut before = vec![false; principals.len()];
+        for percent in 0..=100_u8 {
+            let enforcement = Enforcement::percent(percent);
+            let within: Vec<_> = principals.iter().map(|principal| enforcement.applies_to(principal)).collect();
+            assert!(before.iter().zip(&within).all(|(before, within)| before <= within), "{percent} %");
+            let share = within.iter().filter(|within| **within).count();
+            // Four standard deviations of the most uncertain share are 200.
+            assert!(share.abs_diff(usize::from(percent) * 100) <= 200, "{percent} %: {share} of 10000");
+            before = within;
+        }
+        assert!(before.into_iter().all(|within| within));
+    }
+    assert!(!Enforcement::percent(0).applies_to(&organization("o")));
+}
+
+#[test]
+fn an_enforcement_says_what_it_is() {
+    assert_eq!(Enforcement::default(), Enforcement::FULL);
+    assert_eq!(Enforcement::percent(100), Enforcement::FULL);
+    assert_eq!(Enforcement::percent(0), Enforcement::SHADOW);
+    assert_eq!(Enforcement::percent(255).as_percent(), 100);
+    let said = [Enforcement::FULL, Enforcement::SHADOW, Enforcement::percent(25)].map(|share| share.to_string());
+    assert_eq!(said, ["full", "shadow", "25 %"]);
+}
+
+#[tokio::test]
+async fn a_share_refuses_exactly_those_who_are_in_it() {
+    let share = Enforcement::percent(30);
+    let in_share = tight().enforcement(share).build().unwrap();
+    let (limiter, _clock) = stopped_limiter(tight().build().unwrap());
+    let (by_policy, _clock) = stopped_limiter(in_share);
+    limiter.set_enforcement(share);
+    for limiter in [limiter, by_policy] {
+        let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+        for number in 0..200 {
+            let id = number.to_string();
+            for path in ["/call", "/v2/agent/1", "/"] {
+                let mut last = 0;
+                for _ in 0..4 {
+                    last = send(&layer, request(Method::POST, path, "u", &id)).await.status().as_u16();
+                }
+                let within = share.applies_to(&organization(&id));
+                assert_eq!(last, if within { 429 } else { 200 }, "{id} at {path}");
+                let endpoint = limiter.policy().endpoint_of(path).unwrap();
+                assert_eq!(limiter.enforces(&Account::user("u").in_organization(&id), endpoint), within);
+            }
+        }
+        assert_eq!(send(&layer, stranger("/call")).await.status(), 200, "strangers are in no share");
+    }
+}
+
+#[tokio::test]
+async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
+    // The share from which on it is enforced on that caller is 53.
+    let caller = Account::user("u").in_organization("acme");
+    for (limiters, policys, endpoints, enforced) in
+        [(100, 100, 100, true), (53, 53, 53, true), (52, 100, 100, false), (100, 52, 100, false), (100, 100, 52, false)]
+    {
+        let percent = Enforcement::percent;
+        let policy = || tight().enforcement(percent(policys)).enforce("call", percent(endpoints)).build().unwrap();
+        let (limiter, _clock) = stopped_limiter(policy());
+        limiter.set_enforcement(percent(limiters));
+        assert_eq!(limiter.enforces(&caller, Endpoint::CALL), enforced);
+        assert_eq!(policy().enforcement_of(Endpoint::CALL), Some(percent(policys.min(endpoints))));
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        for status in [200, 200, if enforced { 429 } else { 200 }] {
+            assert_eq!(send(&layer, call_by("u", "acme")).await.status(), status);
+        }
+        // The same for an account whose policy it is.
+        let (limiter, _clock) = stopped_limiter(Policy::default());
+        limiter.set_enforcement(percent(limiters));
+        let planned = caller.clone().with_policy(policy());
+        assert_eq!(limiter.enforces(&planned, Endpoint::CALL), enforced);
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        for status in [200, 200, if enforced { 429 } else { 200 }] {
+            let mut request = Request::post("/call").body(()).unwrap();
+            request.extensions_mut().insert(planned.clone());
+            assert_eq!(send(&layer, request).await.status(), status);
+        }
+    }
+}
+
+#[test]
+fn what_is_enforced_can_be_asked() {
+    let (limiter, _clock) = stopped_limiter(tight().enforce("call", Enforcement::SHADOW).build().unwrap());
+    let caller = Account::user("u");
+    assert!(limiter.enforces(&caller, Endpoint::DEFAULT));
+    assert!(!limiter.enforces(&caller, Endpoint::CALL));
+    assert!(!limiter.enforces(&caller, Endpoint::new("unheard-of").unwrap()));
+    assert!(limiter.enforces(&Account::user(""), Endpoint::DEFAULT));
+    limiter.set_enforcement(Enforcement::percent(99));
+    assert!(!limiter.enforces(&Account::user(""), Endpoint::DEFAULT));
+    assert_eq!(limiter.enforcement(), Enforcement::percent(99));
+}
+
+#[tokio::test]
+async fn enforcement_is_switched_for_the_services_that_run() {
+    let (limiter, _clock) = stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let mut statuses = Vec::new();
+    for enforcement in [100, 0, 100, 52, 53, 0].map(Enforcement::percent) {
+        limiter.set_enforcement(enforcement);
+        for request in [call_by("u", "acme"), stranger("/")] {
+            statuses.push(send(&layer, request).await.status().as_u16());
+        }
+    }
+    assert_eq!(statuses, [200, 401, 200, 200, 429, 401, 200, 200, 429, 200, 200, 200]);
+}

@@ -1,0 +1,345 @@
+//! Those who want to know are told.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::insight::{Diagnosis, Event, Mode, Observation, Observe, Outcome};
+use bolna_rate_limit::store::{Answer, Store};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
+};
+use http::{Method, Request};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
+use tower::{Layer, Service};
+
+use crate::deferred::{Answers, DeferredStore};
+use crate::support::{call_by, now, ok, one_call, organization, request, send, stopped_limiter};
+
+/// Keeps all that it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    decided: Mutex<Vec<Told>>,
+    happened: Mutex<Vec<Event>>,
+}
+
+/// An observation that can be kept.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    pub(crate) principal: Option<Principal>,
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) outcome: &'static str,
+    pub(crate) decision: Option<Decision>,
+    pub(crate) mode: Mode,
+    pub(crate) admitted: bool,
+    pub(crate) candidate: Option<Decision>,
+    pub(crate) waited: bool,
+}
+
+impl Witness {
+    pub(crate) fn of<St: Store>(limiter: &Limiter<St>) -> Arc<Self> {
+        let witness = Arc::new(Self::default());
+        limiter.observe(Arc::clone(&witness));
+        witness
+    }
+
+    /// What was decided since this was last called.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        std::mem::take(&mut self.decided.lock().unwrap())
+    }
+
+    /// What happened since this was last called.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        std::mem::take(&mut self.happened.lock().unwrap())
+    }
+
+    /// What was diagnosed since this, or [`events`](Self::events), was last called.
+    pub(crate) fn diagnoses(&self) -> Vec<Diagnosis> {
+        let diagnosis = |event| if let Event::Diagnosis(diagnosis) = event { Some(diagnosis) } else { None };
+        self.events().into_iter().filter_map(diagnosis).collect()
+    }
+
+    /// What was decided about one request, and about no other.
+    #[track_caller]
+    pub(crate) fn one(&self) -> Told {
+        let mut told = self.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0)
+    }
+}
+
+impl Observe for Witness {
+    fn decided(&self, observation: &Observation<'_>) {
+        let told = Told {
+            principal: observation.principal.cloned(),
+            endpoint: observation.endpoint,
+            outcome: observation.outcome.name(),
+            decision: observation.outcome.decision(),
+            mode: observation.mode,
+            admitted: observation.admitted,
+            candidate: observation.candidate,
+            waited: observation.waited.is_some(),
+        };
+        let fits = match observation.outcome {
+            Outcome::Allowed(decision) => decision.is_allowed(),
+            Outcome::Limited(decision) => !decision.is_allowed(),
+            Outcome::StoreFailed(error) => error.to_string().contains("could not be asked"),
+            _ => told.decision.is_none(),
+        };
+        assert!(fits, "{observation:?}");
+        self.decided.lock().unwrap().push(told);
+    }
+
+    fn happened(&self, event: &Event) {
+        self.happened.lock().unwrap().push(event.clone());
+    }
+}
+
+fn stranger(path: &str) -> Request<()> {
+    Request::post(path).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn each_request_is_told_once_with_what_came_of_it() {
+    let policy = Policy::bolna().quota("call", Quota::per_hour(1)).exempt(["/healthz"]).build().unwrap();
+    let (limiter, _clock) = stopped_limiter(policy);
+    let witness = Witness::of(&limiter);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let status = async |request| send(&layer, request).await.status().as_u16();
+
+    assert_eq!(status(call_by("u", "o")).await, 200);
+    let told = witness.one();
+    assert_eq!((told.principal, told.endpoint), (Some(organization("o")), Some(Endpoint::CALL)));
+    assert_eq!((told.outcome, told.mode, told.admitted, told.waited), ("allowed", Mode::Enforced, true, false));
+    assert_eq!((told.decision.unwrap().remaining(), told.candidate), (0, None));
+
+    assert_eq!(status(call_by("u", "o")).await, 429);
+    let told = witness.one();
+    assert_eq!((told.outcome, told.mode, told.admitted), ("limited", Mode::Enforced, false));
+    assert_eq!(told.decision.unwrap().retry_after(), Some(Duration::from_secs(3600)));
+
+    assert_eq!(status(stranger("/call")).await, 401);
+    let told = witness.one();
+    assert_eq!((told.principal, told.endpoint, told.decision), (None, None, None));
+    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Enforced, false));
+
+    for request in [request(Method::GET, "/healthz", "u", "o"), stranger("/healthz")] {
+        assert_eq!(status(request).await, 200);
+        assert_eq!(witness.told(), [], "nothing is decided about an exempt path");
+    }
+
+    limiter.set_enforcement(Enforcement::SHADOW);
+    assert_eq!(status(call_by("u", "o")).await, 200);
+    let told = witness.one();
+    assert_eq!((told.outcome, told.mode, told.admitted), ("limited", Mode::Shadow, true));
+    assert_eq!(status(stranger("/call")).await, 200);
+    let told = witness.one();
+    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Shadow, true));
+}
+
+#[tokio::test]
+async fn strangers_who_are_admitted_by_choice_are_told_as_such() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let witness = Witness::of(&limiter);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).on_unidentified(Fallback::AdmitWithoutLimit);
+    assert_eq!(send(&layer, stranger("/call")).await.status(), 200);
+    let told = witness.one();
+    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Enforced, true));
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told_with_what_came_of_the_request() {
+    for answers in [Answers::Failure, Answers::FailureAtOnce] {
+        for (fallback, enforcement, mode, status) in [
+            (Fallback::Refuse, Enforcement::FULL, Mode::Enforced, 503),
+            (Fallback::AdmitWithoutLimit, Enforcement::FULL, Mode::Enforced, 200),
+            (Fallback::Refuse, Enforcement::SHADOW, Mode::Shadow, 200),
+        ] {
+            let limiter = DeferredStore::limiter(Policy::default());
+            limiter.store().now_answers(answers);
+            limiter.set_enforcement(enforcement);
+            let witness = Witness::of(&limiter);
+            let layer = BolnaRateLimitLayer::with_limiter(limiter).on_store_failure(fallback);
+            assert_eq!(send(&layer, call_by("u", "o")).await.status(), status);
+            let told = witness.one();
+            assert_eq!((told.outcome, told.mode, told.admitted), ("store_failed", mode, status == 200));
+            assert_eq!((told.endpoint, told.decision), (Some(Endpoint::CALL), None));
+            assert_eq!(told.waited, answers == Answers::Failure);
+        }
+    }
+}
+
+#[test]
+fn a_request_that_waits_is_told_when_it_is_answered() {
+    let limiter = DeferredStore::limiter(one_call());
+    let witness = Witness::of(&limiter);
+    let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    let mut waiting = spawn(service.call(call_by("u", "o")));
+    let dropped = spawn(service.call(call_by("u", "o")));
+    assert_pending!(waiting.poll());
+    assert_eq!(witness.told(), []);
+    drop(dropped);
+    limiter.store().now_answers(Answers::Decision);
+    assert_eq!(assert_ready!(waiting.poll()).unwrap().status(), 200);
+    let told = witness.one();
+    assert_eq!((told.principal, told.outcome, told.waited), (Some(organization("o")), "allowed", true));
+    assert_eq!(now(service.call(call_by("u", "o"))).unwrap().status(), 429);
+    assert_eq!((witness.one().outcome, witness.told()), ("limited", vec![]));
+}
+
+#[test]
+fn checks_without_tower_are_told_too() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let witness = Witness::of(&limiter);
+    let caller = organization("o");
+    let decision = limiter.check_now(&caller, "/call").unwrap();
+    let told = witness.one();
+    assert_eq!((told.principal.as_ref(), told.decision, told.outcome), (Some(&caller), Some(decision), "allowed"));
+    let decision = limiter.check(&caller, "/call").unwrap().now().unwrap().unwrap();
+    let told = witness.one();
+    assert_eq!((told.decision, told.outcome, told.admitted, told.waited), (Some(decision), "limited", false, false));
+}
+
+#[test]
+fn checks_without_tower_are_told_when_they_are_answered() {
+    let limiter = DeferredStore::limiter(one_call());
+    let witness = Witness::of(&limiter);
+    let caller = organization("o");
+    let Some(Answer::Later(check)) = limiter.check(&caller, "/call") else { panic!("the store answers later") };
+    let mut check = spawn(check);
+    assert_pending!(check.poll());
+    assert_eq!(witness.told(), []);
+    limiter.store().now_answers(Answers::Decision);
+    let decision = assert_ready!(check.poll()).unwrap();
+    let told = witness.one();
+    assert_eq!((told.principal, told.decision, told.waited), (Some(caller.clone()), Some(decision), true));
+    limiter.store().now_answers(Answers::Failure);
+    assert!(now(limiter.check(&caller, "/call").unwrap().wait()).is_err());
+    let told = witness.one();
+    assert_eq!((told.outcome, told.admitted, told.waited), ("store_failed", false, true));
+    // One that never was watched is answered all the same.
+    let unwatched = DeferredStore::limiter(one_call());
+    unwatched.store().now_answers(Answers::Decision);
+    assert!(now(unwatched.check(&caller, "/call").unwrap().wait()).unwrap().is_allowed());
+}
+
+#[test]
+fn looking_is_not_told() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let witness = Witness::of(&limiter);
+    let caller = organization("o");
+    now(limiter.peek(&caller, Endpoint::CALL)).unwrap();
+    now(limiter.usage(&caller)).unwrap();
+    now(limiter.reset(&caller, Endpoint::CALL)).unwrap();
+    assert_eq!(witness.told(), []);
+    assert!(witness.events().is_empty());
+}
+
+#[test]
+fn all_observers_are_told_through_whichever_clone_they_were_added() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let first = Witness::of(&limiter);
+    let second = Arc::new(Witness::default());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let mut service = layer.clone().layer(tower::service_fn(ok));
+    let _ = layer.observe(Arc::clone(&second));
+    now(service.call(call_by("u", "o"))).unwrap();
+    assert_eq!(first.one(), second.one());
+    limiter.set_enforcement(Enforcement::percent(50));
+    assert_eq!((first.events().len(), second.events().len()), (1, 1));
+}
+
+#[test]
+fn changes_are_told_in_words() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let witness = Witness::of(&limiter);
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let written = Arc::clone(&lines);
+    limiter.on_event(move |event| written.lock().unwrap().push(event.to_string()));
+    let said = || {
+        let lines = std::mem::take(&mut *lines.lock().unwrap());
+        let told: Vec<_> = witness.events().iter().map(ToString::to_string).collect();
+        assert_eq!(lines, told);
+        lines
+    };
+
+    let faster = Policy::bolna()
+        .quota("call", Quota::per_minute(2000).burst(100))
+        .enforce("agent", Enforcement::percent(25))
+        .endpoint("search", Quota::per_second(5), ["/search"])
+        .build()
+        .unwrap();
+    limiter.set_policy(faster.clone());
+    assert_eq!(
+        said(),
+        ["the policy was changed: agent 500 requests per minute -> 500 requests per minute (25 %), \
+          call 500 requests per minute -> 2000 requests per minute with a burst of 100, search none -> 5 requests per \
+          second"]
+    );
+    limiter.set_policy(faster);
+    assert_eq!(said(), ["the policy was changed: all quotas are the same"]);
+    limiter.set_policy(Policy::builder().build().unwrap());
+    assert_eq!(
+        said(),
+        [
+            "the policy was changed: executions 500 requests per minute -> none, agent 500 requests per minute (25 %) -> \
+          none, call 2000 requests per minute with a burst of 100 -> none, search 5 requests per second -> none"
+        ]
+    );
+
+    limiter.set_enforcement(Enforcement::SHADOW);
+    limiter.set_enforcement(Enforcement::SHADOW);
+    limiter.set_enforcement(Enforcement::percent(5));
+    assert_eq!(said(), ["enforcement was changed: full -> shadow", "enforcement was changed: shadow -> 5 %"]);
+
+    limiter.set_candidate(one_call()).unwrap();
+    limiter.set_candidate(None).unwrap();
+    assert_eq!(said(), ["a candidate policy is evaluated", "no candidate policy is evaluated any more"]);
+}
+
+#[test]
+fn events_carry_what_changed() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let witness = Witness::of(&limiter);
+    limiter.set_policy(one_call());
+    limiter.set_candidate(Policy::default()).unwrap();
+    let happened = witness.events();
+    let limit = |policy: &Policy| policy.quota_of(Endpoint::CALL).unwrap().limit();
+    let [Event::PolicyChanged { from, to, .. }, Event::CandidateChanged { to: Some(candidate), .. }] = &happened[..]
+    else {
+        panic!("{happened:?}")
+    };
+    assert_eq!((limit(from), limit(to), limit(candidate)), (500, 1, 500));
+}
+
+#[tokio::test]
+async fn an_observer_goes_with_the_limiter() {
+    let witness = Arc::new(Witness::default());
+    let limiter = Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).observe(Arc::clone(&witness));
+    limiter.on_event({
+        let witness = Arc::clone(&witness);
+        move |event| witness.happened(event)
+    });
+    limiter.set_policy(Policy::default());
+    limiter.set_candidate(one_call()).unwrap();
+    let mut service = layer.layer(tower::service_fn(ok));
+    let mut waiting = spawn(service.call(call_by("u", "o")));
+    assert_pending!(waiting.poll());
+    drop((limiter, layer, service));
+    assert!(Arc::strong_count(&witness) > 1);
+    drop(waiting);
+    assert_eq!(Arc::strong_count(&witness), 1);
+}
+
+#[tokio::test]
+async fn an_account_with_limits_of_its_own_is_told_by_them() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let witness = Witness::of(&limiter);
+    let plan = Policy::builder().endpoint("calls", Quota::per_minute(7), ["/call"]).build().unwrap();
+    let mut request = Request::post("/call").body(()).unwrap();
+    request.extensions_mut().insert(Account::user("u").with_policy(plan));
+    assert_eq!(send(&BolnaRateLimitLayer::with_limiter(limiter), request).await.status(), 200);
+    let told = witness.one();
+    assert_eq!((told.endpoint.unwrap().name(), told.decision.unwrap().remaining()), ("calls", 6));
+}

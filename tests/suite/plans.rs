@@ -1,0 +1,123 @@
+//! Accounts with limits of their own.
+
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Quota};
+use http::Request;
+
+use crate::support::{now, one_call, send, stopped_limiter};
+
+const NANOSECOND: Duration = Duration::from_nanos(1);
+
+fn calls(quota: bolna_rate_limit::QuotaBuilder) -> Policy {
+    Policy::bolna().quota("call", quota).build().unwrap()
+}
+
+fn account() -> Account {
+    Account::user("u").in_organization("o")
+}
+
+/// A limiter by which a unit comes back every second, and a plan by which ten do.
+fn standard_and_large() -> (Limiter<MemoryStore<ManualClock>>, ManualClock, Account) {
+    let (limiter, clock) = stopped_limiter(calls(Quota::per_minute(60)));
+    (limiter, clock, account().with_policy(calls(Quota::per_minute(600))))
+}
+
+fn call(limiter: &Limiter<MemoryStore<ManualClock>>, account: &Account, path: &str) -> u16 {
+    let mut request = Request::post(path).body(()).unwrap();
+    request.extensions_mut().insert(account.clone());
+    now(send(&BolnaRateLimitLayer::with_limiter(limiter.clone()), request)).status().as_u16()
+}
+
+fn left(limiter: &Limiter<MemoryStore<ManualClock>>, account: &Account) -> Decision {
+    now(limiter.peek(account, Endpoint::CALL)).unwrap().unwrap()
+}
+
+#[test]
+fn what_was_spent_stays_spent_in_time_when_an_account_changes_plan() {
+    let (limiter, clock, large) = standard_and_large();
+    assert!((0..30).all(|_| call(&limiter, &account(), "/call") == 200));
+    clock.advance(NANOSECOND);
+    let half = Duration::from_secs(30) - NANOSECOND;
+    for account in [account(), large.clone()] {
+        assert_eq!(left(&limiter, &account).reset(), half);
+    }
+    assert_eq!((left(&limiter, &account()).remaining(), left(&limiter, &large).remaining()), (30, 300));
+    assert!((0..100).all(|_| call(&limiter, &large, "/call") == 200));
+    for account in [account(), large] {
+        assert_eq!(left(&limiter, &account).reset(), half + Duration::from_secs(10));
+    }
+    assert_eq!(left(&limiter, &account()).remaining(), 20);
+    assert!((0..20).all(|_| call(&limiter, &account(), "/call") == 200));
+    assert_eq!(call(&limiter, &account(), "/call"), 429);
+}
+
+#[test]
+fn whoever_goes_to_a_smaller_plan_owes_no_more_than_all_of_it() {
+    let (limiter, clock, large) = standard_and_large();
+    assert!((0..600).all(|_| call(&limiter, &large, "/call") == 200));
+    let small = account().with_policy(calls(Quota::per_minute(60).burst(5)));
+    assert_eq!(call(&limiter, &small, "/call"), 429);
+    let refused = left(&limiter, &small);
+    assert_eq!((refused.remaining(), refused.reset()), (0, Duration::from_secs(5)));
+    clock.advance(Duration::from_secs(1) - NANOSECOND);
+    assert_eq!(call(&limiter, &small, "/call"), 429);
+    clock.advance(NANOSECOND);
+    assert_eq!([(); 2].map(|()| call(&limiter, &small, "/call")), [200, 429]);
+}
+
+#[test]
+fn a_plan_has_exemptions_of_its_own_and_not_the_limiters() {
+    let (limiter, _clock) =
+        stopped_limiter(Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_hour(1)).build().unwrap());
+    let plan = Policy::builder().exempt(["/call"]).default_quota(Quota::per_hour(1)).build().unwrap();
+    let planned = account().with_policy(plan);
+    let statuses = |account: &Account, path| [(); 2].map(|()| call(&limiter, account, path));
+    assert_eq!(statuses(&planned, "/call"), [200, 200]);
+    assert!(limiter.store().is_empty());
+    assert_eq!(statuses(&planned, "/healthz"), [200, 429]);
+    assert_eq!(statuses(&account(), "/healthz"), [200, 200]);
+}
+
+#[test]
+fn a_plan_survives_a_change_of_the_limiters_policy() {
+    let (limiter, _clock, large) = standard_and_large();
+    limiter.set_policy(one_call());
+    assert!((0..600).all(|_| call(&limiter, &large, "/call") == 200));
+    assert_eq!(call(&limiter, &large, "/call"), 429);
+}
+
+#[test]
+fn usage_is_measured_by_the_accounts_plan() {
+    let (limiter, _clock, large) = standard_and_large();
+    assert_eq!(call(&limiter, &large, "/call"), 200);
+    let usage = |account: &Account| {
+        let usage = now(limiter.usage(account)).unwrap();
+        usage.iter().map(|one| (one.endpoint().name(), one.remaining(), one.quota().burst())).collect::<Vec<_>>()
+    };
+    let others = [("executions", 500, 500), ("agent", 500, 500)];
+    assert_eq!(usage(&large), [others[0], others[1], ("call", 599, 600), ("default", 1000, 1000)]);
+    assert_eq!(usage(&account()), [others[0], others[1], ("call", 59, 60), ("default", 1000, 1000)]);
+    let flat = account().with_policy(Policy::builder().build().unwrap());
+    assert_eq!(usage(&flat), [("default", 1000, 1000)]);
+    assert_eq!(now(limiter.peek(&flat, Endpoint::CALL)).unwrap(), None);
+    // An endpoint that only the plan has can be looked at, and given back.
+    let search = Policy::builder().endpoint("search", Quota::per_hour(2), ["/search"]).build().unwrap();
+    let (searches, endpoint) = (account().with_policy(search), Endpoint::new("search").unwrap());
+    assert_eq!(call(&limiter, &searches, "/search"), 200);
+    let remaining = || now(limiter.peek(&searches, endpoint)).unwrap().unwrap().remaining();
+    assert_eq!(remaining(), 1);
+    now(limiter.reset(&searches, endpoint)).unwrap();
+    assert_eq!(remaining(), 2);
+    assert_eq!(now(limiter.peek(account(), endpoint)).unwrap(), None);
+}
+
+#[test]
+fn nobody_has_no_usage() {
+    let (limiter, _clock, _) = standard_and_large();
+    assert!(now(limiter.usage(Account::user(""))).is_err());
+    assert!(now(limiter.peek(Account::user(""), Endpoint::CALL)).is_err());
+    assert!(now(limiter.reset(Account::user(""), Endpoint::CALL)).is_err());
+}
