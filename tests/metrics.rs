@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bolna_rate_limit::insight::Metrics;
 use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError};
@@ -62,6 +63,16 @@ impl Store for Distant {
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let answer = self.store.reset(principal, endpoint).await;
+        self.answer(answer)
+    }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let answer = self.store.grant(bucket, units).await;
+        self.answer(answer)
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        let answer = self.store.block(principal, endpoint, period).await;
         self.answer(answer)
     }
 }

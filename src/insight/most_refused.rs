@@ -12,7 +12,8 @@ use crate::principal::Principal;
 /// Counts refusals by principal, for an operator to see who is refused most: in bounded memory, and only when somebody is
 /// refused.
 ///
-/// It counts what the limiter says, enforced or not, so in shadow mode it tells who would be refused.
+/// It counts what the limiter says, enforced or not, so in shadow mode it tells who would be refused. Whom an operator has
+/// [blocked](crate::Limiter::block) it does not count: that is known.
 ///
 /// With more principals than it has places for, it keeps those who are refused most and gives the place of the least refused
 /// to each newcomer ([Space-Saving](https://doi.org/10.1007/978-3-540-30570-5_27)): whoever has more than one in so many

@@ -40,6 +40,8 @@ pub enum Outcome<'a> {
     Allowed(Decision),
     /// The quota is used up.
     Limited(Decision),
+    /// An operator has [blocked](crate::Limiter::block) it.
+    Blocked(Decision),
     /// Nobody is identified, so nobody can be billed.
     Unidentified,
     /// The store could not be asked.
@@ -50,17 +52,19 @@ impl<'a> Outcome<'a> {
     pub(crate) fn of(answer: &'a Result<Decision, StoreError>) -> Self {
         match answer {
             Ok(decision) if decision.is_allowed() => Self::Allowed(*decision),
+            Ok(decision) if decision.is_blocked() => Self::Blocked(*decision),
             Ok(decision) => Self::Limited(*decision),
             Err(error) => Self::StoreFailed(error),
         }
     }
 
-    /// A word for it that can be a metric's label: `allowed`, `limited`, `unidentified` or `store_failed`.
+    /// A word for it that can be a metric's label: `allowed`, `limited`, `blocked`, `unidentified` or `store_failed`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Allowed(_) => "allowed",
             Self::Limited(_) => "limited",
+            Self::Blocked(_) => "blocked",
             Self::Unidentified => "unidentified",
             Self::StoreFailed(_) => "store_failed",
         }
@@ -70,7 +74,7 @@ impl<'a> Outcome<'a> {
     #[must_use]
     pub const fn decision(&self) -> Option<Decision> {
         match self {
-            Self::Allowed(decision) | Self::Limited(decision) => Some(*decision),
+            Self::Allowed(decision) | Self::Limited(decision) | Self::Blocked(decision) => Some(*decision),
             Self::Unidentified | Self::StoreFailed(_) => None,
         }
     }

@@ -8,6 +8,7 @@ mod watch;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -283,6 +284,59 @@ impl<St: Store> Limiter<St> {
     pub async fn reset(&self, account: impl Into<Account>, endpoint: Endpoint) -> Result<(), StoreError> {
         let account = account.into();
         self.store().reset(principal_of(&account)?, endpoint).await
+    }
+
+    /// Gives an account units of an endpoint's quota back, at most until its bucket is full: for requests that were charged and
+    /// should not have been.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Endpoint, Limiter, Principal};
+    ///
+    /// # async fn refund(limiter: Limiter) -> Result<(), Box<dyn std::error::Error>> {
+    /// let caller = Principal::organization("org-4").expect("the id is not empty");
+    /// limiter.grant(&caller, Endpoint::CALL, 100).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the store can't be asked, the account is nobody's, or its policy, its own or else the one in force, has no such
+    /// endpoint.
+    pub async fn grant(&self, account: impl Into<Account>, endpoint: Endpoint, units: u32) -> Result<(), StoreError> {
+        let account = account.into();
+        let quota = self.policy_of(&account).quota_of(endpoint);
+        let quota = quota.ok_or_else(|| StoreError::of_request(format!("the policy has no endpoint {endpoint}")))?;
+        self.store().grant(Bucket { principal: principal_of(&account)?, endpoint, quota }, units).await
+    }
+
+    /// Refuses all requests of an account to an endpoint, of whatever policy, from now on for that period, at most 100 years.
+    /// Its bucket goes on refilling. A later block replaces this one; one for no time, or a [`reset`](Self::reset), lifts it.
+    ///
+    /// In shadow mode a block is not enforced either. For all endpoints, block each:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::{Limiter, Principal};
+    ///
+    /// # async fn block(limiter: Limiter) -> Result<(), Box<dyn std::error::Error>> {
+    /// let abuser = Principal::organization("org-4").expect("the id is not empty");
+    /// for (endpoint, _) in limiter.policy().endpoints() {
+    ///     limiter.block(&abuser, endpoint, Duration::from_secs(3600)).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// When the store can't be asked, or the account is nobody's.
+    pub async fn block(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
+        let account = account.into();
+        self.store().block(principal_of(&account)?, endpoint, period).await
     }
 
     fn policy_of(&self, account: &Account) -> Policy {

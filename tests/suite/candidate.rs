@@ -247,6 +247,14 @@ impl Store for Split {
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.by_policy.reset(principal, endpoint).await
     }
+
+    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.of(bucket).grant(bucket, units).await
+    }
+
+    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+        self.by_policy.block(principal, endpoint, period).await
+    }
 }
 
 const ALL: [Answers; 5] =

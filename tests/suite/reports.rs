@@ -130,7 +130,7 @@ fn a_cap_is_reported_and_what_becomes_of_it_is_told_once() {
     }
     assert_eq!((store.report().buckets, store.report().max_buckets), (10, Some(10)));
     let reached = StoreEvent::CapReached { max_buckets: 10 };
-    assert_eq!(ear.told(), [reached.clone()]);
+    assert_eq!(ear.told(), std::slice::from_ref(&reached));
     let late = Ear::at(&store);
     assert_eq!(late.told(), [reached]);
     clock.advance(SECOND);
@@ -184,6 +184,14 @@ impl Store for Failing {
 
     async fn reset(&self, _: &Principal, _: Endpoint) -> Result<(), StoreError> {
         Err(StoreError::new("as it was told to").of_kind("reset"))
+    }
+
+    async fn grant(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
+        Err(StoreError::new("as it was told to").of_kind("grant"))
+    }
+
+    async fn block(&self, _: &Principal, _: Endpoint, _: Duration) -> Result<(), StoreError> {
+        Err(StoreError::new("as it was told to").of_kind("block"))
     }
 }
 

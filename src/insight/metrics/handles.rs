@@ -28,7 +28,7 @@ struct Series {
     candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
 }
 
-const OUTCOMES: usize = 4;
+const OUTCOMES: usize = 5;
 
 impl Handles {
     pub(super) fn new(labels: Vec<Label>) -> Self {
@@ -108,5 +108,6 @@ const fn place(outcome: &Outcome<'_>) -> usize {
         Outcome::Limited(_) => 1,
         Outcome::Unidentified => 2,
         Outcome::StoreFailed(_) => 3,
+        Outcome::Blocked(_) => 4,
     }
 }

@@ -1,0 +1,330 @@
+//! What an operator and the support desk need, as a router behind authentication: who has used how much, who is refused
+//! most, giving units back, blocking, and changing limits under load. The callers themselves can look at their usage.
+//!
+//! ```text
+//! OPERATOR_TOKEN=change-me cargo run --example operator
+//! ```
+//!
+//! Then, in another terminal:
+//!
+//! ```text
+//! # As a caller: some calls, and what is left of them
+//! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
+//! curl -s -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/usage
+//!
+//! # As the operator, on a port of its own: "why was acme refused?"
+//! alias operator="curl -s -H 'Authorization: Bearer change-me' -H 'Content-Type: application/json'"
+//! operator http://127.0.0.1:3001/refused
+//! operator http://127.0.0.1:3001/organization/acme
+//!
+//! # 100 calls more, a full bucket, no calls for an hour, and all is forgiven
+//! operator http://127.0.0.1:3001/organization/acme/call/grant -d '{"units": 100}'
+//! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
+//! operator http://127.0.0.1:3001/organization/acme/call/block -d '{"seconds": 3600}'
+//! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
+//!
+//! # Half the calls for everybody: first beside what is in force, then enforced on every fourth caller, then on all
+//! operator http://127.0.0.1:3001/candidate -d '{"call_per_minute": 250}'
+//! operator http://127.0.0.1:3001/candidate
+//! operator http://127.0.0.1:3001/policy -d '{"call_per_minute": 250}'
+//! operator http://127.0.0.1:3001/enforcement -d '{"percent": 25}'
+//! operator http://127.0.0.1:3001/enforcement -d '{"percent": 100}'
+//! ```
+
+use std::env;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, FromRequestParts, Path, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bolna_rate_limit::insight::MostRefused;
+use bolna_rate_limit::store::{MemoryStore, StoreError};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal, Quota,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let token = env::var("OPERATOR_TOKEN").map_err(|_| "set OPERATOR_TOKEN to what operators have to show")?;
+    let refused = Arc::new(MostRefused::new(200));
+    let limiter = Limiter::new(Policy::bolna().exempt(["/usage"]).build()?);
+    limiter.observe(Arc::clone(&refused));
+    limiter.on_event(|event| eprintln!("{event}"));
+
+    let callers = TcpListener::bind("127.0.0.1:3000").await?;
+    let operators = TcpListener::bind("127.0.0.1:3001").await?;
+    println!("callers: http://{}, operators: http://{}", callers.local_addr()?, operators.local_addr()?);
+    let for_operators = operator_router(Desk { limiter: limiter.clone(), refused }, token);
+    tokio::try_join!(async { axum::serve(callers, caller_router(limiter)).await }, async {
+        axum::serve(operators, for_operators).await
+    },)?;
+    Ok(())
+}
+
+/// What operators work with.
+#[derive(Clone)]
+struct Desk {
+    limiter: Limiter<MemoryStore>,
+    refused: Arc<MostRefused>,
+}
+
+/// Everything in here can be done by whoever has the token. It is best served on a port that only operators can reach.
+fn operator_router(desk: Desk, token: String) -> Router {
+    Router::new()
+        .route("/refused", get(most_refused).delete(forget_refused))
+        .route("/{kind}/{id}", get(usage_of))
+        .route("/{kind}/{id}/{endpoint}/grant", post(grant))
+        .route("/{kind}/{id}/{endpoint}/reset", post(reset))
+        .route("/{kind}/{id}/{endpoint}/block", post(block))
+        .route("/policy", get(policy).post(set_policy))
+        .route("/candidate", get(candidate).post(set_candidate).delete(drop_candidate))
+        .route("/enforcement", get(enforcement).post(set_enforcement))
+        .with_state(desk)
+        .layer(from_fn_with_state(Arc::from(token), authenticate_operator))
+}
+
+async fn authenticate_operator(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
+    let shown = bearer(request.headers()).unwrap_or_default();
+    // Every byte is looked at, so that the time does not tell how many are right.
+    let differs = shown.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+    if shown.len() == token.len() && differs == 0 {
+        next.run(request).await
+    } else {
+        StatusCode::UNAUTHORIZED.into_response()
+    }
+}
+
+async fn most_refused(State(desk): State<Desk>) -> Json<Value> {
+    let row = |caller: &bolna_rate_limit::insight::Refused| json!({ "principal": caller.principal.to_string(), "refusals": caller.refusals, "at_least": caller.at_least });
+    Json(desk.refused.top(20).iter().map(row).collect())
+}
+
+async fn forget_refused(State(desk): State<Desk>) -> StatusCode {
+    desk.refused.clear();
+    StatusCode::NO_CONTENT
+}
+
+async fn usage_of(State(desk): State<Desk>, Path((kind, id)): Path<(String, String)>) -> Result<Json<Value>, Problem> {
+    // Where customers have plans, look up which one it is: `Account::from(principal).with_policy(plan)`.
+    Ok(Json(usage(&desk.limiter, &principal(&kind, &id)?.into()).await?))
+}
+
+#[derive(Deserialize)]
+struct Grant {
+    units: u32,
+}
+
+async fn grant(State(desk): State<Desk>, Path(bucket): Path<Bucket>, Json(body): Json<Grant>) -> Done {
+    let (account, endpoint) = bucket.find(&desk.limiter)?;
+    desk.limiter.grant(account, endpoint, body.units).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn reset(State(desk): State<Desk>, Path(bucket): Path<Bucket>) -> Done {
+    let (account, endpoint) = bucket.find(&desk.limiter)?;
+    desk.limiter.reset(account, endpoint).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Block {
+    seconds: u64,
+}
+
+async fn block(State(desk): State<Desk>, Path(bucket): Path<Bucket>, Json(body): Json<Block>) -> Done {
+    let (account, endpoint) = bucket.find(&desk.limiter)?;
+    desk.limiter.block(account, endpoint, Duration::from_secs(body.seconds)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Limits {
+    call_per_minute: u32,
+}
+
+impl Limits {
+    fn policy(&self) -> Result<Policy, PolicyError> {
+        Policy::bolna().exempt(["/usage"]).quota("call", Quota::per_minute(self.call_per_minute)).build()
+    }
+}
+
+async fn policy(State(desk): State<Desk>) -> Json<Value> {
+    let policy = desk.limiter.policy();
+    let quotas = policy.endpoints().map(|(endpoint, quota)| (endpoint.name().to_owned(), quota.to_string().into()));
+    Json(Value::Object(quotas.collect()))
+}
+
+async fn set_policy(State(desk): State<Desk>, Json(limits): Json<Limits>) -> Done {
+    desk.limiter.set_policy(limits.policy()?);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn candidate(State(desk): State<Desk>) -> Json<Value> {
+    let row = |report: &bolna_rate_limit::CandidateReport| {
+        json!({
+            "endpoint": report.endpoint.name(),
+            "quota": report.quota.to_string(),
+            "admitted by both": report.allowed,
+            "refused by both": report.limited,
+            "refused by the candidate only": report.newly_limited,
+            "admitted by the candidate only": report.newly_allowed,
+        })
+    };
+    Json(desk.limiter.candidate_report().iter().map(row).collect())
+}
+
+async fn set_candidate(State(desk): State<Desk>, Json(limits): Json<Limits>) -> Done {
+    desk.limiter.set_candidate(limits.policy()?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn drop_candidate(State(desk): State<Desk>) -> Done {
+    desk.limiter.set_candidate(None)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Share {
+    percent: u8,
+}
+
+async fn enforcement(State(desk): State<Desk>) -> String {
+    format!("{}\n", desk.limiter.enforcement())
+}
+
+async fn set_enforcement(State(desk): State<Desk>, Json(share): Json<Share>) -> StatusCode {
+    desk.limiter.set_enforcement(Enforcement::percent(share.percent));
+    StatusCode::NO_CONTENT
+}
+
+/// The bucket that a path names.
+#[derive(Deserialize)]
+struct Bucket {
+    kind: String,
+    id: String,
+    endpoint: String,
+}
+
+impl Bucket {
+    fn find(&self, limiter: &Limiter<MemoryStore>) -> Result<(Account, Endpoint), Problem> {
+        let account = principal(&self.kind, &self.id)?.into();
+        // Not `Endpoint::new`, which would make a name for the life of the process out of whatever is asked for.
+        let endpoints: Vec<_> = limiter.policy().endpoints().map(|(endpoint, _)| endpoint).collect();
+        let endpoint = endpoints.into_iter().find(|endpoint| endpoint.name() == self.endpoint);
+        Ok((account, endpoint.ok_or_else(|| Problem(StatusCode::NOT_FOUND, "there is no such endpoint".to_owned()))?))
+    }
+}
+
+fn principal(kind: &str, id: &str) -> Result<Principal, Problem> {
+    let principal = match kind {
+        "organization" => Principal::organization(id),
+        "user" => Principal::user(id),
+        _ => None,
+    };
+    let rule = "who it is about is written /organization/{id} or /user/{id}";
+    principal.ok_or_else(|| Problem(StatusCode::NOT_FOUND, rule.to_owned()))
+}
+
+type Done = Result<StatusCode, Problem>;
+
+/// Why it could not be done.
+struct Problem(StatusCode, String);
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let reason = error.source().map(ToString::to_string).unwrap_or_default();
+        Self(StatusCode::BAD_GATEWAY, format!("{error}: {reason}"))
+    }
+}
+
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        (self.0, Json(json!({ "error": self.1 }))).into_response()
+    }
+}
+
+/// The API itself. Callers can look at their own usage, which costs them nothing.
+fn caller_router(limiter: Limiter<MemoryStore>) -> Router {
+    Router::new()
+        .route("/call", post(call))
+        .route("/usage", get(own_usage))
+        .with_state(limiter.clone())
+        .layer(BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions())
+        .layer(from_fn(authenticate_caller))
+}
+
+async fn call(Admitted(decision): Admitted) -> Json<Value> {
+    Json(json!({ "status": "queued", "calls_left": decision.remaining() }))
+}
+
+/// What was decided about the request, for a handler. `Extension<Decision>` does it too; this says what is wrong when there is
+/// none.
+struct Admitted(Decision);
+
+impl<S: Sync> FromRequestParts<S> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let none = "no decision: the path is exempt, or the layer lacks decision_in_extensions";
+        let decision = parts.extensions.get().copied();
+        decision.map(Self).ok_or_else(|| Problem(StatusCode::INTERNAL_SERVER_ERROR, none.to_owned()))
+    }
+}
+
+async fn own_usage(
+    State(limiter): State<Limiter<MemoryStore>>,
+    account: Option<Extension<Account>>,
+) -> Result<Json<Value>, Problem> {
+    let Some(Extension(account)) = account else {
+        return Err(Problem(StatusCode::UNAUTHORIZED, "show who you are".to_owned()));
+    };
+    Ok(Json(usage(&limiter, &account).await?))
+}
+
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
+async fn authenticate_caller(mut request: Request, next: Next) -> Response {
+    let account = bearer(request.headers()).map(|token| match token.split_once('@') {
+        Some((user, organization)) => Account::user(user).in_organization(organization),
+        None => Account::user(token),
+    });
+    if let Some(account) = account.filter(|account| account.principal().is_some()) {
+        request.extensions_mut().insert(account);
+    }
+    next.run(request).await
+}
+
+async fn usage(limiter: &Limiter<MemoryStore>, account: &Account) -> Result<Value, StoreError> {
+    let usage = limiter.usage(account).await?;
+    let row = |left: &Decision| {
+        json!({
+            "endpoint": left.endpoint().name(),
+            "quota": left.quota().to_string(),
+            "left": left.remaining(),
+            "of": left.quota().burst(),
+            "full_in_seconds": left.reset().as_secs_f64(),
+            "blocked_for_seconds": left.retry_after().filter(|_| left.is_blocked()).map(|wait| wait.as_secs_f64()),
+        })
+    };
+    Ok(usage.iter().map(row).collect())
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
