@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::insight::MostRefused;
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota, QuotaBuilder,
@@ -27,8 +28,8 @@ use tower::{Layer, Service};
 
 /// The most times that a part can be run.
 const MOST: usize = 2_000;
-/// Enough to fill whatever is rendered once.
-const WARM_UP: usize = 10;
+/// Enough to fill whatever is rendered once, and to be through with what is looked for in the first requests.
+const WARM_UP: usize = 1_010;
 
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ODD_PATH: &str = "/x/..;/call";
@@ -38,15 +39,17 @@ const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
 const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
 const TICK: Duration = Duration::from_nanos(10);
 
+type Limited = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
 type Part = (&'static str, fn(usize));
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
     ("store-check-hit", check),
     ("call-bare-service", |times| call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {})),
-    ("call-admit", |times| admit(times, Dialect::Draft11)),
-    ("call-admit-without-fields", |times| admit(times, Dialect::Off)),
+    ("call-admit", |times| admit(times, |layer| layer)),
+    ("call-admit-without-fields", |times| admit(times, |layer| layer.dialect(Dialect::Off))),
+    ("call-admit-observed", |times| admit(times, |layer| layer.observe(MostRefused::new(100)))),
     ("call-refuse-one-second", |times| answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)),
     ("call-refuse-longer", |times| answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)),
     ("call-stranger-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
@@ -86,9 +89,9 @@ fn check(times: usize) {
     }
 }
 
-fn admit(times: usize, dialect: Dialect) {
+fn admit(times: usize, set_up: fn(Limited) -> Limited) {
     let clock = ManualClock::default();
-    let mut service = layer(ADMITTING, clock.clone()).dialect(dialect).layer(tower::service_fn(inner));
+    let mut service = set_up(layer(ADMITTING, clock.clone())).layer(tower::service_fn(inner));
     call(times, &mut service, caller, StatusCode::OK, || clock.advance(TICK));
 }
 
@@ -98,7 +101,7 @@ fn answer(times: usize, quota: QuotaBuilder, make: fn() -> Request<()>, status: 
     call(times, &mut service, make, status, || {});
 }
 
-fn layer(quota: QuotaBuilder, clock: ManualClock) -> BolnaRateLimitLayer<MemoryStore<ManualClock>> {
+fn layer(quota: QuotaBuilder, clock: ManualClock) -> Limited {
     let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
     BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, MemoryStore::with_clock(clock)))
 }

@@ -67,12 +67,16 @@ impl Insight {
         policy: &Table,
         principal: &Principal,
         decision: &Decision,
-    ) -> Option<Mark> {
+    ) -> Option<Box<Mark>> {
         if *request.method() == Method::OPTIONS {
             self.check_preflight(request, Some(decision.endpoint()));
         }
         let number = self.count(policy, decision)?;
-        if number <= MARKED && decision.is_allowed() { Some(self.mark(request, principal, decision)) } else { None }
+        if number <= MARKED && decision.is_allowed() {
+            Some(Box::new(self.mark(request, principal, decision)))
+        } else {
+            None
+        }
     }
 
     /// Counts the first requests: which one it is.

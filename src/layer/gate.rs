@@ -8,8 +8,8 @@ use crate::account::Account;
 use crate::decision::Decision;
 use crate::enforcement::Enforcement;
 use crate::identity::Identify;
-use crate::insight::{Mark, Mode, Observation, Outcome};
-use crate::limiter::{Answers, InForce, Limiter, Pending, Watched};
+use crate::insight::{Insight, Mark, Mode, Observation, Outcome};
+use crate::limiter::{self, Answers, InForce, Limiter, Pending, Watched};
 use crate::policy::{Class, Table};
 use crate::principal::Principal;
 use crate::store::{self, Bucket, Store, StoreError};
@@ -109,22 +109,50 @@ impl<St: Store> Gate<St> {
         let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
         let answer = self.limiter.store().check(Bucket { principal, endpoint, quota });
-        if self.is_plain(&in_force, class) {
-            return match answer {
-                store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
-                store::Answer::Later(check) => {
-                    let question = Question { policy: Arc::clone(policy), class: index, watched: None };
-                    Judgement::Later(Pending::One { check }, question)
+        let simple = self.is_simple(&in_force, class);
+        match answer {
+            store::Answer::Now(answer) if simple => {
+                let mark = match &in_force.insight {
+                    None => None,
+                    Some(insight) => self.observe(request, insight, policy, class, principal, &answer),
+                };
+                let verdict = self.conclude(request, class, &answer);
+                if let Some(mark) = mark {
+                    request.extensions_mut().insert(*mark);
                 }
-            };
+                Judgement::Now(verdict)
+            }
+            store::Answer::Later(check) if simple && in_force.insight.is_none() => {
+                let question = Question { policy: Arc::clone(policy), class: index, watched: None };
+                Judgement::Later(Pending::One { check }, question)
+            }
+            answer => {
+                let watched = Watched { class, principal, waited: None };
+                let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
+                left.leave_in(request);
+                judgement
+            }
         }
-        let watched = Watched { class, principal, waited: None };
-        let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
-        left.leave_in(request);
-        judgement
     }
 
-    /// When there is more to do than to decide.
+    /// Tells of a request about which there is nothing else to do but to decide. The first ones that go on get a mark.
+    #[inline(never)]
+    fn observe<B>(
+        &self,
+        request: &Request<B>,
+        insight: &Insight,
+        policy: &Table,
+        class: &Class,
+        principal: &Principal,
+        answer: &Result<Decision, StoreError>,
+    ) -> Option<Box<Mark>> {
+        let forgiving = self.store_failed == Fallback::AdmitWithoutLimit;
+        let watched = Watched { class, principal, waited: None };
+        limiter::tell(insight, &watched, answer, None, Mode::Enforced, forgiving);
+        insight.check(request, policy, principal, answer.as_ref().ok()?)
+    }
+
+    /// When there is more to do than to decide and to tell.
     #[inline(never)]
     fn judge_watched<B>(
         &self,
@@ -166,10 +194,10 @@ impl<St: Store> Gate<St> {
         verdict
     }
 
-    /// Whether there is nothing to do but to decide.
+    /// Whether there is nothing to do but to decide, and to tell observers if there are any.
     #[inline]
-    fn is_plain(&self, in_force: &InForce, class: &Class) -> bool {
-        in_force.is_plain() && class.enforcement == Enforcement::FULL && !self.hands_over
+    fn is_simple(&self, in_force: &InForce, class: &Class) -> bool {
+        in_force.is_simple() && class.enforcement == Enforcement::FULL && !self.hands_over
     }
 
     // Left to itself, the compiler makes it a call for the sake of those that are watched.
@@ -213,7 +241,7 @@ impl<St: Store> Gate<St> {
         let mark = insight.and_then(|(insight, decision)| insight.check(request, policy, watched.principal, &decision));
         let mut left = Left::default();
         if matches!(verdict, Verdict::Admit(_)) {
-            left = Left { decision: decision.filter(|_| self.hands_over), mark: mark.map(Box::new) };
+            left = Left { decision: decision.filter(|_| self.hands_over), mark };
         }
         (verdict, left)
     }

@@ -15,26 +15,31 @@ pub(crate) struct InForce {
     pub(crate) enforcement: Enforcement,
     pub(crate) candidate: Option<Arc<Candidate>>,
     pub(crate) insight: Option<Insight>,
-    plain: bool,
+    simple: bool,
 }
 
 impl InForce {
     pub(super) fn new(policy: Arc<Table>) -> Self {
-        Self { policy, enforcement: Enforcement::FULL, candidate: None, insight: None, plain: true }
+        Self { policy, enforcement: Enforcement::FULL, candidate: None, insight: None, simple: true }
     }
 
     /// A copy that is changed.
     pub(super) fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
         let mut changed = self.clone();
         change(&mut changed);
-        changed.plain =
-            changed.enforcement == Enforcement::FULL && changed.candidate.is_none() && changed.insight.is_none();
+        changed.simple = changed.enforcement == Enforcement::FULL && changed.candidate.is_none();
         changed
+    }
+
+    /// Whether there is nothing to do for a request but to decide about it, and to tell observers if there are any.
+    #[inline]
+    pub(crate) fn is_simple(&self) -> bool {
+        self.simple
     }
 
     /// Whether there is nothing to do for a request but to decide about it.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
-        self.plain
+        self.simple && self.insight.is_none()
     }
 }

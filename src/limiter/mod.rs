@@ -28,7 +28,7 @@ pub use candidate::CandidateReport;
 pub use check::LimiterCheck;
 pub(crate) use in_force::InForce;
 pub(crate) use pending::{Answers, Pending};
-pub(crate) use watch::Watched;
+pub(crate) use watch::{Watched, tell};
 
 /// A policy and a store: decides, without HTTP and without Tower.
 ///

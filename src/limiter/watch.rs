@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::in_force::InForce;
 use crate::decision::Decision;
-use crate::insight::{Mode, Observation, Outcome};
+use crate::insight::{Insight, Mode, Observation, Outcome};
 use crate::policy::{Class, Table};
 use crate::principal::Principal;
 use crate::store::{Answer, Store, StoreError};
@@ -75,22 +75,35 @@ impl InForce {
         let judged = self.candidate.as_ref().zip(candidate);
         let candidate = judged.and_then(|(candidate, decision)| candidate.conclude(decision, enforced));
         if let Some(insight) = &self.insight {
-            let outcome = Outcome::of(answer);
-            let refused = match outcome {
-                Outcome::Allowed(_) => false,
-                Outcome::StoreFailed(_) => !forgiving,
-                _ => true,
-            };
-            insight.decided(&Observation {
-                principal: Some(watched.principal),
-                endpoint: Some(watched.class.endpoint),
-                outcome,
-                mode,
-                admitted: !refused || mode == Mode::Shadow,
-                candidate,
-                waited: watched.waited,
-            });
+            tell(insight, watched, answer, candidate, mode, forgiving);
         }
         mode
     }
+}
+
+/// Tells observers what was decided.
+#[inline]
+pub(crate) fn tell(
+    insight: &Insight,
+    watched: &Watched<'_>,
+    answer: &Result<Decision, StoreError>,
+    candidate: Option<Decision>,
+    mode: Mode,
+    forgiving: bool,
+) {
+    let outcome = Outcome::of(answer);
+    let refused = match outcome {
+        Outcome::Allowed(_) => false,
+        Outcome::StoreFailed(_) => !forgiving,
+        _ => true,
+    };
+    insight.decided(&Observation {
+        principal: Some(watched.principal),
+        endpoint: Some(watched.class.endpoint),
+        outcome,
+        mode,
+        admitted: !refused || mode == Mode::Shadow,
+        candidate,
+        waited: watched.waited,
+    });
 }
