@@ -236,7 +236,7 @@ async fn a_thing_is_told_to_all_who_observe_and_once_only() {
     assert_eq!(third.diagnoses(), []);
 }
 
-fn of_policy(builder: PolicyBuilder) -> Vec<Diagnosis> {
+fn of_policy(builder: &PolicyBuilder) -> Vec<Diagnosis> {
     let policy = builder.build().unwrap();
     let (_, at_start) = watched(policy.clone());
     let (layer, later) = watched(Policy::default());
@@ -272,14 +272,14 @@ fn a_policy_without_any_oddity_is_not_told_of() {
         Policy::builder().endpoint("dots", quota(), ["/.well-known/{*rest}", "/caf\u{e9}/..."]),
         Policy::builder().endpoint("long", quota(), [format!("/{}", "x".repeat(5000))]),
     ] {
-        assert_eq!(of_policy(policy.clone()), [], "{policy:?}");
+        assert_eq!(of_policy(&policy), [], "{policy:?}");
     }
 }
 
 #[test]
 fn a_quota_that_never_binds() {
     let policy = Policy::bolna().quota("call", Quota::per_second(1_002_000)).default_quota(Quota::per_second(u32::MAX));
-    let diagnoses = of_policy(policy);
+    let diagnoses = of_policy(&policy);
     let named: Vec<_> = diagnoses
         .iter()
         .map(|diagnosis| match diagnosis {
@@ -299,7 +299,7 @@ fn a_default_that_is_never_used() {
         vec!["/{a}", "/{a}/{*rest}"],
         vec!["/{a}/{b}/{*rest}", "/{a}/{b}", "/x/y", "/{a}"],
     ] {
-        let diagnoses = of_policy(Policy::builder().endpoint("all", quota(), paths.clone()));
+        let diagnoses = of_policy(&Policy::builder().endpoint("all", quota(), paths.clone()));
         assert_eq!(diagnoses.len(), 1, "{paths:?}: {diagnoses:?}");
         assert!(matches!(diagnoses[0], Diagnosis::DefaultNeverUsed), "{diagnoses:?}");
     }
@@ -315,7 +315,7 @@ fn a_rule_that_never_matches() {
         .exempt([format!("{long}/free")]);
     // It is true: what it matches is billed to the first endpoint.
     assert_eq!(policy.build().unwrap().endpoint_of(&long).unwrap().name(), "first");
-    let diagnoses = of_policy(policy);
+    let diagnoses = of_policy(&policy);
     let mut paths: Vec<_> = diagnoses
         .iter()
         .map(|diagnosis| match diagnosis {
@@ -326,7 +326,7 @@ fn a_rule_that_never_matches() {
     paths.sort();
     assert_eq!(paths, [long.clone(), format!("{long}/free")]);
     // One that is of the first endpoint is billed to it all the same.
-    assert_eq!(of_policy(Policy::builder().endpoint("first", quota(), [long])), []);
+    assert_eq!(of_policy(&Policy::builder().endpoint("first", quota(), [long])), []);
 }
 
 /// Axum's handlers behind a limiter that may be on any side of what else there is.

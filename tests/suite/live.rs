@@ -138,3 +138,18 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
         assert_eq!((next.status().as_u16(), next.headers().len()), (200, 0));
     }
 }
+
+#[test]
+fn whoever_was_refused_is_admitted_at_once_by_larger_limits() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    limiter.set_candidate(one_call()).unwrap();
+    let caller = organization("o");
+    let allowed = || limiter.check_now(&caller, "/call").unwrap().is_allowed();
+    assert_eq!((0..600).filter(|_| allowed()).count(), 500);
+    for round in 2..5 {
+        limiter.set_policy(calls(Quota::per_minute(500).burst(500 * round)));
+        assert_eq!((0..600).filter(|_| allowed()).count(), 500, "round {round}");
+    }
+    limiter.set_policy(Policy::default());
+    assert!(!allowed());
+}

@@ -241,7 +241,7 @@ fn all_observers_are_told_through_whichever_clone_they_were_added() {
     let first = Witness::of(&limiter);
     let second = Arc::new(Witness::default());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
-    let mut service = layer.clone().layer(tower::service_fn(ok));
+    let mut service = layer.layer(tower::service_fn(ok));
     let _ = layer.observe(Arc::clone(&second));
     now(service.call(call_by("u", "o"))).unwrap();
     assert_eq!(first.one(), second.one());

@@ -121,3 +121,13 @@ fn nobody_has_no_usage() {
     assert!(now(limiter.peek(Account::user(""), Endpoint::CALL)).is_err());
     assert!(now(limiter.reset(Account::user(""), Endpoint::CALL)).is_err());
 }
+
+#[test]
+fn whoever_was_refused_is_admitted_at_once_by_a_larger_plan() {
+    let (limiter, _clock, large) = standard_and_large();
+    let answered = |account: &Account| (0..700).filter(|_| call(&limiter, account, "/call") == 200).count();
+    assert_eq!(answered(&account()), 60);
+    assert_eq!(answered(&large), 0, "a minute is owed, and no more than a minute may be");
+    let larger = account().with_policy(calls(Quota::per_minute(60).burst(70)));
+    assert_eq!((answered(&larger), answered(&account())), (10, 0));
+}
