@@ -12,8 +12,8 @@ use super::listeners::undisturbed;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreEvent {
-    /// The store is not asked any more: requests are decided without it, or answered with an error. In a cluster, those of
-    /// one server.
+    /// The store is not asked any more: requests are decided without it, or answered with an error. In a cluster, those
+    /// of one server.
     Lost {
         /// Its address, if it has one.
         server: Option<Arc<str>>,
@@ -80,7 +80,8 @@ impl fmt::Display for OneLine {
     }
 }
 
-/// Who wants to be told of a store's [`StoreEvent`]s: see [`Store::subscribe`](super::Store::subscribe). Clones tell the same.
+/// Who wants to be told of a store's [`StoreEvent`]s: see [`Store::subscribe`](super::Store::subscribe). Clones tell
+/// the same.
 ///
 /// ```
 /// use bolna_rate_limit::store::{MemoryStore, Store, StoreListener};

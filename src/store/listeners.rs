@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tells events to listeners: to each of them all that are noted from when it comes, in the order in which they are noted, one
-/// at a time. A listener may do with the store what it likes: it is called without any lock.
+/// Tells events to listeners: to each of them all that are noted from when it comes, in the order in which they are
+/// noted, one at a time. A listener may do with the store what it likes: it is called without any lock.
 pub(super) struct Listeners<E>(Mutex<Board<E>>);
 
 struct Board<E> {

@@ -55,22 +55,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// What there is to say of the store now, in numbers. By default nothing.
     ///
-    /// A store around a store adds its own to what that one says. It takes no lock that requests wait for, and is made to be
-    /// asked now and then, for metrics.
+    /// A store around a store adds its own to what that one says. It takes no lock that requests wait for, and is made to
+    /// be asked now and then, for metrics.
     fn report(&self) -> StoreReport {
         StoreReport::default()
     }
 
-    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is lost, or the cap is reached,
-    /// when somebody subscribes, he is told so at once. By default it does nothing, as there is nothing to tell.
+    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is lost, or the cap is
+    /// reached, when somebody subscribes, he is told so at once. By default it does nothing, as there is nothing to tell.
     ///
-    /// There can be several, and each is told of everything, in its order. A listener runs in the request or the task that
-    /// finds out, so it should do no more than to log or to count. What it does with the store is its own affair, and its
-    /// panics harm nobody.
+    /// There can be several, and each is told of everything, in its order. A listener runs in the request or the task
+    /// that finds out, so it should do no more than to log or to count. It may ask the store, and its panics harm nobody.
     ///
     /// The store keeps the listener for as long as it lives. So **a listener must not own the store**, nor a limiter or a
-    /// layer around it, or neither will ever be dropped: give it a [`Weak`](std::sync::Weak). What else it owns it may own, and
-    /// that is dropped with the store (of a `RedisStore` when its task has ended, right after).
+    /// layer around it, or neither will ever be dropped: give it a [`Weak`](std::sync::Weak). Whatever else it owns is
+    /// dropped with the store (of a `RedisStore` when its task has ended, right after).
     fn subscribe(&self, listener: StoreListener) {
         drop(listener);
     }

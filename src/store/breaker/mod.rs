@@ -138,8 +138,8 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         report
     }
 
-    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and [`Regained`](StoreEvent::Regained) when it closes,
-    /// and of what the store tells.
+    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and [`Regained`](StoreEvent::Regained) when it
+    /// closes, and of what the store tells.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
         self.circuit.tell(move |event| listener.tell(&event.of_store()));

@@ -72,8 +72,8 @@ pub(super) fn or_degraded<T>(
     }
 }
 
-/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number` is what the server is told
-/// of by, and `told` whether it has been told that the server of its buckets is lost.
+/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number` is what the server is
+/// told of by, and `told` whether it has been told that the server of its buckets is lost.
 pub(super) fn start(
     route: Route,
     probe: String,
