@@ -154,6 +154,22 @@ async fn a_look_charges_nothing_and_a_reset_fills_up_for_all() {
 }
 
 #[tokio::test]
+async fn half_spent_stays_half_spent_in_time_when_limits_change() {
+    let server = Server::start().await;
+    let an_hour = |limit| Policy::builder().default_quota(Quota::per_hour(limit)).build().unwrap();
+    let fleet = fleet_on(&server, &an_hour(100)).await;
+    let acme = organization("acme");
+    for _ in 0..50 {
+        assert!(fleet[0].check(&acme).await.is_allowed());
+    }
+    for (limit, left) in [(200, 100), (40, 20), (100, 50)] {
+        fleet[1].limiter.set_policy(an_hour(limit));
+        assert_eq!(fleet[1].left(&acme).await, left);
+    }
+    nothing_was_lost(&fleet);
+}
+
+#[tokio::test]
 async fn what_was_spent_stays_spent_when_limits_change() {
     let server = Server::start().await;
     let fleet = fleet_on(&server, &slow(10)).await;
