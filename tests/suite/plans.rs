@@ -130,4 +130,6 @@ fn whoever_was_refused_is_admitted_at_once_by_a_larger_plan() {
     assert_eq!(answered(&large), 0, "a minute is owed, and no more than a minute may be");
     let larger = account().with_policy(calls(Quota::per_minute(60).burst(70)));
     assert_eq!((answered(&larger), answered(&account())), (10, 0));
+    // Measured by the smaller one, no more than all of it was owed: why users of an organization should have one plan.
+    assert_eq!(answered(&larger), 10);
 }
