@@ -8,7 +8,7 @@ use crate::account::Account;
 use crate::decision::Decision;
 use crate::enforcement::Enforcement;
 use crate::identity::Identify;
-use crate::insight::{Insight, Mark, Mode, Observation, Outcome};
+use crate::insight::{Mark, Mode, Observation, Outcome};
 use crate::limiter::{self, Answers, InForce, Limiter, Pending, Watched};
 use crate::policy::{Class, Table};
 use crate::principal::Principal;
@@ -109,52 +109,46 @@ impl<St: Store> Gate<St> {
         let class = policy.class(index);
         let (endpoint, quota) = (class.endpoint, class.quota);
         let answer = self.limiter.store().check(Bucket { principal, endpoint, quota });
-        let simple = self.is_simple(&in_force, class);
-        match answer {
-            store::Answer::Now(answer) if simple => {
-                let mark = match &in_force.insight {
-                    None => None,
-                    Some(insight) => self.observe(request, insight, policy, class, principal, &answer),
-                };
-                let verdict = self.conclude(request, class, &answer);
-                if let Some(mark) = mark {
-                    request.extensions_mut().insert(*mark);
+        if self.is_simple(&in_force, class) && in_force.insight.is_none() {
+            return match answer {
+                store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
+                store::Answer::Later(check) => {
+                    let question = Question { policy: Arc::clone(policy), class: index, watched: None };
+                    Judgement::Later(Pending::One { check }, question)
                 }
-                Judgement::Now(verdict)
+            };
+        }
+        let watched = Watched { class, principal, waited: None };
+        let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
+        left.leave_in(request);
+        judgement
+    }
+
+    /// When there is more to do than to decide: to tell observers, if there is nothing else.
+    #[inline(never)]
+    fn judge_watched<B>(
+        &self,
+        request: &Request<B>,
+        in_force: &Arc<InForce>,
+        policy: &Arc<Table>,
+        class: usize,
+        watched: &Watched<'_>,
+        answer: store::Answer<St::Check>,
+    ) -> (Judgement<St::Check>, Left) {
+        match (&in_force.insight, answer) {
+            (Some(insight), store::Answer::Now(answer)) if self.is_simple(in_force, watched.class) => {
+                let forgiving = self.store_failed == Fallback::AdmitWithoutLimit;
+                limiter::tell(insight, watched, &answer, None, Mode::Enforced, forgiving);
+                let decision = answer.as_ref().ok();
+                let mark = decision.and_then(|decision| insight.check(request, policy, watched.principal, decision));
+                (Judgement::Now(self.conclude(request, watched.class, &answer)), Left { decision: None, mark })
             }
-            store::Answer::Later(check) if simple && in_force.insight.is_none() => {
-                let question = Question { policy: Arc::clone(policy), class: index, watched: None };
-                Judgement::Later(Pending::One { check }, question)
-            }
-            answer => {
-                let watched = Watched { class, principal, waited: None };
-                let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
-                left.leave_in(request);
-                judgement
-            }
+            (_, answer) => self.judge_in_full(request, in_force, policy, class, watched, answer),
         }
     }
 
-    /// Tells of a request about which there is nothing else to do but to decide. The first ones that go on get a mark.
     #[inline(never)]
-    fn observe<B>(
-        &self,
-        request: &Request<B>,
-        insight: &Insight,
-        policy: &Table,
-        class: &Class,
-        principal: &Principal,
-        answer: &Result<Decision, StoreError>,
-    ) -> Option<Box<Mark>> {
-        let forgiving = self.store_failed == Fallback::AdmitWithoutLimit;
-        let watched = Watched { class, principal, waited: None };
-        limiter::tell(insight, &watched, answer, None, Mode::Enforced, forgiving);
-        insight.check(request, policy, principal, answer.as_ref().ok()?)
-    }
-
-    /// When there is more to do than to decide and to tell.
-    #[inline(never)]
-    fn judge_watched<B>(
+    fn judge_in_full<B>(
         &self,
         request: &Request<B>,
         in_force: &Arc<InForce>,
