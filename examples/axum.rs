@@ -42,6 +42,12 @@
 //! cargo run --example axum --features metrics
 //! curl -s http://127.0.0.1:3000/metrics
 //! ```
+//!
+//! Limits that are enforced on half of the callers only, and what 250 calls a minute would refuse, counted beside them:
+//!
+//! ```text
+//! ENFORCE=50 CANDIDATE_CALLS=250 cargo run --example axum --features metrics
+//! ```
 
 use std::env;
 use std::error::Error;
@@ -60,7 +66,7 @@ use bolna_rate_limit::insight::Metrics;
 #[cfg(feature = "redis")]
 use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::store::Store;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Policy, Quota};
 #[cfg(feature = "metrics")]
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::{Value, json};
@@ -85,7 +91,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, Box<dyn Error>> {
     // Tells of a lost store, of changed limits, and of settings that look wrong. With the feature `tracing`, `Traces` does.
     let layer = layer.on_event(|event| eprintln!("{event}"));
-    let (layer, metrics) = with_metrics(layer)?;
+    let (layer, metrics) = with_metrics(try_out(layer)?)?;
     let app = Router::new()
         .route("/v2/agent/{agent_id}/executions", get(executions))
         .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
@@ -100,6 +106,18 @@ pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, B
         // The last layer is the outermost: it runs first.
         .layer(from_fn(authenticate));
     Ok(app.merge(metrics))
+}
+
+/// Before a limit refuses anybody: enforced on a share of the callers, and another one evaluated beside it.
+fn try_out<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<BolnaRateLimitLayer<St>, Box<dyn Error>> {
+    if let Ok(percent) = env::var("ENFORCE") {
+        layer.limiter().set_enforcement(Enforcement::percent(percent.parse()?));
+    }
+    if let Ok(calls) = env::var("CANDIDATE_CALLS") {
+        let candidate = Policy::bolna().quota("call", Quota::per_minute(calls.parse()?)).build()?;
+        layer.limiter().set_candidate(candidate)?;
+    }
+    Ok(layer)
 }
 
 /// Counts what the limiter decides, for Prometheus to fetch from `/metrics`.
