@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::insight::Metrics;
-use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError};
+use bolna_rate_limit::store::{
+    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError, StoreReport,
+};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
 };
@@ -32,11 +34,13 @@ const DASHBOARD: &str = include_str!("../examples/dashboard.json");
 struct Distant {
     store: Arc<MemoryStore>,
     fails: Arc<AtomicBool>,
+    /// What its next reports say, the last one first.
+    sweeps: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Distant {
     fn new() -> Self {
-        Self { store: Arc::default(), fails: Arc::default() }
+        Self { store: Arc::default(), fails: Arc::default(), sweeps: Arc::default() }
     }
 
     fn fail(&self, fails: bool) {
@@ -54,6 +58,12 @@ impl Store for Distant {
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
         let answer = self.store.check(bucket).now().unwrap();
         Answer::Later(ready(self.answer(answer)))
+    }
+
+    fn report(&self) -> StoreReport {
+        let mut report = StoreReport::default();
+        report.sweeps = self.sweeps.lock().unwrap().pop().unwrap_or_default();
+        report
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
@@ -233,6 +243,19 @@ fn no_label_has_an_id_in_it() {
     let read = read(&snapshotter);
     assert!(read.keys().all(|key| !key.contains("customer") && !key.contains("u-")), "{read:?}");
     assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 2);
+}
+
+#[test]
+fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() {
+    let distant = Distant::new();
+    // Of two threads that refresh, the one that has asked the store first may be the second to count.
+    *distant.sweeps.lock().unwrap() = vec![30, 10, 20];
+    let (snapshotter, ()) = recorded(async || {
+        let limiter = Limiter::with_store(Policy::default(), distant);
+        let metrics = Metrics::new();
+        (0..3).for_each(|_| metrics.refresh(&limiter));
+    });
+    assert_eq!(read(&snapshotter)["sweeps_total{}"], 30.0);
 }
 
 /// The names of metrics that the dashboard's queries read.

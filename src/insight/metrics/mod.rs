@@ -118,7 +118,8 @@ impl Metrics {
         let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |name: &'static str, labels: Vec<Label>, before: &mut u64, now: u64| {
             counter!(name, labels).increment(now.saturating_sub(*before));
-            *before = now;
+            // Another thread's report may be newer, and counted already.
+            *before = now.max(*before);
         };
         let labels = || self.shared.labels.clone();
         add(names::FALLBACKS, labels(), &mut reported.fallbacks, report.fallbacks);
