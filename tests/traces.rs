@@ -66,8 +66,12 @@ impl Rig {
     }
 
     fn send(&self, path: &str) -> u16 {
+        self.send_of("org-4", path)
+    }
+
+    fn send_of(&self, organization: &str, path: &str) -> u16 {
         let mut request = Request::get(path).body(()).unwrap();
-        request.extensions_mut().insert(Account::user("u-17").in_organization("org-4"));
+        request.extensions_mut().insert(Account::user("u-17").in_organization(organization));
         let ok = async |_: Request<()>| Ok::<_, std::convert::Infallible>(Response::new(String::new()));
         block_on(self.layer.layer(tower::service_fn(ok)).oneshot(request)).unwrap().status().as_u16()
     }
@@ -96,6 +100,29 @@ fn who_was_refused_is_logged_on_demand() {
     rig.send("/call");
     let lines = logged(Level::DEBUG, || assert_eq!(rig.send("/call"), 429));
     assert!(lines[0].contains(" principal=organization org-4 "), "{lines:?}");
+}
+
+#[test]
+fn an_id_cannot_make_up_a_line() {
+    let rig = Rig::new(Traces::with_principals);
+    let organization = "org-4\n INFO bolna_rate_limit: all is well\r\u{1b}[31m";
+    rig.send_of(organization, "/call");
+    let lines = logged(Level::DEBUG, || assert_eq!(rig.send_of(organization, "/call"), 429));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(!lines[0].contains(char::is_control), "{lines:?}");
+    assert!(
+        lines[0].contains(r" principal=organization org-4\n INFO bolna_rate_limit: all is well\r\u{1b}[31m "),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_wait_is_rounded_up() {
+    let rig = Rig::new(|traces| traces);
+    rig.send("/call");
+    rig.clock.advance(Duration::from_micros(3_599_999_500));
+    let lines = logged(Level::DEBUG, || assert_eq!(rig.send("/call"), 429));
+    assert!(lines[0].contains(" retry_after_ms=1 "), "{lines:?}");
 }
 
 #[test]

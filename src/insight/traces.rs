@@ -1,7 +1,7 @@
 //! Logging with `tracing`.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use tracing::{Level, debug, enabled, info, warn};
 
@@ -23,7 +23,8 @@ const TARGET: &str = "bolna_rate_limit";
 /// | `info` | the store is back, there is room again, limits were changed | `event` |
 ///
 /// It does not drown the log: of each kind of event it logs ten at once and then one a second, of refusals for each
-/// endpoint as many. What is left out is counted, and the next event of any kind says how much it was, in `left_out`.
+/// endpoint as many. What is left out is counted, and the next refusal, of whatever endpoint, says in `left_out` how many
+/// refusals it was; so does the next of the other events, of whatever kind, of those.
 ///
 /// ```
 /// use bolna_rate_limit::BolnaRateLimitLayer;
@@ -60,7 +61,7 @@ impl<C: Clock + Clone> Traces<C> {
 
 impl<C> Traces<C> {
     /// Logs also who was refused, in the field `principal`: `user u-17`. Off by default, for not every log is a place for
-    /// customers' ids.
+    /// customers' ids. A control character in an id is escaped, `\n` say, so that no id can make up a line.
     #[must_use]
     pub fn with_principals(self) -> Self {
         Self { with_principals: true, ..self }
@@ -84,9 +85,9 @@ impl<C: Clock> Traces<C> {
             endpoint = observation.endpoint.map(|endpoint| endpoint.name()),
             outcome = observation.outcome.name(),
             mode = observation.mode.name(),
-            retry_after_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
-            error = error.map(tracing::field::display),
-            principal = principal.map(tracing::field::display),
+            retry_after_ms = wait.map(|wait| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)),
+            error = error.map(|error| tracing::field::display(OneLine(error))),
+            principal = principal.map(|principal| tracing::field::display(OneLine(principal))),
             left_out,
             "{}",
             if observation.admitted { "a request would have been refused" } else { "a request was refused" },
@@ -139,5 +140,25 @@ impl fmt::Display for Reasons<'_> {
             write!(f, ": {error}")?;
         }
         Ok(())
+    }
+}
+
+/// A text whose control characters are escaped: callers may have chosen their ids, and an error may quote what a server has
+/// said.
+struct OneLine<T>(T);
+
+impl<T: fmt::Display> fmt::Display for OneLine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| {
+            if c.is_control() { write!(self.0, "{}", c.escape_default()) } else { self.0.write_char(c) }
+        })
     }
 }
