@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bolna_rate_limit::insight::{Diagnosis, Event};
@@ -54,4 +55,16 @@ fn a_limiter_for_each_request_is_told_once() {
     assert!(matches!(diagnosis, Diagnosis::LimiterPerRequest { limiters: 64, .. }));
     assert!(diagnosis.help().ends_with("#variant.LimiterPerRequest"), "{diagnosis}");
     assert!(diagnosis.to_string().starts_with("BRL003: 64 limiters in a row "), "{diagnosis}");
+
+    // The panic of an observer is not that of whoever drops the limiter: in a panic already, he would end the process.
+    serve(&told, 2, true);
+    let told = Arc::new(AtomicU32::new(0));
+    for _ in 0..64 {
+        let told = Arc::clone(&told);
+        drop(BolnaRateLimitLayer::new().on_event(move |event| {
+            told.fetch_add(1, Ordering::Relaxed);
+            panic!("nobody reads any more: {event}");
+        }));
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 1);
 }

@@ -1,5 +1,6 @@
 //! Looking for what is set up wrongly, in the first requests of a limiter.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
@@ -131,7 +132,9 @@ impl Insight {
         if seen(&self.checkup.requests) + seen(&self.checkup.strangers) > 1 {
             DROPPED.store(0, Ordering::Relaxed);
         } else if DROPPED.fetch_add(1, Ordering::Relaxed) + 1 == SHORT_LIVED {
-            self.happened(&Event::Diagnosis(Diagnosis::LimiterPerRequest { limiters: SHORT_LIVED }));
+            let event = Event::Diagnosis(Diagnosis::LimiterPerRequest { limiters: SHORT_LIVED });
+            // An observer's panic would end the process if the limiter is dropped because of another.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.happened(&event)));
         }
     }
 
