@@ -19,6 +19,9 @@ pub enum Diagnosis {
     /// Most likely the layer is outside of authentication, and runs before it. In axum the layer that is added last is the
     /// outermost and runs first: so add authentication after the limiter. If authentication inserts a type of its own, name it
     /// with [`identify`](crate::BolnaRateLimitLayer::identify). Told when a limiter has seen nobody it could bill since the start.
+    ///
+    /// If it is told only now and then, and callers are served, the first sixteen requests just had no credentials: health
+    /// checks, whose path is better [exempt](crate::PolicyBuilder::exempt), or whoever scans a new address.
     #[non_exhaustive]
     NobodyIdentified {
         /// How many requests there were.
