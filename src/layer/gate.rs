@@ -158,7 +158,8 @@ impl<St: Store> Gate<St> {
         answer: store::Answer<St::Check>,
     ) -> (Judgement<St::Check>, Left) {
         let principal = watched.principal;
-        let candidate = in_force.ask_candidate(self.limiter.store(), policy, principal, request.uri().path());
+        let path = request.uri().path();
+        let candidate = in_force.ask_candidate(self.limiter.store(), policy, &answer, principal, path);
         match Pending::both(answer, candidate) {
             Ok(answers) => {
                 let (verdict, left) = self.conclude_watched(request, in_force, policy, watched, &answers);

@@ -63,8 +63,12 @@ impl Candidate {
         Some(store.check(Bucket { principal, endpoint, quota }))
     }
 
-    /// Counts what came of it, and gives the decision its endpoint's own name.
+    /// Counts what came of it, and gives the decision its endpoint's own name. Nothing comes of a request that is blocked, which
+    /// would be so under the candidate too.
     pub(super) fn conclude(&self, decision: Decision, enforced: Option<Decision>) -> Option<Decision> {
+        if enforced.is_some_and(|enforced| enforced.is_blocked()) {
+            return None;
+        }
         let index = self.trials.iter().position(|trial| trial.beside == decision.endpoint())?;
         if let Some(enforced) = enforced {
             let case = usize::from(!decision.is_allowed()) + 2 * usize::from(!enforced.is_allowed());

@@ -111,9 +111,24 @@ impl<St> Limiter<St> {
         }
     }
 
-    /// Whether a refusal is to be acted on, for those who [`check`](Self::check) without Tower: a [`Decision`] says what the
-    /// limit says, enforced or not. `false` for an endpoint that the account's policy does not name. For an account of nobody
-    /// it is what holds for strangers.
+    /// Whether an account's requests to an endpoint are refused when they are over the limit, or go on all the same, as in
+    /// shadow mode.
+    ///
+    /// For those who [`check`](Self::check) without Tower: a [`Decision`] is what the limit says, whether it is enforced or not,
+    /// and acting on it is up to them. The account's policy counts, its own or else the one in force: `false` if it has no such
+    /// endpoint. For an account that is nobody's, it is whether requests of nobody are refused: only if the limit is enforced on
+    /// everybody.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Account, Enforcement, Limiter, Principal};
+    ///
+    /// let limiter = Limiter::default();
+    /// limiter.set_enforcement(Enforcement::SHADOW);
+    /// let caller = Principal::organization("org-4").expect("the id is not empty");
+    /// let decision = limiter.check_now(&caller, "/call").expect("/call is not exempt");
+    /// let refused = !decision.is_allowed() && limiter.enforces(&Account::from(&caller), decision.endpoint());
+    /// assert!(!refused);
+    /// ```
     #[must_use]
     pub fn enforces(&self, account: &Account, endpoint: Endpoint) -> bool {
         let in_force = self.in_force();
@@ -139,7 +154,8 @@ impl<St> Limiter<St> {
     /// [`Observation`](crate::insight::Observation) and summed up by [`candidate_report`](Self::candidate_report).
     ///
     /// Requests of accounts that have a policy of their own are not evaluated, nor those to paths that the policy in force or
-    /// the candidate exempts.
+    /// the candidate exempts, nor those that are refused because of a [`block`](Self::block), which holds whatever the policy.
+    /// (If the store answers later, these are charged to the candidate's buckets all the same.)
     ///
     /// # Errors
     /// When the names of its endpoints would be more than a process can have, [`Endpoint::MOST`]: nothing changes then.
@@ -186,7 +202,8 @@ impl<St> Limiter<St> {
 impl<St: Store> Limiter<St> {
     /// Tells `observer` of every request from now on, and of what happens to the limiter and its store. There can be several.
     ///
-    /// An observer lives as long as the limiter. It must not own the limiter or a clone of it, or neither is ever freed.
+    /// An observer lives as long as the limiter and its store, which may be shared. It must not own either of them, nor a clone
+    /// of the limiter or a layer, or none of them is ever freed: give it a [`Weak`](std::sync::Weak) of what it needs.
     pub fn observe(&self, observer: impl Observe) {
         let observer: Arc<dyn Observe> = Arc::new(observer);
         let add = |in_force: &mut InForce| in_force.insight.get_or_insert_default().add(Arc::clone(&observer));
@@ -220,7 +237,7 @@ impl<St: Store> Limiter<St> {
         let index = in_force.policy.class_index_of(path)?;
         let class = in_force.policy.class(index);
         let answer = self.store().check(bucket(principal, class));
-        let candidate = in_force.ask_candidate(self.store(), &in_force.policy, principal, path);
+        let candidate = in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
         match Pending::both(answer, candidate) {
             Ok(Answers { enforced, candidate }) => {
                 in_force.conclude_now(class, principal, &enforced, candidate);
@@ -312,7 +329,7 @@ impl<St: Store> Limiter<St> {
     /// Refuses all requests of an account to an endpoint, of whatever policy, from now on for that period, at most 100 years.
     /// Its bucket goes on refilling. A later block replaces this one; one for no time, or a [`reset`](Self::reset), lifts it.
     ///
-    /// In shadow mode a block is not enforced either. For all endpoints, block each:
+    /// Where a limit is [not enforced](Self::enforces) on the account, a block is not either. For all endpoints, block each:
     ///
     /// ```
     /// use std::time::Duration;
@@ -360,7 +377,8 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
         let class = in_force.policy.class_of(path)?;
         let decision = self.store().charge(bucket(principal, class));
         if !in_force.is_plain() {
-            let candidate = in_force.ask_candidate(self.store(), &in_force.policy, principal, path);
+            let answer = Answer::Now(Ok(decision));
+            let candidate = in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
             let candidate = candidate.and_then(Answer::now).and_then(Result::ok);
             in_force.conclude_now(class, principal, &Ok(decision), candidate);
         }

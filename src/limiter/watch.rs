@@ -19,15 +19,20 @@ pub(crate) struct Watched<'a> {
 }
 
 impl InForce {
-    /// Asks for the candidate's decision beside that of the policy in force, to which an account with limits of its own is not
-    /// subject.
+    /// Asks for the candidate's decision beside `answer`, that of the policy in force, to which an account with limits of its own
+    /// is not subject.
     pub(crate) fn ask_candidate<St: Store>(
         &self,
         store: &St,
         policy: &Arc<Table>,
+        answer: &Answer<St::Check>,
         principal: &Principal,
         path: &str,
     ) -> Option<Answer<St::Check>> {
+        // Whoever is blocked is so by whatever policy, and is charged by none.
+        if matches!(answer, Answer::Now(Ok(decision)) if decision.is_blocked()) {
+            return None;
+        }
         // The place is compared and not what it points to: an account may have been given the policy that is in force.
         let candidate = self.candidate.as_ref().filter(|_| std::ptr::eq(policy, &self.policy))?;
         candidate.ask(store, principal, path)

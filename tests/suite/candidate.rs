@@ -346,3 +346,23 @@ fn a_request_that_waits_is_judged_by_the_candidate_it_was_asked_under() {
     // It is of the report of the one that is gone.
     assert_eq!(sums(&limiter.candidate_report()), [0; 4]);
 }
+
+#[tokio::test]
+async fn whoever_is_blocked_is_so_under_a_candidate_too() {
+    let (limiter, clock) = stopped_limiter(one_call());
+    limiter.set_candidate(one_call()).unwrap();
+    let witness = Witness::of(&limiter);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    limiter.block(&organization("o"), Endpoint::CALL, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(send(&layer, call_by("u", "o")).await.status(), 429);
+    let decision = limiter.check_now(&organization("o"), "/call").unwrap();
+    assert!(decision.is_blocked());
+    assert_eq!(witness.told().iter().map(|told| told.candidate).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(sums(&limiter.candidate_report()), [0; 4], "it would not have admitted them either");
+
+    clock.advance(Duration::from_secs(3599));
+    assert_eq!(send(&layer, call_by("u", "o")).await.status(), 429);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
+    assert_eq!(sums(&limiter.candidate_report()), [1, 0, 0, 0], "nothing was charged meanwhile");
+}

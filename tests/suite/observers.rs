@@ -1,10 +1,14 @@
 //! Those who want to know are told.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
+use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::{Diagnosis, Event, Mode, Observation, Observe, Outcome};
-use bolna_rate_limit::store::{Answer, Store};
+use bolna_rate_limit::store::{Answer, MemoryStore, Store};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
 };
@@ -82,7 +86,8 @@ impl Observe for Witness {
         };
         let fits = match observation.outcome {
             Outcome::Allowed(decision) => decision.is_allowed(),
-            Outcome::Limited(decision) => !decision.is_allowed(),
+            Outcome::Limited(decision) => !decision.is_allowed() && !decision.is_blocked(),
+            Outcome::Blocked(decision) => decision.is_blocked(),
             Outcome::StoreFailed(error) => error.to_string().contains("could not be asked"),
             _ => told.decision.is_none(),
         };
@@ -342,4 +347,93 @@ async fn an_account_with_limits_of_its_own_is_told_by_them() {
     assert_eq!(send(&BolnaRateLimitLayer::with_limiter(limiter), request).await.status(), 200);
     let told = witness.one();
     assert_eq!((told.endpoint.unwrap().name(), told.decision.unwrap().remaining()), ("calls", 6));
+}
+
+/// Does with the limiter whatever can be done with it, whenever it is told something.
+#[derive(Default)]
+struct Meddler {
+    limiter: Mutex<Option<Limiter<MemoryStore<ManualClock>>>>,
+    told: AtomicU32,
+}
+
+thread_local! {
+    static MEDDLING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Meddler {
+    fn meddle(&self) {
+        let Some(limiter) = self.limiter.lock().unwrap().clone() else { return };
+        self.told.fetch_add(1, Ordering::Relaxed);
+        // What it does is told to it in turn.
+        if MEDDLING.replace(true) {
+            return;
+        }
+        let _ = limiter.check_now(&organization("meddler"), "/v2/agent/17");
+        limiter.set_enforcement(Enforcement::percent(50));
+        limiter.set_enforcement(Enforcement::FULL);
+        limiter.set_candidate(limiter.policy()).unwrap();
+        limiter.set_candidate(None).unwrap();
+        limiter.set_policy(limiter.policy());
+        limiter.on_event(|_| ());
+        limiter.store().shrink();
+        now(limiter.grant(&organization("meddler"), Endpoint::AGENT, 1)).unwrap();
+        MEDDLING.set(false);
+    }
+}
+
+impl Observe for Meddler {
+    fn decided(&self, _: &Observation<'_>) {
+        self.meddle();
+    }
+
+    fn happened(&self, _: &Event) {
+        self.meddle();
+    }
+}
+
+#[test]
+fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(2);
+    let limiter = Limiter::with_store(one_call(), store);
+    let meddler = Arc::new(Meddler { limiter: Mutex::new(Some(limiter.clone())), told: AtomicU32::new(0) });
+    limiter.observe(Arc::clone(&meddler));
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (limiter, clock) = (&limiter, &clock);
+            scope.spawn(move || {
+                for number in 0..25 {
+                    // Fills the store, which tells of it, and empties it again.
+                    let caller = organization(&format!("{thread}-{}", number % 5));
+                    let _ = limiter.check_now(&caller, "/call");
+                    clock.advance(Duration::from_secs(1));
+                }
+            });
+        }
+    });
+    assert!(meddler.told.load(Ordering::Relaxed) > 100);
+    // It owned the limiter, as no observer should.
+    meddler.limiter.lock().unwrap().take();
+}
+
+#[test]
+fn observers_that_come_while_limits_are_changed_are_all_told_of_everything_after() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let witnesses = thread::scope(|scope| {
+        let adding: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| (0..8).map(|_| Witness::of(&limiter)).collect::<Vec<_>>())).collect();
+        for _ in 0..2 {
+            scope.spawn(|| (0..50).for_each(|_| limiter.set_policy(one_call())));
+            scope.spawn(|| (0..50).for_each(|_| limiter.set_candidate(one_call()).unwrap()));
+        }
+        adding.into_iter().flat_map(|adding| adding.join().unwrap()).collect::<Vec<_>>()
+    });
+    witnesses.iter().for_each(|witness| drop(witness.events()));
+    limiter.set_policy(Policy::default());
+    let _ = limiter.check_now(&organization("o"), "/call");
+    assert_eq!(witnesses.len(), 32);
+    for witness in witnesses {
+        assert!(witness.one().candidate.is_some());
+        assert!(matches!(witness.events()[..], [Event::PolicyChanged { .. }]));
+    }
 }
