@@ -41,6 +41,19 @@ pub enum Event {
 }
 
 impl Event {
+    /// What [`name`](Self::name) can say, but for codes.
+    #[cfg(feature = "metrics")]
+    pub(super) const NAMES: [&'static str; 8] = [
+        "policy_changed",
+        "enforcement_changed",
+        "candidate_changed",
+        "store_lost",
+        "store_still_lost",
+        "store_regained",
+        "cap_reached",
+        "cap_relieved",
+    ];
+
     /// A word for it that can be a metric's label: `policy_changed`, `enforcement_changed`, `candidate_changed`, `store_lost`,
     /// `store_still_lost`, `store_regained`, `cap_reached`, `cap_relieved`, or the code of a diagnosis: `BRL001`.
     #[must_use]

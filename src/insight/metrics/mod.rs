@@ -89,6 +89,10 @@ impl Metrics {
     fn with_labels(labels: Vec<Label>) -> Self {
         names::describe();
         let handles = Handles::new(labels.clone());
+        // From 0 on: Prometheus takes the first value of a counter for no increase, and of most events there is only one.
+        for name in Event::NAMES {
+            counter!(names::EVENTS, handles.labels(&[("event", name)])).increment(0);
+        }
         Self { shared: std::sync::Arc::new(Shared { labels, handles, reported: Mutex::default() }) }
     }
 
