@@ -1,5 +1,6 @@
 //! What a store says of itself: numbers when it is asked, and changes to whoever has subscribed.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -125,6 +126,19 @@ async fn a_key_that_holds_no_bucket_is_counted_as_such() {
     let report = replica.limiter.store().report();
     assert_eq!((report.fallbacks, report.failures), (3, [("foreign_key", 4)].into()));
     assert_eq!((report.open_breakers, ear.told().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn an_error_about_a_key_does_not_say_whose_it_is() {
+    let server = Server::start().await;
+    let store = store(server.url()).without_fallback().connect().await.unwrap();
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
+    server.command::<()>(&["LPUSH", &key_of("customer"), "foreign"]).await.unwrap();
+    let error = limiter.check(&organization("customer"), "/").unwrap().wait().await.unwrap_err();
+    let text = error.source().unwrap().to_string();
+    let keys = key_of("customer").replace("customer", "*");
+    assert!(text.contains(&format!("a key {keys} holds something that is no bucket")), "{text}");
+    assert!(!format!("{text} {error:?}").contains("customer"), "{text} {error:?}");
 }
 
 #[tokio::test]

@@ -217,7 +217,7 @@ pub(super) enum Failure {
     /// No node serves the key.
     #[cfg(feature = "redis-cluster")]
     Unserved,
-    /// The key holds something that is no bucket.
+    /// A key that begins like that holds something that is no bucket.
     Foreign(Arc<str>),
     /// The server answered with an error.
     Server(Arc<RedisStoreError>),
@@ -233,8 +233,8 @@ impl fmt::Display for Failure {
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
             #[cfg(feature = "redis-cluster")]
             Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
-            Self::Foreign(key) => {
-                write!(f, "the key {key} holds something that is no bucket: delete it, or choose another prefix")
+            Self::Foreign(class) => {
+                write!(f, "a key {class}:* holds something that is no bucket: delete it, or choose another prefix")
             }
             Self::Server(error) => error.fmt(f),
         }

@@ -34,6 +34,11 @@ pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> St
     key
 }
 
+/// A key without whose it is: ids do not belong in a log, where errors are written.
+pub(super) fn without_id(key: &str) -> &str {
+    key.rsplit_once(':').map_or("", |(class, _)| class)
+}
+
 /// A key that is no bucket's.
 pub(super) fn probe(prefix: &str, number: u32) -> String {
     format!("{prefix}:1:probe:{number}")

@@ -15,6 +15,7 @@ use super::commit::{Call, Charge, Desk};
 use super::connect::{Connection, is_unknown_script};
 use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind, is_elsewhere, is_lost, is_wrong_type};
 use super::flight::{Cargo, How, Landing, fly};
+use super::key;
 use super::link::Message;
 use super::script::{Amendment, BLOCKED, Take, Taken};
 use super::server_time::ServerTime;
@@ -257,9 +258,9 @@ impl<'a> Service<'a> {
     }
 
     /// What an error means for those who asked, and for the connection.
-    fn failure(&mut self, key: &Arc<str>, error: &RedisError) -> Failure {
+    fn failure(&mut self, key: &str, error: &RedisError) -> Failure {
         if is_wrong_type(error) {
-            return Failure::Foreign(Arc::clone(key));
+            return Failure::Foreign(key::without_id(key).into());
         }
         if let Some(moved) = is_elsewhere(error) {
             if moved {
