@@ -24,11 +24,13 @@
 //! operator http://127.0.0.1:3001/organization/acme/call/block -d '{"seconds": 3600}'
 //! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
 //!
-//! # Half the calls for everybody: first beside what is in force, then enforced on every fourth caller, then on all
+//! # Half the calls for everybody: first beside what is in force, where it would refuse about half of 500 calls, then enforced on
+//! # every fourth caller, then on all
 //! operator http://127.0.0.1:3001/candidate -d '{"call_per_minute": 250}'
+//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' 'http://127.0.0.1:3000/call?[1-500]'
 //! operator http://127.0.0.1:3001/candidate
-//! operator http://127.0.0.1:3001/policy -d '{"call_per_minute": 250}'
 //! operator http://127.0.0.1:3001/enforcement -d '{"percent": 25}'
+//! operator http://127.0.0.1:3001/policy -d '{"call_per_minute": 250}'
 //! operator http://127.0.0.1:3001/enforcement -d '{"percent": 100}'
 //! ```
 
