@@ -36,7 +36,7 @@ pub enum Event {
     },
     /// The store was lost or regained, or is as full as it may be.
     Store(StoreEvent),
-    /// The limiter seems to be set up wrongly. Told once.
+    /// The limiter seems to be set up wrongly. Told once, or of a policy each time that it is set.
     Diagnosis(Diagnosis),
 }
 

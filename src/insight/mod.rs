@@ -65,12 +65,16 @@ pub(crate) use checkup::{Checkup, Mark};
 /// let layer = BolnaRateLimitLayer::new().observe(Arc::clone(&refusals));
 /// ```
 pub trait Observe: Send + Sync + 'static {
-    /// A request was decided about. Called once for each, but for those to exempt paths, about which nothing is decided.
+    /// A request was decided about. Called once for each, but for those to exempt paths, about which nothing is decided, and
+    /// those that are given up before the store has answered.
     fn decided(&self, observation: &Observation<'_>) {
         let _ = observation;
     }
 
     /// Something happened that is not of one request.
+    ///
+    /// What is changed by two threads at once may be told in either order: what is in force the limiter says. What a store tells
+    /// comes in its order.
     fn happened(&self, event: &Event) {
         let _ = event;
     }

@@ -39,7 +39,7 @@ use handles::Handles;
 ///
 /// | brought up to date by [`refresh`](Self::refresh) | | labels |
 /// |---|---|---|
-/// | `bolna_rate_limit_store_failures_total` | counter of calls of the store that failed, whoever decided instead | `kind` |
+/// | `bolna_rate_limit_store_failures_total` | counter of calls of the store that failed, whoever decided instead (at once where nothing did) | `kind` |
 /// | `bolna_rate_limit_fallbacks_total` | counter of decisions taken in this process because the store could not be asked | |
 /// | `bolna_rate_limit_breakers`, `bolna_rate_limit_open_breakers` | gauges: how many breakers there are, and are open | |
 /// | `bolna_rate_limit_buckets`, `bolna_rate_limit_max_buckets` | gauges: buckets tracked in this process, and the cap if there is one | |
