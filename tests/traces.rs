@@ -8,7 +8,7 @@ use std::time::Duration;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::Traces;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota};
 use http::{Request, Response};
 use tokio_test::block_on;
 use tower::{Layer, ServiceExt};
@@ -149,6 +149,20 @@ fn an_attack_does_not_drown_the_log_nor_hide_what_else_there_is() {
     rig.clock.advance(Duration::from_secs(1));
     let lines = logged(Level::DEBUG, || (0..1000).for_each(|_| assert_eq!(rig.send("/call"), 429)));
     assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn refusals_of_one_kind_do_not_hide_those_of_another() {
+    let rig = Rig::new(|traces| traces);
+    rig.send("/call");
+    let caller = Principal::organization("org-4").unwrap();
+    let lines = logged(Level::DEBUG, || {
+        (0..1000).for_each(|_| assert_eq!(rig.send("/call"), 429));
+        block_on(rig.layer.limiter().block(&caller, Endpoint::CALL, Duration::from_secs(60))).unwrap();
+        assert_eq!(rig.send("/call"), 429);
+    });
+    assert_eq!(lines.len(), 11);
+    assert!(lines[10].contains(r#"endpoint="call" outcome="blocked""#), "{lines:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(super) struct Throttle<C> {
 impl<C: Clock> Throttle<C> {
     pub(super) fn new(quota: QuotaBuilder, clock: C) -> Self {
         let quota = quota.build().expect("it is a constant");
-        Self { store: MemoryStore::with_clock(clock).max_buckets(64), quota, left_out: AtomicU64::new(0) }
+        Self { store: MemoryStore::with_clock(clock).max_buckets(256), quota, left_out: AtomicU64::new(0) }
     }
 
     /// How many have been left out before this one, if it is let through. `what` and `endpoint` have a measure of their own.

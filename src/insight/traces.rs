@@ -22,9 +22,9 @@ const TARGET: &str = "bolna_rate_limit";
 /// | `warn` | the store is lost, the cap is reached, a setting looks wrong | `event`, `code` and `help` of a [`Diagnosis`](super::Diagnosis) |
 /// | `info` | the store is back, there is room again, limits were changed | `event` |
 ///
-/// It does not drown the log: of each kind of event it logs ten at once and then one a second, of refusals for each
-/// endpoint as many. What is left out is counted, and the next refusal, of whatever endpoint, says in `left_out` how many
-/// refusals it was; so does the next of the other events, of whatever kind, of those.
+/// It does not drown the log: of each kind of event it logs ten at once and then one a second, of refusals as many for each
+/// endpoint and outcome. What is left out is counted, and the next refusal, of whatever endpoint, says in `left_out` how
+/// many refusals it was; so does the next of the other events, of whatever kind, of those.
 ///
 /// ```
 /// use bolna_rate_limit::BolnaRateLimitLayer;
@@ -71,9 +71,8 @@ impl<C> Traces<C> {
 impl<C: Clock> Traces<C> {
     #[cold]
     fn refused(&self, observation: &Observation<'_>) {
-        let Some(left_out) = self.refusals.admit("refusal", observation.endpoint.unwrap_or(Endpoint::DEFAULT)) else {
-            return;
-        };
+        let endpoint = observation.endpoint.unwrap_or(Endpoint::DEFAULT);
+        let Some(left_out) = self.refusals.admit(observation.outcome.name(), endpoint) else { return };
         let wait = observation.outcome.decision().and_then(|decision| decision.retry_after());
         let error = match observation.outcome {
             Outcome::StoreFailed(error) => Some(Reasons(error)),
