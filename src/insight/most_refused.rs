@@ -48,7 +48,7 @@ struct Count {
 pub struct Refused {
     /// Who.
     pub principal: Principal,
-    /// How often, or a little less.
+    /// How often at most.
     pub refusals: u64,
     /// How often at least.
     pub at_least: u64,

@@ -11,6 +11,10 @@ use crate::quota::Quota;
 use crate::store::{Answer, Bucket, Store};
 
 /// How a [candidate](crate::Limiter::set_candidate) has judged one of its endpoints' requests, beside the policy in force.
+///
+/// A caller who hammers gets each unit that comes back, by the one policy and by the other, but they come at different moments:
+/// so a stricter candidate too admits requests that the policy in force refuses. How many more would be refused is
+/// [`newly_limited`](Self::newly_limited) less [`newly_allowed`](Self::newly_allowed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CandidateReport {

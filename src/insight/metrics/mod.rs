@@ -5,7 +5,7 @@ mod names;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use metrics::{Label, counter, gauge};
 
@@ -50,15 +50,17 @@ use handles::Handles;
 /// No label has an id in it, so there are as many series as endpoints ask for, however many customers.
 ///
 /// # Cost
-/// A request takes one addition to a counter of the recorder. The counter of a series is asked for once, when it first occurs,
-/// so the recorder has to be there before the first request: what is counted before is lost.
+/// A request takes one addition to a counter of the recorder, two with a candidate, and an entry in the histogram if it had to
+/// wait; the recorder is asked for a counter once, when it first occurs, so it has to be there before the first request: what is
+/// counted before is lost. Only a failure of the store that nothing else has answered asks for its counter each time.
+///
+/// A [candidate](Limiter::set_candidate) asks the store too, so its checks are among the failures and the fallbacks.
 #[derive(Clone)]
 pub struct Metrics {
-    shared: std::sync::Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 struct Shared {
-    labels: Vec<Label>,
     handles: Handles,
     /// What was last reported, to count what has come since.
     reported: Mutex<Reported>,
@@ -88,12 +90,12 @@ impl Metrics {
 
     fn with_labels(labels: Vec<Label>) -> Self {
         names::describe();
-        let handles = Handles::new(labels.clone());
+        let handles = Handles::new(labels);
         // From 0 on: Prometheus takes the first value of a counter for no increase, and of most events there is only one.
         for name in Event::NAMES {
             counter!(names::EVENTS, handles.labels(&[("event", name)])).increment(0);
         }
-        Self { shared: std::sync::Arc::new(Shared { labels, handles, reported: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { handles, reported: Mutex::default() }) }
     }
 
     /// Brings those metrics up to date that are not counted for each request: the store's, and the enforcement.
@@ -115,7 +117,7 @@ impl Metrics {
     fn set(&self, name: &'static str, value: usize) {
         // Exact up to 2^53.
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-        gauge!(name, self.shared.labels.clone()).set(value as f64);
+        gauge!(name, self.shared.handles.labels(&[])).set(value as f64);
     }
 
     fn count(&self, report: &StoreReport) {
@@ -125,7 +127,7 @@ impl Metrics {
             // Another thread's report may be newer, and counted already.
             *before = now.max(*before);
         };
-        let labels = || self.shared.labels.clone();
+        let labels = || self.shared.handles.labels(&[]);
         add(names::FALLBACKS, labels(), &mut reported.fallbacks, report.fallbacks);
         add(names::SWEEPS, labels(), &mut reported.sweeps, report.sweeps);
         add(names::DROPPED, labels(), &mut reported.dropped, report.dropped);
