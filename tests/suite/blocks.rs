@@ -10,31 +10,18 @@ use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::block_on;
 
 use crate::deferred::{Answers, DeferredStore};
+use crate::grants::{self, INTERVAL, NANOSECOND, bucket, quota};
 use crate::support::organization;
 
 const HOUR: Duration = Duration::from_secs(3600);
-const INTERVAL: Duration = Duration::from_millis(120);
-const NANOSECOND: Duration = Duration::from_nanos(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn quota(burst: u32) -> Quota {
-    Quota::per_minute(500).burst(burst).build().unwrap()
-}
-
-fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
-    Bucket { principal, endpoint: Endpoint::CALL, quota }
-}
-
 fn decide<St: Store>(store: &St, principal: &Principal) -> Decision {
-    block_on(store.check(bucket(principal, quota(10))).wait()).unwrap()
+    grants::decide(store, principal, quota(10))
 }
 
 fn drain<St: Store>(store: &St, principal: &Principal) -> u32 {
-    let mut admitted = 0;
-    while decide(store, principal).is_allowed() {
-        admitted += 1;
-    }
-    admitted
+    grants::drain(store, principal, quota(10))
 }
 
 fn peek<St: Store>(store: &St, principal: &Principal) -> Decision {

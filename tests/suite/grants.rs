@@ -1,8 +1,7 @@
 //! Units that are given back.
 
-use std::sync::Arc;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
@@ -14,22 +13,22 @@ use tokio_test::block_on;
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::organization;
 
-const INTERVAL: Duration = Duration::from_millis(120);
-const NANOSECOND: Duration = Duration::from_nanos(1);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(120);
+pub(crate) const NANOSECOND: Duration = Duration::from_nanos(1);
 
-fn quota(burst: u32) -> Quota {
+pub(crate) fn quota(burst: u32) -> Quota {
     Quota::per_minute(500).burst(burst).build().unwrap()
 }
 
-fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
+pub(crate) fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
     Bucket { principal, endpoint: Endpoint::CALL, quota }
 }
 
-fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
+pub(crate) fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
     block_on(store.check(bucket(principal, quota)).wait()).unwrap()
 }
 
-fn drain<St: Store>(store: &St, principal: &Principal, quota: Quota) -> u32 {
+pub(crate) fn drain<St: Store>(store: &St, principal: &Principal, quota: Quota) -> u32 {
     let mut admitted = 0;
     while decide(store, principal, quota).is_allowed() {
         admitted += 1;
