@@ -61,6 +61,10 @@
 //! and each replica takes its share of the limit. A store of your own can be wrapped in what keeps that one fast and safe:
 //! [`store::DenialCache`], [`store::LocalFallback`] and [`store::Breaker`].
 //!
+//! # The other end
+//! With the feature `client`, `client::BolnaClientLayer` goes around an HTTP client: it keeps what is sent within the same policy, so
+//! that nothing is refused, believes what responses say of other spenders, and sends again what is refused all the same.
+//!
 //! # Features
 //! | | |
 //! |---|---|
@@ -69,11 +73,15 @@
 //! | `redis-cluster` | ... on a cluster |
 //! | `redis-tls` | ... over TLS, with rustls |
 //! | `policy-file` | `Policy::read`: a policy from a TOML or JSON file, with errors that name the line |
+//! | `client` | `client`: paces and retries outgoing requests; needs a tokio runtime |
 //! | `metrics` | `insight::Metrics`, which counts with the `metrics` facade |
 //! | `tracing` | `insight::Traces`, which logs with `tracing` |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "client")]
+#[cfg_attr(docsrs, doc(cfg(feature = "client")))]
+pub mod client;
 pub mod clock;
 pub mod insight;
 pub mod store;
@@ -106,6 +114,6 @@ pub use quota::{Quota, QuotaBuilder, QuotaError};
 pub use wire::{Dialect, LegacyReset, Reason, Refusal};
 
 /// The README's code is compiled and run with the other documentation tests.
-#[cfg(all(doctest, feature = "redis"))]
+#[cfg(all(doctest, feature = "client", feature = "redis"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -100,7 +100,7 @@ impl Quota {
     }
 
     /// The same for a store that counts microseconds: a unit comes back in a whole number of them, rounded **up**.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "client", feature = "redis"))]
     pub(crate) const fn in_whole_micros(self) -> Self {
         Self { emission_interval: self.emission_interval.div_ceil(1000) * 1000, ..self }
     }

@@ -1,0 +1,97 @@
+//! The fields that tell of limits, found.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The names of all dialects' fields.
+#[derive(Clone, Copy)]
+pub(super) enum Name {
+    RateLimit,
+    Policy,
+    Limit,
+    Remaining,
+    Reset,
+    LegacyLimit,
+    LegacyRemaining,
+    LegacyReset,
+}
+
+const NAMES: [(&str, Name); 8] = [
+    ("ratelimit", Name::RateLimit),
+    ("ratelimit-policy", Name::Policy),
+    ("ratelimit-limit", Name::Limit),
+    ("ratelimit-remaining", Name::Remaining),
+    ("ratelimit-reset", Name::Reset),
+    ("x-ratelimit-limit", Name::LegacyLimit),
+    ("x-ratelimit-remaining", Name::LegacyRemaining),
+    ("x-ratelimit-reset", Name::LegacyReset),
+];
+
+/// The lines of each field.
+pub(super) struct Fields<'h> {
+    pub(super) headers: &'h HeaderMap,
+    found: [Option<Found<'h>>; NAMES.len()],
+}
+
+#[derive(Clone, Copy)]
+struct Found<'h> {
+    first: &'h HeaderValue,
+    has_more: bool,
+}
+
+/// The lines of one field.
+#[derive(Clone, Copy)]
+pub(super) struct Lines<'h> {
+    headers: &'h HeaderMap,
+    name: Name,
+    found: Option<Found<'h>>,
+}
+
+impl<'h> Fields<'h> {
+    /// Goes over all names once: to look up each of these, most of which are not there, takes several times as long.
+    #[inline]
+    pub(super) fn find(headers: &'h HeaderMap) -> Option<Self> {
+        let mut fields = None;
+        for (name, first) in headers {
+            let Some(name) = known(name) else { continue };
+            let Self { found, .. } = fields.get_or_insert(Self { headers, found: [None; NAMES.len()] });
+            let found = &mut found[name as usize];
+            *found = Some(found.map_or(Found { first, has_more: false }, |found| Found { has_more: true, ..found }));
+        }
+        fields
+    }
+
+    pub(super) fn lines(&self, name: Name) -> Lines<'h> {
+        Lines { headers: self.headers, name, found: self.found[name as usize] }
+    }
+}
+
+impl<'h> Lines<'h> {
+    pub(super) fn is_empty(self) -> bool {
+        self.found.is_none()
+    }
+
+    /// The line, if there is one only.
+    pub(super) fn only(self) -> Option<&'h HeaderValue> {
+        self.found.filter(|found| !found.has_more).map(|found| found.first)
+    }
+
+    pub(super) fn has_more(self) -> bool {
+        self.found.is_some_and(|found| found.has_more)
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = &'h HeaderValue> {
+        let all = || self.headers.get_all(NAMES[self.name as usize].0).iter();
+        let more = self.has_more().then(|| all().skip(1)).into_iter().flatten();
+        self.found.map(|found| found.first).into_iter().chain(more)
+    }
+}
+
+#[inline]
+fn known(name: &HeaderName) -> Option<Name> {
+    let name = name.as_str();
+    // Few names begin so, and the whole comparisons cost more.
+    if !matches!(name.as_bytes(), [b'r', b'a', ..] | [b'x', b'-', ..]) {
+        return None;
+    }
+    NAMES.iter().find(|(known, _)| *known == name).map(|(_, name)| *name)
+}

@@ -1,0 +1,69 @@
+//! The `RateLimit` fields, in all their dialects.
+
+mod fields;
+mod legacy;
+mod named;
+mod structured;
+mod unnamed;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::Standing;
+use super::retry_after::unix_now;
+use crate::endpoint::Endpoint;
+use crate::quota::Quota;
+
+use fields::Fields;
+pub(in crate::client) use named::Memo;
+
+/// Resets beyond this, 31 years, are points in time.
+const LONGEST_DELTA: u64 = 1_000_000_000;
+
+/// Points in time beyond this, in the year 5138, count milliseconds.
+const LAST_SECOND: u64 = 100_000_000_000;
+
+/// How the sender of a request to that endpoint stands, by the newest dialect in which the response says it.
+///
+/// A field that is malformed counts as absent. Numbers that are too large count as the largest: `u32::MAX` units, or
+/// [`Quota::MAX_REFILL_TIME`].
+pub(in crate::client) fn standing(headers: &HeaderMap, endpoint: Endpoint, memo: &mut Memo) -> Option<Standing> {
+    let fields = Fields::find(headers)?;
+    named::standing(&fields, endpoint, &named::DRAFT_08, memo)
+        .or_else(|| unnamed::one_field(&fields))
+        .or_else(|| unnamed::three_fields(&fields))
+        .or_else(|| legacy::standing(&fields))
+}
+
+/// A number of units.
+fn units(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// A number of seconds.
+fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number).min(Quota::MAX_REFILL_TIME)
+}
+
+/// A quota of no units tells nothing, and a window of no time neither.
+fn quota(quota: u64, window: Option<u64>) -> Option<(u32, Option<Duration>)> {
+    (quota > 0).then(|| (units(quota), window.filter(|&window| window > 0).map(seconds)))
+}
+
+/// How long a limit with nothing left stays so, if it is known.
+fn exhausted(seconds_left: Option<u64>) -> Option<Duration> {
+    seconds_left.filter(|&left| left > 0).map(seconds)
+}
+
+/// The seconds until a reset that some servers give as seconds, some as Unix time and some as that in milliseconds.
+fn seconds_until(reset: u64, headers: &HeaderMap) -> u64 {
+    if reset <= LONGEST_DELTA {
+        return reset;
+    }
+    let instant = if reset <= LAST_SECOND { reset } else { reset.div_ceil(1000) };
+    instant.saturating_sub(unix_now(headers))
+}

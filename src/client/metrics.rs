@@ -1,0 +1,125 @@
+//! Usage as metrics of the `metrics` facade.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
+
+use super::pace::Pacer;
+use super::usage::Usage;
+
+const REMAINING: &str = "bolna_rate_limit_client_remaining";
+const WAITING: &str = "bolna_rate_limit_client_waiting";
+const IN_FLIGHT: &str = "bolna_rate_limit_client_in_flight";
+const WAIT: &str = "bolna_rate_limit_client_wait_seconds";
+const PAUSED: &str = "bolna_rate_limit_client_paused_seconds";
+const SENT: &str = "bolna_rate_limit_client_sent_total";
+const RETRIED: &str = "bolna_rate_limit_client_retried_total";
+const REFUSED: &str = "bolna_rate_limit_client_refused_total";
+const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
+
+/// Tells how a [`Pacer`] stands with the [`metrics`](https://docs.rs/metrics) facade, for whatever recorder the process has
+/// installed.
+///
+/// ```
+/// use bolna_rate_limit::client::{Metrics, Pacer};
+///
+/// // After the recorder has been installed.
+/// let pacer = Pacer::new();
+/// let metrics = Metrics::new();
+/// // Before each scrape, or every few seconds:
+/// metrics.refresh(&pacer);
+/// ```
+///
+/// | | | |
+/// |---|---|---|
+/// | `bolna_rate_limit_client_remaining` | gauge | requests that would be sent at once |
+/// | `bolna_rate_limit_client_waiting` | gauge | requests that wait for their turn |
+/// | `bolna_rate_limit_client_in_flight` | gauge | requests that have no response yet |
+/// | `bolna_rate_limit_client_wait_seconds` | gauge | for how long one more would have to wait |
+/// | `bolna_rate_limit_client_paused_seconds` | gauge | for how long nothing is sent, since the server has refused |
+/// | `bolna_rate_limit_client_sent_total` | counter | requests that were sent, retries included |
+/// | `bolna_rate_limit_client_retried_total` | counter | retries |
+/// | `bolna_rate_limit_client_refused_total` | counter | requests that were refused with 429 |
+/// | `bolna_rate_limit_client_unsent_total` | counter | requests that would have had to wait for too long, or among too many |
+///
+/// Each has the label `endpoint`. Requests pay nothing for it: all of it is brought up to date by [`refresh`](Self::refresh).
+#[derive(Clone)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    labels: Vec<Label>,
+    /// What was last reported, to count what has come since.
+    reported: Mutex<Vec<[u64; COUNTERS]>>,
+}
+
+const COUNTERS: usize = 4;
+
+impl Metrics {
+    /// Without further labels. Describes the metrics to the recorder that is installed.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_labels(Vec::new())
+    }
+
+    /// With a label `client` of that name on everything, for a process that has more than one.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self::with_labels(vec![Label::new("client", name.into())])
+    }
+
+    fn with_labels(labels: Vec<Label>) -> Self {
+        describe_gauge!(REMAINING, "Requests that would be sent at once");
+        describe_gauge!(WAITING, "Requests that wait for their turn");
+        describe_gauge!(IN_FLIGHT, "Requests that have no response yet");
+        describe_gauge!(WAIT, Unit::Seconds, "For how long one more request would have to wait");
+        describe_gauge!(PAUSED, Unit::Seconds, "For how long nothing is sent, since the server has refused");
+        describe_counter!(SENT, "Requests that were sent, retries included");
+        describe_counter!(RETRIED, "Retries");
+        describe_counter!(REFUSED, "Requests that were refused with 429");
+        describe_counter!(UNSENT, "Requests that would have had to wait for too long, or among too many");
+        Self { shared: Arc::new(Shared { labels, reported: Mutex::default() }) }
+    }
+
+    /// Brings the metrics up to date. It has to be one pacer always.
+    pub fn refresh(&self, pacer: &Pacer) {
+        let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = pacer.usage();
+        reported.resize(usage.len(), [0; COUNTERS]);
+        for (usage, reported) in usage.iter().zip(&mut *reported) {
+            self.tell(usage, reported);
+        }
+    }
+
+    fn tell(&self, usage: &Usage, reported: &mut [u64; COUNTERS]) {
+        let mut labels = self.shared.labels.clone();
+        labels.push(Label::new("endpoint", usage.endpoint().name()));
+        // Exact up to 2^53.
+        #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+        let (waiting, in_flight) = (usage.waiting() as f64, usage.in_flight() as f64);
+        gauge!(REMAINING, labels.clone()).set(f64::from(usage.remaining()));
+        gauge!(WAITING, labels.clone()).set(waiting);
+        gauge!(IN_FLIGHT, labels.clone()).set(in_flight);
+        gauge!(WAIT, labels.clone()).set(usage.wait().as_secs_f64());
+        gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
+        let now = [usage.sent(), usage.retried(), usage.refused(), usage.unsent()];
+        for (name, (now, before)) in [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(reported)) {
+            counter!(name, labels.clone()).increment(now.saturating_sub(*before));
+            *before = *now;
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

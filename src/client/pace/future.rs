@@ -1,0 +1,143 @@
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tower::BoxError;
+use tower_service::Service;
+
+use super::error::WaitError;
+use super::lane::{Place, Sent};
+
+pin_project! {
+    /// The response to a request that may have to wait for its turn.
+    ///
+    /// Dropping it gives the place up, and the unit if it had one already.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct PaceFuture<S, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S, ReqBody>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, ReqBody>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        /// It is not the request's turn yet.
+        Waiting {
+            waiting: Option<Box<Waiting<S, ReqBody>>>,
+        },
+        /// It is, and the inner service may not be ready.
+        Readying {
+            waiting: Option<Box<Waiting<S, ReqBody>>>,
+        },
+        /// The inner service has been called.
+        Calling {
+            #[pin]
+            call: S::Future,
+            sent: Option<Sent>,
+        },
+        /// It was not called.
+        Refused {
+            error: Option<WaitError>,
+        },
+    }
+}
+
+struct Waiting<S, ReqBody> {
+    place: Place,
+    service: S,
+    request: Request<ReqBody>,
+}
+
+impl<S, ReqBody> PaceFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    pub(super) fn waiting(place: Place, service: S, request: Request<ReqBody>) -> Self {
+        // In a box, so that a future which never waits is not as large as a request.
+        let waiting = Some(Box::new(Waiting { place, service, request }));
+        Self { state: State::Waiting { waiting } }
+    }
+
+    #[inline]
+    pub(super) fn calling(call: S::Future, sent: Option<Sent>) -> Self {
+        Self { state: State::Calling { call, sent } }
+    }
+
+    pub(super) fn refused(error: WaitError) -> Self {
+        Self { state: State::Refused { error: Some(error) } }
+    }
+}
+
+impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
+{
+    type Output = Result<Response<ResBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProjection::Waiting { waiting } => {
+                    let place = &mut waiting.as_mut().expect("polled after completion").place;
+                    match ready!(place.poll(cx)) {
+                        Ok(()) => State::Readying { waiting: waiting.take() },
+                        Err(error) => State::Refused { error: Some(error) },
+                    }
+                }
+                StateProjection::Readying { waiting } => {
+                    let service = &mut waiting.as_mut().expect("polled after completion").service;
+                    let is_ready = ready!(service.poll_ready(cx));
+                    // From here on nothing is left of it in this future: whoever keeps that holds nobody up.
+                    let mut held = waiting.take().expect("looked at just before");
+                    is_ready.map_err(Into::into)?;
+                    match held.place.send() {
+                        Some(sent) => {
+                            let Waiting { mut service, request, .. } = *held;
+                            State::Calling { call: service.call(request), sent: Some(sent) }
+                        }
+                        // It is the first in the queue, and stays ready: getting ready once more might take as long again.
+                        None => State::Waiting { waiting: Some(held) },
+                    }
+                }
+                StateProjection::Calling { call, sent } => {
+                    let response = ready!(call.poll(cx));
+                    let sent = sent.take();
+                    let mut response = response.map_err(Into::into)?;
+                    if let Some(sent) = sent {
+                        sent.answered(&mut response);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                StateProjection::Refused { error } => {
+                    return Poll::Ready(Err(error.take().expect("polled after completion").into()));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, ReqBody> fmt::Debug for PaceFuture<S, ReqBody>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match &self.state {
+            State::Waiting { .. } => "Waiting",
+            State::Readying { .. } => "Readying",
+            State::Calling { .. } => "Calling",
+            State::Refused { .. } => "Refused",
+        };
+        f.debug_tuple("PaceFuture").field(&format_args!("{state}")).finish()
+    }
+}

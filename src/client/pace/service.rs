@@ -1,0 +1,90 @@
+use std::mem;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tower::BoxError;
+use tower_service::Service;
+
+use super::future::PaceFuture;
+use super::lane::Entry;
+use super::pacer::Pacer;
+use crate::client::retry::Again;
+
+/// Paces the requests to the service that it wraps. Made by [`PaceLayer`](super::PaceLayer).
+///
+/// A request that has to wait holds nothing of the inner service, neither a permit nor a place in a buffer: that is polled ready
+/// when it is the request's turn.
+///
+/// # Panics
+/// A request that has to wait panics outside of a tokio runtime with time enabled.
+#[derive(Clone, Debug)]
+pub struct Pace<S> {
+    inner: S,
+    pacer: Pacer,
+}
+
+impl<S> Pace<S> {
+    pub(super) const fn new(inner: S, pacer: Pacer) -> Self {
+        Self { inner, pacer }
+    }
+
+    /// The pacer.
+    pub const fn pacer(&self) -> &Pacer {
+        &self.pacer
+    }
+
+    /// The wrapped service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone> Pace<S> {
+    /// Lets go of the service that has been polled ready, and so of what it holds, and leaves a fresh clone.
+    fn release(&mut self) {
+        let fresh = self.inner.clone();
+        drop(mem::replace(&mut self.inner, fresh));
+    }
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Pace<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = PaceFuture<S, ReqBody>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let Some(lane) = self.pacer.lane_of(request.uri().path()) else {
+            return PaceFuture::calling(self.inner.call(request), None);
+        };
+        let again = request.extensions().get::<Again>().copied();
+        match lane.enter(again) {
+            Entry::Go(sent) => PaceFuture::calling(self.inner.call(request), Some(sent)),
+            Entry::Wait(place) => {
+                self.release();
+                PaceFuture::waiting(place, self.inner.clone(), request)
+            }
+            Entry::Refused(error) => {
+                self.release();
+                PaceFuture::refused(error)
+            }
+        }
+    }
+}

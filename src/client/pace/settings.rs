@@ -1,0 +1,23 @@
+//! What can be set about a pacer.
+
+use std::time::Duration;
+
+/// See [`PacerBuilder`](super::PacerBuilder) for what each means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) is_even: bool,
+    pub(super) jitter: Duration,
+    pub(super) max_waiting: usize,
+    pub(super) max_wait: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            is_even: false,
+            jitter: Duration::from_millis(500),
+            max_waiting: 10_000,
+            max_wait: Duration::from_secs(300),
+        }
+    }
+}
