@@ -1,0 +1,179 @@
+//! Those who would have to wait for too long, or among too many, hear it at once.
+
+use std::time::Duration;
+
+use bolna_rate_limit::client::{
+    BolnaClientLayer, Pacer, PacerBuilder, PacerError, RetryPolicy, RetryPolicyError, WaitError,
+};
+use bolna_rate_limit::{Policy, PolicyError, Quota};
+use http::{Response, StatusCode};
+use tokio::time::{sleep, timeout};
+use tower::{BoxError, Layer, ServiceExt};
+
+use crate::support::{
+    Log, Remote, assert_at, distant, generous, mock, one_call_in, refusal, request, send, settle, usage_of_call,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// One call in ten seconds.
+fn builder() -> PacerBuilder {
+    Pacer::builder().policy(one_call_in(Duration::from_secs(10)))
+}
+
+#[track_caller]
+fn wait_error(answer: Result<StatusCode, BoxError>) -> WaitError {
+    *answer.unwrap_err().downcast_ref::<WaitError>().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_too_many_fails_at_once() {
+    let log = Log::new();
+    let layer = BolnaClientLayer::new().pacer(builder().max_waiting(3).build().unwrap());
+    let client = layer.layer(generous(&log));
+    let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
+    settle().await;
+
+    let error = wait_error(send(&client, "/call?4").await.unwrap());
+    assert_eq!(log.elapsed(), Duration::ZERO);
+    assert_eq!((error.endpoint().name(), error.wait(), error.is_full()), ("call", Duration::from_secs(40), true));
+    assert_eq!(
+        error.to_string(),
+        "not sent: a request to \"call\" would have to wait for 40.0s, and 3 wait already, which are the most that this \
+         client allows"
+    );
+    assert_eq!(usage_of_call(&layer.usage()).unsent(), 1);
+
+    // Another endpoint has a number of its own.
+    assert!(send(&client, "/v2/agent/7").await.unwrap().unwrap().is_success());
+    // One leaves, and another one may come.
+    let [_, second, ..] = &calls;
+    second.abort();
+    settle().await;
+    let last = send(&client, "/call?5");
+    assert!(timeout(HOUR, last).await.unwrap().unwrap().unwrap().is_success());
+    assert_at(log.elapsed(), Duration::from_secs(30));
+    assert_eq!(log.times("/call").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_too_long_fails_at_once() {
+    let log = Log::new();
+    let client = BolnaClientLayer::new().pacer(builder().max_wait(Duration::from_secs(25)).build().unwrap());
+    let client = client.layer(generous(&log));
+    let calls = [0, 1, 2].map(|number| send(&client, &format!("/call?{number}")));
+    settle().await;
+
+    let error = wait_error(send(&client, "/call?3").await.unwrap());
+    assert_eq!(log.elapsed(), Duration::ZERO);
+    assert_eq!((error.endpoint().name(), error.wait(), error.is_full()), ("call", Duration::from_secs(30), false));
+    assert_eq!(
+        error.to_string(),
+        "not sent: a request to \"call\" would have to wait for 30.0s, and this client allows at most 25.0s"
+    );
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_success());
+    }
+    // In the meantime there is room.
+    sleep(Duration::from_secs(5)).await;
+    assert!(send(&client, "/call?4").await.unwrap().unwrap().is_success());
+    assert_eq!(log.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_as_long_as_the_bound_is_waited_for() {
+    let log = Log::new();
+    let client = BolnaClientLayer::new().pacer(builder().max_wait(Duration::from_secs(10)).build().unwrap());
+    let client = client.layer(generous(&log));
+    let calls = [0, 1].map(|number| send(&client, &format!("/call?{number}")));
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_success());
+    }
+    assert_at(log.elapsed(), Duration::from_secs(10));
+}
+
+/// Refuses the first request after a second, with that time to wait, and grants the others.
+fn refuses_the_first(log: &Log, seconds: &'static str) -> Remote {
+    let server = mock(log, move |number| match number {
+        1 => refusal(&[("retry-after", seconds)]),
+        _ => Response::new(()),
+    });
+    distant(server, |number| Duration::from_secs(u64::from(number == 3)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
+    let log = Log::new();
+    let pacer = builder().max_wait(Duration::from_secs(60)).build().unwrap();
+    let client = BolnaClientLayer::new().pacer(pacer).layer(refuses_the_first(&log, "45"));
+    let calls = [0, 1, 2, 3, 4, 5].map(|number| send(&client, &format!("/call?{number}")));
+
+    // At 1 s it turns out that the endpoint is paused until 46 s, and up to a second more so that not all clients come back
+    // at one time.
+    sleep(Duration::from_millis(1001)).await;
+    settle().await;
+    let done: Vec<bool> = calls.iter().map(tokio::task::JoinHandle::is_finished).collect();
+    assert_eq!(done, [false, false, false, true, true, true], "at {:?}", log.elapsed());
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(timeout(HOUR, call).await.unwrap().unwrap());
+    }
+    let waits: Vec<_> = answers.split_off(3).into_iter().map(|answer| wait_error(answer).wait().as_secs()).collect();
+    // Counted from the end, each for as many as were before it then: two, since the refused one is not back yet.
+    assert!(
+        waits.iter().zip([65, 75, 85]).all(|(wait, expected)| (expected..=expected + 1).contains(wait)),
+        "{waits:?}"
+    );
+    // When that is back, after 45 s, it goes first, and the last of the two is late by it.
+    let wait = wait_error(answers.pop().unwrap()).wait().as_secs();
+    assert!((19..=21).contains(&wait), "{wait} s");
+    for answer in answers {
+        assert!(answer.unwrap().is_success());
+    }
+    assert!(log.elapsed() <= Duration::from_secs(58), "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_request_is_sent_again_whatever_the_bounds() {
+    let log = Log::new();
+    let pacer = builder().max_wait(Duration::from_secs(12)).max_waiting(1).build().unwrap();
+    let client = BolnaClientLayer::new().pacer(pacer).layer(refuses_the_first(&log, "30"));
+    let refused = send(&client, "/call?0");
+    sleep(Duration::from_secs(21)).await;
+    // It may wait from now on, and is the only one who may.
+    let waiting = send(&client, "/call?1");
+    settle().await;
+    assert!(wait_error(send(&client, "/call?2").await.unwrap()).is_full());
+    assert!(timeout(HOUR, refused).await.unwrap().unwrap().unwrap().is_success());
+    let _ = timeout(HOUR, waiting).await.unwrap().unwrap();
+    let times = log.times("/call?0");
+    assert!(times[1] >= Duration::from_secs(31) && times[1] <= Duration::from_secs(43), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_not_sent_again() {
+    let log = Log::new();
+    let client = BolnaClientLayer::new().pacer(builder().max_waiting(1).build().unwrap()).layer(generous(&log));
+    client.clone().oneshot(request("/call")).await.unwrap();
+    let _waiting = send(&client, "/call");
+    settle().await;
+    for unsent in 1..=3 {
+        wait_error(send(&client, "/call").await.unwrap());
+        let usage = usage_of_call(&client.usage());
+        assert_eq!((usage.unsent(), usage.sent(), usage.waiting()), (unsent, 1, 1));
+    }
+}
+
+#[test]
+fn what_can_never_send_anything_is_not_built() {
+    assert_eq!(Pacer::builder().max_waiting(0).build().unwrap_err(), PacerError::ZeroWaiting);
+    assert_eq!(Pacer::builder().max_wait(Duration::ZERO).build().unwrap_err(), PacerError::ZeroWait);
+    assert_eq!(RetryPolicy::builder().attempts(0).build().unwrap_err(), RetryPolicyError::ZeroAttempts);
+    for quota in [Quota::per_minute(0), Quota::per_minute(500).burst(0), Quota::per(500, Duration::ZERO)] {
+        let error = Policy::bolna().quota("call", quota).build().unwrap_err();
+        assert!(matches!(error, PolicyError::Quota { .. }), "{error:?}");
+    }
+    for error in [PacerError::ZeroWaiting.to_string(), PacerError::ZeroWait.to_string()] {
+        assert!(error.contains("must be at least 1"), "{error}");
+    }
+}

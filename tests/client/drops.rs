@@ -1,0 +1,236 @@
+//! Callers that give up.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use bolna_rate_limit::client::{Pace, PaceLayer, Pacer};
+use bolna_rate_limit::{Policy, Quota};
+use proptest::prelude::*;
+use tokio::task::JoinSet;
+use tokio::time::{advance, sleep, timeout};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
+use tower::{Layer, Service};
+
+use crate::support::{Log, Remote, assert_at, generous, one_call_in, request, settle, usage_of_call};
+
+/// Three at once, and one each 100 ms after that.
+fn ten_a_second() -> Policy {
+    Policy::bolna().quota("call", Quota::per_second(10).burst(5)).build().unwrap()
+}
+
+fn client(log: &Log, policy: Policy) -> (Pace<Remote>, Pacer) {
+    let pacer = Pacer::builder().policy(policy).build().unwrap();
+    (PaceLayer::new(pacer.clone()).layer(generous(log)), pacer)
+}
+
+/// What a caller does.
+#[derive(Clone, Copy, Debug)]
+enum Caller {
+    Stays,
+    /// Drops the call after that time without having polled it.
+    NeverPolls(Duration),
+    /// Has a deadline.
+    Leaves(Duration),
+    /// Drops the call when it is woken, instead of polling it.
+    DropsWhenWoken,
+    /// Does not poll the call again before that time.
+    Dawdles(Duration),
+}
+
+fn callers() -> impl Strategy<Value = Vec<Caller>> {
+    let time = || (0..3000_u64).prop_map(Duration::from_millis);
+    let caller = prop_oneof![
+        3 => Just(Caller::Stays),
+        1 => time().prop_map(Caller::NeverPolls),
+        2 => time().prop_map(Caller::Leaves),
+        1 => Just(Caller::DropsWhenWoken),
+        1 => time().prop_map(Caller::Dawdles),
+    ];
+    // Those who stay are enough to be served for longer than anybody dawdles.
+    prop::collection::vec(caller, 0..80).prop_map(|mut callers| {
+        callers.extend([Caller::Stays; 50]);
+        callers
+    })
+}
+
+impl Caller {
+    /// Whether the call was answered.
+    async fn call<F: Future<Output = bool>>(self, call: F) -> bool {
+        match self {
+            Self::Stays => call.await,
+            Self::NeverPolls(time) => {
+                sleep(time).await;
+                false
+            }
+            Self::Leaves(time) => timeout(time, call).await.unwrap_or_default(),
+            Self::DropsWhenWoken => {
+                let mut call = pin!(call);
+                let mut is_woken = false;
+                poll_fn(|cx| {
+                    if is_woken {
+                        return Poll::Ready(false);
+                    }
+                    is_woken = true;
+                    call.as_mut().poll(cx)
+                })
+                .await
+            }
+            Self::Dawdles(time) => {
+                let mut call = pin!(call);
+                let answer = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await;
+                match answer {
+                    Poll::Ready(answer) => answer,
+                    Poll::Pending => {
+                        sleep(time).await;
+                        call.await
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn hold(callers: Vec<Caller>) -> Result<(), TestCaseError> {
+    let log = Log::new();
+    let (mut client, pacer) = client(&log, ten_a_second());
+    let mut set = JoinSet::new();
+    for (number, caller) in callers.iter().copied().enumerate() {
+        let call = client.call(request(&format!("/call?{number}")));
+        set.spawn(async move { (number, caller, caller.call(async { call.await.is_ok() }).await) });
+    }
+    let mut answered = 0;
+    let all = async {
+        while let Some(caller) = set.join_next().await {
+            let (number, caller, is_answered) = caller.unwrap();
+            answered += usize::from(is_answered);
+            let stays = matches!(caller, Caller::Stays | Caller::Dawdles(_));
+            prop_assert!(is_answered || !stays, "{number}, who {caller:?}");
+        }
+        Ok(())
+    };
+    timeout(Duration::from_secs(600), all).await.map_err(|_| TestCaseError::fail("somebody hangs"))??;
+
+    // A call that need not wait is sent before it is polled.
+    let sent = log.len();
+    prop_assert!(answered <= sent && sent <= answered + 3, "{answered} of {sent}");
+    // As if those who gave up had never come: a tenth of a second each, but for the first three.
+    let units = |units: usize| Duration::from_millis(100) * u32::try_from(units).unwrap();
+    let (least, took) = (units(sent - 3), *log.times("").last().unwrap());
+    prop_assert!(took >= least, "{:?} instead of {:?}", took, least);
+    // Those who dawdle hold their units for so long, and may come when the server's bucket is full.
+    let dawdles = |caller: &&Caller| matches!(caller, Caller::Dawdles(_) | Caller::NeverPolls(_));
+    let dawdlers = callers.iter().filter(dawdles).count();
+    let most = least + Duration::from_millis(if dawdlers == 0 { 3 } else { 3000 });
+    prop_assert!(took <= most, "{:?} instead of {:?}", took, least);
+    if dawdlers == 0 {
+        let order: Vec<usize> = log.targets().iter().map(|target| target[6..].parse().unwrap()).collect();
+        prop_assert!(order.is_sorted(), "{:?}", order);
+    }
+    let usage = usage_of_call(&pacer.usage());
+    prop_assert_eq!((usage.waiting(), usage.in_flight(), usage.unsent()), (0, 0, 0));
+    prop_assert_eq!(usage.sent(), sent as u64);
+    // ... and the bucket fills up.
+    advance(Duration::from_secs(1)).await;
+    prop_assert_eq!(usage_of_call(&pacer.usage()).remaining(), 3);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn those_who_give_up_cost_the_others_nothing(callers in callers()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(hold(callers))?;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_polled_holds_up_nobody() {
+    for is_polled_once in [false, true] {
+        let log = Log::new();
+        let (mut client, pacer) = client(&log, one_call_in(Duration::from_secs(1)));
+        client.call(request("/call?first")).await.unwrap();
+        let mut idle = spawn(client.call(request("/call?idle")));
+        if is_polled_once {
+            assert_pending!(idle.poll());
+        }
+        let mut last = client.clone();
+        timeout(Duration::from_secs(60), last.call(request("/call?last"))).await.unwrap().unwrap();
+        // A quarter of a second after the idle one's turn, which has not used it.
+        assert_at(log.elapsed(), Duration::from_millis(1250));
+
+        // It needs another unit then.
+        assert_pending!(idle.poll());
+        sleep(Duration::from_millis(1005)).await;
+        assert_ready!(idle.poll()).unwrap();
+        assert_eq!(log.targets(), ["/call?first", "/call?last", "/call?idle"]);
+        let usage = usage_of_call(&pacer.usage());
+        assert_eq!((usage.waiting(), usage.in_flight(), usage.sent()), (0, 0, 3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_polled_late_are_no_burst_that_the_server_refuses() {
+    // Twenty of them are let go over ten minutes, in which the bucket would have filled up many times.
+    let log = Log::new();
+    let (mut client, pacer) = client(&log, ten_a_second());
+    for _ in 0..3 {
+        client.call(request("/call")).await.unwrap();
+    }
+    let mut idle: Vec<_> = (0..20).map(|_| spawn(client.call(request("/call")))).collect();
+    for call in &mut idle {
+        assert_pending!(call.poll());
+    }
+    settle().await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(log.len(), 3);
+    for _ in 0..2 {
+        idle.retain_mut(|call| call.poll().is_pending());
+        settle().await;
+    }
+    // As many are sent as the bucket has now.
+    assert_eq!((log.len(), usage_of_call(&pacer.usage()).remaining()), (6, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_not_polled_do_not_slow_the_others_down() {
+    let log = Log::new();
+    let pacer = Pacer::builder().evenly().build().unwrap();
+    let mut client = PaceLayer::new(pacer).layer(generous(&log));
+    let mut idle: Vec<_> = (0..11).map(|_| spawn(client.call(request("/call")))).collect();
+    assert_ready!(idle.remove(0).poll()).unwrap();
+    for call in &mut idle {
+        assert_pending!(call.poll());
+    }
+    let mut others = JoinSet::new();
+    for _ in 0..50 {
+        others.spawn(client.call(request("/call")));
+    }
+    timeout(Duration::from_secs(60), others.join_all()).await.unwrap();
+    // At most as if the ten had been sent.
+    let most = Duration::from_millis(120) * 60 + Duration::from_millis(250);
+    assert!(log.elapsed() <= most, "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_job_leaves_nothing_behind() {
+    let log = Log::new();
+    let (mut client, pacer) = client(&log, ten_a_second());
+    for rest in [0, 1, 200] {
+        let mut calls: Vec<_> = (0..1000).map(|_| spawn(client.call(request("/call")))).collect();
+        for call in &mut calls {
+            let _ = call.poll();
+        }
+        drop(calls.split_off(rest));
+        settle().await;
+        let usage = usage_of_call(&pacer.usage());
+        assert!(usage.waiting() <= rest && usage.in_flight() == 0, "{usage:?}");
+        drop(calls);
+        sleep(Duration::from_secs(1)).await;
+        let usage = usage_of_call(&pacer.usage());
+        assert_eq!((usage.waiting(), usage.remaining(), usage.wait()), (0, 3, Duration::ZERO));
+    }
+}

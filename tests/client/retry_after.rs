@@ -1,0 +1,68 @@
+//! A client waits as long as it is told.
+
+use std::time::Duration;
+
+use bolna_rate_limit::client::RetryPolicy;
+use http::StatusCode;
+
+use crate::server::{exchange, post, refusal, refusal_once};
+
+/// The longest random time before the first retry, and the timer's resolution.
+const RANDOM: Duration = Duration::from_millis(101);
+
+/// The time between a refusal with those fields and the retry, which every policy may make random.
+async fn wait(fields: &[(&'static str, &str)]) -> Duration {
+    let (response, times, _) = exchange(RetryPolicy::new(), post(), |number| refusal_once(fields, number)).await;
+    assert_eq!(response.status(), StatusCode::OK, "{fields:?}");
+    assert_eq!(times.len(), 2, "{fields:?}");
+    times[1] - times[0]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_never_before_the_time_that_was_asked_for_and_not_much_later() {
+    let date = ("date", "Wed, 07 Feb 2035 10:00:00 GMT");
+    for (fields, asked) in [
+        (&[("retry-after", "1")][..], Duration::from_secs(1)),
+        (&[("retry-after", "7")], Duration::from_secs(7)),
+        (&[("retry-after", "0")], Duration::ZERO),
+        (&[("retry-after-ms", "118"), ("retry-after", "1")], Duration::from_millis(118)),
+        (&[("retry-after-ms", "soon"), ("retry-after", "1")], Duration::from_secs(1)),
+        (&[date, ("retry-after", "Wed, 07 Feb 2035 10:00:12 GMT")], Duration::from_secs(12)),
+        (&[date, ("retry-after", "Wednesday, 07-Feb-35 10:00:12 GMT")], Duration::from_secs(12)),
+        (&[date, ("retry-after", "Wed Feb  7 10:00:12 2035")], Duration::from_secs(12)),
+        (&[date, ("retry-after", "Wed, 07 Feb 2035 09:59:59 GMT")], Duration::ZERO),
+        (&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], Duration::ZERO),
+    ] {
+        for _ in 0..100 {
+            let waited = wait(fields).await;
+            assert!(waited >= asked && waited <= asked + RANDOM, "{waited:?} for {fields:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_makes_no_sense_is_none() {
+    for value in ["", "-1", "+1", "1.5", "soon", "NaN", "3600s", "Wed, 37 Feb 2035 10:00:00 GMT"] {
+        let waited = wait(&[("retry-after", value)]).await;
+        assert!(waited <= RANDOM, "{waited:?} for {value:?}");
+    }
+    let waited = wait(&[("retry-after", "1"), ("retry-after", "2")]).await;
+    assert!(waited <= RANDOM, "{waited:?} for two values");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_too_long_is_not_begun() {
+    let long = "9".repeat(10_000);
+    for fields in [
+        // The default total time is 5 minutes.
+        &[("retry-after", "301")][..],
+        &[("retry-after", "315360000")],
+        &[("retry-after", &long)],
+        &[("retry-after-ms", "300001")],
+        &[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")],
+    ] {
+        let (response, times, end) = exchange(RetryPolicy::new(), post(), |number| refusal(fields, number)).await;
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{fields:?}");
+        assert_eq!((times.len(), end), (1, Duration::ZERO), "{fields:?}");
+    }
+}

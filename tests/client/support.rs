@@ -1,0 +1,229 @@
+//! Servers and callers in virtual time.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::client::{Pacer, PacerBuilder, Usage};
+use bolna_rate_limit::clock::Clock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
+use http::{Request, Response, StatusCode};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+use tower::util::BoxCloneService;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
+
+/// Nobody waits for that long: who does, hangs.
+const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
+
+/// The server's limiter, which goes by the same paused clock as the client.
+pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
+
+/// A server that is a function.
+pub(crate) type Remote = BoxCloneService<Request<()>, Response<()>, Infallible>;
+
+pub(crate) struct VirtualClock(Instant);
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+pub(crate) fn limiter(policy: Policy) -> ServerLimiter {
+    Limiter::with_store(policy, MemoryStore::with_clock(VirtualClock(Instant::now())))
+}
+
+/// Whose key the client has.
+pub(crate) fn principal() -> Principal {
+    Principal::user("u-17").unwrap()
+}
+
+/// Bolna's policy but for `/call`, of which one is allowed in each period.
+pub(crate) fn one_call_in(period: Duration) -> Policy {
+    Policy::bolna().quota("call", Quota::per(1, period)).build().unwrap()
+}
+
+/// The pacer of a client that may wait for as long as it takes.
+pub(crate) fn patient() -> PacerBuilder {
+    Pacer::builder().max_wait(Duration::from_secs(100_000)).max_waiting(100_000)
+}
+
+/// What a server got, in that order. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Log {
+    started: Instant,
+    got: Arc<Mutex<Vec<Got>>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    /// Since the log was begun.
+    pub(crate) at: Duration,
+    pub(crate) target: String,
+    pub(crate) status: StatusCode,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), got: Arc::default() }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn add(&self, target: String, status: StatusCode) {
+        self.got.lock().unwrap().push(Got { at: self.elapsed(), target, status });
+    }
+
+    pub(crate) fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.got.lock().unwrap().len()
+    }
+
+    pub(crate) fn count(&self, status: StatusCode) -> usize {
+        self.got.lock().unwrap().iter().filter(|got| got.status == status).count()
+    }
+
+    /// How many it refused.
+    pub(crate) fn refused(&self) -> usize {
+        self.count(StatusCode::TOO_MANY_REQUESTS)
+    }
+
+    /// When it got those for that path, all of them if it is empty.
+    pub(crate) fn times(&self, path: &str) -> Vec<Duration> {
+        self.got().iter().filter(|got| got.target.starts_with(path)).map(|got| got.at).collect()
+    }
+
+    /// What it got, without the rest.
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.got().into_iter().map(|got| got.target).collect()
+    }
+}
+
+/// A server that answers the first request by `answer(1)`, and so on, at once.
+pub(crate) fn mock(log: &Log, answer: impl Fn(usize) -> Response<()> + Clone + Send + 'static) -> Remote {
+    let log = log.clone();
+    Remote::new(service_fn(move |request: Request<()>| {
+        let response = answer(log.len() + 1);
+        log.add(request.uri().to_string(), response.status());
+        async move { Ok(response) }
+    }))
+}
+
+/// A server which grants everything.
+pub(crate) fn generous(log: &Log) -> Remote {
+    mock(log, |_| Response::new(()))
+}
+
+/// A server that is kept by the layer of this crate.
+pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
+    let server = ServiceBuilder::new()
+        .map_request(|mut request: Request<()>| {
+            request.extensions_mut().insert(Account::user("u-17"));
+            request
+        })
+        .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
+        .service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+    let log = log.clone();
+    Remote::new(service_fn(move |request: Request<()>| {
+        let (server, log) = (server.clone(), log.clone());
+        async move {
+            let target = request.uri().to_string();
+            let response = server.oneshot(request).await?;
+            log.add(target, response.status());
+            Ok(response.map(|_| ()))
+        }
+    }))
+}
+
+/// A service to which requests take `there(0)`, `there(1)` and so on, and responses the same.
+pub(crate) fn distant(service: Remote, there: impl Fn(u32) -> Duration + Clone + Send + 'static) -> Remote {
+    let numbers = Arc::new(Mutex::new(0));
+    Remote::new(service_fn(move |request: Request<()>| {
+        let (service, there) = (service.clone(), there.clone());
+        let number = {
+            let mut next = numbers.lock().unwrap();
+            *next += 2;
+            *next
+        };
+        async move {
+            sleep(there(number)).await;
+            let response = service.oneshot(request).await;
+            sleep(there(number + 1)).await;
+            response
+        }
+    }))
+}
+
+/// A number below `most` that looks as if it were random, and is the same each time.
+pub(crate) fn scattered(number: u32, most: u32) -> u32 {
+    number.wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(0x85EB_CA6B) % most
+}
+
+pub(crate) fn request(target: &str) -> Request<()> {
+    Request::post(target).body(()).unwrap()
+}
+
+pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
+    let mut response = Response::builder().status(StatusCode::TOO_MANY_REQUESTS);
+    for (name, value) in fields {
+        response = response.header(*name, *value);
+    }
+    response.body(()).unwrap()
+}
+
+/// Sends a request in a task of its own.
+pub(crate) fn send<S>(client: &S, target: &str) -> JoinHandle<Result<StatusCode, BoxError>>
+where
+    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send> + Clone + Send + 'static,
+{
+    let call = client.clone().oneshot(request(target));
+    tokio::spawn(async move {
+        let answer = timeout(A_MONTH, call).await.expect("it hangs");
+        answer.map(|response| response.status())
+    })
+}
+
+/// `POST /call?0`, `/call?1` and so on, each in a task of its own; what came of each.
+pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<StatusCode, BoxError>>
+where
+    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send> + Clone + Send + 'static,
+{
+    let calls: Vec<_> = (0..calls).map(|number| send(client, &format!("/call?{number}"))).collect();
+    let mut answers = Vec::new();
+    for call in calls {
+        answers.push(call.await.unwrap());
+    }
+    answers
+}
+
+/// Lets all tasks run until each waits, without time passing.
+pub(crate) async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How `/call` stands.
+pub(crate) fn usage_of_call(usage: &[Usage]) -> Usage {
+    *usage.iter().find(|usage| usage.endpoint().name() == "call").unwrap()
+}
+
+#[track_caller]
+pub(crate) fn assert_all_ok(answers: &[Result<StatusCode, BoxError>]) {
+    for (number, answer) in answers.iter().enumerate() {
+        assert!(matches!(answer, Ok(StatusCode::OK)), "call {number}: {answer:?}");
+    }
+}
+
+/// At the time that was promised, but for the milliseconds in which timers count.
+#[track_caller]
+pub(crate) fn assert_at(at: Duration, expected: Duration) {
+    assert!(at >= expected && at <= expected + Duration::from_millis(2), "at {at:?} instead of {expected:?}");
+}

@@ -1,0 +1,201 @@
+//! Against this crate's own server layer, over real connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request as Incoming;
+use axum::middleware::{Next, from_fn, map_request};
+use axum::routing::any;
+use axum::serve::ListenerExt;
+use bolna_rate_limit::client::{BolnaClient, BolnaClientLayer, Pacer};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tower::{Layer, ServiceExt};
+
+use crate::support::{Log, assert_at, limiter};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Http = Client<HttpConnector, Empty<Bytes>>;
+
+/// A server on a port of its own, gone when the test is.
+struct Server {
+    address: SocketAddr,
+    log: Log,
+    _task: JoinSet<()>,
+}
+
+impl Server {
+    /// Bolna's limits, and a path that is exempt.
+    async fn start() -> Self {
+        let log = Log::new();
+        let keeps_log = log.clone();
+        let app = Router::new()
+            .fallback(any(async || "done"))
+            .layer(BolnaRateLimitLayer::with_limiter(limiter(policy())))
+            .layer(map_request(async |mut request: Incoming| {
+                request.extensions_mut().insert(Account::user("u-17"));
+                request
+            }))
+            .layer(from_fn(move |request: Incoming, next: Next| {
+                let log = keeps_log.clone();
+                async move {
+                    let target = request.uri().path_and_query().unwrap().to_string();
+                    let response = next.run(request).await;
+                    log.add(target, response.status());
+                    response
+                }
+            }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        // What the kernel holds back looks idle, and virtual time would pass.
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+        let serve = async { axum::serve(listener, app).await.unwrap() };
+        Self { address, log, _task: JoinSet::from_iter([serve]) }
+    }
+
+    fn request(&self, target: &str) -> Request<Empty<Bytes>> {
+        Request::post(format!("http://{}{target}", self.address)).body(Empty::new()).unwrap()
+    }
+
+    /// Sends so many requests for that path at once; all of them have to be granted.
+    fn burst(&self, client: &BolnaClient<Http>, path: &str, requests: usize) -> JoinSet<()> {
+        let send = |number| {
+            let (client, request) = (client.clone(), self.request(&format!("{path}?{number}")));
+            async move { assert_eq!(client.oneshot(request).await.unwrap().status(), StatusCode::OK) }
+        };
+        (0..requests).map(send).collect()
+    }
+}
+
+fn policy() -> Policy {
+    Policy::bolna().exempt(["/healthz"]).build().unwrap()
+}
+
+/// Many requests go over one connection with HTTP/2.
+fn http(http2: bool) -> Http {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).http2_only(http2).build(connector)
+}
+
+fn client() -> BolnaClient<Http> {
+    BolnaClientLayer::new().pacer(Pacer::builder().policy(policy()).build().unwrap()).layer(http(true))
+}
+
+/// So many callers do a job of 1,500 calls together.
+async fn a_job(callers: usize, http2: bool) {
+    const CALLS: usize = 1500;
+    let server = Server::start().await;
+    let client = BolnaClientLayer::new().layer(http(http2));
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut set = JoinSet::new();
+    for _ in 0..callers {
+        let (client, next) = (client.clone(), Arc::clone(&next));
+        let target = format!("http://{}/call", server.address);
+        set.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= CALLS {
+                    break;
+                }
+                let request = Request::post(format!("{target}?{number}")).body(Empty::new()).unwrap();
+                assert_eq!(client.clone().oneshot(request).await.unwrap().status(), StatusCode::OK);
+            }
+        });
+    }
+    timeout(HOUR, set.join_all()).await.unwrap();
+
+    // 500 at once, and one each 120 ms after that.
+    let (least, took) = (Duration::from_secs(120), server.log.elapsed());
+    assert!(took >= least && took <= least.mul_f64(1.02), "{callers} callers took {took:?}");
+    assert_eq!(server.log.refused(), 0);
+    let mut targets = server.log.targets();
+    targets.sort_unstable();
+    let mut calls: Vec<_> = (0..CALLS).map(|number| format!("/call?{number}")).collect();
+    calls.sort_unstable();
+    assert_eq!(targets, calls, "each exactly once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_caller_takes_the_least_time_without_a_refusal() {
+    a_job(1, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_callers_take_the_least_time_without_a_refusal() {
+    a_job(10, false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_for_each_call_takes_the_least_time_without_a_refusal() {
+    a_job(1500, true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn evenly_they_arrive_one_in_each_interval() {
+    let server = Server::start().await;
+    let client = BolnaClientLayer::new().pacer(Pacer::builder().evenly().build().unwrap()).layer(http(true));
+    timeout(HOUR, server.burst(&client, "/call", 200).join_all()).await.unwrap();
+    let times = server.log.times("/call");
+    assert_eq!(times.len(), 200);
+    for (number, at) in (0..).zip(times) {
+        // 10 ms are made up for at once if a timer is late, and more is not.
+        let due = Duration::from_millis(120) * number;
+        let early = Duration::from_millis(10);
+        assert!(at + early >= due && at <= due + Duration::from_millis(2), "{number} at {at:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_do_not_hold_each_other_up() {
+    let server = Server::start().await;
+    let client = client();
+    // Each beyond its burst for a minute.
+    let jobs = [("/call", 1000), ("/v2/agent/7", 1000), ("/v2/agent/7/executions", 1000), ("/v2/agent/all", 2000)];
+    let mut all = JoinSet::new();
+    for (path, requests) in jobs {
+        let mut job = server.burst(&client, path, requests);
+        all.spawn(async move { while job.join_next().await.transpose().unwrap().is_some() {} });
+    }
+    timeout(HOUR, all.join_all()).await.unwrap();
+    let (least, took) = (Duration::from_secs(60), server.log.elapsed());
+    assert!(took >= least && took <= least.mul_f64(1.02), "{took:?}");
+    assert_eq!((server.log.refused(), server.log.len()), (0, 5000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exempt_path_never_waits() {
+    let server = Server::start().await;
+    let client = client();
+    let calls = server.burst(&client, "/call", 1000);
+    let others = server.burst(&client, "/", 2000);
+    let healthy = server.burst(&client, "/healthz", 3000);
+    timeout(HOUR, healthy.join_all()).await.unwrap();
+    assert_at(server.log.elapsed(), Duration::ZERO);
+    assert_eq!(server.log.times("/healthz").len(), 3000);
+    drop((calls, others));
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_one_layer_keep_to_the_limits_together() {
+    let server = Server::start().await;
+    let layer = BolnaClientLayer::new();
+    let one = server.burst(&layer.layer(http(true)), "/call", 500);
+    let another = server.burst(&layer.clone().layer(http(false)), "/call", 500);
+    timeout(HOUR, async { (one.join_all().await, another.join_all().await) }).await.unwrap();
+    let (least, took) = (Duration::from_secs(60), server.log.elapsed());
+    assert!(took >= least && took <= least.mul_f64(1.02), "{took:?}");
+    assert_eq!((server.log.refused(), server.log.len()), (0, 1000));
+}

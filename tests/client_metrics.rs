@@ -1,0 +1,147 @@
+//! A client's metrics, read back through a real recorder.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bolna_rate_limit::client::{BolnaClientLayer, Metrics, Pacer};
+use bolna_rate_limit::{Policy, Quota};
+use http::{Request, Response, StatusCode};
+use metrics_util::CompositeKey;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
+
+/// Runs something with a recorder of its own, in virtual time.
+fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || runtime.block_on(run(&snapshotter)));
+}
+
+/// What the recorder has of one endpoint, by name. Counters count from the last time that they were read.
+fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::new();
+    for (key, _, description, value) in snapshotter.snapshot().into_vec() {
+        assert!(description.is_some(), "{key:?} is not described");
+        if !has(&key, labels) {
+            continue;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+        let value = match value {
+            DebugValue::Counter(count) => count as f64,
+            DebugValue::Gauge(gauge) => gauge.into_inner(),
+            DebugValue::Histogram(_) => panic!("a client has no histograms"),
+        };
+        metrics.insert(key.key().name().trim_start_matches("bolna_rate_limit_client_").to_owned(), value);
+    }
+    metrics
+}
+
+/// Whether those are its labels.
+fn has(key: &CompositeKey, labels: &[(&str, &str)]) -> bool {
+    key.key().labels().map(|label| (label.key(), label.value())).eq(labels.iter().copied())
+}
+
+#[track_caller]
+fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: [f64; 9]) {
+    let names = [
+        "remaining",
+        "waiting",
+        "in_flight",
+        "wait_seconds",
+        "paused_seconds",
+        "sent_total",
+        "retried_total",
+        "refused_total",
+        "unsent_total",
+    ];
+    let expected: BTreeMap<_, _> = names.map(ToOwned::to_owned).into_iter().zip(expected).collect();
+    assert_eq!(read(snapshotter, labels), expected);
+}
+
+/// One call in ten seconds, and two may wait.
+fn pacer() -> Pacer {
+    let policy = Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap();
+    Pacer::builder().policy(policy).max_waiting(2).build().unwrap()
+}
+
+#[test]
+fn they_say_what_usage_says() {
+    recorded(async |snapshotter| {
+        let pacer = pacer();
+        let metrics = Metrics::new();
+        metrics.refresh(&pacer);
+        let call = [("endpoint", "call")];
+        assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        // 500 ms of the burst are held back. The recorder forgets what it has been asked for.
+        metrics.refresh(&pacer);
+        let agent = [("endpoint", "agent")];
+        assert_metrics(snapshotter, &agent, [495.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+
+        // Answers after two seconds, and refuses the second of all.
+        let calls = Arc::new(AtomicUsize::new(0));
+        let server = service_fn(move |_: Request<()>| {
+            let status = match calls.fetch_add(1, Ordering::Relaxed) {
+                1 => StatusCode::TOO_MANY_REQUESTS,
+                _ => StatusCode::OK,
+            };
+            async move {
+                sleep(Duration::from_secs(2)).await;
+                Ok::<_, Infallible>(
+                    Response::builder().status(status).header("retry-after-ms", "30000").body(()).unwrap(),
+                )
+            }
+        });
+        let client = BolnaClientLayer::new().pacer(pacer.clone()).layer(server);
+        let tasks: Vec<_> =
+            (0..4).map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap()))).collect();
+        sleep(Duration::from_secs(1)).await;
+        metrics.refresh(&pacer);
+        assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+
+        // The second is sent at 10 s and refused at 12 s, until 42 s and up to a second more.
+        sleep(Duration::from_secs(12)).await;
+        metrics.refresh(&pacer);
+        let mut paused = read(snapshotter, &call);
+        let (seconds, wait) = (paused.remove("paused_seconds").unwrap(), paused.remove("wait_seconds").unwrap());
+        assert!((29.0..=30.1).contains(&seconds), "{seconds}");
+        assert!((39.0..=40.1).contains(&wait), "{wait}");
+        let expected = [("in_flight", 0.0), ("refused_total", 1.0), ("remaining", 0.0), ("retried_total", 0.0)]
+            .into_iter()
+            .chain([("sent_total", 1.0), ("unsent_total", 0.0), ("waiting", 1.0)]);
+        assert_eq!(paused, expected.map(|(name, value)| (name.to_owned(), value)).collect());
+
+        for task in tasks {
+            let _ = task.await.unwrap();
+        }
+        sleep(Duration::from_secs(60)).await;
+        metrics.refresh(&pacer);
+        assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0]);
+    });
+}
+
+#[test]
+fn clients_have_names() {
+    recorded(async |snapshotter| {
+        let (one, another) = (Metrics::named("calls"), Metrics::named("reports"));
+        let pacer = pacer();
+        BolnaClientLayer::new()
+            .pacer(pacer.clone())
+            .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
+            .oneshot(Request::post("/call").body(()).unwrap())
+            .await
+            .unwrap();
+        one.refresh(&pacer);
+        another.refresh(&Pacer::new());
+        let read = |client| read(snapshotter, &[("client", client), ("endpoint", "call")]);
+        assert_eq!(read("calls")["sent_total"], 1.0);
+        one.refresh(&pacer);
+        another.refresh(&Pacer::new());
+        assert_eq!((read("reports")["sent_total"], read("reports").len()), (0.0, 9));
+    });
+}
