@@ -1,0 +1,214 @@
+//! A bulk dialler that places 1,500 calls through an API which allows 500 a minute: the naive way, paced in bursts, and
+//! paced evenly.
+//!
+//! ```text
+//! cargo run --release --example client --features client
+//! ```
+//!
+//! It starts the API itself, on loopback and with its own limiter, and ends after some 17 seconds: a minute of the API takes
+//! three unless `COMPRESS=1` says that it is a minute, or `COMPRESS=60` that it is a second. At the end it prints what the API
+//! has seen of each dialler. It fails if a paced one has lost a lead.
+
+use std::env;
+use std::error::Error;
+use std::io::{IsTerminal, stderr};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::post;
+use bolna_rate_limit::client::{BolnaClientLayer, Pacer};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Policy, Quota};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use http_body_util::Full;
+use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower::{Service, ServiceBuilder, ServiceExt};
+
+const LEADS: usize = 1500;
+const A_MINUTE: u32 = 500;
+/// What the network and a busy machine may delay a request by, which can't be compressed.
+const JITTER: Duration = Duration::from_millis(50);
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let compress = env::var("COMPRESS").map_or(Ok(20), |times| times.parse())?;
+    let minute = Duration::from_secs(60).checked_div(compress).ok_or("COMPRESS must be at least 1")?;
+    // One policy for both ends.
+    let policy = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute)).build()?;
+    let api = Api::serve(policy.clone()).await?;
+    let pacer = Pacer::builder().policy(policy).jitter(JITTER);
+    let (bursts, evenly) = (pacer.clone().build()?, pacer.evenly().build()?);
+
+    let jobs = async {
+        [naive(&api, minute / 60).await, paced(&api, "paced", bursts).await, paced(&api, "evenly", evenly).await]
+    };
+    let jobs = timeout(Duration::from_secs(900), jobs).await?;
+    report(&jobs, minute);
+    if jobs[1..].iter().any(|job| job.placed < LEADS) { Err("a paced dialler has lost leads".into()) } else { Ok(()) }
+}
+
+/// 50 calls at once, then a second's sleep, and a lead is lost if its call is refused.
+async fn naive(api: &Api, second: Duration) -> Job {
+    let (client, job) = (http_client(), Job::start("naive"));
+    let mut placed = 0;
+    for first in (0..LEADS).step_by(50) {
+        let calls = (first..first + 50).map(|lead| place(client.clone(), api.call("naive", lead)));
+        placed += join_all(calls).await.into_iter().filter(|is_placed| *is_placed).count();
+        sleep(second).await;
+    }
+    job.end(placed, api)
+}
+
+/// All calls at once, as far as the dialler is concerned: the layer sends each when its turn has come.
+async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
+    let layer = BolnaClientLayer::new().pacer(pacer.clone());
+    let (client, job) = (ServiceBuilder::new().layer(layer).service(http_client()), Job::start(name));
+    let bar = tokio::spawn(show_progress(name, pacer));
+    let mut calls = JoinSet::new();
+    for lead in 0..LEADS {
+        calls.spawn(place(client.clone(), api.call(name, lead)));
+    }
+    let placed = calls.join_all().await.into_iter().filter(|is_placed| *is_placed).count();
+    bar.abort();
+    job.end(placed, api)
+}
+
+/// Whether the call was placed. A refusal that is handed back is a response as well.
+async fn place<S, B>(client: S, call: http::Request<Full<Bytes>>) -> bool
+where
+    S: Service<http::Request<Full<Bytes>>, Response = http::Response<B>>,
+{
+    client.oneshot(call).await.is_ok_and(|response| response.status().is_success())
+}
+
+fn http_client() -> Client<HttpConnector, Full<Bytes>> {
+    // One connection for all requests, so that not so many files are open.
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+/// A bar, redrawn while requests wait. Nothing unless somebody can see it.
+async fn show_progress(name: &str, pacer: Pacer) {
+    while stderr().is_terminal() {
+        for usage in pacer.usage().iter().filter(|usage| usage.endpoint() == Endpoint::CALL) {
+            let (sent, waiting) = (usage.sent() - usage.retried(), usage.waiting());
+            let bar = "#".repeat(usize::try_from(sent).unwrap_or(LEADS) * 40 / LEADS);
+            let left = usage.wait().as_secs_f64();
+            eprint!("\r{name:<6} [{bar:<40}] {sent:>4} sent, {waiting:>4} waiting, {left:>5.1} s to go ");
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// When the API has answered, and how.
+type Seen = Arc<Mutex<Vec<(Instant, StatusCode)>>>;
+
+/// The API, with its limiter, and what it has seen.
+struct Api {
+    address: String,
+    seen: Seen,
+}
+
+impl Api {
+    async fn serve(policy: Policy) -> Result<Self, Box<dyn Error>> {
+        let seen = Arc::default();
+        let app = Router::new()
+            .route("/call", post("queued"))
+            .layer(BolnaRateLimitLayer::with_policy(policy))
+            .layer(from_fn_with_state(Arc::clone(&seen), authenticate));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        tokio::spawn(axum::serve(listener, app).into_future());
+        Ok(Self { address, seen })
+    }
+
+    fn call(&self, key: &str, lead: usize) -> http::Request<Full<Bytes>> {
+        let body = format!(r#"{{"agent_id":"17","recipient_phone_number":"+9180{lead:08}"}}"#);
+        http::Request::post(format!("http://{}/call", self.address))
+            .header(AUTHORIZATION, format!("Bearer {key}"))
+            .body(Full::from(body))
+            .expect("the address is one")
+    }
+}
+
+/// A DEMO: each key is a user of its own. Remembers how each request was answered.
+async fn authenticate(State(seen): State<Seen>, mut request: Request, next: Next) -> Response {
+    if let Some(key) = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+        let account = Account::user(key);
+        request.extensions_mut().insert(account);
+    }
+    let response = next.run(request).await;
+    seen.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), response.status()));
+    response
+}
+
+/// What a dialler was given, and what the API saw of it.
+struct Job {
+    name: &'static str,
+    started: Instant,
+    took: Duration,
+    placed: usize,
+    seen: Vec<(Instant, StatusCode)>,
+}
+
+impl Job {
+    fn start(name: &'static str) -> Self {
+        Self { name, started: Instant::now(), took: Duration::ZERO, placed: 0, seen: Vec::new() }
+    }
+
+    fn end(self, placed: usize, api: &Api) -> Self {
+        let seen = std::mem::take(&mut *api.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { placed, took: self.started.elapsed(), seen, ..self }
+    }
+
+    /// How many requests were answered by 200, and by 429, in a period that begins so long after the start.
+    fn seen_in(&self, from: Duration, period: Duration) -> [usize; 2] {
+        [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS].map(|status| {
+            let at = self.started + from..self.started + from + period;
+            self.seen.iter().filter(|(when, how)| at.contains(when) && *how == status).count()
+        })
+    }
+}
+
+/// A table of what was reached, and the load over time.
+fn report(jobs: &[Job], minute: Duration) {
+    eprintln!();
+    println!("{:8}{:>8}{:>8}{:>8}{:>10}{:>10}{:>10}", "", "leads", "placed", "lost", "requests", "refused", "minutes");
+    for job in jobs {
+        let [_, refused] = job.seen_in(Duration::ZERO, job.took);
+        let (name, placed, requests) = (job.name, job.placed, job.seen.len());
+        let minutes = job.took.div_duration_f64(minute);
+        println!("{name:8}{LEADS:>8}{placed:>8}{:>8}{requests:>10}{refused:>10}{minutes:>10.2}", LEADS - placed);
+    }
+
+    let slot = minute / 6;
+    let longest = jobs.iter().map(|job| job.took).max().unwrap_or_default();
+    let slots = 1 + u32::try_from(longest.as_nanos() / slot.as_nanos()).unwrap_or(u32::MAX);
+    let seen: Vec<Vec<_>> = (0..slots).map(|n| jobs.iter().map(|job| job.seen_in(slot * n, slot)).collect()).collect();
+    let most = seen.iter().flatten().map(|[ok, refused]| ok + refused).max().unwrap_or(1).max(1);
+    println!("\nRequests in every 10 seconds, admitted █ and refused ░");
+    println!("{:>6}  {}", "", jobs.iter().map(|job| format!("{:<30}", job.name)).collect::<String>());
+    for (n, jobs) in seen.iter().enumerate() {
+        let bars = jobs.iter().map(|[ok, refused]| {
+            let columns = |count: &usize| (count * 20).div_ceil(most);
+            let bar = "█".repeat(columns(ok)) + &"░".repeat(columns(refused));
+            let counts = match (ok, refused) {
+                (0, 0) => String::new(),
+                (ok, 0) => format!("{ok}"),
+                (ok, refused) => format!("{ok}+{refused}"),
+            };
+            format!("{:<30}", format!("{bar} {counts}"))
+        });
+        println!("{:>4} s  {}", n * 10, bars.collect::<String>().trim_end());
+    }
+}
