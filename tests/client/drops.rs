@@ -216,6 +216,34 @@ async fn calls_that_are_not_polled_do_not_slow_the_others_down() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn units_that_time_has_given_back_are_not_given_back_again() {
+    let log = Log::new();
+    let policy = Policy::bolna().quota("call", Quota::per_second(1000).burst(20)).build().unwrap();
+    let pacer = Pacer::builder().policy(policy).jitter(Duration::ZERO).build().unwrap();
+    let mut client = PaceLayer::new(pacer).layer(generous(&log));
+    for _ in 0..20 {
+        client.call(request("/call")).await.unwrap();
+    }
+    // Twenty are let go and not polled, while the bucket would have filled up many times.
+    let mut idle: Vec<_> = (0..20).map(|_| spawn(client.call(request("/call")))).collect();
+    for call in &mut idle {
+        assert_pending!(call.poll());
+    }
+    sleep(Duration::from_millis(200)).await;
+    let sent = log.len();
+    let at_once = |client: &mut Pace<Remote>| {
+        let mut calls: Vec<_> = (0..30).map(|_| spawn(client.call(request("/call")))).collect();
+        for call in &mut calls {
+            let _ = call.poll();
+        }
+    };
+    at_once(&mut client);
+    drop(idle);
+    at_once(&mut client);
+    assert!(log.len() - sent <= 20, "{} of a burst of 20", log.len() - sent);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_job_leaves_nothing_behind() {
     let log = Log::new();
     let (mut client, pacer) = client(&log, ten_a_second());

@@ -10,6 +10,8 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     full_at: u64,
+    /// The same by those requests alone that have been sent: units that are given back never come to more than that.
+    sent_full_at: u64,
     interval: u64,
     /// How far ahead of the time `full_at` may be when a unit is taken.
     tolerance: u64,
@@ -25,7 +27,8 @@ impl Bucket {
     pub(super) fn new(quota: Quota, jitter: Duration) -> Self {
         // The server may count in whole microseconds.
         let quota = quota.in_whole_micros();
-        let mut bucket = Self { full_at: 0, interval: quota.interval_nanos(), tolerance: 0, jitter: 0 };
+        let mut bucket =
+            Self { full_at: 0, sent_full_at: 0, interval: quota.interval_nanos(), tolerance: 0, jitter: 0 };
         bucket.set(quota.interval_nanos(), quota.burst(), jitter);
         bucket
     }
@@ -78,11 +81,20 @@ impl Bucket {
     /// still is.
     pub(super) fn send(&mut self, now: u64, pending: u64) {
         self.full_at = self.full_at.max(now.saturating_add(self.units(pending)));
+        self.sent_full_at = self.sent_full_at.max(now).saturating_add(self.interval);
     }
 
-    /// Gives a unit back that was not used.
-    pub(super) fn give_back(&mut self) {
+    /// Gives a unit back that a request did not use which was let go, as `pending` others have been. If the bucket has been full
+    /// since, time has given it back already.
+    pub(super) fn give_back(&mut self, pending: u64) {
+        let sent = self.sent_full_at.saturating_add(self.units(pending));
+        self.full_at = self.full_at.saturating_sub(self.interval).max(sent).min(self.full_at);
+    }
+
+    /// Gives the unit of a request back that was refused.
+    pub(super) fn was_refused(&mut self) {
         self.full_at = self.full_at.saturating_sub(self.interval);
+        self.sent_full_at = self.sent_full_at.saturating_sub(self.interval);
     }
 
     /// Has one unit at that time, and no more, for `pending` requests that have taken one already.

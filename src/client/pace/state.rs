@@ -266,7 +266,7 @@ impl State {
         self.in_flight -= 1;
         self.counts.refused += 1;
         // It costs nothing there.
-        self.own.give_back();
+        self.own.was_refused();
         let wait = wait.map_or(PAUSE, nanos);
         if sent_at >= self.paused_until {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
@@ -297,8 +297,11 @@ impl State {
     }
 
     fn take_and_send(&mut self, now: u64, again: bool) {
-        self.own.take(now);
-        self.server.take(now);
+        let pending = self.queue.pending() + 1;
+        for bucket in [&mut self.own, &mut self.server] {
+            bucket.take(now);
+            bucket.send(now, pending);
+        }
         self.count_sent(again);
     }
 
@@ -309,8 +312,9 @@ impl State {
     }
 
     fn give_back(&mut self) {
-        self.own.give_back();
-        self.server.give_back();
+        let pending = self.queue.pending();
+        self.own.give_back(pending);
+        self.server.give_back(pending);
     }
 
     /// Takes the units back of those who were let go and do not go.
