@@ -1,8 +1,10 @@
 //! Callers that give up.
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::client::{Pace, PaceLayer, Pacer};
@@ -261,4 +263,47 @@ async fn a_dropped_job_leaves_nothing_behind() {
         let usage = usage_of_call(&pacer.usage());
         assert_eq!((usage.waiting(), usage.remaining(), usage.wait()), (0, 3, Duration::ZERO));
     }
+}
+
+/// Ends a call when it is dropped, as a task does.
+struct Task(#[expect(dead_code, reason = "it is kept only")] Mutex<BoxFuture>);
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_waker_may_end_another_call_when_it_is_dropped() {
+    let (done, is_done) = mpsc::channel();
+    // It would wait for its own lock, for ever.
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let log = Log::new();
+            let (mut client, pacer) = client(&log, one_call_in(Duration::from_secs(1)));
+            client.call(request("/call")).await.unwrap();
+            let mut wait = || -> BoxFuture {
+                let call = client.call(request("/call"));
+                Box::pin(async { drop(call.await) })
+            };
+            for is_polled_again in [true, false] {
+                let (mut call, mut another) = (wait(), wait());
+                assert!(another.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                let waker = Waker::from(Arc::new(Task(Mutex::new(another))));
+                assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                drop(waker);
+                assert_eq!(usage_of_call(&pacer.usage()).waiting(), 2);
+                if is_polled_again {
+                    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                    assert_eq!(usage_of_call(&pacer.usage()).waiting(), 1);
+                }
+                drop(call);
+                assert_eq!(usage_of_call(&pacer.usage()).waiting(), 0);
+            }
+        });
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).unwrap();
 }

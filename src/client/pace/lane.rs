@@ -126,8 +126,10 @@ impl Lane {
 impl Place {
     /// Waits until the request may be sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
+        // The one that it had is dropped after the lock.
+        let mut waker = Some(cx.waker().clone());
         let mut state = self.lane.lock();
-        match state.look(self.turn, cx.waker(), self.deadline) {
+        match state.look(self.turn, &mut waker, self.deadline) {
             Fate::MayGo => Poll::Ready(Ok(())),
             Fate::SentAway { wait } => {
                 drop(state);
@@ -164,7 +166,11 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.is_left && self.lane.lock().leave(self.turn) {
+        if self.is_left {
+            return;
+        }
+        let (is_sooner, _waker) = self.lane.lock().leave(self.turn);
+        if is_sooner {
             self.lane.changed.notify_one();
         }
     }
@@ -176,22 +182,23 @@ impl Sent {
         self.is_answered = true;
         let lane = &self.lane;
         let mut woken = Vec::new();
-        let now = lane.now();
         let mut state = lane.lock();
         let standing = hints::standing(response.headers(), lane.endpoint, &mut state.memo);
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let wait = wait(response.headers(), standing);
-            let paused = state.refuse(self.at, now, wait, random, &mut woken);
+            let paused = state.refuse(self.at, lane.now(), wait, random, &mut woken);
             drop(state);
             response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
             // What the refusal says may be sooner than what was believed.
             lane.changed.notify_one();
-        } else {
-            let is_sooner = state.hear(self.at, now, standing, &lane.settings, &mut woken);
+        } else if let Some(standing) = standing {
+            let is_sooner = state.hear(self.at, lane.now(), standing, &lane.settings, &mut woken);
             drop(state);
             if is_sooner {
                 lane.changed.notify_one();
             }
+        } else {
+            state.hear_nothing(self.at);
         }
         wake(woken);
     }

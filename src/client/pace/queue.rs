@@ -1,6 +1,7 @@
 //! Those who wait for a unit of one endpoint.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::task::Waker;
 
 /// A place in the queue: those with a lower number go first.
@@ -8,6 +9,8 @@ use std::task::Waker;
 pub(super) struct Turn(u64);
 
 /// Who waits, in the order in which they go: first those who have been refused before, then the others, each by arrival.
+///
+/// It wakes nobody and drops no waker: that may run anything, the end of another who waits too, and is done without the lock.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Turn, Waiter>,
@@ -56,13 +59,11 @@ impl Queue {
         turn
     }
 
-    /// What has become of a waiter. One that still waits is woken when that changes.
-    pub(super) fn look(&mut self, turn: Turn, waker: &Waker) -> Fate {
+    /// What has become of a waiter. One that still waits is woken by `waker` when that changes; the waker that it had is
+    /// left there instead.
+    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>) -> Fate {
         if let Some(waiter) = self.waiting.get_mut(&turn) {
-            match &mut waiter.waker {
-                Some(known) => known.clone_from(waker),
-                none => *none = Some(waker.clone()),
-            }
+            mem::swap(&mut waiter.waker, waker);
             return Fate::Waits;
         }
         if self.let_go.iter().any(|(_, let_go)| *let_go == turn) {
@@ -72,15 +73,19 @@ impl Queue {
     }
 
     /// One that lapsed takes its place again.
-    pub(super) fn push_back_in(&mut self, turn: Turn, waker: &Waker, deadline: u64) {
-        self.waiting.insert(turn, Waiter { waker: Some(waker.clone()), deadline });
+    pub(super) fn push_back_in(&mut self, turn: Turn, waker: Option<Waker>, deadline: u64) {
+        self.waiting.insert(turn, Waiter { waker, deadline });
     }
 
-    /// A waiter goes away, or is sent. Says what had become of it.
-    pub(super) fn remove(&mut self, turn: Turn) -> Fate {
-        if self.waiting.remove(&turn).is_some() {
-            return Fate::Waits;
+    /// A waiter goes away, or is sent. Says what had become of it, and hands its waker back.
+    pub(super) fn remove(&mut self, turn: Turn) -> (Fate, Option<Waker>) {
+        match self.waiting.remove(&turn) {
+            Some(waiter) => (Fate::Waits, waiter.waker),
+            None => (self.remove_from_the_others(turn), None),
         }
+    }
+
+    fn remove_from_the_others(&mut self, turn: Turn) -> Fate {
         if let Some(at) = self.let_go.iter().position(|(_, let_go)| *let_go == turn) {
             self.let_go.remove(at);
             return Fate::MayGo;

@@ -146,10 +146,10 @@ impl State {
     }
 
     /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others.
-    pub(super) fn look(&mut self, turn: Turn, waker: &Waker, deadline: u64) -> Fate {
+    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
         match self.queue.look(turn, waker) {
             Fate::Lapsed => {
-                self.queue.push_back_in(turn, waker, deadline);
+                self.queue.push_back_in(turn, waker.take(), deadline);
                 Fate::Waits
             }
             fate => fate,
@@ -160,7 +160,7 @@ impl State {
     pub(super) fn send(&mut self, turn: Turn, now: u64, again: bool) -> bool {
         self.lapse(now);
         let pending = self.queue.pending();
-        match self.queue.remove(turn) {
+        match self.queue.remove(turn).0 {
             // Refused meanwhile: nobody is sent in a pause.
             Fate::MayGo if self.paused_until > now => {
                 self.give_back();
@@ -177,16 +177,13 @@ impl State {
         true
     }
 
-    /// A waiter gives its place up. Says whether somebody else may have become due by it.
-    pub(super) fn leave(&mut self, turn: Turn) -> bool {
-        match self.queue.remove(turn) {
-            Fate::Waits => true,
-            Fate::MayGo => {
-                self.give_back();
-                true
-            }
-            Fate::Lapsed | Fate::SentAway { .. } => false,
+    /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands its waker back.
+    pub(super) fn leave(&mut self, turn: Turn) -> (bool, Option<Waker>) {
+        let (fate, waker) = self.queue.remove(turn);
+        if fate == Fate::MayGo {
+            self.give_back();
         }
+        (matches!(fate, Fate::Waits | Fate::MayGo), waker)
     }
 
     /// Everybody who waits, to be woken.
@@ -200,30 +197,40 @@ impl State {
         self.forget_if_idle();
     }
 
-    /// A response that is no refusal. Says whether somebody may have become due by it.
+    /// A response that is no refusal, and says how the endpoint stands. Says whether somebody may have become due by it.
     pub(super) fn hear(
         &mut self,
         sent_at: u64,
         now: u64,
-        standing: Option<Standing>,
+        standing: Standing,
         settings: &Settings,
         woken: &mut Vec<Waker>,
     ) -> bool {
         self.in_flight -= 1;
-        let is_after_pause = sent_at >= self.paused_until;
-        if is_after_pause {
-            self.refused_in_a_row = 0;
-        }
+        let is_after_pause = self.granted(sent_at);
         let due = self.due(0);
-        if let Some(standing) = standing {
-            self.take_word(sent_at, now, standing, is_after_pause, settings);
-        }
+        self.take_word(sent_at, now, standing, is_after_pause, settings);
         self.forget_if_idle();
         let new = self.due(0);
         if new > due {
             self.send_late_ones_away(now, woken);
         }
         new < due
+    }
+
+    /// A response that is no refusal, and says no more than that.
+    pub(super) fn hear_nothing(&mut self, sent_at: u64) {
+        self.granted(sent_at);
+        self.abandon();
+    }
+
+    /// Says whether a request that was granted had been sent after the last pause, which ends the series of refusals.
+    fn granted(&mut self, sent_at: u64) -> bool {
+        let is_after_pause = sent_at >= self.paused_until;
+        if is_after_pause {
+            self.refused_in_a_row = 0;
+        }
+        is_after_pause
     }
 
     fn take_word(&mut self, sent_at: u64, now: u64, standing: Standing, lower: bool, settings: &Settings) {
