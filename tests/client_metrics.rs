@@ -74,12 +74,12 @@ fn pacer() -> Pacer {
 fn they_say_what_usage_says() {
     recorded(async |snapshotter| {
         let pacer = pacer();
-        let metrics = Metrics::new();
-        metrics.refresh(&pacer);
+        let metrics = Metrics::new(pacer.clone());
+        metrics.refresh();
         let call = [("endpoint", "call")];
         assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
         // 500 ms of the burst are held back. The recorder forgets what it has been asked for.
-        metrics.refresh(&pacer);
+        metrics.refresh();
         let agent = [("endpoint", "agent")];
         assert_metrics(snapshotter, &agent, [495.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 
@@ -101,12 +101,12 @@ fn they_say_what_usage_says() {
         let tasks: Vec<_> =
             (0..4).map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap()))).collect();
         sleep(Duration::from_secs(1)).await;
-        metrics.refresh(&pacer);
+        metrics.refresh();
         assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
 
         // The second is sent at 10 s and refused at 12 s, until 42 s and up to a second more.
         sleep(Duration::from_secs(12)).await;
-        metrics.refresh(&pacer);
+        metrics.refresh();
         let mut paused = read(snapshotter, &call);
         let (seconds, wait) = (paused.remove("paused_seconds").unwrap(), paused.remove("wait_seconds").unwrap());
         assert!((29.0..=30.1).contains(&seconds), "{seconds}");
@@ -120,7 +120,7 @@ fn they_say_what_usage_says() {
             let _ = task.await.unwrap();
         }
         sleep(Duration::from_secs(60)).await;
-        metrics.refresh(&pacer);
+        metrics.refresh();
         assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0]);
     });
 }
@@ -128,20 +128,20 @@ fn they_say_what_usage_says() {
 #[test]
 fn clients_have_names() {
     recorded(async |snapshotter| {
-        let (one, another) = (Metrics::named("calls"), Metrics::named("reports"));
         let pacer = pacer();
+        let (one, another) = (Metrics::named("calls", pacer.clone()), Metrics::named("reports", Pacer::new()));
         BolnaClientLayer::new()
             .pacer(pacer.clone())
             .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
             .oneshot(Request::post("/call").body(()).unwrap())
             .await
             .unwrap();
-        one.refresh(&pacer);
-        another.refresh(&Pacer::new());
+        one.refresh();
+        another.refresh();
         let read = |client| read(snapshotter, &[("client", client), ("endpoint", "call")]);
         assert_eq!(read("calls")["sent_total"], 1.0);
-        one.refresh(&pacer);
-        another.refresh(&Pacer::new());
+        one.refresh();
+        another.refresh();
         assert_eq!((read("reports")["sent_total"], read("reports").len()), (0.0, 9));
     });
 }

@@ -26,9 +26,9 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 ///
 /// // After the recorder has been installed.
 /// let pacer = Pacer::new();
-/// let metrics = Metrics::new();
+/// let metrics = Metrics::new(pacer.clone());
 /// // Before each scrape, or every few seconds:
-/// metrics.refresh(&pacer);
+/// metrics.refresh();
 /// ```
 ///
 /// | | | |
@@ -50,6 +50,7 @@ pub struct Metrics {
 }
 
 struct Shared {
+    pacer: Pacer,
     labels: Vec<Label>,
     /// What was last reported, to count what has come since.
     reported: Mutex<Vec<[u64; COUNTERS]>>,
@@ -58,19 +59,19 @@ struct Shared {
 const COUNTERS: usize = 4;
 
 impl Metrics {
-    /// Without further labels. Describes the metrics to the recorder that is installed.
+    /// Of that pacer, without further labels. Describes the metrics to the recorder that is installed.
     #[must_use]
-    pub fn new() -> Self {
-        Self::with_labels(Vec::new())
+    pub fn new(pacer: Pacer) -> Self {
+        Self::with_labels(pacer, Vec::new())
     }
 
-    /// With a label `client` of that name on everything, for a process that has more than one.
+    /// With a label `client` of that name on everything, for a process that has more than one pacer.
     #[must_use]
-    pub fn named(name: impl Into<String>) -> Self {
-        Self::with_labels(vec![Label::new("client", name.into())])
+    pub fn named(name: impl Into<String>, pacer: Pacer) -> Self {
+        Self::with_labels(pacer, vec![Label::new("client", name.into())])
     }
 
-    fn with_labels(labels: Vec<Label>) -> Self {
+    fn with_labels(pacer: Pacer, labels: Vec<Label>) -> Self {
         describe_gauge!(REMAINING, "Requests that would be sent at once");
         describe_gauge!(WAITING, "Requests that wait for their turn");
         describe_gauge!(IN_FLIGHT, "Requests that have no response yet");
@@ -80,15 +81,15 @@ impl Metrics {
         describe_counter!(RETRIED, "Retries");
         describe_counter!(REFUSED, "Requests that were refused with 429");
         describe_counter!(UNSENT, "Requests that would have had to wait for too long, or among too many");
-        Self { shared: Arc::new(Shared { labels, reported: Mutex::default() }) }
+        let reported = Mutex::new(vec![[0; COUNTERS]; pacer.policy().endpoints().count()]);
+        Self { shared: Arc::new(Shared { pacer, labels, reported }) }
     }
 
-    /// Brings the metrics up to date. It has to be one pacer always.
-    pub fn refresh(&self, pacer: &Pacer) {
-        let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = pacer.usage();
-        reported.resize(usage.len(), [0; COUNTERS]);
-        for (usage, reported) in usage.iter().zip(&mut *reported) {
+    /// Brings the metrics up to date.
+    pub fn refresh(&self) {
+        let Shared { pacer, reported, .. } = &*self.shared;
+        let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
+        for (usage, reported) in pacer.usage().iter().zip(&mut *reported) {
             self.tell(usage, reported);
         }
     }
@@ -109,12 +110,6 @@ impl Metrics {
             counter!(name, labels.clone()).increment(now.saturating_sub(*before));
             *before = *now;
         }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
