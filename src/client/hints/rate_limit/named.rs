@@ -22,8 +22,9 @@ pub(super) struct Names {
 /// Versions 08 to 11.
 pub(super) const DRAFT_08: Names = Names { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
 
-/// The only unit that a request costs one of. It is what a quota without a unit counts.
-const REQUESTS: &[u8] = b"requests";
+/// The only unit that a request costs one of. It is what a quota without a unit counts. Some copies of the draft have the
+/// singular.
+const REQUESTS: [&[u8]; 2] = [b"requests", b"request"];
 
 /// By the limit that is named as the endpoint is, or else by the one with the fewest remaining.
 ///
@@ -107,7 +108,7 @@ impl<'h> Policies<'h> {
                 let Item::Text(name) = name else { return };
                 let counts_requests = match unit {
                     Value::Absent => true,
-                    Value::Text(unit) => unit == REQUESTS,
+                    Value::Text(unit) => REQUESTS.contains(&unit),
                     Value::Number(_) | Value::Other => false,
                 };
                 if !counts_requests {

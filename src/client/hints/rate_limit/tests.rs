@@ -149,6 +149,7 @@ fn limits_of_bytes_and_the_like_are_passed_over() {
         ("RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=\"content-bytes\"", "nothing"),
         ("RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=concurrent-requests", "nothing"),
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=requests", "4 of 20"),
+        ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=\"request\"", "4 of 20"),
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=1", "nothing"),
         ("RateLimit: \"a\\\"\";r=4\nRateLimit-Policy: \"a\\\"\";q=20;qu=\"content-bytes\"", "nothing"),
         // A policy that can't be read says nothing about units.
