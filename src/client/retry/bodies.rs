@@ -5,13 +5,6 @@
 /// It is asked before the request is sent, and not only when it is refused: by then the body is gone. Implemented by
 /// [`CloneBodies`], which is the default, by [`SendOnce`], and by every closure `Fn(&B) -> Option<B>` that is [`Clone`]; see
 /// [`RetryPolicyBuilder::clone_bodies_with`](super::RetryPolicyBuilder::clone_bodies_with).
-#[diagnostic::on_unimplemented(
-    message = "no body of type `{B}` can be kept for a second attempt by `{Self}`",
-    label = "it can't clone `{B}`",
-    note = "by default a body is cloned, so `{B}` would have to be `Clone`, as `Full<Bytes>` is",
-    note = "`RetryPolicy::builder().clone_bodies_with(|body: &{B}| ...)` takes a closure that clones it if it can",
-    note = "`RetryPolicy::builder().send_once()` sends each request once and hands the refusal back"
-)]
 pub trait CloneBody<B>: Clone {
     /// A body that says the same, or `None` if there is none: then the request is sent once, and a refusal is handed back.
     fn clone_body(&self, body: &B) -> Option<B>;
