@@ -1,32 +1,42 @@
 //! What the client's layers add to a request that need not wait, and what 10,000 take that do:
 //! `cargo bench --bench client --features client`.
 //!
-//! One process, interleaved rounds, medians. Requests are made outside the timed part; dropping them and the response is in
-//! it, for the bare service too. Those that wait do so in time that tokio moves on when nothing else is left to do.
+//! One process, interleaved rounds; what a layer adds is the median of what it took more than the bare service in the same
+//! round. Requests are made outside the timed part; dropping them and the response is in it, for the bare service too.
+//! Those that wait do so in time that tokio moves on when nothing else is left to do.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use allocation_counter::measure;
-use bolna_rate_limit::client::{BolnaClientLayer, PaceFuture, PaceLayer, Pacer, RetryPolicy};
-use bolna_rate_limit::{Policy, Quota};
+use axum::Router;
+use axum::routing::get;
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{Empty, Full};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
-use tower::{Layer, Service, ServiceExt};
+use tower::retry::RetryLayer;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt};
 
 const BATCH: usize = 100;
 const ROUNDS: usize = 5_000;
 const WAITERS: usize = 10_000;
+const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const URI: &str = "http://127.0.0.1:3000/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 
 type Body = Full<Bytes>;
@@ -59,8 +69,18 @@ fn limited_answer(request: Request<Body>) -> Answer {
     ready(answer)
 }
 
+/// More than can be used.
+fn boundless() -> Policy {
+    let quota = Quota::per_second(1_000_000).burst(u32::MAX);
+    Policy::bolna().quota("agent", quota).build().expect("the quota is valid")
+}
+
+fn boundless_pacer() -> Pacer {
+    Pacer::builder().policy(boundless()).build().expect("the bounds are not zero")
+}
+
 /// Nanoseconds a call, over one batch.
-fn time<S: Service<Request<Body>>>(service: &mut S) -> u64 {
+fn time<S: Service<Request<Body>>>(service: &mut S) -> i64 {
     let requests: Vec<_> = (0..BATCH).map(|_| request()).collect();
     let mut context = Context::from_waker(Waker::noop());
     let start = Instant::now();
@@ -70,52 +90,127 @@ fn time<S: Service<Request<Body>>>(service: &mut S) -> u64 {
         let Poll::Ready(response) = response.as_mut().poll(&mut context) else { unreachable!("nothing waits") };
         let _ = black_box(response);
     }
-    u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
+    nanos(start) / BATCH as i64
 }
 
-fn median(mut times: Vec<u64>) -> u64 {
+/// Nanoseconds to clone a request and drop the clone, over one batch.
+fn time_clone() -> i64 {
+    let request = request();
+    let start = Instant::now();
+    for _ in 0..BATCH {
+        drop(black_box(black_box(&request).clone()));
+    }
+    nanos(start) / BATCH as i64
+}
+
+fn nanos(start: Instant) -> i64 {
+    i64::try_from(start.elapsed().as_nanos()).expect("a batch is short")
+}
+
+fn median(mut times: Vec<i64>) -> i64 {
     times.sort_unstable();
     times[times.len() / 2]
 }
 
-/// More than can be used.
-fn boundless() -> Pacer {
-    let quota = Quota::per_second(1_000_000).burst(u32::MAX);
-    let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
-    Pacer::builder().policy(policy).build().expect("the bounds are not zero")
+/// What took longer than `bare`, round by round.
+fn over(times: &[i64], bare: &[i64]) -> i64 {
+    median(times.iter().zip(bare).map(|(time, bare)| time - bare).collect())
 }
 
 fn unpaced() {
     let bare = tower::service_fn(answer as fn(_) -> _);
     let limited = tower::service_fn(limited_answer as fn(_) -> _);
-    let once = RetryPolicy::builder().attempts(1).build().expect("one attempt is allowed");
+    let once = || RetryPolicy::builder().attempts(1).build().expect("one attempt is allowed");
+    let paces = PaceLayer::new(boundless_pacer());
+    let all = BolnaClientLayer::with_pacer(boundless_pacer());
     let (mut bare_service, mut limited_service) = (bare, limited);
-    let mut paced = PaceLayer::new(boundless()).layer(bare);
-    let mut paced_limited = PaceLayer::new(boundless()).layer(limited);
-    let mut all = BolnaClientLayer::new().pacer(boundless()).layer(bare);
-    let mut all_limited = BolnaClientLayer::new().pacer(boundless()).layer(limited);
-    let mut all_once = BolnaClientLayer::new().pacer(boundless()).retry(once).layer(limited);
-    let mut rounds = [const { Vec::new() }; 7];
+    let (mut paced, mut paced_limited) = (paces.layer(bare), paces.layer(limited));
+    let mut retried = RetryLayer::new(RetryPolicy::new()).layer(bare);
+    let (mut all_bare, mut all_limited) = (all.layer(bare), all.layer(limited));
+    let mut all_once = all.retry(once()).layer(limited);
+    let mut rounds = [const { Vec::new() }; 9];
     for _ in 0..ROUNDS {
         rounds[0].push(time(&mut bare_service));
         rounds[1].push(time(&mut limited_service));
         rounds[2].push(time(&mut paced));
         rounds[3].push(time(&mut paced_limited));
-        rounds[4].push(time(&mut all));
-        rounds[5].push(time(&mut all_limited));
-        rounds[6].push(time(&mut all_once));
+        rounds[4].push(time(&mut retried));
+        rounds[5].push(time(&mut all_bare));
+        rounds[6].push(time(&mut all_limited));
+        rounds[7].push(time(&mut all_once));
+        rounds[8].push(time_clone());
     }
-    let [bare, limited, paced, paced_limited, all, all_limited, all_once] = rounds.map(median);
-    println!("bare service                                    {bare:>6} ns");
-    println!("bare service, responses with RateLimit fields   {limited:>6} ns");
-    for (name, time, bare) in [
-        ("PaceLayer", paced, bare),
-        ("PaceLayer, fields read", paced_limited, limited),
-        ("BolnaClientLayer", all, bare),
-        ("BolnaClientLayer, fields read", all_limited, limited),
-        ("BolnaClientLayer, one attempt, fields read", all_once, limited),
+    let [bare, limited, paced, paced_limited, retried, all, all_limited, all_once, clone] = rounds;
+    for (name, time) in [
+        ("bare service", median(bare.clone())),
+        ("bare service, RateLimit fields", median(limited.clone())),
+        ("PaceLayer, over bare", over(&paced, &bare)),
+        ("PaceLayer, fields read, over bare", over(&paced_limited, &limited)),
+        ("RetryLayer<RetryPolicy>, over bare", over(&retried, &bare)),
+        ("BolnaClientLayer, over bare", over(&all, &bare)),
+        ("BolnaClientLayer, fields read, over bare", over(&all_limited, &limited)),
+        ("the same with one attempt, over bare", over(&all_once, &limited)),
+        ("cloning a request, and dropping the clone", median(clone)),
     ] {
-        println!("{name:<43} over bare {:>6} ns", time.saturating_sub(bare));
+        println!("{name:<41} {time:>6} ns");
+    }
+}
+
+type Http = Client<HttpConnector, Body>;
+
+/// A server with this crate's limiter, on a thread of its own until the process ends.
+fn serve() -> SocketAddr {
+    let app = Router::new().route("/v2/agent/{agent_id}", get("{}"));
+    let app = app.layer(BolnaRateLimitLayer::with_policy(boundless())).layer(axum::middleware::map_request(
+        async |mut request: axum::extract::Request| {
+            request.extensions_mut().insert(Account::user("u-17"));
+            request
+        },
+    ));
+    let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
+    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || runtime.block_on(async { axum::serve(listener, app).await }));
+    address
+}
+
+/// Nanoseconds a request, over one batch on a connection that stays open.
+async fn time_over_tcp<S>(client: &S, uri: &str) -> i64
+where
+    S: Service<Request<Body>, Response = Response<hyper::body::Incoming>, Error: Into<BoxError>> + Clone,
+{
+    let start = Instant::now();
+    for _ in 0..BATCH {
+        let request = Request::get(uri).body(Body::default()).expect("the address is valid");
+        let response = client.clone().oneshot(request).await.map_err(Into::into).expect("it is answered");
+        assert!(response.status().is_success());
+        black_box(response.into_body().collect().await.expect("it is whole"));
+    }
+    nanos(start) / BATCH as i64
+}
+
+fn over_tcp() {
+    const TCP_ROUNDS: usize = 200;
+    let uri = format!("http://{}{PATH}", serve());
+    let bare: Http = Client::builder(TokioExecutor::new()).build_http();
+    let paced = ServiceBuilder::new().layer(PaceLayer::new(boundless_pacer())).service(bare.clone());
+    let all = ServiceBuilder::new().layer(BolnaClientLayer::with_pacer(boundless_pacer())).service(bare.clone());
+    let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
+    let [bare, paced, all] = runtime.block_on(async {
+        let mut rounds = [const { Vec::new() }; 3];
+        for _ in 0..TCP_ROUNDS {
+            rounds[0].push(time_over_tcp(&bare, &uri).await);
+            rounds[1].push(time_over_tcp(&paced, &uri).await);
+            rounds[2].push(time_over_tcp(&all, &uri).await);
+        }
+        rounds
+    });
+    for (name, time) in [
+        ("hyper's client over loopback", median(bare.clone())),
+        ("PaceLayer around it, over that", over(&paced, &bare)),
+        ("BolnaClientLayer around it, over that", over(&all, &bare)),
+    ] {
+        println!("{name:<41} {time:>6} ns");
     }
 }
 
@@ -141,34 +236,6 @@ fn slow() -> Pacer {
     pacer.max_waiting(WAITERS).build().expect("the bounds are not zero")
 }
 
-fn memory() {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("there is a runtime");
-    let _guard = runtime.enter();
-    let mut client = PaceLayer::new(slow()).layer(tower::service_fn(answer as fn(_) -> _));
-    // The one that goes at once.
-    drop(client.call(request()));
-    let mut context = Context::from_waker(Waker::noop());
-    let requests: Vec<_> = (0..WAITERS).map(|_| request()).collect();
-    let mut futures = Vec::with_capacity(WAITERS);
-    let allocated = measure(|| {
-        for request in requests {
-            let mut future = Box::pin(client.call(request));
-            assert!(future.as_mut().poll(&mut context).is_pending(), "it has to wait");
-            futures.push(future);
-        }
-    });
-    // The list of requests is given back meanwhile.
-    let list = WAITERS * size_of::<Request<Body>>();
-    let bytes = (allocated.bytes_current + i64::try_from(list).expect("it is short")) / WAITERS as i64;
-    let own = bytes - i64::try_from(size_of::<Request<Body>>()).expect("it is small");
-    println!(
-        "{WAITERS} waiting: {bytes} bytes each, the request's own {} included; so {own} more",
-        size_of::<Request<Body>>()
-    );
-    println!("  of which the future takes {}", size_of_val(&*futures[0]));
-    let _: &Pin<Box<PaceFuture<_, Body>>> = &futures[0];
-}
-
 fn wake_ups() {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("there is a runtime");
     let polls = Arc::new(AtomicUsize::new(0));
@@ -190,6 +257,6 @@ fn wake_ups() {
 
 fn main() {
     unpaced();
-    memory();
+    over_tcp();
     wake_ups();
 }

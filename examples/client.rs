@@ -42,8 +42,9 @@ const JITTER: Duration = Duration::from_millis(50);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let compress = env::var("COMPRESS").map_or(Ok(20), |times| times.parse())?;
-    let minute = Duration::from_secs(60).checked_div(compress).ok_or("COMPRESS must be at least 1")?;
+    let compress = env::var("COMPRESS").unwrap_or_else(|_| "20".to_owned());
+    let minute = compress.parse().ok().and_then(|times| Duration::from_secs(60).checked_div(times));
+    let minute = minute.ok_or_else(|| format!("COMPRESS is {compress:?}: it must be a whole number, at least 1"))?;
     // One policy for both ends.
     let policy = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute)).build()?;
     let api = Api::serve(policy.clone()).await?;
@@ -72,7 +73,7 @@ async fn naive(api: &Api, second: Duration) -> Job {
 
 /// All calls at once, as far as the dialler is concerned: the layer sends each when its turn has come.
 async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
-    let layer = BolnaClientLayer::new().pacer(pacer.clone());
+    let layer = BolnaClientLayer::with_pacer(pacer.clone());
     let (client, job) = (ServiceBuilder::new().layer(layer).service(http_client()), Job::start(name));
     let bar = tokio::spawn(show_progress(name, pacer));
     let mut calls = JoinSet::new();
@@ -192,12 +193,12 @@ fn report(jobs: &[Job], minute: Duration) {
     }
 
     let slot = minute / 6;
-    let longest = jobs.iter().map(|job| job.took).max().unwrap_or_default();
-    let slots = 1 + u32::try_from(longest.as_nanos() / slot.as_nanos()).unwrap_or(u32::MAX);
+    let last = jobs.iter().flat_map(|job| job.seen.iter().map(|(at, _)| *at - job.started)).max().unwrap_or_default();
+    let slots = 1 + u32::try_from(last.as_nanos() / slot.as_nanos()).unwrap_or(u32::MAX);
     let seen: Vec<Vec<_>> = (0..slots).map(|n| jobs.iter().map(|job| job.seen_in(slot * n, slot)).collect()).collect();
     let most = seen.iter().flatten().map(|[ok, refused]| ok + refused).max().unwrap_or(1).max(1);
     println!("\nRequests in every 10 seconds, admitted █ and refused ░");
-    println!("{:>6}  {}", "", jobs.iter().map(|job| format!("{:<30}", job.name)).collect::<String>());
+    println!("{:>6}  {}", "", jobs.iter().map(|job| format!("{:<30}", job.name)).collect::<String>().trim_end());
     for (n, jobs) in seen.iter().enumerate() {
         let bars = jobs.iter().map(|[ok, refused]| {
             let columns = |count: &usize| (count * 20).div_ceil(most);

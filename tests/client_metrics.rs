@@ -97,7 +97,7 @@ fn they_say_what_usage_says() {
                 )
             }
         });
-        let client = BolnaClientLayer::new().pacer(pacer.clone()).layer(server);
+        let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
         let tasks: Vec<_> =
             (0..4).map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap()))).collect();
         sleep(Duration::from_secs(1)).await;
@@ -130,8 +130,7 @@ fn clients_have_names() {
     recorded(async |snapshotter| {
         let pacer = pacer();
         let (one, another) = (Metrics::named("calls", pacer.clone()), Metrics::named("reports", Pacer::new()));
-        BolnaClientLayer::new()
-            .pacer(pacer.clone())
+        BolnaClientLayer::with_pacer(pacer.clone())
             .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
             .oneshot(Request::post("/call").body(()).unwrap())
             .await

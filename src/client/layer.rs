@@ -4,7 +4,7 @@ use tower_layer::Layer;
 use super::pace::{PaceLayer, Pacer};
 use super::retry::{CloneBodies, RetryPolicy};
 use super::service::BolnaClient;
-use super::usage::Usage;
+use crate::policy::Policy;
 
 /// Keeps the requests to the services that it wraps within the limits, and retries those that are refused all the same. See
 /// [the module](crate::client).
@@ -17,8 +17,8 @@ use super::usage::Usage;
 /// use bolna_rate_limit::client::{BolnaClientLayer, Pacer, RetryPolicy};
 ///
 /// let pacer = Pacer::builder().evenly().max_wait(Duration::from_secs(30)).build()?;
-/// let retries = RetryPolicy::builder().attempts(3).retry_unavailable().build()?;
-/// let layer = BolnaClientLayer::new().pacer(pacer).retry(retries);
+/// let retry = RetryPolicy::builder().attempts(3).retry_unavailable().build()?;
+/// let layer = BolnaClientLayer::with_pacer(pacer).retry(retry);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -31,25 +31,30 @@ pub struct BolnaClientLayer<C = CloneBodies> {
 impl BolnaClientLayer {
     /// Bolna's documented limits in bursts as they allow, and the defaults of [`RetryPolicy`].
     pub fn new() -> Self {
-        Self { pace: PaceLayer::default(), retry: RetryPolicy::new() }
+        Self::with_pacer(Pacer::new())
+    }
+
+    /// Other limits, in bursts as they allow.
+    pub fn with_policy(policy: Policy) -> Self {
+        Self::with_pacer(Pacer::with_policy(policy))
+    }
+
+    /// Paces by that pacer, which may be in use elsewhere: evenly, or with other bounds.
+    pub fn with_pacer(pacer: Pacer) -> Self {
+        Self { pace: PaceLayer::new(pacer), retry: RetryPolicy::new() }
     }
 }
 
 impl<C> BolnaClientLayer<C> {
-    /// Paces by that pacer, which may be in use elsewhere: by other limits, evenly, or with other bounds.
-    pub fn pacer(self, pacer: Pacer) -> Self {
-        Self { pace: PaceLayer::new(pacer), ..self }
-    }
-
     /// Retries by that policy.
     pub fn retry<D>(self, retry: RetryPolicy<D>) -> BolnaClientLayer<D> {
         BolnaClientLayer { pace: self.pace, retry }
     }
 
-    /// How each endpoint stands now, in the order of the policy's endpoints.
+    /// The pacer: to see how much is left, and to pace others with it.
     #[must_use]
-    pub fn usage(&self) -> Vec<Usage> {
-        self.pace.pacer().usage()
+    pub const fn pacer(&self) -> &Pacer {
+        self.pace.pacer()
     }
 }
 

@@ -6,17 +6,18 @@ use tower::retry::Retry;
 use tower::retry::future::ResponseFuture;
 use tower_service::Service;
 
-use super::pace::Pace;
+use super::pace::{Pace, Pacer};
 use super::retry::{CloneBodies, CloneBody, RetryPolicy};
-use super::usage::Usage;
 
 /// Keeps the requests to the service that it wraps within the limits, and retries those that are refused all the same. Made by
 /// [`BolnaClientLayer`](super::BolnaClientLayer).
 ///
-/// Its error is a [`BoxError`]: the wrapped service's, or a [`WaitError`](super::WaitError).
+/// It is a service of `http::Request` where the wrapped service is one that can be cloned, and the requests' body can be cloned too or
+/// the [`RetryPolicy`] says [what to do instead](super::RetryPolicyBuilder::clone_bodies_with). Its error is a [`BoxError`]: the
+/// wrapped service's, or a [`WaitError`](super::WaitError).
 ///
 /// # Panics
-/// A request that has to wait panics outside of a tokio runtime with time enabled.
+/// A request that has to wait, or to be sent again, panics outside of a tokio runtime with time enabled.
 #[derive(Clone, Debug)]
 pub struct BolnaClient<S, C = CloneBodies> {
     inner: Retry<RetryPolicy<C>, Pace<S>>,
@@ -27,10 +28,9 @@ impl<S, C> BolnaClient<S, C> {
         Self { inner }
     }
 
-    /// How each endpoint stands now, in the order of the policy's endpoints.
-    #[must_use]
-    pub fn usage(&self) -> Vec<Usage> {
-        self.inner.get_ref().pacer().usage()
+    /// The pacer: to see how much is left.
+    pub fn pacer(&self) -> &Pacer {
+        self.inner.get_ref().pacer()
     }
 
     /// The wrapped service.

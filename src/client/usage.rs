@@ -35,19 +35,21 @@ impl Usage {
     }
 
     /// How many requests would be sent at once now, as far as is known: by the policy, by what this client has sent, and by what
-    /// the server has said that all who draw on the bucket have left.
+    /// the server has said that all who draw on the bucket have left. [Some](super::PacerBuilder::jitter) of the burst are held
+    /// back: 495 of Bolna's 500 are left at the beginning.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.remaining
     }
 
-    /// How many requests wait for their turn.
+    /// How many requests wait for their turn. Those who wait before they are sent again are not counted until they are through
+    /// with [that](super::RetryPolicy).
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// How many requests have been sent and have no response yet.
+    /// How many requests have been sent, and have neither a response nor an error yet.
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight

@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use bolna_rate_limit::client::{
-    BolnaClientLayer, Pacer, PacerBuilder, PacerError, RetryPolicy, RetryPolicyError, WaitError,
+    BolnaClientLayer, PaceLayer, Pacer, PacerBuilder, PacerError, RetryPolicy, RetryPolicyError, WaitError,
 };
 use bolna_rate_limit::{Policy, PolicyError, Quota};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use tokio::time::{sleep, timeout};
-use tower::{BoxError, Layer, ServiceExt};
+use tokio_test::task::spawn;
+use tokio_test::{assert_pending, assert_ready};
+use tower::{BoxError, Layer, Service, ServiceExt};
 
 use crate::support::{
-    Log, Remote, assert_at, distant, generous, mock, one_call_in, refusal, request, send, settle, usage_of_call,
+    Log, Remote, assert_at, distant, generous, mock, one_call_in, refusal, request, send, send_calls, settle,
+    usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -29,7 +32,7 @@ fn wait_error(answer: Result<StatusCode, BoxError>) -> WaitError {
 #[tokio::test(start_paused = true)]
 async fn one_too_many_fails_at_once() {
     let log = Log::new();
-    let layer = BolnaClientLayer::new().pacer(builder().max_waiting(3).build().unwrap());
+    let layer = BolnaClientLayer::with_pacer(builder().max_waiting(3).build().unwrap());
     let client = layer.layer(generous(&log));
     let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
     settle().await;
@@ -42,7 +45,7 @@ async fn one_too_many_fails_at_once() {
         "not sent: a request to \"call\" would have to wait for 40.0s, and 3 wait already, which are the most that this \
          client allows"
     );
-    assert_eq!(usage_of_call(&layer.usage()).unsent(), 1);
+    assert_eq!(usage_of_call(layer.pacer()).unsent(), 1);
 
     // Another endpoint has a number of its own.
     assert!(send(&client, "/v2/agent/7").await.unwrap().unwrap().is_success());
@@ -59,7 +62,7 @@ async fn one_too_many_fails_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_fails_at_once() {
     let log = Log::new();
-    let client = BolnaClientLayer::new().pacer(builder().max_wait(Duration::from_secs(25)).build().unwrap());
+    let client = BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(25)).build().unwrap());
     let client = client.layer(generous(&log));
     let calls = [0, 1, 2].map(|number| send(&client, &format!("/call?{number}")));
     settle().await;
@@ -83,7 +86,7 @@ async fn a_wait_that_is_too_long_fails_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_as_long_as_the_bound_is_waited_for() {
     let log = Log::new();
-    let client = BolnaClientLayer::new().pacer(builder().max_wait(Duration::from_secs(10)).build().unwrap());
+    let client = BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(10)).build().unwrap());
     let client = client.layer(generous(&log));
     let calls = [0, 1].map(|number| send(&client, &format!("/call?{number}")));
     for call in calls {
@@ -105,7 +108,7 @@ fn refuses_the_first(log: &Log, seconds: &'static str) -> Remote {
 async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
     let log = Log::new();
     let pacer = builder().max_wait(Duration::from_secs(60)).build().unwrap();
-    let client = BolnaClientLayer::new().pacer(pacer).layer(refuses_the_first(&log, "45"));
+    let client = BolnaClientLayer::with_pacer(pacer).layer(refuses_the_first(&log, "45"));
     let calls = [0, 1, 2, 3, 4, 5].map(|number| send(&client, &format!("/call?{number}")));
 
     // At 1 s it turns out that the endpoint is paused until 46 s, and up to a second more so that not all clients come back
@@ -134,10 +137,53 @@ async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_served_in_time() {
+    // Twelve seconds to each unit, instead of 120 ms.
+    let log = Log::new();
+    let server = mock(&log, |number| {
+        let mut response = Response::new(());
+        let remaining = format!("\"call\";r={}", 500_usize.saturating_sub(number));
+        response.headers_mut().insert("ratelimit", HeaderValue::try_from(remaining).unwrap());
+        response.headers_mut().insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=500;w=6000"));
+        response
+    });
+    let longest = Duration::from_secs(60);
+    let pacer = Pacer::builder().max_wait(longest).build().unwrap();
+    let client = PaceLayer::new(pacer).layer(distant(server, |_| Duration::from_millis(20)));
+    let answers = timeout(HOUR, send_calls(&client, 800)).await.unwrap();
+    assert!(log.elapsed() <= longest + Duration::from_millis(50), "{:?}", log.elapsed());
+    let sent = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert!((500..=510).contains(&sent), "{sent}");
+    for answer in answers.into_iter().filter(Result::is_err) {
+        // As far as it was known when it was told.
+        assert!(wait_error(answer).wait() > Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_misses_its_turn_is_sent_away_if_the_next_comes_too_late() {
+    let log = Log::new();
+    let policy = one_call_in(Duration::from_secs(100));
+    let pacer = Pacer::builder().policy(policy).max_wait(Duration::from_secs(110)).build().unwrap();
+    let mut client = PaceLayer::new(pacer).layer(generous(&log));
+    client.call(request("/call")).await.unwrap();
+    let mut dawdling = spawn(client.call(request("/call?dawdling")));
+    assert_pending!(dawdling.poll());
+    sleep(Duration::from_secs(95)).await;
+    let other = send(&client, "/call?other");
+    // Its turn comes after 100 s, and the other's when it misses that.
+    sleep(Duration::from_secs(6)).await;
+    assert!(other.await.unwrap().is_ok());
+    let error = *assert_ready!(dawdling.poll()).unwrap_err().downcast::<WaitError>().unwrap();
+    assert!(error.wait() > Duration::from_secs(98) && !error.is_full(), "{error}");
+    assert_eq!((log.len(), usage_of_call(client.pacer()).waiting()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_request_is_sent_again_whatever_the_bounds() {
     let log = Log::new();
     let pacer = builder().max_wait(Duration::from_secs(12)).max_waiting(1).build().unwrap();
-    let client = BolnaClientLayer::new().pacer(pacer).layer(refuses_the_first(&log, "30"));
+    let client = BolnaClientLayer::with_pacer(pacer).layer(refuses_the_first(&log, "30"));
     let refused = send(&client, "/call?0");
     sleep(Duration::from_secs(21)).await;
     // It may wait from now on, and is the only one who may.
@@ -153,15 +199,40 @@ async fn a_refused_request_is_sent_again_whatever_the_bounds() {
 #[tokio::test(start_paused = true)]
 async fn an_error_is_not_sent_again() {
     let log = Log::new();
-    let client = BolnaClientLayer::new().pacer(builder().max_waiting(1).build().unwrap()).layer(generous(&log));
+    let client = BolnaClientLayer::with_pacer(builder().max_waiting(1).build().unwrap()).layer(generous(&log));
     client.clone().oneshot(request("/call")).await.unwrap();
     let _waiting = send(&client, "/call");
     settle().await;
     for unsent in 1..=3 {
         wait_error(send(&client, "/call").await.unwrap());
-        let usage = usage_of_call(&client.usage());
+        let usage = usage_of_call(client.pacer());
         assert_eq!((usage.unsent(), usage.sent(), usage.waiting()), (unsent, 1, 1));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_ten_thousand_may_wait() {
+    let log = Log::new();
+    let policy = Policy::bolna().quota("call", Quota::per_second(100).burst(1)).build().unwrap();
+    let mut client = BolnaClientLayer::with_policy(policy).layer(generous(&log));
+    let _calls: Vec<_> = (0..10_001).map(|_| client.call(request("/call"))).collect();
+    assert_eq!((usage_of_call(client.pacer()).waiting(), usage_of_call(client.pacer()).unsent()), (10_000, 0));
+    assert!(wait_error(send(&client, "/call").await.unwrap()).is_full());
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_they_may_wait_for_five_minutes() {
+    for (seconds, is_sent) in [(300, true), (301, false)] {
+        let log = Log::new();
+        let client = BolnaClientLayer::with_policy(one_call_in(Duration::from_secs(seconds))).layer(generous(&log));
+        assert!(send(&client, "/call").await.unwrap().is_ok());
+        assert_eq!(timeout(HOUR, send(&client, "/call")).await.unwrap().unwrap().is_ok(), is_sent, "{seconds} s");
+    }
+    // As the documentation says of Bolna's limit.
+    let log = Log::new();
+    let client = BolnaClientLayer::new().layer(generous(&log));
+    let answers = timeout(HOUR, send_calls(&client, 5000)).await.unwrap();
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 2995);
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! What holds for clients: when they send, what they send again, and when.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod callers;
 mod server;
 mod support;
 
 mod bounds;
+mod chaos;
 mod drops;
 mod learning;
 mod pacing;
 mod pauses;
 mod permits;
+mod readiness;
 mod retry;
 mod retry_after;
 mod runtimes;
+mod tasks;
 mod tcp;
 mod together;
 mod usage;
+mod windows;

@@ -8,8 +8,8 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Log, Remote, assert_all_ok, assert_at, distant, mock, patient, refusal, request, send, send_calls, settle,
-    usage_of_call,
+    Log, Remote, assert_all_ok, assert_at, distant, mock, one_call_in, patient, refusal, request, send, send_calls,
+    settle, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,7 +42,7 @@ async fn pause(fields: Fields) -> Duration {
     let log = Log::new();
     let client = PaceLayer::new(patient().build().unwrap()).layer(refuses_once(&log, fields));
     assert_eq!(client.clone().oneshot(request("/call")).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
-    let usage = usage_of_call(&client.pacer().usage());
+    let usage = usage_of_call(client.pacer());
     let paused = usage.paused();
     assert_eq!((usage.remaining(), usage.refused(), usage.wait() >= paused), (0, 1, true), "{fields:?}");
 
@@ -82,6 +82,23 @@ async fn for_as_long_as_the_server_asks_then_one_by_one() {
         let (asked, paused) = (Duration::from_millis(asked), pause(fields).await);
         assert!(paused >= asked && paused <= asked + SPREAD, "{paused:?} for {fields:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_are_refused_together_do_not_come_back_together() {
+    let mut pauses = Vec::new();
+    for _ in 0..200 {
+        let log = Log::new();
+        let client = PaceLayer::default().layer(refuses_always(&log, &[("retry-after", "7")]));
+        client.clone().oneshot(request("/call")).await.unwrap();
+        pauses.push(usage_of_call(client.pacer()).paused() - Duration::from_secs(7));
+    }
+    // Up to one interval more, and as often in its first half as in its second.
+    let interval = Duration::from_millis(120);
+    assert!(pauses.iter().all(|more| *more <= interval), "{pauses:?}");
+    let in_first_half = pauses.iter().filter(|more| **more < interval / 2).count();
+    // 100, with a standard deviation of 7.
+    assert!((50..=150).contains(&in_first_half), "{in_first_half} of 200");
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,12 +249,26 @@ async fn a_time_that_nobody_would_wait_for_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_gives_no_unit_back() {
+    // By the time that it arrives, time has.
+    let log = Log::new();
+    let server = distant(refuses_once(&log, &[("retry-after", "0")]), |number| {
+        Duration::from_secs(if number == 3 { 11 } else { 0 })
+    });
+    let period = Duration::from_secs(10);
+    let client = PaceLayer::new(patient().policy(one_call_in(period)).build().unwrap()).layer(server);
+    let _ = timeout(HOUR, send_calls(&client, 4)).await.unwrap();
+    let times = log.times("/call");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= period), "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_to_what_was_sent_before_a_pause_do_not_end_it() {
     // A hundred are in flight when the first of them is refused; the others are granted a second later.
     let log = Log::new();
     let server = refuses_once(&log, &[("retry-after", "7")]);
     let server = distant(server, |number| Duration::from_secs(u64::from(number % 2 == 1 && number > 3)));
-    let client = BolnaClientLayer::new().pacer(Pacer::new()).layer(server);
+    let client = BolnaClientLayer::with_pacer(Pacer::new()).layer(server);
     assert_all_ok(&timeout(HOUR, send_calls(&client, 600)).await.unwrap());
     let after: Vec<_> = log.times("/call").split_off(495);
     assert!(after[0] >= Duration::from_secs(7), "{:?}", after[0]);

@@ -34,7 +34,7 @@ async fn those_who_wait_hold_no_permit() {
         .service(generous(&log));
     let calls: Vec<_> = (0..100).map(|number| send(&client, &format!("/call?{number}"))).collect();
     settle().await;
-    assert_eq!(usage_of_call(&pacer.usage()).waiting(), 99);
+    assert_eq!(usage_of_call(&pacer).waiting(), 99);
     for _ in 0..10 {
         assert!(send(&client, "/v2/agent/7").await.unwrap().unwrap().is_success());
     }
@@ -76,7 +76,7 @@ async fn a_service_that_is_not_ready_at_ones_turn_is_waited_for() {
             at >= Duration::from_secs(5) * number && at <= Duration::from_secs(5) * number + Duration::from_millis(50)
         );
     }
-    let usage = usage_of_call(&pacer.usage());
+    let usage = usage_of_call(&pacer);
     assert_eq!((usage.sent(), usage.waiting(), usage.in_flight()), (10, 0, 0));
 }
 
@@ -130,7 +130,7 @@ async fn a_call_that_is_dropped_in_flight_is_no_longer() {
     let client = PaceLayer::new(pacer.clone()).layer(distant(generous(&log), |_| Duration::from_secs(30)));
     let calls = [0; 3].map(|_| send(&client, "/call"));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let in_flight = || usage_of_call(&pacer.usage()).in_flight();
+    let in_flight = || usage_of_call(&pacer).in_flight();
     assert_eq!(in_flight(), 3);
     for call in calls {
         call.abort();
@@ -145,7 +145,7 @@ async fn an_error_of_the_service_is_handed_through() {
     let error = PaceLayer::new(pacer.clone()).layer(Fragile::new(9, 0)).oneshot(request("/call")).await.unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "called");
     // Nobody knows whether it has drawn a unit.
-    let usage = usage_of_call(&pacer.usage());
+    let usage = usage_of_call(&pacer);
     assert_eq!((usage.sent(), usage.in_flight(), usage.remaining()), (1, 0, 0));
 
     let error = PaceLayer::new(pacer).layer(Fragile::new(0, 0)).oneshot(request("/call")).await.unwrap_err();
@@ -165,14 +165,15 @@ async fn an_error_when_the_turn_has_come_is_handed_through_and_takes_no_unit() {
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "not ready");
     assert_at(log.elapsed(), Duration::from_secs(1));
     settle().await;
-    let usage = usage_of_call(&pacer.usage());
-    assert_eq!((usage.sent(), usage.in_flight(), usage.waiting()), (1, 0, 0), "the unit is the next one's");
+    let usage = usage_of_call(&pacer);
+    assert_eq!((usage.sent(), usage.in_flight(), usage.waiting()), (1, 0, 1));
+    assert!(usage.wait() > Duration::ZERO, "the unit is the next one's, who has been let go");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_future_that_has_ended_with_an_error_holds_nothing() {
     let pacer = a_call_a_second();
-    let usage = || usage_of_call(&pacer.usage());
+    let usage = || usage_of_call(&pacer);
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(9, 0));
     let mut sent = pin!(client.ready().await.unwrap().call(request("/call")));
     assert!(sent.as_mut().await.is_err());

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{CloneBody, RetryPolicy, RetryPolicyError, SendOnce};
+use bolna_rate_limit::client::{BolnaClientLayer, CloneBody, RetryPolicy, RetryPolicyError, SendOnce};
 use futures_util::future::join_all;
 use http::{Method, Request, Response, StatusCode, Version};
 use proptest::prelude::*;
 use tokio::time::advance;
 use tower::retry::RetryLayer;
 use tower::retry::budget::{Budget, TpsBudget};
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::server::{Server, exchange, post, refusal, refusal_once, response};
 
@@ -212,6 +212,25 @@ async fn without_a_time_the_waits_are_random_and_become_longer() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn by_default_the_random_waits_become_up_to_ten_seconds() {
+    let policy = RetryPolicy::builder().attempts(11).build().unwrap();
+    let mut longest = [Duration::ZERO; 10];
+    for _ in 0..500 {
+        let (_, times, _) = exchange(policy.clone(), post(), |number| refusal(&[], number)).await;
+        for (longest, pair) in longest.iter_mut().zip(times.windows(2)) {
+            *longest = (*longest).max(pair[1] - pair[0]);
+        }
+    }
+    let limits = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000].map(Duration::from_millis);
+    for (longest, limit) in longest.into_iter().zip(limits) {
+        assert!(
+            longest > limit.mul_f64(0.95) && longest <= limit + Duration::from_millis(1),
+            "{longest:?} of {limit:?}"
+        );
+    }
+}
+
 // How long.
 
 #[tokio::test(start_paused = true)]
@@ -334,6 +353,33 @@ async fn the_budget_is_charged_for_retries_and_filled_by_what_is_not_refused() {
     // A retry that is not made takes nothing.
     exchange(policy, post(), |number| refusal(&[("retry-after", "3600")], number)).await;
     assert_eq!(count(), [0, 0]);
+}
+
+/// One retry in all.
+#[derive(Clone, Default)]
+struct One(Arc<AtomicUsize>);
+
+impl Budget for One {
+    fn deposit(&self) {}
+
+    fn withdraw(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) == 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_of_one_layer_draw_on_one_budget() {
+    let policy = RetryPolicy::builder().budget(One::default()).build().unwrap();
+    let layer = BolnaClientLayer::new().retry(policy);
+    let servers = [Server::start(), Server::start()];
+    for server in &servers {
+        let server = server.clone();
+        let client = layer.layer(
+            server.client(RetryPolicy::builder().attempts(1).build().unwrap(), |number| Ok(refusal(&[], number))),
+        );
+        assert_eq!(client.oneshot(post()).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert_eq!(servers.map(|server| server.requests()), [2, 1]);
 }
 
 // Bodies.

@@ -25,6 +25,8 @@ async fn a_retry_is_never_before_the_time_that_was_asked_for_and_not_much_later(
         (&[("retry-after", "1")][..], Duration::from_secs(1)),
         (&[("retry-after", "7")], Duration::from_secs(7)),
         (&[("retry-after", "0")], Duration::ZERO),
+        // The default total time is 5 minutes.
+        (&[("retry-after-ms", "299800")], Duration::from_millis(299_800)),
         (&[("retry-after-ms", "118"), ("retry-after", "1")], Duration::from_millis(118)),
         (&[("retry-after-ms", "soon"), ("retry-after", "1")], Duration::from_secs(1)),
         (&[date, ("retry-after", "Wed, 07 Feb 2035 10:00:12 GMT")], Duration::from_secs(12)),

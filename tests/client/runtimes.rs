@@ -1,5 +1,6 @@
 //! One client in several runtimes, in real time.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ fn those_who_wait_are_served_when_the_runtime_that_drives_ends() {
     // Once before the task has begun, and once while it waits.
     for has_begun in [false, true] {
         let log = Log::new();
-        let layer = BolnaClientLayer::new().pacer(pacer(Duration::from_millis(200)));
+        let layer = BolnaClientLayer::with_pacer(pacer(Duration::from_millis(200)));
         let client = layer.layer(generous(&log));
         let first = runtime();
         first.block_on(async {
@@ -51,9 +52,26 @@ fn those_who_wait_are_served_when_the_runtime_that_drives_ends() {
 }
 
 #[test]
+fn a_runtime_that_has_been_shut_down_lets_nobody_wait() {
+    let layer = BolnaClientLayer::with_pacer(pacer(Duration::from_secs(200)));
+    let client = layer.layer(generous(&Log::new()));
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    handle.block_on(client.clone().oneshot(request("/call"))).unwrap();
+    runtime.shutdown_background();
+    // It says so, rather than to try for ever.
+    let (done, is_done) = mpsc::channel();
+    thread::spawn(move || {
+        done.send(thread::spawn(move || handle.block_on(client.oneshot(request("/call")))).join().is_err())
+    });
+    assert!(is_done.recv_timeout(LONG).expect("it hangs"));
+    assert_eq!(usage_of_call(layer.pacer()).waiting(), 0);
+}
+
+#[test]
 fn runtimes_that_come_and_go_share_a_client() {
     let log = Log::new();
-    let layer = BolnaClientLayer::new().pacer(pacer(Duration::from_millis(1)));
+    let layer = BolnaClientLayer::with_pacer(pacer(Duration::from_millis(1)));
     let client = layer.layer(generous(&log));
     let threads: Vec<_> = (0..4)
         .map(|_| {
@@ -72,6 +90,6 @@ fn runtimes_that_come_and_go_share_a_client() {
     for thread in threads {
         thread.join().unwrap();
     }
-    let usage = usage_of_call(&layer.usage());
+    let usage = usage_of_call(layer.pacer());
     assert_eq!((usage.sent(), usage.waiting(), usage.in_flight(), log.len()), (200, 0, 0, 200));
 }

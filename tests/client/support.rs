@@ -1,7 +1,9 @@
 //! Servers and callers in virtual time.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{Pacer, PacerBuilder, Usage};
@@ -10,7 +12,7 @@ use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
 use http::{Request, Response, StatusCode};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -21,7 +23,7 @@ const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
 
 /// A server that is a function.
-pub(crate) type Remote = BoxCloneService<Request<()>, Response<()>, Infallible>;
+pub(crate) type Remote = BoxCloneService<Request<()>, Response<()>, BoxError>;
 
 pub(crate) struct VirtualClock(Instant);
 
@@ -161,6 +163,55 @@ pub(crate) fn distant(service: Remote, there: impl Fn(u32) -> Duration + Clone +
     }))
 }
 
+/// A service that takes `time(1)`, `time(2)` and so on to get ready. A clone has to get ready anew.
+pub(crate) fn slow_to_ready(
+    service: Remote,
+    time: impl Fn(u32) -> Duration + Clone + Send + Sync + 'static,
+) -> SlowToReady<impl Fn(u32) -> Duration + Clone + Send + Sync + 'static> {
+    SlowToReady { service, time, number: Arc::default(), sleep: None, is_ready: false }
+}
+
+pub(crate) struct SlowToReady<F> {
+    service: Remote,
+    time: F,
+    number: Arc<Mutex<u32>>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    is_ready: bool,
+}
+
+impl<F: Clone> Clone for SlowToReady<F> {
+    fn clone(&self) -> Self {
+        let (service, time, number) = (self.service.clone(), self.time.clone(), Arc::clone(&self.number));
+        Self { service, time, number, sleep: None, is_ready: false }
+    }
+}
+
+impl<F: Fn(u32) -> Duration> Service<Request<()>> for SlowToReady<F> {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = <Remote as Service<Request<()>>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if !self.is_ready {
+            let Self { time, number, sleep: sleeps, .. } = self;
+            let waits = sleeps.get_or_insert_with(|| {
+                let mut number = number.lock().unwrap();
+                *number += 1;
+                Box::pin(sleep(time(*number)))
+            });
+            ready!(waits.as_mut().poll(cx));
+            (self.sleep, self.is_ready) = (None, true);
+        }
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        assert!(self.is_ready, "it has to be ready");
+        self.is_ready = false;
+        self.service.call(request)
+    }
+}
+
 /// A number below `most` that looks as if it were random, and is the same each time.
 pub(crate) fn scattered(number: u32, most: u32) -> u32 {
     number.wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(0x85EB_CA6B) % most
@@ -211,8 +262,8 @@ pub(crate) async fn settle() {
 }
 
 /// How `/call` stands.
-pub(crate) fn usage_of_call(usage: &[Usage]) -> Usage {
-    *usage.iter().find(|usage| usage.endpoint().name() == "call").unwrap()
+pub(crate) fn usage_of_call(pacer: &Pacer) -> Usage {
+    pacer.peek("/call").unwrap()
 }
 
 #[track_caller]

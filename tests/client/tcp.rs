@@ -21,9 +21,10 @@ use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower::{Layer, ServiceExt};
+use tower::limit::ConcurrencyLimitLayer;
+use tower::{Layer, ServiceBuilder, ServiceExt};
 
-use crate::support::{Log, assert_at, limiter};
+use crate::support::{Log, assert_at, limiter, usage_of_call};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -91,7 +92,7 @@ fn http(http2: bool) -> Http {
 }
 
 fn client() -> BolnaClient<Http> {
-    BolnaClientLayer::new().pacer(Pacer::builder().policy(policy()).build().unwrap()).layer(http(true))
+    BolnaClientLayer::with_pacer(Pacer::builder().policy(policy()).build().unwrap()).layer(http(true))
 }
 
 /// So many callers do a job of 1,500 calls together.
@@ -146,7 +147,7 @@ async fn a_caller_for_each_call_takes_the_least_time_without_a_refusal() {
 #[tokio::test(start_paused = true)]
 async fn evenly_they_arrive_one_in_each_interval() {
     let server = Server::start().await;
-    let client = BolnaClientLayer::new().pacer(Pacer::builder().evenly().build().unwrap()).layer(http(true));
+    let client = BolnaClientLayer::with_pacer(Pacer::builder().evenly().build().unwrap()).layer(http(true));
     timeout(HOUR, server.burst(&client, "/call", 200).join_all()).await.unwrap();
     let times = server.log.times("/call");
     assert_eq!(times.len(), 200);
@@ -186,6 +187,31 @@ async fn an_exempt_path_never_waits() {
     assert_at(server.log.elapsed(), Duration::ZERO);
     assert_eq!(server.log.times("/healthz").len(), 3000);
     drop((calls, others));
+}
+
+/// Put together as the documentation says, with reqwest for a client.
+#[tokio::test(start_paused = true)]
+async fn reqwest_is_paced_too() {
+    let server = Server::start().await;
+    let layer = BolnaClientLayer::new();
+    let client = ServiceBuilder::new()
+        .map_response(reqwest::Response::from)
+        .layer(layer.clone())
+        .map_request(|request: Request<Bytes>| reqwest::Request::try_from(request).unwrap())
+        .map_response(http::Response::<reqwest::Body>::from)
+        .layer(ConcurrencyLimitLayer::new(20))
+        .service(reqwest::Client::new());
+    let mut calls = JoinSet::new();
+    for number in 0..600 {
+        let request = server.request(&format!("/call?{number}")).map(|_| Bytes::from("{}"));
+        let call = client.clone().oneshot(request);
+        calls.spawn(async move { call.await.unwrap().error_for_status().unwrap().text().await.unwrap() });
+    }
+    let answers = timeout(HOUR, calls.join_all()).await.unwrap();
+    assert!(answers.iter().all(|answer| answer == "done"));
+    assert_eq!((server.log.refused(), server.log.len(), usage_of_call(layer.pacer()).sent()), (0, 600, 600));
+    let (least, took) = (Duration::from_secs(12), server.log.elapsed());
+    assert!(took >= least && took <= least.mul_f64(1.06), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]

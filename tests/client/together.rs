@@ -34,12 +34,12 @@ async fn refusals_beside(
     trip: impl Fn(u32) -> Duration + Clone + Send + 'static,
 ) -> usize {
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
-    let client = BolnaClientLayer::new().pacer(pacer).layer(distant(limited(&log, &limiter), trip));
+    let client = BolnaClientLayer::with_pacer(pacer).layer(distant(limited(&log, &limiter), trip));
     let other = another_client(&limiter, units, pause);
     let answers = timeout(Duration::from_secs(3600), send_calls(&client, 1500)).await.unwrap();
     drop(other);
     assert_all_ok(&answers);
-    let usage = usage_of_call(&client.usage());
+    let usage = usage_of_call(client.pacer());
     assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
     assert_eq!(usage.refused(), u64::try_from(log.refused()).unwrap());
     log.refused()
@@ -103,8 +103,8 @@ async fn another_client_that_takes_the_whole_burst_first() {
 async fn two_clients_that_pace_and_do_not_know_of_each_other() {
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
     let server = limited(&log, &limiter);
-    let one = BolnaClientLayer::new().pacer(Pacer::new()).layer(distant(server.clone(), |_| Duration::from_millis(20)));
-    let another = BolnaClientLayer::new().pacer(Pacer::new()).layer(distant(server, |_| Duration::from_millis(30)));
+    let one = BolnaClientLayer::with_pacer(Pacer::new()).layer(distant(server.clone(), |_| Duration::from_millis(20)));
+    let another = BolnaClientLayer::with_pacer(Pacer::new()).layer(distant(server, |_| Duration::from_millis(30)));
     let both = async { tokio::join!(send_calls(&one, 750), send_calls(&another, 750)) };
     let (ones, others) = timeout(Duration::from_secs(3600), both).await.unwrap();
     assert_all_ok(&ones);

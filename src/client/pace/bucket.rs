@@ -6,14 +6,16 @@ use crate::quota::Quota;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// GCRA, seen from the sender: the time at which the bucket is full again, which a request moves on by one interval.
+/// GCRA, seen from the sender, who lets requests go before they are sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
+    /// When the bucket is full again, by what has been sent and by what the server has said: a request moves it on by one
+    /// interval.
     full_at: u64,
-    /// The same by those requests alone that have been sent: units that are given back never come to more than that.
-    sent_full_at: u64,
+    /// The same with those that have been let go and are not sent yet.
+    planned: u64,
     interval: u64,
-    /// How far ahead of the time `full_at` may be when a unit is taken.
+    /// How far ahead of the time the bucket may be full when a unit is taken.
     tolerance: u64,
     /// The part of the burst that is held back, as a time.
     jitter: u64,
@@ -25,11 +27,8 @@ impl Bucket {
     /// Requests that are sent a unit's time apart can arrive closer together than that: those that go later than `jitter` are
     /// still admitted. It is a part of the burst, at most half of it.
     pub(super) fn new(quota: Quota, jitter: Duration) -> Self {
-        // The server may count in whole microseconds.
-        let quota = quota.in_whole_micros();
-        let mut bucket =
-            Self { full_at: 0, sent_full_at: 0, interval: quota.interval_nanos(), tolerance: 0, jitter: 0 };
-        bucket.set(quota.interval_nanos(), quota.burst(), jitter);
+        let mut bucket = Self { full_at: 0, planned: 0, interval: 0, tolerance: 0, jitter: 0 };
+        bucket.set(interval(quota), quota.burst(), jitter);
         bucket
     }
 
@@ -45,61 +44,77 @@ impl Bucket {
         self.tolerance = whole - self.jitter;
     }
 
-    /// Goes by the quota that a server tells, of which the interval is known to a second divided by the burst only: where
-    /// `exact` is such an interval, it is the one. Says whether that is another quota than before.
-    pub(super) fn adopt(&mut self, burst: u32, window: Option<Duration>, exact: Quota, jitter: Duration) -> bool {
+    /// Goes by the quota that a server tells, of which the interval is known to a second divided by the burst only: where that
+    /// of the `policy` is such an interval, it is the one. No interval is longer than `longest`, but the policy's.
+    /// Says whether that is another quota than before.
+    pub(super) fn adopt(
+        &mut self,
+        burst: u32,
+        window: Option<Duration>,
+        policy: Quota,
+        jitter: Duration,
+        longest: u64,
+    ) -> bool {
         let (old_interval, old_tolerance) = (self.interval, self.tolerance);
-        let exact = exact.in_whole_micros().interval_nanos();
-        let interval = window.map_or(exact, |window| {
+        let exact = interval(policy);
+        let told = window.map_or(exact, |window| {
             let (window, burst) = (nanos(window), u64::from(burst));
             let slowest = window.div_ceil(burst).max(1);
             let fits = window.saturating_sub(SECOND) / burst < exact && exact <= slowest.saturating_add(1_000);
             if fits { exact } else { slowest }
         });
-        self.set(interval, burst, jitter);
+        self.set(told.min(longest.max(exact)), burst, jitter);
         (old_interval, old_tolerance) != (self.interval, self.tolerance)
     }
 
-    /// When a unit can be taken, after `ahead` others.
+    /// Goes by the policy's quota again, and by what the client has sent itself.
+    pub(super) fn forget(&mut self, own: &Self, policy: Quota, jitter: Duration) {
+        *self = Self { full_at: own.full_at, planned: own.planned, ..Self::new(policy, jitter) };
+    }
+
+    /// When a request can be let go, after `ahead` others.
     pub(super) fn due(&self, ahead: u64) -> u64 {
-        self.full_at.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
+        self.planned.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
+    }
+
+    /// Whether a request may be sent that has been let go. Those that were held up on their way may not go all at once.
+    pub(super) fn is_open(&self, now: u64) -> bool {
+        self.full_at.saturating_sub(self.tolerance) <= now
     }
 
     /// The units that can be taken at once.
     pub(super) fn remaining(&self, now: u64) -> u32 {
-        let debt = self.full_at.saturating_sub(now);
+        let debt = self.planned.saturating_sub(now);
         let units = self.tolerance.checked_sub(debt).map_or(0, |left| left / self.interval + 1);
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 
-    /// Takes a unit for a request that will be sent.
-    pub(super) fn take(&mut self, now: u64) {
+    /// A request is let go.
+    pub(super) fn let_go(&mut self, now: u64) {
+        self.planned = self.planned.max(now).saturating_add(self.interval);
+    }
+
+    /// A request is sent that has been let go.
+    pub(super) fn send(&mut self, now: u64) {
         self.full_at = self.full_at.max(now).saturating_add(self.interval);
     }
 
-    /// The first of `pending` requests that units have been taken for is sent only now: had the bucket been full, the server's
-    /// still is.
-    pub(super) fn send(&mut self, now: u64, pending: u64) {
-        self.full_at = self.full_at.max(now.saturating_add(self.units(pending)));
-        self.sent_full_at = self.sent_full_at.max(now).saturating_add(self.interval);
-    }
-
-    /// Gives a unit back that a request did not use which was let go, as `pending` others have been. If the bucket has been full
-    /// since, time has given it back already.
+    /// A request that was let go is not sent now. Gives its unit back, as far as time has not given it back already, while
+    /// `pending` others are still on their way.
     pub(super) fn give_back(&mut self, pending: u64) {
-        let sent = self.sent_full_at.saturating_add(self.units(pending));
-        self.full_at = self.full_at.saturating_sub(self.interval).max(sent).min(self.full_at);
+        let sent = self.full_at.saturating_add(self.units(pending));
+        self.planned = self.planned.saturating_sub(self.interval).max(sent).min(self.planned);
     }
 
-    /// Gives the unit of a request back that was refused.
-    pub(super) fn was_refused(&mut self) {
-        self.full_at = self.full_at.saturating_sub(self.interval);
-        self.sent_full_at = self.sent_full_at.saturating_sub(self.interval);
+    /// Lets nobody else go before one could be sent, after `pending` others.
+    pub(super) fn catch_up(&mut self, pending: u64) {
+        self.planned = self.planned.max(self.full_at.saturating_add(self.units(pending)));
     }
 
-    /// Has one unit at that time, and no more, for `pending` requests that have taken one already.
+    /// Has one unit at that time, and no more, and `pending` others are on their way.
     pub(super) fn empty_until(&mut self, until: u64, pending: u64) {
-        self.full_at = until.saturating_add(self.tolerance).saturating_add(self.units(pending));
+        self.full_at = until.saturating_add(self.tolerance);
+        self.planned = self.full_at.saturating_add(self.units(pending));
     }
 
     /// When a bucket is full that had so many whole units at that time: later than this ...
@@ -112,28 +127,34 @@ impl Bucket {
         self.full_later_than(at, remaining).saturating_add(self.interval)
     }
 
-    /// Takes the server's word, by which the bucket is full between two times: `latest` with `pending` requests that it may not
-    /// have counted. `lower` says whether it may come to more units than were believed to be there.
-    pub(super) fn correct(&mut self, earliest: u64, latest: u64, pending: u64, lower: bool) {
+    /// Takes the server's word, by which the bucket is full between two times: `latest` without the requests in flight, which
+    /// it may not have counted. `lower` says whether it may come to more units than were believed to be there.
+    pub(super) fn correct(&mut self, earliest: u64, latest: u64, in_flight: u64, pending: u64, lower: bool) {
+        let latest = latest.saturating_add(self.units(in_flight));
         if earliest > self.full_at.saturating_add(self.jitter) {
             // Somebody else draws on it, and will go on to.
-            self.believe(latest, pending);
-        } else {
-            self.full_at = self.full_at.max(earliest);
-            if lower {
-                self.full_at = self.full_at.min(latest.saturating_add(self.units(pending)));
-            }
+            self.full_at = latest;
+            self.catch_up(pending);
+        } else if earliest > self.full_at {
+            self.planned = self.planned.saturating_add(earliest - self.full_at);
+            self.full_at = earliest;
+        } else if lower && self.full_at > latest {
+            self.planned = self.planned.saturating_sub(self.full_at - latest);
+            self.full_at = latest;
         }
     }
 
     /// Takes the server's word at its least favourable.
-    pub(super) fn believe(&mut self, latest: u64, pending: u64) {
-        self.full_at = latest.saturating_add(self.units(pending));
+    pub(super) fn believe(&mut self, latest: u64, in_flight: u64, pending: u64) {
+        self.full_at = latest.saturating_add(self.units(in_flight));
+        self.planned = self.full_at.saturating_add(self.units(pending));
     }
 
     /// Has a unit at that time at the latest.
     pub(super) fn due_by(&mut self, latest: u64) {
-        self.full_at = self.full_at.min(latest.saturating_add(self.tolerance));
+        let latest = latest.saturating_add(self.tolerance);
+        self.full_at = self.full_at.min(latest);
+        self.planned = self.planned.min(latest);
     }
 
     pub(super) fn interval(&self) -> u64 {
@@ -143,6 +164,11 @@ impl Bucket {
     fn units(&self, units: u64) -> u64 {
         self.interval.saturating_mul(units)
     }
+}
+
+/// A server may count in whole microseconds.
+fn interval(quota: Quota) -> u64 {
+    quota.in_whole_micros().interval_nanos()
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

@@ -13,7 +13,8 @@ use super::lane::{Place, Sent};
 pin_project! {
     /// The response to a request that may have to wait for its turn.
     ///
-    /// Dropping it gives the place up, and the unit if it had one already.
+    /// Dropping it gives the place up, and the unit if it was let go and has not been sent. What has been sent counts, whatever becomes of it: nobody knows whether the server has
+    /// counted it. A request that need not wait is sent when the service is called, and not when this is polled first.
     #[must_use = "futures do nothing unless polled"]
     pub struct PaceFuture<S, ReqBody>
     where
@@ -57,6 +58,13 @@ struct Waiting<S, ReqBody> {
     request: Request<ReqBody>,
 }
 
+impl<S: Clone, ReqBody> Waiting<S, ReqBody> {
+    /// Lets go of the service that has been polled ready, and so of what it holds.
+    fn release(&mut self) {
+        self.service = self.service.clone();
+    }
+}
+
 impl<S, ReqBody> PaceFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
@@ -79,7 +87,7 @@ where
 
 impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody>
 where
-    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>>,
+    S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
 {
     type Output = Result<Response<ResBody>, BoxError>;
 
@@ -105,8 +113,10 @@ where
                             let Waiting { mut service, request, .. } = *held;
                             State::Calling { call: service.call(request), sent: Some(sent) }
                         }
-                        // It is the first in the queue, and stays ready: getting ready once more might take as long again.
-                        None => State::Waiting { waiting: Some(held) },
+                        None => {
+                            held.release();
+                            State::Waiting { waiting: Some(held) }
+                        }
                     }
                 }
                 StateProjection::Calling { call, sent } => {

@@ -15,7 +15,7 @@ use super::drive::drive;
 use super::error::WaitError;
 use super::queue::{Fate, Turn};
 use super::settings::Settings;
-use super::state::{Arrival, Glance, State};
+use super::state::{Arrival, State};
 use crate::client::hints;
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
@@ -60,7 +60,7 @@ pub(super) struct Sent {
 
 impl Lane {
     pub(super) fn new(endpoint: Endpoint, quota: Quota, settings: Settings, origin: Instant) -> Self {
-        let state = Mutex::new(State::new(quota, &settings));
+        let state = Mutex::new(State::new(quota, settings));
         Self { endpoint, settings, origin, state, changed: Notify::new() }
     }
 
@@ -70,7 +70,7 @@ impl Lane {
         let again =
             again.map(|again| again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin))));
         let mut woken = Vec::new();
-        let arrival = self.lock().arrive(now, again, &self.settings, &mut woken);
+        let arrival = self.lock().arrive(now, again, &mut woken);
         wake(woken);
         match arrival {
             Arrival::Go => Entry::Go(Sent { lane: Arc::clone(self), at: now, is_answered: false }),
@@ -89,22 +89,9 @@ impl Lane {
         }
     }
 
-    pub(super) fn usage(&self, quota: Quota) -> Usage {
+    pub(super) fn usage(&self) -> Usage {
         let now = self.now();
-        let Glance { remaining, wait, waiting, in_flight, paused, counts } = self.lock().glance(now);
-        Usage {
-            endpoint: self.endpoint,
-            quota,
-            remaining,
-            waiting,
-            in_flight,
-            wait: Duration::from_nanos(wait),
-            paused: Duration::from_nanos(paused),
-            sent: counts.sent,
-            retried: counts.retried,
-            refused: counts.refused,
-            unsent: counts.unsent,
-        }
+        self.lock().usage(self.endpoint, now)
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -129,7 +116,7 @@ impl Place {
         // The one that it had is dropped after the lock.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lane.lock();
-        match state.look(self.turn, &mut waker, self.deadline) {
+        match state.look(self.turn, &mut waker, self.lane.now(), self.deadline) {
             Fate::MayGo => Poll::Ready(Ok(())),
             Fate::SentAway { wait } => {
                 drop(state);
@@ -148,18 +135,27 @@ impl Place {
                     let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
                     state.is_driven = true;
                     drop(state);
-                    runtime.spawn(drive(Arc::clone(&self.lane)));
+                    let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
+                    // It would be woken, and try again, for ever.
+                    let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
+                    assert!(
+                        !driver.is_finished() || !is_in_vain(),
+                        "a request waits on a tokio runtime that has been shut down"
+                    );
                 }
                 Poll::Pending
             }
         }
     }
 
-    /// The request is sent, unless it comes too late for the unit that was kept for it: then it waits for another.
+    /// The request is sent, unless others have used its unit, or a pause has begun: then it waits for another.
     pub(super) fn send(&mut self) -> Option<Sent> {
         let at = self.lane.now();
         let is_sent = self.lane.lock().send(self.turn, at, self.is_retry);
         self.is_left = is_sent;
+        if !is_sent {
+            self.lane.changed.notify_one();
+        }
         is_sent.then(|| Sent { lane: Arc::clone(&self.lane), at, is_answered: false })
     }
 }
@@ -192,7 +188,7 @@ impl Sent {
             // What the refusal says may be sooner than what was believed.
             lane.changed.notify_one();
         } else if let Some(standing) = standing {
-            let is_sooner = state.hear(self.at, lane.now(), standing, &lane.settings, &mut woken);
+            let is_sooner = state.hear(self.at, lane.now(), standing, &mut woken);
             drop(state);
             if is_sooner {
                 lane.changed.notify_one();

@@ -25,7 +25,7 @@ use crate::policy::Policy;
 ///     .evenly()
 ///     .max_wait(Duration::from_secs(30))
 ///     .build()?;
-/// let layer = BolnaClientLayer::new().pacer(pacer.clone());
+/// let layer = BolnaClientLayer::with_pacer(pacer.clone());
 /// for usage in pacer.usage() {
 ///     println!("{}: {} left, {} waiting", usage.endpoint(), usage.remaining(), usage.waiting());
 /// }
@@ -46,7 +46,13 @@ impl Pacer {
     /// Bolna's documented limits, in bursts as they allow.
     #[must_use]
     pub fn new() -> Self {
-        PacerBuilder::default().into_pacer()
+        Self::with_policy(Policy::default())
+    }
+
+    /// Other limits, in bursts as they allow.
+    #[must_use]
+    pub fn with_policy(policy: Policy) -> Self {
+        Self::builder().policy(policy).into_pacer()
     }
 
     /// Other limits, and the other settings.
@@ -63,8 +69,23 @@ impl Pacer {
     /// How each endpoint stands now, in the order of the policy's endpoints. Takes a lock for each, for some 100 ns.
     #[must_use]
     pub fn usage(&self) -> Vec<Usage> {
-        let endpoints = self.shared.policy.endpoints();
-        endpoints.zip(&self.shared.lanes).map(|((_, quota), lane)| lane.usage(quota)).collect()
+        self.shared.lanes.iter().map(|lane| lane.usage()).collect()
+    }
+
+    /// How the endpoint stands now to which requests for that path go; `None` if the path is exempt. For whoever would rather
+    /// know how long a request would wait than send it:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::new();
+    /// let is_soon = |path| pacer.peek(path).is_none_or(|usage| usage.wait() < Duration::from_secs(2));
+    /// assert!(is_soon("/call"));
+    /// ```
+    #[must_use]
+    pub fn peek(&self, path: &str) -> Option<Usage> {
+        self.lane_of(path).map(|lane| lane.usage())
     }
 
     /// The lane of a path, unless the path is exempt.
@@ -96,7 +117,7 @@ pub struct PacerBuilder {
 impl PacerBuilder {
     /// The limits. Bolna's documented ones unless they are set.
     ///
-    /// Whoever's plan has others sets those; a server that tells others by its `RateLimit-Policy` field is believed where they are
+    /// If your plan has others, set those. A server that tells others by its `RateLimit-Policy` field is believed where they are
     /// stricter.
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
@@ -105,8 +126,8 @@ impl PacerBuilder {
     /// Sends requests evenly spread, one in each [`emission_interval`](crate::Quota::emission_interval), instead of as many at
     /// once as the quota's burst allows.
     ///
-    /// A job takes longer by one burst then: 1,500 calls at 500 a minute take 3 minutes, instead of the 2 for those beyond the
-    /// first 500.
+    /// A job takes longer by one burst then: 1,500 calls at 500 a minute take 3 minutes instead of 2, since the first 500 are no
+    /// longer sent at once.
     pub fn evenly(mut self) -> Self {
         self.settings.is_even = true;
         self
@@ -114,13 +135,20 @@ impl PacerBuilder {
 
     /// How many requests may wait for one endpoint, at least 1. One more fails at once, with a
     /// [`WaitError`](super::WaitError). 10,000 unless it is set.
+    ///
+    /// Requests that have been refused and are sent again may wait beyond that: to lose them would be worse.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.settings.max_waiting = requests;
         self
     }
 
-    /// For how long a request may wait before it is sent, more than 0. A request that would have to wait for longer fails at once,
+    /// For how long a request may wait for its turn, more than 0. A request that would have to wait for longer fails at once,
     /// and one that already waits fails when that turns out. 5 minutes unless it is set.
+    ///
+    /// In 5 minutes 2,500 requests have their turn at 500 a minute: of calls that are handed over at once some 2,995 are taken, with the
+    /// first burst. Let a larger job wait for longer, or hand it over little by little.
+    ///
+    /// The time that the service behind takes to become ready is not counted.
     ///
     /// Requests that have been refused and are sent again go before others, and their
     /// [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time) says until when they may wait.
@@ -129,11 +157,11 @@ impl PacerBuilder {
         self
     }
 
-    /// By how much the time that a request takes to the server may vary without its being refused. 500 ms unless it is set.
+    /// How much the delay of a request on its way to the server may vary before one is refused. 500 ms unless it is set.
     ///
     /// Requests that are sent a unit's time apart may arrive closer together, and what others spend from the same bucket is known
-    /// only when a response tells. So much of the burst is held back, at most half of it, and costs a job that much time once: at
-    /// 500 a minute five requests of a burst of 500.
+    /// only when a response tells. So what comes back in that time is held back of the burst, at most half of it, and a job takes that much
+    /// longer: at 500 a minute five requests of a burst of 500, so that 495 are sent at once.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.settings.jitter = jitter;
         self

@@ -1,6 +1,6 @@
 //! Those who wait for a unit of one endpoint.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::task::Waker;
 
@@ -14,8 +14,12 @@ pub(super) struct Turn(u64);
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Turn, Waiter>,
-    /// Those who were let go and have not been sent yet, and when that was, the longest ago first.
+    /// Those who were let go and do not know it yet, and when that was, the longest ago first.
     let_go: VecDeque<(u64, Turn)>,
+    /// Those who know it, and get ready.
+    readying: BTreeSet<Turn>,
+    /// How many were let go, did not go, and have not come back yet.
+    lapsed: usize,
     /// Those who were sent away, until they ask, and the wait that they would have had.
     sent_away: BTreeMap<Turn, u64>,
     arrivals: u64,
@@ -32,8 +36,9 @@ struct Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Waits,
+    /// It was let go.
     MayGo,
-    /// It did not go in time, when it might have.
+    /// It was, and did not go. It has to come back.
     Lapsed,
     SentAway {
         wait: u64,
@@ -44,10 +49,17 @@ pub(super) enum Fate {
 const FIRST_TIME: u64 = 1 << 63;
 
 impl Queue {
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+    /// How many are ahead of one who comes now, without those who were let go.
+    pub(super) fn ahead(&self) -> u64 {
+        (self.waiting.len() + self.lapsed) as u64
     }
 
+    /// How many have not been sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.waiting.len() + self.lapsed + self.let_go.len() + self.readying.len()
+    }
+
+    /// Whether nobody waits to be let go.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -66,31 +78,52 @@ impl Queue {
             mem::swap(&mut waiter.waker, waker);
             return Fate::Waits;
         }
-        if self.let_go.iter().any(|(_, let_go)| *let_go == turn) {
+        if let Some(at) = self.position_of_let_go(turn) {
+            self.let_go.remove(at);
+            self.readying.insert(turn);
+        }
+        if self.readying.contains(&turn) {
             return Fate::MayGo;
         }
         self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait })
     }
 
-    /// One that lapsed takes its place again.
-    pub(super) fn push_back_in(&mut self, turn: Turn, waker: Option<Waker>, deadline: u64) {
+    fn position_of_let_go(&self, turn: Turn) -> Option<usize> {
+        self.let_go.iter().position(|(_, let_go)| *let_go == turn)
+    }
+
+    pub(super) fn waits(&self, turn: Turn) -> bool {
+        self.waiting.contains_key(&turn)
+    }
+
+    /// One that lapsed comes back, and takes its place again.
+    pub(super) fn come_back(&mut self, turn: Turn, waker: Option<Waker>, deadline: u64) {
+        self.lapsed -= 1;
         self.waiting.insert(turn, Waiter { waker, deadline });
+    }
+
+    /// One that lapsed comes back too late.
+    pub(super) fn come_too_late(&mut self) {
+        self.lapsed -= 1;
     }
 
     /// A waiter goes away, or is sent. Says what had become of it, and hands its waker back.
     pub(super) fn remove(&mut self, turn: Turn) -> (Fate, Option<Waker>) {
-        match self.waiting.remove(&turn) {
-            Some(waiter) => (Fate::Waits, waiter.waker),
-            None => (self.remove_from_the_others(turn), None),
+        if let Some(waiter) = self.waiting.remove(&turn) {
+            return (Fate::Waits, waiter.waker);
         }
-    }
-
-    fn remove_from_the_others(&mut self, turn: Turn) -> Fate {
-        if let Some(at) = self.let_go.iter().position(|(_, let_go)| *let_go == turn) {
+        if let Some(at) = self.position_of_let_go(turn) {
             self.let_go.remove(at);
-            return Fate::MayGo;
+            return (Fate::MayGo, None);
         }
-        self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait })
+        if self.readying.remove(&turn) {
+            return (Fate::MayGo, None);
+        }
+        let fate = self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait });
+        if fate == Fate::Lapsed {
+            self.lapsed -= 1;
+        }
+        (fate, None)
     }
 
     /// Lets the first go, who is to be woken.
@@ -102,17 +135,24 @@ impl Queue {
 
     /// How many have been let go and not been sent yet.
     pub(super) fn pending(&self) -> u64 {
-        self.let_go.len() as u64
+        (self.let_go.len() + self.readying.len()) as u64
     }
 
-    /// When the first of those was.
+    /// When the first was let go of those who do not know it yet.
     pub(super) fn first_let_go(&self) -> Option<u64> {
         self.let_go.front().map(|(at, _)| *at)
     }
 
-    /// The first of those is late: it may not go any more.
-    pub(super) fn lapse(&mut self) {
-        self.let_go.pop_front();
+    /// That one may not go any more. Says whether there was one.
+    pub(super) fn lapse_first(&mut self) -> bool {
+        let is_there = self.let_go.pop_front().is_some();
+        self.lapsed += usize::from(is_there);
+        is_there
+    }
+
+    /// One that got ready may not go any more.
+    pub(super) fn lapse(&mut self, turn: Turn) {
+        self.lapsed += usize::from(self.readying.remove(&turn));
     }
 
     /// Sends those away whose turn comes too late for them. `due` says when it comes after so many others.

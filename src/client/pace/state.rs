@@ -7,6 +7,8 @@ use super::bucket::{Bucket, nanos};
 use super::queue::{Fate, Queue, Turn};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Standing};
+use crate::client::usage::Usage;
+use crate::endpoint::Endpoint;
 use crate::quota::Quota;
 
 /// How long an endpoint is paused when it refuses without saying for how long.
@@ -17,8 +19,11 @@ const LONGEST_BACKOFF: u64 = 60 * SECOND;
 const LONGEST_PAUSE: u64 = 3600 * SECOND;
 const SECOND: u64 = 1_000_000_000;
 
-/// For how long a unit is kept for one that was let go and is not sent. Others need not wait for a future that nobody polls.
+/// For how long a unit is kept for one that was let go and does not look. Others need not wait for a future that nobody polls.
 const LAPSE: u64 = SECOND / 4;
+
+/// For how long a quota is believed that the server has told, unless it tells it again.
+const BELIEF: u64 = 3600 * SECOND;
 
 /// How late a timer may be without slowing an even pace down.
 const EVEN_SLACK: Duration = Duration::from_millis(10);
@@ -26,14 +31,15 @@ const EVEN_SLACK: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct State {
     quota: Quota,
+    settings: Settings,
     /// What this client may send by its policy, whatever the server says.
     own: Bucket,
     /// What the server is believed to have, of which others may take too.
     server: Bucket,
     /// What helps to read the server's fields.
     pub(super) memo: Memo,
-    /// The quota that the server last told.
-    told: Option<(u32, Option<Duration>)>,
+    /// The quota that the server last told, and when.
+    told: Option<(Told, u64)>,
     paused_until: u64,
     /// How often in a row it was refused after a pause.
     refused_in_a_row: u32,
@@ -46,6 +52,9 @@ pub(super) struct State {
     counts: Counts,
 }
 
+/// A burst, and the time in which it comes back.
+type Told = (u32, Option<Duration>);
+
 /// What an endpoint has seen from the beginning.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
@@ -53,17 +62,6 @@ pub(super) struct Counts {
     pub(super) retried: u64,
     pub(super) refused: u64,
     pub(super) unsent: u64,
-}
-
-/// How an endpoint stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Glance {
-    pub(super) remaining: u32,
-    pub(super) wait: u64,
-    pub(super) waiting: usize,
-    pub(super) in_flight: u64,
-    pub(super) paused: u64,
-    pub(super) counts: Counts,
 }
 
 /// What becomes of a request when it arrives.
@@ -80,10 +78,11 @@ pub(super) enum Arrival {
 }
 
 impl State {
-    pub(super) fn new(quota: Quota, settings: &Settings) -> Self {
+    pub(super) fn new(quota: Quota, settings: Settings) -> Self {
         let bucket = Bucket::new(quota, settings.jitter);
         Self {
             quota,
+            settings,
             own: if settings.is_even { bucket.even(EVEN_SLACK) } else { bucket },
             server: bucket,
             memo: Memo::default(),
@@ -99,28 +98,25 @@ impl State {
     }
 
     /// A request arrives; with the time by which it has to be sent again, if it has been refused before.
-    pub(super) fn arrive(
-        &mut self,
-        now: u64,
-        again: Option<u64>,
-        settings: &Settings,
-        woken: &mut Vec<Waker>,
-    ) -> Arrival {
-        self.lapse(now);
+    pub(super) fn arrive(&mut self, now: u64, again: Option<u64>, woken: &mut Vec<Waker>) -> Arrival {
+        self.pass_time(now);
         if self.queue.is_empty() && self.due(0) <= now {
-            self.take_and_send(now, again.is_some());
-            return Arrival::Go;
+            if self.is_open(now) {
+                self.take_and_send(now, again.is_some());
+                return Arrival::Go;
+            }
+            self.catch_up();
         }
         let turn = if let Some(deadline) = again {
             let turn = self.queue.push(true, deadline);
             self.send_late_ones_away(now, woken);
             turn
         } else {
-            let wait = self.due(self.queue.len() as u64).saturating_sub(now);
-            let longest = nanos(settings.max_wait);
-            if self.queue.len() >= settings.max_waiting || wait > longest {
+            let wait = self.due(self.queue.ahead()).saturating_sub(now);
+            let longest = nanos(self.settings.max_wait);
+            let is_full = self.queue.unsent() >= self.settings.max_waiting;
+            if is_full || wait > longest {
                 self.counts.unsent += 1;
-                let is_full = self.queue.len() >= settings.max_waiting;
                 return if is_full { Arrival::Full { wait } } else { Arrival::TooLong { wait } };
             }
             self.queue.push(false, now.saturating_add(longest))
@@ -128,53 +124,55 @@ impl State {
         Arrival::Wait(turn)
     }
 
-    /// Lets all go whose turn has come. Says when to look again, if somebody waits.
+    /// Lets all go whose turn has come, and sends those away whose turn comes too late. Says when to look again, if somebody
+    /// waits.
     pub(super) fn turn(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
-        self.lapse(now);
-        while !self.queue.is_empty() {
-            let due = self.due(0);
-            if due > now {
-                return Some(
-                    self.queue.first_let_go().map_or(due, |at| due.min(at.saturating_add(LAPSE).max(now + 1))),
-                );
-            }
-            self.own.take(now);
-            self.server.take(now);
+        self.pass_time(now);
+        while !self.queue.is_empty() && self.due(0) <= now {
+            self.own.let_go(now);
+            self.server.let_go(now);
             woken.extend(self.queue.let_go(now));
         }
-        None
-    }
-
-    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others.
-    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
-        match self.queue.look(turn, waker) {
-            Fate::Lapsed => {
-                self.queue.push_back_in(turn, waker.take(), deadline);
-                Fate::Waits
-            }
-            fate => fate,
+        self.send_late_ones_away(now, woken);
+        if self.queue.is_empty() {
+            return None;
         }
+        let due = self.due(0);
+        Some(self.queue.first_let_go().map_or(due, |at| due.min(at.saturating_add(LAPSE).max(now + 1))))
     }
 
-    /// One that was let go is sent. Says whether it may be: if it comes late, it needs another unit.
+    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others, if
+    /// its turn comes in time.
+    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, now: u64, deadline: u64) -> Fate {
+        let fate = self.queue.look(turn, waker);
+        if fate != Fate::Lapsed {
+            return fate;
+        }
+        let due = self.due(0);
+        if due.max(now) > deadline {
+            self.queue.come_too_late();
+            self.counts.unsent += 1;
+            return Fate::SentAway { wait: due.saturating_sub(now) };
+        }
+        self.queue.come_back(turn, waker.take(), deadline);
+        Fate::Waits
+    }
+
+    /// One that was let go, and is ready now, is sent. Says whether it may be, or has to wait for another unit: when others were
+    /// sent too short a time ago, and in a pause.
     pub(super) fn send(&mut self, turn: Turn, now: u64, again: bool) -> bool {
-        self.lapse(now);
-        let pending = self.queue.pending();
-        match self.queue.remove(turn).0 {
-            // Refused meanwhile: nobody is sent in a pause.
-            Fate::MayGo if self.paused_until > now => {
-                self.give_back();
-                return false;
-            }
-            Fate::MayGo => {
-                self.own.send(now, pending);
-                self.server.send(now, pending);
-                self.count_sent(again);
-            }
-            _ if self.due(0) <= now => self.take_and_send(now, again),
-            _ => return false,
+        let may_go = self.is_open(now) && self.paused_until <= now;
+        if may_go {
+            self.queue.remove(turn);
+            self.own.send(now);
+            self.server.send(now);
+            self.count_sent(again);
+        } else {
+            self.queue.lapse(turn);
+            self.give_back();
+            self.catch_up();
         }
-        true
+        may_go
     }
 
     /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands its waker back.
@@ -184,6 +182,11 @@ impl State {
             self.give_back();
         }
         (matches!(fate, Fate::Waits | Fate::MayGo), waker)
+    }
+
+    /// Whether one waits whom nobody will let go.
+    pub(super) fn is_left_alone(&self, turn: Turn) -> bool {
+        !self.is_driven && self.queue.waits(turn)
     }
 
     /// Everybody who waits, to be woken.
@@ -198,24 +201,16 @@ impl State {
     }
 
     /// A response that is no refusal, and says how the endpoint stands. Says whether somebody may have become due by it.
-    pub(super) fn hear(
-        &mut self,
-        sent_at: u64,
-        now: u64,
-        standing: Standing,
-        settings: &Settings,
-        woken: &mut Vec<Waker>,
-    ) -> bool {
+    pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing, woken: &mut Vec<Waker>) -> bool {
         self.in_flight -= 1;
         let is_after_pause = self.granted(sent_at);
-        let due = self.due(0);
-        self.take_word(sent_at, now, standing, is_after_pause, settings);
+        let (first, last) = (self.due(0), self.due(self.queue.ahead()));
+        self.take_word(sent_at, now, standing, is_after_pause);
         self.forget_if_idle();
-        let new = self.due(0);
-        if new > due {
+        if self.due(self.queue.ahead()) > last {
             self.send_late_ones_away(now, woken);
         }
-        new < due
+        self.due(0) < first
     }
 
     /// A response that is no refusal, and says no more than that.
@@ -233,35 +228,42 @@ impl State {
         is_after_pause
     }
 
-    fn take_word(&mut self, sent_at: u64, now: u64, standing: Standing, lower: bool, settings: &Settings) {
+    fn take_word(&mut self, sent_at: u64, now: u64, standing: Standing, lower: bool) {
         let mut is_news = false;
-        if let Some((burst, window)) = standing.quota.filter(|_| standing.quota != self.told) {
-            self.told = standing.quota;
-            is_news = self.server.adopt(burst, window, self.quota, settings.jitter);
+        if let Some(quota) = standing.quota {
+            let is_known = self.told.is_some_and(|(told, _)| told == quota);
+            self.told = Some((quota, now));
+            if !is_known {
+                let (burst, window) = quota;
+                is_news = self.server.adopt(burst, window, self.quota, self.settings.jitter, LONGEST_PAUSE);
+            }
         }
         // The server has decided at some time between these two.
         let earliest = self.server.full_later_than(sent_at, standing.remaining);
-        self.full_by = self.full_by.max(self.server.full_by(now, standing.remaining));
-        let uncounted = self.in_flight.saturating_add(self.queue.pending());
+        let latest = self.server.full_by(now, standing.remaining);
+        let pending = self.queue.pending();
         if is_news {
             // What was said before was of another bucket.
-            self.full_by = self.server.full_by(now, standing.remaining);
-            self.server.believe(self.full_by, uncounted);
+            self.full_by = latest;
+            self.server.believe(latest, self.in_flight, pending);
         } else {
-            self.server.correct(earliest, self.full_by, uncounted, lower);
+            self.full_by = self.full_by.max(latest);
+            self.server.correct(earliest, self.full_by, self.in_flight, pending, lower);
         }
         // Whatever it says, it is asked again: only a response can correct it.
-        self.server.due_by(now.saturating_add(LONGEST_PAUSE).max(self.own.due(uncounted)));
+        self.server.due_by(now.saturating_add(LONGEST_PAUSE).max(self.own.due(0)));
         if let Some(exhausted) = standing.exhausted.map(nanos) {
             // Units that come back one by one are told the next of; a limit that starts anew says when.
             if exhausted > self.server.interval().div_ceil(SECOND).saturating_mul(SECOND) {
-                self.paused_until = self.paused_until.max(now.saturating_add(exhausted.min(LONGEST_PAUSE)));
+                self.pause_until(now.saturating_add(exhausted.min(LONGEST_PAUSE)));
             }
         }
     }
 
     /// A refusal: nobody is sent before the time that it names, and then one by one. `spread` is added, so that those whom it
     /// was told at one time do not come back at one time. Says how long it is until then.
+    ///
+    /// The unit is not given back, though a refusal costs nothing on the server: the policy holds for whatever is sent.
     pub(super) fn refuse(
         &mut self,
         sent_at: u64,
@@ -272,42 +274,63 @@ impl State {
     ) -> u64 {
         self.in_flight -= 1;
         self.counts.refused += 1;
-        // It costs nothing there.
-        self.own.was_refused();
         let wait = wait.map_or(PAUSE, nanos);
         if sent_at >= self.paused_until {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
             let doublings = self.refused_in_a_row.saturating_sub(2).min(6);
             let backoff = if self.refused_in_a_row > 1 { (SECOND << doublings).min(LONGEST_BACKOFF) } else { 0 };
             let pause = wait.max(backoff).min(LONGEST_PAUSE);
-            self.paused_until = now.saturating_add(pause).saturating_add(spread(self.server.interval().min(SECOND)));
+            self.pause_until(now.saturating_add(pause).saturating_add(spread(self.server.interval().min(SECOND))));
         } else {
-            self.paused_until = self.paused_until.max(now.saturating_add(wait.min(LONGEST_PAUSE)));
+            self.pause_until(now.saturating_add(wait.min(LONGEST_PAUSE)));
         }
-        self.server.empty_until(self.paused_until, self.queue.pending());
         self.forget_if_idle();
         self.send_late_ones_away(now, woken);
         self.paused_until.saturating_sub(now)
     }
 
-    pub(super) fn glance(&self, now: u64) -> Glance {
-        let paused = self.paused_until.saturating_sub(now);
-        let waiting = self.queue.len();
-        let at_once = self.own.remaining(now).min(self.server.remaining(now));
-        let remaining = if paused > 0 || waiting > 0 { 0 } else { at_once };
-        let wait = self.due(waiting as u64).saturating_sub(now);
-        Glance { remaining, wait, waiting, in_flight: self.in_flight, paused, counts: self.counts }
+    /// Nobody is sent until then, those neither who were let go, and then one by one, until a response says that more are left.
+    fn pause_until(&mut self, until: u64) {
+        self.paused_until = self.paused_until.max(until);
+        while self.queue.lapse_first() {
+            self.give_back();
+        }
+        self.server.empty_until(self.paused_until, self.queue.pending());
     }
 
+    pub(super) fn usage(&self, endpoint: Endpoint, now: u64) -> Usage {
+        let paused = self.paused_until.saturating_sub(now);
+        let waiting = self.queue.unsent();
+        let at_once = self.own.remaining(now).min(self.server.remaining(now));
+        Usage {
+            endpoint,
+            quota: self.quota,
+            remaining: if paused > 0 || waiting > 0 { 0 } else { at_once },
+            waiting,
+            in_flight: self.in_flight,
+            wait: Duration::from_nanos(self.due(self.queue.ahead()).saturating_sub(now)),
+            paused: Duration::from_nanos(paused),
+            sent: self.counts.sent,
+            retried: self.counts.retried,
+            refused: self.counts.refused,
+            unsent: self.counts.unsent,
+        }
+    }
+
+    /// When the next request may be let go, after so many others.
     fn due(&self, ahead: u64) -> u64 {
         due(&self.own, &self.server, self.paused_until, ahead)
     }
 
+    /// Whether a request may be sent that may be let go.
+    fn is_open(&self, now: u64) -> bool {
+        self.own.is_open(now) && self.server.is_open(now)
+    }
+
     fn take_and_send(&mut self, now: u64, again: bool) {
-        let pending = self.queue.pending() + 1;
         for bucket in [&mut self.own, &mut self.server] {
-            bucket.take(now);
-            bucket.send(now, pending);
+            bucket.let_go(now);
+            bucket.send(now);
         }
         self.count_sent(again);
     }
@@ -324,11 +347,21 @@ impl State {
         self.server.give_back(pending);
     }
 
-    /// Takes the units back of those who were let go and do not go.
-    fn lapse(&mut self, now: u64) {
+    fn catch_up(&mut self) {
+        let pending = self.queue.pending();
+        self.own.catch_up(pending);
+        self.server.catch_up(pending);
+    }
+
+    /// Takes the units back of those who were let go and do not go, and forgets what the server has not said for long.
+    fn pass_time(&mut self, now: u64) {
         while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
-            self.queue.lapse();
+            self.queue.lapse_first();
             self.give_back();
+        }
+        if self.told.is_some_and(|(_, at)| at.saturating_add(BELIEF) <= now) {
+            self.told = None;
+            self.server.forget(&self.own, self.quota, self.settings.jitter);
         }
     }
 
@@ -346,7 +379,7 @@ impl State {
     }
 }
 
-/// When the next request may be sent, after so many others.
+/// When the next request may be let go, after so many others.
 fn due(own: &Bucket, server: &Bucket, paused_until: u64, ahead: u64) -> u64 {
     own.due(ahead).max(server.due(ahead)).max(paused_until)
 }

@@ -18,16 +18,19 @@ use crate::client::hints::retry_after;
 
 /// Sends a request again that was refused for its rate: a [`Policy`] for [`tower::retry`].
 ///
-/// * **Which:** those that are answered 429, whatever the method: a request that was refused has had no effect, so POST too.
+/// * **Which:** those that are answered 429, whatever the method, POST too: a request that was refused for its rate is taken to
+///   have had no effect. RFC 6585 does not promise that; [this crate's layer](crate::BolnaRateLimitLayer) does.
 ///   Those that are answered 503 only [by choice](RetryPolicyBuilder::retry_unavailable). Never after an error: what a
 ///   broken connection has let through, nobody knows.
 /// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, never before it, and a random
-///   time on top: any between none and 100 ms, before the second retry 200 ms and so on up to 10 s, so that those who were
-///   refused together do not [come back together](https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
+///   time on top: anything up to 100 ms before the first retry, and up to twice as much before each one after it, to 10 s at
+///   most ("full jitter"), so that those who were refused together do not
+///   [come back together](https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
 ///   Without such a field, or with one that makes no sense, only the random time.
 /// * **How often:** a request is sent 5 times at most, and no retry begins later than 5 minutes after the first refusal. All
 ///   requests together, those of clones of the policy too, keep to a [budget](RetryPolicyBuilder::budget).
-/// * **After that** the last response is handed back as it came.
+/// * **After that** the last response is handed back as it came. Only where a [`Pacer`](crate::client::Pacer) is below, and a retry
+///   that has begun can't be sent in time, is it a [`WaitError`](crate::client::WaitError) instead.
 ///
 /// `Retry-After` may be seconds or a date; a date is measured from the response's own `Date`, if it has one, and not by the
 /// clock here.

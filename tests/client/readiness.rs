@@ -1,0 +1,130 @@
+//! Services behind the pace that take their time to get ready, and what they are held by.
+
+use std::time::Duration;
+
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, WaitError};
+use bolna_rate_limit::{Policy, Quota, QuotaBuilder};
+use http::{Response, StatusCode};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tower::limit::ConcurrencyLimitLayer;
+use tower::{Layer, ServiceBuilder};
+
+use crate::support::{
+    Log, assert_all_ok, distant, generous, limited, limiter, mock, patient, refusal, send, send_calls, settle,
+    slow_to_ready,
+};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn policy(quota: QuotaBuilder) -> Policy {
+    Policy::bolna().quota("call", quota).build().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_keeps_a_permit_in_a_pause() {
+    // The first call is refused while others have their turns, and wait for its permit.
+    for seconds in ["200", "3600"] {
+        let log = Log::new();
+        let fields = [("retry-after", seconds)];
+        let server = mock(&log, move |number| if number == 1 { refusal(&fields) } else { Response::new(()) });
+        let client = ServiceBuilder::new()
+            .layer(BolnaClientLayer::with_policy(policy(Quota::per_second(100).burst(1))))
+            .layer(ConcurrencyLimitLayer::new(2))
+            .service(distant(server, |_| Duration::from_millis(50)));
+        let calls: Vec<_> = (0..8).map(|number| send(&client, &format!("/call?{number}"))).collect();
+        sleep(Duration::from_secs(10)).await;
+        let begun = log.elapsed();
+        assert!(send(&client, "/v2/agent/7").await.unwrap().is_ok());
+        let took = log.elapsed() - begun;
+        assert!(took < Duration::from_millis(110), "{took:?} for another endpoint, with a pause of {seconds} s");
+
+        // A call may wait for five minutes; who may not wait for the end of the pause has heard it by now.
+        let is_long = seconds == "3600";
+        assert_eq!(calls.iter().all(JoinHandle::is_finished), is_long);
+        for call in calls {
+            match timeout(HOUR, call).await.unwrap().unwrap() {
+                Ok(status) => assert!(status.is_success() || (is_long && status == StatusCode::TOO_MANY_REQUESTS)),
+                Err(error) => assert!(is_long && error.is::<WaitError>(), "{error}"),
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_slow_to_get_ready_slows_nobody_down() {
+    for millis in [0, 20, 100, 240, 300, 3000] {
+        let time = Duration::from_millis(millis);
+        for (quota, evenly, least) in [
+            (Quota::per_minute(500), true, Duration::from_millis(120) * 99),
+            (Quota::per_second(10).burst(1), false, Duration::from_millis(100) * 99),
+            (Quota::per_second(10).burst(3), false, Duration::from_millis(100) * 97),
+        ] {
+            let log = Log::new();
+            let pacer = patient().policy(policy(quota));
+            let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
+            let client = PaceLayer::new(pacer).layer(slow_to_ready(generous(&log), move |_| time));
+            assert_all_ok(&timeout(HOUR, send_calls(&client, 100)).await.unwrap());
+            // Ready to arrive, and ready to go.
+            let took = log.elapsed().saturating_sub(2 * time);
+            assert!(took <= least.mul_f64(1.02), "{took:?} with {quota:?} and {time:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_are_ready_late_are_no_burst_that_the_server_refuses() {
+    for quota in [
+        Quota::per_second(50).burst(1),
+        Quota::per_second(50).burst(5),
+        Quota::per_second(200).burst(10),
+        Quota::per_second(1000).burst(20),
+        Quota::per_minute(500),
+    ] {
+        for evenly in [false, true] {
+            let (log, limiter) = (Log::new(), limiter(policy(quota)));
+            let pacer = patient().policy(policy(quota));
+            let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
+            let server = distant(limited(&log, &limiter), |_| Duration::from_millis(20));
+            // Once, as when a pool is full.
+            let late = |number| Duration::from_millis(if (300..=310).contains(&number) { 230 } else { 0 });
+            let client = PaceLayer::new(pacer).layer(slow_to_ready(server, late));
+            assert_all_ok(&timeout(HOUR, send_calls(&client, 600)).await.unwrap());
+            assert_eq!(log.refused(), 0, "{quota:?}, evenly {evenly}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn evenly_means_evenly_for_those_who_are_ready_late_too() {
+    let log = Log::new();
+    let pacer = Pacer::builder().evenly().build().unwrap();
+    let late = |number| Duration::from_millis(if number % 7 == 0 { 200 } else { 0 });
+    let client = PaceLayer::new(pacer).layer(slow_to_ready(generous(&log), late));
+    assert_all_ok(&timeout(HOUR, send_calls(&client, 200)).await.unwrap());
+    for pair in log.times("/call").windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(110), "{pair:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
+    // Five units come back while the service is busy, and a refusal arrives before it is ready.
+    let log = Log::new();
+    let server = mock(&log, |number| if number == 1 { refusal(&[("retry-after", "0")]) } else { Response::new(()) });
+    let quota = Quota::per_second(10).burst(5);
+    let pacer = patient().policy(policy(quota)).jitter(Duration::ZERO).build().unwrap();
+    let server = distant(server, |number| Duration::from_millis(if number == 3 { 600 } else { 0 }));
+    let late = |number| Duration::from_millis(if number > 10 { 700 } else { 0 });
+    let client = PaceLayer::new(pacer.clone()).layer(slow_to_ready(server, late));
+    let calls: Vec<_> = (0..10).map(|number| send(&client, &format!("/call?{number}"))).collect();
+    settle().await;
+    for call in calls {
+        assert!(timeout(HOUR, call).await.unwrap().unwrap().is_ok());
+    }
+    let after: Vec<_> = log.times("/call").split_off(5);
+    assert_eq!(after.len(), 5);
+    for pair in after.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(99), "{after:?}");
+    }
+}
