@@ -3,7 +3,8 @@
 //! `instructions list` names the parts; `instructions count PART TIMES` runs one. Whatever is not counted, such as making
 //! requests, is done for the same number whatever `TIMES` is, so that it cancels out between two runs.
 //!
-//! The clock is set by hand and so not in the figures: valgrind has no vDSO, and would count a system call instead.
+//! A limiter's clock is set by hand and so not in the figures: valgrind has no vDSO, and counts a system call instead, as it
+//! does for the client.
 
 use std::convert::Infallible;
 use std::env;
@@ -14,6 +15,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer};
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::MostRefused;
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
+use tower::util::ServiceFn;
 use tower::{Layer, Service};
 
 /// The most times that a part can be run.
@@ -40,9 +43,10 @@ const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
 const TICK: Duration = Duration::from_nanos(10);
 
 type Limited = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
+type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 type Part = (&'static str, fn(usize));
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 13] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
     ("store-check-hit", check),
@@ -53,6 +57,9 @@ const PARTS: [Part; 10] = [
     ("call-refuse-one-second", |times| answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)),
     ("call-refuse-longer", |times| answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)),
     ("call-stranger-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
+    ("client-pace", |times| send(times, PaceLayer::new(boundless()), inner)),
+    ("client-pace-fields-read", |times| send(times, PaceLayer::new(boundless()), limited)),
+    ("client-all-fields-read", |times| send(times, BolnaClientLayer::with_pacer(boundless()), limited)),
 ];
 
 fn main() {
@@ -106,7 +113,7 @@ fn layer(quota: QuotaBuilder, clock: ManualClock) -> Limited {
     BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, MemoryStore::with_clock(clock)))
 }
 
-fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+fn inner(_: Request<()>) -> Answer {
     let mut response = Response::new(Empty::new());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     ready(Ok(response))
@@ -122,9 +129,36 @@ fn caller() -> Request<()> {
     request
 }
 
+/// A server with this crate's limiter.
+fn limited(request: Request<()>) -> Answer {
+    let mut response = inner(request).into_inner();
+    if let Ok(response) = &mut response {
+        let headers = response.headers_mut();
+        headers.append("ratelimit-policy", HeaderValue::from_static("\"agent\";q=4294967295;w=4295"));
+        headers.append("ratelimit", HeaderValue::from_static("\"agent\";r=4294967000;t=4295"));
+    }
+    ready(response)
+}
+
+/// More than can be used.
+fn boundless() -> Pacer {
+    let quota = Quota::per_second(1_000_000).burst(u32::MAX);
+    let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
+    Pacer::builder().policy(policy).build().expect("the bounds are not zero")
+}
+
+/// A client sends.
+fn send<L>(times: usize, layer: L, server: fn(Request<()>) -> Answer)
+where
+    L: Layer<ServiceFn<fn(Request<()>) -> Answer>>,
+    L::Service: Service<Request<()>, Response = Response<Empty<Bytes>>>,
+{
+    call(times, &mut layer.layer(tower::service_fn(server)), stranger, StatusCode::OK, || {});
+}
+
 fn call<S, B>(times: usize, service: &mut S, make: fn() -> Request<()>, status: StatusCode, before: impl Fn())
 where
-    S: Service<Request<()>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<()>, Response = Response<B>>,
 {
     let mut context = Context::from_waker(Waker::noop());
     let mut send = |request| {
