@@ -11,8 +11,8 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, ServiceBuilder};
 
 use crate::support::{
-    Log, assert_all_ok, distant, generous, limited, limiter, mock, patient, refusal, send, send_calls, settle,
-    slow_to_ready,
+    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal, send, send_calls,
+    settle, slow_to_ready,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -69,6 +69,28 @@ async fn a_service_that_is_slow_to_get_ready_slows_nobody_down() {
             let took = log.elapsed().saturating_sub(2 * time);
             assert!(took <= least.mul_f64(1.02), "{took:?} with {quota:?} and {time:?}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_are_sent_away_who_cannot_be_served_in_time_since_another_was_ready_late() {
+    let log = Log::new();
+    let pacer =
+        Pacer::builder().policy(policy(Quota::per(1, Duration::from_secs(10)))).max_wait(Duration::from_secs(30));
+    // Each gets ready when it arrives, and the second after its turn too, for nine seconds.
+    let late = |number| Duration::from_secs(if number == 5 { 9 } else { 0 });
+    let client = PaceLayer::new(pacer.build().unwrap()).layer(slow_to_ready(generous(&log), late));
+    let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
+    sleep(Duration::from_secs(21)).await;
+    let [.., last] = &calls;
+    assert!(last.is_finished(), "its turn would come after 39 s");
+    let [first, second, third, last] = calls;
+    for call in [first, second, third] {
+        assert!(timeout(HOUR, call).await.unwrap().unwrap().is_ok());
+    }
+    assert!(last.await.unwrap().unwrap_err().is::<WaitError>());
+    for (at, expected) in log.times("").into_iter().zip([0, 19, 29]) {
+        assert_at(at, Duration::from_secs(expected));
     }
 }
 
