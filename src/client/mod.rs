@@ -34,7 +34,7 @@
 //! How many may wait, and for how long, is bounded ([10,000](PacerBuilder::max_waiting) for [5 minutes](PacerBuilder::max_wait) unless you
 //! say otherwise): a request that would have to wait for longer fails at once with a [`WaitError`], which says for how long. A future
 //! that is dropped gives its place up. While it waits, a request holds nothing of the service behind, neither a permit nor a
-//! connection.
+//! connection; only when it has its turn, is ready, and others were sent just before, does it stay so, for 250 ms at most.
 //!
 //! While requests wait for an endpoint, one task with one timer lets them go, on the runtime of the first who waits; when nobody waits
 //! any more it ends. A request that need not wait starts none.

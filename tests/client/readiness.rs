@@ -11,8 +11,8 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, ServiceBuilder};
 
 use crate::support::{
-    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal, send, send_calls,
-    settle, slow_to_ready,
+    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal, scattered, send,
+    send_calls, settle, slow_to_ready,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -68,6 +68,52 @@ async fn a_service_that_is_slow_to_get_ready_slows_nobody_down() {
             // Ready to arrive, and ready to go.
             let took = log.elapsed().saturating_sub(2 * time);
             assert!(took <= least.mul_f64(1.02), "{took:?} with {quota:?} and {time:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_to_get_ready_that_vary_slow_nobody_down() {
+    for (quota, evenly, least) in [
+        (Quota::per_minute(500), true, Duration::from_millis(120) * 299),
+        (Quota::per_second(10).burst(1), false, Duration::from_millis(100) * 299),
+        (Quota::per_second(10).burst(5), false, Duration::from_millis(100) * 295),
+    ] {
+        let (log, limiter) = (Log::new(), limiter(policy(quota)));
+        let pacer = patient().policy(policy(quota));
+        let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
+        let varied = |number| Duration::from_millis(scattered(number, 200).into());
+        let client = PaceLayer::new(pacer).layer(slow_to_ready(limited(&log, &limiter), varied));
+        assert_all_ok(&timeout(HOUR, send_calls(&client, 300)).await.unwrap());
+        let took = log.elapsed().saturating_sub(Duration::from_millis(400));
+        assert!(took <= least.mul_f64(1.02), "{took:?} with {quota:?}");
+        assert_eq!(log.refused(), 0, "{quota:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_slow_to_get_ready_has_its_turn_all_the_same() {
+    for (quota, evenly) in [(Quota::per_minute(500), true), (Quota::per_second(10).burst(2), false)] {
+        for millis in [110, 150, 250, 400] {
+            let log = Log::new();
+            let pacer = patient().policy(policy(quota));
+            let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
+            let layer = PaceLayer::new(pacer);
+            let fast = layer.layer(generous(&log));
+            let slow = layer.layer(slow_to_ready(generous(&log), move |_| Duration::from_millis(millis)));
+            let mut calls: Vec<_> = (0..50).map(|number| send(&fast, &format!("/call?{number}"))).collect();
+            settle().await;
+            // It arrives when it is ready, and has to be ready once more when its turn comes.
+            calls.push(send(&slow, "/call?slow"));
+            sleep(Duration::from_millis(millis + 1)).await;
+            calls.extend((50..200).map(|number| send(&fast, &format!("/call?{number}"))));
+            for call in calls {
+                assert!(timeout(HOUR, call).await.unwrap().unwrap().is_ok());
+            }
+            let place = log.targets().iter().position(|target| target == "/call?slow").unwrap();
+            assert!((50..=55).contains(&place), "{place} with {millis} ms, {quota:?}");
+            let (took, interval) = (log.elapsed(), quota.build().unwrap().emission_interval());
+            assert!(took <= interval * 201 + Duration::from_millis(millis), "{took:?} with {millis} ms, {quota:?}");
         }
     }
 }

@@ -77,9 +77,10 @@ impl Bucket {
         self.planned.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
 
-    /// Whether a request may be sent that has been let go. Those that were held up on their way may not go all at once.
-    pub(super) fn is_open(&self, now: u64) -> bool {
-        self.full_at.saturating_sub(self.tolerance) <= now
+    /// When a request may be sent that has been let go, after `ahead` others. Those that were held up on their way may not go
+    /// all at once.
+    pub(super) fn opens(&self, ahead: u64) -> u64 {
+        self.full_at.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
 
     /// The units that can be taken at once.

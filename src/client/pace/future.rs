@@ -103,20 +103,20 @@ where
                     }
                 }
                 StateProjection::Readying { waiting } => {
-                    let service = &mut waiting.as_mut().expect("polled after completion").service;
-                    let is_ready = ready!(service.poll_ready(cx));
-                    // From here on nothing is left of it in this future: whoever keeps that holds nobody up.
+                    let Waiting { service, place, .. } = &mut **waiting.as_mut().expect("polled after completion");
+                    if let Err(error) = ready!(service.poll_ready(cx)) {
+                        // Whoever keeps this future holds nobody up.
+                        *waiting = None;
+                        return Poll::Ready(Err(error.into()));
+                    }
+                    let sent = ready!(place.send(cx));
                     let mut held = waiting.take().expect("looked at just before");
-                    is_ready.map_err(Into::into)?;
-                    match held.place.send() {
-                        Some(sent) => {
-                            let Waiting { mut service, request, .. } = *held;
-                            State::Calling { call: service.call(request), sent: Some(sent) }
-                        }
-                        None => {
-                            held.release();
-                            State::Waiting { waiting: Some(held) }
-                        }
+                    if sent.is_some() {
+                        let Waiting { mut service, request, .. } = *held;
+                        State::Calling { call: service.call(request), sent }
+                    } else {
+                        held.release();
+                        State::Waiting { waiting: Some(held) }
                     }
                 }
                 StateProjection::Calling { call, sent } => {

@@ -1,7 +1,7 @@
 //! One endpoint: its state, behind a lock, with a clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Response, StatusCode};
@@ -15,7 +15,7 @@ use super::drive::drive;
 use super::error::WaitError;
 use super::queue::{Fate, Turn};
 use super::settings::Settings;
-use super::state::{Arrival, State};
+use super::state::{Arrival, State, Verdict};
 use crate::client::hints;
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
@@ -69,12 +69,13 @@ impl Lane {
         let now = self.now();
         let again =
             again.map(|again| again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin))));
-        let mut woken = Vec::new();
-        let arrival = self.lock().arrive(now, again, &mut woken);
-        wake(woken);
+        let arrival = self.lock().arrive(now, again);
         match arrival {
             Arrival::Go => Entry::Go(Sent { lane: Arc::clone(self), at: now, is_answered: false }),
             Arrival::Wait(turn) => {
+                if again.is_some() {
+                    self.changed.notify_one();
+                }
                 let deadline = again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
                 Entry::Wait(Place { lane: Arc::clone(self), turn, deadline, is_retry: again.is_some(), is_left: false })
             }
@@ -111,12 +112,12 @@ impl Lane {
 }
 
 impl Place {
-    /// Waits until the request may be sent.
+    /// Waits until the request may get ready to be sent.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         // The one that it had is dropped after the lock.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lane.lock();
-        match state.look(self.turn, &mut waker, self.lane.now(), self.deadline) {
+        match state.look(self.turn, &mut waker, self.deadline) {
             Fate::MayGo => Poll::Ready(Ok(())),
             Fate::SentAway { wait } => {
                 drop(state);
@@ -129,34 +130,49 @@ impl Place {
                     WaitError::too_long(endpoint, wait, settings.max_wait)
                 }))
             }
-            Fate::Waits | Fate::Lapsed => {
-                if !state.is_driven {
-                    // Whoever has no runtime, or no timers on it, is told here rather than in the task.
-                    let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
-                    state.is_driven = true;
-                    drop(state);
-                    let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
-                    // It would be woken, and try again, for ever.
-                    let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
-                    assert!(
-                        !driver.is_finished() || !is_in_vain(),
-                        "a request waits on a tokio runtime that has been shut down"
-                    );
+            fate @ (Fate::Waits | Fate::Lapsed) => {
+                if fate == Fate::Lapsed {
+                    self.lane.changed.notify_one();
                 }
+                self.drive(state);
                 Poll::Pending
             }
         }
     }
 
-    /// The request is sent, unless others have used its unit, or a pause has begun: then it waits for another.
-    pub(super) fn send(&mut self) -> Option<Sent> {
+    /// The request, which is ready, is sent; or it stays ready, and waits for its moment; or it has to come back.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         let at = self.lane.now();
-        let is_sent = self.lane.lock().send(self.turn, at, self.is_retry);
-        self.is_left = is_sent;
-        if !is_sent {
+        let mut waker = Some(cx.waker().clone());
+        let mut state = self.lane.lock();
+        let verdict = state.send(self.turn, at, self.is_retry, &mut waker);
+        if verdict == Verdict::Hold {
+            self.drive(state);
+            self.lane.changed.notify_one();
+            return Poll::Pending;
+        }
+        let is_news = verdict == Verdict::Back || state.has_ready();
+        drop(state);
+        if is_news {
             self.lane.changed.notify_one();
         }
-        is_sent.then(|| Sent { lane: Arc::clone(&self.lane), at, is_answered: false })
+        self.is_left = verdict == Verdict::Go;
+        Poll::Ready(self.is_left.then(|| Sent { lane: Arc::clone(&self.lane), at, is_answered: false }))
+    }
+
+    /// Sees to it that a task lets those go who wait.
+    fn drive(&self, mut state: MutexGuard<'_, State>) {
+        if state.is_driven {
+            return;
+        }
+        // Whoever has no runtime, or no timers on it, is told here rather than in the task.
+        let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
+        state.is_driven = true;
+        drop(state);
+        let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
+        // It would be woken, and try again, for ever.
+        let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
+        assert!(!driver.is_finished() || !is_in_vain(), "a request waits on a tokio runtime that has been shut down");
     }
 }
 
@@ -177,26 +193,23 @@ impl Sent {
     pub(super) fn answered<B>(mut self, response: &mut Response<B>) {
         self.is_answered = true;
         let lane = &self.lane;
-        let mut woken = Vec::new();
         let mut state = lane.lock();
         let standing = hints::standing(response.headers(), lane.endpoint, &mut state.memo);
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let is_news = if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let wait = wait(response.headers(), standing);
-            let paused = state.refuse(self.at, lane.now(), wait, random, &mut woken);
-            drop(state);
+            let paused = state.refuse(self.at, lane.now(), wait, random);
             response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
-            // What the refusal says may be sooner than what was believed.
-            lane.changed.notify_one();
+            true
         } else if let Some(standing) = standing {
-            let is_sooner = state.hear(self.at, lane.now(), standing, &mut woken);
-            drop(state);
-            if is_sooner {
-                lane.changed.notify_one();
-            }
+            state.hear(self.at, lane.now(), standing)
         } else {
             state.hear_nothing(self.at);
+            false
+        };
+        drop(state);
+        if is_news {
+            lane.changed.notify_one();
         }
-        wake(woken);
     }
 }
 
@@ -216,8 +229,4 @@ fn wait(headers: &HeaderMap, standing: Option<hints::Standing>) -> Option<Durati
 /// A number from 0 to `most`.
 fn random(most: u64) -> u64 {
     HasherRng::new().next_u64() % most.saturating_add(1).max(1)
-}
-
-fn wake(woken: Vec<Waker>) {
-    woken.into_iter().for_each(Waker::wake);
 }

@@ -148,7 +148,7 @@ impl PacerBuilder {
     /// In 5 minutes 2,500 requests have their turn at 500 a minute: of calls that are handed over at once some 2,995 are taken, with the
     /// first burst. Let a larger job wait for longer, or hand it over little by little.
     ///
-    /// The time that the service behind takes to become ready is not counted.
+    /// It is the wait for a turn that is bounded, and not the time that the service behind takes to get ready then.
     ///
     /// Requests that have been refused and are sent again go before others, and their
     /// [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time) says until when they may wait.

@@ -22,6 +22,12 @@ const SECOND: u64 = 1_000_000_000;
 /// For how long a unit is kept for one that was let go and does not look. Others need not wait for a future that nobody polls.
 const LAPSE: u64 = SECOND / 4;
 
+/// How late a timer or a task may be without a request's being sent away for it.
+const LATENESS: u64 = SECOND;
+
+/// For how long one that is ready keeps so what it has of the service, when others have been sent just before it.
+const HOLD: u64 = SECOND / 4;
+
 /// For how long a quota is believed that the server has told, unless it tells it again.
 const BELIEF: u64 = 3600 * SECOND;
 
@@ -47,6 +53,9 @@ pub(super) struct State {
     in_flight: u64,
     /// When the server's bucket is full at the latest, by all that has been said since nothing was in flight.
     full_by: u64,
+    /// When one who came last would have its turn, by each of what says so, as far as those before it have been looked at. If
+    /// one of these times becomes later, so may theirs.
+    judged: Turns,
     /// Whether a task lets those go who wait.
     pub(super) is_driven: bool,
     counts: Counts,
@@ -64,6 +73,9 @@ pub(super) struct Counts {
     pub(super) unsent: u64,
 }
 
+/// By the policy, by the server's bucket and by the pause.
+type Turns = [u64; 3];
+
 /// What becomes of a request when it arrives.
 pub(super) enum Arrival {
     /// It counts as sent.
@@ -75,6 +87,17 @@ pub(super) enum Arrival {
     TooLong {
         wait: u64,
     },
+}
+
+/// What becomes of a request that was let go and is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It counts as sent.
+    Go,
+    /// It stays ready, and is woken in a moment.
+    Hold,
+    /// It has to come back.
+    Back,
 }
 
 impl State {
@@ -92,35 +115,40 @@ impl State {
             queue: Queue::default(),
             in_flight: 0,
             full_by: 0,
+            judged: Turns::default(),
             is_driven: false,
             counts: Counts::default(),
         }
     }
 
     /// A request arrives; with the time by which it has to be sent again, if it has been refused before.
-    pub(super) fn arrive(&mut self, now: u64, again: Option<u64>, woken: &mut Vec<Waker>) -> Arrival {
+    pub(super) fn arrive(&mut self, now: u64, again: Option<u64>) -> Arrival {
         self.pass_time(now);
-        if self.queue.is_empty() && self.due(0) <= now {
-            if self.is_open(now) {
-                self.take_and_send(now, again.is_some());
-                return Arrival::Go;
+        if self.queue.is_empty() && self.due(0).max(self.opens(self.queue.ready())) <= now {
+            for bucket in [&mut self.own, &mut self.server] {
+                bucket.let_go(now);
+                bucket.send(now);
             }
-            self.catch_up();
+            self.count_sent(again.is_some());
+            return Arrival::Go;
         }
-        let turn = if let Some(deadline) = again {
-            let turn = self.queue.push(true, deadline);
-            self.send_late_ones_away(now, woken);
-            turn
-        } else {
-            let wait = self.due(self.queue.ahead()).saturating_sub(now);
-            let longest = nanos(self.settings.max_wait);
-            let is_full = self.queue.unsent() >= self.settings.max_waiting;
-            if is_full || wait > longest {
-                self.counts.unsent += 1;
-                return if is_full { Arrival::Full { wait } } else { Arrival::TooLong { wait } };
-            }
-            self.queue.push(false, now.saturating_add(longest))
-        };
+        if let Some(deadline) = again {
+            // It goes before others, and may be too late itself.
+            self.judged = Turns::default();
+            return Arrival::Wait(self.queue.push(true, deadline));
+        }
+        let wait = self.due(self.queue.ahead()).saturating_sub(now);
+        let longest = nanos(self.settings.max_wait);
+        let is_full = self.queue.unsent() >= self.settings.max_waiting;
+        if is_full || wait > longest {
+            self.counts.unsent += 1;
+            return if is_full { Arrival::Full { wait } } else { Arrival::TooLong { wait } };
+        }
+        let is_judged = !self.is_later();
+        let turn = self.queue.push(false, now.saturating_add(longest));
+        if is_judged {
+            self.judged = self.turns();
+        }
         Arrival::Wait(turn)
     }
 
@@ -128,51 +156,99 @@ impl State {
     /// waits.
     pub(super) fn turn(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.pass_time(now);
-        while !self.queue.is_empty() && self.due(0) <= now {
-            self.own.let_go(now);
-            self.server.let_go(now);
-            woken.extend(self.queue.let_go(now));
-        }
-        self.send_late_ones_away(now, woken);
-        if self.queue.is_empty() {
-            return None;
-        }
-        let due = self.due(0);
-        Some(self.queue.first_let_go().map_or(due, |at| due.min(at.saturating_add(LAPSE).max(now + 1))))
-    }
-
-    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others, if
-    /// its turn comes in time.
-    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, now: u64, deadline: u64) -> Fate {
-        let fate = self.queue.look(turn, waker);
-        if fate != Fate::Lapsed {
-            return fate;
-        }
-        let due = self.due(0);
-        if due.max(now) > deadline {
-            self.queue.come_too_late();
-            self.counts.unsent += 1;
-            return Fate::SentAway { wait: due.saturating_sub(now) };
-        }
-        self.queue.come_back(turn, waker.take(), deadline);
-        Fate::Waits
-    }
-
-    /// One that was let go, and is ready now, is sent. Says whether it may be, or has to wait for another unit: when others were
-    /// sent too short a time ago, and in a pause.
-    pub(super) fn send(&mut self, turn: Turn, now: u64, again: bool) -> bool {
-        let may_go = self.is_open(now) && self.paused_until <= now;
-        if may_go {
-            self.queue.remove(turn);
-            self.own.send(now);
-            self.server.send(now);
-            self.count_sent(again);
-        } else {
-            self.queue.lapse(turn);
+        // Those who would have to stay ready for too long come back.
+        while self.queue.ready() > 0 && !self.may_hold(now, self.queue.unaware() + self.queue.ready() - 1) {
+            woken.extend(self.queue.lapse_last_ready());
             self.give_back();
             self.catch_up();
         }
-        may_go
+        while self.queue.ready() > 0 && self.opens(self.queue.unaware()) <= now {
+            woken.extend(self.queue.let_ready_go(now));
+        }
+        self.judge(now, woken);
+        while let Some(deadline) = self.queue.first_deadline().filter(|_| self.due(0) <= now) {
+            if deadline.saturating_add(LATENESS) < now {
+                self.counts.unsent += 1;
+                woken.extend(self.queue.send_first_away(0));
+            } else {
+                self.own.let_go(now);
+                self.server.let_go(now);
+                woken.extend(self.queue.let_go(now));
+            }
+        }
+        self.judge(now, woken);
+        if self.queue.is_idle() {
+            return None;
+        }
+        let due = self.queue.first_deadline().map(|_| self.due(0));
+        let opens = (self.queue.ready() > 0).then(|| self.opens(self.queue.unaware()));
+        let lapses = self.queue.first_let_go().map(|at| at.saturating_add(LAPSE));
+        let forgets = self.told.map(|(_, at)| at.saturating_add(BELIEF));
+        let next = [due, opens, lapses, forgets].into_iter().flatten().min();
+        Some(next.unwrap_or(u64::MAX).max(now + 1))
+    }
+
+    /// Sends those away whose turn comes too late, if it has become later since this was last asked.
+    fn judge(&mut self, now: u64, woken: &mut Vec<Waker>) {
+        if self.is_later() {
+            let (own, server, paused_until) = (self.own, self.server, self.paused_until);
+            let due = |ahead| due(&own, &server, paused_until, ahead);
+            self.counts.unsent += self.queue.send_late_ones_away(now, due, woken);
+        }
+        self.judged = self.turns();
+    }
+
+    fn turns(&self) -> Turns {
+        let ahead = self.queue.ahead();
+        [self.own.due(ahead), self.server.due(ahead), self.paused_until]
+    }
+
+    fn is_later(&self) -> bool {
+        self.turns().iter().zip(&self.judged).any(|(now, judged)| now > judged)
+    }
+
+    /// What is sooner now may become later again.
+    fn turns_may_be_sooner(&mut self) {
+        let now = self.turns();
+        self.judged.iter_mut().zip(now).for_each(|(judged, now)| *judged = now.min(*judged));
+    }
+
+    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others.
+    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
+        let fate = self.queue.look(turn, waker);
+        if fate == Fate::Lapsed {
+            self.queue.come_back(turn, waker.take(), deadline);
+            self.judged = Turns::default();
+        }
+        fate
+    }
+
+    /// One that was let go, and is ready now, is sent, unless others were sent just before or a pause has begun.
+    pub(super) fn send(&mut self, turn: Turn, now: u64, again: bool, waker: &mut Option<Waker>) -> Verdict {
+        if !self.queue.may_go(turn) {
+            return Verdict::Back;
+        }
+        let before = self.queue.ready_before(turn);
+        if !self.may_hold(now, before) {
+            *waker = self.queue.lapse(turn);
+            self.give_back();
+            self.catch_up();
+            return Verdict::Back;
+        }
+        if self.opens(before) > now {
+            self.queue.hold(turn, waker);
+            return Verdict::Hold;
+        }
+        *waker = self.queue.remove(turn).1;
+        self.own.send(now);
+        self.server.send(now);
+        self.count_sent(again);
+        Verdict::Go
+    }
+
+    /// Whether others are ready, and may be sent earlier or later by what has become of one.
+    pub(super) fn has_ready(&self) -> bool {
+        self.queue.ready() > 0
     }
 
     /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands its waker back.
@@ -181,6 +257,7 @@ impl State {
         if fate == Fate::MayGo {
             self.give_back();
         }
+        self.turns_may_be_sooner();
         (matches!(fate, Fate::Waits | Fate::MayGo), waker)
     }
 
@@ -200,17 +277,17 @@ impl State {
         self.forget_if_idle();
     }
 
-    /// A response that is no refusal, and says how the endpoint stands. Says whether somebody may have become due by it.
-    pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing, woken: &mut Vec<Waker>) -> bool {
+    /// A response that is no refusal, and says how the endpoint stands. Says whether anybody's turn may come at another time by
+    /// it.
+    pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing) -> bool {
         self.in_flight -= 1;
         let is_after_pause = self.granted(sent_at);
-        let (first, last) = (self.due(0), self.due(self.queue.ahead()));
+        let times = |state: &Self| (state.turns(), state.due(0), state.opens(0));
+        let before = times(self);
         self.take_word(sent_at, now, standing, is_after_pause);
         self.forget_if_idle();
-        if self.due(self.queue.ahead()) > last {
-            self.send_late_ones_away(now, woken);
-        }
-        self.due(0) < first
+        self.turns_may_be_sooner();
+        times(self) != before
     }
 
     /// A response that is no refusal, and says no more than that.
@@ -245,6 +322,7 @@ impl State {
         if is_news {
             // What was said before was of another bucket.
             self.full_by = latest;
+            self.judged = Turns::default();
             self.server.believe(latest, self.in_flight, pending);
         } else {
             self.full_by = self.full_by.max(latest);
@@ -270,7 +348,6 @@ impl State {
         now: u64,
         wait: Option<Duration>,
         spread: impl FnOnce(u64) -> u64,
-        woken: &mut Vec<Waker>,
     ) -> u64 {
         self.in_flight -= 1;
         self.counts.refused += 1;
@@ -285,16 +362,12 @@ impl State {
             self.pause_until(now.saturating_add(wait.min(LONGEST_PAUSE)));
         }
         self.forget_if_idle();
-        self.send_late_ones_away(now, woken);
         self.paused_until.saturating_sub(now)
     }
 
     /// Nobody is sent until then, those neither who were let go, and then one by one, until a response says that more are left.
     fn pause_until(&mut self, until: u64) {
         self.paused_until = self.paused_until.max(until);
-        while self.queue.lapse_first() {
-            self.give_back();
-        }
         self.server.empty_until(self.paused_until, self.queue.pending());
     }
 
@@ -322,17 +395,14 @@ impl State {
         due(&self.own, &self.server, self.paused_until, ahead)
     }
 
-    /// Whether a request may be sent that may be let go.
-    fn is_open(&self, now: u64) -> bool {
-        self.own.is_open(now) && self.server.is_open(now)
+    /// When the next request may be sent that has been let go, after so many others.
+    fn opens(&self, ahead: u64) -> u64 {
+        self.own.opens(ahead).max(self.server.opens(ahead))
     }
 
-    fn take_and_send(&mut self, now: u64, again: bool) {
-        for bucket in [&mut self.own, &mut self.server] {
-            bucket.let_go(now);
-            bucket.send(now);
-        }
-        self.count_sent(again);
+    /// Whether one that is ready stays so until it may be sent, after so many others.
+    fn may_hold(&self, now: u64, ahead: u64) -> bool {
+        self.paused_until <= now && self.opens(ahead) <= now.saturating_add(HOLD)
     }
 
     fn count_sent(&mut self, again: bool) {
@@ -363,6 +433,7 @@ impl State {
             self.told = None;
             self.server.forget(&self.own, self.quota, self.settings.jitter);
         }
+        self.turns_may_be_sooner();
     }
 
     /// What was said of the server's bucket holds for what was in flight then.
@@ -370,12 +441,6 @@ impl State {
         if self.in_flight == 0 {
             self.full_by = 0;
         }
-    }
-
-    fn send_late_ones_away(&mut self, now: u64, woken: &mut Vec<Waker>) {
-        let (own, server, paused_until) = (self.own, self.server, self.paused_until);
-        let due = |ahead| due(&own, &server, paused_until, ahead);
-        self.counts.unsent += self.queue.send_late_ones_away(now, due, woken);
     }
 }
 
