@@ -132,6 +132,7 @@ impl State {
             self.count_sent(again.is_some());
             return Arrival::Go;
         }
+        self.turns_may_be_sooner();
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself.
             self.judged = Turns::default();
@@ -282,7 +283,7 @@ impl State {
     pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing) -> bool {
         self.in_flight -= 1;
         let is_after_pause = self.granted(sent_at);
-        let times = |state: &Self| (state.turns(), state.due(0), state.opens(0));
+        let times = |state: &Self| (state.queue.unsent() > 0).then(|| (state.turns(), state.due(0), state.opens(0)));
         let before = times(self);
         self.take_word(sent_at, now, standing, is_after_pause);
         self.forget_if_idle();
@@ -433,7 +434,6 @@ impl State {
             self.told = None;
             self.server.forget(&self.own, self.quota, self.settings.jitter);
         }
-        self.turns_may_be_sooner();
     }
 
     /// What was said of the server's bucket holds for what was in flight then.
