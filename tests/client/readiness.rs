@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, WaitError};
 use bolna_rate_limit::{Policy, Quota, QuotaBuilder};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
@@ -195,4 +195,28 @@ async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
     for pair in after.windows(2) {
         assert!(pair[1] - pair[0] >= Duration::from_millis(99), "{after:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_ready_does_not_stay_so_when_its_moment_becomes_an_hour() {
+    // The first response tells it, while the second and third have got ready at once and the third waits for its moment.
+    let log = Log::new();
+    let server = mock(&log, |number| {
+        let mut response = Response::new(());
+        if number == 1 {
+            response.headers_mut().insert("ratelimit", HeaderValue::from_static("\"call\";r=0"));
+            response.headers_mut().insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=1;w=3600"));
+        }
+        response
+    });
+    let server = distant(server, |number| Duration::from_millis(if number == 3 { 300 } else { 0 }));
+    let late = |number| Duration::from_millis(if number == 4 { 150 } else { 50 * u64::from(number == 5) });
+    let pacer = Pacer::builder().policy(policy(Quota::per_second(10).burst(1))).build().unwrap();
+    let client = PaceLayer::new(pacer).layer(slow_to_ready(server, late));
+    let calls = [0, 1, 2].map(|number| send(&client, &format!("/call?{number}")));
+    sleep(Duration::from_millis(310)).await;
+    assert_eq!(log.times("").len(), 2);
+    let [first, second, third] = calls;
+    assert!(first.is_finished() && second.is_finished() && third.is_finished());
+    assert!(third.await.unwrap().unwrap_err().is::<WaitError>());
 }
