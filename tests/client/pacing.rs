@@ -109,3 +109,17 @@ async fn a_clock_that_jumps_sends_no_more_than_a_burst_at_once() {
         assert!(took <= rest + Duration::from_millis(620), "{took:?} after {jump:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_beyond_the_bound_sends_nobody_later_than_that() {
+    let log = Log::new();
+    let pacer = Pacer::builder().policy(one_call_in(Duration::from_secs(1))).max_wait(Duration::from_secs(5));
+    let client = BolnaClientLayer::with_pacer(pacer.build().unwrap()).layer(generous(&log));
+    let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
+    settle().await;
+    advance(Duration::from_secs(1000)).await;
+    for (number, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap().is_ok(), number == 0, "call {number}");
+    }
+    assert_eq!(log.len(), 1);
+}
