@@ -13,7 +13,7 @@ use crate::client::retry::Again;
 /// Paces the requests to the service that it wraps. Made by [`PaceLayer`](super::PaceLayer).
 ///
 /// A request that has to wait holds nothing of the inner service, neither a permit nor a place in a buffer: that is polled ready
-/// when it is the request's turn.
+/// when it is the request's turn. One that is ready when others were sent just before stays so, for 250 ms at most.
 ///
 /// # Panics
 /// A request that has to wait panics outside of a tokio runtime with time enabled.
