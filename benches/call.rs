@@ -1,7 +1,7 @@
 //! What the middleware adds to a call of the service that it wraps: `cargo bench --bench call`.
 //!
-//! One process, interleaved rounds, medians. Requests are made outside the timed part; dropping them and the response
-//! is in it, for the bare service too.
+//! One process, interleaved rounds, medians. Requests are made outside the timed part; dropping
+//! them and the response is in it, for the bare service too.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use bolna_rate_limit::clock::Clock;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota, QuotaBuilder};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota, QuotaBuilder,
+};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -46,7 +48,9 @@ fn time<S: Service<Request<()>>>(service: &mut S) -> u64 {
     for request in requests {
         let _ = service.poll_ready(&mut context);
         let mut response = pin!(service.call(request));
-        let Poll::Ready(response) = response.as_mut().poll(&mut context) else { unreachable!("nothing waits") };
+        let Poll::Ready(response) = response.as_mut().poll(&mut context) else {
+            unreachable!("nothing waits")
+        };
         let _ = black_box(response);
     }
     u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
@@ -88,7 +92,9 @@ type SetUp = fn(BolnaRateLimitLayer) -> BolnaRateLimitLayer;
 /// What an admission costs more with all that can be switched on, each alone.
 fn observers() -> Vec<(&'static str, SetUp)> {
     #[cfg(feature = "metrics")]
-    metrics_exporter_prometheus::PrometheusBuilder::new().install_recorder().expect("there is no other recorder");
+    metrics_exporter_prometheus::PrometheusBuilder::new()
+        .install_recorder()
+        .expect("there is no other recorder");
     vec![
         #[cfg(feature = "metrics")]
         ("metrics", |layer| layer.observe(bolna_rate_limit::insight::Metrics::new())),
@@ -116,8 +122,9 @@ fn main() {
     let mut refuse = layer(refusing).layer(bare);
     let mut admit_on_counter = on_counter(admitting).layer(bare);
     let mut refuse_on_counter = on_counter(refusing).layer(bare);
-    let observed =
-        observers().into_iter().map(|(name, set_up)| (name, set_up(layer(admitting)).layer(bare), Vec::new()));
+    let observed = observers()
+        .into_iter()
+        .map(|(name, set_up)| (name, set_up(layer(admitting)).layer(bare), Vec::new()));
     let mut observed: Vec<_> = observed.collect();
     let mut rounds = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
@@ -131,7 +138,8 @@ fn main() {
             rounds.push(time(service));
         }
     }
-    let [bare_time, admit, admit_plain, refuse_time, admit_counter, refuse_counter] = rounds.map(median);
+    let [bare_time, admit, admit_plain, refuse_time, admit_counter, refuse_counter] =
+        rounds.map(median);
     println!("bare service                      {bare_time:>6} ns");
     for (name, time) in [
         ("admit, both fields, over bare", admit),
@@ -143,7 +151,10 @@ fn main() {
         println!("{name:<33} {:>6} ns", i128::from(time) - i128::from(bare_time));
     }
     for (name, _, rounds) in observed {
-        println!("{name:<33} {:>6} ns more than admit", i128::from(median(rounds)) - i128::from(admit));
+        println!(
+            "{name:<33} {:>6} ns more than admit",
+            i128::from(median(rounds)) - i128::from(admit)
+        );
     }
 
     let start = Barrier::new(2);
@@ -161,6 +172,9 @@ fn main() {
     let bare_time = two(&|| time(&mut bare.clone()));
     for (name, service) in [("admit", &admit_service), ("refuse", &refuse)] {
         let hot_time = two(&|| time(&mut service.clone()));
-        println!("{name:<6}, 2 threads, 1 hot bucket {:>8} ns", i128::from(hot_time) - i128::from(bare_time));
+        println!(
+            "{name:<6}, 2 threads, 1 hot bucket {:>8} ns",
+            i128::from(hot_time) - i128::from(bare_time)
+        );
     }
 }

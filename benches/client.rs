@@ -1,9 +1,10 @@
 //! What the client's layers add to a request that need not wait, and what 10,000 take that do:
 //! `cargo bench --bench client --features client`.
 //!
-//! One process, interleaved rounds; what a layer adds is the median of what it took more than the bare service in the same
-//! round. Requests are made outside the timed part; dropping them and the response is in it, for the bare service too.
-//! Those that wait do so in time that tokio moves on when nothing else is left to do.
+//! One process, interleaved rounds; what a layer adds is the median of what it took more than the
+//! bare service in the same round. Requests are made outside the timed part; dropping them and the
+//! response is in it, for the bare service too. Those that wait do so in time that tokio moves on
+//! when nothing else is left to do.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -44,7 +45,10 @@ type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 
 fn request() -> Request<Body> {
     let mut request = Request::get(URI).body(Body::from("{}")).expect("the address is valid");
-    request.headers_mut().insert(AUTHORIZATION, HeaderValue::from_static("Bearer bn-5bc97541e3204d95a3a5242cfe45621d"));
+    request.headers_mut().insert(
+        AUTHORIZATION,
+        HeaderValue::from_static("Bearer bn-5bc97541e3204d95a3a5242cfe45621d"),
+    );
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     request
 }
@@ -87,7 +91,9 @@ fn time<S: Service<Request<Body>>>(service: &mut S) -> i64 {
     for request in requests {
         let _ = service.poll_ready(&mut context);
         let mut response = pin!(service.call(request));
-        let Poll::Ready(response) = response.as_mut().poll(&mut context) else { unreachable!("nothing waits") };
+        let Poll::Ready(response) = response.as_mut().poll(&mut context) else {
+            unreachable!("nothing waits")
+        };
         let _ = black_box(response);
     }
     nanos(start) / BATCH as i64
@@ -161,14 +167,15 @@ type Http = Client<HttpConnector, Body>;
 /// A server with this crate's limiter, on a thread of its own until the process ends.
 fn serve() -> SocketAddr {
     let app = Router::new().route("/v2/agent/{agent_id}", get("{}"));
-    let app = app.layer(BolnaRateLimitLayer::with_policy(boundless())).layer(axum::middleware::map_request(
-        async |mut request: axum::extract::Request| {
+    let app = app.layer(BolnaRateLimitLayer::with_policy(boundless())).layer(
+        axum::middleware::map_request(async |mut request: axum::extract::Request| {
             request.extensions_mut().insert(Account::user("u-17"));
             request
-        },
-    ));
+        }),
+    );
     let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
-    let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
+    let listener =
+        runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || runtime.block_on(async { axum::serve(listener, app).await }));
     address
@@ -177,12 +184,14 @@ fn serve() -> SocketAddr {
 /// Nanoseconds a request, over one batch on a connection that stays open.
 async fn time_over_tcp<S>(client: &S, uri: &str) -> i64
 where
-    S: Service<Request<Body>, Response = Response<hyper::body::Incoming>, Error: Into<BoxError>> + Clone,
+    S: Service<Request<Body>, Response = Response<hyper::body::Incoming>, Error: Into<BoxError>>
+        + Clone,
 {
     let start = Instant::now();
     for _ in 0..BATCH {
         let request = Request::get(uri).body(Body::default()).expect("the address is valid");
-        let response = client.clone().oneshot(request).await.map_err(Into::into).expect("it is answered");
+        let response =
+            client.clone().oneshot(request).await.map_err(Into::into).expect("it is answered");
         assert!(response.status().is_success());
         black_box(response.into_body().collect().await.expect("it is whole"));
     }
@@ -193,8 +202,11 @@ fn over_tcp() {
     const TCP_ROUNDS: usize = 200;
     let uri = format!("http://{}{PATH}", serve());
     let bare: Http = Client::builder(TokioExecutor::new()).build_http();
-    let paced = ServiceBuilder::new().layer(PaceLayer::new(boundless_pacer())).service(bare.clone());
-    let all = ServiceBuilder::new().layer(BolnaClientLayer::with_pacer(boundless_pacer())).service(bare.clone());
+    let paced =
+        ServiceBuilder::new().layer(PaceLayer::new(boundless_pacer())).service(bare.clone());
+    let all = ServiceBuilder::new()
+        .layer(BolnaClientLayer::with_pacer(boundless_pacer()))
+        .service(bare.clone());
     let runtime = Builder::new_current_thread().enable_all().build().expect("there is a runtime");
     let [bare, paced, all] = runtime.block_on(async {
         let mut rounds = [const { Vec::new() }; 3];
@@ -231,13 +243,18 @@ impl<F: Future> Future for Counted<F> {
 
 /// One request a minute: everybody waits.
 fn slow() -> Pacer {
-    let policy = Policy::bolna().quota("agent", Quota::per_minute(1)).build().expect("the quota is valid");
+    let policy =
+        Policy::bolna().quota("agent", Quota::per_minute(1)).build().expect("the quota is valid");
     let pacer = Pacer::builder().policy(policy).max_wait(Duration::from_secs(100_000_000));
     pacer.max_waiting(WAITERS).build().expect("the bounds are not zero")
 }
 
 fn wake_ups() {
-    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().expect("there is a runtime");
+    let runtime = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("there is a runtime");
     let polls = Arc::new(AtomicUsize::new(0));
     let client = PaceLayer::new(slow()).layer(tower::service_fn(answer as fn(_) -> _));
     let start = Instant::now();
@@ -252,7 +269,9 @@ fn wake_ups() {
     let took = start.elapsed().as_nanos() / WAITERS as u128;
     // The first poll of each is its caller's.
     let woken = polls.load(Ordering::Relaxed) - (WAITERS + 1);
-    println!("{WAITERS} waiting: {woken} wake-ups until all had gone, {took} ns of the processor each, tasks and all");
+    println!(
+        "{WAITERS} waiting: {woken} wake-ups until all had gone, {took} ns of the processor each, tasks and all"
+    );
 }
 
 fn main() {

@@ -1,4 +1,5 @@
-//! What 10,000 requests take that wait for their turn: `cargo bench --bench client_memory --features client`.
+//! What 10,000 requests take that wait for their turn: `cargo bench --bench client_memory
+//! --features client`.
 //!
 //! A benchmark of its own, since counting allocations makes them slower.
 
@@ -25,8 +26,12 @@ type Waiting = PaceFuture<tower::util::ServiceFn<Inner>, Body>;
 
 fn main() {
     // One request a minute: everybody waits.
-    let policy = Policy::bolna().quota("call", Quota::per_minute(1)).build().expect("the quota is valid");
-    let pacer = Pacer::builder().policy(policy).max_waiting(WAITERS).max_wait(Duration::from_secs(100_000_000));
+    let policy =
+        Policy::bolna().quota("call", Quota::per_minute(1)).build().expect("the quota is valid");
+    let pacer = Pacer::builder()
+        .policy(policy)
+        .max_waiting(WAITERS)
+        .max_wait(Duration::from_secs(100_000_000));
     let pacer = pacer.build().expect("the bounds are not zero");
     let runtime = Builder::new_current_thread().enable_time().build().expect("there is a runtime");
     let _guard = runtime.enter();
@@ -41,13 +46,19 @@ fn main() {
     let allocated = measure(|| {
         for request in requests {
             let mut future = Box::pin(client.call(request));
-            assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "it has to wait");
+            assert!(
+                future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(),
+                "it has to wait"
+            );
             futures.push(future);
         }
     });
     let own = size_of::<Request<Body>>();
     // The list of requests is given back meanwhile.
     let bytes = usize::try_from(allocated.bytes_current).map_or(0, |bytes| bytes) + WAITERS * own;
-    println!("{WAITERS} waiting: {} bytes each besides the request, which has {own}", bytes / WAITERS - own);
+    println!(
+        "{WAITERS} waiting: {} bytes each besides the request, which has {own}",
+        bytes / WAITERS - own
+    );
     println!("  of which the future takes {}", size_of::<Waiting>());
 }

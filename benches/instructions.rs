@@ -1,10 +1,12 @@
-//! Runs one part of a call a given number of times, for `scripts/instructions` to count its instructions.
+//! Runs one part of a call a given number of times, for `scripts/instructions` to count its
+//! instructions.
 //!
-//! `instructions list` names the parts; `instructions count PART TIMES` runs one. Whatever is not counted, such as making
-//! requests, is done for the same number whatever `TIMES` is, so that it cancels out between two runs.
+//! `instructions list` names the parts; `instructions count PART TIMES` runs one. Whatever is not
+//! counted, such as making requests, is done for the same number whatever `TIMES` is, so that it
+//! cancels out between two runs.
 //!
-//! A limiter's clock is set by hand and so not in the figures: valgrind has no vDSO, and counts a system call instead, as it
-//! does for the client.
+//! A limiter's clock is set by hand and so not in the figures: valgrind has no vDSO, and counts a
+//! system call instead, as it does for the client.
 
 use std::convert::Infallible;
 use std::env;
@@ -20,7 +22,8 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::MostRefused;
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota, QuotaBuilder,
+    Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota,
+    QuotaBuilder,
 };
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -31,14 +34,16 @@ use tower::{Layer, Service};
 
 /// The most times that a part can be run.
 const MOST: usize = 2_000;
-/// Enough to fill whatever is rendered once, and to be through with what is looked for in the first requests.
+/// Enough to fill whatever is rendered once, and to be through with what is looked for in the first
+/// requests.
 const WARM_UP: usize = 1_010;
 
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ODD_PATH: &str = "/x/..;/call";
 const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
 
-/// A unit comes back as often as the clock is moved. Too soon for the store to sweep, which would be counted as well.
+/// A unit comes back as often as the clock is moved. Too soon for the store to sweep, which would
+/// be counted as well.
 const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
 const TICK: Duration = Duration::from_nanos(10);
 
@@ -50,16 +55,24 @@ const PARTS: [Part; 13] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
     ("store-check-hit", check),
-    ("call-bare-service", |times| call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {})),
+    ("call-bare-service", |times| {
+        call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {})
+    }),
     ("call-admit", |times| admit(times, |layer| layer)),
     ("call-admit-without-fields", |times| admit(times, |layer| layer.dialect(Dialect::Off))),
     ("call-admit-observed", |times| admit(times, |layer| layer.observe(MostRefused::new(100)))),
-    ("call-refuse-one-second", |times| answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)),
-    ("call-refuse-longer", |times| answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)),
+    ("call-refuse-one-second", |times| {
+        answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)
+    }),
+    ("call-refuse-longer", |times| {
+        answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)
+    }),
     ("call-stranger-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
     ("client-pace", |times| send(times, PaceLayer::new(boundless()), inner)),
     ("client-pace-fields-read", |times| send(times, PaceLayer::new(boundless()), limited)),
-    ("client-all-fields-read", |times| send(times, BolnaClientLayer::with_pacer(boundless()), limited)),
+    ("client-all-fields-read", |times| {
+        send(times, BolnaClientLayer::with_pacer(boundless()), limited)
+    }),
 ];
 
 fn main() {
@@ -67,10 +80,16 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["list"] => PARTS.iter().for_each(|(name, _)| println!("{name}")),
         ["count", part, times] => {
-            let (_, run) = PARTS.iter().find(|(name, _)| *name == part).expect("the part is one of `list`");
-            run(times.parse().ok().filter(|times| *times <= MOST).expect("TIMES is a number, at most 2,000"));
+            let (_, run) =
+                PARTS.iter().find(|(name, _)| *name == part).expect("the part is one of `list`");
+            run(times
+                .parse()
+                .ok()
+                .filter(|times| *times <= MOST)
+                .expect("TIMES is a number, at most 2,000"));
         }
-        // As `cargo bench` and `cargo test` run it, with whatever they are given: each part works, no more.
+        // As `cargo bench` and `cargo test` run it, with whatever they are given: each part works,
+        // no more.
         _ => PARTS.iter().for_each(|(_, run)| run(1)),
     }
 }
@@ -134,7 +153,8 @@ fn limited(request: Request<()>) -> Answer {
     let mut response = inner(request).into_inner();
     if let Ok(response) = &mut response {
         let headers = response.headers_mut();
-        headers.append("ratelimit-policy", HeaderValue::from_static("\"agent\";q=4294967295;w=4295"));
+        headers
+            .append("ratelimit-policy", HeaderValue::from_static("\"agent\";q=4294967295;w=4295"));
         headers.append("ratelimit", HeaderValue::from_static("\"agent\";r=4294967000;t=4295"));
     }
     ready(response)
@@ -156,8 +176,13 @@ where
     call(times, &mut layer.layer(tower::service_fn(server)), stranger, StatusCode::OK, || {});
 }
 
-fn call<S, B>(times: usize, service: &mut S, make: fn() -> Request<()>, status: StatusCode, before: impl Fn())
-where
+fn call<S, B>(
+    times: usize,
+    service: &mut S,
+    make: fn() -> Request<()>,
+    status: StatusCode,
+    before: impl Fn(),
+) where
     S: Service<Request<()>, Response = Response<B>>,
 {
     let mut context = Context::from_waker(Waker::noop());

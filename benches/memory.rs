@@ -1,9 +1,10 @@
-//! What a million buckets take, and how long a request waits for their housekeeping: `cargo bench --bench memory`. Takes
-//! some ten seconds.
+//! What a million buckets take, and how long a request waits for their housekeeping: `cargo bench
+//! --bench memory`. Takes some ten seconds.
 //!
-//! The times of single requests are at the mercy of the machine: of the timer's interrupts, of other processes, and of
-//! memory that is touched for the first time. So the same is said of a loop that does nothing but read the clock, and
-//! the store is filled twice, the second time in memory that the process has had before.
+//! The times of single requests are at the mercy of the machine: of the timer's interrupts, of
+//! other processes, and of memory that is touched for the first time. So the same is said of a loop
+//! that does nothing but read the clock, and the store is filled twice, the second time in memory
+//! that the process has had before.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ use memory_stats::memory_stats;
 
 const BUCKETS: u32 = 1_000_000;
 
-/// Longer than the time after which every shard is due, so that a request does as much as one ever does.
+/// Longer than the time after which every shard is due, so that a request does as much as one ever
+/// does.
 const OVERDUE: Duration = Duration::from_millis(100);
 
 struct Fixture {
@@ -90,7 +92,11 @@ fn resident() -> usize {
     memory_stats().expect("the operating system tells").physical_mem
 }
 
-#[expect(clippy::float_arithmetic, clippy::cast_precision_loss, reason = "it is printed with one decimal")]
+#[expect(
+    clippy::float_arithmetic,
+    clippy::cast_precision_loss,
+    reason = "it is printed with one decimal"
+)]
 fn share(bytes: i64) -> f64 {
     bytes as f64 / f64::from(BUCKETS)
 }
@@ -100,5 +106,11 @@ fn print(what: &str, mut times: Vec<u64>) {
     let at = |per_ten_thousand: usize| times[times.len() * per_ten_thousand / 10_000];
     let worst = times.last().copied().unwrap_or_default();
     let over = times.iter().filter(|time| **time > 50_000).count();
-    println!("| {what} | {} | {} | {} | {worst} | {over} | {} |", at(5_000), at(9_900), at(9_999), times.len());
+    println!(
+        "| {what} | {} | {} | {} | {worst} | {over} | {} |",
+        at(5_000),
+        at(9_900),
+        at(9_999),
+        times.len()
+    );
 }

@@ -1,7 +1,8 @@
 //! What each part of a call costs: `cargo bench --bench parts`. Takes some ten seconds.
 //!
-//! Requests and ids are made outside the timed part. Dropping a request and its response is in it, for the bare service
-//! too. `cargo bench --bench parts -- store` runs the parts whose name contains that word.
+//! Requests and ids are made outside the timed part. Dropping a request and its response is in it,
+//! for the bare service too. `cargo bench --bench parts -- store` runs the parts whose name
+//! contains that word.
 
 fn main() {
     divan::main();
@@ -13,7 +14,8 @@ mod classify {
     use bolna_rate_limit::Policy;
     use divan::{Bencher, black_box};
 
-    /// The most expensive that a random search has found: 511 bytes of many short segments, with 56 readings.
+    /// The most expensive that a random search has found: 511 bytes of many short segments, with 56
+    /// readings.
     fn dear() -> String {
         format!("/;%3ba/../{}%0a%00\\%3b/%2e%2e/#/../", "a/".repeat(239))
     }
@@ -67,15 +69,24 @@ mod store {
     const REFUSING: QuotaBuilder = Quota::per_hour(1);
 
     fn bucket(principal: &Principal, quota: QuotaBuilder) -> Bucket<'_> {
-        Bucket { principal, endpoint: Endpoint::AGENT, quota: quota.build().expect("the quota is valid") }
+        Bucket {
+            principal,
+            endpoint: Endpoint::AGENT,
+            quota: quota.build().expect("the quota is valid"),
+        }
     }
 
     fn principal(number: usize) -> Principal {
-        Principal::organization(format!("28f9c34b-8eb0-4af5-8689-{number:012x}")).expect("the id is not empty")
+        Principal::organization(format!("28f9c34b-8eb0-4af5-8689-{number:012x}"))
+            .expect("the id is not empty")
     }
 
     fn check<C: Clock>(store: &MemoryStore<C>, bucket: Bucket<'_>) -> Decision {
-        store.check(black_box(bucket)).now().expect("the answer is there").expect("the store can be asked")
+        store
+            .check(black_box(bucket))
+            .now()
+            .expect("the answer is there")
+            .expect("the store can be asked")
     }
 
     // Samples so long that two threads do not finish one after the other on one core.
@@ -124,7 +135,9 @@ mod store {
         let quota = bucket(&anyone, Quota::per_minute(500)).quota;
         bencher
             .with_inputs(|| principal(numbers.next().expect("there is another caller")))
-            .bench_local_refs(|principal| check(store, Bucket { principal, endpoint: Endpoint::AGENT, quota }));
+            .bench_local_refs(|principal| {
+                check(store, Bucket { principal, endpoint: Endpoint::AGENT, quota })
+            });
     }
 
     // Each is asked in its turn: memory, rather than the processor, sets the pace.
@@ -183,7 +196,9 @@ mod call {
 
     fn caller(path: &str) -> Request<()> {
         let mut request = stranger(path);
-        request.extensions_mut().insert(Account::user("u").in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22"));
+        request
+            .extensions_mut()
+            .insert(Account::user("u").in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22"));
         request
     }
 
@@ -192,7 +207,11 @@ mod call {
         BolnaRateLimitLayer::with_policy(policy.build().expect("the policy is valid"))
     }
 
-    fn bench_service<S: Service<Request<()>>>(bencher: Bencher<'_, '_>, mut service: S, make: fn() -> Request<()>) {
+    fn bench_service<S: Service<Request<()>>>(
+        bencher: Bencher<'_, '_>,
+        mut service: S,
+        make: fn() -> Request<()>,
+    ) {
         let mut context = Context::from_waker(Waker::noop());
         bencher.with_inputs(make).bench_local_values(|request| {
             let _ = service.poll_ready(&mut context);
@@ -238,7 +257,8 @@ mod call {
         bench(bencher, &layer(Quota::per_hour(1)), || caller(PATH));
     }
 
-    /// The same admitted call with other header fields: the differences from `off` are what the fields cost.
+    /// The same admitted call with other header fields: the differences from `off` are what the
+    /// fields cost.
     mod fields {
         use bolna_rate_limit::{Dialect, LegacyReset};
         use divan::Bencher;
@@ -257,14 +277,17 @@ mod call {
 
         #[divan::bench]
         fn legacy(bencher: Bencher<'_, '_>) {
-            let layer = layer(ADMITTING).dialect(Dialect::Off).legacy_headers(LegacyReset::DeltaSeconds);
+            let layer =
+                layer(ADMITTING).dialect(Dialect::Off).legacy_headers(LegacyReset::DeltaSeconds);
             bench(bencher, &layer, || caller(PATH));
         }
 
         // Three more fields, and none of the five is kept.
         #[divan::bench]
         fn draft_11_and_legacy(bencher: Bencher<'_, '_>) {
-            bench(bencher, &layer(ADMITTING).legacy_headers(LegacyReset::DeltaSeconds), || caller(PATH));
+            bench(bencher, &layer(ADMITTING).legacy_headers(LegacyReset::DeltaSeconds), || {
+                caller(PATH)
+            });
         }
     }
 }

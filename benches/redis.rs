@@ -4,9 +4,9 @@
 //! cargo bench --bench redis --features redis
 //! ```
 //!
-//! Starts a `redis-server` on a free port of loopback, and ends it. The ceiling is `redis-benchmark` with the same script on
-//! the same server; rounds of both take turns, and what is printed are medians. `REDIS_SERVER` and `REDIS_BENCHMARK` name
-//! other binaries.
+//! Starts a `redis-server` on a free port of loopback, and ends it. The ceiling is
+//! `redis-benchmark` with the same script on the same server; rounds of both take turns, and what
+//! is printed are medians. `REDIS_SERVER` and `REDIS_BENCHMARK` name other binaries.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't go on has failed")]
 #![expect(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "printed figures")]
 
@@ -19,7 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bolna_rate_limit::store::{Answer, Bucket, RedisStore, Store};
-use bolna_rate_limit::{Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota,
+};
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -30,7 +32,8 @@ const ROUND: Duration = Duration::from_secs(2);
 
 fn main() {
     let redis = Redis::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         throughput(&redis).await;
         attack(&redis, 1).await;
@@ -40,12 +43,16 @@ fn main() {
     });
 }
 
-/// Decisions a second on many buckets, against what the server does for a client that does nothing else.
+/// Decisions a second on many buckets, against what the server does for a client that does nothing
+/// else.
 async fn throughput(redis: &Redis) {
     println!("\n{BUCKETS} buckets, {ROUNDS} rounds in turn     k/s     of the ceiling");
     let store = Arc::new(redis.store().await);
-    let ids =
-        Arc::new((0..BUCKETS).map(|number| Principal::user(format!("user-{number:012}")).unwrap()).collect::<Vec<_>>());
+    let ids = Arc::new(
+        (0..BUCKETS)
+            .map(|number| Principal::user(format!("user-{number:012}")).unwrap())
+            .collect::<Vec<_>>(),
+    );
     let (mut ceilings, mut ours) = ([const { Vec::new() }; 2], [const { Vec::new() }; 3]);
     for _ in 0..ROUNDS {
         for (ceiling, pipeline) in ceilings.iter_mut().zip([1, 16]) {
@@ -59,7 +66,11 @@ async fn throughput(redis: &Redis) {
     println!("redis-benchmark, 50 clients, pipeline 1  {:>6.1}", ceilings[0] / 1e3);
     println!("redis-benchmark, 50 clients, pipeline 16 {:>6.1}", ceilings[1] / 1e3);
     for (our, tasks) in ours.map(median).into_iter().zip([1, 16, 256]) {
-        println!("one store, {tasks:>3} tasks                     {:>6.1}     {:.2}", our / 1e3, our / ceilings[1]);
+        println!(
+            "one store, {tasks:>3} tasks                     {:>6.1}     {:.2}",
+            our / 1e3,
+            our / ceilings[1]
+        );
     }
 }
 
@@ -105,7 +116,8 @@ async fn attack(redis: &Redis, replicas: usize) {
     let threads: Vec<_> = (0..2)
         .map(|thread| {
             let (stores, principal) = (stores.clone(), Arc::clone(&principal));
-            let (stop, decided, admitted) = (Arc::clone(&stop), Arc::clone(&decided), Arc::clone(&admitted));
+            let (stop, decided, admitted) =
+                (Arc::clone(&stop), Arc::clone(&decided), Arc::clone(&admitted));
             let runtime = tokio::runtime::Handle::current();
             std::thread::spawn(move || {
                 let (mut here, mut granted, mut turn) = (0_u64, 0_u64, thread);
@@ -113,7 +125,11 @@ async fn attack(redis: &Redis, replicas: usize) {
                     turn += 1;
                     let store = &stores[turn % stores.len()];
                     for _ in 0..64 {
-                        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: bolna() };
+                        let bucket = Bucket {
+                            principal: &principal,
+                            endpoint: Endpoint::CALL,
+                            quota: bolna(),
+                        };
                         let decision = match store.check(bucket) {
                             Answer::Now(decision) => decision.unwrap(),
                             Answer::Later(check) => runtime.block_on(check).unwrap(),
@@ -142,12 +158,18 @@ async fn attack(redis: &Redis, replicas: usize) {
     );
 }
 
-/// What a request that is admitted waits for the server, one at a time and sixteen at a time, and what the client alone does.
+/// What a request that is admitted waits for the server, one at a time and sixteen at a time, and
+/// what the client alone does.
 async fn latency(redis: &Redis) {
     println!("\nan admitted request through the layer, us         p50      p99");
-    let row = |what: &str, of: &[f64]| println!("{what:<45} {:>7.1} {:>8.1}", percentile(of, 50), percentile(of, 99));
+    let row = |what: &str, of: &[f64]| {
+        println!("{what:<45} {:>7.1} {:>8.1}", percentile(of, 50), percentile(of, 99))
+    };
     for tasks in [1, 16] {
-        row(&format!("in this process, {tasks} at a time"), &latencies(&layer(Limiter::new(generous())), tasks).await);
+        row(
+            &format!("in this process, {tasks} at a time"),
+            &latencies(&layer(Limiter::new(generous())), tasks).await,
+        );
         let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
         row(&format!("on Redis, {tasks} at a time"), &latencies(&on_redis, tasks).await);
     }
@@ -163,7 +185,8 @@ async fn lost(mut redis: Redis) {
     let during = latencies_of(&on_redis, 16, Duration::from_millis(200)).await;
     println!("\nthe server is killed, us                       p50      p99      all");
     let row = |what: &str, of: &[f64]| {
-        let (middle, high, most) = (percentile(of, 50), percentile(of, 99), of.last().copied().unwrap_or_default());
+        let (middle, high, most) =
+            (percentile(of, 50), percentile(of, 99), of.last().copied().unwrap_or_default());
         println!("{what:<42} {middle:>8.1} {high:>8.1} {most:>8.1}");
     };
     row("before, 16 at a time", &before);
@@ -191,7 +214,11 @@ async fn latencies<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usize)
 }
 
 /// In microseconds, sorted.
-async fn latencies_of<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usize, time: Duration) -> Vec<f64> {
+async fn latencies_of<St: Store>(
+    service: &BolnaRateLimit<Inner, St>,
+    tasks: usize,
+    time: Duration,
+) -> Vec<f64> {
     let start = Instant::now();
     let running: Vec<_> = (0..tasks)
         .map(|task| {
@@ -200,7 +227,9 @@ async fn latencies_of<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usi
                 let mut took = Vec::new();
                 while start.elapsed() < time {
                     let mut request = Request::get("/call").body(()).unwrap();
-                    request.extensions_mut().insert(Account::user(format!("user-{task}-{}", took.len() % 1000)));
+                    request
+                        .extensions_mut()
+                        .insert(Account::user(format!("user-{task}-{}", took.len() % 1000)));
                     let sent = Instant::now();
                     let response = service.ready().await.unwrap().call(request).await.unwrap();
                     took.push(sent.elapsed().as_secs_f64() * 1e6);
@@ -243,16 +272,31 @@ struct Redis {
 
 impl Redis {
     fn start() -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let binary = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned());
         let server = Command::new(&binary)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ])
             .stdout(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("{binary} can't be started ({error}): apt-get install redis-server"));
+            .unwrap_or_else(|error| {
+                panic!("{binary} can't be started ({error}): apt-get install redis-server")
+            });
         let started = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(10), "{binary} does not answer on port {port}");
+            assert!(
+                started.elapsed() < Duration::from_secs(10),
+                "{binary} does not answer on port {port}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { server, port }
@@ -277,8 +321,14 @@ impl Redis {
             while start.elapsed() < ROUND {
                 let mut call = script.key(format!("bolna:1:call:u:bare-{}", took.len() % 1000));
                 let sent = Instant::now();
-                let _: (i64, i64, i64) =
-                    call.arg(10).arg(1_000_000).arg(1).arg(0).invoke_async(&mut connection).await.unwrap();
+                let _: (i64, i64, i64) = call
+                    .arg(10)
+                    .arg(1_000_000)
+                    .arg(1)
+                    .arg(0)
+                    .invoke_async(&mut connection)
+                    .await
+                    .unwrap();
                 took.push(sent.elapsed().as_secs_f64() * 1e6);
             }
             took
@@ -293,25 +343,53 @@ impl Redis {
         let hash = self.cli(&["SCRIPT", "LOAD", SCRIPT]);
         let binary = env::var("REDIS_BENCHMARK").unwrap_or_else(|_| "redis-benchmark".to_owned());
         let output = Command::new(binary)
-            .args(["-p", &self.port.to_string(), "-c", "50", "-P", &pipeline.to_string(), "-n", "200000"])
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-c",
+                "50",
+                "-P",
+                &pipeline.to_string(),
+                "-n",
+                "200000",
+            ])
             .args(["-r", &BUCKETS.to_string(), "--csv", "EVALSHA", hash.trim(), "1"])
             .args(["bolna:1:call:u:user-__rand_int__", "120000", "60000000", "1", "0"])
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         // "EVALSHA ...","requests per second",...
-        text.lines().last().and_then(|row| row.split("\",\"").nth(1)).and_then(|rate| rate.parse().ok()).unwrap()
+        text.lines()
+            .last()
+            .and_then(|row| row.split("\",\"").nth(1))
+            .and_then(|rate| rate.parse().ok())
+            .unwrap()
     }
 
     /// Runs of the script so far.
     fn calls(&self) -> u64 {
         let info = self.cli(&["INFO", "commandstats"]);
         let calls = info.lines().filter(|line| line.starts_with("cmdstat_eval"));
-        calls.map(|line| line.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()).sum()
+        calls
+            .map(|line| {
+                line.split("calls=")
+                    .nth(1)
+                    .unwrap()
+                    .split(',')
+                    .next()
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap()
+            })
+            .sum()
     }
 
     fn cli(&self, words: &[&str]) -> String {
-        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(words).output().unwrap();
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(words)
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 

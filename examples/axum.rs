@@ -1,5 +1,5 @@
-//! Bolna's limits in front of an axum application: who is calling comes from an authentication middleware, what they
-//! may do from `Policy::bolna()`, and nothing else changes.
+//! Bolna's limits in front of an axum application: who is calling comes from an authentication
+//! middleware, what they may do from `Policy::bolna()`, and nothing else changes.
 //!
 //! ```text
 //! cargo run --example axum
@@ -36,14 +36,16 @@
 //! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3001 cargo run --example axum --features redis
 //! ```
 //!
-//! With metrics for Prometheus, which `examples/dashboard.json` shows in Grafana, and what happens in the log:
+//! With metrics for Prometheus, which `examples/dashboard.json` shows in Grafana, and what happens
+//! in the log:
 //!
 //! ```text
 //! cargo run --example axum --features metrics
 //! curl -s http://127.0.0.1:3000/metrics
 //! ```
 //!
-//! Limits that are enforced on half of the callers only, and what 250 calls a minute would refuse, counted beside them:
+//! Limits that are enforced on half of the callers only, and what 250 calls a minute would refuse,
+//! counted beside them:
 //!
 //! ```text
 //! ENFORCE=50 CANDIDATE_CALLS=250 cargo run --example axum --features metrics
@@ -89,7 +91,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The application, with limits, behind authentication.
 pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, Box<dyn Error>> {
-    // Tells of a lost store, of changed limits, and of settings that look wrong. With the feature `tracing`, `Traces` does.
+    // Tells of a lost store, of changed limits, and of settings that look wrong. With the feature
+    // `tracing`, `Traces` does.
     let layer = layer.on_event(|event| eprintln!("{event}"));
     let (layer, metrics) = with_metrics(try_out(layer)?)?;
     let app = Router::new()
@@ -99,8 +102,8 @@ pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, B
         .route("/call", post(call))
         .route("/user/me", get(me))
         .route("/healthz", get("ok"))
-        // The layers come after everything that they cover, the fallback included: a caller who asks for what is not there is
-        // still a caller.
+        // The layers come after everything that they cover, the fallback included: a caller who
+        // asks for what is not there is still a caller.
         .fallback(not_found)
         .layer(layer)
         // The last layer is the outermost: it runs first.
@@ -108,8 +111,11 @@ pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, B
     Ok(app.merge(metrics))
 }
 
-/// Before a limit refuses anybody: enforced on a share of the callers, and another one evaluated beside it.
-fn try_out<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<BolnaRateLimitLayer<St>, Box<dyn Error>> {
+/// Before a limit refuses anybody: enforced on a share of the callers, and another one evaluated
+/// beside it.
+fn try_out<St: Store>(
+    layer: BolnaRateLimitLayer<St>,
+) -> Result<BolnaRateLimitLayer<St>, Box<dyn Error>> {
     if let Ok(percent) = env::var("ENFORCE") {
         layer.limiter().set_enforcement(Enforcement::percent(percent.parse()?));
     }
@@ -130,7 +136,10 @@ fn with_metrics<St: Store>(
     // A histogram, which can be summed up over replicas, instead of quantiles, which can't.
     let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
     let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full("bolna_rate_limit_store_wait_seconds".to_owned()), &seconds)?
+        .set_buckets_for_metric(
+            Matcher::Full("bolna_rate_limit_store_wait_seconds".to_owned()),
+            &seconds,
+        )?
         .install_recorder()?;
     // Only now: what is counted before there is a recorder is lost.
     let metrics = Metrics::new();
@@ -153,7 +162,10 @@ fn with_metrics<St: Store>(
 
 /// Counts on a server that several of these have in common. It need not be up when this starts.
 #[cfg(feature = "redis")]
-async fn on_redis(policy: Policy, url: &str) -> Result<BolnaRateLimitLayer<RedisStore>, Box<dyn Error>> {
+async fn on_redis(
+    policy: Policy,
+    url: &str,
+) -> Result<BolnaRateLimitLayer<RedisStore>, Box<dyn Error>> {
     let store = RedisStore::builder(url).expected_replicas(2).start_degraded().connect().await?;
     Ok(BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store)))
 }
@@ -163,7 +175,8 @@ async fn on_redis(_: Policy, _: &str) -> Result<BolnaRateLimitLayer, Box<dyn Err
     Err("REDIS_URL is set, but this was built without --features redis".into())
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
+/// belongs to.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     if let Some(account) = claimed_account(request.headers()) {
         request.extensions_mut().insert(account);
@@ -172,7 +185,8 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Reads `Authorization: Bearer <user>` or `Bearer <user>@<organization>`. An empty id is none to the limiter.
+/// Reads `Authorization: Bearer <user>` or `Bearer <user>@<organization>`. An empty id is none to
+/// the limiter.
 fn claimed_account(headers: &HeaderMap) -> Option<Account> {
     let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     Some(match token.split_once('@') {

@@ -1,14 +1,15 @@
-//! A bulk dialler that places 1,500 calls through an API which allows 500 a minute: the naive way, paced in bursts, and
-//! paced evenly.
+//! A bulk dialler that places 1,500 calls through an API which allows 500 a minute: the naive way,
+//! paced in bursts, and paced evenly.
 //!
 //! ```text
 //! cargo run --release --example client --features client
 //! ```
 //!
-//! It starts the API itself, on loopback and with its own limiter, and ends after some 18 seconds: a minute of the API takes
-//! three unless `COMPRESS=1` says that it is a minute, or `COMPRESS=60` that it is a second. (What delays a request can't be
-//! compressed: on a slow machine some may be refused then, and are sent again.) At the end it prints what the API has seen of
-//! each dialler. It fails if a paced one has lost a lead.
+//! It starts the API itself, on loopback and with its own limiter, and ends after some 18 seconds:
+//! a minute of the API takes three unless `COMPRESS=1` says that it is a minute, or `COMPRESS=60`
+//! that it is a second. (What delays a request can't be compressed: on a slow machine some may be
+//! refused then, and are sent again.) At the end it prints what the API has seen of each dialler.
+//! It fails if a paced one has lost a lead.
 
 use std::env;
 use std::error::Error;
@@ -45,8 +46,9 @@ const JITTER: Duration = Duration::from_millis(50);
 async fn main() -> Result<(), Box<dyn Error>> {
     let compress = env::var("COMPRESS").unwrap_or_else(|_| "20".to_owned());
     let times = compress.parse().ok().filter(|times| (1..=60).contains(times));
-    let times: u32 =
-        times.ok_or_else(|| format!("COMPRESS is {compress:?}: it must be a whole number from 1 to 60"))?;
+    let times: u32 = times.ok_or_else(|| {
+        format!("COMPRESS is {compress:?}: it must be a whole number from 1 to 60")
+    })?;
     let minute = Duration::from_secs(60) / times;
     // One policy for both ends.
     let policy = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute)).build()?;
@@ -55,11 +57,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (bursts, evenly) = (pacer.clone().build()?, pacer.evenly().build()?);
 
     let jobs = async {
-        [naive(&api, minute / 60).await, paced(&api, "paced", bursts).await, paced(&api, "evenly", evenly).await]
+        [
+            naive(&api, minute / 60).await,
+            paced(&api, "paced", bursts).await,
+            paced(&api, "evenly", evenly).await,
+        ]
     };
     let jobs = timeout(Duration::from_secs(900), jobs).await?;
     report(&jobs, minute);
-    if jobs[1..].iter().any(|job| job.placed < LEADS) { Err("a paced dialler has lost leads".into()) } else { Ok(()) }
+    if jobs[1..].iter().any(|job| job.placed < LEADS) {
+        Err("a paced dialler has lost leads".into())
+    } else {
+        Ok(())
+    }
 }
 
 /// 50 calls at once, then a second's sleep, and a lead is lost if its call is refused.
@@ -74,10 +84,12 @@ async fn naive(api: &Api, second: Duration) -> Job {
     job.end(placed, api)
 }
 
-/// All calls at once, as far as the dialler is concerned: the layer sends each when its turn has come.
+/// All calls at once, as far as the dialler is concerned: the layer sends each when its turn has
+/// come.
 async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
     let layer = BolnaClientLayer::with_pacer(pacer.clone());
-    let (client, job) = (ServiceBuilder::new().layer(layer).service(http_client()), Job::start(name));
+    let (client, job) =
+        (ServiceBuilder::new().layer(layer).service(http_client()), Job::start(name));
     let bar = tokio::spawn(show_progress(name, pacer));
     let mut calls = JoinSet::new();
     for lead in 0..LEADS {
@@ -108,7 +120,9 @@ async fn show_progress(name: &str, pacer: Pacer) {
             let (sent, waiting) = (usage.sent() - usage.retried(), usage.waiting());
             let bar = "#".repeat(usize::try_from(sent).unwrap_or(LEADS) * 25 / LEADS);
             let left = usage.wait().as_secs_f64();
-            eprint!("\r{name:<6} [{bar:<25}] {sent:>4} sent, {waiting:>4} waiting, {left:>5.1} s to go ");
+            eprint!(
+                "\r{name:<6} [{bar:<25}] {sent:>4} sent, {waiting:>4} waiting, {left:>5.1} s to go "
+            );
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -175,7 +189,8 @@ impl Job {
         Self { placed, took: self.started.elapsed(), seen, ..self }
     }
 
-    /// How many requests were answered by 200, and by 429, in a period that begins so long after the start.
+    /// How many requests were answered by 200, and by 429, in a period that begins so long after
+    /// the start.
     fn seen_in(&self, from: Duration, period: Duration) -> [usize; 2] {
         [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS].map(|status| {
             let at = self.started + from..self.started + from + period;
@@ -187,21 +202,36 @@ impl Job {
 /// A table of what was reached, and the load over time.
 fn report(jobs: &[Job], minute: Duration) {
     eprintln!();
-    println!("{:8}{:>8}{:>8}{:>8}{:>10}{:>10}{:>10}", "", "leads", "placed", "lost", "requests", "refused", "minutes");
+    println!(
+        "{:8}{:>8}{:>8}{:>8}{:>10}{:>10}{:>10}",
+        "", "leads", "placed", "lost", "requests", "refused", "minutes"
+    );
     for job in jobs {
         let [_, refused] = job.seen_in(Duration::ZERO, job.took);
         let (name, placed, requests) = (job.name, job.placed, job.seen.len());
         let minutes = job.took.div_duration_f64(minute);
-        println!("{name:8}{LEADS:>8}{placed:>8}{:>8}{requests:>10}{refused:>10}{minutes:>10.2}", LEADS - placed);
+        println!(
+            "{name:8}{LEADS:>8}{placed:>8}{:>8}{requests:>10}{refused:>10}{minutes:>10.2}",
+            LEADS - placed
+        );
     }
 
     let slot = minute / 6;
-    let last = jobs.iter().flat_map(|job| job.seen.iter().map(|(at, _)| *at - job.started)).max().unwrap_or_default();
+    let last = jobs
+        .iter()
+        .flat_map(|job| job.seen.iter().map(|(at, _)| *at - job.started))
+        .max()
+        .unwrap_or_default();
     let slots = 1 + u32::try_from(last.as_nanos() / slot.as_nanos()).unwrap_or(u32::MAX);
-    let seen: Vec<Vec<_>> = (0..slots).map(|n| jobs.iter().map(|job| job.seen_in(slot * n, slot)).collect()).collect();
+    let seen: Vec<Vec<_>> =
+        (0..slots).map(|n| jobs.iter().map(|job| job.seen_in(slot * n, slot)).collect()).collect();
     let most = seen.iter().flatten().map(|[ok, refused]| ok + refused).max().unwrap_or(1).max(1);
     println!("\nRequests in every 10 seconds, admitted █ and refused ░");
-    println!("{:>6}  {}", "", jobs.iter().map(|job| format!("{:<30}", job.name)).collect::<String>().trim_end());
+    println!(
+        "{:>6}  {}",
+        "",
+        jobs.iter().map(|job| format!("{:<30}", job.name)).collect::<String>().trim_end()
+    );
     for (n, jobs) in seen.iter().enumerate() {
         let bars = jobs.iter().map(|[ok, refused]| {
             let columns = |count: &usize| (count * 20).div_ceil(most);

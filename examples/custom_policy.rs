@@ -1,5 +1,5 @@
-//! Limits of another API: its own paths and quotas, a plan with more for those who pay for it, callers told from its own
-//! authentication type, and refusals in its own error shape.
+//! Limits of another API: its own paths and quotas, a plan with more for those who pay for it,
+//! callers told from its own authentication type, and refusals in its own error shape.
 //!
 //! ```text
 //! cargo run --example custom_policy
@@ -34,7 +34,9 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{Extensions, HeaderValue, Response};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal,
+};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -61,7 +63,8 @@ impl Identify for ByTeam {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Both plans have the same paths. A policy is made once, at start-up, where a mistake in it is an error.
+    // Both plans have the same paths. A policy is made once, at start-up, where a mistake in it is
+    // an error.
     let plans = Policy::builder()
         .endpoint("search", Quota::per_minute(60).burst(10), ["/search", "/v2/{collection}/search"])
         .endpoint("export", Quota::per_hour(20).burst(2), ["/export/{*file}"])
@@ -70,8 +73,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let standard = plans.build()?;
     let enterprise = plans.quota("search", Quota::per_second(50).burst(200)).build()?;
 
-    let limits =
-        BolnaRateLimitLayer::with_policy(standard).identify(ByTeam { enterprise }).render_refusals(render_refusal);
+    let limits = BolnaRateLimitLayer::with_policy(standard)
+        .identify(ByTeam { enterprise })
+        .render_refusals(render_refusal);
     let app = Router::new()
         .route("/search", get("found\n"))
         .route("/v2/{collection}/search", get("found\n"))
@@ -81,13 +85,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(limits)
         .layer(from_fn(authenticate));
 
-    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3003".to_owned())).await?;
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3003".to_owned()))
+            .await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app).await?;
     Ok(())
 }
 
-/// The service's own error shape. `Retry-After` and the `RateLimit` fields are added to whatever this makes.
+/// The service's own error shape. `Retry-After` and the `RateLimit` fields are added to whatever
+/// this makes.
 fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
     let Reason::Limited(decision) = refusal.reason() else {
         return refusal.problem();
@@ -103,11 +110,15 @@ fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
     response
 }
 
-/// A DEMO: it believes whatever it is told, `Bearer <team>`, with a `!` at the end for the enterprise plan.
+/// A DEMO: it believes whatever it is told, `Bearer <team>`, with a `!` at the end for the
+/// enterprise plan.
 async fn authenticate(mut request: Request, next: Next) -> axum::response::Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
-        let claims = Claims { team: token.trim_end_matches('!').to_owned(), enterprise: token.ends_with('!') };
+        let claims = Claims {
+            team: token.trim_end_matches('!').to_owned(),
+            enterprise: token.ends_with('!'),
+        };
         request.extensions_mut().insert(claims);
     }
     next.run(request).await

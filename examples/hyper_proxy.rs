@@ -1,5 +1,5 @@
-//! Bolna's limits in front of an API written in any language: a reverse proxy made of hyper and tower, without a web
-//! framework. Paths go on as they came, and bodies stream through both ways.
+//! Bolna's limits in front of an API written in any language: a reverse proxy made of hyper and
+//! tower, without a web framework. Paths go on as they came, and bodies stream through both ways.
 //!
 //! ```text
 //! python3 -m http.server 8000 --bind 127.0.0.1 &
@@ -28,7 +28,9 @@ use std::time::Duration;
 
 use bolna_rate_limit::{Account, BolnaRateLimitLayer};
 use bytes::Bytes;
-use http::header::{self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
@@ -44,7 +46,8 @@ use tower::ServiceBuilder;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let upstream = env::var("UPSTREAM").unwrap_or_else(|_| "http://127.0.0.1:8000".to_owned());
-    let upstream = upstream.strip_prefix("http://").ok_or("UPSTREAM must be like http://host:port")?;
+    let upstream =
+        upstream.strip_prefix("http://").ok_or("UPSTREAM must be like http://host:port")?;
     let upstream = upstream.parse::<Authority>()?;
     let client = Client::builder(TokioExecutor::new()).build_http();
 
@@ -56,7 +59,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()); // header fields that never end are given up after 30 s
-    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned())).await?;
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned()))
+            .await?;
     println!("listening on http://{}", listener.local_addr()?);
     loop {
         let stream = match listener.accept().await {
@@ -76,8 +81,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A DEMO: it believes whatever it is told, `Bearer <user>` or `Bearer <user>@<organization>`. In its place, look the
-/// API key up and insert whom it belongs to.
+/// A DEMO: it believes whatever it is told, `Bearer <user>` or `Bearer <user>@<organization>`. In
+/// its place, look the API key up and insert whom it belongs to.
 fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
@@ -88,7 +93,8 @@ fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
     request
 }
 
-/// Sends a request on. Its path and query stay as they came: what the limiter has judged is what the upstream gets.
+/// Sends a request on. Its path and query stay as they came: what the limiter has judged is what
+/// the upstream gets.
 async fn forward(
     client: Client<HttpConnector, Incoming>,
     upstream: Authority,
@@ -123,7 +129,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH); // RFC 9112, section 6.3: it means nothing then, and must not be passed on
     }
-    let connection: Vec<_> = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).collect();
+    let connection: Vec<_> =
+        headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).collect();
     let named = connection.join(",");
     for name in named.split(',').filter_map(|name| name.trim().parse::<HeaderName>().ok()) {
         headers.remove(name);

@@ -1,5 +1,6 @@
-//! What an operator and the support desk need, as a router behind authentication: who has used how much, who is refused
-//! most, giving units back, blocking, and changing limits under load. The callers themselves can look at their usage.
+//! What an operator and the support desk need, as a router behind authentication: who has used how
+//! much, who is refused most, giving units back, blocking, and changing limits under load. The
+//! callers themselves can look at their usage.
 //!
 //! ```text
 //! OPERATOR_TOKEN=change-me cargo run --example operator
@@ -50,7 +51,8 @@ use axum::{Json, Router};
 use bolna_rate_limit::insight::MostRefused;
 use bolna_rate_limit::store::{MemoryStore, StoreError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError,
+    Principal, Quota,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -68,7 +70,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let callers = TcpListener::bind("127.0.0.1:3000").await?;
     let operators = TcpListener::bind("127.0.0.1:3001").await?;
-    println!("callers: http://{}, operators: http://{}", callers.local_addr()?, operators.local_addr()?);
+    println!(
+        "callers: http://{}, operators: http://{}",
+        callers.local_addr()?,
+        operators.local_addr()?
+    );
     let for_operators = operator_router(Desk { limiter: limiter.clone(), refused }, token);
     tokio::try_join!(async { axum::serve(callers, caller_router(limiter)).await }, async {
         axum::serve(operators, for_operators).await
@@ -83,7 +89,8 @@ struct Desk {
     refused: Arc<MostRefused>,
 }
 
-/// Everything in here can be done by whoever has the token. It is best served on a port that only operators can reach.
+/// Everything in here can be done by whoever has the token. It is best served on a port that only
+/// operators can reach.
 fn operator_router(desk: Desk, token: String) -> Router {
     Router::new()
         .route("/refused", get(most_refused).delete(forget_refused))
@@ -98,10 +105,17 @@ fn operator_router(desk: Desk, token: String) -> Router {
         .layer(from_fn_with_state(Arc::from(token), authenticate_operator))
 }
 
-async fn authenticate_operator(State(token): State<Arc<str>>, request: Request, next: Next) -> Response {
+async fn authenticate_operator(
+    State(token): State<Arc<str>>,
+    request: Request,
+    next: Next,
+) -> Response {
     // Every byte is looked at, so that the time does not tell how many are right.
-    let differs = |shown: &str| shown.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
-    if bearer(request.headers()).is_some_and(|shown| shown.len() == token.len() && differs(shown) == 0) {
+    let differs =
+        |shown: &str| shown.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
+    if bearer(request.headers())
+        .is_some_and(|shown| shown.len() == token.len() && differs(shown) == 0)
+    {
         next.run(request).await
     } else {
         StatusCode::UNAUTHORIZED.into_response()
@@ -118,8 +132,12 @@ async fn forget_refused(State(desk): State<Desk>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-async fn usage_of(State(desk): State<Desk>, Path((kind, id)): Path<(String, String)>) -> Result<Json<Value>, Problem> {
-    // Where customers have plans, look up which one it is: `Account::from(principal).with_policy(plan)`.
+async fn usage_of(
+    State(desk): State<Desk>,
+    Path((kind, id)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    // Where customers have plans, look up which one it is:
+    // `Account::from(principal).with_policy(plan)`.
     Ok(Json(usage(&desk.limiter, &principal(&kind, &id)?.into()).await?))
 }
 
@@ -128,7 +146,11 @@ struct Grant {
     units: u32,
 }
 
-async fn grant(State(desk): State<Desk>, Path(bucket): Path<Bucket>, Json(body): Json<Grant>) -> Done {
+async fn grant(
+    State(desk): State<Desk>,
+    Path(bucket): Path<Bucket>,
+    Json(body): Json<Grant>,
+) -> Done {
     let (account, endpoint) = bucket.find(&desk.limiter)?;
     desk.limiter.grant(account, endpoint, body.units).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -145,7 +167,11 @@ struct Block {
     seconds: u64,
 }
 
-async fn block(State(desk): State<Desk>, Path(bucket): Path<Bucket>, Json(body): Json<Block>) -> Done {
+async fn block(
+    State(desk): State<Desk>,
+    Path(bucket): Path<Bucket>,
+    Json(body): Json<Block>,
+) -> Done {
     let (account, endpoint) = bucket.find(&desk.limiter)?;
     desk.limiter.block(account, endpoint, Duration::from_secs(body.seconds)).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -158,13 +184,18 @@ struct Limits {
 
 impl Limits {
     fn policy(&self) -> Result<Policy, PolicyError> {
-        Policy::bolna().exempt(["/usage"]).quota("call", Quota::per_minute(self.call_per_minute)).build()
+        Policy::bolna()
+            .exempt(["/usage"])
+            .quota("call", Quota::per_minute(self.call_per_minute))
+            .build()
     }
 }
 
 async fn policy(State(desk): State<Desk>) -> Json<Value> {
     let policy = desk.limiter.policy();
-    let quotas = policy.endpoints().map(|(endpoint, quota)| (endpoint.name().to_owned(), quota.to_string().into()));
+    let quotas = policy
+        .endpoints()
+        .map(|(endpoint, quota)| (endpoint.name().to_owned(), quota.to_string().into()));
     Json(Value::Object(quotas.collect()))
 }
 
@@ -222,10 +253,17 @@ struct Bucket {
 impl Bucket {
     fn find(&self, limiter: &Limiter<MemoryStore>) -> Result<(Account, Endpoint), Problem> {
         let account = principal(&self.kind, &self.id)?.into();
-        // Not `Endpoint::new`, which would make a name for the life of the process out of whatever is asked for.
-        let endpoints: Vec<_> = limiter.policy().endpoints().map(|(endpoint, _)| endpoint).collect();
+        // Not `Endpoint::new`, which would make a name for the life of the process out of whatever
+        // is asked for.
+        let endpoints: Vec<_> =
+            limiter.policy().endpoints().map(|(endpoint, _)| endpoint).collect();
         let endpoint = endpoints.into_iter().find(|endpoint| endpoint.name() == self.endpoint);
-        Ok((account, endpoint.ok_or_else(|| Problem(StatusCode::NOT_FOUND, "there is no such endpoint".to_owned()))?))
+        Ok((
+            account,
+            endpoint.ok_or_else(|| {
+                Problem(StatusCode::NOT_FOUND, "there is no such endpoint".to_owned())
+            })?,
+        ))
     }
 }
 
@@ -277,8 +315,8 @@ async fn call(Admitted(decision): Admitted) -> Json<Value> {
     Json(json!({ "status": "queued", "calls_left": decision.remaining() }))
 }
 
-/// What was decided about the request, for a handler. `Extension<Decision>` does it too; this says what is wrong when there is
-/// none.
+/// What was decided about the request, for a handler. `Extension<Decision>` does it too; this says
+/// what is wrong when there is none.
 struct Admitted(Decision);
 
 impl<S: Sync> FromRequestParts<S> for Admitted {
@@ -287,7 +325,9 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let none = "no decision: the path is exempt, or the layer lacks decision_in_extensions";
         let decision = parts.extensions.get().copied();
-        decision.map(Self).ok_or_else(|| Problem(StatusCode::INTERNAL_SERVER_ERROR, none.to_owned()))
+        decision
+            .map(Self)
+            .ok_or_else(|| Problem(StatusCode::INTERNAL_SERVER_ERROR, none.to_owned()))
     }
 }
 
@@ -301,7 +341,8 @@ async fn own_usage(
     Ok(Json(usage(&limiter, &account).await?))
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
+/// belongs to.
 async fn authenticate_caller(mut request: Request, next: Next) -> Response {
     let account = bearer(request.headers()).map(|token| match token.split_once('@') {
         Some((user, organization)) => Account::user(user).in_organization(organization),

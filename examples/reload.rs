@@ -1,5 +1,5 @@
-//! Limits from a file, which is read again when it changes or on SIGHUP: a good one is in force at once and keeps what was
-//! spent, a broken one is told and changes nothing.
+//! Limits from a file, which is read again when it changes or on SIGHUP: a good one is in force at
+//! once and keeps what was spent, a broken one is told and changes nothing.
 //!
 //! ```text
 //! cargo run --example reload --features policy-file -- examples/limits.toml
@@ -73,14 +73,17 @@ async fn reload(path: PathBuf, limiter: Limiter, mut wakes: Receiver<()>) -> Res
 /// Wakes on a change of the file, for as long as the watcher lives.
 fn watch(path: &Path, wake: Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Reading is an event too, ours included. If one is waiting already, it is as good as another.
+        // Reading is an event too, ours included. If one is waiting already, it is as good as
+        // another.
         if !event.is_ok_and(|event| event.kind.is_access()) {
             let _ = wake.try_send(());
         }
     })?;
-    // The folder, since a file that is replaced is another file. In a Kubernetes config map even that is a link to a link that is
-    // replaced, under another name, so every change in the folder counts.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The folder, since a file that is replaced is another file. In a Kubernetes config map even
+    // that is a link to a link that is replaced, under another name, so every change in the
+    // folder counts.
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
@@ -106,7 +109,8 @@ fn on_hangup(_: Sender<()>) -> io::Result<()> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let path = PathBuf::from(env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned()));
+    let path =
+        PathBuf::from(env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned()));
     // Watched first and read then, so that no change falls between.
     let (wake, wakes) = mpsc::channel(1);
     on_hangup(wake.clone())?;
@@ -120,7 +124,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .route("/healthz", get("ok\n"))
         .layer(BolnaRateLimitLayer::with_limiter(limiter))
         .layer(from_fn(authenticate));
-    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3004".to_owned())).await?;
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3004".to_owned()))
+            .await?;
     println!("listening on http://{}", listener.local_addr()?);
     tokio::select! {
         served = axum::serve(listener, app) => served?,
@@ -143,7 +149,8 @@ fn changes(old: &Policy, new: &Policy) -> String {
 }
 
 fn limit(policy: &Policy, endpoint: Endpoint) -> String {
-    let Some((quota, enforcement)) = policy.quota_of(endpoint).zip(policy.enforcement_of(endpoint)) else {
+    let Some((quota, enforcement)) = policy.quota_of(endpoint).zip(policy.enforcement_of(endpoint))
+    else {
         return "none".to_owned();
     };
     let mut text = format!("{quota}, {} at once", quota.burst());
@@ -156,7 +163,9 @@ fn limit(policy: &Policy, endpoint: Endpoint) -> String {
 /// A DEMO: it believes whatever it is told, `Bearer <user>@<organization>`.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if let Some((user, organization)) = authorization.and_then(|text| text.strip_prefix("Bearer ")?.split_once('@')) {
+    if let Some((user, organization)) =
+        authorization.and_then(|text| text.strip_prefix("Bearer ")?.split_once('@'))
+    {
         let account = Account::user(user).in_organization(organization);
         request.extensions_mut().insert(account);
     }

@@ -1,13 +1,13 @@
-//! Three replicas of one API with one limit, which a Redis server counts; half-way the server is killed, and started
-//! again.
+//! Three replicas of one API with one limit, which a Redis server counts; half-way the server is
+//! killed, and started again.
 //!
 //! ```text
 //! cargo run --example replicas --features redis
 //! ```
 //!
-//! It starts a `redis-server` of its own (`REDIS_SERVER` names another binary, of Valkey for example) and ends it. One
-//! organization may make 10 calls a second, and 30 at once. It sends to all three replicas as fast as they answer, and a
-//! table says what was admitted, second by second.
+//! It starts a `redis-server` of its own (`REDIS_SERVER` names another binary, of Valkey for
+//! example) and ends it. One organization may make 10 calls a second, and 30 at once. It sends to
+//! all three replicas as fast as they answer, and a table says what was admitted, second by second.
 
 use std::env;
 use std::error::Error;
@@ -79,7 +79,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             redis.kill()?;
         }
         if second == STARTED_AFTER {
-            println!("        -- the server is started, with an empty memory: the burst can be had once more");
+            println!(
+                "        -- the server is started, with an empty memory: the burst can be had once more"
+            );
             redis = Redis::start(port)?;
         }
     }
@@ -145,7 +147,9 @@ impl Redis {
             .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
             .stdout(Stdio::null())
             .spawn()
-            .map_err(|error| format!("{binary} can't be started ({error}): apt-get install redis-server"))?;
+            .map_err(|error| {
+                format!("{binary} can't be started ({error}): apt-get install redis-server")
+            })?;
         Ok(Self(child))
     }
 

@@ -59,24 +59,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
             HeaderName::from_static("ratelimit-policy"),
         ]);
 
-    // From the outside in. Around the whole router rather than with `Router::layer`, which would wrap each route on its
-    // own: then each would have its own queue and its own concurrency limit.
+    // From the outside in. Around the whole router rather than with `Router::layer`, which would
+    // wrap each route on its own: then each would have its own queue and its own concurrency
+    // limit.
     let app = ServiceBuilder::new()
         // What `axum::serve` wants, whatever the layers have made of the body.
         .map_response(IntoResponse::into_response)
         // Sees every answer, whoever gives it.
         .layer(TraceLayer::new_for_http())
-        // Answers preflights, which carry no credentials, before anybody asks for them; marks refusals as it does the rest.
+        // Answers preflights, which carry no credentials, before anybody asks for them; marks
+        // refusals as it does the rest.
         .layer(cors)
         // Before the limiter, which wants to know who calls.
         .layer(from_fn(authenticate))
         // A refused request takes no place and no permit of the layers below.
         .layer(BolnaRateLimitLayer::new())
-        // Makes responses of the errors below. It is always ready, so the limiter decides at once even when they are full.
+        // Makes responses of the errors below. It is always ready, so the limiter decides at once
+        // even when they are full.
         .layer(HandleErrorLayer::new(overloaded))
         // Turns a request away when the queue is full, instead of waiting for a place.
         .load_shed()
-        // Outside the queue, so that waiting counts. Inside the limiter: a request that times out has been charged.
+        // Outside the queue, so that waiting counts. Inside the limiter: a request that times out
+        // has been charged.
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(2)))
         // The queue: it keeps those who wait for a permit, in order.
         .buffer(16)
@@ -84,13 +88,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .concurrency_limit(8)
         .service(Router::new().route("/call", post("queued\n")).route("/slow", get(slow)));
 
-    let listener = TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3002".to_owned())).await?;
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3002".to_owned()))
+            .await?;
     println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, ServiceExt::<Request>::into_make_service(app)).await?;
     Ok(())
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it belongs to.
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
+/// belongs to.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(user) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
@@ -101,7 +108,11 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
 }
 
 async fn overloaded(_: BoxError) -> (StatusCode, [(HeaderName, HeaderValue); 1], &'static str) {
-    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, HeaderValue::from_static("1"))], "overloaded\n")
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        [(RETRY_AFTER, HeaderValue::from_static("1"))],
+        "overloaded\n",
+    )
 }
 
 async fn slow() -> &'static str {

@@ -3,9 +3,11 @@
 use crate::policy::Policy;
 use crate::principal::Principal;
 
-/// Who is calling: a user, perhaps within an organization, perhaps on a plan with limits of its own.
+/// Who is calling: a user, perhaps within an organization, perhaps on a plan with limits of its
+/// own.
 ///
-/// Authentication makes one and inserts it into the request's extensions, where the limiter finds it.
+/// Authentication makes one and inserts it into the request's extensions, where the limiter finds
+/// it.
 ///
 /// ```
 /// use bolna_rate_limit::{Account, Policy, Principal, Quota};
@@ -33,14 +35,15 @@ impl Account {
         Self { principal: Principal::user(id), policy: None }
     }
 
-    /// The user belongs to that organization, which pays. An empty id is no organization: the user pays.
+    /// The user belongs to that organization, which pays. An empty id is no organization: the user
+    /// pays.
     pub fn in_organization(self, id: impl AsRef<str>) -> Self {
         Self { principal: Principal::organization(id).or(self.principal), ..self }
     }
 
-    /// The account has limits of its own instead of the limiter's, exempt paths included. What its principal has spent
-    /// stays spent when it changes plan, up to one full refill by the quota in force: so give all users of an organization
-    /// one plan.
+    /// The account has limits of its own instead of the limiter's, exempt paths included. What its
+    /// principal has spent stays spent when it changes plan, up to one full refill by the quota
+    /// in force: so give all users of an organization one plan.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }
     }

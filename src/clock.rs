@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 /// A source of time for a store that counts in this process.
 ///
-/// One clock serves a store for its whole life, so its origin does not matter; that it does not go back does. When it
-/// does all the same, nobody becomes unlimited and nobody stays locked out for longer than the quota's
-/// [`refill_time`](crate::Quota::refill_time) and a second, nor [blocked](crate::store::Store::block) again for longer than
-/// the block was made for.
+/// One clock serves a store for its whole life, so its origin does not matter; that it does not go
+/// back does. When it does all the same, nobody becomes unlimited and nobody stays locked out for
+/// longer than the quota's [`refill_time`](crate::Quota::refill_time) and a second, nor
+/// [blocked](crate::store::Store::block) again for longer than the block was made for.
 ///
-/// The default asks the operating system, which knows whether the processor's counter can be trusted, and takes some 25 ns
-/// for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 20 ns
+/// The default asks the operating system, which knows whether the processor's counter can be
+/// trusted, and takes some 25 ns for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 20 ns
 /// of each request:
 ///
 /// ```
@@ -34,7 +34,8 @@ use std::time::{Duration, Instant};
 /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The time since an origin of the clock's own choice. Readings past 146 years count as 146 years.
+    /// The time since an origin of the clock's own choice. Readings past 146 years count as 146
+    /// years.
     fn now(&self) -> Duration;
 }
 
@@ -75,11 +76,14 @@ impl Clock for MonotonicClock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// Moves the time forward. It stops at the largest time that fits 64 bits of nanoseconds, 584 years.
+    /// Moves the time forward. It stops at the largest time that fits 64 bits of nanoseconds, 584
+    /// years.
     pub fn advance(&self, by: Duration) {
         let by = nanos(by);
         // The closure always answers, so this can't fail.
-        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_add(by)));
+        let _ = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_add(by)));
     }
 
     /// Sets the time, which may go back.

@@ -5,14 +5,16 @@ use std::hash::{Hash, Hasher};
 use std::ptr;
 use std::sync::{PoisonError, RwLock};
 
-/// A class of paths that share one bucket: `executions`, `agent`, `call`, `default`, or a name from a custom policy.
+/// A class of paths that share one bucket: `executions`, `agent`, `call`, `default`, or a name from
+/// a custom policy.
 ///
-/// One pointer: free to copy and to compare. A name is 1 to 64 characters of `[A-Za-z0-9_.-]`, so that it can stand in a
-/// header field, a key and a metric label as it is. Two policies that use one name mean one endpoint, and a principal's
-/// bucket for it survives a change from one policy to the other.
+/// One pointer: free to copy and to compare. A name is 1 to 64 characters of `[A-Za-z0-9_.-]`, so
+/// that it can stand in a header field, a key and a metric label as it is. Two policies that use
+/// one name mean one endpoint, and a principal's bucket for it survives a change from one policy to
+/// the other.
 ///
-/// Names are interned: each distinct one takes some hundred bytes until the process ends, however many policies name it.
-/// A process has at most [`Endpoint::MOST`] of them.
+/// Names are interned: each distinct one takes some hundred bytes until the process ends, however
+/// many policies name it. A process has at most [`Endpoint::MOST`] of them.
 #[derive(Clone, Copy)]
 pub struct Endpoint(&'static Interned);
 
@@ -35,8 +37,8 @@ impl Endpoint {
     /// How many distinct names a process can have.
     pub const MOST: usize = 1 << 14;
 
-    /// The endpoint of that name, or `None` if the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or a new one when
-    /// there are [`MOST`](Self::MOST) already.
+    /// The endpoint of that name, or `None` if the name is not 1 to 64 characters of
+    /// `[A-Za-z0-9_.-]`, or a new one when there are [`MOST`](Self::MOST) already.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         if let Some(known) = find(&Self::KNOWN, name) {
@@ -49,22 +51,25 @@ impl Endpoint {
         Self::intern(name)
     }
 
-    /// What a candidate policy's buckets for this endpoint are kept under, or `None` when there are too many names. No policy
-    /// can have an endpoint of that name.
+    /// What a candidate policy's buckets for this endpoint are kept under, or `None` when there are
+    /// too many names. No policy can have an endpoint of that name.
     pub(crate) fn beside(self) -> Option<Self> {
         Self::intern(&format!("{}+candidate", self.name()))
     }
 
     fn intern(name: &str) -> Option<Self> {
-        // The list only ever grows by one finished element, so a poisoned lock guards nothing broken.
-        if let Some(interned) = find(&INTERNED.read().unwrap_or_else(PoisonError::into_inner), name) {
+        // The list only ever grows by one finished element, so a poisoned lock guards nothing
+        // broken.
+        if let Some(interned) = find(&INTERNED.read().unwrap_or_else(PoisonError::into_inner), name)
+        {
             return Some(interned);
         }
         let mut interned = INTERNED.write().unwrap_or_else(PoisonError::into_inner);
         find(&interned, name).or_else(|| {
             let number = Self::KNOWN.len() + interned.len();
             let number = u16::try_from(number).ok().filter(|_| number < Self::MOST)?;
-            let endpoint = Self(Box::leak(Box::new(Interned { name: Box::leak(name.into()), number })));
+            let endpoint =
+                Self(Box::leak(Box::new(Interned { name: Box::leak(name.into()), number })));
             interned.push(endpoint);
             Some(endpoint)
         })
@@ -84,7 +89,8 @@ impl Endpoint {
     const KNOWN: [Self; 4] = [Self::EXECUTIONS, Self::AGENT, Self::CALL, Self::DEFAULT];
 }
 
-// Statics, which have one address each, unlike constants: two endpoints are equal when they are at one address.
+// Statics, which have one address each, unlike constants: two endpoints are equal when they are at
+// one address.
 static EXECUTIONS: Interned = Interned { name: "executions", number: 0 };
 static AGENT: Interned = Interned { name: "agent", number: 1 };
 static CALL: Interned = Interned { name: "call", number: 2 };

@@ -6,11 +6,13 @@ use crate::principal::Principal;
 
 /// On whom a limit is enforced: on all, on a share of the principals, or on nobody (*shadow mode*).
 ///
-/// Whoever it is not enforced on is counted and judged all the same, and everything is reported as it would have been; only
-/// the request goes on. What a request costs, and what a later one is told, is never changed by it.
+/// Whoever it is not enforced on is counted and judged all the same, and everything is reported as
+/// it would have been; only the request goes on. What a request costs, and what a later one is
+/// told, is never changed by it.
 ///
-/// A share is always of the same principals, in every process, on every endpoint and in every version of this crate, and
-/// whoever is in a share is in every larger one too. So a limit can be rolled out step by step.
+/// A share is always of the same principals, in every process, on every endpoint and in every
+/// version of this crate, and whoever is in a share is in every larger one too. So a limit can be
+/// rolled out step by step.
 ///
 /// ```
 /// use bolna_rate_limit::{Enforcement, Principal};
@@ -32,7 +34,8 @@ impl Enforcement {
     /// On nobody.
     pub const SHADOW: Self = Self { percent: 0 };
 
-    /// On that part of the principals, from 0, which is nobody, to 100, which is everybody. More counts as 100.
+    /// On that part of the principals, from 0, which is nobody, to 100, which is everybody. More
+    /// counts as 100.
     #[must_use]
     pub const fn percent(percent: u8) -> Self {
         Self { percent: if percent > 100 { 100 } else { percent } }
@@ -85,8 +88,9 @@ impl fmt::Debug for Enforcement {
 
 /// A principal's place among a hundred.
 ///
-/// FNV-1a (draft-eastlake-fnv) with a final mix, for FNV leaves the highest bits of short texts alike. Not one of the hashers
-/// that the tables use: theirs may be another in the next version, and an operator's share may not.
+/// FNV-1a (draft-eastlake-fnv) with a final mix, for FNV leaves the highest bits of short texts
+/// alike. Not one of the hashers that the tables use: theirs may be another in the next version,
+/// and an operator's share may not.
 fn place(principal: &Principal) -> u8 {
     let kind = match principal {
         Principal::Organization(_) => b'o',

@@ -5,7 +5,8 @@ use http::Extensions;
 use crate::account::Account;
 use crate::principal::Principal;
 
-/// Tells from a request's extensions who pays, for services whose authentication inserts a type of its own.
+/// Tells from a request's extensions who pays, for services whose authentication inserts a type of
+/// its own.
 ///
 /// Any closure `Fn(&Extensions) -> Option<Principal>` does:
 ///

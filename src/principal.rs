@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 /// Who a request is billed to.
 ///
-/// An organization and a user with the same id are different principals. Cheap to clone, to hash and to compare.
+/// An organization and a user with the same id are different principals. Cheap to clone, to hash
+/// and to compare.
 ///
 /// ```
 /// use bolna_rate_limit::Principal;
@@ -56,10 +57,11 @@ impl fmt::Display for Principal {
     }
 }
 
-/// The id of an organization or a user: any text but the empty one, which would be a bucket that strangers share.
+/// The id of an organization or a user: any text but the empty one, which would be a bucket that
+/// strangers share.
 ///
-/// Up to [`Id::INLINE`] bytes, so a UUID in its usual spelling too, are held in place; a longer id is allocated once and
-/// shared by its clones. Ids are compared byte for byte: `A` and `a` are two.
+/// Up to [`Id::INLINE`] bytes, so a UUID in its usual spelling too, are held in place; a longer id
+/// is allocated once and shared by its clones. Ids are compared byte for byte: `A` and `a` are two.
 #[derive(Clone)]
 pub struct Id(Repr);
 

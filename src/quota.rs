@@ -14,12 +14,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A limit over a period, and the burst that may be used at once. Always valid.
 ///
 /// It is enforced as [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), which is a token bucket that
-/// keeps one time instead of a counter: the bucket holds [`burst`](Self::burst) units, a request takes one, and one
-/// comes back every [`emission_interval`](Self::emission_interval). With the default burst, which is the limit itself:
+/// keeps one time instead of a counter: the bucket holds [`burst`](Self::burst) units, a request
+/// takes one, and one comes back every [`emission_interval`](Self::emission_interval). With the
+/// default burst, which is the limit itself:
 ///
 /// * whoever sends at most `limit` requests in every period is never refused;
-/// * whoever sends as fast as possible gets at most `limit + burst - 1` in any one period, and `limit` a period from
-///   then on.
+/// * whoever sends as fast as possible gets at most `limit + burst - 1` in any one period, and
+///   `limit` a period from then on.
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,8 +43,8 @@ pub struct Quota {
 impl Quota {
     /// The longest time that a drained bucket may take to fill up: 100 years of 365.25 days.
     ///
-    /// It keeps every sum of times within 63 bits of nanoseconds here, and exact in a store that counts microseconds in
-    /// floating point.
+    /// It keeps every sum of times within 63 bits of nanoseconds here, and exact in a store that
+    /// counts microseconds in floating point.
     pub const MAX_REFILL_TIME: Duration = Duration::from_secs(36_525 * 86_400);
 
     /// `limit` requests per second.
@@ -66,7 +67,8 @@ impl Quota {
         QuotaBuilder { limit, period, burst: None }
     }
 
-    /// The number of requests per [`period`](Self::period) that can be kept up for ever; at least 1.
+    /// The number of requests per [`period`](Self::period) that can be kept up for ever; at least
+    /// 1.
     #[must_use]
     pub const fn limit(&self) -> u32 {
         self.limit.get()
@@ -84,7 +86,8 @@ impl Quota {
         self.burst.get()
     }
 
-    /// The time in which one unit comes back: `period / limit`, rounded **up** to a nanosecond, and at least 1 ns.
+    /// The time in which one unit comes back: `period / limit`, rounded **up** to a nanosecond, and
+    /// at least 1 ns.
     ///
     /// Rounded down, as [`governor`](https://docs.rs/governor) does on its own, more than `limit` would come back in a
     /// period.
@@ -99,16 +102,18 @@ impl Quota {
         Duration::from_nanos(self.refill_nanos())
     }
 
-    /// The same for a store that counts microseconds: a unit comes back in a whole number of them, rounded **up**.
+    /// The same for a store that counts microseconds: a unit comes back in a whole number of them,
+    /// rounded **up**.
     #[cfg(any(feature = "client", feature = "redis"))]
     pub(crate) const fn in_whole_micros(self) -> Self {
         Self { emission_interval: self.emission_interval.div_ceil(1000) * 1000, ..self }
     }
 
-    /// One replica's share when `replicas` of them can't count together: that many times slower, and the part of the burst,
-    /// rounded down but at least 1.
+    /// One replica's share when `replicas` of them can't count together: that many times slower,
+    /// and the part of the burst, rounded down but at least 1.
     ///
-    /// It refills within [`MAX_REFILL_TIME`](Self::MAX_REFILL_TIME) too: a share that would be slower is not.
+    /// It refills within [`MAX_REFILL_TIME`](Self::MAX_REFILL_TIME) too: a share that would be
+    /// slower is not.
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
         let burst = NonZeroU32::new(self.burst.get() / replicas).unwrap_or(NonZeroU32::MIN);
         // Only a burst that has been rounded up can come to more.
@@ -117,7 +122,10 @@ impl Quota {
             limit: self.limit,
             burst,
             period: self.period.saturating_mul(replicas.get()),
-            emission_interval: self.emission_interval.saturating_mul(u64::from(replicas.get())).min(slowest),
+            emission_interval: self
+                .emission_interval
+                .saturating_mul(u64::from(replicas.get()))
+                .min(slowest),
         }
     }
 
@@ -130,8 +138,8 @@ impl Quota {
         self.emission_interval * self.burst.get() as u64
     }
 
-    /// The whole seconds, rounded up, in which `units` come back at the sustained rate, before the rounding that
-    /// [`emission_interval`](Self::emission_interval) does.
+    /// The whole seconds, rounded up, in which `units` come back at the sustained rate, before the
+    /// rounding that [`emission_interval`](Self::emission_interval) does.
     pub(crate) const fn seconds_for(&self, units: u32) -> u64 {
         let nanos = (units as u128 * self.period.as_nanos()).div_ceil(self.limit.get() as u128);
         let seconds = nanos.div_ceil(NANOS_PER_SEC as u128);
@@ -166,7 +174,9 @@ impl fmt::Display for Quota {
             SECOND => write!(f, "{limit} {requests} per second"),
             MINUTE => write!(f, "{limit} {requests} per minute"),
             HOUR => write!(f, "{limit} {requests} per hour"),
-            _ if period.subsec_nanos() == 0 => write!(f, "{limit} {requests} per {} seconds", period.as_secs()),
+            _ if period.subsec_nanos() == 0 => {
+                write!(f, "{limit} {requests} per {} seconds", period.as_secs())
+            }
             _ => write!(f, "{limit} {requests} per {period:?}"),
         }
     }
@@ -184,8 +194,8 @@ impl fmt::Debug for Quota {
 
 /// A [`Quota`] as it was asked for, not yet checked.
 ///
-/// [`PolicyBuilder`](crate::PolicyBuilder) takes it as it is and reports what is wrong with it, so a number read from a
-/// file never panics.
+/// [`PolicyBuilder`](crate::PolicyBuilder) takes it as it is and reports what is wrong with it, so
+/// a number read from a file never panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a quota does nothing until it is built or given to a policy"]
 pub struct QuotaBuilder {
@@ -195,8 +205,8 @@ pub struct QuotaBuilder {
 }
 
 impl QuotaBuilder {
-    /// The number of requests that may be used at one instant. By default the limit: the smallest burst with which
-    /// nobody who keeps to the limit is ever refused.
+    /// The number of requests that may be used at one instant. By default the limit: the smallest
+    /// burst with which nobody who keeps to the limit is ever refused.
     pub const fn burst(self, burst: u32) -> Self {
         Self { burst: Some(burst), ..self }
     }
@@ -204,8 +214,8 @@ impl QuotaBuilder {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// When the limit, the period or the burst is zero, or when an empty bucket would take longer than
-    /// [`Quota::MAX_REFILL_TIME`] to fill up.
+    /// When the limit, the period or the burst is zero, or when an empty bucket would take longer
+    /// than [`Quota::MAX_REFILL_TIME`] to fill up.
     pub const fn build(self) -> Result<Quota, QuotaError> {
         let Some(limit) = NonZeroU32::new(self.limit) else {
             return Err(QuotaError::ZeroLimit);

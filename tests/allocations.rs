@@ -33,18 +33,22 @@ fn request(path: &str, account: Account) -> Request<Response<Empty<Bytes>>> {
 }
 
 struct Fixture<F> {
-    /// Sends a request and tells the status of the response and how often memory was allocated meanwhile.
+    /// Sends a request and tells the status of the response and how often memory was allocated
+    /// meanwhile.
     send: F,
     clock: ManualClock,
 }
 
 fn fixture(
-    set_up: impl FnOnce(BolnaRateLimitLayer<MemoryStore<ManualClock>>) -> BolnaRateLimitLayer<MemoryStore<ManualClock>>,
+    set_up: impl FnOnce(
+        BolnaRateLimitLayer<MemoryStore<ManualClock>>,
+    ) -> BolnaRateLimitLayer<MemoryStore<ManualClock>>,
 ) -> Fixture<impl FnMut(&str, Account) -> (StatusCode, u64)> {
     let clock = ManualClock::default();
     let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
     let echo = |request: Request<_>| ready(Ok::<_, Infallible>(request.into_body()));
-    let mut service = set_up(BolnaRateLimitLayer::with_limiter(limiter)).layer(tower::service_fn(echo));
+    let mut service =
+        set_up(BolnaRateLimitLayer::with_limiter(limiter)).layer(tower::service_fn(echo));
     let send = move |path: &str, account| {
         let request = request(path, account);
         let mut context = Context::from_waker(Waker::noop());
@@ -62,14 +66,16 @@ fn fixture(
 }
 
 fn caller() -> Account {
-    Account::user("5bc97541-e320-4d95-a3a5-242cfe45621d").in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22")
+    Account::user("5bc97541-e320-4d95-a3a5-242cfe45621d")
+        .in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22")
 }
 
 #[test]
 fn an_admitted_request_allocates_nothing() {
     let Fixture { mut send, clock } = fixture(|layer| layer);
     for path in ["/call", "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d", "/v2/agent/all", "/"] {
-        // The first request of a caller makes his bucket, and the first response for each remainder renders it.
+        // The first request of a caller makes his bucket, and the first response for each remainder
+        // renders it.
         for _ in 0..1000 {
             send(path, caller());
         }
@@ -96,7 +102,8 @@ fn an_accounts_plan_allocates_nothing() {
 }
 
 #[test]
-fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_seen_the_first_requests() {
+fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_seen_the_first_requests()
+ {
     let candidate = Policy::bolna().quota("call", Quota::per_minute(700)).build().unwrap();
     for enforcement in [Enforcement::FULL, Enforcement::percent(50), Enforcement::SHADOW] {
         let Fixture { mut send, clock } = fixture(|layer| {
@@ -125,8 +132,9 @@ fn a_refused_request_allocates_its_header_fields_and_nothing_else() {
 
 #[test]
 fn a_refusal_of_another_form_allocates_no_more_than_fits_in_a_line() {
-    let Fixture { mut send, .. } =
-        fixture(|layer| layer.legacy_headers(bolna_rate_limit::LegacyReset::DeltaSeconds).retry_after_ms());
+    let Fixture { mut send, .. } = fixture(|layer| {
+        layer.legacy_headers(bolna_rate_limit::LegacyReset::DeltaSeconds).retry_after_ms()
+    });
     while send("/call", caller()).0 == StatusCode::OK {}
     let (status, allocated) = send("/call", caller());
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);

@@ -19,11 +19,16 @@ use tower::{Layer, ServiceExt, service_fn};
 fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     metrics::with_local_recorder(&recorder, || runtime.block_on(run(&snapshotter)));
 }
 
-/// What the recorder has of one endpoint, by name. Counters count from the last time that they were read.
+/// What the recorder has of one endpoint, by name. Counters count from the last time that they were
+/// read.
 fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (key, _, description, value) in snapshotter.snapshot().into_vec() {
@@ -37,7 +42,10 @@ fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, 
             DebugValue::Gauge(gauge) => gauge.into_inner(),
             DebugValue::Histogram(_) => panic!("a client has no histograms"),
         };
-        metrics.insert(key.key().name().trim_start_matches("bolna_rate_limit_client_").to_owned(), value);
+        metrics.insert(
+            key.key().name().trim_start_matches("bolna_rate_limit_client_").to_owned(),
+            value,
+        );
     }
     metrics
 }
@@ -66,7 +74,8 @@ fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: 
 
 /// One call in ten seconds, and two may wait.
 fn pacer() -> Pacer {
-    let policy = Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap();
+    let policy =
+        Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap();
     Pacer::builder().policy(policy).max_waiting(2).build().unwrap()
 }
 
@@ -93,13 +102,18 @@ fn they_say_what_usage_says() {
             async move {
                 sleep(Duration::from_secs(2)).await;
                 Ok::<_, Infallible>(
-                    Response::builder().status(status).header("retry-after-ms", "30000").body(()).unwrap(),
+                    Response::builder()
+                        .status(status)
+                        .header("retry-after-ms", "30000")
+                        .body(())
+                        .unwrap(),
                 )
             }
         });
         let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
-        let tasks: Vec<_> =
-            (0..4).map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap()))).collect();
+        let tasks: Vec<_> = (0..4)
+            .map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap())))
+            .collect();
         sleep(Duration::from_secs(1)).await;
         metrics.refresh();
         assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
@@ -108,12 +122,18 @@ fn they_say_what_usage_says() {
         sleep(Duration::from_secs(12)).await;
         metrics.refresh();
         let mut paused = read(snapshotter, &call);
-        let (seconds, wait) = (paused.remove("paused_seconds").unwrap(), paused.remove("wait_seconds").unwrap());
+        let (seconds, wait) =
+            (paused.remove("paused_seconds").unwrap(), paused.remove("wait_seconds").unwrap());
         assert!((29.0..=30.1).contains(&seconds), "{seconds}");
         assert!((39.0..=40.1).contains(&wait), "{wait}");
-        let expected = [("in_flight", 0.0), ("refused_total", 1.0), ("remaining", 0.0), ("retried_total", 0.0)]
-            .into_iter()
-            .chain([("sent_total", 1.0), ("unsent_total", 0.0), ("waiting", 1.0)]);
+        let expected = [
+            ("in_flight", 0.0),
+            ("refused_total", 1.0),
+            ("remaining", 0.0),
+            ("retried_total", 0.0),
+        ]
+        .into_iter()
+        .chain([("sent_total", 1.0), ("unsent_total", 0.0), ("waiting", 1.0)]);
         assert_eq!(paused, expected.map(|(name, value)| (name.to_owned(), value)).collect());
 
         for task in tasks {
@@ -129,7 +149,8 @@ fn they_say_what_usage_says() {
 fn clients_have_names() {
     recorded(async |snapshotter| {
         let pacer = pacer();
-        let (one, another) = (Metrics::named("calls", pacer.clone()), Metrics::named("reports", Pacer::new()));
+        let (one, another) =
+            (Metrics::named("calls", pacer.clone()), Metrics::named("reports", Pacer::new()));
         BolnaClientLayer::with_pacer(pacer.clone())
             .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
             .oneshot(Request::post("/call").body(()).unwrap())

@@ -7,14 +7,23 @@ use bolna_rate_limit::{Endpoint, Policy, Quota};
 fn a_process_has_a_bounded_number_of_names() {
     let names = 0..Endpoint::MOST - 4;
     for number in names.clone() {
-        assert_eq!(Endpoint::new(&format!("endpoint-{number}")).unwrap().name(), format!("endpoint-{number}"));
+        assert_eq!(
+            Endpoint::new(&format!("endpoint-{number}")).unwrap().name(),
+            format!("endpoint-{number}")
+        );
     }
     assert_eq!(Endpoint::new("one-too-many"), None);
     // Those that are known stay so.
     assert_eq!(Endpoint::new("call"), Some(Endpoint::CALL));
     for number in names.step_by(1000) {
-        assert_eq!(Endpoint::new(&format!("endpoint-{number}")).unwrap().name(), format!("endpoint-{number}"));
+        assert_eq!(
+            Endpoint::new(&format!("endpoint-{number}")).unwrap().name(),
+            format!("endpoint-{number}")
+        );
     }
-    let error = Policy::builder().endpoint("one-too-many", Quota::per_minute(1), ["/x"]).build().unwrap_err();
+    let error = Policy::builder()
+        .endpoint("one-too-many", Quota::per_minute(1), ["/x"])
+        .build()
+        .unwrap_err();
     assert!(error.to_string().contains("at most 16384 in a process"), "{error}");
 }

@@ -33,11 +33,16 @@ fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
     let grown = resident() - before;
     assert_eq!(store.len(), BUCKETS as usize);
     let allocated = usize::try_from(filled.bytes_current).unwrap();
-    println!("{} bytes a bucket allocated, {} resident", allocated / store.len(), grown / store.len());
+    println!(
+        "{} bytes a bucket allocated, {} resident",
+        allocated / store.len(),
+        grown / store.len()
+    );
     assert!(allocated <= MOST_PER_BUCKET * store.len(), "{allocated} bytes are allocated");
     assert!(grown <= MOST_PER_BUCKET * store.len(), "{grown} bytes are resident");
 
-    // All are full again. A hundred callers stay, and their requests, twenty a second, clear up behind the others.
+    // All are full again. A hundred callers stay, and their requests, twenty a second, clear up
+    // behind the others.
     let swept = measure(|| {
         for request in 0..65 * 20 {
             clock.advance(Duration::from_millis(50));

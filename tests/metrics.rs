@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use bolna_rate_limit::insight::Metrics;
 use bolna_rate_limit::store::{
-    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError, StoreReport,
+    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError,
+    StoreReport,
 };
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy,
+    Principal, Quota,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -81,7 +83,12 @@ impl Store for Distant {
         self.answer(answer)
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let answer = self.store.block(principal, endpoint, period).await;
         self.answer(answer)
     }
@@ -99,7 +106,8 @@ fn recorded<T>(run: impl AsyncFnOnce() -> T) -> (Snapshotter, T) {
 /// All counters and gauges by `name{label=value,...}`; of a histogram the number of values.
 fn read(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     let metric = |(key, _, _, value): (metrics_util::CompositeKey, _, _, DebugValue)| {
-        let mut labels: Vec<_> = key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let mut labels: Vec<_> =
+            key.key().labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
         labels.sort();
         #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
         let value = match value {
@@ -107,7 +115,14 @@ fn read(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
             DebugValue::Gauge(gauge) => gauge.into_inner(),
             DebugValue::Histogram(values) => values.len() as f64,
         };
-        (format!("{}{{{}}}", key.key().name().trim_start_matches("bolna_rate_limit_"), labels.join(",")), value)
+        (
+            format!(
+                "{}{{{}}}",
+                key.key().name().trim_start_matches("bolna_rate_limit_"),
+                labels.join(",")
+            ),
+            value,
+        )
     };
     snapshotter.snapshot().into_vec().into_iter().map(metric).collect()
 }
@@ -158,7 +173,8 @@ fn every_request_is_counted_by_endpoint_outcome_and_mode() {
     });
     let read = read(&snapshotter);
     let decisions = |endpoint, outcome, mode| {
-        read.get(&format!("decisions_total{{endpoint={endpoint},mode={mode},outcome={outcome}}}")).copied()
+        read.get(&format!("decisions_total{{endpoint={endpoint},mode={mode},outcome={outcome}}}"))
+            .copied()
     };
     assert_eq!(decisions("call", "allowed", "enforced"), Some(2.0));
     assert_eq!(decisions("call", "limited", "enforced"), Some(3.0));
@@ -174,7 +190,9 @@ fn every_request_is_counted_by_endpoint_outcome_and_mode() {
 fn what_a_candidate_says_is_counted_beside_what_is_enforced() {
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::new(two_calls());
-        limiter.set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap()).unwrap();
+        limiter
+            .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
+            .unwrap();
         let layer = BolnaRateLimitLayer::with_limiter(limiter).observe(Metrics::new());
         let mut service = layer.layer(tower::service_fn(ok));
         for _ in 0..5 {
@@ -183,7 +201,10 @@ fn what_a_candidate_says_is_counted_beside_what_is_enforced() {
     });
     let read = read(&snapshotter);
     let candidate = |outcome, enforced| {
-        read.get(&format!("candidate_decisions_total{{endpoint=call,enforced={enforced},outcome={outcome}}}")).copied()
+        read.get(&format!(
+            "candidate_decisions_total{{endpoint=call,enforced={enforced},outcome={outcome}}}"
+        ))
+        .copied()
     };
     assert_eq!(candidate("allowed", "allowed"), Some(1.0));
     assert_eq!(candidate("limited", "allowed"), Some(1.0));
@@ -196,7 +217,8 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         let distant = Distant::new();
         let metrics = Metrics::new();
         let store = LocalFallback::new(Breaker::new(distant.clone()));
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), store)).observe(metrics.clone());
+        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), store))
+            .observe(metrics.clone());
         let mut service = layer.layer(tower::service_fn(ok));
         assert_eq!(send(&mut service, "/", caller()).await, 200);
         metrics.refresh(layer.limiter());
@@ -233,7 +255,8 @@ fn no_label_has_an_id_in_it() {
         let layer = BolnaRateLimitLayer::with_policy(two_calls()).observe(metrics.clone());
         let mut service = layer.layer(tower::service_fn(ok));
         for customer in 0..100 {
-            let account = Account::user(format!("u-{customer}")).in_organization(format!("customer-{customer}"));
+            let account = Account::user(format!("u-{customer}"))
+                .in_organization(format!("customer-{customer}"));
             for _ in 0..3 {
                 send(&mut service, "/call", Some(account.clone())).await;
             }
@@ -248,7 +271,8 @@ fn no_label_has_an_id_in_it() {
 #[test]
 fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() {
     let distant = Distant::new();
-    // Of two threads that refresh, the one that has asked the store first may be the second to count.
+    // Of two threads that refresh, the one that has asked the store first may be the second to
+    // count.
     *distant.sweeps.lock().unwrap() = vec![30, 10, 20];
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::with_store(Policy::default(), distant);
@@ -261,12 +285,23 @@ fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() 
 /// The names of metrics that the dashboard's queries read.
 fn queried() -> Vec<String> {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
-    let targets = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
     let annotations = dashboard["annotations"]["list"].as_array().unwrap();
-    let queries = targets.chain(annotations).map(|query| query["expr"].as_str().unwrap().to_owned());
-    let name = |text: &str| text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned();
-    let names =
-        |query: String| query.match_indices("bolna_rate_limit_").map(|(at, _)| name(&query[at..])).collect::<Vec<_>>();
+    let queries =
+        targets.chain(annotations).map(|query| query["expr"].as_str().unwrap().to_owned());
+    let name = |text: &str| {
+        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned()
+    };
+    let names = |query: String| {
+        query
+            .match_indices("bolna_rate_limit_")
+            .map(|(at, _)| name(&query[at..]))
+            .collect::<Vec<_>>()
+    };
     queries.flat_map(names).collect()
 }
 
@@ -276,7 +311,9 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
     let local = MemoryStore::new().max_buckets(1000);
     let store = DenialCache::new(LocalFallback::with_local(Breaker::new(distant.clone()), local));
     let limiter = Limiter::with_store(two_calls(), store);
-    limiter.set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap()).unwrap();
+    limiter
+        .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
+        .unwrap();
     let app = example::app(BolnaRateLimitLayer::with_limiter(limiter.clone())).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -284,10 +321,15 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
 
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let get = async |path: &str| {
-        let request = Request::get(format!("http://{address}{path}")).header("authorization", "Bearer ana@acme");
+        let request = Request::get(format!("http://{address}{path}"))
+            .header("authorization", "Bearer ana@acme");
         let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
         let status = response.status().as_u16();
-        (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+        (
+            status,
+            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec())
+                .unwrap(),
+        )
     };
     // GET /call is not a route, and is counted all the same.
     let calls = [get("/call").await.0, get("/call").await.0, get("/call").await.0];
@@ -299,8 +341,10 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
 
     let (status, page) = get("/metrics").await;
     assert_eq!(status, 200);
-    let served =
-        |name: &str| page.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let served = |name: &str| {
+        page.lines()
+            .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+    };
     let queried = queried();
     assert!(queried.len() > 15, "{queried:?}");
     let missing: Vec<_> = queried.iter().filter(|name| !served(name)).collect();

@@ -1,4 +1,5 @@
-//! Limiters that serve one request each. Alone in its process, since what is counted is all limiters of the process.
+//! Limiters that serve one request each. Alone in its process, since what is counted is all
+//! limiters of the process.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::convert::Infallible;
@@ -20,8 +21,9 @@ fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) 
             told.lock().unwrap().push(diagnosis.clone());
         }
     });
-    let service =
-        layer.layer(tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new()))));
+    let service = layer.layer(tower::service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(String::new()))
+    }));
     for _ in 0..requests {
         let mut request = Request::post("/call").body(()).unwrap();
         if of_somebody {
@@ -34,7 +36,8 @@ fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) 
 #[test]
 fn a_limiter_for_each_request_is_told_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
-    // A limiter for each of a few tests, or a few that serve many requests between those that do not.
+    // A limiter for each of a few tests, or a few that serve many requests between those that do
+    // not.
     for _ in 0..10 {
         (0..63).for_each(|number| serve(&told, number % 2, true));
         serve(&told, 2, true);
@@ -56,7 +59,8 @@ fn a_limiter_for_each_request_is_told_once() {
     assert!(diagnosis.help().ends_with("#variant.LimiterPerRequest"), "{diagnosis}");
     assert!(diagnosis.to_string().starts_with("BRL003: 64 limiters in a row "), "{diagnosis}");
 
-    // The panic of an observer is not that of whoever drops the limiter: in a panic already, he would end the process.
+    // The panic of an observer is not that of whoever drops the limiter: in a panic already, he
+    // would end the process.
     serve(&told, 2, true);
     let told = Arc::new(AtomicU32::new(0));
     for _ in 0..64 {

@@ -32,21 +32,37 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
     for million in 1..=CALLERS / 1_000_000 {
         let used = measure(|| {
             for caller in 0..1_000_000 {
-                // A million callers a second, of whom 120,000 owe at any time: more than there may be.
+                // A million callers a second, of whom 120,000 owe at any time: more than there may
+                // be.
                 clock.advance(Duration::from_micros(1));
-                admitted += u32::from(charge(&format!("{million:02}{caller:06}-4d95-a3a5-242cfe45621d"), quota));
+                admitted += u32::from(charge(
+                    &format!("{million:02}{caller:06}-4d95-a3a5-242cfe45621d"),
+                    quota,
+                ));
             }
         });
         held += used.bytes_current;
         let resident = memory_stats().expect("the operating system tells").physical_mem;
-        println!("{million} million: {} buckets, {held} bytes allocated, {resident} resident", store.len());
+        println!(
+            "{million} million: {} buckets, {held} bytes allocated, {resident} resident",
+            store.len()
+        );
         assert!(store.len() <= CAP);
         assert!(held <= 128 * CAP as i64, "{held} bytes are allocated");
         // Shards are of one size or the next, by chance: some hundred kilobytes more or less.
         let level = *level.get_or_insert(resident);
-        assert!(resident <= level * 12 / 10, "{resident} bytes are resident, after the first million {level}");
+        assert!(
+            resident <= level * 12 / 10,
+            "{resident} bytes are resident, after the first million {level}"
+        );
     }
     assert!(!charge("old", daily), "whoever owes is not forgotten");
-    assert!(admitted < CALLERS, "not everybody had a bucket of his own, and those who shared were limited");
-    assert!(admitted > CALLERS / 10 * 8, "{admitted} were admitted: 100,000 buckets serve 833,333 callers a second");
+    assert!(
+        admitted < CALLERS,
+        "not everybody had a bucket of his own, and those who shared were limited"
+    );
+    assert!(
+        admitted > CALLERS / 10 * 8,
+        "{admitted} were admitted: 100,000 buckets serve 833,333 callers a second"
+    );
 }

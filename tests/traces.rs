@@ -8,7 +8,9 @@ use std::time::Duration;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::Traces;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
+};
 use http::{Request, Response};
 use tokio_test::block_on;
 use tower::{Layer, ServiceExt};
@@ -21,7 +23,11 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
     fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        String::from_utf8(self.0.lock().unwrap().clone())
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -58,7 +64,8 @@ struct Rig {
 impl Rig {
     fn new(set_up: impl FnOnce(Traces<ManualClock>) -> Traces<ManualClock>) -> Self {
         let clock = ManualClock::default();
-        let policy = Policy::bolna().quota("call", Quota::per_hour(1)).quota("agent", Quota::per_hour(1));
+        let policy =
+            Policy::bolna().quota("call", Quota::per_hour(1)).quota("agent", Quota::per_hour(1));
         let store = MemoryStore::with_clock(clock.clone()).max_buckets(1);
         let limiter = Limiter::with_store(policy.build().unwrap(), store);
         let traces = set_up(Traces::with_clock(clock.clone()));
@@ -72,8 +79,12 @@ impl Rig {
     fn send_of(&self, organization: &str, path: &str) -> u16 {
         let mut request = Request::get(path).body(()).unwrap();
         request.extensions_mut().insert(Account::user("u-17").in_organization(organization));
-        let ok = async |_: Request<()>| Ok::<_, std::convert::Infallible>(Response::new(String::new()));
-        block_on(self.layer.layer(tower::service_fn(ok)).oneshot(request)).unwrap().status().as_u16()
+        let ok =
+            async |_: Request<()>| Ok::<_, std::convert::Infallible>(Response::new(String::new()));
+        block_on(self.layer.layer(tower::service_fn(ok)).oneshot(request))
+            .unwrap()
+            .status()
+            .as_u16()
     }
 }
 
@@ -87,8 +98,10 @@ fn a_refusal_is_logged_at_debug_with_why_and_how_long_and_without_an_id() {
     });
     assert_eq!(
         lines,
-        ["DEBUG bolna_rate_limit: a request was refused endpoint=\"call\" outcome=\"limited\" mode=\"enforced\" \
-          retry_after_ms=3000000 left_out=0"],
+        [
+            "DEBUG bolna_rate_limit: a request was refused endpoint=\"call\" outcome=\"limited\" mode=\"enforced\" \
+          retry_after_ms=3000000 left_out=0"
+        ],
     );
     let lines = logged(Level::INFO, || assert_eq!(rig.send("/call"), 429));
     assert_eq!(lines, [""; 0]);
@@ -111,7 +124,9 @@ fn an_id_cannot_make_up_a_line() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(!lines[0].contains(char::is_control), "{lines:?}");
     assert!(
-        lines[0].contains(r" principal=organization org-4\n INFO bolna_rate_limit: all is well\r\u{1b}[31m "),
+        lines[0].contains(
+            r" principal=organization org-4\n INFO bolna_rate_limit: all is well\r\u{1b}[31m "
+        ),
         "{lines:?}"
     );
 }
@@ -132,7 +147,8 @@ fn in_shadow_mode_it_says_what_would_have_been() {
     rig.send("/call");
     let lines = logged(Level::DEBUG, || assert_eq!(rig.send("/call"), 200));
     assert!(
-        lines[0].contains("a request would have been refused") && lines[0].contains("mode=\"shadow\""),
+        lines[0].contains("a request would have been refused")
+            && lines[0].contains("mode=\"shadow\""),
         "{lines:?}"
     );
 }
@@ -145,7 +161,10 @@ fn an_attack_does_not_drown_the_log_nor_hide_what_else_there_is() {
     assert_eq!(lines.len(), 10);
     rig.send("/v2/agent/17");
     let lines = logged(Level::DEBUG, || assert_eq!(rig.send("/v2/agent/17"), 429));
-    assert!(lines[0].contains("endpoint=\"agent\"") && lines[0].ends_with("left_out=990"), "{lines:?}");
+    assert!(
+        lines[0].contains("endpoint=\"agent\"") && lines[0].ends_with("left_out=990"),
+        "{lines:?}"
+    );
     rig.clock.advance(Duration::from_secs(1));
     let lines = logged(Level::DEBUG, || (0..1000).for_each(|_| assert_eq!(rig.send("/call"), 429)));
     assert_eq!(lines.len(), 1);
@@ -158,7 +177,8 @@ fn refusals_of_one_kind_do_not_hide_those_of_another() {
     let caller = Principal::organization("org-4").unwrap();
     let lines = logged(Level::DEBUG, || {
         (0..1000).for_each(|_| assert_eq!(rig.send("/call"), 429));
-        block_on(rig.layer.limiter().block(&caller, Endpoint::CALL, Duration::from_secs(60))).unwrap();
+        block_on(rig.layer.limiter().block(&caller, Endpoint::CALL, Duration::from_secs(60)))
+            .unwrap();
         assert_eq!(rig.send("/call"), 429);
     });
     assert_eq!(lines.len(), 11);
@@ -186,5 +206,8 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
     });
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("event=\"cap_reached\""), "{lines:?}");
-    assert!(lines[1].contains("code=\"BRL006\"") && lines[1].contains("help=\"https://docs.rs/"), "{lines:?}");
+    assert!(
+        lines[1].contains("code=\"BRL006\"") && lines[1].contains("help=\"https://docs.rs/"),
+        "{lines:?}"
+    );
 }

@@ -1,11 +1,12 @@
 //! Feeds request targets to the classifier of Bolna's policy. Promised, of every target:
 //!
 //! 1. nothing panics;
-//! 2. cost is bounded: a plain path allocates nothing, nor does an odd one over [`LONGEST_ODD_PATH`]; any other takes no
-//!    more than [`ceiling`] says;
-//! 3. nothing escapes: no server in `servers` takes a path to an endpoint that comes before the one it is billed to, and
-//!    a plain path is billed to exactly what axum matches;
-//! 4. no respelling escapes: whatever a server is blind to, it stays billed no wider than that server routes it.
+//! 2. cost is bounded: a plain path allocates nothing, nor does an odd one over
+//!    [`LONGEST_ODD_PATH`]; any other takes no more than [`ceiling`] says;
+//! 3. nothing escapes: no server in `servers` takes a path to an endpoint that comes before the one
+//!    it is billed to, and a plain path is billed to exactly what axum matches;
+//! 4. no respelling escapes: whatever a server is blind to, it stays billed no wider than that
+//!    server routes it.
 //!
 //! Run it from the repository's root:
 //!
@@ -33,10 +34,15 @@ static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
 /// An odd path longer than this is billed to the first endpoint, unread.
 const LONGEST_ODD_PATH: usize = 512;
 
-/// The most that the classifier may spend on an odd path: it keeps up to 64 readings, none longer than the path.
+/// The most that the classifier may spend on an odd path: it keeps up to 64 readings, none longer
+/// than the path.
 fn ceiling(path: &str) -> Cost {
     const READINGS: usize = 64;
-    Cost { allocations: READINGS * 24, bytes: READINGS * 32 * (path.len() + 8), peak: READINGS * 2 * (path.len() + 64) }
+    Cost {
+        allocations: READINGS * 24,
+        bytes: READINGS * 32 * (path.len() + 8),
+        peak: READINGS * 2 * (path.len() + 64),
+    }
 }
 
 fn within(cost: Cost, most: Cost) -> bool {
@@ -75,12 +81,21 @@ fn check(path: &str, input: &Input) {
     if is_plain(path) {
         assert_eq!(cost, Cost::default(), "the plain path {path:?} allocates");
         for server in Server::ALL {
-            assert_eq!(server.route(path.as_bytes()), billed, "{server:?} reads the plain path {path:?}");
+            assert_eq!(
+                server.route(path.as_bytes()),
+                billed,
+                "{server:?} reads the plain path {path:?}"
+            );
         }
         return check_respelling(path, input);
     }
     if path.len() > LONGEST_ODD_PATH {
-        assert_eq!((billed, cost), (Class::Executions, Cost::default()), "an odd path of {} bytes", path.len());
+        assert_eq!(
+            (billed, cost),
+            (Class::Executions, Cost::default()),
+            "an odd path of {} bytes",
+            path.len()
+        );
         return;
     }
     let most = ceiling(path);
@@ -91,7 +106,10 @@ fn check(path: &str, input: &Input) {
     }
     for server in Server::ALL {
         let routed = server.route(path.as_bytes());
-        assert!(billed <= routed, "{path:?} escapes: billed {billed:?}, {server:?} routes it to {routed:?}");
+        assert!(
+            billed <= routed,
+            "{path:?} escapes: billed {billed:?}, {server:?} routes it to {routed:?}"
+        );
     }
     if cfg!(feature = "beyond") {
         check_beyond(path, billed);
@@ -99,12 +117,16 @@ fn check(path: &str, input: &Input) {
     check_respelling(path, input);
 }
 
-/// What the classifier does not promise: that nothing escapes through every pair of a proxy and a server, whichever of
-/// them does what first, nor through any server in `BEYOND`. With `--features beyond` this shows where the promise ends.
+/// What the classifier does not promise: that nothing escapes through every pair of a proxy and a
+/// server, whichever of them does what first, nor through any server in `BEYOND`. With `--features
+/// beyond` this shows where the promise ends.
 fn check_beyond(path: &str, billed: Class) {
     for server in Server::BEYOND {
         let routed = server.route(path.as_bytes());
-        assert!(billed <= routed, "{path:?} escapes: billed {billed:?}, {server:?} routes it to {routed:?}");
+        assert!(
+            billed <= routed,
+            "{path:?} escapes: billed {billed:?}, {server:?} routes it to {routed:?}"
+        );
     }
     for proxy in Proxy::ALL {
         let forwarded = proxy.forward(path.as_bytes());
@@ -118,7 +140,8 @@ fn check_beyond(path: &str, billed: Class) {
     }
 }
 
-/// Spells the path anew in one way, which the input chooses: all of them every time would be the same checks, far slower.
+/// Spells the path anew in one way, which the input chooses: all of them every time would be the
+/// same checks, far slower.
 fn check_respelling(path: &str, input: &Input) {
     let respelling = input.respelling();
     if path.len() > LONGEST_ODD_PATH {
@@ -139,9 +162,12 @@ fn check_respelling(path: &str, input: &Input) {
     }
 }
 
-/// Whether every server reads the path as it is written: it has no `%`, `//`, `/.`, `;`, `\`, trailing slash or control,
-/// nor what no path has, a space, `?` or `#`.
+/// Whether every server reads the path as it is written: it has no `%`, `//`, `/.`, `;`, `\`,
+/// trailing slash or control, nor what no path has, a space, `?` or `#`.
 fn is_plain(path: &str) -> bool {
     let odd = |character: char| character.is_ascii_control() || " %;\\?#".contains(character);
-    !path.contains(odd) && !path.contains("//") && !path.contains("/.") && (path == "/" || !path.ends_with('/'))
+    !path.contains(odd)
+        && !path.contains("//")
+        && !path.contains("/.")
+        && (path == "/" || !path.ends_with('/'))
 }

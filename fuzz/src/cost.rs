@@ -57,8 +57,8 @@ pub struct Cost {
     pub peak: usize,
 }
 
-/// Runs `call` and counts. The process must have [`Counting`] for its global allocator, and no other thread that
-/// allocates.
+/// Runs `call` and counts. The process must have [`Counting`] for its global allocator, and no
+/// other thread that allocates.
 pub fn of<T>(call: impl FnOnce() -> T) -> (T, Cost) {
     let (calls, bytes, live) = (CALLS.load(Relaxed), BYTES.load(Relaxed), LIVE.load(Relaxed));
     PEAK.store(live, Relaxed);

@@ -1,4 +1,5 @@
-//! What the fuzz target measures the classifier against. Nothing here calls or repeats the classifier's own code.
+//! What the fuzz target measures the classifier against. Nothing here calls or repeats the
+//! classifier's own code.
 
 pub mod cost;
 pub mod servers;

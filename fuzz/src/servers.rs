@@ -1,9 +1,10 @@
-//! Servers in common use, each as its own documentation or source has it: what it makes of a path, and to which of
-//! Bolna's handlers it takes the result.
+//! Servers in common use, each as its own documentation or source has it: what it makes of a path,
+//! and to which of Bolna's handlers it takes the result.
 //!
-//! Where servers of a kind differ in what they refuse, the model refuses nothing: it reads a malformed escape as it
-//! stands and stays at the root when it is told to climb above it. Whoever refuses reaches no handler, so nothing
-//! escapes through him that does not escape through the model.
+//! Where servers of a kind differ in what they refuse, the model refuses nothing: it reads a
+//! malformed escape as it stands and stays at the root when it is told to climb above it. Whoever
+//! refuses reaches no handler, so nothing escapes through him that does not escape through the
+//! model.
 
 /// Bolna's endpoints, in the order of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +32,13 @@ impl Class {
 pub enum Server {
     /// Matches what came over the wire.
     Axum,
-    /// Matches what came over the wire, after `tower_http::normalize_path` took the slashes off both ends.
+    /// Matches what came over the wire, after `tower_http::normalize_path` took the slashes off
+    /// both ends.
     Trimming,
     /// Resolves the target as a reference (RFC 3986, section 4.2): a first `//` begins a host.
     Reference,
-    /// Starlette and FastAPI under uvicorn: decode once, then match regular expressions that end in `$`.
+    /// Starlette and FastAPI under uvicorn: decode once, then match regular expressions that end in
+    /// `$`.
     Starlette,
     /// Decodes, takes white space off the end and matches.
     Stripping,
@@ -49,7 +52,8 @@ pub enum Server {
     Rfc3986,
     /// Envoy with `normalize_path` and `merge_slashes`, which does the one and then the other.
     Envoy,
-    /// Tomcat and its kind: `;parameters` off each segment as it came, then decoded, slashes merged, dots resolved.
+    /// Tomcat and its kind: `;parameters` off each segment as it came, then decoded, slashes
+    /// merged, dots resolved.
     Servlet,
     /// A container that decodes first, so that `%3B` begins a parameter and `%2F` ends it.
     LateServlet,
@@ -61,7 +65,8 @@ pub enum Server {
     Kestrel,
     /// Go's `ServeMux` since 1.22: splits first, decodes each segment.
     ServeMux,
-    /// actix-web with `NormalizePath`: slashes merged and the last one dropped, then all but `%25`, `%2B`, `%2F` decoded.
+    /// actix-web with `NormalizePath`: slashes merged and the last one dropped, then all but `%25`,
+    /// `%2B`, `%2F` decoded.
     Actix,
     /// Hands the decoded path on as a C string.
     CString,
@@ -99,8 +104,8 @@ impl Server {
     /// Those whose reading the classifier does not follow, or not in full.
     pub const BEYOND: [Self; 2] = [Self::Fastify4, Self::NodeUrl];
 
-    /// The handler that a path reaches. The path starts with a slash and has neither `?` nor `#`, as `http::Uri` yields
-    /// it.
+    /// The handler that a path reaches. The path starts with a slash and has neither `?` nor `#`,
+    /// as `http::Uri` yields it.
     pub fn route(self, path: &[u8]) -> Class {
         let read = self.read(path);
         match self {
@@ -124,9 +129,10 @@ impl Server {
                 trimmed
             }
             Self::Reference => match path.strip_prefix(b"//") {
-                Some(host) => {
-                    host.iter().position(|&byte| byte == b'/').map_or(b"/".to_vec(), |end| host[end..].to_vec())
-                }
+                Some(host) => host
+                    .iter()
+                    .position(|&byte| byte == b'/')
+                    .map_or(b"/".to_vec(), |end| host[end..].to_vec()),
                 None => path.to_vec(),
             },
             Self::Starlette | Self::Django => decode(path, |_| true),
@@ -142,7 +148,9 @@ impl Server {
             Self::Rfc3986 => remove_dot_segments(&decode(path, is_unreserved)),
             Self::Envoy => merge(&Self::Rfc3986.read(path)),
             Self::Servlet => remove_dot_segments(&merge(&decode(&cut_parameters(path), |_| true))),
-            Self::LateServlet => remove_dot_segments(&merge(&cut_parameters(&decode(path, |_| true)))),
+            Self::LateServlet => {
+                remove_dot_segments(&merge(&cut_parameters(&decode(path, |_| true))))
+            }
             Self::SpringMvc => {
                 let mut read = Self::Servlet.read(path);
                 read.pop_if(|byte| *byte == b'/');
@@ -163,7 +171,9 @@ impl Server {
             }
             Self::CString => cut(decode(path, |_| true), b"\0"),
             Self::Reparsing => cut(decode(path, |_| true), b"?#"),
-            Self::Fastify4 => decode(&cut(path.to_vec(), b";"), |byte| !b";/?:@&=+$,#".contains(&byte)),
+            Self::Fastify4 => {
+                decode(&cut(path.to_vec(), b";"), |byte| !b";/?:@&=+$,#".contains(&byte))
+            }
             Self::NodeUrl => {
                 let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
                 let slashes = path.iter().take_while(|byte| is_slash(byte)).count();
@@ -186,8 +196,8 @@ pub enum Proxy {
     Normalizing,
     /// Envoy with `normalize_path` and `merge_slashes`.
     Merging,
-    /// One whose client has a URL parser of the WHATWG's, as reqwest has: backslashes made slashes, dot segments
-    /// removed, nothing decoded.
+    /// One whose client has a URL parser of the WHATWG's, as reqwest has: backslashes made slashes,
+    /// dot segments removed, nothing decoded.
     UrlParser,
     /// nginx with a URI in `proxy_pass`: what it read, escaped again.
     Nginx,
@@ -202,12 +212,16 @@ impl Proxy {
             Self::Normalizing => Server::Rfc3986.read(path),
             Self::Merging => Server::Envoy.read(path),
             Self::UrlParser => {
-                let slashed = path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect::<Vec<_>>();
+                let slashed = path
+                    .iter()
+                    .map(|&byte| if byte == b'\\' { b'/' } else { byte })
+                    .collect::<Vec<_>>();
                 let plain_dots = |segment: &[u8]| match decode(segment, |byte| byte == b'.') {
                     dots if dots == b"." || dots == b".." => dots,
                     _ => segment.to_vec(),
                 };
-                let segments: Vec<_> = slashed.split(|&byte| byte == b'/').map(plain_dots).collect();
+                let segments: Vec<_> =
+                    slashed.split(|&byte| byte == b'/').map(plain_dots).collect();
                 remove_dot_segments(&segments.join(&b'/'))
             }
             Self::Nginx => {
@@ -237,8 +251,9 @@ fn look_up(path: &[u8]) -> Class {
     }
 }
 
-/// Starlette's: `^/call$` and the like, tried in order. A class such as `[^/]+` takes a newline like any other
-/// character, and `$` matches at the end or before a newline that is the last character.
+/// Starlette's: `^/call$` and the like, tried in order. A class such as `[^/]+` takes a newline
+/// like any other character, and `$` matches at the end or before a newline that is the last
+/// character.
 fn search(path: &[u8]) -> Class {
     let ends = [Some(path), path.strip_suffix(b"\n")];
     let literal = |route: &[u8]| ends.contains(&Some(route));
@@ -256,7 +271,11 @@ fn search(path: &[u8]) -> Class {
         return Class::Agent;
     }
     let rest = rest.strip_suffix(b"\n").unwrap_or(rest);
-    if rest.strip_suffix(b"/executions").is_some_and(is_segment) { Class::Executions } else { Class::Default }
+    if rest.strip_suffix(b"/executions").is_some_and(is_segment) {
+        Class::Executions
+    } else {
+        Class::Default
+    }
 }
 
 fn decode(path: &[u8], decodes: impl Fn(u8) -> bool) -> Vec<u8> {
@@ -326,7 +345,10 @@ fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
         } else if input == b"." || input == b".." {
             input = b"";
         } else {
-            let next = input[1..].iter().position(|&byte| byte == b'/').map_or(input.len(), |slash| slash + 1);
+            let next = input[1..]
+                .iter()
+                .position(|&byte| byte == b'/')
+                .map_or(input.len(), |slash| slash + 1);
             output.extend_from_slice(&input[..next]);
             input = &input[next..];
         }
@@ -334,12 +356,14 @@ fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     output
 }
 
-/// One pass: each byte, decoded if it was escaped, goes to the output, and a slash or the end closes the segment there.
+/// One pass: each byte, decoded if it was escaped, goes to the output, and a slash or the end
+/// closes the segment there.
 fn nginx(path: &[u8], merge_slashes: bool) -> Vec<u8> {
     let mut output: Vec<u8> = Vec::with_capacity(path.len());
     let mut at = 0;
     loop {
-        let byte = path.get(at).map(|&raw| hex_pair(&path[at..]).map_or((raw, 1), |escaped| (escaped, 3)));
+        let byte =
+            path.get(at).map(|&raw| hex_pair(&path[at..]).map_or((raw, 1), |escaped| (escaped, 3)));
         if let Some((byte, width)) = byte {
             at += width;
             if byte != b'/' {
@@ -353,7 +377,8 @@ fn nginx(path: &[u8], merge_slashes: bool) -> Vec<u8> {
             b"." if open > 0 => output.truncate(open),
             b".." if open > 0 => {
                 output.truncate(open - 1);
-                let parent = output.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+                let parent =
+                    output.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
                 output.truncate(parent);
                 if output.is_empty() {
                     output.push(b'/');

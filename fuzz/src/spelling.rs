@@ -4,7 +4,8 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 
 use crate::servers::{Server, hex_pair, is_unreserved};
 
-/// What ends the target in an input; what comes after it chooses among respellings. No UTF-8 has that byte.
+/// What ends the target in an input; what comes after it chooses among respellings. No UTF-8 has
+/// that byte.
 const END: u8 = 0xff;
 
 /// As long as `http::Uri` takes, and one byte more.
@@ -82,7 +83,8 @@ const TOKENS: [&str; 66] = [
 ];
 
 /// What an input begins with when it is a sequence of tokens; the index comes from its first byte.
-const PREFIXES: [&str; 8] = ["/", "/call", "/v2/agent/x", "/v2/agent/x/executions", "", "http://h/", "http://h", "//"];
+const PREFIXES: [&str; 8] =
+    ["/", "/call", "/v2/agent/x", "/v2/agent/x/executions", "", "http://h/", "http://h", "//"];
 
 /// A request target and what to do with it.
 #[derive(Clone, Debug)]
@@ -93,8 +95,8 @@ pub struct Input {
 }
 
 impl<'a> Arbitrary<'a> for Input {
-    /// An input that begins with a control character is a sequence of tokens; any other is the target itself, so that
-    /// seeds and dictionaries can be read.
+    /// An input that begins with a control character is a sequence of tokens; any other is the
+    /// target itself, so that seeds and dictionaries can be read.
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let data = u.bytes(u.len())?;
         let end = data.iter().position(|&byte| byte == END).unwrap_or(data.len());
@@ -117,7 +119,8 @@ fn spell(kind: u8, tokens: &mut Unstructured<'_>) -> Result<Vec<u8>> {
             0xd0..0xe0 => last = format!("%{:02x}", u8::arbitrary(tokens)?).into_bytes(),
             // Any byte, as it is.
             0xe0..0xf0 => last = vec![u8::arbitrary(tokens)?],
-            // The one before, again and again: over the length up to which odd paths are read, or over all there is.
+            // The one before, again and again: over the length up to which odd paths are read, or
+            // over all there is.
             byte => {
                 let most = if byte < 0xfe { 640 } else { LONGEST };
                 let times = usize::from(u16::arbitrary(tokens)?) % (most / last.len() + 1);
@@ -136,7 +139,8 @@ pub struct Choices<'a>(std::slice::Iter<'a, u8>);
 impl Input {
     /// The respelling to try.
     pub fn respelling(&self) -> Respelling {
-        let sum: usize = self.target.iter().chain(&self.choices).map(|&byte| usize::from(byte)).sum();
+        let sum: usize =
+            self.target.iter().chain(&self.choices).map(|&byte| usize::from(byte)).sum();
         Respelling::ALL[sum % Respelling::ALL.len()]
     }
 
@@ -197,14 +201,25 @@ impl Respelling {
                 // All that decode.
                 &Server::ALL[3..]
             }
-            Self::EscapeSlashes => &[Starlette, Stripping, Django, Nginx, NginxUnmerged, Iis, CString, Reparsing],
-            Self::Backslashes | Self::EscapeBackslashes => &[Iis],
-            Self::InsertDots | Self::InsertParents => {
-                &[Nginx, NginxUnmerged, Rfc3986, Envoy, Servlet, LateServlet, SpringMvc, Iis, Kestrel]
+            Self::EscapeSlashes => {
+                &[Starlette, Stripping, Django, Nginx, NginxUnmerged, Iis, CString, Reparsing]
             }
+            Self::Backslashes | Self::EscapeBackslashes => &[Iis],
+            Self::InsertDots | Self::InsertParents => &[
+                Nginx,
+                NginxUnmerged,
+                Rfc3986,
+                Envoy,
+                Servlet,
+                LateServlet,
+                SpringMvc,
+                Iis,
+                Kestrel,
+            ],
             Self::DoubleSlashes => &[Nginx, Servlet, LateServlet, SpringMvc, Actix],
             Self::AddParameters => &[Servlet, LateServlet, SpringMvc],
-            // Only to those that cut before they decode is an encoded slash a part of the parameter.
+            // Only to those that cut before they decode is an encoded slash a part of the
+            // parameter.
             Self::AddEscapedParameters => &[Servlet, SpringMvc],
             Self::AppendSlashes => &[Trimming, Actix],
             Self::AppendNewline => &[Starlette, Stripping, Django],
@@ -213,7 +228,8 @@ impl Respelling {
         }
     }
 
-    /// The path spelled anew in the places that were chosen. `None` if its servers would tell the difference.
+    /// The path spelled anew in the places that were chosen. `None` if its servers would tell the
+    /// difference.
     pub fn apply(self, path: &str, choices: &mut Choices<'_>) -> Option<String> {
         let bytes = path.as_bytes();
         let mut respelled = Vec::with_capacity(bytes.len());
@@ -224,9 +240,12 @@ impl Respelling {
             // A byte after `%` may be a digit of an escape, or become one.
             let after_percent = bytes[..at].iter().rev().take(2).any(|&byte| byte == b'%');
             let inner_slash = byte == b'/' && at > 0;
-            let width = if matches!(self, Self::SwapHexCase) && hex_pair(rest).is_some() { 3 } else { 1 };
+            let width =
+                if matches!(self, Self::SwapHexCase) && hex_pair(rest).is_some() { 3 } else { 1 };
             let replacement = match self {
-                Self::EscapeUnreserved if is_unreserved(byte) && !after_percent => Some(escaped(byte)),
+                Self::EscapeUnreserved if is_unreserved(byte) && !after_percent => {
+                    Some(escaped(byte))
+                }
                 Self::SwapHexCase if width == 3 => Some(swap_case(&rest[..3])),
                 Self::EscapeSlashes if inner_slash && !after_percent => Some(escaped(byte)),
                 Self::Backslashes if inner_slash => Some(b"\\".to_vec()),
@@ -247,16 +266,25 @@ impl Respelling {
         match self {
             Self::AddParameters => respelled.extend_from_slice(b";a=b"),
             Self::AddEscapedParameters => respelled.extend_from_slice(b";a=%2Fb"),
-            Self::AppendSlashes => respelled.extend_from_slice(if choices.next() { b"/" } else { b"///" }),
+            Self::AppendSlashes => {
+                respelled.extend_from_slice(if choices.next() { b"/" } else { b"///" })
+            }
             Self::AppendNewline => {
-                // After a slash the newline is a segment of its own, and of two newlines `$` forgives only the last.
-                if Server::Starlette.read(bytes).ends_with(b"/") || Server::Starlette.read(bytes).ends_with(b"\n") {
+                // After a slash the newline is a segment of its own, and of two newlines `$`
+                // forgives only the last.
+                if Server::Starlette.read(bytes).ends_with(b"/")
+                    || Server::Starlette.read(bytes).ends_with(b"\n")
+                {
                     return None;
                 }
                 respelled.extend_from_slice(b"%0A");
             }
-            Self::AppendNul => respelled.extend_from_slice(if choices.next() { b"%00" } else { b"%00/../x" }),
-            Self::AppendQuery => respelled.extend_from_slice(if choices.next() { b"%3Fa" } else { b"%23/../x" }),
+            Self::AppendNul => {
+                respelled.extend_from_slice(if choices.next() { b"%00" } else { b"%00/../x" })
+            }
+            Self::AppendQuery => {
+                respelled.extend_from_slice(if choices.next() { b"%3Fa" } else { b"%23/../x" })
+            }
             _ => {}
         }
         String::from_utf8(respelled).ok()
@@ -268,7 +296,12 @@ fn escaped(byte: u8) -> Vec<u8> {
 }
 
 fn swap_case(escape: &[u8]) -> Vec<u8> {
-    let swap =
-        |&byte: &u8| if byte.is_ascii_uppercase() { byte.to_ascii_lowercase() } else { byte.to_ascii_uppercase() };
+    let swap = |&byte: &u8| {
+        if byte.is_ascii_uppercase() {
+            byte.to_ascii_lowercase()
+        } else {
+            byte.to_ascii_uppercase()
+        }
+    };
     escape.iter().map(swap).collect()
 }

@@ -6,11 +6,11 @@ use super::retry::{CloneBodies, RetryPolicy};
 use super::service::BolnaClient;
 use crate::policy::Policy;
 
-/// Keeps the requests to the services that it wraps within the limits, and retries those that are refused all the same. See
-/// [the module](crate::client).
+/// Keeps the requests to the services that it wraps within the limits, and retries those that are
+/// refused all the same. See [the module](crate::client).
 ///
-/// Clones, and all services made from them, share one [`Pacer`] and one retry budget: wherever they stand, they keep to the limits
-/// together.
+/// Clones, and all services made from them, share one [`Pacer`] and one retry budget: wherever they
+/// stand, they keep to the limits together.
 ///
 /// ```
 /// use std::time::Duration;

@@ -43,7 +43,8 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// | `bolna_rate_limit_client_refused_total` | counter | requests that were refused with 429 |
 /// | `bolna_rate_limit_client_unsent_total` | counter | requests that would have had to wait for too long, or among too many |
 ///
-/// Each has the label `endpoint`. Requests pay nothing for it: all of it is brought up to date by [`refresh`](Self::refresh).
+/// Each has the label `endpoint`. Requests pay nothing for it: all of it is brought up to date by
+/// [`refresh`](Self::refresh).
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -59,13 +60,15 @@ struct Shared {
 const COUNTERS: usize = 4;
 
 impl Metrics {
-    /// Of that pacer, without further labels. Describes the metrics to the recorder that is installed.
+    /// Of that pacer, without further labels. Describes the metrics to the recorder that is
+    /// installed.
     #[must_use]
     pub fn new(pacer: Pacer) -> Self {
         Self::with_labels(pacer, Vec::new())
     }
 
-    /// With a label `client` of that name on everything, for a process that has more than one pacer.
+    /// With a label `client` of that name on everything, for a process that has more than one
+    /// pacer.
     #[must_use]
     pub fn named(name: impl Into<String>, pacer: Pacer) -> Self {
         Self::with_labels(pacer, vec![Label::new("client", name.into())])
@@ -76,11 +79,18 @@ impl Metrics {
         describe_gauge!(WAITING, "Requests that wait for their turn");
         describe_gauge!(IN_FLIGHT, "Requests that have no response yet");
         describe_gauge!(WAIT, Unit::Seconds, "For how long one more request would have to wait");
-        describe_gauge!(PAUSED, Unit::Seconds, "For how long nothing is sent, since the server has refused");
+        describe_gauge!(
+            PAUSED,
+            Unit::Seconds,
+            "For how long nothing is sent, since the server has refused"
+        );
         describe_counter!(SENT, "Requests that were sent, retries included");
         describe_counter!(RETRIED, "Retries");
         describe_counter!(REFUSED, "Requests that were refused with 429");
-        describe_counter!(UNSENT, "Requests that would have had to wait for too long, or among too many");
+        describe_counter!(
+            UNSENT,
+            "Requests that would have had to wait for too long, or among too many"
+        );
         let reported = Mutex::new(vec![[0; COUNTERS]; pacer.policy().endpoints().count()]);
         Self { shared: Arc::new(Shared { pacer, labels, reported }) }
     }
@@ -106,7 +116,9 @@ impl Metrics {
         gauge!(WAIT, labels.clone()).set(usage.wait().as_secs_f64());
         gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
         let now = [usage.sent(), usage.retried(), usage.refused(), usage.unsent()];
-        for (name, (now, before)) in [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(reported)) {
+        for (name, (now, before)) in
+            [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(reported))
+        {
             counter!(name, labels.clone()).increment(now.saturating_sub(*before));
             *before = *now;
         }

@@ -9,15 +9,17 @@ use tower_service::Service;
 use super::pace::{Pace, Pacer};
 use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 
-/// Keeps the requests to the service that it wraps within the limits, and retries those that are refused all the same. Made by
-/// [`BolnaClientLayer`](super::BolnaClientLayer).
+/// Keeps the requests to the service that it wraps within the limits, and retries those that are
+/// refused all the same. Made by [`BolnaClientLayer`](super::BolnaClientLayer).
 ///
-/// It is a service of `http::Request` where the wrapped service is one that can be cloned, and the requests' body can be cloned too or
-/// the [`RetryPolicy`] says [what to do instead](super::RetryPolicyBuilder::clone_bodies_with). Its error is a [`BoxError`]: the
-/// wrapped service's, or a [`WaitError`](super::WaitError).
+/// It is a service of `http::Request` where the wrapped service is one that can be cloned, and the
+/// requests' body can be cloned too or the [`RetryPolicy`] says [what to do
+/// instead](super::RetryPolicyBuilder::clone_bodies_with). Its error is a [`BoxError`]: the wrapped
+/// service's, or a [`WaitError`](super::WaitError).
 ///
 /// # Panics
-/// A request that has to wait, or to be sent again, panics outside of a tokio runtime with time enabled.
+/// A request that has to wait, or to be sent again, panics outside of a tokio runtime with time
+/// enabled.
 #[derive(Clone, Debug)]
 pub struct BolnaClient<S, C = CloneBodies> {
     inner: Retry<RetryPolicy<C>, Pace<S>>,

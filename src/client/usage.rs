@@ -34,16 +34,17 @@ impl Usage {
         self.quota
     }
 
-    /// How many requests would be sent at once now, as far as is known: by the policy, by what this client has sent, and by what
-    /// the server has said that all who draw on the bucket have left. [Some](super::PacerBuilder::jitter) of the burst are held
-    /// back: 495 of Bolna's 500 are left at the beginning.
+    /// How many requests would be sent at once now, as far as is known: by the policy, by what this
+    /// client has sent, and by what the server has said that all who draw on the bucket have
+    /// left. [Some](super::PacerBuilder::jitter) of the burst are held back: 495 of Bolna's 500
+    /// are left at the beginning.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.remaining
     }
 
-    /// How many requests wait for their turn. Those who wait before they are sent again are not counted until they are through
-    /// with [that](super::RetryPolicy).
+    /// How many requests wait for their turn. Those who wait before they are sent again are not
+    /// counted until they are through with [that](super::RetryPolicy).
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.waiting
@@ -61,7 +62,8 @@ impl Usage {
         self.wait
     }
 
-    /// For how long nothing is sent at all, since the server has refused or has said that nothing is left; zero if it has not.
+    /// For how long nothing is sent at all, since the server has refused or has said that nothing
+    /// is left; zero if it has not.
     #[must_use]
     pub const fn paused(&self) -> Duration {
         self.paused
@@ -85,7 +87,8 @@ impl Usage {
         self.refused
     }
 
-    /// How many requests have not been sent, since they would have had to wait for too long or among too many.
+    /// How many requests have not been sent, since they would have had to wait for too long or
+    /// among too many.
     #[must_use]
     pub const fn unsent(&self) -> u64 {
         self.unsent

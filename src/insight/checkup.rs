@@ -83,7 +83,8 @@ impl Insight {
     /// Counts the first requests: which one it is.
     #[inline]
     pub(crate) fn count(&self, policy: &Table, decision: &Decision) -> Option<u32> {
-        (self.checkup.requests.load(Ordering::Relaxed) < UNMATCHED).then(|| self.count_early(policy, decision))
+        (self.checkup.requests.load(Ordering::Relaxed) < UNMATCHED)
+            .then(|| self.count_early(policy, decision))
     }
 
     #[cold]
@@ -104,7 +105,9 @@ impl Insight {
     #[cold]
     fn mark<B>(&self, request: &Request<B>, principal: &Principal, decision: &Decision) -> Mark {
         let (endpoint, quota) = (decision.endpoint(), decision.quota());
-        let again = |mark: &Mark| mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal;
+        let again = |mark: &Mark| {
+            mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal
+        };
         if request.extensions().get().is_some_and(again) {
             self.tell_once(Diagnosis::ChargedTwice { endpoint });
         }
@@ -123,7 +126,10 @@ impl Insight {
 
     /// What can be seen without requests.
     pub(crate) fn check_policy(&self, policy: &Table) {
-        policy.diagnose().into_iter().for_each(|diagnosis| self.happened(&Event::Diagnosis(diagnosis)));
+        policy
+            .diagnose()
+            .into_iter()
+            .for_each(|diagnosis| self.happened(&Event::Diagnosis(diagnosis)));
     }
 
     /// The limiter is no more.
@@ -133,7 +139,8 @@ impl Insight {
             DROPPED.store(0, Ordering::Relaxed);
         } else if DROPPED.fetch_add(1, Ordering::Relaxed) + 1 == SHORT_LIVED {
             let event = Event::Diagnosis(Diagnosis::LimiterPerRequest { limiters: SHORT_LIVED });
-            // An observer's panic would end the process if the limiter is dropped because of another.
+            // An observer's panic would end the process if the limiter is dropped because of
+            // another.
             let _ = catch_unwind(AssertUnwindSafe(|| self.happened(&event)));
         }
     }

@@ -8,20 +8,25 @@ use crate::quota::Quota;
 
 /// A limiter seems to be set up wrongly: what was seen, what it means, and what to do.
 ///
-/// Each is told once, as an [`Event`](super::Event), to the observers of the limiter, and those about a policy each time that
-/// it is set; without observers nothing is looked for.
-/// `Display` says all of it in one line, with the [code](Self::code) and the [address](Self::help) of its explanation below.
+/// Each is told once, as an [`Event`](super::Event), to the observers of the limiter, and those
+/// about a policy each time that it is set; without observers nothing is looked for.
+/// `Display` says all of it in one line, with the [code](Self::code) and the [address](Self::help)
+/// of its explanation below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Diagnosis {
-    /// **BRL001.** The first sixteen requests were all of nobody: they had no [`Account`](crate::Account) in their extensions.
+    /// **BRL001.** The first sixteen requests were all of nobody: they had no
+    /// [`Account`](crate::Account) in their extensions.
     ///
-    /// Most likely the layer is outside of authentication, and runs before it. In axum the layer that is added last is the
-    /// outermost and runs first: so add authentication after the limiter. If authentication inserts a type of its own, name it
-    /// with [`identify`](crate::BolnaRateLimitLayer::identify). Told when a limiter has seen nobody it could bill since the start.
+    /// Most likely the layer is outside of authentication, and runs before it. In axum the layer
+    /// that is added last is the outermost and runs first: so add authentication after the
+    /// limiter. If authentication inserts a type of its own, name it
+    /// with [`identify`](crate::BolnaRateLimitLayer::identify). Told when a limiter has seen nobody
+    /// it could bill since the start.
     ///
-    /// If it is told only now and then, and callers are served, the first sixteen requests just had no credentials: health
-    /// checks, whose path is better [exempt](crate::PolicyBuilder::exempt), or whoever scans a new address.
+    /// If it is told only now and then, and callers are served, the first sixteen requests just had
+    /// no credentials: health checks, whose path is better
+    /// [exempt](crate::PolicyBuilder::exempt), or whoever scans a new address.
     #[non_exhaustive]
     NobodyIdentified {
         /// How many requests there were.
@@ -29,8 +34,9 @@ pub enum Diagnosis {
     },
     /// **BRL002.** One request was charged twice for the same endpoint, principal and quota.
     ///
-    /// Most likely there are two copies of the layer in the stack, on a router and again on one that is nested in it. Each
-    /// caller gets half of his limit. Keep the outer one. Looked for in the first sixteen requests of a limiter.
+    /// Most likely there are two copies of the layer in the stack, on a router and again on one
+    /// that is nested in it. Each caller gets half of his limit. Keep the outer one. Looked for
+    /// in the first sixteen requests of a limiter.
     #[non_exhaustive]
     ChargedTwice {
         /// What it was charged for.
@@ -38,18 +44,21 @@ pub enum Diagnosis {
     },
     /// **BRL003.** Sixty-four limiters in a row were dropped after one request at most.
     ///
-    /// Most likely [`BolnaRateLimitLayer::new`](crate::BolnaRateLimitLayer::new) is called for each request or connection: every
-    /// one begins with full buckets, and nobody is ever refused. Make one layer at the start, and clone it or what it wraps. A
-    /// suite of tests that makes a limiter for each test looks like it too.
+    /// Most likely [`BolnaRateLimitLayer::new`](crate::BolnaRateLimitLayer::new) is called for each
+    /// request or connection: every one begins with full buckets, and nobody is ever refused.
+    /// Make one layer at the start, and clone it or what it wraps. A suite of tests that makes
+    /// a limiter for each test looks like it too.
     #[non_exhaustive]
     LimiterPerRequest {
         /// How many limiters it were.
         limiters: u32,
     },
-    /// **BRL004.** None of the first thousand requests matched a path of the policy: all were billed to `default`.
+    /// **BRL004.** None of the first thousand requests matched a path of the policy: all were
+    /// billed to `default`.
     ///
-    /// Most likely the layer is inside of what cuts a prefix off the path, as axum's `nest` does, so that no rule can ever
-    /// match. Put it on the outermost router, or write the templates as the layer sees the paths.
+    /// Most likely the layer is inside of what cuts a prefix off the path, as axum's `nest` does,
+    /// so that no rule can ever match. Put it on the outermost router, or write the templates
+    /// as the layer sees the paths.
     #[non_exhaustive]
     NoRuleMatches {
         /// How many requests there were.
@@ -59,19 +68,20 @@ pub enum Diagnosis {
     },
     /// **BRL005.** A CORS preflight was charged.
     ///
-    /// Browsers send an `OPTIONS` request before the real one, without credentials. If it gets here, `CorsLayer` is inside of
-    /// the limiter: callers pay twice, or are told 401 where they should be told what is allowed. Put `CorsLayer` outside. Not
-    /// told of requests of nobody that [go on uncounted](crate::BolnaRateLimitLayer::on_unidentified).
+    /// Browsers send an `OPTIONS` request before the real one, without credentials. If it gets
+    /// here, `CorsLayer` is inside of the limiter: callers pay twice, or are told 401 where
+    /// they should be told what is allowed. Put `CorsLayer` outside. Not told of requests of
+    /// nobody that [go on uncounted](crate::BolnaRateLimitLayer::on_unidentified).
     #[non_exhaustive]
     PreflightCharged {
         /// What it was charged for, or `None` if it was of nobody.
         endpoint: Option<Endpoint>,
     },
-    /// **BRL006.** A quota can't bind: it admits more than a million requests a second of one principal, which is more than a
-    /// process can be asked.
+    /// **BRL006.** A quota can't bind: it admits more than a million requests a second of one
+    /// principal, which is more than a process can be asked.
     ///
-    /// Most likely the limit or the period was meant to be another one. If it is meant, say that a path has no limit with
-    /// [`exempt`](crate::PolicyBuilder::exempt).
+    /// Most likely the limit or the period was meant to be another one. If it is meant, say that a
+    /// path has no limit with [`exempt`](crate::PolicyBuilder::exempt).
     #[non_exhaustive]
     QuotaNeverBinds {
         /// The endpoint whose quota it is.
@@ -79,15 +89,17 @@ pub enum Diagnosis {
         /// The quota.
         quota: Quota,
     },
-    /// **BRL007.** The quota of `default` is of no use: every path, but perhaps `/`, is claimed by another endpoint.
+    /// **BRL007.** The quota of `default` is of no use: every path, but perhaps `/`, is claimed by
+    /// another endpoint.
     ///
-    /// Most likely a template such as `/{*rest}` claims more than it was meant to. If it is meant, give its quota to
-    /// `default` and leave the template out.
+    /// Most likely a template such as `/{*rest}` claims more than it was meant to. If it is meant,
+    /// give its quota to `default` and leave the template out.
     DefaultNeverUsed,
     /// **BRL008.** A rule can never match: paths that it matches are billed to something else.
     ///
-    /// A path that is spelled oddly, and is longer than 512 bytes, is billed to the first endpoint without being read. So a
-    /// template that is as long, and has a segment that begins with a dot, matches nothing. Make it shorter.
+    /// A path that is spelled oddly, and is longer than 512 bytes, is billed to the first endpoint
+    /// without being read. So a template that is as long, and has a segment that begins with a
+    /// dot, matches nothing. Make it shorter.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.
@@ -96,7 +108,8 @@ pub enum Diagnosis {
 }
 
 impl Diagnosis {
-    /// A short name that stays the same, for searching and for telling an alert from another: `BRL001`.
+    /// A short name that stays the same, for searching and for telling an alert from another:
+    /// `BRL001`.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.entry().0

@@ -8,7 +8,8 @@ use crate::enforcement::Enforcement;
 use crate::policy::Policy;
 use crate::store::StoreEvent;
 
-/// Something that happened to a limiter and is not of one request. `Display` says it in one line, without anybody's id.
+/// Something that happened to a limiter and is not of one request. `Display` says it in one line,
+/// without anybody's id.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -54,8 +55,9 @@ impl Event {
         "cap_relieved",
     ];
 
-    /// A word for it that can be a metric's label: `policy_changed`, `enforcement_changed`, `candidate_changed`, `store_lost`,
-    /// `store_still_lost`, `store_regained`, `cap_reached`, `cap_relieved`, or the code of a diagnosis: `BRL001`.
+    /// A word for it that can be a metric's label: `policy_changed`, `enforcement_changed`,
+    /// `candidate_changed`, `store_lost`, `store_still_lost`, `store_regained`, `cap_reached`,
+    /// `cap_relieved`, or the code of a diagnosis: `BRL001`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -75,8 +77,12 @@ impl Event {
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::PolicyChanged { .. } | Self::EnforcementChanged { .. } | Self::CandidateChanged { .. } => false,
-            Self::Store(event) => !matches!(event, StoreEvent::Regained { .. } | StoreEvent::CapRelieved { .. }),
+            Self::PolicyChanged { .. }
+            | Self::EnforcementChanged { .. }
+            | Self::CandidateChanged { .. } => false,
+            Self::Store(event) => {
+                !matches!(event, StoreEvent::Regained { .. } | StoreEvent::CapRelieved { .. })
+            }
             Self::Diagnosis(_) => true,
         }
     }
@@ -88,7 +94,10 @@ impl fmt::Display for Event {
             Self::PolicyChanged { from, to } => {
                 f.write_str("the policy was changed: ")?;
                 let before = from.endpoints().map(|(endpoint, _)| endpoint);
-                let new = to.endpoints().map(|(endpoint, _)| endpoint).filter(|new| from.quota_of(*new).is_none());
+                let new = to
+                    .endpoints()
+                    .map(|(endpoint, _)| endpoint)
+                    .filter(|new| from.quota_of(*new).is_none());
                 let mut comma = "";
                 for endpoint in before.chain(new).filter(|endpoint| changed(from, to, *endpoint)) {
                     write!(f, "{comma}{endpoint} ")?;
@@ -99,9 +108,15 @@ impl fmt::Display for Event {
                 }
                 if comma.is_empty() { f.write_str("all quotas are the same") } else { Ok(()) }
             }
-            Self::EnforcementChanged { from, to } => write!(f, "enforcement was changed: {from} -> {to}"),
-            Self::CandidateChanged { to: Some(_) } => f.write_str("a candidate policy is evaluated"),
-            Self::CandidateChanged { to: None } => f.write_str("no candidate policy is evaluated any more"),
+            Self::EnforcementChanged { from, to } => {
+                write!(f, "enforcement was changed: {from} -> {to}")
+            }
+            Self::CandidateChanged { to: Some(_) } => {
+                f.write_str("a candidate policy is evaluated")
+            }
+            Self::CandidateChanged { to: None } => {
+                f.write_str("no candidate policy is evaluated any more")
+            }
             Self::Store(event) => event.fmt(f),
             Self::Diagnosis(diagnosis) => diagnosis.fmt(f),
         }

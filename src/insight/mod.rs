@@ -1,8 +1,8 @@
 //! What is decided, for those who want to know: observers.
 //!
-//! A limiter tells its [observers](Observe) of every request that it decides about, and of what happens to it: that limits were
-//! changed, that the store was lost, that it seems to be set up [wrongly](Diagnosis). Without observers it tells nobody and
-//! spends nothing on it.
+//! A limiter tells its [observers](Observe) of every request that it decides about, and of what
+//! happens to it: that limits were changed, that the store was lost, that it seems to be set up
+//! [wrongly](Diagnosis). Without observers it tells nobody and spends nothing on it.
 //!
 //! | | |
 //! |---|---|
@@ -39,10 +39,12 @@ pub use traces::Traces;
 
 pub(crate) use checkup::{Checkup, Mark};
 
-/// Is told what a limiter decides and what happens to it. See [`Limiter::observe`](crate::Limiter::observe).
+/// Is told what a limiter decides and what happens to it. See
+/// [`Limiter::observe`](crate::Limiter::observe).
 ///
-/// Both methods are called on the path of a request, from several threads at once: they should do no more than to count, or to
-/// hand something on. What they do each request pays for. A panic is the request's.
+/// Both methods are called on the path of a request, from several threads at once: they should do
+/// no more than to count, or to hand something on. What they do each request pays for. A panic is
+/// the request's.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -65,16 +67,16 @@ pub(crate) use checkup::{Checkup, Mark};
 /// let layer = BolnaRateLimitLayer::new().observe(Arc::clone(&refusals));
 /// ```
 pub trait Observe: Send + Sync + 'static {
-    /// A request was decided about. Called once for each, but for those to exempt paths, about which nothing is decided, and
-    /// those that are given up before the store has answered.
+    /// A request was decided about. Called once for each, but for those to exempt paths, about
+    /// which nothing is decided, and those that are given up before the store has answered.
     fn decided(&self, observation: &Observation<'_>) {
         let _ = observation;
     }
 
     /// Something happened that is not of one request.
     ///
-    /// What is changed by two threads at once may be told in either order: what is in force the limiter says. What a store tells
-    /// comes in its order.
+    /// What is changed by two threads at once may be told in either order: what is in force the
+    /// limiter says. What a store tells comes in its order.
     fn happened(&self, event: &Event) {
         let _ = event;
     }

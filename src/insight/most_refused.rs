@@ -9,15 +9,16 @@ use std::sync::{PoisonError, RwLock};
 use super::{Observation, Observe, Outcome};
 use crate::principal::Principal;
 
-/// Counts refusals by principal, for an operator to see who is refused most: in bounded memory, and only when somebody is
-/// refused.
+/// Counts refusals by principal, for an operator to see who is refused most: in bounded memory, and
+/// only when somebody is refused.
 ///
-/// It counts what the limiter says, enforced or not, so in shadow mode it tells who would be refused. Whom an operator has
-/// [blocked](crate::Limiter::block) it does not count: that is known.
+/// It counts what the limiter says, enforced or not, so in shadow mode it tells who would be
+/// refused. Whom an operator has [blocked](crate::Limiter::block) it does not count: that is known.
 ///
-/// With more principals than it has places for, it keeps those who are refused most and gives the place of the least refused
-/// to each newcomer ([Space-Saving](https://doi.org/10.1007/978-3-540-30570-5_27)): whoever has more than one in so many
-/// refusals as there are places is never missing, and a count is too high by what [`Refused::at_least`] shows at most.
+/// With more principals than it has places for, it keeps those who are refused most and gives the
+/// place of the least refused to each newcomer ([Space-Saving](https://doi.org/10.1007/978-3-540-30570-5_27)): whoever has more than one in so many
+/// refusals as there are places is never missing, and a count is too high by what
+/// [`Refused::at_least`] shows at most.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -55,21 +56,23 @@ pub struct Refused {
 }
 
 impl MostRefused {
-    /// Counts for that many principals, at least 1. Each takes some 150 bytes. A newcomer costs a look at all of them, so
-    /// some hundreds are enough.
+    /// Counts for that many principals, at least 1. Each takes some 150 bytes. A newcomer costs a
+    /// look at all of them, so some hundreds are enough.
     #[must_use]
     pub fn new(places: usize) -> Self {
         Self { places: places.max(1), by_candidate: false, counts: RwLock::default() }
     }
 
-    /// Counts those instead whom the limiter admits and the [candidate](crate::Limiter::set_candidate) would have refused: who
-    /// is worse off under the new limits.
+    /// Counts those instead whom the limiter admits and the
+    /// [candidate](crate::Limiter::set_candidate) would have refused: who is worse off under
+    /// the new limits.
     #[must_use]
     pub fn by_candidate(self) -> Self {
         Self { by_candidate: true, ..self }
     }
 
-    /// Who was refused most since the start, or since [`clear`](Self::clear): at most that many, the most refused first.
+    /// Who was refused most since the start, or since [`clear`](Self::clear): at most that many,
+    /// the most refused first.
     #[must_use]
     pub fn top(&self, most: usize) -> Vec<Refused> {
         let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +90,10 @@ impl MostRefused {
 
     fn count(&self, principal: &Principal) {
         let known = |counts: &HashMap<Principal, Count>| {
-            counts.get(principal).map(|count| count.refusals.fetch_add(1, Ordering::Relaxed)).is_some()
+            counts
+                .get(principal)
+                .map(|count| count.refusals.fetch_add(1, Ordering::Relaxed))
+                .is_some()
         };
         if known(&self.counts.read().unwrap_or_else(PoisonError::into_inner)) {
             return;
@@ -99,15 +105,20 @@ impl MostRefused {
         let mut inherited = 0;
         if counts.len() >= self.places {
             let refusals = |count: &Count| count.refusals.load(Ordering::Relaxed);
-            let least =
-                counts.iter().map(|(principal, count)| (refusals(count), principal)).min_by_key(|least| least.0);
+            let least = counts
+                .iter()
+                .map(|(principal, count)| (refusals(count), principal))
+                .min_by_key(|least| least.0);
             if let Some((refusals, least)) = least {
                 let least = least.clone();
                 counts.remove(&least);
                 inherited = refusals;
             }
         }
-        counts.insert(principal.clone(), Count { refusals: AtomicU64::new(inherited + 1), inherited });
+        counts.insert(
+            principal.clone(),
+            Count { refusals: AtomicU64::new(inherited + 1), inherited },
+        );
     }
 }
 

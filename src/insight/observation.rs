@@ -22,13 +22,15 @@ pub struct Observation<'a> {
     pub outcome: Outcome<'a>,
     /// Whether what it says is enforced.
     pub mode: Mode,
-    /// Whether the request goes on: because it is within its limit, because that is not enforced, or because the operator has
-    /// chosen to [admit without a limit](crate::Fallback::AdmitWithoutLimit).
+    /// Whether the request goes on: because it is within its limit, because that is not enforced,
+    /// or because the operator has chosen to [admit without a
+    /// limit](crate::Fallback::AdmitWithoutLimit).
     pub admitted: bool,
-    /// What the [candidate](crate::Limiter::set_candidate) would have said, if there is one and it was asked. Its endpoint is
-    /// the candidate's.
+    /// What the [candidate](crate::Limiter::set_candidate) would have said, if there is one and it
+    /// was asked. Its endpoint is the candidate's.
     pub candidate: Option<Decision>,
-    /// How long the store took. `None` if it had the answer at once, as one in this process always has.
+    /// How long the store took. `None` if it had the answer at once, as one in this process always
+    /// has.
     pub waited: Option<Duration>,
 }
 
@@ -58,7 +60,8 @@ impl<'a> Outcome<'a> {
         }
     }
 
-    /// A word for it that can be a metric's label: `allowed`, `limited`, `blocked`, `unidentified` or `store_failed`.
+    /// A word for it that can be a metric's label: `allowed`, `limited`, `blocked`, `unidentified`
+    /// or `store_failed`.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -74,13 +77,16 @@ impl<'a> Outcome<'a> {
     #[must_use]
     pub const fn decision(&self) -> Option<Decision> {
         match self {
-            Self::Allowed(decision) | Self::Limited(decision) | Self::Blocked(decision) => Some(*decision),
+            Self::Allowed(decision) | Self::Limited(decision) | Self::Blocked(decision) => {
+                Some(*decision)
+            }
             Self::Unidentified | Self::StoreFailed(_) => None,
         }
     }
 }
 
-/// Whether what the limiter says about a request is enforced. See [`Enforcement`](crate::Enforcement).
+/// Whether what the limiter says about a request is enforced. See
+/// [`Enforcement`](crate::Enforcement).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Whoever is over the limit is refused.

@@ -18,13 +18,22 @@ pub(super) struct Throttle<C> {
 impl<C: Clock> Throttle<C> {
     pub(super) fn new(quota: QuotaBuilder, clock: C) -> Self {
         let quota = quota.build().expect("it is a constant");
-        Self { store: MemoryStore::with_clock(clock).max_buckets(256), quota, left_out: AtomicU64::new(0) }
+        Self {
+            store: MemoryStore::with_clock(clock).max_buckets(256),
+            quota,
+            left_out: AtomicU64::new(0),
+        }
     }
 
-    /// How many have been left out before this one, if it is let through. `what` and `endpoint` have a measure of their own.
+    /// How many have been left out before this one, if it is let through. `what` and `endpoint`
+    /// have a measure of their own.
     pub(super) fn admit(&self, what: &'static str, endpoint: Endpoint) -> Option<u64> {
         let principal = Principal::user(what)?;
-        if self.store.charge(Bucket { principal: &principal, endpoint, quota: self.quota }).is_allowed() {
+        if self
+            .store
+            .charge(Bucket { principal: &principal, endpoint, quota: self.quota })
+            .is_allowed()
+        {
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);

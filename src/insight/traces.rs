@@ -22,9 +22,10 @@ const TARGET: &str = "bolna_rate_limit";
 /// | `warn` | the store is lost, the cap is reached, a setting looks wrong | `event`, `code` and `help` of a [`Diagnosis`](super::Diagnosis) |
 /// | `info` | the store is back, there is room again, limits were changed | `event` |
 ///
-/// It does not drown the log: of each kind of event it logs ten at once and then one a second, of refusals as many for each
-/// endpoint and outcome. What is left out is counted, and the next refusal, of whatever endpoint, says in `left_out` how
-/// many refusals it was; so does the next of the other events, of whatever kind, of those.
+/// It does not drown the log: of each kind of event it logs ten at once and then one a second, of
+/// refusals as many for each endpoint and outcome. What is left out is counted, and the next
+/// refusal, of whatever endpoint, says in `left_out` how many refusals it was; so does the next of
+/// the other events, of whatever kind, of those.
 ///
 /// ```
 /// use bolna_rate_limit::BolnaRateLimitLayer;
@@ -60,8 +61,9 @@ impl<C: Clock + Clone> Traces<C> {
 }
 
 impl<C> Traces<C> {
-    /// Logs also who was refused, in the field `principal`: `user u-17`. Off by default, for not every log is a place for
-    /// customers' ids. A control character in an id is escaped, `\n` say, so that no id can make up a line.
+    /// Logs also who was refused, in the field `principal`: `user u-17`. Off by default, for not
+    /// every log is a place for customers' ids. A control character in an id is escaped, `\n`
+    /// say, so that no id can make up a line.
     #[must_use]
     pub fn with_principals(self) -> Self {
         Self { with_principals: true, ..self }
@@ -72,7 +74,9 @@ impl<C: Clock> Traces<C> {
     #[cold]
     fn refused(&self, observation: &Observation<'_>) {
         let endpoint = observation.endpoint.unwrap_or(Endpoint::DEFAULT);
-        let Some(left_out) = self.refusals.admit(observation.outcome.name(), endpoint) else { return };
+        let Some(left_out) = self.refusals.admit(observation.outcome.name(), endpoint) else {
+            return;
+        };
         let wait = observation.outcome.decision().and_then(|decision| decision.retry_after());
         let error = match observation.outcome {
             Outcome::StoreFailed(error) => Some(Reasons(error)),
@@ -103,7 +107,9 @@ impl Default for Traces {
 impl<C: Clock> Observe for Traces<C> {
     #[inline]
     fn decided(&self, observation: &Observation<'_>) {
-        if !matches!(observation.outcome, Outcome::Allowed(_)) && enabled!(target: TARGET, Level::DEBUG) {
+        if !matches!(observation.outcome, Outcome::Allowed(_))
+            && enabled!(target: TARGET, Level::DEBUG)
+        {
             self.refused(observation);
         }
     }
@@ -123,7 +129,9 @@ impl<C: Clock> Observe for Traces<C> {
 
 impl<C> fmt::Debug for Traces<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Traces").field("with_principals", &self.with_principals).finish_non_exhaustive()
+        f.debug_struct("Traces")
+            .field("with_principals", &self.with_principals)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,8 +150,8 @@ impl fmt::Display for Reasons<'_> {
     }
 }
 
-/// A text whose control characters are escaped: callers may have chosen their ids, and an error may quote what a server has
-/// said.
+/// A text whose control characters are escaped: callers may have chosen their ids, and an error may
+/// quote what a server has said.
 struct OneLine<T>(T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {
@@ -157,7 +165,11 @@ struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|c| {
-            if c.is_control() { write!(self.0, "{}", c.escape_default()) } else { self.0.write_char(c) }
+            if c.is_control() {
+                write!(self.0, "{}", c.escape_default())
+            } else {
+                self.0.write_char(c)
+            }
         })
     }
 }

@@ -25,7 +25,8 @@ pub enum Fallback {
     AdmitWithoutLimit,
 }
 
-/// The limiter and how it is set up: what every clone of a layer, and every service that it makes, has in common.
+/// The limiter and how it is set up: what every clone of a layer, and every service that it makes,
+/// has in common.
 pub(super) struct Gate<St> {
     pub(super) limiter: Limiter<St>,
     /// `None`: an [`Account`] in the extensions.
@@ -52,7 +53,8 @@ pub(super) enum Verdict {
     Refuse(Answer),
 }
 
-/// What the store was asked. The request is judged by that policy, even if another comes into force meanwhile.
+/// What the store was asked. The request is judged by that policy, even if another comes into force
+/// meanwhile.
 pub(super) struct Question {
     policy: Arc<Table>,
     class: usize,
@@ -111,15 +113,19 @@ impl<St: Store> Gate<St> {
         let answer = self.limiter.store().check(Bucket { principal, endpoint, quota });
         if self.is_simple(&in_force, class) && in_force.insight.is_none() {
             return match answer {
-                store::Answer::Now(answer) => Judgement::Now(self.conclude(request, class, &answer)),
+                store::Answer::Now(answer) => {
+                    Judgement::Now(self.conclude(request, class, &answer))
+                }
                 store::Answer::Later(check) => {
-                    let question = Question { policy: Arc::clone(policy), class: index, watched: None };
+                    let question =
+                        Question { policy: Arc::clone(policy), class: index, watched: None };
                     Judgement::Later(Pending::One { check }, question)
                 }
             };
         }
         let watched = Watched { class, principal, waited: None };
-        let (judgement, left) = self.judge_watched(request, &in_force, policy, index, &watched, answer);
+        let (judgement, left) =
+            self.judge_watched(request, &in_force, policy, index, &watched, answer);
         left.leave_in(request);
         judgement
     }
@@ -136,12 +142,19 @@ impl<St: Store> Gate<St> {
         answer: store::Answer<St::Check>,
     ) -> (Judgement<St::Check>, Left) {
         match (&in_force.insight, answer) {
-            (Some(insight), store::Answer::Now(answer)) if self.is_simple(in_force, watched.class) => {
+            (Some(insight), store::Answer::Now(answer))
+                if self.is_simple(in_force, watched.class) =>
+            {
                 let forgiving = self.store_failed == Fallback::AdmitWithoutLimit;
                 limiter::tell(insight, watched, &answer, None, Mode::Enforced, forgiving);
                 let decision = answer.as_ref().ok();
-                let mark = decision.and_then(|decision| insight.check(request, policy, watched.principal, decision));
-                (Judgement::Now(self.conclude(request, watched.class, &answer)), Left { decision: None, mark })
+                let mark = decision.and_then(|decision| {
+                    insight.check(request, policy, watched.principal, decision)
+                });
+                (
+                    Judgement::Now(self.conclude(request, watched.class, &answer)),
+                    Left { decision: None, mark },
+                )
             }
             (_, answer) => self.judge_in_full(request, in_force, policy, class, watched, answer),
         }
@@ -159,15 +172,18 @@ impl<St: Store> Gate<St> {
     ) -> (Judgement<St::Check>, Left) {
         let principal = watched.principal;
         let path = request.uri().path();
-        let candidate = in_force.ask_candidate(self.limiter.store(), policy, &answer, principal, path);
+        let candidate =
+            in_force.ask_candidate(self.limiter.store(), policy, &answer, principal, path);
         match Pending::both(answer, candidate) {
             Ok(answers) => {
-                let (verdict, left) = self.conclude_watched(request, in_force, policy, watched, &answers);
+                let (verdict, left) =
+                    self.conclude_watched(request, in_force, policy, watched, &answers);
                 (Judgement::Now(verdict), left)
             }
             Err(pending) => {
                 let watched = (Arc::clone(in_force), principal.clone(), Instant::now());
-                let question = Question { policy: Arc::clone(policy), class, watched: Some(watched) };
+                let question =
+                    Question { policy: Arc::clone(policy), class, watched: Some(watched) };
                 (Judgement::Later(pending, question), Left::default())
             }
         }
@@ -184,7 +200,8 @@ impl<St: Store> Gate<St> {
             return self.conclude(request, class, &answers.enforced);
         };
         let watched = Watched { class, principal, waited: Some(asked.elapsed()) };
-        let (verdict, left) = self.conclude_watched(request, in_force, &question.policy, &watched, answers);
+        let (verdict, left) =
+            self.conclude_watched(request, in_force, &question.policy, &watched, answers);
         left.leave_in(request);
         verdict
     }
@@ -197,7 +214,12 @@ impl<St: Store> Gate<St> {
 
     // Left to itself, the compiler makes it a call for the sake of those that are watched.
     #[inline(always)]
-    fn conclude<B>(&self, request: &Request<B>, class: &Class, answer: &Result<Decision, StoreError>) -> Verdict {
+    fn conclude<B>(
+        &self,
+        request: &Request<B>,
+        class: &Class,
+        answer: &Result<Decision, StoreError>,
+    ) -> Verdict {
         let decision = match answer {
             Ok(decision) => decision,
             Err(error) => {
@@ -233,7 +255,9 @@ impl<St: Store> Gate<St> {
         };
         let decision = answers.enforced.as_ref().ok().copied();
         let insight = in_force.insight.as_ref().zip(decision);
-        let mark = insight.and_then(|(insight, decision)| insight.check(request, policy, watched.principal, &decision));
+        let mark = insight.and_then(|(insight, decision)| {
+            insight.check(request, policy, watched.principal, &decision)
+        });
         let mut left = Left::default();
         if matches!(verdict, Verdict::Admit(_)) {
             left = Left { decision: decision.filter(|_| self.hands_over), mark };
@@ -243,18 +267,27 @@ impl<St: Store> Gate<St> {
 
     /// About a request that nobody can be billed for.
     #[inline(never)]
-    fn judge_stranger<B>(&self, request: &Request<B>, in_force: &InForce, policy: &Table) -> Verdict {
+    fn judge_stranger<B>(
+        &self,
+        request: &Request<B>,
+        in_force: &InForce,
+        policy: &Table,
+    ) -> Verdict {
         let admit = Verdict::Admit(Fields::default());
         if self.unidentified == Fallback::AdmitWithoutLimit && in_force.insight.is_none() {
             return admit;
         }
-        // Asked first whether the path is exempt: a stranger is not worth the cost of reading an odd path.
+        // Asked first whether the path is exempt: a stranger is not worth the cost of reading an
+        // odd path.
         let path = request.uri().path();
         if policy.exempts(path) {
             return admit;
         }
-        let of_endpoint =
-            || policy.class_of(path).map_or(Enforcement::FULL, |class| in_force.enforcement.and(class.enforcement));
+        let of_endpoint = || {
+            policy
+                .class_of(path)
+                .map_or(Enforcement::FULL, |class| in_force.enforcement.and(class.enforcement))
+        };
         // He is in no share.
         let enforcement = if policy.enforces_all { in_force.enforcement } else { of_endpoint() };
         let mode = if enforcement == Enforcement::FULL { Mode::Enforced } else { Mode::Shadow };
@@ -281,7 +314,8 @@ fn kept(class: &Class, decision: &Decision) -> Option<&'static Kept> {
     if decision.quota() == class.quota && decision.endpoint() == class.endpoint {
         class.kept
     } else {
-        // A store may decide by another quota than it was asked to, such as a stricter one when it is cut off.
+        // A store may decide by another quota than it was asked to, such as a stricter one when it
+        // is cut off.
         Kept::of(decision.endpoint(), decision.quota())
     }
 }

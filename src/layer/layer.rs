@@ -17,7 +17,8 @@ use crate::wire::{Dialect, LegacyReset, Refusal};
 
 /// Limits the requests to the services that it wraps. See the [crate's documentation](crate).
 ///
-/// Clones, and all services made from them, share one limiter: wherever they stand, they count together.
+/// Clones, and all services made from them, share one limiter: wherever they stand, they count
+/// together.
 ///
 /// ```
 /// use bolna_rate_limit::{BolnaRateLimitLayer, LegacyReset, Policy};
@@ -57,8 +58,8 @@ impl<St> BolnaRateLimitLayer<St> {
         &self.gate.limiter
     }
 
-    /// Finds out in another way who pays: from a type of your own in the request's extensions. By default from an
-    /// [`Account`](crate::Account).
+    /// Finds out in another way who pays: from a type of your own in the request's extensions. By
+    /// default from an [`Account`](crate::Account).
     pub fn identify(self, identify: impl Identify) -> Self {
         self.with(|gate| gate.identify = Some(Arc::new(identify)))
     }
@@ -73,29 +74,33 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|gate| gate.store_failed = fallback)
     }
 
-    /// The form of the `RateLimit` and `RateLimit-Policy` header fields. By default the newest draft's.
+    /// The form of the `RateLimit` and `RateLimit-Policy` header fields. By default the newest
+    /// draft's.
     pub fn dialect(self, dialect: Dialect) -> Self {
         self.with(|gate| gate.format.dialect = dialect)
     }
 
-    /// Sends `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well, for clients that know nothing newer. Off by default.
+    /// Sends `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well, for clients that know nothing
+    /// newer. Off by default.
     ///
-    /// The limit that they tell is the burst, of which the rest is what remains. A browser sees them only if CORS exposes
-    /// them.
+    /// The limit that they tell is the burst, of which the rest is what remains. A browser sees
+    /// them only if CORS exposes them.
     pub fn legacy_headers(self, reset: LegacyReset) -> Self {
         self.with(|gate| gate.format.legacy = Some(reset))
     }
 
-    /// Sends `retry-after-ms` with refusals as well: the wait in milliseconds, rounded up, for clients that read it (the
-    /// `OpenAI` and `Anthropic` SDKs do). Off by default. A browser sees it only if CORS exposes it.
+    /// Sends `retry-after-ms` with refusals as well: the wait in milliseconds, rounded up, for
+    /// clients that read it (the `OpenAI` and `Anthropic` SDKs do). Off by default. A browser
+    /// sees it only if CORS exposes it.
     pub fn retry_after_ms(self) -> Self {
         self.with(|gate| gate.format.retry_after_ms = true)
     }
 
     /// Renders refusals in another way than as `application/problem+json`.
     ///
-    /// What the renderer makes is completed: `Cache-Control` and, on 429, `Retry-After` are added unless it has set
-    /// them, the `RateLimit` fields are appended, and a HEAD request gets no content.
+    /// What the renderer makes is completed: `Cache-Control` and, on 429, `Retry-After` are added
+    /// unless it has set them, the `RateLimit` fields are appended, and a HEAD request gets no
+    /// content.
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Reason, Refusal};
@@ -118,8 +123,9 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|gate| gate.renderer = Some(Arc::new(render)))
     }
 
-    /// On whom limits are enforced, by whatever policy: [`Enforcement::SHADOW`] refuses nobody and reports what it would have
-    /// refused. It can be changed at any time with [`Limiter::set_enforcement`]. By default on everybody.
+    /// On whom limits are enforced, by whatever policy: [`Enforcement::SHADOW`] refuses nobody and
+    /// reports what it would have refused. It can be changed at any time with
+    /// [`Limiter::set_enforcement`]. By default on everybody.
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement};
@@ -133,15 +139,16 @@ impl<St> BolnaRateLimitLayer<St> {
         self
     }
 
-    /// Sends the `RateLimit` fields also to those on whom the limit is not enforced, so that they can adapt to it before it is.
-    /// Off by default: they are told nothing.
+    /// Sends the `RateLimit` fields also to those on whom the limit is not enforced, so that they
+    /// can adapt to it before it is. Off by default: they are told nothing.
     pub fn fields_in_shadow(self) -> Self {
         self.with(|gate| gate.fields_in_shadow = true)
     }
 
-    /// Leaves the [`Decision`](crate::Decision) in the extensions of each request that goes on, for the handler: how much is
-    /// left, and in shadow mode whether the request would have been refused. Off by default, since it is an allocation for
-    /// each request. There is none for exempt paths, nor where the store could not be asked.
+    /// Leaves the [`Decision`](crate::Decision) in the extensions of each request that goes on, for
+    /// the handler: how much is left, and in shadow mode whether the request would have been
+    /// refused. Off by default, since it is an allocation for each request. There is none for
+    /// exempt paths, nor where the store could not be asked.
     pub fn decision_in_extensions(self) -> Self {
         self.with(|gate| gate.hands_over = true)
     }

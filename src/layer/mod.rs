@@ -10,7 +10,10 @@
 mod body;
 mod future;
 mod gate;
-#[expect(clippy::module_inception, reason = "one file for each of layer, service, future and body, as in tower-http")]
+#[expect(
+    clippy::module_inception,
+    reason = "one file for each of layer, service, future and body, as in tower-http"
+)]
 mod layer;
 mod service;
 

@@ -11,7 +11,8 @@ use super::future::ResponseFuture;
 use super::gate::{Gate, Judgement, Verdict};
 use crate::store::{MemoryStore, Store};
 
-/// Limits the requests to the service that it wraps. Made by [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
+/// Limits the requests to the service that it wraps. Made by
+/// [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     inner: S,
     gate: Arc<Gate<St>>,
@@ -41,8 +42,8 @@ impl<S, St> BolnaRateLimit<S, St> {
 impl<S: Clone, St> BolnaRateLimit<S, St> {
     /// Takes the service that has been polled ready and leaves a fresh clone, which has not.
     ///
-    /// Whatever the ready one holds, a concurrency permit or a place in a buffer, goes with it. Calling the clone
-    /// instead would call a service that was never ready.
+    /// Whatever the ready one holds, a concurrency permit or a place in a buffer, goes with it.
+    /// Calling the clone instead would call a service that was never ready.
     fn take_ready(&mut self) -> S {
         let fresh = self.inner.clone();
         mem::replace(&mut self.inner, fresh)
@@ -65,7 +66,9 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         match self.gate.judge(&mut request) {
-            Judgement::Now(Verdict::Admit(fields)) => ResponseFuture::calling(self.inner.call(request), fields),
+            Judgement::Now(Verdict::Admit(fields)) => {
+                ResponseFuture::calling(self.inner.call(request), fields)
+            }
             Judgement::Now(Verdict::Refuse(answer)) => {
                 // A refused connection must not hold on to what the next caller is waiting for.
                 drop(self.take_ready());
@@ -87,6 +90,9 @@ impl<S: Clone, St> Clone for BolnaRateLimit<S, St> {
 
 impl<S: fmt::Debug, St: fmt::Debug> fmt::Debug for BolnaRateLimit<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BolnaRateLimit").field("inner", &self.inner).field("gate", &self.gate).finish()
+        f.debug_struct("BolnaRateLimit")
+            .field("inner", &self.inner)
+            .field("gate", &self.gate)
+            .finish()
     }
 }

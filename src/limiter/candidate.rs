@@ -10,11 +10,13 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 use crate::store::{Answer, Bucket, Store};
 
-/// How a [candidate](crate::Limiter::set_candidate) has judged one of its endpoints' requests, beside the policy in force.
+/// How a [candidate](crate::Limiter::set_candidate) has judged one of its endpoints' requests,
+/// beside the policy in force.
 ///
-/// A caller who hammers gets each unit that comes back, by the one policy and by the other, but they come at different moments:
-/// so a stricter candidate too admits requests that the policy in force refuses. How many more would be refused is
-/// [`newly_limited`](Self::newly_limited) less [`newly_allowed`](Self::newly_allowed).
+/// A caller who hammers gets each unit that comes back, by the one policy and by the other, but
+/// they come at different moments: so a stricter candidate too admits requests that the policy in
+/// force refuses. How many more would be refused is [`newly_limited`](Self::newly_limited) less
+/// [`newly_allowed`](Self::newly_allowed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CandidateReport {
@@ -41,7 +43,8 @@ pub(crate) struct Candidate {
 struct Trial {
     /// What its buckets are kept under, beside those that count.
     beside: Endpoint,
-    /// How often both admit, only the policy in force does, only the candidate does, and neither does.
+    /// How often both admit, only the policy in force does, only the candidate does, and neither
+    /// does.
     counts: [AtomicU64; 4],
 }
 
@@ -49,7 +52,8 @@ impl Candidate {
     pub(super) fn new(policy: Arc<Table>) -> Result<Self, PolicyError> {
         let trial = |class: &Class| {
             let beside = class.endpoint.beside();
-            let beside = beside.ok_or_else(|| PolicyError::Name { name: class.endpoint.name().to_owned() })?;
+            let beside = beside
+                .ok_or_else(|| PolicyError::Name { name: class.endpoint.name().to_owned() })?;
             Ok(Trial { beside, counts: <[_; 4]>::default() })
         };
         let trials = policy.classes().iter().map(trial).collect::<Result<_, _>>()?;
@@ -61,21 +65,31 @@ impl Candidate {
     }
 
     /// Asks for a request by the candidate's rules. `None` if it would exempt the path.
-    pub(super) fn ask<St: Store>(&self, store: &St, principal: &Principal, path: &str) -> Option<Answer<St::Check>> {
+    pub(super) fn ask<St: Store>(
+        &self,
+        store: &St,
+        principal: &Principal,
+        path: &str,
+    ) -> Option<Answer<St::Check>> {
         let index = self.policy.class_index_of(path)?;
         let (endpoint, quota) = (self.trials[index].beside, self.policy.class(index).quota);
         Some(store.check(Bucket { principal, endpoint, quota }))
     }
 
-    /// Counts what came of it, and gives the decision its endpoint's own name. Nothing comes of a request that is blocked, which
-    /// would be so under the candidate too.
-    pub(super) fn conclude(&self, decision: Decision, enforced: Option<Decision>) -> Option<Decision> {
+    /// Counts what came of it, and gives the decision its endpoint's own name. Nothing comes of a
+    /// request that is blocked, which would be so under the candidate too.
+    pub(super) fn conclude(
+        &self,
+        decision: Decision,
+        enforced: Option<Decision>,
+    ) -> Option<Decision> {
         if enforced.is_some_and(|enforced| enforced.is_blocked()) {
             return None;
         }
         let index = self.trials.iter().position(|trial| trial.beside == decision.endpoint())?;
         if let Some(enforced) = enforced {
-            let case = usize::from(!decision.is_allowed()) + 2 * usize::from(!enforced.is_allowed());
+            let case =
+                usize::from(!decision.is_allowed()) + 2 * usize::from(!enforced.is_allowed());
             self.trials[index].counts[case].fetch_add(1, Ordering::Relaxed);
         }
         Some(decision.of_endpoint(self.policy.class(index).endpoint))

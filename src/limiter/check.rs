@@ -41,7 +41,12 @@ impl<F: Future> LimiterCheck<F> {
         Self { pending: Pending::One { check }, watched: None }
     }
 
-    pub(super) fn watched(pending: Pending<F>, in_force: Arc<InForce>, class: usize, principal: &Principal) -> Self {
+    pub(super) fn watched(
+        pending: Pending<F>,
+        in_force: Arc<InForce>,
+        class: usize,
+        principal: &Principal,
+    ) -> Self {
         let later = Later { in_force, class, principal: principal.clone(), asked: Instant::now() };
         Self { pending, watched: Some(Box::new(later)) }
     }

@@ -7,7 +7,8 @@ use crate::enforcement::Enforcement;
 use crate::insight::Insight;
 use crate::policy::Table;
 
-/// A policy and all that goes with it. A request is judged by one of these, never by a mixture of two.
+/// A policy and all that goes with it. A request is judged by one of these, never by a mixture of
+/// two.
 #[derive(Clone)]
 pub(crate) struct InForce {
     pub(crate) policy: Arc<Table>,
@@ -20,7 +21,13 @@ pub(crate) struct InForce {
 
 impl InForce {
     pub(super) fn new(policy: Arc<Table>) -> Self {
-        Self { policy, enforcement: Enforcement::FULL, candidate: None, insight: None, simple: true }
+        Self {
+            policy,
+            enforcement: Enforcement::FULL,
+            candidate: None,
+            insight: None,
+            simple: true,
+        }
     }
 
     /// A copy that is changed.
@@ -31,7 +38,8 @@ impl InForce {
         changed
     }
 
-    /// Whether there is nothing to do for a request but to decide about it, and to tell observers if there are any.
+    /// Whether there is nothing to do for a request but to decide about it, and to tell observers
+    /// if there are any.
     #[inline]
     pub(crate) fn is_simple(&self) -> bool {
         self.simple

@@ -32,7 +32,8 @@ pub(crate) use watch::{Watched, tell};
 
 /// A policy and a store: decides, without HTTP and without Tower.
 ///
-/// Clones share everything, so a limiter can be handed to a layer and kept for asking and changing limits.
+/// Clones share everything, so a limiter can be handed to a layer and kept for asking and changing
+/// limits.
 ///
 /// ```
 /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
@@ -81,9 +82,9 @@ impl<St> Limiter<St> {
 
     /// Puts another policy in force, for every clone of the limiter and every service made from it.
     ///
-    /// A request is judged by the one policy or by the other, never by a mixture. Nothing that was spent is forgotten: a
-    /// bucket that would have been full again in 30 s still is, but never more than drained by the measure of its new
-    /// quota.
+    /// A request is judged by the one policy or by the other, never by a mixture. Nothing that was
+    /// spent is forgotten: a bucket that would have been full again in 30 s still is, but never
+    /// more than drained by the measure of its new quota.
     pub fn set_policy(&self, policy: Policy) {
         let before = self.change(|in_force| in_force.policy = Arc::clone(policy.table()));
         if let Some(insight) = &self.in_force().insight {
@@ -99,11 +100,13 @@ impl<St> Limiter<St> {
         self.in_force().enforcement
     }
 
-    /// Enforces limits on all, on a share of the principals, or on nobody, from the next request on.
+    /// Enforces limits on all, on a share of the principals, or on nobody, from the next request
+    /// on.
     ///
-    /// Where a policy says [for itself or for an endpoint](crate::PolicyBuilder::enforce) on whom it is enforced, the lesser of
-    /// both counts. In shadow mode nobody at all is refused, those whom nobody can be billed for and those about whom the store
-    /// could not be asked included; with a share, strangers are not refused either, since they are in no share.
+    /// Where a policy says [for itself or for an endpoint](crate::PolicyBuilder::enforce) on whom
+    /// it is enforced, the lesser of both counts. In shadow mode nobody at all is refused,
+    /// those whom nobody can be billed for and those about whom the store could not be asked
+    /// included; with a share, strangers are not refused either, since they are in no share.
     pub fn set_enforcement(&self, enforcement: Enforcement) {
         let before = self.change(|in_force| in_force.enforcement = enforcement).enforcement;
         if let Some(insight) = self.in_force().insight.as_ref().filter(|_| before != enforcement) {
@@ -111,13 +114,14 @@ impl<St> Limiter<St> {
         }
     }
 
-    /// Whether an account's requests to an endpoint are refused when they are over the limit, or go on all the same, as in
-    /// shadow mode.
+    /// Whether an account's requests to an endpoint are refused when they are over the limit, or go
+    /// on all the same, as in shadow mode.
     ///
-    /// For those who [`check`](Self::check) without Tower: a [`Decision`] is what the limit says, whether it is enforced or not,
-    /// and acting on it is up to them. The account's policy counts, its own or else the one in force: `false` if it has no such
-    /// endpoint. For an account that is nobody's, it is whether requests of nobody are refused: only if the limit is enforced on
-    /// everybody.
+    /// For those who [`check`](Self::check) without Tower: a [`Decision`] is what the limit says,
+    /// whether it is enforced or not, and acting on it is up to them. The account's policy
+    /// counts, its own or else the one in force: `false` if it has no such endpoint. For an
+    /// account that is nobody's, it is whether requests of nobody are refused: only if the limit is
+    /// enforced on everybody.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Enforcement, Limiter, Principal};
@@ -135,7 +139,9 @@ impl<St> Limiter<St> {
         let policy = account.policy().map_or(&in_force.policy, Policy::table);
         let Some(class) = policy.class_of_endpoint(endpoint) else { return false };
         let enforcement = in_force.enforcement.and(class.enforcement);
-        account.principal().map_or(enforcement == Enforcement::FULL, |principal| enforcement.applies_to(principal))
+        account
+            .principal()
+            .map_or(enforcement == Enforcement::FULL, |principal| enforcement.applies_to(principal))
     }
 
     /// The policy that is evaluated beside the one in force, if there is one.
@@ -144,21 +150,26 @@ impl<St> Limiter<St> {
         self.in_force().candidate.as_ref().map(|candidate| candidate.policy())
     }
 
-    /// Evaluates a policy beside the one in force, on the same requests, or none any more: what would it refuse, were it
-    /// enforced? Nobody is refused by it, and nothing that it counts is charged to a bucket that is enforced.
+    /// Evaluates a policy beside the one in force, on the same requests, or none any more: what
+    /// would it refuse, were it enforced? Nobody is refused by it, and nothing that it counts
+    /// is charged to a bucket that is enforced.
     ///
-    /// It has buckets of its own in the same store, so a request costs two checks, and a deferred answer is waited for until
-    /// both are there. They begin full, or, when another candidate was evaluated before, as that has left them: in the first
-    /// [`refill_time`](crate::Quota::refill_time) it refuses less than it will. They count towards a cap of the store, such as
-    /// [`MemoryStore::max_buckets`], and a [`reset`](Self::reset) does not fill them. What it says is in each
-    /// [`Observation`](crate::insight::Observation) and summed up by [`candidate_report`](Self::candidate_report).
+    /// It has buckets of its own in the same store, so a request costs two checks, and a deferred
+    /// answer is waited for until both are there. They begin full, or, when another candidate
+    /// was evaluated before, as that has left them: in the first
+    /// [`refill_time`](crate::Quota::refill_time) it refuses less than it will. They count towards
+    /// a cap of the store, such as [`MemoryStore::max_buckets`], and a [`reset`](Self::reset)
+    /// does not fill them. What it says is in each [`Observation`](crate::insight::Observation)
+    /// and summed up by [`candidate_report`](Self::candidate_report).
     ///
-    /// Requests of accounts that have a policy of their own are not evaluated, nor those to paths that the policy in force or
-    /// the candidate exempts, nor those that are refused because of a [`block`](Self::block), which holds whatever the policy.
-    /// (If the store answers later, these are charged to the candidate's buckets all the same.)
+    /// Requests of accounts that have a policy of their own are not evaluated, nor those to paths
+    /// that the policy in force or the candidate exempts, nor those that are refused because of
+    /// a [`block`](Self::block), which holds whatever the policy. (If the store answers later,
+    /// these are charged to the candidate's buckets all the same.)
     ///
     /// # Errors
-    /// When the names of its endpoints would be more than a process can have, [`Endpoint::MOST`]: nothing changes then.
+    /// When the names of its endpoints would be more than a process can have, [`Endpoint::MOST`]:
+    /// nothing changes then.
     pub fn set_candidate(&self, candidate: impl Into<Option<Policy>>) -> Result<(), PolicyError> {
         let to = candidate.into();
         let candidate = match &to {
@@ -175,8 +186,8 @@ impl<St> Limiter<St> {
         Ok(())
     }
 
-    /// How the candidate has judged since it was set, beside the policy in force: by endpoint, in the candidate's order.
-    /// Empty if there is none.
+    /// How the candidate has judged since it was set, beside the policy in force: by endpoint, in
+    /// the candidate's order. Empty if there is none.
     #[must_use]
     pub fn candidate_report(&self) -> Vec<CandidateReport> {
         self.in_force().candidate.as_ref().map(|candidate| candidate.report()).unwrap_or_default()
@@ -200,13 +211,17 @@ impl<St> Limiter<St> {
 }
 
 impl<St: Store> Limiter<St> {
-    /// Tells `observer` of every request from now on, and of what happens to the limiter and its store. There can be several.
+    /// Tells `observer` of every request from now on, and of what happens to the limiter and its
+    /// store. There can be several.
     ///
-    /// An observer lives as long as the limiter and its store, which may be shared. It must not own either of them, nor a clone
-    /// of the limiter or a layer, or none of them is ever freed: give it a [`Weak`](std::sync::Weak) of what it needs.
+    /// An observer lives as long as the limiter and its store, which may be shared. It must not own
+    /// either of them, nor a clone of the limiter or a layer, or none of them is ever freed:
+    /// give it a [`Weak`](std::sync::Weak) of what it needs.
     pub fn observe(&self, observer: impl Observe) {
         let observer: Arc<dyn Observe> = Arc::new(observer);
-        let add = |in_force: &mut InForce| in_force.insight.get_or_insert_default().add(Arc::clone(&observer));
+        let add = |in_force: &mut InForce| {
+            in_force.insight.get_or_insert_default().add(Arc::clone(&observer))
+        };
         let before = self.change(add);
         self.store().subscribe(StoreListener::new({
             let observer = Arc::clone(&observer);
@@ -217,8 +232,8 @@ impl<St: Store> Limiter<St> {
         alone.check_policy(&before.policy);
     }
 
-    /// Calls `listener` when something happens to the limiter: limits are changed, the store is lost, a setting looks wrong.
-    /// For a line in the log:
+    /// Calls `listener` when something happens to the limiter: limits are changed, the store is
+    /// lost, a setting looks wrong. For a line in the log:
     ///
     /// ```
     /// # let limiter = bolna_rate_limit::Limiter::default();
@@ -228,34 +243,50 @@ impl<St: Store> Limiter<St> {
         self.observe(Listener(listener));
     }
 
-    /// Charges `principal` for one request to `path`, if its bucket has the unit. `None` if the path is exempt.
+    /// Charges `principal` for one request to `path`, if its bucket has the unit. `None` if the
+    /// path is exempt.
     ///
     /// `path` is a request's path without its query, as it came over the wire: not decoded.
     #[must_use = "the request has been charged: the decision says whether it may go on"]
-    pub fn check(&self, principal: &Principal, path: &str) -> Option<Answer<LimiterCheck<St::Check>>> {
+    pub fn check(
+        &self,
+        principal: &Principal,
+        path: &str,
+    ) -> Option<Answer<LimiterCheck<St::Check>>> {
         let in_force = self.in_force();
         let index = in_force.policy.class_index_of(path)?;
         let class = in_force.policy.class(index);
         let answer = self.store().check(bucket(principal, class));
-        let candidate = in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
+        let candidate =
+            in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
         match Pending::both(answer, candidate) {
             Ok(Answers { enforced, candidate }) => {
                 in_force.conclude_now(class, principal, &enforced, candidate);
                 Some(Answer::Now(enforced))
             }
-            Err(Pending::One { check }) if in_force.is_plain() => Some(Answer::Later(LimiterCheck::plain(check))),
-            Err(pending) => {
-                Some(Answer::Later(LimiterCheck::watched(pending, Guard::into_inner(in_force), index, principal)))
+            Err(Pending::One { check }) if in_force.is_plain() => {
+                Some(Answer::Later(LimiterCheck::plain(check)))
             }
+            Err(pending) => Some(Answer::Later(LimiterCheck::watched(
+                pending,
+                Guard::into_inner(in_force),
+                index,
+                principal,
+            ))),
         }
     }
 
-    /// How much of an endpoint's quota an account has left, without charging anything: what a check would decide now. `None`
-    /// if the account's policy, its own or else the one in force, has no such endpoint.
+    /// How much of an endpoint's quota an account has left, without charging anything: what a check
+    /// would decide now. `None` if the account's policy, its own or else the one in force, has
+    /// no such endpoint.
     ///
     /// # Errors
     /// When the store can't be asked, or the account is nobody's.
-    pub async fn peek(&self, account: impl Into<Account>, endpoint: Endpoint) -> Result<Option<Decision>, StoreError> {
+    pub async fn peek(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+    ) -> Result<Option<Decision>, StoreError> {
         let account = account.into();
         match self.policy_of(&account).quota_of(endpoint) {
             Some(quota) => {
@@ -266,8 +297,8 @@ impl<St: Store> Limiter<St> {
         }
     }
 
-    /// How much of each endpoint's quota an account has left, without charging anything: in the order of its policy, which is
-    /// its own or else the one in force.
+    /// How much of each endpoint's quota an account has left, without charging anything: in the
+    /// order of its policy, which is its own or else the one in force.
     ///
     /// A platform can show it to its customers, who are told to monitor their usage.
     ///
@@ -294,17 +325,22 @@ impl<St: Store> Limiter<St> {
         Ok(usage)
     }
 
-    /// Gives an account a full bucket for an endpoint, of whatever policy, and lifts a [`block`](Self::block).
+    /// Gives an account a full bucket for an endpoint, of whatever policy, and lifts a
+    /// [`block`](Self::block).
     ///
     /// # Errors
     /// When the store can't be asked, or the account is nobody's.
-    pub async fn reset(&self, account: impl Into<Account>, endpoint: Endpoint) -> Result<(), StoreError> {
+    pub async fn reset(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+    ) -> Result<(), StoreError> {
         let account = account.into();
         self.store().reset(principal_of(&account)?, endpoint).await
     }
 
-    /// Gives an account units of an endpoint's quota back, at most until its bucket is full: for requests that were charged and
-    /// should not have been.
+    /// Gives an account units of an endpoint's quota back, at most until its bucket is full: for
+    /// requests that were charged and should not have been.
     ///
     /// ```
     /// use bolna_rate_limit::{Endpoint, Limiter, Principal};
@@ -317,19 +353,30 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// # Errors
-    /// When the store can't be asked, the account is nobody's, or its policy, its own or else the one in force, has no such
-    /// endpoint.
-    pub async fn grant(&self, account: impl Into<Account>, endpoint: Endpoint, units: u32) -> Result<(), StoreError> {
+    /// When the store can't be asked, the account is nobody's, or its policy, its own or else the
+    /// one in force, has no such endpoint.
+    pub async fn grant(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+        units: u32,
+    ) -> Result<(), StoreError> {
         let account = account.into();
         let quota = self.policy_of(&account).quota_of(endpoint);
-        let quota = quota.ok_or_else(|| StoreError::of_request(format!("the policy has no endpoint {endpoint}")))?;
-        self.store().grant(Bucket { principal: principal_of(&account)?, endpoint, quota }, units).await
+        let quota = quota.ok_or_else(|| {
+            StoreError::of_request(format!("the policy has no endpoint {endpoint}"))
+        })?;
+        self.store()
+            .grant(Bucket { principal: principal_of(&account)?, endpoint, quota }, units)
+            .await
     }
 
-    /// Refuses all requests of an account to an endpoint, of whatever policy, from now on for that period, at most 100 years.
-    /// Its bucket goes on refilling. A later block replaces this one; one for no time, or a [`reset`](Self::reset), lifts it.
+    /// Refuses all requests of an account to an endpoint, of whatever policy, from now on for that
+    /// period, at most 100 years. Its bucket goes on refilling. A later block replaces this
+    /// one; one for no time, or a [`reset`](Self::reset), lifts it.
     ///
-    /// Where a limit is [not enforced](Self::enforces) on the account, a block is not either. For all endpoints, block each:
+    /// Where a limit is [not enforced](Self::enforces) on the account, a block is not either. For
+    /// all endpoints, block each:
     ///
     /// ```
     /// use std::time::Duration;
@@ -362,7 +409,9 @@ impl<St: Store> Limiter<St> {
 }
 
 fn principal_of(account: &Account) -> Result<&Principal, StoreError> {
-    account.principal().ok_or_else(|| StoreError::of_request("the account is nobody's: its ids are empty"))
+    account
+        .principal()
+        .ok_or_else(|| StoreError::of_request("the account is nobody's: its ids are empty"))
 }
 
 fn bucket<'a>(principal: &'a Principal, class: &Class) -> Bucket<'a> {
@@ -378,7 +427,8 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
         let decision = self.store().charge(bucket(principal, class));
         if !in_force.is_plain() {
             let answer = Answer::Now(Ok(decision));
-            let candidate = in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
+            let candidate =
+                in_force.ask_candidate(self.store(), &in_force.policy, &answer, principal, path);
             let candidate = candidate.and_then(Answer::now).and_then(Result::ok);
             in_force.conclude_now(class, principal, &Ok(decision), candidate);
         }
@@ -408,6 +458,9 @@ impl Default for Limiter {
 
 impl<St: fmt::Debug> fmt::Debug for Limiter<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limiter").field("policy", &self.policy()).field("store", self.store()).finish()
+        f.debug_struct("Limiter")
+            .field("policy", &self.policy())
+            .field("store", self.store())
+            .finish()
     }
 }

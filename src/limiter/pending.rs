@@ -49,7 +49,8 @@ enum Half<F: Future> {
 }
 
 impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
-    /// Waits for both, or has both: the candidate's check has to be seen to its end for its unit to be charged.
+    /// Waits for both, or has both: the candidate's check has to be seen to its end for its unit to
+    /// be charged.
     pub(crate) fn both(enforced: Answer<F>, candidate: Option<Answer<F>>) -> Result<Answers, Self> {
         let other = |is_enforced, answer| Box::new(Other { is_enforced, answer, first: None });
         match (enforced, candidate) {
@@ -92,7 +93,8 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
                 match (second, first) {
                     (Some(second), first @ Some(_)) => {
                         let (first, second) = (first.take(), second.take());
-                        let (enforced, candidate) = if *is_enforced { (second, first) } else { (first, second) };
+                        let (enforced, candidate) =
+                            if *is_enforced { (second, first) } else { (first, second) };
                         let enforced = enforced.expect("polled after completion");
                         Poll::Ready(Answers { enforced, candidate: candidate.and_then(Result::ok) })
                     }

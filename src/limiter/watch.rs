@@ -1,4 +1,5 @@
-//! What comes of a decision when there is more to it than the decision: observers, a candidate, or enforcement on some only.
+//! What comes of a decision when there is more to it than the decision: observers, a candidate, or
+//! enforcement on some only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +20,8 @@ pub(crate) struct Watched<'a> {
 }
 
 impl InForce {
-    /// Asks for the candidate's decision beside `answer`, that of the policy in force, to which an account with limits of its own
-    /// is not subject.
+    /// Asks for the candidate's decision beside `answer`, that of the policy in force, to which an
+    /// account with limits of its own is not subject.
     pub(crate) fn ask_candidate<St: Store>(
         &self,
         store: &St,
@@ -33,12 +34,14 @@ impl InForce {
         if matches!(answer, Answer::Now(Ok(decision)) if decision.is_blocked()) {
             return None;
         }
-        // The place is compared and not what it points to: an account may have been given the policy that is in force.
+        // The place is compared and not what it points to: an account may have been given the
+        // policy that is in force.
         let candidate = self.candidate.as_ref().filter(|_| std::ptr::eq(policy, &self.policy))?;
         candidate.ask(store, principal, path)
     }
 
-    /// [`conclude`](Self::conclude) for those who have asked without Tower and were answered at once.
+    /// [`conclude`](Self::conclude) for those who have asked without Tower and were answered at
+    /// once.
     pub(super) fn conclude_now(
         &self,
         class: &Class,
@@ -65,8 +68,8 @@ impl InForce {
         }
     }
 
-    /// Tells what was decided, and says whether that is enforced. `forgiving` is whether a request goes on when the store
-    /// fails.
+    /// Tells what was decided, and says whether that is enforced. `forgiving` is whether a request
+    /// goes on when the store fails.
     pub(crate) fn conclude(
         &self,
         watched: &Watched<'_>,
@@ -75,10 +78,12 @@ impl InForce {
         forgiving: bool,
     ) -> Mode {
         let enforcement = self.enforcement.and(watched.class.enforcement);
-        let mode = if enforcement.applies_to(watched.principal) { Mode::Enforced } else { Mode::Shadow };
+        let mode =
+            if enforcement.applies_to(watched.principal) { Mode::Enforced } else { Mode::Shadow };
         let enforced = answer.as_ref().ok().copied();
         let judged = self.candidate.as_ref().zip(candidate);
-        let candidate = judged.and_then(|(candidate, decision)| candidate.conclude(decision, enforced));
+        let candidate =
+            judged.and_then(|(candidate, decision)| candidate.conclude(decision, enforced));
         if let Some(insight) = &self.insight {
             tell(insight, watched, answer, candidate, mode, forgiving);
         }

@@ -1,10 +1,10 @@
 //! Which endpoint a path is billed to.
 //!
-//! A *plain* path has one reading: whatever server stands behind, it routes the path as it is written. That is nearly
-//! every path there is, and it is matched without allocating. Any other path is *odd*: `/%63all`, `//call` and
-//! `/x/..;/call` reach the handler of `/call` behind one server or another. An odd path is read every way that a common
-//! server might, and billed to the first named endpoint among its readings, so that no spelling escapes into the wider
-//! default.
+//! A *plain* path has one reading: whatever server stands behind, it routes the path as it is
+//! written. That is nearly every path there is, and it is matched without allocating. Any other
+//! path is *odd*: `/%63all`, `//call` and `/x/..;/call` reach the handler of `/call` behind one
+//! server or another. An odd path is read every way that a common server might, and billed to the
+//! first named endpoint among its readings, so that no spelling escapes into the wider default.
 
 mod readings;
 mod template;
@@ -14,7 +14,8 @@ use tree::Tree;
 
 pub(crate) use template::TemplateError;
 
-/// An odd path longer than this, in bytes, is not read but billed to the first endpoint of the policy.
+/// An odd path longer than this, in bytes, is not read but billed to the first endpoint of the
+/// policy.
 pub(crate) const LONGEST_ODD_PATH: usize = 512;
 
 /// What a path costs.
@@ -35,7 +36,8 @@ pub(crate) struct PathTable {
 }
 
 impl PathTable {
-    /// An empty table for a policy with that many named endpoints, whose indices come before the default's.
+    /// An empty table for a policy with that many named endpoints, whose indices come before the
+    /// default's.
     pub(crate) fn new(named: usize) -> Self {
         Self { tree: Tree::default(), default: named }
     }
@@ -69,7 +71,8 @@ impl PathTable {
         if !path.starts_with('/') {
             return Billing::Endpoint(self.default);
         }
-        // Spending time in proportion to what a stranger sends is a gift to him; a wrong guess costs him only his own.
+        // Spending time in proportion to what a stranger sends is a gift to him; a wrong guess
+        // costs him only his own.
         let narrowest = Billing::Endpoint(0);
         if path.len() > LONGEST_ODD_PATH {
             return narrowest;
@@ -77,13 +80,15 @@ impl PathTable {
         let Some(readings) = readings::of(path.as_bytes()) else {
             return narrowest;
         };
-        // Exempt only if every reading is: an odd spelling opens no gate. Nor does one that a second server might decode
-        // once more, which is not read.
-        let least = if path.contains("%25") { Billing::Endpoint(self.default) } else { Billing::Exempt };
+        // Exempt only if every reading is: an odd spelling opens no gate. Nor does one that a
+        // second server might decode once more, which is not read.
+        let least =
+            if path.contains("%25") { Billing::Endpoint(self.default) } else { Billing::Exempt };
         readings.iter().map(|reading| self.bill_reading(reading)).fold(least, first)
     }
 
-    /// Bills one reading, with and without its trailing slashes: some servers take them for nothing.
+    /// Bills one reading, with and without its trailing slashes: some servers take them for
+    /// nothing.
     fn bill_reading(&self, reading: &[u8]) -> Billing {
         let end = reading.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
         first(self.route(reading), self.route(reading.get(..end).unwrap_or_default()))
@@ -110,8 +115,9 @@ fn is_plain(path: &[u8]) -> bool {
     let Some(end) = path.last_chunk::<17>() else {
         return path.windows(2).all(|pair| !is_odd(pair[0], pair[1]));
     };
-    // Sixteen bytes at a time, each with the one that follows it. No early exit and a lane for each, or else the compiler
-    // takes them one by one; and the end once more for the same reason.
+    // Sixteen bytes at a time, each with the one that follows it. No early exit and a lane for
+    // each, or else the compiler takes them one by one; and the end once more for the same
+    // reason.
     let mut odd = [0; 16];
     let mut look = |window: &[u8; 17]| {
         for at in 0..16 {
@@ -151,7 +157,16 @@ mod tests {
 
     #[test]
     fn plain_paths_are_those_that_every_server_reads_alike() {
-        for path in ["/", "/call", "/v2/agent/5bc97541/executions", "/a:b", "/call...", "/a.b", "/+", "/caf\u{e9}"] {
+        for path in [
+            "/",
+            "/call",
+            "/v2/agent/5bc97541/executions",
+            "/a:b",
+            "/call...",
+            "/a.b",
+            "/+",
+            "/caf\u{e9}",
+        ] {
             assert!(is_plain(path.as_bytes()), "{path} is plain");
         }
         let odd = [

@@ -1,8 +1,9 @@
 //! The ways in which servers read one path.
 //!
-//! Each step below is something that a server, a proxy or a framework in common use does to a path before it matches
-//! it. Which of them stand behind the limiter, and one behind the other, is not known here; so each step is taken and
-//! not taken, in the order in which a chain of servers takes them.
+//! Each step below is something that a server, a proxy or a framework in common use does to a path
+//! before it matches it. Which of them stand behind the limiter, and one behind the other, is not
+//! known here; so each step is taken and not taken, in the order in which a chain of servers takes
+//! them.
 
 /// More than any honest path has; past it a path is not worth understanding.
 const MOST: usize = 64;
@@ -11,12 +12,15 @@ const MOST: usize = 64;
 type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
 
 const STEPS: [Step; 9] = [
-    // What resolves the target as a reference (RFC 3986, section 4.2) takes a first `//host` for the host; Node's
-    // `new URL(target, base)` does so whatever the number and the kind of the slashes before it and behind it.
+    // What resolves the target as a reference (RFC 3986, section 4.2) takes a first `//host` for
+    // the host; Node's `new URL(target, base)` does so whatever the number and the kind of the
+    // slashes before it and behind it.
     |path| [cut_authority(path), cut_any_authority(path), None],
-    // Servlet containers drop `;parameters` before they decode; what decodes first may do it afterwards.
+    // Servlet containers drop `;parameters` before they decode; what decodes first may do it
+    // afterwards.
     |path| [cut_parameters(path), None, None],
-    // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what needs no escape.
+    // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what
+    // needs no escape.
     |path| [decode(path, |_| true), decode(path, is_unreserved), None],
     |path| [cut_parameters(path), None, None],
     // IIS and its like take a backslash for a slash.
@@ -89,7 +93,11 @@ fn is_unreserved(byte: u8) -> bool {
 
 fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
     let host = path.strip_prefix(b"//")?;
-    Some(host.iter().position(|byte| *byte == b'/').map_or(b"/".to_vec(), |end| host[end..].to_vec()))
+    Some(
+        host.iter()
+            .position(|byte| *byte == b'/')
+            .map_or(b"/".to_vec(), |end| host[end..].to_vec()),
+    )
 }
 
 fn cut_any_authority(path: &[u8]) -> Option<Vec<u8>> {
@@ -111,7 +119,8 @@ fn cut_parameters(path: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn replace_backslashes(path: &[u8]) -> Option<Vec<u8>> {
-    path.contains(&b'\\').then(|| path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
+    path.contains(&b'\\')
+        .then(|| path.iter().map(|&byte| if byte == b'\\' { b'/' } else { byte }).collect())
 }
 
 fn cut_at(path: &[u8], end: u8) -> Option<Vec<u8>> {
@@ -120,7 +129,10 @@ fn cut_at(path: &[u8], end: u8) -> Option<Vec<u8>> {
 
 fn trim_end(path: &[u8]) -> Option<Vec<u8>> {
     // Vertical tab is white space to Python and C, though not to Rust.
-    let kept = path.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b).map_or(0, |last| last + 1);
+    let kept = path
+        .iter()
+        .rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b)
+        .map_or(0, |last| last + 1);
     (kept < path.len()).then(|| path[..kept].to_vec())
 }
 
@@ -175,7 +187,11 @@ mod tests {
             ("/a//../b", "/a/b"),
             ("/.", "/"),
         ] {
-            assert_eq!(resolve_dots(path.as_bytes()).as_deref(), Some(resolved.as_bytes()), "{path}");
+            assert_eq!(
+                resolve_dots(path.as_bytes()).as_deref(),
+                Some(resolved.as_bytes()),
+                "{path}"
+            );
         }
         assert_eq!(resolve_dots(b"/call.../.a"), None);
     }

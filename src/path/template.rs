@@ -14,7 +14,8 @@ pub(crate) enum TemplateError {
     Conflict(String),
 }
 
-/// A template is matched against what a path may stand for, so a spelling that stands for another path would match too little.
+/// A template is matched against what a path may stand for, so a spelling that stands for another
+/// path would match too little.
 pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     let Some(rest) = template.strip_prefix('/') else {
         return Err(TemplateError::NoSlash);
@@ -22,7 +23,9 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     if rest.ends_with('/') {
         return Err(TemplateError::TrailingSlash);
     }
-    if template.bytes().any(super::is_odd_byte) || rest.split('/').any(|segment| matches!(segment, "." | "..")) {
+    if template.bytes().any(super::is_odd_byte)
+        || rest.split('/').any(|segment| matches!(segment, "." | ".."))
+    {
         return Err(TemplateError::NotPlain);
     }
     if rest.is_empty() {
@@ -48,7 +51,10 @@ fn check_segment(segment: &str) -> Result<(), TemplateError> {
     }
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     match name.map(|name| name.strip_prefix('*').unwrap_or(name)) {
-        Some(name) if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+        Some(name)
+            if !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') =>
+        {
             Ok(())
         }
         _ => Err(TemplateError::Parameter),

@@ -1,7 +1,8 @@
 //! Path templates as a tree of segments.
 //!
-//! Ours, since a path is looked up for every request: matchit, which axum uses, keeps the parameters' values and allocates
-//! when it has to turn back from a literal to a parameter, as for every agent whose id begins like `all`.
+//! Ours, since a path is looked up for every request: matchit, which axum uses, keeps the
+//! parameters' values and allocates when it has to turn back from a literal to a parameter, as for
+//! every agent whose id begins like `all`.
 
 use std::cmp::Ordering;
 
@@ -61,7 +62,8 @@ impl Tree {
         }
     }
 
-    /// What the path is billed to. At each segment a literal beats a parameter, which beats the rest of a path.
+    /// What the path is billed to. At each segment a literal beats a parameter, which beats the
+    /// rest of a path.
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
         self.root.find(path.strip_prefix(b"/")?).map(|leaf| leaf.billing)
     }
@@ -70,8 +72,12 @@ impl Tree {
     pub(super) fn templates(&self) -> Vec<(&str, Billing)> {
         let (mut leaves, mut nodes) = (Vec::new(), vec![&self.root]);
         while let Some(node) = nodes.pop() {
-            leaves.extend(node.end.iter().chain(&node.rest).map(|leaf| (&*leaf.template, leaf.billing)));
-            nodes.extend(node.literals.iter().map(|(_, node)| node).chain(node.parameter.as_deref()));
+            leaves.extend(
+                node.end.iter().chain(&node.rest).map(|leaf| (&*leaf.template, leaf.billing)),
+            );
+            nodes.extend(
+                node.literals.iter().map(|(_, node)| node).chain(node.parameter.as_deref()),
+            );
         }
         leaves
     }
@@ -80,11 +86,18 @@ impl Tree {
 impl Node {
     fn literal(&mut self, segment: &[u8]) -> &mut Self {
         let segment = Segment::of(segment);
-        let index = self.literals.binary_search_by(|(literal, _)| literal.cmp(&segment)).unwrap_or_else(|index| {
-            let literal = Literal { length: segment.length, head: segment.head, text: segment.text().into() };
-            self.literals.insert(index, (literal, Self::default()));
-            index
-        });
+        let index = self
+            .literals
+            .binary_search_by(|(literal, _)| literal.cmp(&segment))
+            .unwrap_or_else(|index| {
+                let literal = Literal {
+                    length: segment.length,
+                    head: segment.head,
+                    text: segment.text().into(),
+                };
+                self.literals.insert(index, (literal, Self::default()));
+                index
+            });
         &mut self.literals[index].1
     }
 
@@ -164,7 +177,8 @@ impl<'a> Segment<'a> {
         let first = u64::from_le_bytes(*first);
         let (mut word, mut from) = (first, 0);
         loop {
-            // A byte that was a slash is zero now, and borrows into its highest bit; nothing below the first one does.
+            // A byte that was a slash is zero now, and borrows into its highest bit; nothing below
+            // the first one does.
             word ^= ONES * u64::from(b'/');
             let slashes = word.wrapping_sub(ONES) & !word & (ONES << 7);
             if slashes != 0 {
@@ -227,7 +241,10 @@ mod tests {
                         path[at] = b'/';
                         path[at + 1..].fill(next);
                         let segment = Segment::of(&path);
-                        assert_eq!((segment.text(), segment.left()), (&path[..at], Some(&path[at + 1..])));
+                        assert_eq!(
+                            (segment.text(), segment.left()),
+                            (&path[..at], Some(&path[at + 1..]))
+                        );
                         let mut head = [0; 8];
                         head[..at.min(8)].fill(filler);
                         assert_eq!(segment.head, u64::from_le_bytes(head));

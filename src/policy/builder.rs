@@ -12,11 +12,12 @@ use crate::quota::{Quota, QuotaBuilder};
 /// Collects endpoints, quotas and paths; [`build`](Self::build) checks all of them.
 ///
 /// # Paths
-/// A template is a path as it is after decoding, segment by segment: a literal, `{name}` for any one non-empty segment,
-/// or `{*name}` for the rest of the path, as in axum. A literal beats a parameter, whatever the order, and the whole
-/// path must match. The order of the endpoints matters for paths that are
-/// [spelled oddly](crate#paths-that-are-spelled-to-escape) only: such a path is billed to the first endpoint that a
-/// server might route it to, so declare first what is most in need of protection.
+/// A template is a path as it is after decoding, segment by segment: a literal, `{name}` for any
+/// one non-empty segment, or `{*name}` for the rest of the path, as in axum. A literal beats a
+/// parameter, whatever the order, and the whole path must match. The order of the endpoints matters
+/// for paths that are [spelled oddly](crate#paths-that-are-spelled-to-escape) only: such a path is
+/// billed to the first endpoint that a server might route it to, so declare first what is most in
+/// need of protection.
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
@@ -45,7 +46,8 @@ pub(super) struct Fault {
     pub(super) place: Place,
 }
 
-/// The part of a builder that a mistake is in. The first number is the index of an endpoint, the default's being the last.
+/// The part of a builder that a mistake is in. The first number is the index of an endpoint, the
+/// default's being the last.
 #[cfg_attr(not(feature = "policy-file"), expect(dead_code, reason = "only files ask"))]
 pub(super) enum Place {
     Name(usize),
@@ -73,7 +75,8 @@ impl PolicyBuilder {
             .endpoint("executions", Quota::per_minute(500), ["/v2/agent/{agent_id}/executions"])
             .endpoint("agent", Quota::per_minute(500), ["/v2/agent/{agent_id}"])
             .endpoint("call", Quota::per_minute(500), ["/call"])
-            // The list endpoint: documented under "all other endpoints", not an agent whose id is "all".
+            // The list endpoint: documented under "all other endpoints", not an agent whose id is
+            // "all".
             .default_paths(["/v2/agent/all"])
     }
 
@@ -103,10 +106,11 @@ impl PolicyBuilder {
         self
     }
 
-    /// On whom the quota of an endpoint is enforced, `default` included. On everybody unless it is set.
+    /// On whom the quota of an endpoint is enforced, `default` included. On everybody unless it is
+    /// set.
     ///
-    /// With [`Enforcement::SHADOW`] nobody is refused there, and what would have been refused is reported to
-    /// [observers](crate::Limiter::observe).
+    /// With [`Enforcement::SHADOW`] nobody is refused there, and what would have been refused is
+    /// reported to [observers](crate::Limiter::observe).
     pub fn enforce(mut self, name: impl Into<String>, enforcement: Enforcement) -> Self {
         let name = name.into();
         if name == Endpoint::DEFAULT.name() {
@@ -120,10 +124,11 @@ impl PolicyBuilder {
         self
     }
 
-    /// On whom any quota of the policy is enforced: where an endpoint has a setting of its own, the lesser of both counts.
+    /// On whom any quota of the policy is enforced: where an endpoint has a setting of its own, the
+    /// lesser of both counts.
     ///
-    /// It concerns this policy only. [`Limiter::set_enforcement`](crate::Limiter::set_enforcement) concerns the policies of
-    /// accounts too.
+    /// It concerns this policy only. [`Limiter::set_enforcement`](crate::Limiter::set_enforcement)
+    /// concerns the policies of accounts too.
     pub fn enforcement(mut self, enforcement: Enforcement) -> Self {
         self.enforcement = enforcement;
         self
@@ -141,10 +146,12 @@ impl PolicyBuilder {
         self
     }
 
-    /// Lets paths through without counting them, whoever calls or if nobody does: health checks, say.
+    /// Lets paths through without counting them, whoever calls or if nobody does: health checks,
+    /// say.
     ///
-    /// A path is exempt only if every server would read it as one that is, so no odd spelling of another path becomes
-    /// exempt. For an account with a policy of its own, only that policy's exemptions hold.
+    /// A path is exempt only if every server would read it as one that is, so no odd spelling of
+    /// another path becomes exempt. For an account with a policy of its own, only that policy's
+    /// exemptions hold.
     pub fn exempt<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.exempt.extend(paths.into_iter().map(Into::into));
         self
@@ -153,8 +160,8 @@ impl PolicyBuilder {
     /// Checks everything and makes the policy.
     ///
     /// # Errors
-    /// When a name, a quota or a path makes no sense, or two paths match the same requests. The error names the value
-    /// and the rule.
+    /// When a name, a quota or a path makes no sense, or two paths match the same requests. The
+    /// error names the value and the rule.
     pub fn build(&self) -> Result<Policy, PolicyError> {
         if let Some(name) = self.stray.first() {
             return Err(PolicyError::UnknownEndpoint { name: name.clone() });
@@ -166,22 +173,33 @@ impl PolicyBuilder {
     pub(super) fn assemble(&self) -> Result<Policy, Fault> {
         let mut paths = PathTable::new(self.endpoints.len());
         let mut classes = Vec::<Class>::with_capacity(self.endpoints.len() + 1);
-        for (index, Named { name, quota, enforcement, paths: templates }) in self.endpoints.iter().enumerate() {
+        for (index, Named { name, quota, enforcement, paths: templates }) in
+            self.endpoints.iter().enumerate()
+        {
             let at = |place| move |error| Fault { error, place };
-            let endpoint = Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() });
+            let endpoint =
+                Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() });
             let endpoint = endpoint.map_err(at(Place::Name(index)))?;
-            if endpoint == Endpoint::DEFAULT || classes.iter().any(|class| class.endpoint == endpoint) {
-                return Err(at(Place::Name(index))(PolicyError::DuplicateEndpoint { name: name.clone() }));
+            if endpoint == Endpoint::DEFAULT
+                || classes.iter().any(|class| class.endpoint == endpoint)
+            {
+                return Err(at(Place::Name(index))(PolicyError::DuplicateEndpoint {
+                    name: name.clone(),
+                }));
             }
             if templates.is_empty() {
                 return Err(at(Place::Paths(index))(PolicyError::NoPaths { name: name.clone() }));
             }
             let enforcement = enforcement.and(self.enforcement);
             classes.push(class(endpoint, *quota, enforcement).map_err(at(Place::Quota(index)))?);
-            insert(&mut paths, templates, Billing::Endpoint(index), |path| Place::Path(index, path))?;
+            insert(&mut paths, templates, Billing::Endpoint(index), |path| {
+                Place::Path(index, path)
+            })?;
         }
         let last = classes.len();
-        insert(&mut paths, &self.default_paths, Billing::Endpoint(last), |path| Place::Path(last, path))?;
+        insert(&mut paths, &self.default_paths, Billing::Endpoint(last), |path| {
+            Place::Path(last, path)
+        })?;
         insert(&mut paths, &self.exempt, Billing::Exempt, Place::Exempt)?;
         let default_enforcement = self.default_enforcement.and(self.enforcement);
         let default = class(Endpoint::DEFAULT, self.default_quota, default_enforcement);
@@ -190,7 +208,11 @@ impl PolicyBuilder {
     }
 }
 
-fn class(endpoint: Endpoint, quota: QuotaBuilder, enforcement: Enforcement) -> Result<Class, PolicyError> {
+fn class(
+    endpoint: Endpoint,
+    quota: QuotaBuilder,
+    enforcement: Enforcement,
+) -> Result<Class, PolicyError> {
     let class = |quota| Class::new(endpoint, quota, enforcement);
     quota.build().map(class).map_err(|reason| PolicyError::Quota { endpoint, reason })
 }

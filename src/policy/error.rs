@@ -58,18 +58,29 @@ impl fmt::Display for PolicyError {
                 )
             }
             Self::DuplicateEndpoint { name } if name == Endpoint::DEFAULT.name() => {
-                write!(f, "endpoint name {name:?}: it stands for everything else; use default_quota and default_paths")
+                write!(
+                    f,
+                    "endpoint name {name:?}: it stands for everything else; use default_quota and default_paths"
+                )
             }
             Self::DuplicateEndpoint { name } => {
-                write!(f, "endpoint name {name:?}: it is taken; give one endpoint all of its paths at once")
+                write!(
+                    f,
+                    "endpoint name {name:?}: it is taken; give one endpoint all of its paths at once"
+                )
             }
             Self::UnknownEndpoint { name } => {
-                write!(f, "endpoint name {name:?}: there is no such endpoint to change; add it with endpoint first")
+                write!(
+                    f,
+                    "endpoint name {name:?}: there is no such endpoint to change; add it with endpoint first"
+                )
             }
             Self::NoPaths { name } => {
                 write!(f, "endpoint {name:?}: it has no paths, so nothing would draw on its quota")
             }
-            Self::Quota { endpoint, reason } => write!(f, "quota of endpoint {:?}: {reason}", endpoint.name()),
+            Self::Quota { endpoint, reason } => {
+                write!(f, "quota of endpoint {:?}: {reason}", endpoint.name())
+            }
             Self::Path { path, rule } => write!(f, "path {path:?}: {rule}"),
         }
     }

@@ -20,7 +20,8 @@ pub use error::PolicyError;
 #[cfg(feature = "policy-file")]
 pub use file::PolicyFileError;
 
-/// Path templates and the quota of each endpoint, the quota of everything else, and the paths that are exempt.
+/// Path templates and the quota of each endpoint, the quota of everything else, and the paths that
+/// are exempt.
 ///
 /// [`Policy::default`] is what the Bolna API documents as its rate limits (as of 7 February
 /// 2026):
@@ -32,9 +33,9 @@ pub use file::PolicyFileError;
 /// | `call` | `/call` | 500 |
 /// | `default` | everything else, `/v2/agent/all` included | 1000 |
 ///
-/// A policy is checked when it is built and never changes; cloning it copies a pointer. Others are built from that table
-/// with [`Policy::bolna`], from nothing with [`Policy::builder`] or, with the feature `policy-file`, from a file with
-/// `Policy::read`:
+/// A policy is checked when it is built and never changes; cloning it copies a pointer. Others are
+/// built from that table with [`Policy::bolna`], from nothing with [`Policy::builder`] or, with the
+/// feature `policy-file`, from a file with `Policy::read`:
 ///
 /// ```
 /// use bolna_rate_limit::{Endpoint, Policy, Quota};
@@ -68,7 +69,8 @@ impl Policy {
 
     /// The endpoint that a path is billed to, or `None` if the path is exempt.
     ///
-    /// `path` is a request's path without its query, as it came over the wire: not decoded. The method never matters.
+    /// `path` is a request's path without its query, as it came over the wire: not decoded. The
+    /// method never matters.
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
         self.table.class_of(path).map(|class| class.endpoint)
@@ -155,7 +157,8 @@ impl Table {
         &self.classes[index]
     }
 
-    /// Whether [`class_index_of`](Self::class_index_of) is `None`, found out at less cost when it is not.
+    /// Whether [`class_index_of`](Self::class_index_of) is `None`, found out at less cost when it
+    /// is not.
     pub(crate) fn exempts(&self, path: &str) -> bool {
         self.paths.exempts(path)
     }

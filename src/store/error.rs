@@ -17,8 +17,8 @@ impl StoreError {
         Self { reason: reason.into(), kind: OTHER, of_store: true }
     }
 
-    /// This request could not be decided, and that says nothing about the next: there were too many at once, or what is
-    /// kept for this one bucket can't be read.
+    /// This request could not be decided, and that says nothing about the next: there were too many
+    /// at once, or what is kept for this one bucket can't be read.
     ///
     /// A [`Breaker`](super::Breaker) does not count it.
     pub fn of_request(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
@@ -27,8 +27,8 @@ impl StoreError {
 
     /// Gives the error a [`kind`](Self::kind).
     ///
-    /// To be of use as the label of a metric it should be one of a few words, in `snake_case`, that stay what they are:
-    /// no address and no id.
+    /// To be of use as the label of a metric it should be one of a few words, in `snake_case`, that
+    /// stay what they are: no address and no id.
     ///
     /// ```
     /// use bolna_rate_limit::store::StoreError;

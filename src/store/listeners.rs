@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tells events to listeners: to each of them all that are noted from when it comes, in the order in which they are
-/// noted, one at a time. A listener may do with the store what it likes: it is called without any lock.
+/// Tells events to listeners: to each of them all that are noted from when it comes, in the order
+/// in which they are noted, one at a time. A listener may do with the store what it likes: it is
+/// called without any lock.
 pub(super) struct Listeners<E>(Mutex<Board<E>>);
 
 struct Board<E> {
@@ -22,7 +23,8 @@ struct Board<E> {
 
 type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 
-/// What has begun and has not ended, by the number of what it is about: whoever comes is told of it.
+/// What has begun and has not ended, by the number of what it is about: whoever comes is told of
+/// it.
 pub(super) type Standing<E> = BTreeMap<u64, E>;
 
 impl<E: Clone> Listeners<E> {
@@ -36,7 +38,8 @@ impl<E: Clone> Listeners<E> {
         self.tell();
     }
 
-    /// Changes what stands. What this comes to is told by [`tell`](Self::tell), when the caller holds no lock any more.
+    /// Changes what stands. What this comes to is told by [`tell`](Self::tell), when the caller
+    /// holds no lock any more.
     pub(super) fn note(&self, change: impl FnOnce(&mut Standing<E>) -> Option<E>) {
         let mut board = self.board();
         if let Some(event) = change(&mut board.standing) {
@@ -65,7 +68,8 @@ impl<E: Clone> Listeners<E> {
 
 impl<E> Listeners<E> {
     fn board(&self) -> MutexGuard<'_, Board<E>> {
-        // As good after a panic as before: nothing in it is changed in two steps that belong together.
+        // As good after a panic as before: nothing in it is changed in two steps that belong
+        // together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,11 +77,17 @@ impl<E> Listeners<E> {
 impl<E> Default for Listeners<E> {
     fn default() -> Self {
         let untold = VecDeque::new();
-        Self(Mutex::new(Board { listeners: Vec::new(), standing: BTreeMap::new(), untold, telling: false }))
+        Self(Mutex::new(Board {
+            listeners: Vec::new(),
+            standing: BTreeMap::new(),
+            untold,
+            telling: false,
+        }))
     }
 }
 
-/// `eprintln!` panics when nobody reads any more. That is nothing to a store, nor to the request that has found out.
+/// `eprintln!` panics when nobody reads any more. That is nothing to a store, nor to the request
+/// that has found out.
 pub(super) fn undisturbed(listen: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(listen));
 }

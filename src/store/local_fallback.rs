@@ -20,35 +20,39 @@ use crate::quota::Quota;
 
 /// Counts in this process when the store can't be asked, and goes on from what the store last said.
 ///
-/// Every decision of the store's [`check`](Store::check) is noted in the [`local`](Self::local) store, so that the bucket of
-/// a caller who had spent his quota is not full when the store is lost. When the store answers with an error, of whatever
-/// kind, the local store decides instead, and there is no error any more.
+/// Every decision of the store's [`check`](Store::check) is noted in the [`local`](Self::local)
+/// store, so that the bucket of a caller who had spent his quota is not full when the store is
+/// lost. When the store answers with an error, of whatever kind, the local store decides instead,
+/// and there is no error any more.
 ///
 /// # How much is admitted
-/// [`expected_replicas`](Self::expected_replicas) is the number of processes that share the store. While it is lost, each of
-/// them has that part of the quota: a unit comes back so many times slower, and the burst is divided, rounded down but at
-/// least 1. A [`Decision`] says what it was measured by: a third of 500 requests a minute is 500 per 180 seconds, with a
-/// burst of 166.
+/// [`expected_replicas`](Self::expected_replicas) is the number of processes that share the store.
+/// While it is lost, each of them has that part of the quota: a unit comes back so many times
+/// slower, and the burst is divided, rounded down but at least 1. A [`Decision`] says what it was
+/// measured by: a third of 500 requests a minute is 500 per 180 seconds, with a burst of 166.
 ///
-/// So while the store is lost, the replicas together admit at most what one store would have, from a bucket as full as each
-/// has last seen it. When the burst is less than the number of replicas, it counts as that many: each of them has one unit at
-/// the least.
+/// So while the store is lost, the replicas together admit at most what one store would have, from
+/// a bucket as full as each has last seen it. When the burst is less than the number of replicas,
+/// it counts as that many: each of them has one unit at the least.
 ///
-/// When the store is back, it has not been charged for what was admitted meanwhile. So over what one store would have, as
-/// much is admitted as the bucket holds then: at most its burst, and if it was drained when the store was lost at most one
-/// unit for every [`emission_interval`](Quota::emission_interval) since.
+/// When the store is back, it has not been charged for what was admitted meanwhile. So over what
+/// one store would have, as much is admitted as the bucket holds then: at most its burst, and if it
+/// was drained when the store was lost at most one unit for every
+/// [`emission_interval`](Quota::emission_interval) since.
 ///
-/// A debt is noted when the answer arrives, as if the store had decided just then: the time that an answer takes is never
-/// to the caller's advantage. So is that a bucket is blocked, and that it is no more.
+/// A debt is noted when the answer arrives, as if the store had decided just then: the time that an
+/// answer takes is never to the caller's advantage. So is that a bucket is blocked, and that it is
+/// no more.
 ///
 /// # Grants
-/// A [`grant`](Store::grant) of so many units gives the local share of this process that part of them which it has of the
-/// quota, in time: 3 units of 120 ms are 360 ms, which is one unit of a third, of 360 ms. The shares of other processes owe
-/// until then what they have noted: together the replicas may admit less than was granted, and never more.
+/// A [`grant`](Store::grant) of so many units gives the local share of this process that part of
+/// them which it has of the quota, in time: 3 units of 120 ms are 360 ms, which is one unit of a
+/// third, of 360 ms. The shares of other processes owe until then what they have noted: together
+/// the replicas may admit less than was granted, and never more.
 ///
 /// # Memory
-/// The local store tracks every caller who owes, as it would without another store: see [`MemoryStore`] for how much that is
-/// and how to cap it.
+/// The local store tracks every caller who owes, as it would without another store: see
+/// [`MemoryStore`] for how much that is and how to cap it.
 ///
 /// ```
 /// use bolna_rate_limit::store::{Breaker, LocalFallback, MemoryStore};
@@ -62,7 +66,8 @@ pub struct LocalFallback<St, C = MonotonicClock> {
 }
 
 impl<St> LocalFallback<St> {
-    /// Falls back from `store` to an empty [`MemoryStore`] on the operating system's monotonic clock.
+    /// Falls back from `store` to an empty [`MemoryStore`] on the operating system's monotonic
+    /// clock.
     #[must_use]
     pub fn new(store: St) -> Self {
         Self::with_local(store, MemoryStore::new())
@@ -73,14 +78,16 @@ impl<St, C> LocalFallback<St, C> {
     /// Falls back from `store` to `local`, which may have a clock or a cap of its own.
     #[must_use]
     pub fn with_local(store: St, local: MemoryStore<C>) -> Self {
-        let local = Local { store: Arc::new(local), tally: Arc::default(), replicas: NonZeroU32::MIN };
+        let local =
+            Local { store: Arc::new(local), tally: Arc::default(), replicas: NonZeroU32::MIN };
         Self { store, local }
     }
 
     /// How many processes share the store, this one included: 1 by default, as which 0 counts too.
     ///
-    /// With N replicas and the default, the fleet admits **N times the limit** while the store is lost. When the number
-    /// varies, take the largest: with too large a number the fleet admits less than the limit, and never more.
+    /// With N replicas and the default, the fleet admits **N times the limit** while the store is
+    /// lost. When the number varies, take the largest: with too large a number the fleet admits
+    /// less than the limit, and never more.
     #[must_use]
     pub fn expected_replicas(self, replicas: u32) -> Self {
         let replicas = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
@@ -110,7 +117,14 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
             Answer::Later(check) => {
                 let Bucket { principal, endpoint, quota } = bucket;
                 let (local, principal) = (self.local.clone(), principal.clone());
-                Answer::Later(LocalFallbackCheck { check, local, principal, endpoint, quota, changes })
+                Answer::Later(LocalFallbackCheck {
+                    check,
+                    local,
+                    principal,
+                    endpoint,
+                    quota,
+                    changes,
+                })
             }
         }
     }
@@ -148,8 +162,8 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         answer
     }
 
-    /// Gives the units back in the store and this process's part of them in the local one, even if the other can't be
-    /// asked.
+    /// Gives the units back in the store and this process's part of them in the local one, even if
+    /// the other can't be asked.
     async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         let answer = self.store.grant(bucket, units).await;
         self.local.change();
@@ -159,7 +173,12 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     }
 
     /// Blocks the bucket in both stores: in the local one even if the other can't be asked.
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let answer = self.store.block(principal, endpoint, period).await;
         self.local.change();
         self.local.store.block(principal, endpoint, period).await?;
@@ -201,7 +220,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.check.poll(cx));
-        let bucket = Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
+        let bucket =
+            Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
         Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.changes)))
     }
 }
@@ -220,7 +240,8 @@ struct Local<C> {
 
 #[derive(Default)]
 struct Tally {
-    /// How often a bucket was changed by hand, or found to be blocked: what was asked before is not noted afterwards.
+    /// How often a bucket was changed by hand, or found to be blocked: what was asked before is
+    /// not noted afterwards.
     changes: AtomicU64,
     failures: Failures,
 }
@@ -241,7 +262,12 @@ impl<C> Local<C> {
 
 impl<C: Clock> Local<C> {
     /// `changes` is how many there were when the store was asked.
-    fn conclude(&self, bucket: Bucket<'_>, answer: Result<Decision, StoreError>, changes: u64) -> Decision {
+    fn conclude(
+        &self,
+        bucket: Bucket<'_>,
+        answer: Result<Decision, StoreError>,
+        changes: u64,
+    ) -> Decision {
         let share = self.share(bucket);
         let note = |decision: &Decision| {
             if changes == self.changes() {
@@ -258,15 +284,16 @@ impl<C: Clock> Local<C> {
     /// The bucket is blocked here as it is in the store.
     fn note_block(&self, share: Bucket<'_>, decision: &Decision, changes: u64) {
         let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
-        // Compared again while nobody else can change a block: a change by hand comes afterwards then, and has the last word.
+        // Compared again while nobody else can change a block: a change by hand comes afterwards
+        // then, and has the last word.
         let current = || changes == self.changes();
         if self.store.follow(share.principal, share.endpoint, blocked_for, current) {
             self.change();
         }
     }
 
-    /// Leaves the share as much room as the store has left, in time: that is so many units, of which each replica has its
-    /// part. A drained bucket stays drained, and a full one full.
+    /// Leaves the share as much room as the store has left, in time: that is so many units, of
+    /// which each replica has its part. A drained bucket stays drained, and a full one full.
     fn note_debt(&self, share: Bucket<'_>, decision: &Decision) {
         // What a blocked bucket owes is not told.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
@@ -279,6 +306,10 @@ impl<C: Clock> Local<C> {
 
 impl<C> Clone for Local<C> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), tally: Arc::clone(&self.tally), replicas: self.replicas }
+        Self {
+            store: Arc::clone(&self.store),
+            tally: Arc::clone(&self.tally),
+            replicas: self.replicas,
+        }
     }
 }

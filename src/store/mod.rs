@@ -1,12 +1,12 @@
 //! Where buckets live.
 //!
-//! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores compose as Tower
-//! layers do, a wrapper around a store being a store. One beyond a network is wrapped in a [`Breaker`], which does not ask
-//! it while it fails; that in a [`LocalFallback`], which decides meanwhile; and that in a [`DenialCache`], which refuses
-//! without asking.
+//! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores
+//! compose as Tower layers do, a wrapper around a store being a store. One beyond a network is
+//! wrapped in a [`Breaker`], which does not ask it while it fails; that in a [`LocalFallback`],
+//! which decides meanwhile; and that in a [`DenialCache`], which refuses without asking.
 //!
-//! A store tells about itself: numbers when it is [asked](Store::report), and what changes to whoever
-//! [subscribes](Store::subscribe).
+//! A store tells about itself: numbers when it is [asked](Store::report), and what changes to
+//! whoever [subscribes](Store::subscribe).
 
 mod breaker;
 mod denial_cache;
@@ -32,7 +32,9 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisCheck, RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind};
+pub use self::redis::{
+    RedisCheck, RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
+};
 pub use breaker::{Breaker, BreakerCheck, BreakerEvent};
 pub use denial_cache::{DenialCache, DenialCacheCheck};
 pub use error::StoreError;
@@ -43,11 +45,13 @@ pub use report::StoreReport;
 
 /// Holds a bucket for every principal and endpoint, and decides.
 ///
-/// A bucket belongs to the pair of [`principal`](Bucket::principal) and [`endpoint`](Bucket::endpoint). The
-/// [`quota`](Bucket::quota) is that of the moment and may differ from one request to the next, when limits are changed
-/// or a caller changes plan: what was spent stays spent, in time.
+/// A bucket belongs to the pair of [`principal`](Bucket::principal) and
+/// [`endpoint`](Bucket::endpoint). The [`quota`](Bucket::quota) is that of the moment and may
+/// differ from one request to the next, when limits are changed or a caller changes plan: what was
+/// spent stays spent, in time.
 pub trait Store: Send + Sync + 'static {
-    /// The check that a store makes when it can't answer at once. [`Immediate`] for a store that always can.
+    /// The check that a store makes when it can't answer at once. [`Immediate`] for a store that
+    /// always can.
     type Check: Future<Output = Result<Decision, StoreError>> + Send + 'static;
 
     /// Charges one unit, if the bucket has it.
@@ -55,21 +59,24 @@ pub trait Store: Send + Sync + 'static {
 
     /// What there is to say of the store now, in numbers. By default nothing.
     ///
-    /// A store around a store adds its own to what that one says. It takes no lock that requests wait for, and is made to
-    /// be asked now and then, for metrics.
+    /// A store around a store adds its own to what that one says. It takes no lock that requests
+    /// wait for, and is made to be asked now and then, for metrics.
     fn report(&self) -> StoreReport {
         StoreReport::default()
     }
 
-    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is lost, or the cap is
-    /// reached, when somebody subscribes, he is told so at once. By default it does nothing, as there is nothing to tell.
+    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is
+    /// lost, or the cap is reached, when somebody subscribes, he is told so at once. By default
+    /// it does nothing, as there is nothing to tell.
     ///
-    /// There can be several, and each is told of everything, in its order. A listener runs in the request or the task
-    /// that finds out, so it should do no more than to log or to count. It may ask the store, and its panics harm nobody.
+    /// There can be several, and each is told of everything, in its order. A listener runs in the
+    /// request or the task that finds out, so it should do no more than to log or to count. It
+    /// may ask the store, and its panics harm nobody.
     ///
-    /// The store keeps the listener for as long as it lives. So **a listener must not own the store**, nor a limiter or a
-    /// layer around it, or neither will ever be dropped: give it a [`Weak`](std::sync::Weak). Whatever else it owns is
-    /// dropped with the store (of a `RedisStore` when its task has ended, right after).
+    /// The store keeps the listener for as long as it lives. So **a listener must not own the
+    /// store**, nor a limiter or a layer around it, or neither will ever be dropped: give it a
+    /// [`Weak`](std::sync::Weak). Whatever else it owns is dropped with the store (of a
+    /// `RedisStore` when its task has ended, right after).
     fn subscribe(&self, listener: StoreListener) {
         drop(listener);
     }
@@ -78,25 +85,36 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the store can't be asked.
-    fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send;
+    fn peek(&self, bucket: Bucket<'_>)
+    -> impl Future<Output = Result<Decision, StoreError>> + Send;
 
     /// Fills the bucket up, and lifts a [block](Self::block).
     ///
     /// # Errors
     /// When the store can't be asked.
-    fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn reset(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives `units` back, by the quota in `bucket`, until the bucket is full: a drained one then admits exactly so many.
+    /// Gives `units` back, by the quota in `bucket`, until the bucket is full: a drained one then
+    /// admits exactly so many.
     ///
-    /// A bucket that owes more than a full refill, since the quota was lowered or the clock went back, counts as drained. A
-    /// [block](Self::block) stays.
+    /// A bucket that owes more than a full refill, since the quota was lowered or the clock went
+    /// back, counts as drained. A [block](Self::block) stays.
     ///
     /// # Errors
     /// When the store can't be asked. Units may have been given back all the same.
-    fn grant(&self, bucket: Bucket<'_>, units: u32) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn grant(
+        &self,
+        bucket: Bucket<'_>,
+        units: u32,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Refuses every request for the bucket from now on and for `period`, whatever the quota. Zero lifts the block, and the
-    /// longest is [`Quota::MAX_REFILL_TIME`], as which a longer one counts. A later call replaces an earlier one.
+    /// Refuses every request for the bucket from now on and for `period`, whatever the quota. Zero
+    /// lifts the block, and the longest is [`Quota::MAX_REFILL_TIME`], as which a longer one
+    /// counts. A later call replaces an earlier one.
     ///
     /// Meanwhile the bucket goes on refilling: after the block it is as if nobody had asked.
     ///
@@ -127,15 +145,26 @@ impl<St: Store> Store for Arc<St> {
         (**self).subscribe(listener);
     }
 
-    fn peek(&self, bucket: Bucket<'_>) -> impl Future<Output = Result<Decision, StoreError>> + Send {
+    fn peek(
+        &self,
+        bucket: Bucket<'_>,
+    ) -> impl Future<Output = Result<Decision, StoreError>> + Send {
         (**self).peek(bucket)
     }
 
-    fn reset(&self, principal: &Principal, endpoint: Endpoint) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn reset(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         (**self).reset(principal, endpoint)
     }
 
-    fn grant(&self, bucket: Bucket<'_>, units: u32) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn grant(
+        &self,
+        bucket: Bucket<'_>,
+        units: u32,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         (**self).grant(bucket, units)
     }
 
@@ -162,7 +191,8 @@ pub struct Bucket<'a> {
 
 /// What a store says: now, or later.
 ///
-/// An answer that is there at once costs the request no boxing, no clone and no trip through the executor.
+/// An answer that is there at once costs the request no boxing, no clone and no trip through the
+/// executor.
 pub enum Answer<F: Future> {
     /// Here it is.
     Now(F::Output),
@@ -218,7 +248,8 @@ fn block_nanos(period: Duration) -> u64 {
     nanos(period.min(Quota::MAX_REFILL_TIME))
 }
 
-/// A time in the nanoseconds that the wrappers count in: at most 146 years, so that two of them have a sum.
+/// A time in the nanoseconds that the wrappers count in: at most 146 years, so that two of them
+/// have a sum.
 fn nanos(time: Duration) -> u64 {
     const LATEST: u64 = 1 << 62;
     u64::try_from(time.as_nanos()).map_or(LATEST, |time| time.min(LATEST))

@@ -61,19 +61,26 @@ impl Fields {
     #[inline(always)]
     pub(crate) fn new(kept: Option<&'static Kept>, decision: &Decision, format: Format) -> Self {
         let standard = match (format.dialect, kept) {
-            (Dialect::Draft11, Some(kept)) => kept.limit(decision).map(|limit| (&kept.policy, limit)),
+            (Dialect::Draft11, Some(kept)) => {
+                kept.limit(decision).map(|limit| (&kept.policy, limit))
+            }
             _ => None,
         };
         let unkept = format.dialect == Dialect::Draft11 && standard.is_none();
-        let made =
-            if unkept || format.legacy.is_some() { Some(make(kept, decision, format.legacy, unkept)) } else { None };
+        let made = if unkept || format.legacy.is_some() {
+            Some(make(kept, decision, format.legacy, unkept))
+        } else {
+            None
+        };
         Self { standard, made }
     }
 
-    /// Adds the fields beside those that an upstream has set: each list member stands for a limit of its own.
+    /// Adds the fields beside those that an upstream has set: each list member stands for a limit
+    /// of its own.
     #[inline]
     pub(crate) fn append_to(self, headers: &mut HeaderMap) {
-        // A map that can take no more keeps what it has: a response without these fields beats none.
+        // A map that can take no more keeps what it has: a response without these fields beats
+        // none.
         if let Some((policy, limit)) = self.standard {
             let _ = headers.try_append(RATELIMIT_POLICY, policy.clone());
             let _ = headers.try_append(RATELIMIT, limit.clone());
@@ -111,7 +118,8 @@ pub(super) fn limit(decision: &Decision) -> String {
     let remaining = decision.remaining();
     let seconds = match remaining {
         0 => seconds_until_one(decision),
-        // With a unit left, the draft's `t` is the time for which what remains lasts at the sustained rate.
+        // With a unit left, the draft's `t` is the time for which what remains lasts at the
+        // sustained rate.
         _ => decision.quota().seconds_for(remaining),
     };
     format!("\"{}\";r={remaining};t={seconds}", decision.endpoint())
@@ -119,7 +127,11 @@ pub(super) fn limit(decision: &Decision) -> String {
 
 /// The whole seconds, rounded up, until a bucket without a unit has one.
 pub(super) fn seconds_until_one(decision: &Decision) -> u64 {
-    if decision.is_allowed() { whole_seconds(decision.next_unit()) } else { retry_after_seconds(decision) }
+    if decision.is_allowed() {
+        whole_seconds(decision.next_unit())
+    } else {
+        retry_after_seconds(decision)
+    }
 }
 
 /// Adds `Retry-After`, and `retry-after-ms` if it is wanted, unless they are there.
@@ -132,14 +144,16 @@ pub(crate) fn add_retry_after(headers: &mut HeaderMap, decision: &Decision, form
     }
 }
 
-/// Adds a field unless it is there, or the map can take no more (`HeaderMap::entry` would panic then).
+/// Adds a field unless it is there, or the map can take no more (`HeaderMap::entry` would panic
+/// then).
 pub(super) fn add(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
     if !headers.contains_key(&name) {
         let _ = headers.try_insert(name, value());
     }
 }
 
-/// `Retry-After` counts whole seconds (RFC 9110, section 10.2.3). Rounded down, every wait here would be none at all.
+/// `Retry-After` counts whole seconds (RFC 9110, section 10.2.3). Rounded down, every wait here
+/// would be none at all.
 pub(super) fn retry_after_seconds(decision: &Decision) -> u64 {
     whole_seconds(decision.retry_after().unwrap_or_default()).max(1)
 }
@@ -152,9 +166,10 @@ pub(super) fn whole_seconds(duration: Duration) -> u64 {
 fn legacy(decision: &Decision, reset: LegacyReset) -> [(HeaderName, HeaderValue); 3] {
     let reset = match reset {
         LegacyReset::DeltaSeconds => decision.reset(),
-        LegacyReset::EpochSeconds => {
-            SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(decision.reset())
-        }
+        LegacyReset::EpochSeconds => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .saturating_add(decision.reset()),
     };
     [
         (X_RATELIMIT_LIMIT, number(decision.quota().burst().into())),

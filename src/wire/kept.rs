@@ -13,21 +13,22 @@ use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::quota::Quota;
 
-/// Values of `RateLimit` are kept for remainders below this; beyond, they are written afresh for each response.
+/// Values of `RateLimit` are kept for remainders below this; beyond, they are written afresh for
+/// each response.
 const REMAINDERS: u32 = 4096;
 
 /// Refusals are kept for waits of up to so many seconds.
 const WAITS: u32 = 60;
 
-/// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a wait together. Each takes
-/// about 100 bytes once it has occurred. It is enough for some fifty policies of the size of Bolna's; the texts of later
-/// ones are rendered afresh for each response.
+/// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a
+/// wait together. Each takes about 100 bytes once it has occurred. It is enough for some fifty
+/// policies of the size of Bolna's; the texts of later ones are rendered afresh for each response.
 const MOST: u32 = 1 << 17;
 
 /// The texts of one endpoint's responses while one quota is in force.
 ///
-/// They are statics, and so never freed: a value that is shared in any other way has a reference count, which every
-/// request of an endpoint would write, on whatever core it runs.
+/// They are statics, and so never freed: a value that is shared in any other way has a reference
+/// count, which every request of an endpoint would write, on whatever core it runs.
 pub(crate) struct Kept {
     pub(super) policy: HeaderValue,
     problem: OnceLock<Limited>,
@@ -58,8 +59,11 @@ impl Kept {
     /// The texts for that endpoint and quota, or `None` if too many are kept already.
     pub(crate) fn of(endpoint: Endpoint, quota: Quota) -> Option<&'static Self> {
         // Nothing is done to it in two steps, so a poisoned lock guards nothing broken.
-        let known =
-            ALL.read().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|all| all.get(endpoint, quota));
+        let known = ALL
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .and_then(|all| all.get(endpoint, quota));
         known.or_else(|| {
             let mut all = ALL.write().unwrap_or_else(PoisonError::into_inner);
             all.get_or_insert_default().keep(endpoint, quota)
@@ -78,15 +82,19 @@ impl Kept {
 
     #[inline]
     fn limits(&self, decision: &Decision) -> &[OnceLock<HeaderValue>] {
-        self.limits.get_or_init(|| (0..remainders(decision.quota())).map(|_| OnceLock::new()).collect())
+        self.limits
+            .get_or_init(|| (0..remainders(decision.quota())).map(|_| OnceLock::new()).collect())
     }
 
     /// The body of a refusal.
     pub(super) fn body(&self, decision: &Decision) -> Bytes {
-        let problem = self.problem.get_or_init(|| Limited::new(decision.endpoint(), decision.quota()));
+        let problem =
+            self.problem.get_or_init(|| Limited::new(decision.endpoint(), decision.quota()));
         let render = || problem.body(fields::retry_after_seconds(decision));
         match self.wait(decision) {
-            Some(wait) => wait.body.get_or_init(|| Bytes::from_static(render().leak().as_bytes())).clone(),
+            Some(wait) => {
+                wait.body.get_or_init(|| Bytes::from_static(render().leak().as_bytes())).clone()
+            }
             None => render().into(),
         }
     }
@@ -108,7 +116,9 @@ impl Kept {
 
     #[inline]
     fn wait(&self, decision: &Decision) -> Option<&Wait> {
-        let waits = self.waits.get_or_init(|| (0..waits(decision.quota())).map(|_| Wait::default()).collect());
+        let waits = self
+            .waits
+            .get_or_init(|| (0..waits(decision.quota())).map(|_| Wait::default()).collect());
         waits.get(usize::try_from(fields::seconds_until_one(decision).checked_sub(1)?).ok()?)
     }
 }
@@ -119,7 +129,8 @@ fn remainders(quota: Quota) -> u32 {
 
 /// As many seconds as a unit takes to come back.
 fn waits(quota: Quota) -> u32 {
-    u32::try_from(fields::whole_seconds(quota.emission_interval())).map_or(WAITS, |seconds| seconds.min(WAITS))
+    u32::try_from(fields::whole_seconds(quota.emission_interval()))
+        .map_or(WAITS, |seconds| seconds.min(WAITS))
 }
 
 impl All {
@@ -176,7 +187,9 @@ mod tests {
         let quota = |limit| Quota::per_minute(limit).build().expect("the quota is valid");
         let kept = |all: &mut All| all.keep(Endpoint::CALL, quota(1)).expect("there was room");
         let first = kept(&mut all);
-        let more = (0..).take_while(|more| all.keep(Endpoint::CALL, quota(REMAINDERS + more)).is_some()).count();
+        let more = (0..)
+            .take_while(|more| all.keep(Endpoint::CALL, quota(REMAINDERS + more)).is_some())
+            .count();
         assert_eq!(more, (MOST / REMAINDERS) as usize - 1);
         assert!(ptr::eq(kept(&mut all), first));
     }
@@ -209,7 +222,11 @@ mod tests {
             };
             for format in [Format::default(), off] {
                 for decision in [limited, blocked] {
-                    assert_eq!(refusal(kept, format, decision), refusal(None, format, decision), "{decision:?}");
+                    assert_eq!(
+                        refusal(kept, format, decision),
+                        refusal(None, format, decision),
+                        "{decision:?}"
+                    );
                 }
             }
         }

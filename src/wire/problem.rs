@@ -1,4 +1,5 @@
-//! The bodies of refusals: `application/problem+json` (RFC 9457), with the two members of Bolna's own error shape.
+//! The bodies of refusals: `application/problem+json` (RFC 9457), with the two members of Bolna's
+//! own error shape.
 //!
 //! Everything that is put into them is known to need no escaping in JSON.
 
@@ -35,8 +36,8 @@ impl Limited {
     }
 }
 
-/// The body of a 429 to a caller who is blocked. It is not his quota that is exceeded, so it is not a problem of that type,
-/// and no policy is violated.
+/// The body of a 429 to a caller who is blocked. It is not his quota that is exceeded, so it is not
+/// a problem of that type, and no policy is violated.
 pub(super) fn blocked(endpoint: Endpoint, seconds: u64) -> String {
     let wait = wait(seconds);
     format!(

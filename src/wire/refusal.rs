@@ -119,7 +119,9 @@ impl<'a> Refusal<'a> {
             Cause::Limited(decision, Some(kept)) if as_usual && !decision.is_blocked() => {
                 kept.refusal(&decision, format, || self.render(None, format))
             }
-            Cause::Unidentified if as_usual => Some(UNIDENTIFIED.get_or_init(|| self.render(None, format))),
+            Cause::Unidentified if as_usual => {
+                Some(UNIDENTIFIED.get_or_init(|| self.render(None, format)))
+            }
             _ => None,
         };
         kept.map_or_else(|| Answer::Made(Box::new(self.render(renderer, format))), Answer::Kept)
@@ -135,9 +137,13 @@ impl<'a> Refusal<'a> {
                 Fields::new(kept, &decision, format).append_to(headers);
             }
             Cause::Unidentified => {
-                fields::add(headers, WWW_AUTHENTICATE, || HeaderValue::from_static("Bearer realm=\"api\""));
+                fields::add(headers, WWW_AUTHENTICATE, || {
+                    HeaderValue::from_static("Bearer realm=\"api\"")
+                });
             }
-            Cause::StoreFailed(_) => fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1")),
+            Cause::StoreFailed(_) => {
+                fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"))
+            }
         }
         if *self.method == Method::HEAD {
             // RFC 9110, section 9.3.2: the fields of a GET, its length included, and no content.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bolna_rate_limit::client::{
-    BolnaClientLayer, PaceLayer, Pacer, PacerBuilder, PacerError, RetryPolicy, RetryPolicyError, WaitError,
+    BolnaClientLayer, PaceLayer, Pacer, PacerBuilder, PacerError, RetryPolicy, RetryPolicyError,
+    WaitError,
 };
 use bolna_rate_limit::{Policy, PolicyError, Quota};
 use http::{HeaderValue, Response, StatusCode};
@@ -14,8 +15,8 @@ use tokio_test::{assert_pending, assert_ready};
 use tower::{BoxError, Layer, Service, ServiceExt};
 
 use crate::support::{
-    Log, Remote, assert_at, distant, generous, mock, one_call_in, refusal, request, send, send_calls, settle,
-    usage_of_call,
+    Log, Remote, assert_at, distant, generous, mock, one_call_in, refusal, request, send,
+    send_calls, settle, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -40,7 +41,10 @@ async fn one_too_many_fails_at_once() {
 
     let error = wait_error(send(&client, "/call?4").await.unwrap());
     assert_eq!(log.elapsed(), Duration::ZERO);
-    assert_eq!((error.endpoint().name(), error.wait(), error.is_full()), ("call", Duration::from_secs(40), true));
+    assert_eq!(
+        (error.endpoint().name(), error.wait(), error.is_full()),
+        ("call", Duration::from_secs(40), true)
+    );
     assert_eq!(
         error.to_string(),
         "not sent: a request to \"call\" would have to wait for 40.0s, and 3 wait already, which are the most that this \
@@ -63,14 +67,18 @@ async fn one_too_many_fails_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_fails_at_once() {
     let log = Log::new();
-    let client = BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(25)).build().unwrap());
+    let client =
+        BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(25)).build().unwrap());
     let client = client.layer(generous(&log));
     let calls = [0, 1, 2].map(|number| send(&client, &format!("/call?{number}")));
     settle().await;
 
     let error = wait_error(send(&client, "/call?3").await.unwrap());
     assert_eq!(log.elapsed(), Duration::ZERO);
-    assert_eq!((error.endpoint().name(), error.wait(), error.is_full()), ("call", Duration::from_secs(30), false));
+    assert_eq!(
+        (error.endpoint().name(), error.wait(), error.is_full()),
+        ("call", Duration::from_secs(30), false)
+    );
     assert_eq!(
         error.to_string(),
         "not sent: a request to \"call\" would have to wait for 30.0s, and this client allows at most 25.0s"
@@ -87,7 +95,8 @@ async fn a_wait_that_is_too_long_fails_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_as_long_as_the_bound_is_waited_for() {
     let log = Log::new();
-    let client = BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(10)).build().unwrap());
+    let client =
+        BolnaClientLayer::with_pacer(builder().max_wait(Duration::from_secs(10)).build().unwrap());
     let client = client.layer(generous(&log));
     let calls = [0, 1].map(|number| send(&client, &format!("/call?{number}")));
     for call in calls {
@@ -112,8 +121,8 @@ async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
     let client = BolnaClientLayer::with_pacer(pacer).layer(refuses_the_first(&log, "45"));
     let calls = [0, 1, 2, 3, 4, 5].map(|number| send(&client, &format!("/call?{number}")));
 
-    // At 1 s it turns out that the endpoint is paused until 46 s, and up to a second more so that not all clients come back
-    // at one time.
+    // At 1 s it turns out that the endpoint is paused until 46 s, and up to a second more so that
+    // not all clients come back at one time.
     sleep(Duration::from_millis(1001)).await;
     settle().await;
     let done: Vec<bool> = calls.iter().map(JoinHandle::is_finished).collect();
@@ -122,7 +131,11 @@ async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
     for call in calls {
         answers.push(timeout(HOUR, call).await.unwrap().unwrap());
     }
-    let waits: Vec<_> = answers.split_off(3).into_iter().map(|answer| wait_error(answer).wait().as_secs()).collect();
+    let waits: Vec<_> = answers
+        .split_off(3)
+        .into_iter()
+        .map(|answer| wait_error(answer).wait().as_secs())
+        .collect();
     // After those who stay: two, since the refused one is not back yet.
     assert!(waits.iter().all(|wait| (65..=66).contains(wait)), "{waits:?}");
     // When that is back, after 45 s, it goes first, and the last of the two is late by it.
@@ -142,7 +155,9 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
         let mut response = Response::new(());
         let remaining = format!("\"call\";r={}", 500_usize.saturating_sub(number));
         response.headers_mut().insert("ratelimit", HeaderValue::try_from(remaining).unwrap());
-        response.headers_mut().insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=500;w=6000"));
+        response
+            .headers_mut()
+            .insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=500;w=6000"));
         response
     });
     let longest = Duration::from_secs(60);
@@ -168,14 +183,22 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
 async fn those_stay_who_can_be_served_in_time_and_no_others() {
     // Ten calls at once and one more later, of which the first is refused, for a while.
     let log = Log::new();
-    let server = mock(&log, |number| if number == 1 { refusal(&[("retry-after", "6")]) } else { Response::new(()) });
-    let server = distant(server, |number| Duration::from_millis(if number == 3 { 4500 } else { 0 }));
-    let pacer = Pacer::builder().policy(one_call_in(Duration::from_secs(1))).max_wait(Duration::from_secs(10));
+    let server =
+        mock(
+            &log,
+            |number| if number == 1 { refusal(&[("retry-after", "6")]) } else { Response::new(()) },
+        );
+    let server =
+        distant(server, |number| Duration::from_millis(if number == 3 { 4500 } else { 0 }));
+    let pacer = Pacer::builder()
+        .policy(one_call_in(Duration::from_secs(1)))
+        .max_wait(Duration::from_secs(10));
     let client = PaceLayer::new(pacer.build().unwrap()).layer(server);
     let calls: Vec<_> = (0..10).map(|number| send(&client, &format!("/call?{number}"))).collect();
     sleep(Duration::from_millis(4400)).await;
     let late = send(&client, "/call?late");
-    // Five are sent before the pause, which is over after 10.5 s: too late for the others of the ten.
+    // Five are sent before the pause, which is over after 10.5 s: too late for the others of the
+    // ten.
     sleep(Duration::from_millis(105)).await;
     let told: Vec<_> = calls.iter().map(JoinHandle::is_finished).collect();
     assert_eq!(told, [true; 10], "at {:?}", log.elapsed());
@@ -221,13 +244,17 @@ async fn a_refused_request_is_sent_again_whatever_the_bounds() {
     assert!(timeout(HOUR, refused).await.unwrap().unwrap().unwrap().is_success());
     let _ = timeout(HOUR, waiting).await.unwrap().unwrap();
     let times = log.times("/call?0");
-    assert!(times[1] >= Duration::from_secs(31) && times[1] <= Duration::from_secs(43), "{times:?}");
+    assert!(
+        times[1] >= Duration::from_secs(31) && times[1] <= Duration::from_secs(43),
+        "{times:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_error_is_not_sent_again() {
     let log = Log::new();
-    let client = BolnaClientLayer::with_pacer(builder().max_waiting(1).build().unwrap()).layer(generous(&log));
+    let client = BolnaClientLayer::with_pacer(builder().max_waiting(1).build().unwrap())
+        .layer(generous(&log));
     client.clone().oneshot(request("/call")).await.unwrap();
     let _waiting = send(&client, "/call");
     settle().await;
@@ -244,7 +271,10 @@ async fn by_default_ten_thousand_may_wait() {
     let policy = Policy::bolna().quota("call", Quota::per_second(100).burst(1)).build().unwrap();
     let mut client = BolnaClientLayer::with_policy(policy).layer(generous(&log));
     let _calls: Vec<_> = (0..10_001).map(|_| client.call(request("/call"))).collect();
-    assert_eq!((usage_of_call(client.pacer()).waiting(), usage_of_call(client.pacer()).unsent()), (10_000, 0));
+    assert_eq!(
+        (usage_of_call(client.pacer()).waiting(), usage_of_call(client.pacer()).unsent()),
+        (10_000, 0)
+    );
     assert!(wait_error(send(&client, "/call").await.unwrap()).is_full());
 }
 
@@ -252,9 +282,14 @@ async fn by_default_ten_thousand_may_wait() {
 async fn by_default_they_may_wait_for_five_minutes() {
     for (seconds, is_sent) in [(300, true), (301, false)] {
         let log = Log::new();
-        let client = BolnaClientLayer::with_policy(one_call_in(Duration::from_secs(seconds))).layer(generous(&log));
+        let client = BolnaClientLayer::with_policy(one_call_in(Duration::from_secs(seconds)))
+            .layer(generous(&log));
         assert!(send(&client, "/call").await.unwrap().is_ok());
-        assert_eq!(timeout(HOUR, send(&client, "/call")).await.unwrap().unwrap().is_ok(), is_sent, "{seconds} s");
+        assert_eq!(
+            timeout(HOUR, send(&client, "/call")).await.unwrap().unwrap().is_ok(),
+            is_sent,
+            "{seconds} s"
+        );
     }
     // As the documentation says of Bolna's limit.
     let log = Log::new();
@@ -266,9 +301,17 @@ async fn by_default_they_may_wait_for_five_minutes() {
 #[test]
 fn what_can_never_send_anything_is_not_built() {
     assert_eq!(Pacer::builder().max_waiting(0).build().unwrap_err(), PacerError::ZeroWaiting);
-    assert_eq!(Pacer::builder().max_wait(Duration::ZERO).build().unwrap_err(), PacerError::ZeroWait);
-    assert_eq!(RetryPolicy::builder().attempts(0).build().unwrap_err(), RetryPolicyError::ZeroAttempts);
-    for quota in [Quota::per_minute(0), Quota::per_minute(500).burst(0), Quota::per(500, Duration::ZERO)] {
+    assert_eq!(
+        Pacer::builder().max_wait(Duration::ZERO).build().unwrap_err(),
+        PacerError::ZeroWait
+    );
+    assert_eq!(
+        RetryPolicy::builder().attempts(0).build().unwrap_err(),
+        RetryPolicyError::ZeroAttempts
+    );
+    for quota in
+        [Quota::per_minute(0), Quota::per_minute(500).burst(0), Quota::per(500, Duration::ZERO)]
+    {
         let error = Policy::bolna().quota("call", quota).build().unwrap_err();
         assert!(matches!(error, PolicyError::Quota { .. }), "{error:?}");
     }

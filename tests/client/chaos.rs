@@ -52,16 +52,29 @@ fn fields() -> impl Strategy<Value = Vec<(&'static str, String)>> {
         ])
         .prop_map(ToOwned::to_owned),
     ];
-    (0..6, number.clone(), number.clone(), number.clone(), number).prop_map(|(dialect, a, b, c, d)| match dialect {
-        0 => vec![],
-        1 => vec![("ratelimit", format!("\"call\";r={a};t={b}"))],
-        2 => {
-            vec![("ratelimit", format!("\"call\";r={a};t={b}")), ("ratelimit-policy", format!("\"call\";q={c};w={d}"))]
-        }
-        3 => vec![("x-ratelimit-limit", a), ("x-ratelimit-remaining", b), ("x-ratelimit-reset", c)],
-        4 => vec![("ratelimit-limit", format!("{a}, {a};w={b}")), ("ratelimit-remaining", c), ("ratelimit-reset", d)],
-        _ => vec![("ratelimit", format!("limit={a}, remaining={b}, reset={c}"))],
-    })
+    (0..6, number.clone(), number.clone(), number.clone(), number).prop_map(
+        |(dialect, a, b, c, d)| match dialect {
+            0 => vec![],
+            1 => vec![("ratelimit", format!("\"call\";r={a};t={b}"))],
+            2 => {
+                vec![
+                    ("ratelimit", format!("\"call\";r={a};t={b}")),
+                    ("ratelimit-policy", format!("\"call\";q={c};w={d}")),
+                ]
+            }
+            3 => vec![
+                ("x-ratelimit-limit", a),
+                ("x-ratelimit-remaining", b),
+                ("x-ratelimit-reset", c),
+            ],
+            4 => vec![
+                ("ratelimit-limit", format!("{a}, {a};w={b}")),
+                ("ratelimit-remaining", c),
+                ("ratelimit-reset", d),
+            ],
+            _ => vec![("ratelimit", format!("limit={a}, remaining={b}, reset={c}"))],
+        },
+    )
 }
 
 fn outcomes() -> impl Strategy<Value = Vec<(Duration, Outcome)>> {
@@ -83,13 +96,20 @@ fn outcomes() -> impl Strategy<Value = Vec<(Duration, Outcome)>> {
         2 => refused,
         1 => Just(Outcome::Broken),
     ];
-    let time = prop_oneof![4 => Just(Duration::ZERO), 4 => millis(1..300), 1 => millis(300..15_000)];
+    let time =
+        prop_oneof![4 => Just(Duration::ZERO), 4 => millis(1..300), 1 => millis(300..15_000)];
     prop::collection::vec((time, outcome), 1..40)
 }
 
 fn settings() -> impl Strategy<Value = Setting> {
-    let quota =
-        prop::sample::select(vec![(10, 1, 5), (1, 1, 1), (100, 1, 20), (1000, 1, 1), (3, 1, 7), (500, 60, 500)]);
+    let quota = prop::sample::select(vec![
+        (10, 1, 5),
+        (1, 1, 1),
+        (100, 1, 20),
+        (1000, 1, 1),
+        (3, 1, 7),
+        (500, 60, 500),
+    ]);
     let readiness = prop_oneof![
         2 => Just(vec![Duration::ZERO]),
         1 => prop::collection::vec(prop_oneof![3 => Just(Duration::ZERO), 1 => millis(0..800)], 1..20),
@@ -129,7 +149,10 @@ fn server(log: &Log, outcomes: Vec<(Duration, Outcome)>) -> Remote {
             }
             response
         });
-        log.add(request.uri().to_string(), answer.as_ref().map_or(StatusCode::BAD_GATEWAY, Response::status));
+        log.add(
+            request.uri().to_string(),
+            answer.as_ref().map_or(StatusCode::BAD_GATEWAY, Response::status),
+        );
         async move {
             sleep(time).await;
             answer
@@ -139,14 +162,17 @@ fn server(log: &Log, outcomes: Vec<(Duration, Outcome)>) -> Remote {
 
 async fn hold(setting: Setting) -> Result<(), TestCaseError> {
     let (limit, period, burst) = setting.quota;
-    let policy = Policy::bolna().quota("call", Quota::per(limit, Duration::from_secs(period)).burst(burst)).build();
+    let policy = Policy::bolna()
+        .quota("call", Quota::per(limit, Duration::from_secs(period)).burst(burst))
+        .build();
     let pacer = Pacer::builder().policy(policy.unwrap()).jitter(setting.jitter).max_wait(MAX_WAIT);
     let pacer = if setting.evenly { pacer.evenly() } else { pacer }.build().unwrap();
     let retry = RetryPolicy::builder().attempts(4).total_time(TOTAL_TIME).build().unwrap();
     let log = Log::new();
     let readiness = setting.readiness;
-    let service =
-        slow_to_ready(server(&log, setting.outcomes), move |number| readiness[number as usize % readiness.len()]);
+    let service = slow_to_ready(server(&log, setting.outcomes), move |number| {
+        readiness[number as usize % readiness.len()]
+    });
     let client = BolnaClientLayer::with_pacer(pacer.clone()).retry(retry).layer(service);
 
     let mut set = JoinSet::new();
@@ -169,11 +195,12 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
             done.unwrap();
         }
     };
-    // Each waits for at most so long, if the service gets ready in time: to be sent, four times for a response and to be
-    // sent again.
+    // Each waits for at most so long, if the service gets ready in time: to be sent, four times for
+    // a response and to be sent again.
     let hanging = timeout(DAY, async { tokio::join!(all, jumps) }).await;
     prop_assert!(hanging.is_ok(), "somebody hangs: {:?}", usage_of_call(&pacer));
-    let longest = Duration::from_secs(4 + 60) + MAX_WAIT + TOTAL_TIME + 4 * Duration::from_secs(15 + 3);
+    let longest =
+        Duration::from_secs(4 + 60) + MAX_WAIT + TOTAL_TIME + 4 * Duration::from_secs(15 + 3);
     prop_assert!(log.elapsed() <= longest, "it took {:?}", log.elapsed());
 
     let usage = usage_of_call(&pacer);
@@ -191,7 +218,12 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
     let mut full_at = 0;
     for got in log.got() {
         let at = u64::try_from(got.at.as_nanos()).unwrap();
-        prop_assert!(full_at <= at + tolerance, "{} came {} ns too soon", got.target, full_at - at - tolerance);
+        prop_assert!(
+            full_at <= at + tolerance,
+            "{} came {} ns too soon",
+            got.target,
+            full_at - at - tolerance
+        );
         full_at = full_at.max(at) + interval;
     }
     Ok(())

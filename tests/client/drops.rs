@@ -16,7 +16,9 @@ use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use crate::callers::{Caller, callers};
-use crate::support::{Log, Remote, assert_at, generous, one_call_in, request, settle, usage_of_call};
+use crate::support::{
+    Log, Remote, assert_at, generous, one_call_in, request, settle, usage_of_call,
+};
 
 /// Three at once, and one each 100 ms after that.
 fn ten_a_second() -> Policy {
@@ -46,7 +48,9 @@ async fn hold(callers: Vec<Caller>) -> Result<(), TestCaseError> {
         }
         Ok(())
     };
-    timeout(Duration::from_secs(600), all).await.map_err(|_| TestCaseError::fail("somebody hangs"))??;
+    timeout(Duration::from_secs(600), all)
+        .await
+        .map_err(|_| TestCaseError::fail("somebody hangs"))??;
 
     // A call that need not wait is sent before it is polled.
     let sent = log.len();
@@ -61,7 +65,8 @@ async fn hold(callers: Vec<Caller>) -> Result<(), TestCaseError> {
     let most = least + Duration::from_millis(if dawdlers == 0 { 3 } else { 3000 });
     prop_assert!(took <= most, "{:?} instead of {:?}", took, least);
     if dawdlers == 0 {
-        let order: Vec<usize> = log.targets().iter().map(|target| target[6..].parse().unwrap()).collect();
+        let order: Vec<usize> =
+            log.targets().iter().map(|target| target[6..].parse().unwrap()).collect();
         prop_assert!(order.is_sorted(), "{:?}", order);
     }
     let usage = usage_of_call(&pacer);
@@ -109,7 +114,8 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_polled_late_are_no_burst_that_the_server_refuses() {
-    // Twenty of them are let go within seven seconds, after which the bucket would have filled up many times.
+    // Twenty of them are let go within seven seconds, after which the bucket would have filled up
+    // many times.
     let log = Log::new();
     let (mut client, pacer) = client(&log, ten_a_second());
     for _ in 0..3 {
@@ -212,7 +218,11 @@ fn a_waker_may_end_another_call_when_it_is_dropped() {
     let (done, is_done) = mpsc::channel();
     // It would wait for its own lock, for ever.
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let log = Log::new();
             let (mut client, pacer) = client(&log, one_call_in(Duration::from_secs(1)));
@@ -223,13 +233,17 @@ fn a_waker_may_end_another_call_when_it_is_dropped() {
             };
             for is_polled_again in [true, false] {
                 let (mut call, mut another) = (wait(), wait());
-                assert!(another.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                assert!(
+                    another.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+                );
                 let waker = Waker::from(Arc::new(Task(Mutex::new(another))));
                 assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
                 drop(waker);
                 assert_eq!(usage_of_call(&pacer).waiting(), 2);
                 if is_polled_again {
-                    assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                    assert!(
+                        call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+                    );
                     assert_eq!(usage_of_call(&pacer).waiting(), 1);
                 }
                 drop(call);

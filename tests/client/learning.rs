@@ -9,7 +9,8 @@ use tokio::time::{sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use crate::support::{
-    Log, assert_all_ok, assert_at, limited, limiter, mock, one_call_in, principal, request, send_calls, usage_of_call,
+    Log, assert_all_ok, assert_at, limited, limiter, mock, one_call_in, principal, request,
+    send_calls, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -55,7 +56,8 @@ async fn a_stricter_limit_than_the_policys_is_believed() {
 #[tokio::test(start_paused = true)]
 async fn a_wider_limit_than_the_policys_is_not_used() {
     let log = Log::new();
-    let limiter = limiter(Policy::bolna().quota("call", Quota::per_minute(60_000)).build().unwrap());
+    let limiter =
+        limiter(Policy::bolna().quota("call", Quota::per_minute(60_000)).build().unwrap());
     let client = BolnaClientLayer::new().layer(limited(&log, &limiter));
     assert_all_ok(&timeout(HOUR, send_calls(&client, 1000)).await.unwrap());
     let (least, took) = (Duration::from_secs(60), log.elapsed());
@@ -104,7 +106,11 @@ async fn nobody_waits_for_years() {
     let client = BolnaClientLayer::with_pacer(pacer).layer(mock(&log, absurd));
     let answers = timeout(HOUR, send_calls(&client, 10)).await.unwrap();
     assert!(answers[0].is_ok());
-    assert!(answers[1..].iter().all(|answer| answer.as_ref().is_err_and(|error| error.is::<WaitError>())));
+    assert!(
+        answers[1..]
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(|error| error.is::<WaitError>()))
+    );
 }
 
 #[tokio::test(start_paused = true)]

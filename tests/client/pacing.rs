@@ -8,14 +8,18 @@ use tokio::time::{advance, timeout};
 use tower::Layer;
 
 use crate::support::{
-    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, one_call_in, scattered, send, send_calls,
-    settle,
+    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, one_call_in, scattered,
+    send, send_calls, settle,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// 1,500 calls by a caller each; requests and responses take the time that is given for each.
-async fn a_job(pacer: Pacer, trip: impl Fn(u32) -> Duration + Clone + Send + 'static, longest_trip: Duration) {
+async fn a_job(
+    pacer: Pacer,
+    trip: impl Fn(u32) -> Duration + Clone + Send + 'static,
+    longest_trip: Duration,
+) {
     let log = Log::new();
     let server = distant(limited(&log, &limiter(Policy::default())), trip);
     let client = BolnaClientLayer::with_pacer(pacer).layer(server);
@@ -35,7 +39,8 @@ async fn a_fixed_distance_costs_nothing() {
 #[tokio::test(start_paused = true)]
 async fn trips_of_varied_length_which_reorder_requests_lead_to_no_refusal() {
     let (base, variation) = (40, 250);
-    let trip = move |number| Duration::from_millis((base + scattered(number, variation + 1)).into());
+    let trip =
+        move |number| Duration::from_millis((base + scattered(number, variation + 1)).into());
     a_job(Pacer::new(), trip, Duration::from_millis(290)).await;
     // The worst: a slow one while the bucket is full, and the fast ones after it.
     let trip = move |number: u32| Duration::from_millis(if number < 100 { 250 } else { 0 });
@@ -45,7 +50,12 @@ async fn trips_of_varied_length_which_reorder_requests_lead_to_no_refusal() {
 #[tokio::test(start_paused = true)]
 async fn whoever_has_a_wilder_network_says_so() {
     let pacer = || Pacer::builder().jitter(Duration::from_secs(2)).build().unwrap();
-    a_job(pacer(), |number| Duration::from_millis(scattered(number, 2001).into()), Duration::from_secs(2)).await;
+    a_job(
+        pacer(),
+        |number| Duration::from_millis(scattered(number, 2001).into()),
+        Duration::from_secs(2),
+    )
+    .await;
     let trip = |number: u32| Duration::from_secs(if number < 100 { 2 } else { 0 });
     a_job(pacer(), trip, Duration::from_secs(2)).await;
 }
@@ -53,7 +63,9 @@ async fn whoever_has_a_wilder_network_says_so() {
 #[tokio::test(start_paused = true)]
 async fn slow_answers_hold_nobody_up() {
     // The request arrives at once, and the response takes its time.
-    let trip = |number: u32| Duration::from_secs(if number % 2 == 0 { 0 } else { scattered(number, 9).into() });
+    let trip = |number: u32| {
+        Duration::from_secs(if number % 2 == 0 { 0 } else { scattered(number, 9).into() })
+    };
     a_job(Pacer::new(), trip, Duration::from_secs(8)).await;
 }
 
@@ -91,8 +103,10 @@ async fn a_clock_that_jumps_sends_no_more_than_a_burst_at_once() {
         let log = Log::new();
         // Who may not wait for so long is sent away.
         let pacer = Pacer::builder().max_wait(jump + Duration::from_secs(300)).build().unwrap();
-        let client = BolnaClientLayer::with_pacer(pacer).layer(limited(&log, &limiter(Policy::default())));
-        let calls: Vec<_> = (0..1500).map(|number| send(&client, &format!("/call?{number}"))).collect();
+        let client =
+            BolnaClientLayer::with_pacer(pacer).layer(limited(&log, &limiter(Policy::default())));
+        let calls: Vec<_> =
+            (0..1500).map(|number| send(&client, &format!("/call?{number}"))).collect();
         settle().await;
         assert_eq!(log.len(), 495);
         advance(jump).await;
@@ -113,7 +127,9 @@ async fn a_clock_that_jumps_sends_no_more_than_a_burst_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_jumps_beyond_the_bound_sends_nobody_later_than_that() {
     let log = Log::new();
-    let pacer = Pacer::builder().policy(one_call_in(Duration::from_secs(1))).max_wait(Duration::from_secs(5));
+    let pacer = Pacer::builder()
+        .policy(one_call_in(Duration::from_secs(1)))
+        .max_wait(Duration::from_secs(5));
     let client = BolnaClientLayer::with_pacer(pacer.build().unwrap()).layer(generous(&log));
     let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
     settle().await;

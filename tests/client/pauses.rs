@@ -8,8 +8,8 @@ use tokio::time::{sleep, timeout};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Log, Remote, assert_all_ok, assert_at, distant, mock, one_call_in, patient, refusal, request, send, send_calls,
-    settle, usage_of_call,
+    Log, Remote, assert_all_ok, assert_at, distant, mock, one_call_in, patient, refusal, request,
+    send, send_calls, settle, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -17,8 +17,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// How long a request takes there, and its response back.
 const TRIP: Duration = Duration::from_millis(20);
 
-/// What a pause is longer by at most, so that clients do not come back together: one interval, and the timers'
-/// milliseconds.
+/// What a pause is longer by at most, so that clients do not come back together: one interval, and
+/// the timers' milliseconds.
 const SPREAD: Duration = Duration::from_millis(123);
 
 type Fields = &'static [(&'static str, &'static str)];
@@ -41,17 +41,27 @@ fn far(server: Remote) -> Remote {
 async fn pause(fields: Fields) -> Duration {
     let log = Log::new();
     let client = PaceLayer::new(patient().build().unwrap()).layer(refuses_once(&log, fields));
-    assert_eq!(client.clone().oneshot(request("/call")).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        client.clone().oneshot(request("/call")).await.unwrap().status(),
+        StatusCode::TOO_MANY_REQUESTS
+    );
     let usage = usage_of_call(client.pacer());
     let paused = usage.paused();
-    assert_eq!((usage.remaining(), usage.refused(), usage.wait() >= paused), (0, 1, true), "{fields:?}");
+    assert_eq!(
+        (usage.remaining(), usage.refused(), usage.wait() >= paused),
+        (0, 1, true),
+        "{fields:?}"
+    );
 
     assert_all_ok(&timeout(2 * HOUR, send_calls(&client, 20)).await.unwrap());
     let times = log.times("/call");
     // One by one.
     for pair in times[1..].windows(2) {
         let gap = pair[1] - pair[0];
-        assert!(gap >= Duration::from_millis(118) && gap <= Duration::from_millis(123), "{gap:?} for {fields:?}");
+        assert!(
+            gap >= Duration::from_millis(118) && gap <= Duration::from_millis(123),
+            "{gap:?} for {fields:?}"
+        );
     }
     assert_at(times[1], paused);
     times[1]
@@ -65,8 +75,20 @@ async fn for_as_long_as_the_server_asks_then_one_by_one() {
         (&[("retry-after", "0")], 0),
         (&[("retry-after", "600")], 600_000),
         (&[("retry-after-ms", "1500"), ("retry-after", "2")], 1500),
-        (&[("date", "Wed, 07 Feb 2035 10:00:00 GMT"), ("retry-after", "Wed, 07 Feb 2035 10:00:12 GMT")], 12_000),
-        (&[("date", "Wed, 07 Feb 2035 10:00:00 GMT"), ("retry-after", "Wed, 07 Feb 2035 09:00:00 GMT")], 0),
+        (
+            &[
+                ("date", "Wed, 07 Feb 2035 10:00:00 GMT"),
+                ("retry-after", "Wed, 07 Feb 2035 10:00:12 GMT"),
+            ],
+            12_000,
+        ),
+        (
+            &[
+                ("date", "Wed, 07 Feb 2035 10:00:00 GMT"),
+                ("retry-after", "Wed, 07 Feb 2035 09:00:00 GMT"),
+            ],
+            0,
+        ),
         // Whatever makes no sense is a second.
         (&[], 1000),
         (&[("retry-after", "")], 1000),
@@ -122,9 +144,16 @@ async fn the_other_endpoints_go_on() {
 async fn those_who_were_refused_go_first_and_nobody_comes_before_the_time() {
     // Ten are refused at once, and fifty come after them.
     let log = Log::new();
-    let server = mock(&log, |number| if number <= 10 { refusal(&[("retry-after", "5")]) } else { Response::new(()) });
+    let server =
+        mock(
+            &log,
+            |number| {
+                if number <= 10 { refusal(&[("retry-after", "5")]) } else { Response::new(()) }
+            },
+        );
     let client = BolnaClientLayer::new().layer(far(server));
-    let refused: Vec<_> = (0..10).map(|number| send(&client, &format!("/call?r{number}"))).collect();
+    let refused: Vec<_> =
+        (0..10).map(|number| send(&client, &format!("/call?r{number}"))).collect();
     sleep(2 * TRIP + Duration::from_millis(1)).await;
     let others: Vec<_> = (0..50).map(|number| send(&client, &format!("/call?n{number}"))).collect();
     for call in refused.into_iter().chain(others) {
@@ -135,9 +164,15 @@ async fn those_who_were_refused_go_first_and_nobody_comes_before_the_time() {
     assert_eq!(early, 0);
     let gaps: Vec<_> = after.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(118)), "{gaps:?}");
-    // Each of them waits for up to 100 ms more than it was told to, in which one of the others may go.
+    // Each of them waits for up to 100 ms more than it was told to, in which one of the others may
+    // go.
     let is_refused = |target: &str| target.starts_with("/call?r");
-    assert_eq!(after[..11].iter().filter(|got| is_refused(&got.target)).count(), 10, "{:?}", log.targets());
+    assert_eq!(
+        after[..11].iter().filter(|got| is_refused(&got.target)).count(),
+        10,
+        "{:?}",
+        log.targets()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +180,8 @@ async fn without_a_time_a_server_that_refuses_for_ever_is_asked_ever_less() {
     let log = Log::new();
     let client = PaceLayer::new(patient().build().unwrap()).layer(refuses_always(&log, &[]));
     for _ in 0..12 {
-        let answer = timeout(HOUR, client.clone().oneshot(request("/call"))).await.unwrap().unwrap();
+        let answer =
+            timeout(HOUR, client.clone().oneshot(request("/call"))).await.unwrap().unwrap();
         assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
     }
     let times = log.times("/call");
@@ -158,28 +194,38 @@ async fn without_a_time_a_server_that_refuses_for_ever_is_asked_ever_less() {
 #[tokio::test(start_paused = true)]
 async fn a_longer_time_than_the_backoff_is_kept_to() {
     let log = Log::new();
-    let client = PaceLayer::new(patient().build().unwrap()).layer(refuses_always(&log, &[("retry-after", "90")]));
+    let client = PaceLayer::new(patient().build().unwrap())
+        .layer(refuses_always(&log, &[("retry-after", "90")]));
     for _ in 0..12 {
         timeout(HOUR, client.clone().oneshot(request("/call"))).await.unwrap().unwrap();
     }
     for pair in log.times("/call").windows(2) {
         let gap = pair[1] - pair[0];
-        assert!(gap >= Duration::from_secs(90) && gap <= Duration::from_secs(90) + SPREAD, "{gap:?}");
+        assert!(
+            gap >= Duration::from_secs(90) && gap <= Duration::from_secs(90) + SPREAD,
+            "{gap:?}"
+        );
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_ends_the_backoff() {
     let log = Log::new();
-    let server = mock(&log, |number| if number % 6 == 0 { Response::new(()) } else { refusal(&[]) });
+    let server =
+        mock(&log, |number| if number % 6 == 0 { Response::new(()) } else { refusal(&[]) });
     let client = PaceLayer::new(patient().build().unwrap()).layer(server);
     for _ in 0..12 {
         timeout(HOUR, client.clone().oneshot(request("/call"))).await.unwrap().unwrap();
     }
     let times = log.times("/call");
-    for (pair, millis) in times.windows(2).zip([1000, 1000, 2000, 4000, 8000, 120, 1000, 1000, 2000, 4000, 8000]) {
+    for (pair, millis) in
+        times.windows(2).zip([1000, 1000, 2000, 4000, 8000, 120, 1000, 1000, 2000, 4000, 8000])
+    {
         let (gap, expected) = (pair[1] - pair[0], Duration::from_millis(millis));
-        assert!(gap + Duration::from_millis(2) >= expected && gap <= expected + SPREAD, "{gap:?}, not {expected:?}");
+        assert!(
+            gap + Duration::from_millis(2) >= expected && gap <= expected + SPREAD,
+            "{gap:?}, not {expected:?}"
+        );
     }
 }
 
@@ -216,12 +262,15 @@ async fn many_callers_give_up_on_a_server_that_refuses_for_ever() {
     let log = Log::new();
     let client = BolnaClientLayer::new().layer(far(refuses_always(&log, &[])));
     let answers = timeout(HOUR, send_calls(&client, 1000)).await.unwrap();
-    // Five minutes after the first refusal nobody is sent again, and nobody has waited for longer to be sent at all.
+    // Five minutes after the first refusal nobody is sent again, and nobody has waited for longer
+    // to be sent at all.
     assert!(log.elapsed() <= Duration::from_secs(420), "{:?}", log.elapsed());
     for answer in answers {
         match answer {
             Ok(status) => assert_eq!(status, StatusCode::TOO_MANY_REQUESTS),
-            Err(error) => assert!(error.downcast_ref::<WaitError>().unwrap().wait() > Duration::ZERO),
+            Err(error) => {
+                assert!(error.downcast_ref::<WaitError>().unwrap().wait() > Duration::ZERO)
+            }
         }
     }
     // After the burst the server is asked ever more seldom.
@@ -231,10 +280,12 @@ async fn many_callers_give_up_on_a_server_that_refuses_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn a_time_that_nobody_would_wait_for_is_told_at_once() {
     let log = Log::new();
-    let client = BolnaClientLayer::new().layer(far(refuses_always(&log, &[("retry-after", "315360000")])));
+    let client =
+        BolnaClientLayer::new().layer(far(refuses_always(&log, &[("retry-after", "315360000")])));
     let answers = timeout(HOUR, send_calls(&client, 1000)).await.unwrap();
     assert!(log.elapsed() <= 3 * TRIP, "{:?}", log.elapsed());
-    let refused = answers.iter().filter(|answer| matches!(answer, Ok(StatusCode::TOO_MANY_REQUESTS))).count();
+    let refused =
+        answers.iter().filter(|answer| matches!(answer, Ok(StatusCode::TOO_MANY_REQUESTS))).count();
     let unsent: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
     // The 496th is sent 10 ms after the others.
     assert_eq!((refused, unsent.len(), log.len()), (496, 504, 496));
@@ -256,7 +307,8 @@ async fn a_refusal_gives_no_unit_back() {
         Duration::from_secs(if number == 3 { 11 } else { 0 })
     });
     let period = Duration::from_secs(10);
-    let client = PaceLayer::new(patient().policy(one_call_in(period)).build().unwrap()).layer(server);
+    let client =
+        PaceLayer::new(patient().policy(one_call_in(period)).build().unwrap()).layer(server);
     let _ = timeout(HOUR, send_calls(&client, 4)).await.unwrap();
     let times = log.times("/call");
     assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= period), "{times:?}");
@@ -264,10 +316,12 @@ async fn a_refusal_gives_no_unit_back() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_to_what_was_sent_before_a_pause_do_not_end_it() {
-    // A hundred are in flight when the first of them is refused; the others are granted a second later.
+    // A hundred are in flight when the first of them is refused; the others are granted a second
+    // later.
     let log = Log::new();
     let server = refuses_once(&log, &[("retry-after", "7")]);
-    let server = distant(server, |number| Duration::from_secs(u64::from(number % 2 == 1 && number > 3)));
+    let server =
+        distant(server, |number| Duration::from_secs(u64::from(number % 2 == 1 && number > 3)));
     let client = BolnaClientLayer::with_pacer(Pacer::new()).layer(server);
     assert_all_ok(&timeout(HOUR, send_calls(&client, 600)).await.unwrap());
     let after: Vec<_> = log.times("/call").split_off(495);

@@ -1,4 +1,5 @@
-//! What a waiting request holds of the service behind the pace, and what becomes of that service's errors.
+//! What a waiting request holds of the service behind the pace, and what becomes of that service's
+//! errors.
 
 use std::fmt;
 use std::pin::pin;
@@ -15,7 +16,8 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 
 use crate::support::{
-    Log, assert_at, distant, generous, one_call_in, request, send, send_calls, settle, usage_of_call,
+    Log, assert_at, distant, generous, one_call_in, request, send, send_calls, settle,
+    usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -48,9 +50,15 @@ async fn those_who_wait_hold_no_permit() {
 #[tokio::test(start_paused = true)]
 async fn those_who_are_sent_away_hold_no_permit() {
     let log = Log::new();
-    let pacer = Pacer::builder().policy(one_call_in(Duration::from_secs(1))).max_waiting(1).build().unwrap();
-    let mut client =
-        ServiceBuilder::new().layer(PaceLayer::new(pacer)).layer(ConcurrencyLimitLayer::new(1)).service(generous(&log));
+    let pacer = Pacer::builder()
+        .policy(one_call_in(Duration::from_secs(1)))
+        .max_waiting(1)
+        .build()
+        .unwrap();
+    let mut client = ServiceBuilder::new()
+        .layer(PaceLayer::new(pacer))
+        .layer(ConcurrencyLimitLayer::new(1))
+        .service(generous(&log));
     client.ready().await.unwrap().call(request("/call")).await.unwrap();
     let waiting = client.ready().await.unwrap().call(request("/call"));
     let unsent = client.ready().await.unwrap().call(request("/call"));
@@ -68,12 +76,15 @@ async fn a_service_that_is_not_ready_at_ones_turn_is_waited_for() {
     let client = ServiceBuilder::new()
         .layer(PaceLayer::new(pacer.clone()))
         .layer(ConcurrencyLimitLayer::new(1))
-        .service(distant(generous(&log), |number| Duration::from_secs(if number % 2 == 1 { 5 } else { 0 })));
+        .service(distant(generous(&log), |number| {
+            Duration::from_secs(if number % 2 == 1 { 5 } else { 0 })
+        }));
     let answers = timeout(HOUR, send_calls(&client, 10)).await.unwrap();
     assert!(answers.iter().all(Result::is_ok));
     for (number, at) in (0..).zip(log.times("")) {
         assert!(
-            at >= Duration::from_secs(5) * number && at <= Duration::from_secs(5) * number + Duration::from_millis(50)
+            at >= Duration::from_secs(5) * number
+                && at <= Duration::from_secs(5) * number + Duration::from_millis(50)
         );
     }
     let usage = usage_of_call(&pacer);
@@ -127,7 +138,8 @@ impl Service<Request<()>> for Fragile {
 async fn a_call_that_is_dropped_in_flight_is_no_longer() {
     let log = Log::new();
     let pacer = a_call_a_second();
-    let client = PaceLayer::new(pacer.clone()).layer(distant(generous(&log), |_| Duration::from_secs(30)));
+    let client =
+        PaceLayer::new(pacer.clone()).layer(distant(generous(&log), |_| Duration::from_secs(30)));
     let calls = [0; 3].map(|_| send(&client, "/call"));
     tokio::time::sleep(Duration::from_secs(10)).await;
     let in_flight = || usage_of_call(&pacer).in_flight();
@@ -142,13 +154,21 @@ async fn a_call_that_is_dropped_in_flight_is_no_longer() {
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_service_is_handed_through() {
     let pacer = a_call_a_second();
-    let error = PaceLayer::new(pacer.clone()).layer(Fragile::new(9, 0)).oneshot(request("/call")).await.unwrap_err();
+    let error = PaceLayer::new(pacer.clone())
+        .layer(Fragile::new(9, 0))
+        .oneshot(request("/call"))
+        .await
+        .unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "called");
     // Nobody knows whether it has drawn a unit.
     let usage = usage_of_call(&pacer);
     assert_eq!((usage.sent(), usage.in_flight(), usage.remaining()), (1, 0, 0));
 
-    let error = PaceLayer::new(pacer).layer(Fragile::new(0, 0)).oneshot(request("/call")).await.unwrap_err();
+    let error = PaceLayer::new(pacer)
+        .layer(Fragile::new(0, 0))
+        .oneshot(request("/call"))
+        .await
+        .unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "not ready");
 }
 
@@ -156,7 +176,8 @@ async fn an_error_of_the_service_is_handed_through() {
 async fn an_error_when_the_turn_has_come_is_handed_through_and_takes_no_unit() {
     let log = Log::new();
     let pacer = a_call_a_second();
-    // Ready for the first call, for the two that will have to wait, and not when the first of those has its turn.
+    // Ready for the first call, for the two that will have to wait, and not when the first of those
+    // has its turn.
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(3, 9));
     client.ready().await.unwrap().call(request("/call")).await.unwrap();
     let first = client.ready().await.unwrap().call(request("/call"));

@@ -11,8 +11,8 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, ServiceBuilder};
 
 use crate::support::{
-    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal, scattered, send,
-    send_calls, settle, slow_to_ready,
+    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal,
+    scattered, send, send_calls, settle, slow_to_ready,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,24 +27,34 @@ async fn nobody_keeps_a_permit_in_a_pause() {
     for seconds in ["200", "3600"] {
         let log = Log::new();
         let fields = [("retry-after", seconds)];
-        let server = mock(&log, move |number| if number == 1 { refusal(&fields) } else { Response::new(()) });
+        let server = mock(
+            &log,
+            move |number| if number == 1 { refusal(&fields) } else { Response::new(()) },
+        );
         let client = ServiceBuilder::new()
             .layer(BolnaClientLayer::with_policy(policy(Quota::per_second(100).burst(1))))
             .layer(ConcurrencyLimitLayer::new(2))
             .service(distant(server, |_| Duration::from_millis(50)));
-        let calls: Vec<_> = (0..8).map(|number| send(&client, &format!("/call?{number}"))).collect();
+        let calls: Vec<_> =
+            (0..8).map(|number| send(&client, &format!("/call?{number}"))).collect();
         sleep(Duration::from_secs(10)).await;
         let begun = log.elapsed();
         assert!(send(&client, "/v2/agent/7").await.unwrap().is_ok());
         let took = log.elapsed() - begun;
-        assert!(took < Duration::from_millis(110), "{took:?} for another endpoint, with a pause of {seconds} s");
+        assert!(
+            took < Duration::from_millis(110),
+            "{took:?} for another endpoint, with a pause of {seconds} s"
+        );
 
-        // A call may wait for five minutes; who may not wait for the end of the pause has heard it by now.
+        // A call may wait for five minutes; who may not wait for the end of the pause has heard it
+        // by now.
         let is_long = seconds == "3600";
         assert_eq!(calls.iter().all(JoinHandle::is_finished), is_long);
         for call in calls {
             match timeout(HOUR, call).await.unwrap().unwrap() {
-                Ok(status) => assert!(status.is_success() || (is_long && status == StatusCode::TOO_MANY_REQUESTS)),
+                Ok(status) => assert!(
+                    status.is_success() || (is_long && status == StatusCode::TOO_MANY_REQUESTS)
+                ),
                 Err(error) => assert!(is_long && error.is::<WaitError>(), "{error}"),
             }
         }
@@ -93,15 +103,18 @@ async fn times_to_get_ready_that_vary_slow_nobody_down() {
 
 #[tokio::test(start_paused = true)]
 async fn one_who_is_slow_to_get_ready_has_its_turn_all_the_same() {
-    for (quota, evenly) in [(Quota::per_minute(500), true), (Quota::per_second(10).burst(2), false)] {
+    for (quota, evenly) in [(Quota::per_minute(500), true), (Quota::per_second(10).burst(2), false)]
+    {
         for millis in [110, 150, 250, 400] {
             let log = Log::new();
             let pacer = patient().policy(policy(quota));
             let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
             let layer = PaceLayer::new(pacer);
             let fast = layer.layer(generous(&log));
-            let slow = layer.layer(slow_to_ready(generous(&log), move |_| Duration::from_millis(millis)));
-            let mut calls: Vec<_> = (0..50).map(|number| send(&fast, &format!("/call?{number}"))).collect();
+            let slow =
+                layer.layer(slow_to_ready(generous(&log), move |_| Duration::from_millis(millis)));
+            let mut calls: Vec<_> =
+                (0..50).map(|number| send(&fast, &format!("/call?{number}"))).collect();
             settle().await;
             // It arrives when it is ready, and has to be ready once more when its turn comes.
             calls.push(send(&slow, "/call?slow"));
@@ -113,7 +126,10 @@ async fn one_who_is_slow_to_get_ready_has_its_turn_all_the_same() {
             let place = log.targets().iter().position(|target| target == "/call?slow").unwrap();
             assert!((50..=55).contains(&place), "{place} with {millis} ms, {quota:?}");
             let (took, interval) = (log.elapsed(), quota.build().unwrap().emission_interval());
-            assert!(took <= interval * 201 + Duration::from_millis(millis), "{took:?} with {millis} ms, {quota:?}");
+            assert!(
+                took <= interval * 201 + Duration::from_millis(millis),
+                "{took:?} with {millis} ms, {quota:?}"
+            );
         }
     }
 }
@@ -121,8 +137,9 @@ async fn one_who_is_slow_to_get_ready_has_its_turn_all_the_same() {
 #[tokio::test(start_paused = true)]
 async fn those_are_sent_away_who_cannot_be_served_in_time_since_another_was_ready_late() {
     let log = Log::new();
-    let pacer =
-        Pacer::builder().policy(policy(Quota::per(1, Duration::from_secs(10)))).max_wait(Duration::from_secs(30));
+    let pacer = Pacer::builder()
+        .policy(policy(Quota::per(1, Duration::from_secs(10))))
+        .max_wait(Duration::from_secs(30));
     // Each gets ready when it arrives, and the second after its turn too, for nine seconds.
     let late = |number| Duration::from_secs(if number == 5 { 9 } else { 0 });
     let client = PaceLayer::new(pacer.build().unwrap()).layer(slow_to_ready(generous(&log), late));
@@ -155,7 +172,8 @@ async fn those_who_are_ready_late_are_no_burst_that_the_server_refuses() {
             let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
             let server = distant(limited(&log, &limiter), |_| Duration::from_millis(20));
             // Once, as when a pool is full.
-            let late = |number| Duration::from_millis(if (300..=310).contains(&number) { 230 } else { 0 });
+            let late =
+                |number| Duration::from_millis(if (300..=310).contains(&number) { 230 } else { 0 });
             let client = PaceLayer::new(pacer).layer(slow_to_ready(server, late));
             assert_all_ok(&timeout(HOUR, send_calls(&client, 600)).await.unwrap());
             assert_eq!(log.refused(), 0, "{quota:?}, evenly {evenly}");
@@ -179,7 +197,11 @@ async fn evenly_means_evenly_for_those_who_are_ready_late_too() {
 async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
     // Five units come back while the service is busy, and a refusal arrives before it is ready.
     let log = Log::new();
-    let server = mock(&log, |number| if number == 1 { refusal(&[("retry-after", "0")]) } else { Response::new(()) });
+    let server =
+        mock(
+            &log,
+            |number| if number == 1 { refusal(&[("retry-after", "0")]) } else { Response::new(()) },
+        );
     let quota = Quota::per_second(10).burst(5);
     let pacer = patient().policy(policy(quota)).jitter(Duration::ZERO).build().unwrap();
     let server = distant(server, |number| Duration::from_millis(if number == 3 { 600 } else { 0 }));
@@ -199,18 +221,22 @@ async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn one_who_is_ready_does_not_stay_so_when_its_moment_becomes_an_hour() {
-    // The first response tells it, while the second and third have got ready at once and the third waits for its moment.
+    // The first response tells it, while the second and third have got ready at once and the third
+    // waits for its moment.
     let log = Log::new();
     let server = mock(&log, |number| {
         let mut response = Response::new(());
         if number == 1 {
             response.headers_mut().insert("ratelimit", HeaderValue::from_static("\"call\";r=0"));
-            response.headers_mut().insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=1;w=3600"));
+            response
+                .headers_mut()
+                .insert("ratelimit-policy", HeaderValue::from_static("\"call\";q=1;w=3600"));
         }
         response
     });
     let server = distant(server, |number| Duration::from_millis(if number == 3 { 300 } else { 0 }));
-    let late = |number| Duration::from_millis(if number == 4 { 150 } else { 50 * u64::from(number == 5) });
+    let late =
+        |number| Duration::from_millis(if number == 4 { 150 } else { 50 * u64::from(number == 5) });
     let pacer = Pacer::builder().policy(policy(Quota::per_second(10).burst(1))).build().unwrap();
     let client = PaceLayer::new(pacer).layer(slow_to_ready(server, late));
     let calls = [0, 1, 2].map(|number| send(&client, &format!("/call?{number}")));

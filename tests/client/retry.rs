@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, CloneBody, RetryPolicy, RetryPolicyError, SendOnce};
+use bolna_rate_limit::client::{
+    BolnaClientLayer, CloneBody, RetryPolicy, RetryPolicyError, SendOnce,
+};
 use futures_util::future::join_all;
 use http::{Method, Request, Response, StatusCode, Version};
 use proptest::prelude::*;
@@ -38,7 +40,10 @@ where
     S: Service<Request<String>, Response = Response<String>, Error = io::Error> + Clone,
 {
     let responses = join_all((0..requests).map(|_| client.clone().oneshot(post()))).await;
-    responses.into_iter().filter(|response| response.as_ref().unwrap().status().is_success()).count()
+    responses
+        .into_iter()
+        .filter(|response| response.as_ref().unwrap().status().is_success())
+        .count()
 }
 
 // Which.
@@ -47,7 +52,10 @@ where
 async fn a_refused_request_is_sent_again_whatever_its_method() {
     for method in ALL_METHODS {
         let (response, times, _) =
-            exchange(RetryPolicy::new(), request(method.clone()), |number| refusal_once(&[], number)).await;
+            exchange(RetryPolicy::new(), request(method.clone()), |number| {
+                refusal_once(&[], number)
+            })
+            .await;
         assert_eq!((response.status(), times.len()), (StatusCode::OK, 2), "{method}");
     }
 }
@@ -115,9 +123,11 @@ async fn an_error_after_a_refusal_is_handed_back() {
 
 #[tokio::test(start_paused = true)]
 async fn unavailable_is_not_retried_unless_it_is_wanted() {
-    let answer = |number| response(StatusCode::SERVICE_UNAVAILABLE, &[("retry-after", "1")], number);
+    let answer =
+        |number| response(StatusCode::SERVICE_UNAVAILABLE, &[("retry-after", "1")], number);
     for method in ALL_METHODS {
-        let (response, times, _) = exchange(RetryPolicy::new(), request(method.clone()), answer).await;
+        let (response, times, _) =
+            exchange(RetryPolicy::new(), request(method.clone()), answer).await;
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(times.len(), 1, "{method}");
     }
@@ -133,7 +143,11 @@ async fn unavailable_is_retried_by_choice_if_the_method_is_idempotent() {
         };
         let (response, times, _) = exchange(policy.clone(), request(method.clone()), answer).await;
         if [Method::POST, Method::PATCH, Method::CONNECT].contains(&method) {
-            assert_eq!((response.status(), times.len()), (StatusCode::SERVICE_UNAVAILABLE, 1), "{method}");
+            assert_eq!(
+                (response.status(), times.len()),
+                (StatusCode::SERVICE_UNAVAILABLE, 1),
+                "{method}"
+            );
         } else {
             assert_eq!((response.status(), times.len()), (StatusCode::OK, 2), "{method}");
             assert!(times[1] >= Duration::from_secs(3), "{method} after {:?}", times[1]);
@@ -162,7 +176,8 @@ async fn endless_refusals_end_with_the_last_one() {
         (RetryPolicy::builder().attempts(2).build().unwrap(), 2),
         (RetryPolicy::builder().attempts(9).build().unwrap(), 9),
     ] {
-        let (response, times, _) = exchange(policy, post(), |number| refusal(&[("retry-after", "1")], number)).await;
+        let (response, times, _) =
+            exchange(policy, post(), |number| refusal(&[("retry-after", "1")], number)).await;
         assert_eq!(response.body(), &attempts.to_string());
         assert_eq!(times.len(), attempts);
     }
@@ -181,7 +196,8 @@ async fn each_request_has_attempts_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn what_is_handed_back_is_as_it_came() {
     let answer = |number| {
-        let mut response = refusal(&[("retry-after", "1"), ("x-twice", "a"), ("x-twice", "b")], number);
+        let mut response =
+            refusal(&[("retry-after", "1"), ("x-twice", "a"), ("x-twice", "b")], number);
         *response.version_mut() = Version::HTTP_2;
         response.extensions_mut().insert(number);
         response
@@ -196,8 +212,10 @@ async fn what_is_handed_back_is_as_it_came() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_time_the_waits_are_random_and_become_longer() {
-    let policy =
-        RetryPolicy::builder().backoff(Duration::from_millis(100), Duration::from_millis(300)).build().unwrap();
+    let policy = RetryPolicy::builder()
+        .backoff(Duration::from_millis(100), Duration::from_millis(300))
+        .build()
+        .unwrap();
     let mut longest = [Duration::ZERO; 4];
     for _ in 0..500 {
         let (_, times, _) = exchange(policy.clone(), post(), |number| refusal(&[], number)).await;
@@ -205,10 +223,14 @@ async fn without_a_time_the_waits_are_random_and_become_longer() {
             *longest = (*longest).max(pair[1] - pair[0]);
         }
     }
-    // The timer rounds up to milliseconds. That none of 500 is in the upper half has a chance of 2^-500.
+    // The timer rounds up to milliseconds. That none of 500 is in the upper half has a chance of
+    // 2^-500.
     for (longest, limit) in longest.into_iter().zip([100, 200, 300, 300]) {
         let limit = Duration::from_millis(limit);
-        assert!(longest > limit / 2 && longest <= limit + Duration::from_millis(1), "{longest:?} of {limit:?}");
+        assert!(
+            longest > limit / 2 && longest <= limit + Duration::from_millis(1),
+            "{longest:?} of {limit:?}"
+        );
     }
 }
 
@@ -222,7 +244,8 @@ async fn by_default_the_random_waits_become_up_to_ten_seconds() {
             *longest = (*longest).max(pair[1] - pair[0]);
         }
     }
-    let limits = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000].map(Duration::from_millis);
+    let limits =
+        [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000].map(Duration::from_millis);
     for (longest, limit) in longest.into_iter().zip(limits) {
         assert!(
             longest > limit.mul_f64(0.95) && longest <= limit + Duration::from_millis(1),
@@ -236,7 +259,8 @@ async fn by_default_the_random_waits_become_up_to_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_beyond_the_total_time_is_not_begun() {
     let policy = RetryPolicy::builder().total_time(Duration::from_secs(20)).build().unwrap();
-    let (response, times, end) = exchange(policy, post(), |number| refusal(&[("retry-after", "7")], number)).await;
+    let (response, times, end) =
+        exchange(policy, post(), |number| refusal(&[("retry-after", "7")], number)).await;
     // At 0, 7 and 14 s; the fourth would be at 21 s.
     assert_eq!((response.body().as_str(), times.len()), ("3", 3));
     assert_eq!(end, times[2]);
@@ -280,7 +304,10 @@ proptest! {
 #[tokio::test(start_paused = true)]
 async fn a_budget_stops_a_storm() {
     // Ten retries in ten seconds.
-    let policy = RetryPolicy::builder().budget(TpsBudget::new(Duration::from_secs(10), 1, 0.1)).build().unwrap();
+    let policy = RetryPolicy::builder()
+        .budget(TpsBudget::new(Duration::from_secs(10), 1, 0.1))
+        .build()
+        .unwrap();
     let server = Server::start();
     let client = server.client(policy, |number| Ok(refusal(&[], number)));
     assert_eq!(storm(&client, 1000).await, 0);
@@ -342,9 +369,15 @@ async fn the_budget_is_charged_for_retries_and_filled_by_what_is_not_refused() {
 
     exchange(policy.clone(), post(), |number| response(StatusCode::OK, &[], number)).await;
     assert_eq!(count(), [1, 0]);
-    exchange(policy.clone(), post(), |number| response(StatusCode::INTERNAL_SERVER_ERROR, &[], number)).await;
+    exchange(policy.clone(), post(), |number| {
+        response(StatusCode::INTERNAL_SERVER_ERROR, &[], number)
+    })
+    .await;
     assert_eq!(count(), [1, 0]);
-    exchange(policy.clone(), post(), |number| response(StatusCode::SERVICE_UNAVAILABLE, &[], number)).await;
+    exchange(policy.clone(), post(), |number| {
+        response(StatusCode::SERVICE_UNAVAILABLE, &[], number)
+    })
+    .await;
     assert_eq!(count(), [0, 0]);
     exchange(policy.clone(), post(), |number| refusal_once(&[], number)).await;
     assert_eq!(count(), [1, 1]);
@@ -375,7 +408,9 @@ async fn services_of_one_layer_draw_on_one_budget() {
     for server in &servers {
         let server = server.clone();
         let client = layer.layer(
-            server.client(RetryPolicy::builder().attempts(1).build().unwrap(), |number| Ok(refusal(&[], number))),
+            server.client(RetryPolicy::builder().attempts(1).build().unwrap(), |number| {
+                Ok(refusal(&[], number))
+            }),
         );
         assert_eq!(client.oneshot(post()).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
     }
@@ -404,15 +439,30 @@ async fn streams<C: CloneBody<Stream>>(policy: RetryPolicy<C>) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_can_not_be_cloned_is_sent_once() {
     assert_eq!(streams(RetryPolicy::builder().send_once().build().unwrap()).await, 1);
-    assert_eq!(streams(RetryPolicy::builder().clone_bodies_with(SendOnce).build().unwrap()).await, 1);
-    assert_eq!(streams(RetryPolicy::builder().clone_bodies_with(|_: &Stream| None).build().unwrap()).await, 1);
+    assert_eq!(
+        streams(RetryPolicy::builder().clone_bodies_with(SendOnce).build().unwrap()).await,
+        1
+    );
+    assert_eq!(
+        streams(RetryPolicy::builder().clone_bodies_with(|_: &Stream| None).build().unwrap()).await,
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_closure_clones_what_it_can() {
-    assert_eq!(streams(RetryPolicy::builder().clone_bodies_with(|_: &Stream| Some(Stream)).build().unwrap()).await, 5);
+    assert_eq!(
+        streams(
+            RetryPolicy::builder().clone_bodies_with(|_: &Stream| Some(Stream)).build().unwrap()
+        )
+        .await,
+        5
+    );
     let function: fn(&Stream) -> Option<Stream> = |_| Some(Stream);
-    assert_eq!(streams(RetryPolicy::builder().clone_bodies_with(function).build().unwrap()).await, 5);
+    assert_eq!(
+        streams(RetryPolicy::builder().clone_bodies_with(function).build().unwrap()).await,
+        5
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -422,7 +472,11 @@ async fn no_body_is_cloned_where_nothing_is_sent_again() {
         clones.fetch_add(1, Ordering::Relaxed);
         Some(Stream)
     };
-    assert_eq!(streams(RetryPolicy::builder().attempts(1).clone_bodies_with(counting).build().unwrap()).await, 1);
+    assert_eq!(
+        streams(RetryPolicy::builder().attempts(1).clone_bodies_with(counting).build().unwrap())
+            .await,
+        1
+    );
     assert_eq!(clones.into_inner(), 0);
 }
 
@@ -434,9 +488,21 @@ fn settings_that_make_no_sense_are_errors_which_name_the_value() {
     let builder = RetryPolicy::builder;
     for (builder, error, names) in [
         (builder().attempts(0), RetryPolicyError::ZeroAttempts, &["attempts is 0"][..]),
-        (builder().total_time(Duration::ZERO), RetryPolicyError::ZeroTotalTime, &["total time is 0 s"]),
-        (builder().backoff(Duration::ZERO, second), RetryPolicyError::ZeroBackoff, &["backoff base is 0 s"]),
-        (builder().backoff(Duration::ZERO, Duration::ZERO), RetryPolicyError::ZeroBackoff, &["backoff base is 0 s"]),
+        (
+            builder().total_time(Duration::ZERO),
+            RetryPolicyError::ZeroTotalTime,
+            &["total time is 0 s"],
+        ),
+        (
+            builder().backoff(Duration::ZERO, second),
+            RetryPolicyError::ZeroBackoff,
+            &["backoff base is 0 s"],
+        ),
+        (
+            builder().backoff(Duration::ZERO, Duration::ZERO),
+            RetryPolicyError::ZeroBackoff,
+            &["backoff base is 0 s"],
+        ),
         (
             builder().backoff(minute, second),
             RetryPolicyError::BackoffAboveMax { base: minute, max: second },
@@ -454,14 +520,19 @@ fn settings_that_make_no_sense_are_errors_which_name_the_value() {
 #[tokio::test(start_paused = true)]
 async fn the_extremes_of_all_settings_work() {
     let ends = [Duration::from_nanos(1), Duration::MAX];
-    for (total, base, max) in ends.iter().flat_map(|a| ends.iter().flat_map(move |b| ends.map(|c| (*a, *b, c)))) {
-        let builder = RetryPolicy::builder().attempts(u32::MAX).total_time(total).backoff(base, max);
+    for (total, base, max) in
+        ends.iter().flat_map(|a| ends.iter().flat_map(move |b| ends.map(|c| (*a, *b, c))))
+    {
+        let builder =
+            RetryPolicy::builder().attempts(u32::MAX).total_time(total).backoff(base, max);
         let Ok(policy) = builder.budget(Counting::default()).build() else {
             assert!(base > max);
             continue;
         };
-        let (response, _, _) = exchange(policy, post(), |number| refusal_once(&[("retry-after", "1")], number)).await;
-        let expected = if total == Duration::MAX { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+        let (response, _, _) =
+            exchange(policy, post(), |number| refusal_once(&[("retry-after", "1")], number)).await;
+        let expected =
+            if total == Duration::MAX { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
         assert_eq!(response.status(), expected, "{total:?}, {base:?}, {max:?}");
     }
 }

@@ -12,7 +12,8 @@ const RANDOM: Duration = Duration::from_millis(101);
 
 /// The time between a refusal with those fields and the retry, which every policy may make random.
 async fn wait(fields: &[(&'static str, &str)]) -> Duration {
-    let (response, times, _) = exchange(RetryPolicy::new(), post(), |number| refusal_once(fields, number)).await;
+    let (response, times, _) =
+        exchange(RetryPolicy::new(), post(), |number| refusal_once(fields, number)).await;
     assert_eq!(response.status(), StatusCode::OK, "{fields:?}");
     assert_eq!(times.len(), 2, "{fields:?}");
     times[1] - times[0]
@@ -63,7 +64,8 @@ async fn a_wait_that_is_too_long_is_not_begun() {
         &[("retry-after-ms", "300001")],
         &[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")],
     ] {
-        let (response, times, end) = exchange(RetryPolicy::new(), post(), |number| refusal(fields, number)).await;
+        let (response, times, end) =
+            exchange(RetryPolicy::new(), post(), |number| refusal(fields, number)).await;
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS, "{fields:?}");
         assert_eq!((times.len(), end), (1, Duration::ZERO), "{fields:?}");
     }

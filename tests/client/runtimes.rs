@@ -43,8 +43,9 @@ fn those_who_wait_are_served_when_the_runtime_that_drives_ends() {
                 tokio::task::yield_now().await;
             }
         });
-        let waiting =
-            thread::spawn(move || runtime().block_on(async { timeout(LONG, client.oneshot(request("/call"))).await }));
+        let waiting = thread::spawn(move || {
+            runtime().block_on(async { timeout(LONG, client.oneshot(request("/call"))).await })
+        });
         drop(first);
         waiting.join().unwrap().expect("it hangs").unwrap();
         assert_eq!(log.len(), 2);
@@ -62,7 +63,11 @@ fn a_runtime_that_has_been_shut_down_lets_nobody_wait() {
     // It says so, rather than to try for ever.
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
-        done.send(thread::spawn(move || handle.block_on(client.oneshot(request("/call")))).join().is_err())
+        done.send(
+            thread::spawn(move || handle.block_on(client.oneshot(request("/call"))))
+                .join()
+                .is_err(),
+        )
     });
     assert!(is_done.recv_timeout(LONG).expect("it hangs"));
     assert_eq!(usage_of_call(layer.pacer()).waiting(), 0);

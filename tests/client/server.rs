@@ -68,8 +68,8 @@ impl Server {
     }
 }
 
-/// What comes of a request, by a policy and a server that answers as it is told; the times at which the server got it, and
-/// when the client had its response.
+/// What comes of a request, by a policy and a server that answers as it is told; the times at which
+/// the server got it, and when the client had its response.
 pub(crate) async fn exchange<P>(
     policy: P,
     request: Request<String>,
@@ -79,7 +79,8 @@ where
     P: Policy<Request<String>, Response<String>, io::Error> + Clone,
 {
     let server = Server::start();
-    let response = server.client(policy, move |number| Ok(answer(number))).oneshot(request).await.unwrap();
+    let response =
+        server.client(policy, move |number| Ok(answer(number))).oneshot(request).await.unwrap();
     (response, server.times(), server.elapsed())
 }
 
@@ -88,7 +89,11 @@ pub(crate) fn post() -> Request<String> {
 }
 
 /// A response with that status and fields, and its number as its body.
-pub(crate) fn response(status: StatusCode, fields: &[(&'static str, &str)], number: usize) -> Response<String> {
+pub(crate) fn response(
+    status: StatusCode,
+    fields: &[(&'static str, &str)],
+    number: usize,
+) -> Response<String> {
     let mut response = Response::builder().status(status);
     for (name, value) in fields {
         response = response.header(*name, *value);

@@ -109,7 +109,10 @@ impl Log {
 }
 
 /// A server that answers the first request by `answer(1)`, and so on, at once.
-pub(crate) fn mock(log: &Log, answer: impl Fn(usize) -> Response<()> + Clone + Send + 'static) -> Remote {
+pub(crate) fn mock(
+    log: &Log,
+    answer: impl Fn(usize) -> Response<()> + Clone + Send + 'static,
+) -> Remote {
     let log = log.clone();
     Remote::new(service_fn(move |request: Request<()>| {
         let response = answer(log.len() + 1);
@@ -145,7 +148,10 @@ pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
 }
 
 /// A service to which requests take `there(0)`, `there(1)` and so on, and responses the same.
-pub(crate) fn distant(service: Remote, there: impl Fn(u32) -> Duration + Clone + Send + 'static) -> Remote {
+pub(crate) fn distant(
+    service: Remote,
+    there: impl Fn(u32) -> Duration + Clone + Send + 'static,
+) -> Remote {
     let numbers = Arc::new(Mutex::new(0));
     Remote::new(service_fn(move |request: Request<()>| {
         let (service, there) = (service.clone(), there.clone());
@@ -181,7 +187,8 @@ pub(crate) struct SlowToReady<F> {
 
 impl<F: Clone> Clone for SlowToReady<F> {
     fn clone(&self) -> Self {
-        let (service, time, number) = (self.service.clone(), self.time.clone(), Arc::clone(&self.number));
+        let (service, time, number) =
+            (self.service.clone(), self.time.clone(), Arc::clone(&self.number));
         Self { service, time, number, sleep: None, is_ready: false }
     }
 }
@@ -232,7 +239,10 @@ pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
 /// Sends a request in a task of its own.
 pub(crate) fn send<S>(client: &S, target: &str) -> JoinHandle<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     let call = client.clone().oneshot(request(target));
     tokio::spawn(async move {
@@ -244,7 +254,10 @@ where
 /// `POST /call?0`, `/call?1` and so on, each in a task of its own; what came of each.
 pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send> + Clone + Send + 'static,
+    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     let calls: Vec<_> = (0..calls).map(|number| send(client, &format!("/call?{number}"))).collect();
     let mut answers = Vec::new();
@@ -276,5 +289,8 @@ pub(crate) fn assert_all_ok(answers: &[Result<StatusCode, BoxError>]) {
 /// At the time that was promised, but for the milliseconds in which timers count.
 #[track_caller]
 pub(crate) fn assert_at(at: Duration, expected: Duration) {
-    assert!(at >= expected && at <= expected + Duration::from_millis(2), "at {at:?} instead of {expected:?}");
+    assert!(
+        at >= expected && at <= expected + Duration::from_millis(2),
+        "at {at:?} instead of {expected:?}"
+    );
 }

@@ -21,7 +21,8 @@ fn tasks() -> usize {
 async fn one_task_for_each_endpoint_as_long_as_somebody_waits() {
     let log = Log::new();
     let quota = Quota::per_minute(1);
-    let pacer = Pacer::builder().policy(Policy::bolna().quota("call", quota).quota("agent", quota).build().unwrap());
+    let pacer = Pacer::builder()
+        .policy(Policy::bolna().quota("call", quota).quota("agent", quota).build().unwrap());
     let pacer = pacer.max_wait(Duration::from_secs(100_000)).build().unwrap();
     let mut client = PaceLayer::new(pacer.clone()).layer(generous(&log));
     for path in ["/call", "/v2/agent/7"] {
@@ -36,7 +37,8 @@ async fn one_task_for_each_endpoint_as_long_as_somebody_waits() {
     }
     settle().await;
     assert_eq!((usage_of_call(&pacer).waiting(), tasks()), (1000, 1));
-    let mut others: Vec<_> = (0..1000).map(|_| spawn(client.call(request("/v2/agent/7")))).collect();
+    let mut others: Vec<_> =
+        (0..1000).map(|_| spawn(client.call(request("/v2/agent/7")))).collect();
     for call in others.iter_mut().chain(&mut calls) {
         assert_pending!(call.poll());
     }

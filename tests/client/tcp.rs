@@ -92,7 +92,8 @@ fn http(http2: bool) -> Http {
 }
 
 fn client() -> BolnaClient<Http> {
-    BolnaClientLayer::with_pacer(Pacer::builder().policy(policy()).build().unwrap()).layer(http(true))
+    BolnaClientLayer::with_pacer(Pacer::builder().policy(policy()).build().unwrap())
+        .layer(http(true))
 }
 
 /// So many callers do a job of 1,500 calls together.
@@ -111,7 +112,8 @@ async fn a_job(callers: usize, http2: bool) {
                 if number >= CALLS {
                     break;
                 }
-                let request = Request::post(format!("{target}?{number}")).body(Empty::new()).unwrap();
+                let request =
+                    Request::post(format!("{target}?{number}")).body(Empty::new()).unwrap();
                 assert_eq!(client.clone().oneshot(request).await.unwrap().status(), StatusCode::OK);
             }
         });
@@ -147,7 +149,8 @@ async fn a_caller_for_each_call_takes_the_least_time_without_a_refusal() {
 #[tokio::test(start_paused = true)]
 async fn evenly_they_arrive_one_in_each_interval() {
     let server = Server::start().await;
-    let client = BolnaClientLayer::with_pacer(Pacer::builder().evenly().build().unwrap()).layer(http(true));
+    let client =
+        BolnaClientLayer::with_pacer(Pacer::builder().evenly().build().unwrap()).layer(http(true));
     timeout(HOUR, server.burst(&client, "/call", 200).join_all()).await.unwrap();
     let times = server.log.times("/call");
     assert_eq!(times.len(), 200);
@@ -164,7 +167,12 @@ async fn endpoints_do_not_hold_each_other_up() {
     let server = Server::start().await;
     let client = client();
     // Each beyond its burst for a minute.
-    let jobs = [("/call", 1000), ("/v2/agent/7", 1000), ("/v2/agent/7/executions", 1000), ("/v2/agent/all", 2000)];
+    let jobs = [
+        ("/call", 1000),
+        ("/v2/agent/7", 1000),
+        ("/v2/agent/7/executions", 1000),
+        ("/v2/agent/all", 2000),
+    ];
     let mut all = JoinSet::new();
     for (path, requests) in jobs {
         let mut job = server.burst(&client, path, requests);
@@ -205,11 +213,16 @@ async fn reqwest_is_paced_too() {
     for number in 0..600 {
         let request = server.request(&format!("/call?{number}")).map(|_| Bytes::from("{}"));
         let call = client.clone().oneshot(request);
-        calls.spawn(async move { call.await.unwrap().error_for_status().unwrap().text().await.unwrap() });
+        calls.spawn(async move {
+            call.await.unwrap().error_for_status().unwrap().text().await.unwrap()
+        });
     }
     let answers = timeout(HOUR, calls.join_all()).await.unwrap();
     assert!(answers.iter().all(|answer| answer == "done"));
-    assert_eq!((server.log.refused(), server.log.len(), usage_of_call(layer.pacer()).sent()), (0, 600, 600));
+    assert_eq!(
+        (server.log.refused(), server.log.len(), usage_of_call(layer.pacer()).sent()),
+        (0, 600, 600)
+    );
     let (least, took) = (Duration::from_secs(12), server.log.elapsed());
     assert!(took >= least && took <= least.mul_f64(1.06), "{took:?}");
 }

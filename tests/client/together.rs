@@ -9,7 +9,8 @@ use tokio::time::{sleep, timeout};
 use tower::Layer;
 
 use crate::support::{
-    Log, ServerLimiter, assert_all_ok, distant, limited, limiter, principal, scattered, send_calls, usage_of_call,
+    Log, ServerLimiter, assert_all_ok, distant, limited, limiter, principal, scattered, send_calls,
+    usage_of_call,
 };
 
 /// Spends so many units at once, as far as they are there, after each pause; until it is dropped.
@@ -48,8 +49,10 @@ async fn refusals_beside(
 #[tokio::test(start_paused = true)]
 async fn half_of_the_limit_goes_to_another_client_evenly() {
     for millis in [0, 40, 400] {
-        let refused =
-            refusals_beside(Pacer::new(), 1, Duration::from_millis(240), move |_| Duration::from_millis(millis)).await;
+        let refused = refusals_beside(Pacer::new(), 1, Duration::from_millis(240), move |_| {
+            Duration::from_millis(millis)
+        })
+        .await;
         // None was seen: the server says in time what is left.
         assert!(refused <= 5, "{refused} with a trip of {millis} ms");
     }
@@ -58,8 +61,10 @@ async fn half_of_the_limit_goes_to_another_client_evenly() {
 #[tokio::test(start_paused = true)]
 async fn half_of_the_limit_goes_to_another_client_in_bursts() {
     for millis in [0, 40, 400] {
-        let refused =
-            refusals_beside(Pacer::new(), 50, Duration::from_secs(10), move |_| Duration::from_millis(millis)).await;
+        let refused = refusals_beside(Pacer::new(), 50, Duration::from_secs(10), move |_| {
+            Duration::from_millis(millis)
+        })
+        .await;
         // Up to 59 were seen, of some 24 bursts: what is on its way when there is one is refused.
         assert!(refused <= 120, "{refused} with a trip of {millis} ms");
     }
@@ -67,7 +72,8 @@ async fn half_of_the_limit_goes_to_another_client_in_bursts() {
 
 #[tokio::test(start_paused = true)]
 async fn half_of_the_limit_goes_to_another_client_and_trips_are_of_varied_length() {
-    // 0, 0 and 32 were seen: what is held back is not enough for trips of the last kind and the other client's units too.
+    // 0, 0 and 32 were seen: what is held back is not enough for trips of the last kind and the
+    // other client's units too.
     for (variation, most) in [(20, 5), (60, 5), (200, 70)] {
         let trip = move |number| Duration::from_millis((20 + scattered(number, variation)).into());
         let refused = refusals_beside(Pacer::new(), 1, Duration::from_millis(240), trip).await;
@@ -103,8 +109,10 @@ async fn another_client_that_takes_the_whole_burst_first() {
 async fn two_clients_that_pace_and_do_not_know_of_each_other() {
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
     let server = limited(&log, &limiter);
-    let one = BolnaClientLayer::with_pacer(Pacer::new()).layer(distant(server.clone(), |_| Duration::from_millis(20)));
-    let another = BolnaClientLayer::with_pacer(Pacer::new()).layer(distant(server, |_| Duration::from_millis(30)));
+    let one = BolnaClientLayer::with_pacer(Pacer::new())
+        .layer(distant(server.clone(), |_| Duration::from_millis(20)));
+    let another = BolnaClientLayer::with_pacer(Pacer::new())
+        .layer(distant(server, |_| Duration::from_millis(30)));
     let both = async { tokio::join!(send_calls(&one, 750), send_calls(&another, 750)) };
     let (ones, others) = timeout(Duration::from_secs(3600), both).await.unwrap();
     assert_all_ok(&ones);

@@ -8,17 +8,24 @@ use http::Response;
 use tokio::time::sleep;
 use tower::Layer;
 
-use crate::support::{Log, distant, generous, mock, one_call_in, refusal, send, send_calls, settle, usage_of_call};
+use crate::support::{
+    Log, distant, generous, mock, one_call_in, refusal, send, send_calls, settle, usage_of_call,
+};
 
 #[test]
 fn there_is_one_for_each_endpoint_of_the_policy() {
     let pacer = Pacer::new();
-    let endpoints: Vec<_> = pacer.usage().iter().map(|usage| (usage.endpoint(), usage.quota())).collect();
+    let endpoints: Vec<_> =
+        pacer.usage().iter().map(|usage| (usage.endpoint(), usage.quota())).collect();
     assert_eq!(endpoints, Policy::default().endpoints().collect::<Vec<_>>());
     for usage in pacer.usage() {
         // 500 ms of the burst are held back.
-        let at_once = if usage.quota() == Quota::per_minute(1000).build().unwrap() { 991 } else { 495 };
-        assert_eq!((usage.remaining(), usage.wait(), usage.paused()), (at_once, Duration::ZERO, Duration::ZERO));
+        let at_once =
+            if usage.quota() == Quota::per_minute(1000).build().unwrap() { 991 } else { 495 };
+        assert_eq!(
+            (usage.remaining(), usage.wait(), usage.paused()),
+            (at_once, Duration::ZERO, Duration::ZERO)
+        );
         assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
         assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.unsent()), (0, 0, 0, 0));
     }
@@ -58,13 +65,24 @@ async fn what_remains_is_what_would_be_sent_at_once() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(usage().remaining(), 495);
     // Others draw on their own.
-    assert!(layer.pacer().usage().iter().filter(|usage| usage.sent() == 0).all(|usage| usage.remaining() >= 495));
+    assert!(
+        layer
+            .pacer()
+            .usage()
+            .iter()
+            .filter(|usage| usage.sent() == 0)
+            .all(|usage| usage.remaining() >= 495)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_and_what_is_in_flight() {
     let log = Log::new();
-    let pacer = Pacer::builder().policy(one_call_in(Duration::from_secs(10))).max_waiting(3).build().unwrap();
+    let pacer = Pacer::builder()
+        .policy(one_call_in(Duration::from_secs(10)))
+        .max_waiting(3)
+        .build()
+        .unwrap();
     let layer = BolnaClientLayer::with_pacer(pacer);
     let client = layer.layer(distant(generous(&log), |_| Duration::from_secs(7)));
     let calls = [0; 6].map(|_| send(&client, "/call"));
@@ -88,7 +106,11 @@ async fn who_waits_and_what_is_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn refusals_and_retries_are_counted() {
     let log = Log::new();
-    let server = mock(&log, |number| if number <= 3 { refusal(&[("retry-after", "5")]) } else { Response::new(()) });
+    let server =
+        mock(
+            &log,
+            |number| if number <= 3 { refusal(&[("retry-after", "5")]) } else { Response::new(()) },
+        );
     let layer = BolnaClientLayer::new();
     let client = layer.layer(distant(server, |_| Duration::from_millis(20)));
     let calls = [0; 3].map(|_| send(&client, "/call"));
@@ -97,7 +119,10 @@ async fn refusals_and_retries_are_counted() {
     assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.in_flight()), (3, 0, 3, 0));
     // From 40 ms on, when the first refusal arrived.
     let paused = usage.paused() + Duration::from_millis(1);
-    assert!(paused >= Duration::from_secs(5) && paused <= Duration::from_millis(5122), "{paused:?}");
+    assert!(
+        paused >= Duration::from_secs(5) && paused <= Duration::from_millis(5122),
+        "{paused:?}"
+    );
     assert!(usage.wait() >= usage.paused());
     assert_eq!(usage.remaining(), 0);
     for call in calls {

@@ -1,4 +1,5 @@
-//! Servers that count in fixed windows, as many do that are not of this crate, and say so in the fields of their time.
+//! Servers that count in fixed windows, as many do that are not of this crate, and say so in the
+//! fields of their time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -63,7 +64,8 @@ impl Dialect {
 
 /// 18 May 2033, 03:33:20, and so many seconds.
 fn date(now: u64) -> String {
-    let (hours, minutes, seconds) = ((12_800 + now) / 3600, (12_800 + now) / 60 % 60, (12_800 + now) % 60);
+    let (hours, minutes, seconds) =
+        ((12_800 + now) / 3600, (12_800 + now) / 60 % 60, (12_800 + now) % 60);
     format!("Wed, 18 May 2033 {hours:02}:{minutes:02}:{seconds:02} GMT")
 }
 
@@ -81,9 +83,12 @@ fn server(log: &Log, dialect: Dialect, phase: u64, rounds_up: bool) -> Remote {
         }
         let is_granted = used.1 < LIMIT;
         used.1 += u32::from(is_granted);
-        let left = if rounds_up { left.as_millis().div_ceil(1000) } else { left.as_millis() / 1000 };
+        let left =
+            if rounds_up { left.as_millis().div_ceil(1000) } else { left.as_millis() / 1000 };
         let mut response = Response::new(());
-        for (name, value) in dialect.fields(LIMIT - used.1, u64::try_from(left).unwrap(), now.as_secs()) {
+        for (name, value) in
+            dialect.fields(LIMIT - used.1, u64::try_from(left).unwrap(), now.as_secs())
+        {
             response.headers_mut().append(name, HeaderValue::try_from(value).unwrap());
         }
         if !is_granted {
@@ -98,10 +103,15 @@ fn server(log: &Log, dialect: Dialect, phase: u64, rounds_up: bool) -> Remote {
 /// How many of 1,200 calls are refused before they are granted, and how long it takes.
 async fn a_job(dialect: Dialect, phase: u64, rounds_up: bool) -> (usize, Duration) {
     let log = Log::new();
-    let policy = Policy::bolna().quota("call", Quota::per(LIMIT, Duration::from_secs(WINDOW))).build().unwrap();
+    let policy = Policy::bolna()
+        .quota("call", Quota::per(LIMIT, Duration::from_secs(WINDOW)))
+        .build()
+        .unwrap();
     let pacer = patient().policy(policy).build().unwrap();
     let retry = RetryPolicy::builder().total_time(Duration::from_secs(10_000)).build().unwrap();
-    let client = BolnaClientLayer::with_pacer(pacer).retry(retry).layer(server(&log, dialect, phase, rounds_up));
+    let client = BolnaClientLayer::with_pacer(pacer)
+        .retry(retry)
+        .layer(server(&log, dialect, phase, rounds_up));
     let answers = timeout(Duration::from_secs(3600), send_calls(&client, 1200)).await.unwrap();
     assert_all_ok(&answers);
     (log.refused(), *log.times("").last().unwrap())
@@ -110,12 +120,16 @@ async fn a_job(dialect: Dialect, phase: u64, rounds_up: bool) -> (usize, Duratio
 #[tokio::test(start_paused = true)]
 async fn a_client_alone_is_done_in_the_least_time() {
     for dialect in [Unspecified, UnixTime, Draft06, Draft07, Draft11] {
-        // 500 in this window and the next each, and the rest in that after it; or as fast as the client's own policy allows.
+        // 500 in this window and the next each, and the rest in that after it; or as fast as the
+        // client's own policy allows.
         for (phase, least) in [(0, 120), (8, 112), (30, 90), (45, 84)] {
             let (refused, took) = a_job(dialect, phase, true).await;
             assert_eq!(refused, 0, "{dialect:?} at {phase} s");
             let least = Duration::from_secs(least);
-            assert!(took >= least && took <= least.mul_f64(1.02), "{dialect:?} at {phase} s took {took:?}");
+            assert!(
+                took >= least && took <= least.mul_f64(1.02),
+                "{dialect:?} at {phase} s took {took:?}"
+            );
         }
     }
 }
@@ -125,7 +139,8 @@ async fn a_reset_that_is_rounded_down_costs_no_more_than_one_refusal_in_a_second
     for dialect in [Unspecified, Draft06, Draft07, Draft11] {
         for phase in [0, 8, 30, 45] {
             let (refused, took) = a_job(dialect, phase, false).await;
-            // At the edge of each window one is sent too soon, and perhaps again; not a whole burst.
+            // At the edge of each window one is sent too soon, and perhaps again; not a whole
+            // burst.
             assert!(refused <= 4, "{refused} with {dialect:?} at {phase} s");
             assert!(took <= Duration::from_secs(123), "{dialect:?} at {phase} s took {took:?}");
         }

@@ -7,7 +7,9 @@ use bolna_rate_limit::{Decision, Endpoint, Principal};
 use tokio::task::JoinSet;
 
 use crate::servers::{Server, until, when};
-use crate::support::{HOUR, Replica, buckets, charged, key_of, once_an_hour, organization, slow, stored, time_of};
+use crate::support::{
+    HOUR, Replica, buckets, charged, key_of, once_an_hour, organization, slow, stored, time_of,
+};
 
 const BURST: u32 = 5;
 
@@ -29,7 +31,9 @@ async fn peek(replica: &Replica, who: &Principal) -> Decision {
 }
 
 fn nothing_was_lost(fleet: &[Replica]) {
-    fleet.iter().for_each(|replica| assert_eq!(replica.events.all().len(), 0, "{:?}", replica.events));
+    fleet
+        .iter()
+        .for_each(|replica| assert_eq!(replica.events.all().len(), 0, "{:?}", replica.events));
 }
 
 #[tokio::test]
@@ -72,7 +76,9 @@ async fn a_block_is_there_for_all_until_it_is_lifted() {
     block(&fleet[0], &acme, 2 * HOUR).await.unwrap();
     let after = time_of(&server).await;
     for replica in &fleet {
-        for refused in [replica.check(&acme).await, replica.check(&acme).await, peek(replica, &acme).await] {
+        for refused in
+            [replica.check(&acme).await, replica.check(&acme).await, peek(replica, &acme).await]
+        {
             assert!(refused.is_blocked() && refused.quota() == once_an_hour(BURST), "{refused:?}");
             let wait = refused.retry_after().unwrap();
             assert!(wait <= 2 * HOUR && wait > HOUR, "{wait:?}");
@@ -86,7 +92,8 @@ async fn a_block_is_there_for_all_until_it_is_lifted() {
     let expires: u64 = stored(&server, &["PEXPIRETIME", &key_of("acme")]).await;
     assert_eq!(expires, until_when / 1000 + 1);
 
-    // Replaced, lifted, and lifted by a reset. What was charged is, and the one who lifts sees it at once.
+    // Replaced, lifted, and lifted by a reset. What was charged is, and the one who lifts sees it
+    // at once.
     block(&fleet[0], &acme, 100 * HOUR).await.unwrap();
     assert!(fleet[0].check(&acme).await.retry_after().unwrap() > 99 * HOUR);
     block(&fleet[0], &acme, Duration::ZERO).await.unwrap();
@@ -111,7 +118,10 @@ async fn a_block_ends_by_itself_and_its_key_goes() {
     let acme = organization("acme");
     block(&fleet[0], &acme, Duration::from_millis(300)).await.unwrap();
     let refused = fleet[1].check(&acme).await;
-    assert!(refused.is_blocked() && refused.retry_after().unwrap() <= Duration::from_millis(300), "{refused:?}");
+    assert!(
+        refused.is_blocked() && refused.retry_after().unwrap() <= Duration::from_millis(300),
+        "{refused:?}"
+    );
     until("the block is over", async || {
         let keys = buckets(&server).await;
         when(keys.is_empty(), keys)

@@ -25,7 +25,9 @@ enum Patience {
 async fn wait<F: Future>(patience: Patience, future: F) -> Option<F::Output> {
     match patience {
         Patience::Endless => Some(future.await),
-        Patience::Micros(micros) => tokio::time::timeout(Duration::from_micros(micros), future).await.ok(),
+        Patience::Micros(micros) => {
+            tokio::time::timeout(Duration::from_micros(micros), future).await.ok()
+        }
         Patience::Polls(polls) => {
             let (mut future, mut polled) = (pin!(future), 0);
             poll_fn(|cx| {
@@ -61,7 +63,11 @@ async fn nobody_is_stuck(replica: &Replica, callers: &[&'static str]) {
         let replica = replica.clone();
         tasks.spawn(async move {
             let decision = replica.check(&organization(caller)).await;
-            assert_eq!((decision.is_allowed(), decision.quota().burst()), (true, 100_000), "the server decides");
+            assert_eq!(
+                (decision.is_allowed(), decision.quota().burst()),
+                (true, 100_000),
+                "the server decides"
+            );
         });
     }
     tasks.join_all().await;
@@ -81,7 +87,8 @@ async fn a_unit_is_charged_at_most_for_every_check_and_at_least_for_every_grant(
             tasks.spawn(async move {
                 let (mut dropped, mut granted) = (0_u64, 0_u64);
                 for request in 0..300 {
-                    match wait(patience(task, request), replica.check(&organization(caller))).await {
+                    match wait(patience(task, request), replica.check(&organization(caller))).await
+                    {
                         Some(decision) => {
                             assert_eq!(decision.quota().burst(), 100_000, "the server decides");
                             granted += u64::from(decision.is_allowed());
@@ -92,8 +99,11 @@ async fn a_unit_is_charged_at_most_for_every_check_and_at_least_for_every_grant(
                 (dropped, granted)
             });
         }
-        let (dropped, granted) =
-            tasks.join_all().await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let (dropped, granted) = tasks
+            .join_all()
+            .await
+            .into_iter()
+            .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         assert_eq!(dropped + granted, 12 * 300);
         assert!(dropped > 300, "{dropped} clients left");
         // Calls for one bucket are made one after another: with this, all before it have been.
@@ -113,7 +123,8 @@ async fn tasks_that_are_aborted_hold_nobody_up() {
         let mut tasks = JoinSet::new();
         let mut handles = Vec::new();
         for _ in 0..10 {
-            let (replica, started, granted) = (replica.clone(), Arc::clone(&started), Arc::clone(&granted));
+            let (replica, started, granted) =
+                (replica.clone(), Arc::clone(&started), Arc::clone(&granted));
             handles.push(tasks.spawn(async move {
                 started.fetch_add(1, Ordering::SeqCst);
                 let decision = replica.check(&organization("acme")).await;

@@ -6,7 +6,10 @@ use redis::RedisResult;
 
 use crate::servers::{Cluster, Mode, Proxy, Sentinels, Server, until, when};
 
-async fn ping(connection: &mut redis::aio::MultiplexedConnection, bound: Duration) -> Option<RedisResult<String>> {
+async fn ping(
+    connection: &mut redis::aio::MultiplexedConnection,
+    bound: Duration,
+) -> Option<RedisResult<String>> {
     tokio::time::timeout(bound, redis::cmd("PING").query_async(connection)).await.ok()
 }
 
@@ -16,14 +19,20 @@ const SHORT: Duration = Duration::from_millis(100);
 #[tokio::test]
 async fn a_server_is_killed_and_starts_again_empty_on_its_port() {
     let server = Server::with_args(&["--maxmemory", "64mb"]).await;
-    assert_eq!(server.command::<(String, String)>(&["CONFIG", "GET", "maxmemory"]).await.unwrap().1, "67108864");
+    assert_eq!(
+        server.command::<(String, String)>(&["CONFIG", "GET", "maxmemory"]).await.unwrap().1,
+        "67108864"
+    );
     server.command::<()>(&["SET", "key", "value"]).await.unwrap();
     assert_eq!((server.calls_of("set").await, server.calls_of("evalsha").await), (1, 0));
     server.kill();
     assert!(server.connection().await.is_err());
     server.restart().await;
     assert_eq!(server.command::<Option<String>>(&["GET", "key"]).await.unwrap(), None);
-    assert_eq!(server.command::<(String, String)>(&["CONFIG", "GET", "maxmemory"]).await.unwrap().1, "67108864");
+    assert_eq!(
+        server.command::<(String, String)>(&["CONFIG", "GET", "maxmemory"]).await.unwrap().1,
+        "67108864"
+    );
 }
 
 #[tokio::test]

@@ -25,8 +25,10 @@ async fn a_key_names_the_endpoint_and_who_pays_and_expires_when_the_bucket_is_fu
     );
 
     let key = "eu/api:v7:1:call:o:org-4";
-    let (full_at, expires): (i64, i64) =
-        (server.command(&["GET", key]).await.unwrap(), server.command(&["PEXPIRETIME", key]).await.unwrap());
+    let (full_at, expires): (i64, i64) = (
+        server.command(&["GET", key]).await.unwrap(),
+        server.command(&["PEXPIRETIME", key]).await.unwrap(),
+    );
     assert_eq!(expires, full_at / 1000 + 1);
 }
 

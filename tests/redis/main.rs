@@ -1,5 +1,6 @@
-//! What holds against real servers, which these tests start: `redis-server` and `redis-sentinel`, or the programs that
-//! the environment names in `VALKEY_SERVER` or `REDIS_SERVER` and in `REDIS_SENTINEL`.
+//! What holds against real servers, which these tests start: `redis-server` and `redis-sentinel`,
+//! or the programs that the environment names in `VALKEY_SERVER` or `REDIS_SERVER` and in
+//! `REDIS_SENTINEL`.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "../vectors/mod.rs"]

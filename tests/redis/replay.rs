@@ -1,4 +1,5 @@
-//! What a server answered to three replicas is what a model answers at the times that the server showed.
+//! What a server answered to three replicas is what a model answers at the times that the server
+//! showed.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -42,7 +43,11 @@ async fn tap(server: u16, recordings: Recordings, tasks: &mut JoinSet<()>) -> u1
     port
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, record: Arc<Mutex<Vec<u8>>>) {
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    record: Arc<Mutex<Vec<u8>>>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         record.lock().unwrap().extend_from_slice(&buffer[..length]);
@@ -75,7 +80,8 @@ fn values(bytes: &[u8]) -> Vec<Value> {
 }
 
 fn calls(recording: &Recording) -> Vec<Call> {
-    let (asked, answered) = (values(&recording.asked.lock().unwrap()), values(&recording.answered.lock().unwrap()));
+    let (asked, answered) =
+        (values(&recording.asked.lock().unwrap()), values(&recording.answered.lock().unwrap()));
     assert_eq!(asked.len(), answered.len(), "every call was answered");
     let call = |(asked, answer): (Value, Value)| {
         let words: Vec<String> = redis::from_redis_value(asked).unwrap();
@@ -117,7 +123,9 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
     let (mut taps, mut tasks, mut fleet) = (JoinSet::new(), JoinSet::new(), Vec::new());
     for _ in 0..3 {
         let port = tap(server.port(), Arc::clone(&recordings), &mut taps).await;
-        fleet.push(Replica::connect(store(format!("redis://127.0.0.1:{port}")), policy.clone()).await);
+        fleet.push(
+            Replica::connect(store(format!("redis://127.0.0.1:{port}")), policy.clone()).await,
+        );
     }
     let began = Instant::now();
     for (number, replica) in fleet.iter().flat_map(|replica| [replica; 4]).cloned().enumerate() {
@@ -148,7 +156,8 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
     drop(fleet);
 
     let mut calls: Vec<_> = recordings.lock().unwrap().iter().flat_map(calls).collect();
-    // In the order in which the server made them: within a microsecond, a grant adds to what is used.
+    // In the order in which the server made them: within a microsecond, a grant adds to what is
+    // used.
     calls.sort_by_key(|call| (call.now, call.used));
     let mut buckets: HashMap<&str, Model> = HashMap::new();
     let mut granted: HashMap<&str, i64> = HashMap::new();
@@ -168,7 +177,11 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
         *granted.entry(&call.key).or_default() += grants;
     }
     for (caller, admitted) in admitted.iter().enumerate() {
-        assert_eq!(granted[&*format!("bolna:1:default:o:{caller}")], *admitted, "what was granted was given out");
+        assert_eq!(
+            granted[&*format!("bolna:1:default:o:{caller}")],
+            *admitted,
+            "what was granted was given out"
+        );
         assert!(*admitted > 2 * BURST, "units came back");
     }
 }

@@ -88,7 +88,9 @@ async fn replicas_on_a_cluster_admit_together_what_one_would() {
     let cluster = Cluster::start().await;
     let mut fleet = Vec::new();
     for _ in 0..REPLICAS {
-        fleet.push(Replica::connect(patient(RedisStore::cluster(cluster.urls())), slow(BURST)).await);
+        fleet.push(
+            Replica::connect(patient(RedisStore::cluster(cluster.urls())), slow(BURST)).await,
+        );
     }
     let mut tasks = JoinSet::new();
     for replica in fleet.iter().flat_map(|replica| [replica; 3]) {
@@ -97,7 +99,9 @@ async fn replicas_on_a_cluster_admit_together_what_one_would() {
             let mut admitted = [0; 40];
             for _ in 0..4 {
                 for (number, admitted) in admitted.iter_mut().enumerate() {
-                    *admitted += u32::from(replica.check(&organization(&number.to_string())).await.is_allowed());
+                    *admitted += u32::from(
+                        replica.check(&organization(&number.to_string())).await.is_allowed(),
+                    );
                 }
             }
             admitted

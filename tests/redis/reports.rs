@@ -36,9 +36,12 @@ impl Ear {
         matches!(self.told().last(), Some(StoreEvent::Regained { .. }))
     }
 
-    /// Losses and their ends, each with the port of its server, but not that a loss has another reason meanwhile.
+    /// Losses and their ends, each with the port of its server, but not that a loss has another
+    /// reason meanwhile.
     fn of_ports(&self) -> Vec<(bool, u16)> {
-        let port = |server: &Option<Arc<str>>| server.as_ref().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let port = |server: &Option<Arc<str>>| {
+            server.as_ref().unwrap().rsplit(':').next().unwrap().parse().unwrap()
+        };
         let of_port = |event: &StoreEvent| match event {
             StoreEvent::Lost { server, .. } => Some((true, port(server))),
             StoreEvent::Regained { server } => Some((false, port(server))),
@@ -69,7 +72,8 @@ async fn a_server_that_is_killed_is_told_of_and_what_is_decided_without_it_is_co
 
     server.kill();
     until("it is lost", async || when(early.iter().all(Ear::is_told_lost), early[0].told())).await;
-    until("its breaker is open", async || when(store.report().open_breakers == 1, store.report())).await;
+    until("its breaker is open", async || when(store.report().open_breakers == 1, store.report()))
+        .await;
     let before = store.report();
     for _ in 0..10 {
         replica.check(&caller).await;
@@ -87,7 +91,10 @@ async fn a_server_that_is_killed_is_told_of_and_what_is_decided_without_it_is_co
 
     server.restart().await;
     let ears = [&early[0], &early[1], &late];
-    until("it is regained", async || when(ears.iter().all(|ear| ear.is_told_regained()), late.told())).await;
+    until("it is regained", async || {
+        when(ears.iter().all(|ear| ear.is_told_regained()), late.told())
+    })
+    .await;
     let port = server.port();
     for ear in ears {
         assert_eq!(ear.of_ports(), [(true, port), (false, port)], "{:?}", ear.told());
@@ -154,7 +161,10 @@ async fn those_for_whom_there_is_no_room_and_those_who_get_no_answer_are_counted
     }
     checks.join_all().await;
     let report = replica.limiter.store().report();
-    assert_eq!((report.fallbacks, report.failures), (10, [("no_answer", 3), ("too_many", 7)].into()));
+    assert_eq!(
+        (report.fallbacks, report.failures),
+        (10, [("no_answer", 3), ("too_many", 7)].into())
+    );
     assert_eq!(report.open_breakers, 0);
     proxy.set(Mode::Pass);
 }
@@ -198,7 +208,9 @@ async fn without_fallback_failures_are_the_callers_and_say_what_kind_they_are() 
 async fn of_a_cluster_each_primary_has_a_breaker_and_its_successor_ends_its_loss() {
     let cluster = Cluster::with_replicas().await;
     for node in cluster.nodes() {
-        node.command::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await.unwrap();
+        node.command::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
+            .await
+            .unwrap();
     }
     let builder = RedisStore::cluster(cluster.urls()).deadline(Duration::from_millis(300));
     let replica = connect(builder).await;

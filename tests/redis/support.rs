@@ -26,7 +26,8 @@ pub(crate) fn once_an_hour(burst: u32) -> Quota {
     Quota::per(1, HOUR).burst(burst).build().unwrap()
 }
 
-/// A store with the tests' deadline, and a share of its own when the server is lost, so that it can be seen who has decided.
+/// A store with the tests' deadline, and a share of its own when the server is lost, so that it can
+/// be seen who has decided.
 pub(crate) fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
     patient(RedisStore::builder(url))
 }

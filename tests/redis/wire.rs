@@ -13,7 +13,8 @@ use crate::support::{Replica, ok, once_an_hour, slow};
 
 /// The statuses, header fields and bodies of a caller's requests.
 async fn responses<St: Store>(limiter: Limiter<St>) -> Vec<String> {
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds);
+    let layer =
+        BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds);
     let service = ServiceBuilder::new().layer(layer).service_fn(ok::<()>);
     let plan = Policy::bolna().quota("call", once_an_hour(100)).build().unwrap();
     let acme = Account::user("ana").in_organization("acme");
@@ -40,11 +41,19 @@ async fn responses<St: Store>(limiter: Limiter<St>) -> Vec<String> {
             request.extensions_mut().insert(account.clone());
         }
         let (parts, body) = service.clone().oneshot(request).await.unwrap().into_parts();
-        let mut fields: Vec<_> =
-            parts.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut fields: Vec<_> = parts
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
         fields.sort();
         let body = body.collect().await.unwrap().to_bytes();
-        sent.push(format!("{number}: {}\n{}\n{}", parts.status, fields.join("\n"), String::from_utf8_lossy(&body)));
+        sent.push(format!(
+            "{number}: {}\n{}\n{}",
+            parts.status,
+            fields.join("\n"),
+            String::from_utf8_lossy(&body)
+        ));
     }
     sent
 }

@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::store::{
+    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store,
+};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::block_on;
 
@@ -54,10 +56,15 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     // For whoever asks, by whatever quota.
     let refused = decide(store, &caller);
     assert_eq!((refused.is_allowed(), refused.is_blocked(), refused.remaining()), (false, true, 0));
-    assert_eq!((refused.retry_after(), refused.next_unit(), refused.reset()), (Some(HOUR), HOUR, HOUR));
+    assert_eq!(
+        (refused.retry_after(), refused.next_unit(), refused.reset()),
+        (Some(HOUR), HOUR, HOUR)
+    );
     assert_eq!((refused.endpoint(), refused.quota()), (Endpoint::CALL, quota(10)));
     assert_eq!(peek(store, &caller), refused);
-    let plan = block_on(store.check(bucket(&caller, Quota::per_second(1000).build().unwrap())).wait()).unwrap();
+    let plan =
+        block_on(store.check(bucket(&caller, Quota::per_second(1000).build().unwrap())).wait())
+            .unwrap();
     assert_eq!(plan.retry_after(), Some(HOUR));
     assert_eq!(drain(store, &other), 10);
     let elsewhere = Bucket { endpoint: Endpoint::AGENT, ..bucket(&caller, quota(10)) };
@@ -138,12 +145,23 @@ fn the_longest_block_is_a_hundred_years() {
 fn a_decision_that_is_blocked_always_waits() {
     let slowest = Quota::per(1, Quota::MAX_REFILL_TIME).build().unwrap();
     for quota in [quota(1), quota(500), slowest] {
-        for (wait, told) in [(Duration::ZERO, NANOSECOND), (NANOSECOND, NANOSECOND), (100 * HOUR, 100 * HOUR)] {
+        for (wait, told) in
+            [(Duration::ZERO, NANOSECOND), (NANOSECOND, NANOSECOND), (100 * HOUR, 100 * HOUR)]
+        {
             let blocked = Decision::blocked(Endpoint::CALL, quota, wait);
-            assert_eq!((blocked.is_blocked(), blocked.is_allowed(), blocked.remaining()), (true, false, 0));
-            assert_eq!((blocked.retry_after(), blocked.next_unit(), blocked.reset()), (Some(told), told, told));
+            assert_eq!(
+                (blocked.is_blocked(), blocked.is_allowed(), blocked.remaining()),
+                (true, false, 0)
+            );
+            assert_eq!(
+                (blocked.retry_after(), blocked.next_unit(), blocked.reset()),
+                (Some(told), told, told)
+            );
         }
-        assert!(Decision::blocked(Endpoint::CALL, quota, Duration::MAX).retry_after() > Some(Quota::MAX_REFILL_TIME));
+        assert!(
+            Decision::blocked(Endpoint::CALL, quota, Duration::MAX).retry_after()
+                > Some(Quota::MAX_REFILL_TIME)
+        );
     }
     assert!(!Decision::allowed(Endpoint::CALL, slowest, HOUR).is_blocked());
     assert!(!Decision::limited(Endpoint::CALL, slowest, HOUR).is_blocked());
@@ -152,8 +170,9 @@ fn a_decision_that_is_blocked_always_waits() {
 #[test]
 fn many_blocks_and_none_of_them_another_callers() {
     let (store, clock) = store();
-    let callers: Vec<_> =
-        (0..1000).map(|number| organization(&format!("{number}-{}", "x".repeat(number % 80)))).collect();
+    let callers: Vec<_> = (0..1000)
+        .map(|number| organization(&format!("{number}-{}", "x".repeat(number % 80))))
+        .collect();
     for (caller, seconds) in callers.iter().zip(0..) {
         block(&store, caller, Duration::from_secs(seconds));
     }
@@ -346,13 +365,16 @@ fn an_answer_that_was_on_its_way_changes_no_block_afterwards() {
     assert!(decide(replica, &caller).is_allowed());
 }
 
-/// Also when it was another replica that has blocked: what was asked before is no news once it is known.
+/// Also when it was another replica that has blocked: what was asked before is no news once it is
+/// known.
 #[test]
 fn an_older_answer_does_not_lift_a_block_that_a_newer_one_has_told_of() {
     let (fleet, _clock) = two_replicas();
     let (replica, caller) = (&fleet[0], organization("o"));
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(older) = replica.check(bucket(&caller, quota(10))) else { panic!("the store answers later") };
+    let Answer::Later(older) = replica.check(bucket(&caller, quota(10))) else {
+        panic!("the store answers later")
+    };
     block(&fleet[1], &caller, HOUR);
     replica.store().now_answers(Answers::Decision);
     assert!(decide(replica, &caller).is_blocked());

@@ -57,7 +57,9 @@ impl Rig {
     /// A check that waits for an answer.
     fn ask(&self) -> Spawn<Check> {
         self.store.now_answers(Answers::NotYet);
-        let Answer::Later(check) = self.breaker.check(self.bucket()) else { panic!("the store was not asked") };
+        let Answer::Later(check) = self.breaker.check(self.bucket()) else {
+            panic!("the store was not asked")
+        };
         let mut check = spawn(check);
         assert_pending!(check.poll());
         check
@@ -247,7 +249,8 @@ fn after_a_second_one_check_is_a_trial() {
 #[test]
 fn a_trial_that_fails_is_repeated_as_much_later() {
     let rig = Rig::new(Answers::Failure);
-    let breaker = Breaker::with_clock(Arc::clone(&rig.store), rig.clock.clone()).try_again_after(SECOND * 3);
+    let breaker =
+        Breaker::with_clock(Arc::clone(&rig.store), rig.clock.clone()).try_again_after(SECOND * 3);
     let rig = Rig { breaker, ..rig };
     rig.fail(5);
     for _ in 0..3 {
@@ -383,7 +386,10 @@ fn a_listener_may_ask_the_breaker() {
             *seen.lock().unwrap() = Some((breaker.is_open(), breaker.reason()));
         }
     };
-    let made = Arc::new(Breaker::with_clock(DeferredStore::that(Answers::Decision, &clock), clock).on_change(listener));
+    let made = Arc::new(
+        Breaker::with_clock(DeferredStore::that(Answers::Decision, &clock), clock)
+            .on_change(listener),
+    );
     *breaker.lock().unwrap() = Some(Arc::clone(&made));
     made.open();
     assert_eq!(*seen.lock().unwrap(), Some((true, None)));

@@ -8,7 +8,8 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::Mode;
 use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, CandidateReport, Decision, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, CandidateReport, Decision, Endpoint, Enforcement, Limiter,
+    Policy, Principal, Quota,
 };
 use http::{Method, Request};
 use proptest::prelude::*;
@@ -18,7 +19,9 @@ use tower::{Layer, Service};
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
-use crate::support::{call_by, now, ok, one_call, organization, request, send, stopped_limiter, tight, traffic};
+use crate::support::{
+    call_by, now, ok, one_call, organization, request, send, stopped_limiter, tight, traffic,
+};
 
 /// Other quotas, other endpoints and another exempt path than [`tight`] has.
 fn other() -> Policy {
@@ -31,10 +34,16 @@ fn other() -> Policy {
         .unwrap()
 }
 
-/// How the candidate has judged, over all endpoints: both admit, both refuse, only it refuses, only it admits.
+/// How the candidate has judged, over all endpoints: both admit, both refuse, only it refuses, only
+/// it admits.
 fn sums(report: &[CandidateReport]) -> [u64; 4] {
     let sum = |count: fn(&CandidateReport) -> u64| report.iter().map(count).sum();
-    [sum(|one| one.allowed), sum(|one| one.limited), sum(|one| one.newly_limited), sum(|one| one.newly_allowed)]
+    [
+        sum(|one| one.allowed),
+        sum(|one| one.limited),
+        sum(|one| one.newly_limited),
+        sum(|one| one.newly_allowed),
+    ]
 }
 
 proptest! {
@@ -108,19 +117,30 @@ async fn a_candidate_refuses_nobody_and_its_buckets_names_are_seen_by_nobody() {
         seen.push(format!("{:?}", response.headers()));
     }
     let told = witness.told();
-    assert!(told[1..].iter().all(|told| told.admitted && told.candidate.is_some_and(|by| !by.is_allowed())));
+    assert!(
+        told[1..]
+            .iter()
+            .all(|told| told.admitted && told.candidate.is_some_and(|by| !by.is_allowed()))
+    );
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 9, 0]);
     assert_eq!(limiter.candidate().unwrap().quota_of(Endpoint::CALL).unwrap().limit(), 1);
     seen.push(format!("{told:?} {:?} {:?}", limiter.candidate_report(), limiter.candidate()));
-    seen.push(format!("{:?} {limiter:?} {:?}", now(limiter.usage(&organization("o"))), witness.events()));
+    seen.push(format!(
+        "{:?} {limiter:?} {:?}",
+        now(limiter.usage(&organization("o"))),
+        witness.events()
+    ));
     assert!(!seen.iter().any(|seen| seen.contains("+candidate")), "{seen:?}");
     assert_eq!(Endpoint::new("call+candidate"), None);
-    assert!(Policy::builder().endpoint("call+candidate", Quota::per_minute(1), ["/x"]).build().is_err());
+    assert!(
+        Policy::builder().endpoint("call+candidate", Quota::per_minute(1), ["/x"]).build().is_err()
+    );
 }
 
 #[tokio::test]
 async fn an_endpoint_with_the_longest_name_can_be_tried_too() {
-    let policy = Policy::builder().endpoint("x".repeat(64), Quota::per_minute(1), ["/x"]).build().unwrap();
+    let policy =
+        Policy::builder().endpoint("x".repeat(64), Quota::per_minute(1), ["/x"]).build().unwrap();
     let (limiter, _clock) = stopped_limiter(Policy::default());
     limiter.set_candidate(policy).unwrap();
     for _ in 0..2 {
@@ -198,7 +218,8 @@ fn a_candidate_is_set_and_removed_under_traffic_without_a_trace() {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let limiter = limiter.clone();
-                let allowed = move || limiter.check_now(&organization("o"), "/call").unwrap().is_allowed();
+                let allowed =
+                    move || limiter.check_now(&organization("o"), "/call").unwrap().is_allowed();
                 scope.spawn(move || (0..1000).filter(|_| allowed()).count())
             })
             .collect();
@@ -222,8 +243,12 @@ struct Split {
 
 impl Split {
     fn limiter() -> Limiter<Self> {
-        let store = || DeferredStore::before(Arc::new(MemoryStore::with_clock(ManualClock::default())));
-        let limiter = Limiter::with_store(Policy::default(), Self { by_policy: store(), by_candidate: store() });
+        let store =
+            || DeferredStore::before(Arc::new(MemoryStore::with_clock(ManualClock::default())));
+        let limiter = Limiter::with_store(
+            Policy::default(),
+            Self { by_policy: store(), by_candidate: store() },
+        );
         limiter.set_candidate(one_call()).unwrap();
         limiter
     }
@@ -252,13 +277,23 @@ impl Store for Split {
         self.of(bucket).grant(bucket, units).await
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         self.by_policy.block(principal, endpoint, period).await
     }
 }
 
-const ALL: [Answers; 5] =
-    [Answers::NotYet, Answers::Decision, Answers::DecisionAtOnce, Answers::Failure, Answers::FailureAtOnce];
+const ALL: [Answers; 5] = [
+    Answers::NotYet,
+    Answers::Decision,
+    Answers::DecisionAtOnce,
+    Answers::Failure,
+    Answers::FailureAtOnce,
+];
 
 fn fails(answers: Answers) -> bool {
     matches!(answers, Answers::Failure | Answers::FailureAtOnce)
@@ -273,7 +308,8 @@ fn either_may_answer_later_or_fail_and_the_candidate_never_matters() {
             limiter.store().by_policy.now_answers(by_policy);
             limiter.store().by_candidate.now_answers(by_candidate);
             let witness = Witness::of(&limiter);
-            let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+            let mut service =
+                BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
             let caller = organization("o");
             let mut answer = spawn(Box::pin({
                 let limiter = limiter.clone();
@@ -287,9 +323,10 @@ fn either_may_answer_later_or_fail_and_the_candidate_never_matters() {
                 }
             }));
             let mut polled = answer.poll();
-            for (answers, store) in
-                [(by_candidate, &limiter.store().by_candidate), (by_policy, &limiter.store().by_policy)]
-            {
+            for (answers, store) in [
+                (by_candidate, &limiter.store().by_candidate),
+                (by_policy, &limiter.store().by_policy),
+            ] {
                 if answers == Answers::NotYet {
                     assert!(polled.is_pending(), "{case}");
                     assert_eq!(witness.told(), [], "{case}");
@@ -299,13 +336,22 @@ fn either_may_answer_later_or_fail_and_the_candidate_never_matters() {
             }
             assert_eq!(assert_ready!(polled), if fails(by_policy) { 503 } else { 200 }, "{case}");
             let told = witness.one();
-            assert_eq!(told.outcome, if fails(by_policy) { "store_failed" } else { "allowed" }, "{case}");
+            assert_eq!(
+                told.outcome,
+                if fails(by_policy) { "store_failed" } else { "allowed" },
+                "{case}"
+            );
             assert_eq!(told.candidate.is_some(), !fails(by_candidate), "{case}");
-            let at_once = |answers| matches!(answers, Answers::DecisionAtOnce | Answers::FailureAtOnce);
+            let at_once =
+                |answers| matches!(answers, Answers::DecisionAtOnce | Answers::FailureAtOnce);
             assert_eq!(told.waited, !at_once(by_policy) || !at_once(by_candidate), "{case}");
             let both = u64::from(!fails(by_policy) && !fails(by_candidate));
             assert_eq!(sums(&limiter.candidate_report()), [both, 0, 0, 0], "{case}");
-            assert_eq!((limiter.store().by_policy.asked(), limiter.store().by_candidate.asked()), (1, 1), "{case}");
+            assert_eq!(
+                (limiter.store().by_policy.asked(), limiter.store().by_candidate.asked()),
+                (1, 1),
+                "{case}"
+            );
         }
     }
 }
@@ -321,11 +367,15 @@ fn a_request_that_is_dropped_while_it_waits_leaves_nothing_behind() {
         limiter.store().by_policy.now_answers(by_policy);
         limiter.store().by_candidate.now_answers(by_candidate);
         let witness = Witness::of(&limiter);
-        let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+        let mut service =
+            BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
         let mut request = spawn(service.call(call_by("u", "o")));
         assert_pending!(request.poll());
         drop(request);
-        assert_eq!((limiter.store().by_policy.waiting(), limiter.store().by_candidate.waiting()), (0, 0));
+        assert_eq!(
+            (limiter.store().by_policy.waiting(), limiter.store().by_candidate.waiting()),
+            (0, 0)
+        );
         assert_eq!((witness.told(), sums(&limiter.candidate_report())), (vec![], [0; 4]));
     }
 }
@@ -334,7 +384,8 @@ fn a_request_that_is_dropped_while_it_waits_leaves_nothing_behind() {
 fn a_request_that_waits_is_judged_by_the_candidate_it_was_asked_under() {
     let limiter = Split::limiter();
     let witness = Witness::of(&limiter);
-    let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    let mut service =
+        BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     let mut request = spawn(service.call(call_by("u", "o")));
     assert_pending!(request.poll());
     limiter.set_candidate(other()).unwrap();

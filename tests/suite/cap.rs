@@ -61,7 +61,8 @@ fn a_new_caller_is_limited_together_with_others() {
     assert!(burst.len() <= 16, "{} buckets were shared", burst.len());
     assert_eq!(burst.iter().sum::<usize>(), burst.len() * 500);
 
-    // And from then on they share what comes back: 500 a minute for each of these buckets, from whoever it is asked.
+    // And from then on they share what comes back: 500 a minute for each of these buckets, from
+    // whoever it is asked.
     clock.advance(Duration::from_millis(1200));
     let refill: usize = new.iter().map(|caller| admitted(&limiter, caller, 600)).sum();
     assert_eq!(refill, burst.len() * 10);

@@ -74,7 +74,10 @@ async fn with_an_answer_that_comes_later_too() {
     assert!(assert_ready_ok!(response.poll()).headers().contains_key("ratelimit"));
 
     assert_ready_ok!(service.poll_ready::<Request<()>>());
-    assert_eq!(service.call(call_by("u", "o")).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        service.call(call_by("u", "o")).await.unwrap().status(),
+        StatusCode::TOO_MANY_REQUESTS
+    );
     assert_ready_ok!(service.poll_ready::<Request<()>>());
 }
 
@@ -109,7 +112,10 @@ async fn a_request_that_is_refused_later_gives_its_permit_up_then() {
     assert_ready_ok!(first.poll_ready::<Request<()>>());
     let mut response = spawn(first.call(call_by("u", "o")));
     assert_pending!(response.poll());
-    assert_pending!(next.poll_ready::<Request<()>>(), "the waiting request's service is still ready");
+    assert_pending!(
+        next.poll_ready::<Request<()>>(),
+        "the waiting request's service is still ready"
+    );
     limiter.store().now_answers(Answers::Decision);
     assert_eq!(assert_ready_ok!(response.poll()).status(), StatusCode::TOO_MANY_REQUESTS);
     assert_ready_ok!(next.poll_ready::<Request<()>>());
@@ -168,7 +174,10 @@ async fn a_refused_request_gives_its_place_in_a_buffer_up() {
         let mut next = Spawn::new(stack.clone());
         assert_ready_ok!(refused.poll_ready::<Request<()>>());
         assert_pending!(next.poll_ready::<Request<()>>());
-        assert_eq!(refused.call(call_by("u", "o")).await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(
+            refused.call(call_by("u", "o")).await.unwrap().status(),
+            StatusCode::TOO_MANY_REQUESTS
+        );
         assert_ready_ok!(next.poll_ready::<Request<()>>());
     }
     handle.allow(1);
@@ -190,7 +199,9 @@ async fn errors_of_inner_services_come_through_as_they_are() {
         .layer(BolnaRateLimitLayer::new())
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
-        .service_fn(async |_: Request<()>| std::future::pending::<Result<Response<String>, Infallible>>().await);
+        .service_fn(async |_: Request<()>| {
+            std::future::pending::<Result<Response<String>, Infallible>>().await
+        });
     let mut working = spawn(stack.clone().oneshot(call_by("u", "o")));
     assert_pending!(working.poll());
     let error = stack.oneshot(call_by("u", "o")).await.unwrap_err();
@@ -219,7 +230,8 @@ async fn a_store_that_fails_refuses_unless_the_operator_says_otherwise() {
     limiter.store().now_answers(Answers::Failure);
     let layer = BolnaRateLimitLayer::with_limiter(limiter);
 
-    let response = layer.clone().layer(tower::service_fn(ok)).oneshot(call_by("u", "o")).await.unwrap();
+    let response =
+        layer.clone().layer(tower::service_fn(ok)).oneshot(call_by("u", "o")).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(response.headers()["cache-control"], "no-store");

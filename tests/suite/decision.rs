@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::routing::post;
 use axum::{Extension, Router};
 use bolna_rate_limit::store::Store;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Enforcement, Fallback, Policy, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Decision, Enforcement, Fallback, Policy, Quota,
+};
 use http::{Method, Request, Response};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
@@ -24,7 +26,10 @@ async fn handler(request: Request<()>) -> Result<Response<String>, std::convert:
     Ok(Response::new(found(&request)))
 }
 
-async fn handled<St: Store>(layer: &BolnaRateLimitLayer<St>, request: Request<()>) -> (u16, String) {
+async fn handled<St: Store>(
+    layer: &BolnaRateLimitLayer<St>,
+    request: Request<()>,
+) -> (u16, String) {
     let response = layer.layer(tower::service_fn(handler)).oneshot(request).await.unwrap();
     (response.status().as_u16(), text(response).await)
 }
@@ -35,24 +40,35 @@ fn answer(status: u16, text: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn a_handler_finds_what_was_decided_if_the_operator_says_so() {
-    let policy = Policy::bolna().quota("call", Quota::per_hour(2)).exempt(["/healthz"]).build().unwrap();
+    let policy =
+        Policy::bolna().quota("call", Quota::per_hour(2)).exempt(["/healthz"]).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let silent = BolnaRateLimitLayer::with_limiter(limiter);
     assert_eq!(handled(&silent, call_by("u", "o")).await, answer(200, "nothing"));
     let layer = silent.decision_in_extensions();
     assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "call true 0"));
     assert_eq!(handled(&layer, call_by("u", "o")).await.0, 429);
-    assert_eq!(handled(&layer, request(Method::GET, "/healthz", "u", "o")).await, answer(200, "nothing"));
+    assert_eq!(
+        handled(&layer, request(Method::GET, "/healthz", "u", "o")).await,
+        answer(200, "nothing")
+    );
     let layer = layer.enforcement(Enforcement::SHADOW);
     assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "call false 0"));
-    assert_eq!(handled(&layer, Request::post("/call").body(()).unwrap()).await, answer(200, "nothing"));
+    assert_eq!(
+        handled(&layer, Request::post("/call").body(()).unwrap()).await,
+        answer(200, "nothing")
+    );
 }
 
 #[tokio::test]
 async fn a_handler_finds_what_was_decided_by_an_accounts_plan() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let layer = BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions();
-    let plan = Policy::builder().endpoint("calls", Quota::per_hour(9), ["/call"]).exempt(["/free"]).build().unwrap();
+    let plan = Policy::builder()
+        .endpoint("calls", Quota::per_hour(9), ["/call"])
+        .exempt(["/free"])
+        .build()
+        .unwrap();
     for (path, expected) in [("/call", "calls true 8"), ("/free", "nothing")] {
         let mut request = Request::post(path).body(()).unwrap();
         request.extensions_mut().insert(Account::user("u").with_policy(plan.clone()));
@@ -89,7 +105,10 @@ async fn an_axum_handler_takes_it_as_an_extension() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let layer = BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions();
     let app = Router::new()
-        .route("/call", post(async |Extension(decision): Extension<Decision>| decision.remaining().to_string()))
+        .route(
+            "/call",
+            post(async |Extension(decision): Extension<Decision>| decision.remaining().to_string()),
+        )
         .layer(layer);
     let mut request = Request::post("/call").body(Body::empty()).unwrap();
     request.extensions_mut().insert(Account::user("u"));

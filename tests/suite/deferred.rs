@@ -33,7 +33,10 @@ pub(crate) enum Answers {
 
 impl DeferredStore {
     pub(crate) fn limiter(policy: Policy) -> Limiter<Self> {
-        Limiter::with_store(policy, Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default()))))
+        Limiter::with_store(
+            policy,
+            Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default()))),
+        )
     }
 
     /// The connection of one replica to what all share.
@@ -96,7 +99,9 @@ impl Store for DeferredStore {
         let answers = *self.answers.borrow();
         // What never reaches it is not charged.
         let decided = match answers {
-            Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => self.decides.check(bucket).now().unwrap(),
+            Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => {
+                self.decides.check(bucket).now().unwrap()
+            }
             _ => Err(StoreError::new("not asked")),
         };
         if matches!(answers, Answers::DecisionAtOnce | Answers::FailureAtOnce) {
@@ -105,7 +110,9 @@ impl Store for DeferredStore {
         let mut released = self.answers.subscribe();
         Answer::Later(Box::pin(async move {
             let answers = match answers {
-                Answers::NotYet => *released.wait_for(|answers| *answers != Answers::NotYet).await.unwrap(),
+                Answers::NotYet => {
+                    *released.wait_for(|answers| *answers != Answers::NotYet).await.unwrap()
+                }
                 answers => answers,
             };
             Self::answer(answers, decided)
@@ -129,7 +136,12 @@ impl Store for DeferredStore {
         self.decides.grant(bucket, units).await
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let answers = *self.answers.borrow();
         Self::answer(answers, Ok(()))?;
         self.decides.block(principal, endpoint, period).await

@@ -5,8 +5,12 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store};
-use bolna_rate_limit::{BolnaRateLimitLayer, Decision, Endpoint, Id, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::store::{
+    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store,
+};
+use bolna_rate_limit::{
+    BolnaRateLimitLayer, Decision, Endpoint, Id, Limiter, Policy, Principal, Quota,
+};
 use http::StatusCode;
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -77,7 +81,11 @@ fn a_bucket_under_attack_costs_the_store_one_call_for_each_unit() {
     let (cache, clock) = cache();
     let caller = organization("o");
     assert_eq!(drain(&cache, &caller, quota(10)), 10);
-    assert_eq!(cache.store().asked(), 10, "the admission of the last unit says that there is no other");
+    assert_eq!(
+        cache.store().asked(),
+        10,
+        "the admission of the last unit says that there is no other"
+    );
     for _ in 0..100 {
         for nanos in [0, 1, 119_999_998] {
             clock.advance(Duration::from_nanos(nanos));
@@ -158,7 +166,8 @@ fn a_reset_is_seen_elsewhere_within_the_time_for_one_unit() {
 #[test]
 fn a_reset_is_seen_by_a_thread_that_has_refused() {
     let (cache, _clock) = cache();
-    let callers: Vec<_> = (0..100).map(|number| organization(&format!("caller-{number}"))).collect();
+    let callers: Vec<_> =
+        (0..100).map(|number| organization(&format!("caller-{number}"))).collect();
     for caller in &callers {
         assert_eq!(drain(&cache, caller, quota(500)), 500);
     }
@@ -229,7 +238,8 @@ fn answers_at_once_and_failures_are_not_remembered() {
 fn decisions_by_another_quota_are_not_remembered() {
     let clock = ManualClock::default();
     let store = DeferredStore::that(Answers::Failure, &clock);
-    let fallback = LocalFallback::with_local(store, MemoryStore::with_clock(clock.clone())).expected_replicas(3);
+    let fallback = LocalFallback::with_local(store, MemoryStore::with_clock(clock.clone()))
+        .expected_replicas(3);
     let cache = DenialCache::with_clock(fallback, clock);
     assert_eq!(drain(&cache, &organization("o"), quota(9)), 3);
     assert!(cache.is_empty());
@@ -254,7 +264,8 @@ fn a_refusal_of_one_caller_is_none_of_another() {
             cache.store().asked();
             assert_eq!(drain(&cache, &principal, quota(3)), 0);
             assert_eq!(cache.store().asked(), 0);
-            let bucket = Bucket { principal: &principal, endpoint: Endpoint::AGENT, quota: quota(3) };
+            let bucket =
+                Bucket { principal: &principal, endpoint: Endpoint::AGENT, quota: quota(3) };
             assert!(cache.check(bucket).now().is_none());
         }
     }
@@ -283,7 +294,11 @@ fn what_is_remembered_is_bounded_and_dropped() {
     }
     assert!((50_000..=57_344).contains(&cache.len()), "{} buckets are remembered", cache.len());
     // The store decides about those for whom there was no room.
-    assert!((0..100_000).all(|caller| !decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed()));
+    assert!(
+        (0..100_000).all(
+            |caller| !decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed()
+        )
+    );
     // What is out of date makes room for others at once,
     clock.advance(INTERVAL + NANOSECOND);
     for caller in 100_000..110_000 {
@@ -291,7 +306,12 @@ fn what_is_remembered_is_bounded_and_dropped() {
     }
     cache.store().asked();
     assert!(
-        (100_000..110_000).all(|caller| !decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed())
+        (100_000..110_000).all(|caller| !decide(
+            &cache,
+            &organization(&caller.to_string()),
+            quota(1)
+        )
+        .is_allowed())
     );
     assert_eq!(cache.store().asked(), 0);
     // and goes within a second or two in any case.
@@ -338,7 +358,12 @@ fn quotas() -> [Quota; 6] {
 }
 
 /// What the cache says and what the store behind it would say, were it asked each time.
-fn both(cache: &Cache, behind: &Reference, caller: &Principal, quota: Quota) -> (Decision, Decision) {
+fn both(
+    cache: &Cache,
+    behind: &Reference,
+    caller: &Principal,
+    quota: Quota,
+) -> (Decision, Decision) {
     behind.forget_refusals();
     (decide(cache, caller, quota), decide(&behind.bare, caller, quota))
 }
@@ -350,11 +375,13 @@ struct Reference {
 }
 
 impl Reference {
-    /// A thread that has refused a caller goes on to for as long as it knows of, even if another quota has let him spend
-    /// more since: the wait is too short then. A reset, of whomever, makes it look at the bucket.
+    /// A thread that has refused a caller goes on to for as long as it knows of, even if another
+    /// quota has let him spend more since: the wait is too short then. A reset, of whomever,
+    /// makes it look at the bucket.
     fn forget_refusals(&self) {
         for store in [&*self.decides, &self.bare] {
-            assert_ready!(spawn(store.reset(&organization("nobody"), Endpoint::CALL)).poll()).unwrap();
+            assert_ready!(spawn(store.reset(&organization("nobody"), Endpoint::CALL)).poll())
+                .unwrap();
         }
     }
 }
@@ -413,7 +440,9 @@ fn threads_admit_together_what_the_store_has() {
     let admitted = thread::scope(|scope| {
         let threads = [&one, &one, &other, &other].map(|cache| {
             let caller = &caller;
-            scope.spawn(move || (0..10_000).filter(|_| decide(cache, caller, quota(500)).is_allowed()).count())
+            scope.spawn(move || {
+                (0..10_000).filter(|_| decide(cache, caller, quota(500)).is_allowed()).count()
+            })
         });
         threads.map(|thread| thread.join().unwrap()).into_iter().sum::<usize>()
     });
@@ -427,7 +456,8 @@ async fn behind_the_layer_a_store_that_fails_is_seen_by_nobody() {
     let clock = ManualClock::default();
     let store = DeferredStore::that(Answers::Decision, &clock);
     let breaker = Breaker::with_clock(Arc::clone(&store), clock.clone());
-    let fallback = LocalFallback::with_local(breaker, MemoryStore::with_clock(clock.clone())).expected_replicas(2);
+    let fallback = LocalFallback::with_local(breaker, MemoryStore::with_clock(clock.clone()))
+        .expected_replicas(2);
     let cache = DenialCache::with_clock(fallback, clock.clone());
     let limiter = Limiter::with_store(Policy::default(), cache);
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));

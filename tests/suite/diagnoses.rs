@@ -11,7 +11,8 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::{Diagnosis, Event};
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Fallback, Limiter, Policy, PolicyBuilder, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Fallback, Limiter, Policy, PolicyBuilder,
+    Quota,
 };
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
@@ -78,7 +79,9 @@ async fn nobody_was_ever_identified() {
         assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
         assert_eq!(send(&layer, stranger("/healthz")).await.status(), 200);
         if number == 15 {
-            let Diagnosis::NobodyIdentified { requests, .. } = only(&witness) else { panic!("told of something else") };
+            let Diagnosis::NobodyIdentified { requests, .. } = only(&witness) else {
+                panic!("told of something else")
+            };
             assert_eq!(requests, 16);
         }
     }
@@ -105,7 +108,9 @@ async fn a_request_was_charged_twice() {
     for _ in 0..40 {
         let _ = service.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
     }
-    let Diagnosis::ChargedTwice { endpoint, .. } = only(&witness) else { panic!("told of something else") };
+    let Diagnosis::ChargedTwice { endpoint, .. } = only(&witness) else {
+        panic!("told of something else")
+    };
     assert_eq!(endpoint, Endpoint::CALL);
 }
 
@@ -137,17 +142,24 @@ async fn two_limiters_that_charge_one_request_for_different_things_are_nothing_o
         }
         let _ = twice.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
     }
-    for witness in [outer_witness, inner_witness, public_witness, private_witness, users_witness, organizations_witness]
-    {
+    for witness in [
+        outer_witness,
+        inner_witness,
+        public_witness,
+        private_witness,
+        users_witness,
+        organizations_witness,
+    ] {
         assert_eq!(witness.diagnoses(), []);
     }
 }
 
 #[tokio::test]
 async fn a_preflight_was_charged() {
-    for (request, endpoint) in
-        [(by(preflight("/call"), Account::user("u")), Some(Endpoint::CALL)), (preflight("/call"), None)]
-    {
+    for (request, endpoint) in [
+        (by(preflight("/call"), Account::user("u")), Some(Endpoint::CALL)),
+        (preflight("/call"), None),
+    ] {
         let (layer, witness) = watched(Policy::default());
         for _ in 0..3 {
             let _ = send(&layer, request.clone()).await;
@@ -168,7 +180,9 @@ async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
     without_method.headers_mut().remove(ACCESS_CONTROL_REQUEST_METHOD);
     let mut no_options = preflight("/call");
     *no_options.method_mut() = Method::POST;
-    for request in [without_origin, without_method, no_options, Request::options("/call").body(()).unwrap()] {
+    for request in
+        [without_origin, without_method, no_options, Request::options("/call").body(()).unwrap()]
+    {
         for request in [request.clone(), by(request, Account::user("u"))] {
             let _ = send(&layer, request).await;
         }
@@ -259,10 +273,24 @@ fn a_policy_without_any_oddity_is_not_told_of() {
         Policy::builder().default_quota(Quota::per_second(1_000_000)),
         Policy::builder().endpoint("rest", quota(), ["/files/{*rest}"]).exempt(["/{a}"]),
         // The narrower of two templates has its paths, and the wider one the others.
-        Policy::builder().endpoint("one", quota(), ["/{a}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
-        Policy::builder().endpoint("one", quota(), ["/v/{a}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
-        Policy::builder().endpoint("two", quota(), ["/v/{a}/{b}"]).endpoint("rest", quota(), ["/v/{*rest}"]),
-        Policy::builder().endpoint("some", quota(), ["/v/{a}/{b}/{*c}", "/v/{a}"]).exempt(["/v/{*rest}"]),
+        Policy::builder().endpoint("one", quota(), ["/{a}"]).endpoint(
+            "rest",
+            quota(),
+            ["/v/{*rest}"],
+        ),
+        Policy::builder().endpoint("one", quota(), ["/v/{a}"]).endpoint(
+            "rest",
+            quota(),
+            ["/v/{*rest}"],
+        ),
+        Policy::builder().endpoint("two", quota(), ["/v/{a}/{b}"]).endpoint(
+            "rest",
+            quota(),
+            ["/v/{*rest}"],
+        ),
+        Policy::builder()
+            .endpoint("some", quota(), ["/v/{a}/{b}/{*c}", "/v/{a}"])
+            .exempt(["/v/{*rest}"]),
         // Nothing claims what is deeper.
         Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}/{c}"]),
         Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}", "/{a}/{b}/{c}"]),
@@ -278,7 +306,9 @@ fn a_policy_without_any_oddity_is_not_told_of() {
 
 #[test]
 fn a_quota_that_never_binds() {
-    let policy = Policy::bolna().quota("call", Quota::per_second(1_002_000)).default_quota(Quota::per_second(u32::MAX));
+    let policy = Policy::bolna()
+        .quota("call", Quota::per_second(1_002_000))
+        .default_quota(Quota::per_second(u32::MAX));
     let diagnoses = of_policy(&policy);
     let named: Vec<_> = diagnoses
         .iter()
@@ -353,12 +383,14 @@ fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<()>>
 async fn with_axum_a_limiter_outside_of_authentication_is_told() {
     let app = || Router::new().route("/call", post(async || "called"));
     let (layer, witness) = watched(Policy::default());
-    let answered = statuses(app().layer(map_request(authenticate)).layer(layer), calls(20, "/call")).await;
+    let answered =
+        statuses(app().layer(map_request(authenticate)).layer(layer), calls(20, "/call")).await;
     assert!(answered.iter().all(|status| *status == 401));
     assert!(matches!(only(&witness), Diagnosis::NobodyIdentified { .. }));
 
     let (layer, witness) = watched(Policy::default());
-    let answered = statuses(app().layer(layer).layer(map_request(authenticate)), calls(20, "/call")).await;
+    let answered =
+        statuses(app().layer(layer).layer(map_request(authenticate)), calls(20, "/call")).await;
     assert!(answered.iter().all(|status| *status == 200));
     assert_eq!(witness.diagnoses(), []);
 }
@@ -381,14 +413,18 @@ async fn with_axum_a_limiter_inside_of_a_nested_router_is_told() {
 async fn with_axum_two_limiters_on_nested_routers_are_told() {
     let routes = || Router::new().route("/call", post(async || "called"));
     let (layer, witness) = watched(Policy::default());
-    let app = Router::new().merge(routes().layer(layer.clone())).layer(layer).layer(map_request(authenticate));
+    let app = Router::new()
+        .merge(routes().layer(layer.clone()))
+        .layer(layer)
+        .layer(map_request(authenticate));
     let _ = statuses(app, calls(3, "/call")).await;
     assert!(matches!(only(&witness), Diagnosis::ChargedTwice { .. }));
 
     // One beside the other.
     let (layer, witness) = watched(Policy::default());
     let other = Router::new().route("/user/me", any(async || "me")).layer(layer.clone());
-    let app = Router::new().merge(routes().layer(layer)).merge(other).layer(map_request(authenticate));
+    let app =
+        Router::new().merge(routes().layer(layer)).merge(other).layer(map_request(authenticate));
     let _ = statuses(app, calls(8, "/call").chain(calls(8, "/user/me"))).await;
     assert_eq!(witness.diagnoses(), []);
 }
@@ -397,11 +433,17 @@ async fn with_axum_two_limiters_on_nested_routers_are_told() {
 async fn with_axum_cors_inside_of_the_limiter_is_told() {
     let app = || Router::new().route("/call", post(async || "called"));
     let (layer, witness) = watched(Policy::default());
-    assert_eq!(statuses(app().layer(CorsLayer::permissive()).layer(layer), [preflight("/call")]).await, [401]);
+    assert_eq!(
+        statuses(app().layer(CorsLayer::permissive()).layer(layer), [preflight("/call")]).await,
+        [401]
+    );
     assert!(matches!(only(&witness), Diagnosis::PreflightCharged { .. }));
 
     let (layer, witness) = watched(Policy::default());
-    assert_eq!(statuses(app().layer(layer).layer(CorsLayer::permissive()), [preflight("/call")]).await, [200]);
+    assert_eq!(
+        statuses(app().layer(layer).layer(CorsLayer::permissive()), [preflight("/call")]).await,
+        [200]
+    );
     assert_eq!(witness.diagnoses(), []);
 }
 

@@ -3,14 +3,17 @@
 use bolna_rate_limit::insight::Mode;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal,
+    Quota,
 };
 use http::{Method, Request};
 use proptest::prelude::*;
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
-use crate::support::{call_by, now, one_call, organization, request, send, stopped_limiter, tight, traffic};
+use crate::support::{
+    call_by, now, one_call, organization, request, send, stopped_limiter, tight, traffic,
+};
 
 fn stranger(path: &str) -> Request<()> {
     Request::post(path).body(()).unwrap()
@@ -19,7 +22,9 @@ fn stranger(path: &str) -> Request<()> {
 #[tokio::test]
 async fn in_shadow_mode_nobody_is_refused_and_everybody_is_told_nothing() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).enforcement(Enforcement::SHADOW).retry_after_ms();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
+        .enforcement(Enforcement::SHADOW)
+        .retry_after_ms();
     for _ in 0..3 {
         for request in [call_by("u", "o"), stranger("/call")] {
             let response = send(&layer, request).await;
@@ -58,21 +63,32 @@ async fn one_endpoint_can_be_in_shadow_mode() {
         for path in ["/call", "/"] {
             let mut statuses = Vec::new();
             for _ in 0..4 {
-                statuses.push(send(&layer, request(Method::POST, path, "u", "o")).await.status().as_u16());
+                statuses.push(
+                    send(&layer, request(Method::POST, path, "u", "o")).await.status().as_u16(),
+                );
             }
             let expected = if in_shadow(path) { [200; 4] } else { [200, 200, 429, 429] };
             assert_eq!(statuses, expected, "{path} with {name} in shadow mode");
             let expected = if in_shadow(path) { 200 } else { 401 };
-            assert_eq!(send(&layer, stranger(path)).await.status(), expected, "{path} with {name} in shadow mode");
+            assert_eq!(
+                send(&layer, stranger(path)).await.status(),
+                expected,
+                "{path} with {name} in shadow mode"
+            );
         }
     }
     for (name, path) in [("call", "/call"), ("default", "/")] {
-        let limiter = DeferredStore::limiter(tight().enforce(name, Enforcement::SHADOW).build().unwrap());
+        let limiter =
+            DeferredStore::limiter(tight().enforce(name, Enforcement::SHADOW).build().unwrap());
         limiter.store().now_answers(Answers::Failure);
         let layer = BolnaRateLimitLayer::with_limiter(limiter);
         for asked in ["/call", "/"] {
             let expected = if asked == path { 200 } else { 503 };
-            assert_eq!(send(&layer, request(Method::POST, asked, "u", "o")).await.status(), expected, "{asked}");
+            assert_eq!(
+                send(&layer, request(Method::POST, asked, "u", "o")).await.status(),
+                expected,
+                "{asked}"
+            );
         }
     }
 }
@@ -132,30 +148,43 @@ fn place(principal: &Principal) -> u8 {
 
 #[test]
 fn a_share_is_of_the_same_principals_in_every_process() {
-    // By a second implementation of what `Enforcement` says: 64 bits of FNV-1a over the kind and the id, mixed as MurmurHash3
-    // does at its end.
-    for (id, share) in [("org-4", 61), ("acme", 53), ("1", 26), ("28f9c34b-8eb0-4af5-8689-c2f6c4daec22", 2)] {
+    // By a second implementation of what `Enforcement` says: 64 bits of FNV-1a over the kind and
+    // the id, mixed as MurmurHash3 does at its end.
+    for (id, share) in
+        [("org-4", 61), ("acme", 53), ("1", 26), ("28f9c34b-8eb0-4af5-8689-c2f6c4daec22", 2)]
+    {
         assert_eq!(place(&organization(id)), share, "{id}");
     }
     assert_eq!(place(&organization(&"x".repeat(100))), 40);
-    for (id, share) in [("acme", 89), ("u-17", 6), ("caf\u{e9}", 95), ("5bc97541-e320-4d95-a3a5-242cfe45621d", 81)] {
+    for (id, share) in
+        [("acme", 89), ("u-17", 6), ("caf\u{e9}", 95), ("5bc97541-e320-4d95-a3a5-242cfe45621d", 81)]
+    {
         assert_eq!(place(&Principal::user(id).unwrap()), share, "{id}");
     }
 }
 
 #[test]
 fn a_share_is_as_large_as_it_says_and_within_every_larger_one() {
-    let organizations: Vec<_> = (0..10_000).map(|number| organization(&format!("org-{number}"))).collect();
-    let users = (0..10_000).map(|number| Principal::user(format!("00000000-0000-4000-8000-{number:012}")).unwrap());
+    let organizations: Vec<_> =
+        (0..10_000).map(|number| organization(&format!("org-{number}"))).collect();
+    let users = (0..10_000)
+        .map(|number| Principal::user(format!("00000000-0000-4000-8000-{number:012}")).unwrap());
     for principals in [organizations, users.collect()] {
         let mut before = vec![false; principals.len()];
         for percent in 0..=100_u8 {
             let enforcement = Enforcement::percent(percent);
-            let within: Vec<_> = principals.iter().map(|principal| enforcement.applies_to(principal)).collect();
-            assert!(before.iter().zip(&within).all(|(before, within)| before <= within), "{percent} %");
+            let within: Vec<_> =
+                principals.iter().map(|principal| enforcement.applies_to(principal)).collect();
+            assert!(
+                before.iter().zip(&within).all(|(before, within)| before <= within),
+                "{percent} %"
+            );
             let share = within.iter().filter(|within| **within).count();
             // Four standard deviations of the most uncertain share are 200.
-            assert!(share.abs_diff(usize::from(percent) * 100) <= 200, "{percent} %: {share} of 10000");
+            assert!(
+                share.abs_diff(usize::from(percent) * 100) <= 200,
+                "{percent} %: {share} of 10000"
+            );
             before = within;
         }
         assert!(before.into_iter().all(|within| within));
@@ -169,7 +198,8 @@ fn an_enforcement_says_what_it_is() {
     assert_eq!(Enforcement::percent(100), Enforcement::FULL);
     assert_eq!(Enforcement::percent(0), Enforcement::SHADOW);
     assert_eq!(Enforcement::percent(255).as_percent(), 100);
-    let said = [Enforcement::FULL, Enforcement::SHADOW, Enforcement::percent(25)].map(|share| share.to_string());
+    let said = [Enforcement::FULL, Enforcement::SHADOW, Enforcement::percent(25)]
+        .map(|share| share.to_string());
     assert_eq!(said, ["full", "shadow", "25 %"]);
 }
 
@@ -187,15 +217,23 @@ async fn a_share_refuses_exactly_those_who_are_in_it() {
             for path in ["/call", "/v2/agent/1", "/"] {
                 let mut last = 0;
                 for _ in 0..4 {
-                    last = send(&layer, request(Method::POST, path, "u", &id)).await.status().as_u16();
+                    last =
+                        send(&layer, request(Method::POST, path, "u", &id)).await.status().as_u16();
                 }
                 let within = share.applies_to(&organization(&id));
                 assert_eq!(last, if within { 429 } else { 200 }, "{id} at {path}");
                 let endpoint = limiter.policy().endpoint_of(path).unwrap();
-                assert_eq!(limiter.enforces(&Account::user("u").in_organization(&id), endpoint), within);
+                assert_eq!(
+                    limiter.enforces(&Account::user("u").in_organization(&id), endpoint),
+                    within
+                );
             }
         }
-        assert_eq!(send(&layer, stranger("/call")).await.status(), 200, "strangers are in no share");
+        assert_eq!(
+            send(&layer, stranger("/call")).await.status(),
+            200,
+            "strangers are in no share"
+        );
     }
 }
 
@@ -203,11 +241,21 @@ async fn a_share_refuses_exactly_those_who_are_in_it() {
 async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
     // The share from which on it is enforced on that caller is 53.
     let caller = Account::user("u").in_organization("acme");
-    for (limiters, policys, endpoints, enforced) in
-        [(100, 100, 100, true), (53, 53, 53, true), (52, 100, 100, false), (100, 52, 100, false), (100, 100, 52, false)]
-    {
+    for (limiters, policys, endpoints, enforced) in [
+        (100, 100, 100, true),
+        (53, 53, 53, true),
+        (52, 100, 100, false),
+        (100, 52, 100, false),
+        (100, 100, 52, false),
+    ] {
         let percent = Enforcement::percent;
-        let policy = || tight().enforcement(percent(policys)).enforce("call", percent(endpoints)).build().unwrap();
+        let policy = || {
+            tight()
+                .enforcement(percent(policys))
+                .enforce("call", percent(endpoints))
+                .build()
+                .unwrap()
+        };
         let (limiter, _clock) = stopped_limiter(policy());
         limiter.set_enforcement(percent(limiters));
         assert_eq!(limiter.enforces(&caller, Endpoint::CALL), enforced);
@@ -232,7 +280,8 @@ async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
 
 #[test]
 fn what_is_enforced_can_be_asked() {
-    let (limiter, _clock) = stopped_limiter(tight().enforce("call", Enforcement::SHADOW).build().unwrap());
+    let (limiter, _clock) =
+        stopped_limiter(tight().enforce("call", Enforcement::SHADOW).build().unwrap());
     let caller = Account::user("u");
     assert!(limiter.enforces(&caller, Endpoint::DEFAULT));
     assert!(!limiter.enforces(&caller, Endpoint::CALL));
@@ -245,7 +294,8 @@ fn what_is_enforced_can_be_asked() {
 
 #[tokio::test]
 async fn enforcement_is_switched_for_the_services_that_run() {
-    let (limiter, _clock) = stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap());
+    let (limiter, _clock) =
+        stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     let mut statuses = Vec::new();
     for enforcement in [100, 0, 100, 52, 53, 0].map(Enforcement::percent) {

@@ -59,7 +59,9 @@ fn lose(replicas: &[Replica]) {
 
 #[test]
 fn what_the_replicas_admit_together_is_what_one_store_would() {
-    for (replicas, burst) in [1, 2, 3, 7].into_iter().flat_map(|n| [1, 2, 10, 500].map(|burst| (n, burst))) {
+    for (replicas, burst) in
+        [1, 2, 3, 7].into_iter().flat_map(|n| [1, 2, 10, 500].map(|burst| (n, burst)))
+    {
         for spent in [0, burst / 2, burst] {
             let (quota, clock) = (quota(burst), ManualClock::default());
             let one = MemoryStore::with_clock(clock.clone());
@@ -67,18 +69,27 @@ fn what_the_replicas_admit_together_is_what_one_store_would() {
             let by_itself = Quota::per_minute(500).burst(burst.max(replicas)).build().unwrap();
             // Each has its own store, so that each has seen how full the bucket was.
             let own = || DeferredStore::before(Arc::new(MemoryStore::with_clock(clock.clone())));
-            let fleet: Vec<_> = (0..replicas).map(|_| replica_of(own(), replicas, &clock)).collect();
+            let fleet: Vec<_> =
+                (0..replicas).map(|_| replica_of(own(), replicas, &clock)).collect();
             for _ in 0..spent {
                 assert!(decide(&one, &organization("o"), by_itself).is_allowed());
-                assert!(fleet.iter().all(|replica| decide(replica, &organization("o"), quota).is_allowed()));
+                assert!(
+                    fleet
+                        .iter()
+                        .all(|replica| decide(replica, &organization("o"), quota).is_allowed())
+                );
             }
             lose(&fleet);
             let (mut by_one, mut by_all) = (0, 0);
-            for pause in [0, 1, 119, 120, 121, 240, 360, 500, 839, 841, 10_000, 1, 119, 7, 3000, 60_000, 840, 420_000] {
+            for pause in [
+                0, 1, 119, 120, 121, 240, 360, 500, 839, 841, 10_000, 1, 119, 7, 3000, 60_000, 840,
+                420_000,
+            ] {
                 clock.advance(Duration::from_millis(pause));
                 by_one += drain(&one, by_itself);
                 by_all += fleet.iter().map(|replica| drain(replica, quota)).sum::<u32>();
-                let case = format!("{replicas} replicas, {spent} of {burst} spent: {by_all} for {by_one}");
+                let case =
+                    format!("{replicas} replicas, {spent} of {burst} spent: {by_all} for {by_one}");
                 assert!(by_all <= by_one, "{case}");
                 if replicas == 1 {
                     assert_eq!(by_all, by_one, "{case}");
@@ -90,7 +101,9 @@ fn what_the_replicas_admit_together_is_what_one_store_would() {
 
 #[test]
 fn a_share_of_what_is_there_at_once_is_rounded_down() {
-    for (replicas, burst, each) in [(1, 500, 500), (2, 500, 250), (3, 500, 166), (7, 10, 1), (3, 2, 1), (7, 1, 1)] {
+    for (replicas, burst, each) in
+        [(1, 500, 500), (2, 500, 250), (3, 500, 166), (7, 10, 1), (3, 2, 1), (7, 1, 1)]
+    {
         let (replica, clock) = lone(replicas);
         lose(std::slice::from_ref(&replica));
         assert_eq!(drain(&replica, quota(burst)), each);
@@ -125,7 +138,10 @@ fn zero_replicas_are_one_and_one_is_the_default() {
     let lost = DeferredStore::that(Answers::Failure, &clock);
     let local = || MemoryStore::with_clock(clock.clone());
     assert_eq!(drain(&LocalFallback::with_local(Arc::clone(&lost), local()), quota(500)), 500);
-    assert_eq!(drain(&LocalFallback::with_local(lost, local()).expected_replicas(0), quota(500)), 500);
+    assert_eq!(
+        drain(&LocalFallback::with_local(lost, local()).expected_replicas(0), quota(500)),
+        500
+    );
 }
 
 #[test]
@@ -135,7 +151,10 @@ fn a_decision_says_what_it_was_measured_by() {
     assert_eq!(decide(&replica, &caller, quota(500)).quota(), quota(500));
     replica.store().now_answers(Answers::Failure);
     let decision = decide(&replica, &caller, quota(500));
-    assert_eq!(decision.quota(), Quota::per(500, Duration::from_secs(180)).burst(166).build().unwrap());
+    assert_eq!(
+        decision.quota(),
+        Quota::per(500, Duration::from_secs(180)).burst(166).build().unwrap()
+    );
     // 499 of 500 were left, of which a third is 166.33; and one is spent.
     assert_eq!((decision.is_allowed(), decision.remaining()), (true, 165));
     assert_eq!(drain(&replica, quota(500)), 165);
@@ -197,7 +216,8 @@ fn a_debt_counts_from_when_the_answer_arrives() {
 #[test]
 fn what_is_owed_here_is_never_forgiven_by_an_answer() {
     let (replica, clock) = lone(1);
-    let lost = |lost| replica.store().now_answers(if lost { Answers::Failure } else { Answers::Decision });
+    let lost =
+        |lost| replica.store().now_answers(if lost { Answers::Failure } else { Answers::Decision });
     lost(true);
     assert_eq!(drain(&replica, quota(10)), 10);
     // The store knows nothing of these ten.
@@ -273,7 +293,9 @@ fn only_those_who_owe_are_kept_and_not_more_than_the_cap() {
     assert_eq!(replica.local().len(), 100);
     // Those for whom there was no room are not forgotten either.
     replica.store().now_answers(Answers::Failure);
-    assert!((0..1000).all(|caller| !decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed()));
+    assert!((0..1000).all(|caller| {
+        !decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed()
+    }));
     replica.store().now_answers(Answers::Decision);
     // And it is kept clean by answers, without a request that is decided here.
     clock.advance(INTERVAL * 2);
@@ -290,7 +312,9 @@ fn answers_on_several_threads_are_all_noted() {
     let caller = organization("o");
     thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..100).for_each(|_| assert!(decide(&replica, &caller, quota(500)).is_allowed())));
+            scope.spawn(|| {
+                (0..100).for_each(|_| assert!(decide(&replica, &caller, quota(500)).is_allowed()))
+            });
         }
     });
     replica.store().now_answers(Answers::Failure);
@@ -312,7 +336,9 @@ fn an_answer_that_was_on_its_way_during_a_reset_does_not_take_the_reset_back() {
     let (replica, _) = lone(1);
     let (caller, quota) = (organization("o"), quota(2));
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(check) = replica.check(Bucket { principal: &caller, endpoint: Endpoint::CALL, quota }) else {
+    let Answer::Later(check) =
+        replica.check(Bucket { principal: &caller, endpoint: Endpoint::CALL, quota })
+    else {
         panic!("the store answers later")
     };
     let mut check = spawn(check);

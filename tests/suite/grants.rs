@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::store::{
+    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store,
+};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::block_on;
 
@@ -92,7 +94,8 @@ fn a_drained_bucket_to_which_three_are_granted_admits_three() {
 fn the_units_are_those_of_the_quota_that_is_named() {
     let (store, _clock) = store();
     let caller = organization("o");
-    let (slow, fast) = (Quota::per_minute(500).build().unwrap(), Quota::per_minute(1000).build().unwrap());
+    let (slow, fast) =
+        (Quota::per_minute(500).build().unwrap(), Quota::per_minute(1000).build().unwrap());
     assert_eq!(drain(&store, &caller, slow), 500);
     grant(&store, &caller, fast, 10);
     assert_eq!(drain(&store, &caller, slow), 5);
@@ -158,7 +161,10 @@ fn threads_lose_and_invent_nothing_while_units_are_given_back() {
             scope.spawn(|| {
                 start.wait();
                 while admitted.load(Ordering::Relaxed) < GRANTS {
-                    admitted.fetch_add(u32::from(decide(&store, &caller, quota).is_allowed()), Ordering::Relaxed);
+                    admitted.fetch_add(
+                        u32::from(decide(&store, &caller, quota).is_allowed()),
+                        Ordering::Relaxed,
+                    );
                 }
             });
         }
@@ -175,7 +181,8 @@ fn whoever_shares_a_bucket_is_given_nothing_of_it() {
     assert!(decide(&store, &organization("first"), quota(1)).is_allowed());
     // Of the others all or none share a bucket.
     let others: Vec<_> = (0..100).map(|number| organization(&format!("other-{number}"))).collect();
-    let admitted = || others.iter().filter(|other| decide(&store, other, quota(1)).is_allowed()).count();
+    let admitted =
+        || others.iter().filter(|other| decide(&store, other, quota(1)).is_allowed()).count();
     assert!(admitted() < 100);
     others.iter().for_each(|other| grant(&store, other, quota(1), 1));
     assert_eq!(admitted(), 0);
@@ -247,7 +254,9 @@ fn an_answer_that_was_on_its_way_during_a_grant_does_not_take_it_back() {
     let (replica, caller) = (&fleet[0], organization("o"));
     assert_eq!(drain(replica, &caller, quota(2)), 2);
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(check) = replica.check(bucket(&caller, quota(2))) else { panic!("the store answers later") };
+    let Answer::Later(check) = replica.check(bucket(&caller, quota(2))) else {
+        panic!("the store answers later")
+    };
     grant(replica, &caller, quota(2), 1);
     replica.store().now_answers(Answers::Decision);
     assert!(!block_on(check).unwrap().is_allowed());

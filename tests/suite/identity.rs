@@ -1,6 +1,8 @@
 //! Who pays.
 
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Fallback, Id, Identify, Policy, Principal, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Fallback, Id, Identify, Policy, Principal, Quota,
+};
 use http::{Extensions, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 
@@ -29,7 +31,18 @@ fn an_empty_id_is_no_identity() {
 
 #[test]
 fn ids_of_any_length_and_content_are_told_apart() {
-    let texts = ["a", "A", " a", "a ", "a\0", "a:b", "{a}", "caf\u{e9}", &"x".repeat(Id::INLINE), &"x".repeat(10_000)];
+    let texts = [
+        "a",
+        "A",
+        " a",
+        "a ",
+        "a\0",
+        "a:b",
+        "{a}",
+        "caf\u{e9}",
+        &"x".repeat(Id::INLINE),
+        &"x".repeat(10_000),
+    ];
     for (index, one) in texts.iter().enumerate() {
         assert_eq!(Id::new(one).unwrap().as_str(), *one);
         assert_eq!(Id::new(one), Id::new(one).clone());
@@ -43,10 +56,11 @@ fn ids_of_any_length_and_content_are_told_apart() {
 async fn an_organization_and_a_user_with_one_id_do_not_share_a_bucket() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
-    let statuses = [call_by("7", ""), call_by("u", "7"), call_by("7", ""), call_by("v", "7")].map(|request| {
-        let service = service.clone();
-        async { service.oneshot(request).await.unwrap().status().as_u16() }
-    });
+    let statuses =
+        [call_by("7", ""), call_by("u", "7"), call_by("7", ""), call_by("v", "7")].map(|request| {
+            let service = service.clone();
+            async { service.oneshot(request).await.unwrap().status().as_u16() }
+        });
     let mut seen = Vec::new();
     for status in statuses {
         seen.push(status.await);
@@ -69,8 +83,9 @@ fn claimed(tenant: &'static str, plan: Option<Policy>) -> Request<()> {
 #[tokio::test]
 async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter)
-        .identify(|extensions: &Extensions| Principal::organization(extensions.get::<Claims>()?.tenant));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).identify(|extensions: &Extensions| {
+        Principal::organization(extensions.get::<Claims>()?.tenant)
+    });
     let service = layer.layer(tower::service_fn(ok));
     for (request, status) in [
         (claimed("a", None), StatusCode::OK),
@@ -100,9 +115,12 @@ impl Identify for ByClaims {
 #[tokio::test]
 async fn a_callers_own_limits_take_the_place_of_the_limiters() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let plan = Policy::bolna().quota("call", Quota::per_minute(3)).exempt(["/free"]).build().unwrap();
+    let plan =
+        Policy::bolna().quota("call", Quota::per_minute(3)).exempt(["/free"]).build().unwrap();
 
-    let by_claims = BolnaRateLimitLayer::with_limiter(limiter.clone()).identify(ByClaims).layer(tower::service_fn(ok));
+    let by_claims = BolnaRateLimitLayer::with_limiter(limiter.clone())
+        .identify(ByClaims)
+        .layer(tower::service_fn(ok));
     for status in [200, 200, 200, 429] {
         let request = claimed("big", Some(plan.clone()));
         assert_eq!(by_claims.clone().oneshot(request).await.unwrap().status(), status);
@@ -110,8 +128,11 @@ async fn a_callers_own_limits_take_the_place_of_the_limiters() {
     assert_eq!(by_claims.clone().oneshot(claimed("small", None)).await.unwrap().status(), 200);
     assert_eq!(by_claims.oneshot(claimed("small", None)).await.unwrap().status(), 429);
 
-    let by_account = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
-    for (path, status) in [("/call", 200), ("/call", 200), ("/call", 200), ("/call", 429), ("/free", 200)] {
+    let by_account =
+        BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    for (path, status) in
+        [("/call", 200), ("/call", 200), ("/call", 200), ("/call", 429), ("/free", 200)]
+    {
         let mut request = Request::post(path).body(()).unwrap();
         request.extensions_mut().insert(Account::user("enterprise").with_policy(plan.clone()));
         assert_eq!(by_account.clone().oneshot(request).await.unwrap().status(), status);
@@ -144,11 +165,16 @@ async fn strangers_go_on_only_if_the_operator_says_so() {
 
 #[tokio::test]
 async fn an_exempt_path_is_not_counted() {
-    let policy = Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_minute(1)).build().unwrap();
+    let policy =
+        Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_minute(1)).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     for _ in 0..3 {
-        let response = service.clone().oneshot(request(http::Method::GET, "/healthz", "u", "o")).await.unwrap();
+        let response = service
+            .clone()
+            .oneshot(request(http::Method::GET, "/healthz", "u", "o"))
+            .await
+            .unwrap();
         assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
     }
     let untouched = limiter.peek(&organization("o"), Endpoint::DEFAULT).await.unwrap().unwrap();

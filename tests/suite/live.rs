@@ -36,10 +36,17 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
         let peek = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
         assert!((0..250).all(|_| limiter.check_now(&caller, "/call").unwrap().is_allowed()));
         limiter.set_policy(calls(quota));
-        assert_eq!((peek().remaining(), peek().reset()), (remaining, Duration::from_millis(spent)), "{quota:?}");
+        assert_eq!(
+            (peek().remaining(), peek().reset()),
+            (remaining, Duration::from_millis(spent)),
+            "{quota:?}"
+        );
         if peek().retry_after().is_none() {
             let charged = limiter.check_now(&caller, "/call").unwrap();
-            assert_eq!(charged.reset(), Duration::from_millis(spent) + charged.quota().emission_interval());
+            assert_eq!(
+                charged.reset(),
+                Duration::from_millis(spent) + charged.quota().emission_interval()
+            );
             clock.advance(charged.quota().emission_interval());
         } else {
             // Whoever is refused is charged nothing.
@@ -48,7 +55,11 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
         clock.advance(Duration::from_millis(spent) - NANOSECOND);
         assert_eq!(peek().reset(), NANOSECOND, "{quota:?}");
         clock.advance(NANOSECOND);
-        assert_eq!((peek().reset(), peek().remaining()), (Duration::ZERO, peek().quota().burst()), "{quota:?}");
+        assert_eq!(
+            (peek().reset(), peek().remaining()),
+            (Duration::ZERO, peek().quota().burst()),
+            "{quota:?}"
+        );
     }
 }
 
@@ -58,12 +69,19 @@ fn changing_back_and_forth_fills_no_bucket() {
     let caller = organization("o");
     let reset = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap().reset();
     assert!((0..250).all(|_| limiter.check_now(&caller, "/call").unwrap().is_allowed()));
-    let policies = [calls(Quota::per_minute(1000)), calls(Quota::per_minute(500)), calls(Quota::per_hour(50_000))];
+    let policies = [
+        calls(Quota::per_minute(1000)),
+        calls(Quota::per_minute(500)),
+        calls(Quota::per_hour(50_000)),
+    ];
     for round in 0..3000_u64 {
         limiter.set_policy(policies[usize::try_from(round % 3).unwrap()].clone());
         limiter.set_enforcement(Enforcement::percent(u8::try_from(round % 101).unwrap()));
         clock.advance(NANOSECOND);
-        assert_eq!(reset(), Duration::from_secs(30) - NANOSECOND * u32::try_from(round + 1).unwrap());
+        assert_eq!(
+            reset(),
+            Duration::from_secs(30) - NANOSECOND * u32::try_from(round + 1).unwrap()
+        );
     }
 }
 
@@ -71,8 +89,11 @@ fn changing_back_and_forth_fills_no_bucket() {
 fn a_change_under_traffic_loses_and_invents_nothing() {
     const THREADS: usize = 4;
     let slow = Policy::bolna().endpoint("x", Quota::per_hour(7), ["/x"]).build().unwrap();
-    let fast =
-        Policy::bolna().quota("call", Quota::per_minute(1000)).default_quota(Quota::per_hour(11)).build().unwrap();
+    let fast = Policy::bolna()
+        .quota("call", Quota::per_minute(1000))
+        .default_quota(Quota::per_hour(11))
+        .build()
+        .unwrap();
     for _ in 0..10 {
         let (limiter, _clock) = stopped_limiter(slow.clone());
         let (start, changing) = (Barrier::new(THREADS + 1), AtomicBool::new(true));
@@ -84,7 +105,10 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
                         let mut decisions = Vec::new();
                         start.wait();
                         while changing.load(Ordering::Relaxed) || decisions.len() < 4000 {
-                            decisions.extend(["/call", "/x"].map(|path| limiter.check_now(&caller, path).unwrap()));
+                            decisions.extend(
+                                ["/call", "/x"]
+                                    .map(|path| limiter.check_now(&caller, path).unwrap()),
+                            );
                         }
                         decisions
                     })
@@ -97,12 +121,16 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
             changing.store(false, Ordering::Relaxed);
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
-        let judged_by: HashSet<_> = decisions.iter().map(|by| (by.endpoint().name(), by.quota().limit())).collect();
+        let judged_by: HashSet<_> =
+            decisions.iter().map(|by| (by.endpoint().name(), by.quota().limit())).collect();
         let either = [("call", 500), ("x", 7), ("call", 1000), ("default", 11)];
         assert!(judged_by.iter().all(|by| either.contains(by)), "{judged_by:?}");
-        // A unit is 120 ms by the one policy and 60 ms by the other, a minute by both is full; the faster one was last.
+        // A unit is 120 ms by the one policy and 60 ms by the other, a minute by both is full; the
+        // faster one was last.
         let admitted = |limit| {
-            let by = decisions.iter().filter(|by| by.endpoint() == Endpoint::CALL && by.quota().limit() == limit);
+            let by = decisions
+                .iter()
+                .filter(|by| by.endpoint() == Endpoint::CALL && by.quota().limit() == limit);
             u64::try_from(by.filter(|by| by.is_allowed()).count()).unwrap()
         };
         assert_eq!(admitted(500) * 120 + admitted(1000) * 60, 60_000);
@@ -115,7 +143,8 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
     for watched in [false, true] {
         let limiter = DeferredStore::limiter(one_call());
         let witness = watched.then(|| Witness::of(&limiter));
-        let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+        let mut service =
+            BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
         let mut first = spawn(service.call(call_by("u", "o")));
         let mut second = spawn(service.call(call_by("u", "o")));
         assert_pending!(first.poll());
@@ -124,7 +153,8 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
         limiter.set_policy(Policy::builder().exempt(["/call"]).build().unwrap());
         limiter.set_enforcement(Enforcement::SHADOW);
         limiter.store().now_answers(Answers::Decision);
-        let (first, second) = (assert_ready!(first.poll()).unwrap(), assert_ready!(second.poll()).unwrap());
+        let (first, second) =
+            (assert_ready!(first.poll()).unwrap(), assert_ready!(second.poll()).unwrap());
         assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 429));
         for response in [first, second] {
             assert_eq!(response.headers()["ratelimit-policy"], "\"call\";q=1;w=10");

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 
 use crate::support::{organization, stopped_limiter, uniform};
 
-/// A token bucket in exact integers: `fill` nanoseconds' worth of refill, of which a token takes `token`.
+/// A token bucket in exact integers: `fill` nanoseconds' worth of refill, of which a token takes
+/// `token`.
 #[derive(Debug)]
 struct Model {
     token: u128,
@@ -22,7 +23,8 @@ impl Model {
     fn new(quota: AnyQuota) -> Self {
         let period = quota.period.as_nanos();
         let limit = u128::from(quota.limit);
-        // The smallest whole number of nanoseconds with which no more than `limit` tokens come back in a period.
+        // The smallest whole number of nanoseconds with which no more than `limit` tokens come back
+        // in a period.
         let token = (1.max(period / limit)..).find(|token| token * limit >= period).unwrap();
         let capacity = token * u128::from(quota.burst);
         Self { token, capacity, fill: capacity, now: 0 }
@@ -46,7 +48,10 @@ impl Model {
         assert_eq!(u128::from(decision.remaining()), self.fill / self.token);
         assert_eq!(decision.reset().as_nanos(), self.capacity - self.fill);
         assert_eq!(decision.next_unit().as_nanos(), self.token - self.fill % self.token);
-        assert_eq!(decision.retry_after().map(|wait| wait.as_nanos()), (!allowed).then(|| self.token - self.fill));
+        assert_eq!(
+            decision.retry_after().map(|wait| wait.as_nanos()),
+            (!allowed).then(|| self.token - self.fill)
+        );
     }
 }
 

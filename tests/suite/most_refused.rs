@@ -13,13 +13,16 @@ use proptest::prelude::*;
 
 use crate::support::{call_by, now, one_call, organization, send, stopped_limiter};
 
-/// A limiter whose callers of these numbers have nothing left, and refusals counted in so many places.
+/// A limiter whose callers of these numbers have nothing left, and refusals counted in so many
+/// places.
 fn drained(callers: u32, places: usize) -> (Limiter<MemoryStore<ManualClock>>, Arc<MostRefused>) {
     let (limiter, _clock) = stopped_limiter(one_call());
     let refused = Arc::new(MostRefused::new(places));
     limiter.observe(Arc::clone(&refused));
     for caller in 0..callers {
-        assert!(limiter.check_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed());
+        assert!(
+            limiter.check_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed()
+        );
     }
     (limiter, refused)
 }
@@ -70,7 +73,9 @@ fn threads_count_together() {
         let (limiter, refused) = drained(callers, places);
         thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| (0..100).for_each(|_| (0..callers).for_each(|caller| refuse(&limiter, caller))));
+                scope.spawn(|| {
+                    (0..100).for_each(|_| (0..callers).for_each(|caller| refuse(&limiter, caller)))
+                });
             }
         });
         let top = refused.top(99);
@@ -96,15 +101,18 @@ fn refusals_count_in_shadow_mode_too_and_nothing_else_does() {
 
 #[test]
 fn those_whom_only_a_candidate_would_refuse_are_counted_apart() {
-    let (limiter, _clock) = stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(3)).build().unwrap());
-    let (by_policy, by_candidate) = (Arc::new(MostRefused::new(9)), Arc::new(MostRefused::new(9).by_candidate()));
+    let (limiter, _clock) =
+        stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(3)).build().unwrap());
+    let (by_policy, by_candidate) =
+        (Arc::new(MostRefused::new(9)), Arc::new(MostRefused::new(9).by_candidate()));
     limiter.observe(Arc::clone(&by_policy));
     limiter.observe(Arc::clone(&by_candidate));
     limiter.set_candidate(one_call()).unwrap();
     for _ in 0..10 {
         limiter.check_now(&organization("o"), "/call").unwrap();
     }
-    let count = |refused: &MostRefused| refused.top(9).iter().map(|one| one.refusals).collect::<Vec<_>>();
+    let count =
+        |refused: &MostRefused| refused.top(9).iter().map(|one| one.refusals).collect::<Vec<_>>();
     assert_eq!((count(&by_policy), count(&by_candidate)), (vec![7], vec![2]));
 }
 

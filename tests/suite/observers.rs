@@ -10,7 +10,8 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::insight::{Diagnosis, Event, Mode, Observation, Observe, Outcome};
 use bolna_rate_limit::store::{Answer, MemoryStore, Store};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy,
+    Principal, Quota,
 };
 use http::{Method, Request};
 use tokio_test::task::spawn;
@@ -59,7 +60,8 @@ impl Witness {
 
     /// What was diagnosed since this, or [`events`](Self::events), was last called.
     pub(crate) fn diagnoses(&self) -> Vec<Diagnosis> {
-        let diagnosis = |event| if let Event::Diagnosis(diagnosis) = event { Some(diagnosis) } else { None };
+        let diagnosis =
+            |event| if let Event::Diagnosis(diagnosis) = event { Some(diagnosis) } else { None };
         self.events().into_iter().filter_map(diagnosis).collect()
     }
 
@@ -106,7 +108,8 @@ fn stranger(path: &str) -> Request<()> {
 
 #[tokio::test]
 async fn each_request_is_told_once_with_what_came_of_it() {
-    let policy = Policy::bolna().quota("call", Quota::per_hour(1)).exempt(["/healthz"]).build().unwrap();
+    let policy =
+        Policy::bolna().quota("call", Quota::per_hour(1)).exempt(["/healthz"]).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let witness = Witness::of(&limiter);
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
@@ -115,7 +118,10 @@ async fn each_request_is_told_once_with_what_came_of_it() {
     assert_eq!(status(call_by("u", "o")).await, 200);
     let told = witness.one();
     assert_eq!((told.principal, told.endpoint), (Some(organization("o")), Some(Endpoint::CALL)));
-    assert_eq!((told.outcome, told.mode, told.admitted, told.waited), ("allowed", Mode::Enforced, true, false));
+    assert_eq!(
+        (told.outcome, told.mode, told.admitted, told.waited),
+        ("allowed", Mode::Enforced, true, false)
+    );
     assert_eq!((told.decision.unwrap().remaining(), told.candidate), (0, None));
 
     assert_eq!(status(call_by("u", "o")).await, 429);
@@ -146,7 +152,8 @@ async fn each_request_is_told_once_with_what_came_of_it() {
 async fn strangers_who_are_admitted_by_choice_are_told_as_such() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let witness = Witness::of(&limiter);
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).on_unidentified(Fallback::AdmitWithoutLimit);
+    let layer =
+        BolnaRateLimitLayer::with_limiter(limiter).on_unidentified(Fallback::AdmitWithoutLimit);
     assert_eq!(send(&layer, stranger("/call")).await.status(), 200);
     let told = witness.one();
     assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Enforced, true));
@@ -167,7 +174,10 @@ async fn a_store_that_fails_is_told_with_what_came_of_the_request() {
             let layer = BolnaRateLimitLayer::with_limiter(limiter).on_store_failure(fallback);
             assert_eq!(send(&layer, call_by("u", "o")).await.status(), status);
             let told = witness.one();
-            assert_eq!((told.outcome, told.mode, told.admitted), ("store_failed", mode, status == 200));
+            assert_eq!(
+                (told.outcome, told.mode, told.admitted),
+                ("store_failed", mode, status == 200)
+            );
             assert_eq!((told.endpoint, told.decision), (Some(Endpoint::CALL), None));
             assert_eq!(told.waited, answers == Answers::Failure);
         }
@@ -178,7 +188,8 @@ async fn a_store_that_fails_is_told_with_what_came_of_the_request() {
 fn a_request_that_waits_is_told_when_it_is_answered() {
     let limiter = DeferredStore::limiter(one_call());
     let witness = Witness::of(&limiter);
-    let mut service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
+    let mut service =
+        BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     let mut waiting = spawn(service.call(call_by("u", "o")));
     let dropped = spawn(service.call(call_by("u", "o")));
     assert_pending!(waiting.poll());
@@ -187,7 +198,10 @@ fn a_request_that_waits_is_told_when_it_is_answered() {
     limiter.store().now_answers(Answers::Decision);
     assert_eq!(assert_ready!(waiting.poll()).unwrap().status(), 200);
     let told = witness.one();
-    assert_eq!((told.principal, told.outcome, told.waited), (Some(organization("o")), "allowed", true));
+    assert_eq!(
+        (told.principal, told.outcome, told.waited),
+        (Some(organization("o")), "allowed", true)
+    );
     assert_eq!(now(service.call(call_by("u", "o"))).unwrap().status(), 429);
     assert_eq!((witness.one().outcome, witness.told()), ("limited", vec![]));
 }
@@ -199,10 +213,16 @@ fn checks_without_tower_are_told_too() {
     let caller = organization("o");
     let decision = limiter.check_now(&caller, "/call").unwrap();
     let told = witness.one();
-    assert_eq!((told.principal.as_ref(), told.decision, told.outcome), (Some(&caller), Some(decision), "allowed"));
+    assert_eq!(
+        (told.principal.as_ref(), told.decision, told.outcome),
+        (Some(&caller), Some(decision), "allowed")
+    );
     let decision = limiter.check(&caller, "/call").unwrap().now().unwrap().unwrap();
     let told = witness.one();
-    assert_eq!((told.decision, told.outcome, told.admitted, told.waited), (Some(decision), "limited", false, false));
+    assert_eq!(
+        (told.decision, told.outcome, told.admitted, told.waited),
+        (Some(decision), "limited", false, false)
+    );
 }
 
 #[test]
@@ -210,14 +230,19 @@ fn checks_without_tower_are_told_when_they_are_answered() {
     let limiter = DeferredStore::limiter(one_call());
     let witness = Witness::of(&limiter);
     let caller = organization("o");
-    let Some(Answer::Later(check)) = limiter.check(&caller, "/call") else { panic!("the store answers later") };
+    let Some(Answer::Later(check)) = limiter.check(&caller, "/call") else {
+        panic!("the store answers later")
+    };
     let mut check = spawn(check);
     assert_pending!(check.poll());
     assert_eq!(witness.told(), []);
     limiter.store().now_answers(Answers::Decision);
     let decision = assert_ready!(check.poll()).unwrap();
     let told = witness.one();
-    assert_eq!((told.principal, told.decision, told.waited), (Some(caller.clone()), Some(decision), true));
+    assert_eq!(
+        (told.principal, told.decision, told.waited),
+        (Some(caller.clone()), Some(decision), true)
+    );
     limiter.store().now_answers(Answers::Failure);
     assert!(now(limiter.check(&caller, "/call").unwrap().wait()).is_err());
     let told = witness.one();
@@ -277,9 +302,11 @@ fn changes_are_told_in_words() {
     limiter.set_policy(faster.clone());
     assert_eq!(
         said(),
-        ["the policy was changed: agent 500 requests per minute -> 500 requests per minute (25 %), \
+        [
+            "the policy was changed: agent 500 requests per minute -> 500 requests per minute (25 %), \
           call 500 requests per minute -> 2000 requests per minute with a burst of 100, search none -> 5 requests per \
-          second"]
+          second"
+        ]
     );
     limiter.set_policy(faster);
     assert_eq!(said(), ["the policy was changed: all quotas are the same"]);
@@ -295,11 +322,17 @@ fn changes_are_told_in_words() {
     limiter.set_enforcement(Enforcement::SHADOW);
     limiter.set_enforcement(Enforcement::SHADOW);
     limiter.set_enforcement(Enforcement::percent(5));
-    assert_eq!(said(), ["enforcement was changed: full -> shadow", "enforcement was changed: shadow -> 5 %"]);
+    assert_eq!(
+        said(),
+        ["enforcement was changed: full -> shadow", "enforcement was changed: shadow -> 5 %"]
+    );
 
     limiter.set_candidate(one_call()).unwrap();
     limiter.set_candidate(None).unwrap();
-    assert_eq!(said(), ["a candidate policy is evaluated", "no candidate policy is evaluated any more"]);
+    assert_eq!(
+        said(),
+        ["a candidate policy is evaluated", "no candidate policy is evaluated any more"]
+    );
 }
 
 #[test]
@@ -310,7 +343,10 @@ fn events_carry_what_changed() {
     limiter.set_candidate(Policy::default()).unwrap();
     let happened = witness.events();
     let limit = |policy: &Policy| policy.quota_of(Endpoint::CALL).unwrap().limit();
-    let [Event::PolicyChanged { from, to, .. }, Event::CandidateChanged { to: Some(candidate), .. }] = &happened[..]
+    let [
+        Event::PolicyChanged { from, to, .. },
+        Event::CandidateChanged { to: Some(candidate), .. },
+    ] = &happened[..]
     else {
         panic!("{happened:?}")
     };
@@ -320,7 +356,8 @@ fn events_carry_what_changed() {
 #[tokio::test]
 async fn an_observer_goes_with_the_limiter() {
     let witness = Arc::new(Witness::default());
-    let limiter = Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()));
+    let limiter =
+        Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()));
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).observe(Arc::clone(&witness));
     limiter.on_event({
         let witness = Arc::clone(&witness);
@@ -341,7 +378,8 @@ async fn an_observer_goes_with_the_limiter() {
 async fn an_account_with_limits_of_its_own_is_told_by_them() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let witness = Witness::of(&limiter);
-    let plan = Policy::builder().endpoint("calls", Quota::per_minute(7), ["/call"]).build().unwrap();
+    let plan =
+        Policy::builder().endpoint("calls", Quota::per_minute(7), ["/call"]).build().unwrap();
     let mut request = Request::post("/call").body(()).unwrap();
     request.extensions_mut().insert(Account::user("u").with_policy(plan));
     assert_eq!(send(&BolnaRateLimitLayer::with_limiter(limiter), request).await.status(), 200);
@@ -396,7 +434,8 @@ fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
     let clock = ManualClock::default();
     let store = MemoryStore::with_clock(clock.clone()).max_buckets(2);
     let limiter = Limiter::with_store(one_call(), store);
-    let meddler = Arc::new(Meddler { limiter: Mutex::new(Some(limiter.clone())), told: AtomicU32::new(0) });
+    let meddler =
+        Arc::new(Meddler { limiter: Mutex::new(Some(limiter.clone())), told: AtomicU32::new(0) });
     limiter.observe(Arc::clone(&meddler));
     thread::scope(|scope| {
         for thread in 0..4 {
@@ -420,8 +459,9 @@ fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
 fn observers_that_come_while_limits_are_changed_are_all_told_of_everything_after() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let witnesses = thread::scope(|scope| {
-        let adding: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (0..8).map(|_| Witness::of(&limiter)).collect::<Vec<_>>())).collect();
+        let adding: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..8).map(|_| Witness::of(&limiter)).collect::<Vec<_>>()))
+            .collect();
         for _ in 0..2 {
             scope.spawn(|| (0..50).for_each(|_| limiter.set_policy(one_call())));
             scope.spawn(|| (0..50).for_each(|_| limiter.set_candidate(one_call()).unwrap()));

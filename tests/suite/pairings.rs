@@ -11,9 +11,9 @@ use bolna_rate_limit::store::{
     Answer, Bucket, Immediate, MemoryStore, StoreError, StoreEvent, StoreListener, StoreReport,
 };
 use bolna_rate_limit::{
-    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Fallback, Id, LegacyReset, Limiter,
-    Policy, PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder, QuotaError, Reason, Refusal, ResponseBody,
-    ResponseFuture,
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Fallback, Id,
+    LegacyReset, Limiter, Policy, PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder,
+    QuotaError, Reason, Refusal, ResponseBody, ResponseFuture,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -108,7 +108,10 @@ fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>
             ServiceBuilder::new()
                 .layer(TraceLayer::new_for_http())
                 .layer(CorsLayer::new())
-                .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(1)))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    Duration::from_secs(1),
+                ))
                 .layer(layer.clone()),
         )
 }
@@ -116,14 +119,18 @@ fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>
 #[test]
 fn it_fits_axum_wherever_a_layer_does() {
     let _ = with_axum(&BolnaRateLimitLayer::new());
-    let _ = with_axum(&BolnaRateLimitLayer::with_limiter(DeferredStore::limiter(Policy::default())));
+    let _ =
+        with_axum(&BolnaRateLimitLayer::with_limiter(DeferredStore::limiter(Policy::default())));
 }
 
 #[test]
 fn it_fits_hyper_with_any_body() {
     fn served<S, B>(service: S) -> TowerToHyperService<S>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -137,9 +144,9 @@ fn it_fits_hyper_with_any_body() {
     let _ = served(layer.layer(tower::service_fn(answer::<Full<Bytes>>)));
     let _ = served(layer.layer(tower::service_fn(answer::<Empty<Bytes>>)));
     let _ = served(layer.layer(tower::service_fn(answer::<axum::body::Body>)));
-    let _ = served(
-        layer.layer(tower::service_fn(async |request: Request<Incoming>| Ok(Response::new(request.into_body())))),
-    );
+    let _ = served(layer.layer(tower::service_fn(async |request: Request<Incoming>| {
+        Ok(Response::new(request.into_body()))
+    })));
     let _ = served(layer.layer(tower::service_fn(answer::<BoxBody<Bytes, Infallible>>)));
 }
 

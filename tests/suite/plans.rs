@@ -44,7 +44,10 @@ fn what_was_spent_stays_spent_in_time_when_an_account_changes_plan() {
     for account in [account(), large.clone()] {
         assert_eq!(left(&limiter, &account).reset(), half);
     }
-    assert_eq!((left(&limiter, &account()).remaining(), left(&limiter, &large).remaining()), (30, 300));
+    assert_eq!(
+        (left(&limiter, &account()).remaining(), left(&limiter, &large).remaining()),
+        (30, 300)
+    );
     assert!((0..100).all(|_| call(&limiter, &large, "/call") == 200));
     for account in [account(), large] {
         assert_eq!(left(&limiter, &account).reset(), half + Duration::from_secs(10));
@@ -70,9 +73,11 @@ fn whoever_goes_to_a_smaller_plan_owes_no_more_than_all_of_it() {
 
 #[test]
 fn a_plan_has_exemptions_of_its_own_and_not_the_limiters() {
-    let (limiter, _clock) =
-        stopped_limiter(Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_hour(1)).build().unwrap());
-    let plan = Policy::builder().exempt(["/call"]).default_quota(Quota::per_hour(1)).build().unwrap();
+    let (limiter, _clock) = stopped_limiter(
+        Policy::bolna().exempt(["/healthz"]).default_quota(Quota::per_hour(1)).build().unwrap(),
+    );
+    let plan =
+        Policy::builder().exempt(["/call"]).default_quota(Quota::per_hour(1)).build().unwrap();
     let planned = account().with_policy(plan);
     let statuses = |account: &Account, path| [(); 2].map(|()| call(&limiter, account, path));
     assert_eq!(statuses(&planned, "/call"), [200, 200]);
@@ -95,16 +100,23 @@ fn usage_is_measured_by_the_accounts_plan() {
     assert_eq!(call(&limiter, &large, "/call"), 200);
     let usage = |account: &Account| {
         let usage = now(limiter.usage(account)).unwrap();
-        usage.iter().map(|one| (one.endpoint().name(), one.remaining(), one.quota().burst())).collect::<Vec<_>>()
+        usage
+            .iter()
+            .map(|one| (one.endpoint().name(), one.remaining(), one.quota().burst()))
+            .collect::<Vec<_>>()
     };
     let others = [("executions", 500, 500), ("agent", 500, 500)];
     assert_eq!(usage(&large), [others[0], others[1], ("call", 599, 600), ("default", 1000, 1000)]);
-    assert_eq!(usage(&account()), [others[0], others[1], ("call", 59, 60), ("default", 1000, 1000)]);
+    assert_eq!(
+        usage(&account()),
+        [others[0], others[1], ("call", 59, 60), ("default", 1000, 1000)]
+    );
     let flat = account().with_policy(Policy::builder().build().unwrap());
     assert_eq!(usage(&flat), [("default", 1000, 1000)]);
     assert_eq!(now(limiter.peek(&flat, Endpoint::CALL)).unwrap(), None);
     // An endpoint that only the plan has can be looked at, and given back.
-    let search = Policy::builder().endpoint("search", Quota::per_hour(2), ["/search"]).build().unwrap();
+    let search =
+        Policy::builder().endpoint("search", Quota::per_hour(2), ["/search"]).build().unwrap();
     let (searches, endpoint) = (account().with_policy(search), Endpoint::new("search").unwrap());
     assert_eq!(call(&limiter, &searches, "/search"), 200);
     let remaining = || now(limiter.peek(&searches, endpoint)).unwrap().unwrap().remaining();
@@ -125,11 +137,13 @@ fn nobody_has_no_usage() {
 #[test]
 fn whoever_was_refused_is_admitted_at_once_by_a_larger_plan() {
     let (limiter, _clock, large) = standard_and_large();
-    let answered = |account: &Account| (0..700).filter(|_| call(&limiter, account, "/call") == 200).count();
+    let answered =
+        |account: &Account| (0..700).filter(|_| call(&limiter, account, "/call") == 200).count();
     assert_eq!(answered(&account()), 60);
     assert_eq!(answered(&large), 0, "a minute is owed, and no more than a minute may be");
     let larger = account().with_policy(calls(Quota::per_minute(60).burst(70)));
     assert_eq!((answered(&larger), answered(&account())), (10, 0));
-    // Measured by the smaller one, no more than all of it was owed: why users of an organization should have one plan.
+    // Measured by the smaller one, no more than all of it was owed: why users of an organization
+    // should have one plan.
     assert_eq!(answered(&larger), 10);
 }

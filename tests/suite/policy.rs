@@ -8,7 +8,10 @@ use bolna_rate_limit::{Endpoint, Policy, PolicyBuilder, Quota, QuotaError};
 #[expect(clippy::needless_pass_by_value, reason = "builders are values")]
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
     let text = builder.build().expect_err("the policy makes no sense").to_string();
-    assert!(text.contains(value) && text.contains(rule), "{text:?} names neither {value:?} nor {rule:?}");
+    assert!(
+        text.contains(value) && text.contains(rule),
+        "{text:?} names neither {value:?} nor {rule:?}"
+    );
 }
 
 #[test]
@@ -17,8 +20,18 @@ fn the_default_is_bolnas_table() {
         .endpoints()
         .map(|(endpoint, quota)| (endpoint.name(), quota.limit(), quota.burst()))
         .collect();
-    assert_eq!(limits, [("executions", 500, 500), ("agent", 500, 500), ("call", 500, 500), ("default", 1000, 1000)]);
-    assert!(Policy::default().endpoints().all(|(_, quota)| quota.period() == Duration::from_secs(60)));
+    assert_eq!(
+        limits,
+        [
+            ("executions", 500, 500),
+            ("agent", 500, 500),
+            ("call", 500, 500),
+            ("default", 1000, 1000)
+        ]
+    );
+    assert!(
+        Policy::default().endpoints().all(|(_, quota)| quota.period() == Duration::from_secs(60))
+    );
 }
 
 #[test]
@@ -73,7 +86,11 @@ fn a_path_that_makes_no_sense_is_an_error() {
         ("/x/{*rest}/{*more}", "stands last"),
     ];
     for (path, rule) in rules {
-        assert_says(Policy::builder().endpoint("x", Quota::per_minute(1), [path]), &format!("{path:?}"), rule);
+        assert_says(
+            Policy::builder().endpoint("x", Quota::per_minute(1), [path]),
+            &format!("{path:?}"),
+            rule,
+        );
         assert_says(Policy::builder().exempt([path]), &format!("{path:?}"), rule);
         assert_says(Policy::builder().default_paths([path]), &format!("{path:?}"), rule);
     }
@@ -88,8 +105,16 @@ fn two_templates_for_the_same_paths_are_an_error() {
 
 #[test]
 fn endpoints_that_nothing_could_reach_are_an_error() {
-    assert_says(Policy::bolna().endpoint("call", Quota::per_minute(1), ["/x"]), "\"call\"", "taken");
-    assert_says(Policy::bolna().endpoint("default", Quota::per_minute(1), ["/x"]), "\"default\"", "default_quota");
+    assert_says(
+        Policy::bolna().endpoint("call", Quota::per_minute(1), ["/x"]),
+        "\"call\"",
+        "taken",
+    );
+    assert_says(
+        Policy::bolna().endpoint("default", Quota::per_minute(1), ["/x"]),
+        "\"default\"",
+        "default_quota",
+    );
     assert_says(Policy::bolna().endpoint("x", Quota::per_minute(1), [""; 0]), "\"x\"", "no paths");
     assert_says(Policy::bolna().quota("cal", Quota::per_minute(1)), "\"cal\"", "no such endpoint");
 }
@@ -181,7 +206,8 @@ fn the_longest_targets_are_classified() {
     let id = "x".repeat(64 * 1024);
     assert_eq!(policy.endpoint_of(&format!("/v2/agent/{id}")), Some(Endpoint::AGENT));
     assert_eq!(policy.endpoint_of(&format!("/{id}")), Some(Endpoint::DEFAULT));
-    // More readings than anybody needs: given up, and billed to the first endpoint, which none of them is.
+    // More readings than anybody needs: given up, and billed to the first endpoint, which none of
+    // them is.
     let many = "/a//b;c%2f%2e%2e/%3bd/\\e/%5c../..%00f%3fg%23h%20";
     assert_eq!(policy.endpoint_of(many), Some(Endpoint::EXECUTIONS));
     // Odd and long: not read, but billed to the first endpoint.
@@ -203,5 +229,8 @@ fn quotas_say_what_they_are() {
     for (quota, text) in texts {
         assert_eq!(quota.build().unwrap().to_string(), text);
     }
-    assert_eq!(Quota::per_second(7).build().unwrap().emission_interval(), Duration::from_nanos(142_857_143));
+    assert_eq!(
+        Quota::per_second(7).build().unwrap().emission_interval(),
+        Duration::from_nanos(142_857_143)
+    );
 }

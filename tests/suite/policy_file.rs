@@ -1,4 +1,5 @@
-//! Policies read from files: what they say, and that a mistake is told by its file, its line and its rule.
+//! Policies read from files: what they say, and that a mistake is told by its file, its line and
+//! its rule.
 
 use std::error::Error;
 use std::fs;
@@ -134,7 +135,10 @@ fn what_is_not_set_stays_as_the_base_has_it() {
     assert_same(&Policy::from_json(r#"{"endpoint": [{"name": "call"}]}"#).unwrap(), &bolna);
     let empty = Policy::builder().build().unwrap();
     assert_same(&Policy::from_toml("base = \"empty\"").unwrap(), &empty);
-    assert_same(&Policy::from_json(r#"{"base": "empty", "exempt": [], "endpoint": []}"#).unwrap(), &empty);
+    assert_same(
+        &Policy::from_json(r#"{"base": "empty", "exempt": [], "endpoint": []}"#).unwrap(),
+        &empty,
+    );
 }
 
 #[test]
@@ -143,7 +147,8 @@ fn a_burst_alone_keeps_the_limit_and_a_limit_alone_resets_the_burst() {
     let call = "[[endpoint]]\nname = \"call\"\n";
     assert_eq!(quota(&format!("{call}burst = 7")), Quota::per_minute(500).burst(7).build().ok());
     assert_eq!(quota(&format!("{call}limit = 9\nper = \"hour\"")), Quota::per_hour(9).build().ok());
-    let default = Policy::from_json(r#"{"default": {"burst": 5}}"#).unwrap().quota_of(Endpoint::DEFAULT);
+    let default =
+        Policy::from_json(r#"{"default": {"burst": 5}}"#).unwrap().quota_of(Endpoint::DEFAULT);
     assert_eq!(default, Quota::per_minute(1000).burst(5).build().ok());
 }
 
@@ -175,10 +180,17 @@ fn unmark(marked: &str) -> (String, (usize, usize)) {
 fn assert_told(read: Read, marked: &str, says: &[&str]) {
     let (text, place) = unmark(marked);
     let error = read(&text).expect_err(&text);
-    assert_eq!((error.line(), error.column()), (Some(place.0), Some(place.1)), "{error}, in\n{marked}");
+    assert_eq!(
+        (error.line(), error.column()),
+        (Some(place.0), Some(place.1)),
+        "{error}, in\n{marked}"
+    );
     let shown = error.to_string();
     assert_eq!(shown, format!("line {}, column {}: {}", place.0, place.1, error.message()));
-    assert!(says.iter().all(|part| shown.contains(part)) && !shown.contains('\n'), "{shown:?} does not say {says:?}");
+    assert!(
+        says.iter().all(|part| shown.contains(part)) && !shown.contains('\n'),
+        "{shown:?} does not say {says:?}"
+    );
     assert_eq!(error.path(), None);
 }
 
@@ -197,22 +209,46 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ("@# base = \"bolna\"\n", &["nothing is set"]),
         // Keys.
         ("@exmpt = []\n", &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"]),
-        ("[default]\n@brust = 5\n", &["\"brust\" of endpoint \"default\"", "limit, per, burst, enforce, paths"]),
-        (&format!("{call}@path = [\"/call\"]\n"), &["\"path\" of endpoint \"call\"", "name, limit, per"]),
-        ("[default]\nburst = 5\n@exempt = [\"/x\"]\n", &["\"exempt\"", "whole policy", "above the first `[`"]),
+        (
+            "[default]\n@brust = 5\n",
+            &["\"brust\" of endpoint \"default\"", "limit, per, burst, enforce, paths"],
+        ),
+        (
+            &format!("{call}@path = [\"/call\"]\n"),
+            &["\"path\" of endpoint \"call\"", "name, limit, per"],
+        ),
+        (
+            "[default]\nburst = 5\n@exempt = [\"/x\"]\n",
+            &["\"exempt\"", "whole policy", "above the first `[`"],
+        ),
         ("[default]\n@name = \"default\"\n", &["\"name\" of endpoint \"default\""]),
         // Types.
         ("base = @7\n", &["base of the policy", "\"bolna\" or \"empty\"", "found 7"]),
         ("base = @\"bolnar\"\n", &["\"bolnar\"", "\"bolna\" or \"empty\""]),
-        ("exempt = @\"/healthz\"\n", &["exempt of the policy", "a list of paths", "found \"/healthz\""]),
+        (
+            "exempt = @\"/healthz\"\n",
+            &["exempt of the policy", "a list of paths", "found \"/healthz\""],
+        ),
         ("exempt = [\n  \"/healthz\",\n  @3,\n]\n", &["a list of paths", "found 3"]),
-        ("exempt = [\n  \"/healthz\",\n  @[[[[[\"/x\"]]]]],\n]\n", &["a list of paths", "found a list"]),
+        (
+            "exempt = [\n  \"/healthz\",\n  @[[[[[\"/x\"]]]]],\n]\n",
+            &["a list of paths", "found a list"],
+        ),
         ("default = @5\n", &["endpoint \"default\": wanted a table, found 5"]),
-        ("[@endpoint.call]\nlimit = 5\n", &["endpoint of the policy", "[[endpoint]]", "found a table"]),
+        (
+            "[@endpoint.call]\nlimit = 5\n",
+            &["endpoint of the policy", "[[endpoint]]", "found a table"],
+        ),
         ("endpoint = [\n  @1,\n]\n", &["an endpoint: wanted a table, found 1"]),
         ("@[[endpoint]]\nlimit = 5\nper = \"minute\"\n", &["has no name"]),
-        ("[[endpoint]]\nname = @1979-05-27\n", &["name of an endpoint: wanted a text, found 1979-05-27"]),
-        (&format!("{call}paths = @{{}}\n"), &["paths of endpoint \"call\"", "a list of paths", "found a table"]),
+        (
+            "[[endpoint]]\nname = @1979-05-27\n",
+            &["name of an endpoint: wanted a text, found 1979-05-27"],
+        ),
+        (
+            &format!("{call}paths = @{{}}\n"),
+            &["paths of endpoint \"call\"", "a list of paths", "found a table"],
+        ),
         // Numbers.
         (
             &format!("{call}limit = @-5\nper = \"minute\"\n"),
@@ -221,54 +257,105 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         (&format!("{call}limit = @1.5\nper = \"minute\"\n"), &["whole number", "found 1.5"]),
         (&format!("{call}limit = @nan\nper = \"minute\"\n"), &["whole number", "found nan"]),
         (&format!("{call}limit = @inf\nper = \"minute\"\n"), &["whole number", "found inf"]),
-        (&format!("{call}limit = @\"500\"\nper = \"minute\"\n"), &["whole number", "found \"500\""]),
-        (&format!("{call}limit = @4294967296\nper = \"minute\"\n"), &["whole number", "found 4294967296"]),
-        (&format!("{call}limit = @99999999999999999999\nper = \"minute\"\n"), &["found 99999999999999999999"]),
-        (&format!("{call}burst = @true\n"), &["burst of endpoint \"call\"", "whole number", "found true"]),
-        (&format!("{call}limit = 5\nper = @60\n"), &["per of endpoint \"call\"", "\"10 seconds\"", "found 60"]),
+        (
+            &format!("{call}limit = @\"500\"\nper = \"minute\"\n"),
+            &["whole number", "found \"500\""],
+        ),
+        (
+            &format!("{call}limit = @4294967296\nper = \"minute\"\n"),
+            &["whole number", "found 4294967296"],
+        ),
+        (
+            &format!("{call}limit = @99999999999999999999\nper = \"minute\"\n"),
+            &["found 99999999999999999999"],
+        ),
+        (
+            &format!("{call}burst = @true\n"),
+            &["burst of endpoint \"call\"", "whole number", "found true"],
+        ),
+        (
+            &format!("{call}limit = 5\nper = @60\n"),
+            &["per of endpoint \"call\"", "\"10 seconds\"", "found 60"],
+        ),
         (&format!("{call}limit = 5\nper = @\"minutes\"\n"), &["\"minute\"", "found \"minutes\""]),
         (&format!("{call}limit = 5\nper = @\"-1 seconds\"\n"), &["found \"-1 seconds\""]),
         (&format!("{call}limit = 5\nper = @\"1.5 seconds\"\n"), &["found \"1.5 seconds\""]),
         ("enforce = @101\n", &["enforce of the policy", "percent from 0 to 100", "found 101"]),
         ("enforce = @0.25\n", &["percent from 0 to 100", "found 0.25"]),
-        (&format!("{call}enforce = @\"25 %\"\n"), &["enforce of endpoint \"call\"", "found \"25 %\""]),
+        (
+            &format!("{call}enforce = @\"25 %\"\n"),
+            &["enforce of endpoint \"call\"", "found \"25 %\""],
+        ),
         ("[default]\nenforce = @-1\n", &["enforce of endpoint \"default\"", "found -1"]),
         // Half a quota.
         (&format!("{call}limit = @5\n"), &["limit of endpoint \"call\"", "per what?"]),
         (&format!("{call}per = @\"minute\"\n"), &["per of endpoint \"call\"", "how many?"]),
-        ("[[endpoint]]\nname = @\"new\"\npaths = [\"/new\"]\n", &["\"new\"", "limit, per and paths"]),
+        (
+            "[[endpoint]]\nname = @\"new\"\npaths = [\"/new\"]\n",
+            &["\"new\"", "limit, per and paths"],
+        ),
         (
             "[[endpoint]]\nname = @\"cal\"\nlimit = 5\nper = \"minute\"\n",
             &["endpoint \"cal\": base \"bolna\" has none of that name", "limit, per and paths"],
         ),
         ("base = \"empty\"\n[[endpoint]]\nname = @\"call\"\n", &["base \"empty\" has none"]),
         // Quotas that make no sense.
-        (&format!("{call}limit = @0\nper = \"minute\"\n"), &["quota of endpoint \"call\": limit is 0"]),
-        (&format!("{call}limit = 5\nper = @\"0 seconds\"\n"), &["quota of endpoint \"call\": period is 0"]),
+        (
+            &format!("{call}limit = @0\nper = \"minute\"\n"),
+            &["quota of endpoint \"call\": limit is 0"],
+        ),
+        (
+            &format!("{call}limit = 5\nper = @\"0 seconds\"\n"),
+            &["quota of endpoint \"call\": period is 0"],
+        ),
         (&format!("{call}burst = @0\n"), &["quota of endpoint \"call\": burst is 0"]),
         ("[default]\nper = \"hour\"\nlimit = @0\n", &["quota of endpoint \"default\": limit is 0"]),
         ("[default]\nper = \"40000 days\"\nlimit = @1\n", &["endpoint \"default\"", "100 years"]),
         ("[default]\nper = \"18446744073709551615 days\"\nlimit = @1\n", &["100 years"]),
-        ("[default]\nburst = 4294967295\nlimit = @1\nper = \"hour\"\n", &["burst 4294967295", "100 years"]),
+        (
+            "[default]\nburst = 4294967295\nlimit = @1\nper = \"hour\"\n",
+            &["burst 4294967295", "100 years"],
+        ),
         // Names.
         (
             &new.replace("\"new\"", "@\"a b\"").replace("limit", "paths = [\"/new\"]\nlimit"),
             &["\"a b\"", "1 to 64 characters"],
         ),
         ("[[endpoint]]\nname = @\"default\"\n", &["everything else", "table `default`"]),
-        (&format!("{call}burst = 5\n\n{}", call.replace("\"call\"", "@\"call\"")), &["\"call\"", "it is taken"]),
+        (
+            &format!("{call}burst = 5\n\n{}", call.replace("\"call\"", "@\"call\"")),
+            &["\"call\"", "it is taken"],
+        ),
         // Paths.
         (&format!("{new}paths = @[]\n"), &["\"new\"", "no paths"]),
         (&format!("{call}paths = @[]\n"), &["\"call\"", "no paths"]),
-        (&format!("{new}paths = [\n  \"/new\",\n  @\"/new/\",\n]\n"), &["\"/new/\"", "trailing slash"]),
-        (&format!("{new}paths = [\n  \"/new\",\n  @\"/new/:id\",\n]\n"), &["\"/new/:id\"", "`{name}`"]),
-        (&format!("{new}paths = [\n  \"/new\",\n  @\"/new\",\n]\n"), &["\"/new\"", "same paths as `/new`"]),
+        (
+            &format!("{new}paths = [\n  \"/new\",\n  @\"/new/\",\n]\n"),
+            &["\"/new/\"", "trailing slash"],
+        ),
+        (
+            &format!("{new}paths = [\n  \"/new\",\n  @\"/new/:id\",\n]\n"),
+            &["\"/new/:id\"", "`{name}`"],
+        ),
+        (
+            &format!("{new}paths = [\n  \"/new\",\n  @\"/new\",\n]\n"),
+            &["\"/new\"", "same paths as `/new`"],
+        ),
         (&format!("{new}paths = [@\"/call\"]\n"), &["\"/call\"", "same paths as `/call`"]),
-        (&format!("exempt = [\"/x\", @\"/call\"]\n{call}burst = 5\n"), &["\"/call\"", "same paths"]),
+        (
+            &format!("exempt = [\"/x\", @\"/call\"]\n{call}burst = 5\n"),
+            &["\"/call\"", "same paths"],
+        ),
         (&format!("exempt = [@\"/new\"]\n{new}paths = [\"/new\"]\n"), &["\"/new\"", "same paths"]),
         ("exempt = [@\"healthz\"]\n", &["\"healthz\"", "starts with `/`"]),
-        ("[default]\npaths = [\n  @\"/v2/agent/{id}\",\n]\n", &["same paths as `/v2/agent/{agent_id}`"]),
-        ("[[endpoint]]\nname = \"agent\"\npaths = [\n  \"/a\",\n  @\"/call\",\n]\n", &["same paths as `/call`"]),
+        (
+            "[default]\npaths = [\n  @\"/v2/agent/{id}\",\n]\n",
+            &["same paths as `/v2/agent/{agent_id}`"],
+        ),
+        (
+            "[[endpoint]]\nname = \"agent\"\npaths = [\n  \"/a\",\n  @\"/call\",\n]\n",
+            &["same paths as `/call`"],
+        ),
     ];
     for (marked, says) in mistakes {
         assert_told(Policy::from_toml, marked, says);
@@ -278,9 +365,13 @@ fn a_mistake_in_toml_is_told_by_its_place() {
 #[test]
 fn a_mistake_in_json_is_told_by_its_place() {
     let call = |rest: &str| {
-        format!("{{\n  \"endpoint\": [\n    {{\n      \"name\": \"call\",\n      {rest}\n    }}\n  ]\n}}\n")
+        format!(
+            "{{\n  \"endpoint\": [\n    {{\n      \"name\": \"call\",\n      {rest}\n    }}\n  ]\n}}\n"
+        )
     };
-    let new = |rest: &str| call(&format!("\"limit\": 5,\n\"per\": \"minute\",\n{rest}")).replace("\"call\"", "\"new\"");
+    let new = |rest: &str| {
+        call(&format!("\"limit\": 5,\n\"per\": \"minute\",\n{rest}")).replace("\"call\"", "\"new\"")
+    };
     let mistakes: &[(&str, &[&str])] = &[
         // Syntax.
         ("@", &["EOF"]),
@@ -295,54 +386,114 @@ fn a_mistake_in_json_is_told_by_its_place() {
         // Nothing is set.
         ("\n@{}", &["nothing is set"]),
         // Keys.
-        ("{\n  @\"exmpt\": []\n}", &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"]),
-        ("{ \"default\": {\n  \"limit\": 5,\n  @\"\\u0062rust\": 5 } }", &["\"brust\" of endpoint \"default\""]),
+        (
+            "{\n  @\"exmpt\": []\n}",
+            &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"],
+        ),
+        (
+            "{ \"default\": {\n  \"limit\": 5,\n  @\"\\u0062rust\": 5 } }",
+            &["\"brust\" of endpoint \"default\""],
+        ),
         (&call("@\"path\": []"), &["\"path\" of endpoint \"call\"", "name, limit, per"]),
         // Types.
         ("\n @[]", &["the policy: wanted a table, found a list"]),
         ("@null", &["the policy: wanted a table, found null"]),
-        ("{\n  \"base\": @null\n}", &["base of the policy", "\"bolna\" or \"empty\"", "found null"]),
+        (
+            "{\n  \"base\": @null\n}",
+            &["base of the policy", "\"bolna\" or \"empty\"", "found null"],
+        ),
         ("{\n  \"base\": @\"bolnar\"\n}", &["\"bolnar\"", "\"bolna\" or \"empty\""]),
         ("{\n  \"exempt\": [\n    \"/x\",\n    @3\n  ]\n}", &["a list of paths", "found 3"]),
-        ("{\n  \"exempt\": [\n    \"/x\",\n    @[[[[[]]]]]\n  ]\n}", &["a list of paths", "found a list"]),
+        (
+            "{\n  \"exempt\": [\n    \"/x\",\n    @[[[[[]]]]]\n  ]\n}",
+            &["a list of paths", "found a list"],
+        ),
         ("{\n  \"default\": @[]\n}", &["endpoint \"default\": wanted a table, found a list"]),
         ("{\n  \"endpoint\": @{ \"call\": {} }\n}", &["endpoint of the policy", "found a table"]),
         ("{\n  \"endpoint\": [\n    @1\n  ]\n}", &["an endpoint: wanted a table, found 1"]),
         ("{\n  \"endpoint\": [\n    @{ \"limit\": 5 }\n  ]\n}", &["has no name"]),
-        ("{\n  \"endpoint\": [\n    { \"name\": @true }\n  ]\n}", &["name of an endpoint: wanted a text, found true"]),
+        (
+            "{\n  \"endpoint\": [\n    { \"name\": @true }\n  ]\n}",
+            &["name of an endpoint: wanted a text, found true"],
+        ),
         // Numbers.
-        (&call("\"per\": \"minute\",\n      \"limit\": @-5"), &["limit of endpoint \"call\"", "found -5"]),
+        (
+            &call("\"per\": \"minute\",\n      \"limit\": @-5"),
+            &["limit of endpoint \"call\"", "found -5"],
+        ),
         (&call("\"per\": \"minute\",\n      \"limit\": @1.5"), &["whole number", "found 1.5"]),
         (&call("\"per\": \"minute\",\n      \"limit\": @5e2"), &["whole number", "found 5e2"]),
-        (&call("\"per\": \"minute\",\n      \"limit\": @\"500\""), &["whole number", "found \"500\""]),
+        (
+            &call("\"per\": \"minute\",\n      \"limit\": @\"500\""),
+            &["whole number", "found \"500\""],
+        ),
         (&call("\"per\": \"minute\",\n      \"limit\": @4294967296"), &["found 4294967296"]),
-        (&call("\"per\": \"minute\",\n      \"limit\": @99999999999999999999"), &["found 99999999999999999999"]),
+        (
+            &call("\"per\": \"minute\",\n      \"limit\": @99999999999999999999"),
+            &["found 99999999999999999999"],
+        ),
         (&call("\"per\": \"minute\",\n      \"limit\": @NaN"), &["expected value"]),
         (&call("\"burst\": @null"), &["burst of endpoint \"call\"", "found null"]),
-        (&call("\"limit\": 5,\n      \"per\": @60"), &["per of endpoint \"call\"", "\"10 seconds\"", "found 60"]),
-        ("{\n  \"enforce\": @101\n}", &["enforce of the policy", "percent from 0 to 100", "found 101"]),
+        (
+            &call("\"limit\": 5,\n      \"per\": @60"),
+            &["per of endpoint \"call\"", "\"10 seconds\"", "found 60"],
+        ),
+        (
+            "{\n  \"enforce\": @101\n}",
+            &["enforce of the policy", "percent from 0 to 100", "found 101"],
+        ),
         (&call("\"enforce\": @0.25"), &["enforce of endpoint \"call\"", "found 0.25"]),
         // Half a quota.
         (&call("\"limit\": @5"), &["limit of endpoint \"call\"", "per what?"]),
         (&call("\"per\": @\"minute\""), &["per of endpoint \"call\"", "how many?"]),
-        ("{\"endpoint\": [\n{ \"name\": @\"new\", \"paths\": [\"/new\"] }\n]}", &["\"new\"", "limit, per and paths"]),
+        (
+            "{\"endpoint\": [\n{ \"name\": @\"new\", \"paths\": [\"/new\"] }\n]}",
+            &["\"new\"", "limit, per and paths"],
+        ),
         // Quotas that make no sense.
-        (&call("\"per\": \"minute\",\n      \"limit\": @0"), &["quota of endpoint \"call\": limit is 0"]),
-        (&call("\"limit\": 5,\n      \"per\": @\"0 hours\""), &["quota of endpoint \"call\": period is 0"]),
+        (
+            &call("\"per\": \"minute\",\n      \"limit\": @0"),
+            &["quota of endpoint \"call\": limit is 0"],
+        ),
+        (
+            &call("\"limit\": 5,\n      \"per\": @\"0 hours\""),
+            &["quota of endpoint \"call\": period is 0"],
+        ),
         (&call("\"burst\": @0"), &["quota of endpoint \"call\": burst is 0"]),
-        ("{\"default\":\n{ \"per\": \"40000 days\",\n\"limit\": @1 }}", &["endpoint \"default\"", "100 years"]),
+        (
+            "{\"default\":\n{ \"per\": \"40000 days\",\n\"limit\": @1 }}",
+            &["endpoint \"default\"", "100 years"],
+        ),
         // Names.
-        (&new("\"paths\": [\"/new\"]").replace("\"new\"", "@\"caf\u{e9}\""), &["\"caf\u{e9}\"", "1 to 64 characters"]),
-        ("{\"endpoint\": [\n  { \"name\": @\"default\" }\n]}", &["everything else", "table `default`"]),
-        ("{\"endpoint\": [\n  { \"name\": \"call\" },\n  { \"name\": @\"call\" }\n]}", &["\"call\"", "it is taken"]),
+        (
+            &new("\"paths\": [\"/new\"]").replace("\"new\"", "@\"caf\u{e9}\""),
+            &["\"caf\u{e9}\"", "1 to 64 characters"],
+        ),
+        (
+            "{\"endpoint\": [\n  { \"name\": @\"default\" }\n]}",
+            &["everything else", "table `default`"],
+        ),
+        (
+            "{\"endpoint\": [\n  { \"name\": \"call\" },\n  { \"name\": @\"call\" }\n]}",
+            &["\"call\"", "it is taken"],
+        ),
         // Paths.
         (&new("\"paths\": @[]"), &["\"new\"", "no paths"]),
         (&new("\"paths\": [\n\"/new\",\n@\"/new/\"\n]"), &["\"/new/\"", "trailing slash"]),
         (&new("\"paths\": [\n\"/new\",\n@\"/new\"\n]"), &["\"/new\"", "same paths as `/new`"]),
         (&new("\"paths\": [@\"\\/call\"]"), &["\"/call\"", "same paths as `/call`"]),
-        ("{\n  \"exempt\": [\n    \"/caf\u{e9}\", @\"healthz\"\n  ]\n}", &["\"healthz\"", "starts with `/`"]),
-        ("{\"default\": { \"paths\": [\n  @\"/v2/agent/{id}\"\n] }}", &["same paths as `/v2/agent/{agent_id}`"]),
-        ("{\"endpoint\": [{ \"name\": \"agent\", \"paths\": [\n\"/a\",\n@\"/call\"\n] }]}", &["same paths as `/call`"]),
+        (
+            "{\n  \"exempt\": [\n    \"/caf\u{e9}\", @\"healthz\"\n  ]\n}",
+            &["\"healthz\"", "starts with `/`"],
+        ),
+        (
+            "{\"default\": { \"paths\": [\n  @\"/v2/agent/{id}\"\n] }}",
+            &["same paths as `/v2/agent/{agent_id}`"],
+        ),
+        (
+            "{\"endpoint\": [{ \"name\": \"agent\", \"paths\": [\n\"/a\",\n@\"/call\"\n] }]}",
+            &["same paths as `/call`"],
+        ),
     ];
     for (marked, says) in mistakes {
         assert_told(Policy::from_json, marked, says);
@@ -380,8 +531,15 @@ fn the_extension_says_the_format() {
     for name in ["limits.yaml", "limits", ".toml"] {
         let path = folder.file(name, TOML);
         let error = Policy::read(&path).unwrap_err();
-        assert_eq!((error.path(), error.line(), error.column()), (Some(path.as_path()), None, None));
-        assert!(error.to_string().ends_with(&format!("{name}: the name of a policy's file ends in .toml or .json")));
+        assert_eq!(
+            (error.path(), error.line(), error.column()),
+            (Some(path.as_path()), None, None)
+        );
+        assert!(
+            error
+                .to_string()
+                .ends_with(&format!("{name}: the name of a policy's file ends in .toml or .json"))
+        );
     }
 }
 
@@ -391,21 +549,29 @@ fn the_examples_files_say_the_same() {
     let toml = Policy::read(examples.join("limits.toml")).unwrap();
     assert_same(&Policy::read(examples.join("limits.json")).unwrap(), &toml);
     assert_eq!(toml.quota_of(Endpoint::CALL), Quota::per_minute(60).burst(10).build().ok());
-    assert_eq!(toml.enforcement_of(toml.endpoint_of("/search").unwrap()), Some(Enforcement::SHADOW));
+    assert_eq!(
+        toml.enforcement_of(toml.endpoint_of("/search").unwrap()),
+        Some(Enforcement::SHADOW)
+    );
 }
 
 #[test]
 fn a_mistake_in_a_file_names_the_file() {
     let folder = Folder::new("mistakes");
-    let path = folder.file("limits.toml", "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n");
+    let path =
+        folder.file("limits.toml", "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n");
     let error = Policy::read(&path).unwrap_err();
-    assert_eq!((error.path(), error.line(), error.column()), (Some(path.as_path()), Some(3), Some(9)));
+    assert_eq!(
+        (error.path(), error.line(), error.column()),
+        (Some(path.as_path()), Some(3), Some(9))
+    );
     let rule = "quota of endpoint \"call\": limit is 0, which would refuse everything for ever: it must be at least 1 \
                 request per period";
     assert_eq!(error.to_string(), format!("{}:3:9: {rule}", path.display()));
     assert!(error.source().is_none());
 
-    let error = Policy::read(folder.file("latin1.toml", b"base = \"bolna\"\n# caf\xe9\n")).unwrap_err();
+    let error =
+        Policy::read(folder.file("latin1.toml", b"base = \"bolna\"\n# caf\xe9\n")).unwrap_err();
     assert_eq!((error.line(), error.column()), (Some(2), Some(6)), "{error}");
     assert!(error.message().contains("UTF-8"));
 }
@@ -415,7 +581,10 @@ fn a_file_that_cannot_be_read_is_told_with_its_reason() {
     let path = Path::new("/nowhere/limits.toml");
     let error = Policy::read(path).unwrap_err();
     assert_eq!((error.path(), error.line()), (Some(path), None));
-    assert!(error.to_string().starts_with("/nowhere/limits.toml: the file can't be read: "), "{error}");
+    assert!(
+        error.to_string().starts_with("/nowhere/limits.toml: the file can't be read: "),
+        "{error}"
+    );
     let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).unwrap();
     assert_eq!(source.kind(), io::ErrorKind::NotFound);
 }
@@ -431,7 +600,10 @@ fn a_policy_from_a_file_keeps_what_was_spent() {
     let text = "[[endpoint]]\nname = \"call\"\nlimit = 100\nper = \"minute\"\n";
     limiter.set_policy(Policy::from_toml(text).unwrap());
     let decision = limiter.check_now(&caller, "/call").unwrap();
-    assert_eq!((decision.is_allowed(), decision.quota().limit(), decision.remaining()), (true, 100, 49));
+    assert_eq!(
+        (decision.is_allowed(), decision.quota().limit(), decision.remaining()),
+        (true, 100, 49)
+    );
     clock.advance(Duration::from_secs(30));
     assert_eq!(limiter.check_now(&caller, "/call").unwrap().remaining(), 98);
 }

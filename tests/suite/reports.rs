@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    Answer, Breaker, Bucket, DenialCache, Immediate, LocalFallback, MemoryStore, Store, StoreError, StoreEvent,
-    StoreListener, StoreReport,
+    Answer, Breaker, Bucket, DenialCache, Immediate, LocalFallback, MemoryStore, Store, StoreError,
+    StoreEvent, StoreListener, StoreReport,
 };
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
@@ -24,12 +24,18 @@ type Guarded = LocalFallback<Breaker<Arc<DeferredStore>, ManualClock>, ManualClo
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A store that may be lost, with all that there is around one.
-fn guarded(answers: Answers) -> (DenialCache<Guarded, ManualClock>, Arc<DeferredStore>, ManualClock) {
+fn guarded(
+    answers: Answers,
+) -> (DenialCache<Guarded, ManualClock>, Arc<DeferredStore>, ManualClock) {
     let clock = ManualClock::default();
     let store = DeferredStore::that(answers, &clock);
     let breaker = Breaker::with_clock(Arc::clone(&store), clock.clone());
     let local = MemoryStore::with_clock(clock.clone()).max_buckets(100);
-    (DenialCache::with_clock(LocalFallback::with_local(breaker, local), clock.clone()), store, clock)
+    (
+        DenialCache::with_clock(LocalFallback::with_local(breaker, local), clock.clone()),
+        store,
+        clock,
+    )
 }
 
 fn bucket(principal: &Principal) -> Bucket<'_> {
@@ -175,7 +181,12 @@ impl Store for Failing {
 
     fn check(&self, _: Bucket<'_>) -> Answer<Immediate> {
         let error = StoreError::new("as it was told to");
-        Answer::Now(Err(self.0.lock().unwrap().pop().map_or(error, |kind| StoreError::of_request("so").of_kind(kind))))
+        Answer::Now(Err(self
+            .0
+            .lock()
+            .unwrap()
+            .pop()
+            .map_or(error, |kind| StoreError::of_request("so").of_kind(kind))))
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
@@ -205,7 +216,10 @@ async fn a_peek_that_is_answered_here_is_a_failure_and_no_decision_and_a_reset_i
     check(&store, "o").unwrap();
     check(&store, "o").unwrap();
     let report = store.report();
-    assert_eq!((report.fallbacks, report.failures), (3, failures([("locked", 1), ("other", 1), ("slow", 2)])));
+    assert_eq!(
+        (report.fallbacks, report.failures),
+        (3, failures([("locked", 1), ("other", 1), ("slow", 2)]))
+    );
 }
 
 #[test]
@@ -278,7 +292,8 @@ fn whoever_subscribes_while_a_store_is_lost_is_told_so_at_once_and_why_now() {
 fn a_listener_that_panics_harms_neither_the_request_nor_other_listeners() {
     let clock = ManualClock::default();
     let panicking = |_: &StoreEvent| panic!("as `eprintln!` does when nobody reads any more");
-    let store = MemoryStore::with_clock(clock).max_buckets(1).on_cap(|_| panic!("so does this one"));
+    let store =
+        MemoryStore::with_clock(clock).max_buckets(1).on_cap(|_| panic!("so does this one"));
     store.subscribe(StoreListener::new(panicking));
     let ear = Ear::at(&store);
     for who in 0..10 {
@@ -335,7 +350,8 @@ fn what_threads_find_out_at_the_same_time_is_told_in_its_order() {
         }
     });
     let told = ear.told();
-    let (lost, regained): (Vec<_>, Vec<_>) = told.chunks(2).map(|pair| (&pair[0], &pair[1])).unzip();
+    let (lost, regained): (Vec<_>, Vec<_>) =
+        told.chunks(2).map(|pair| (&pair[0], &pair[1])).unzip();
     assert!(lost.iter().all(|event| matches!(event, StoreEvent::Lost { .. })));
     assert!(regained.iter().all(|event| **event == REGAINED));
 }

@@ -22,7 +22,8 @@ fn drain<C: Clock>(limiter: &Limiter<MemoryStore<C>>, principal: &Principal, pat
 
 #[test]
 fn memory_follows_the_callers_of_the_last_minute_and_not_of_all_time() {
-    let (limiter, clock) = stopped_limiter(uniform(500, Duration::from_secs(60), 500).build().unwrap());
+    let (limiter, clock) =
+        stopped_limiter(uniform(500, Duration::from_secs(60), 500).build().unwrap());
     let mut most = 0;
     for caller in 0..400_000_u64 {
         // A bucket of one request is full again after 120 ms: 120 callers later.
@@ -149,7 +150,10 @@ async fn peeking_charges_nothing_and_tells_what_a_request_would_meet() {
     let caller = organization("o");
     let peek = async || limiter.peek(&caller, Endpoint::CALL).await.unwrap().unwrap();
     let untouched = peek().await;
-    assert_eq!((untouched.is_allowed(), untouched.remaining(), untouched.reset()), (true, 500, Duration::ZERO));
+    assert_eq!(
+        (untouched.is_allowed(), untouched.remaining(), untouched.reset()),
+        (true, 500, Duration::ZERO)
+    );
     assert_eq!(untouched.next_unit(), Duration::ZERO);
     assert!(limiter.store().is_empty());
 
@@ -182,7 +186,8 @@ async fn a_reset_fills_one_bucket_of_one_principal() {
     assert_eq!(drain(&limiter, &other, "/call"), 0);
 }
 
-/// A clock that shows seconds. Once, a thread that reads it is held up until another has done something.
+/// A clock that shows seconds. Once, a thread that reads it is held up until another has done
+/// something.
 #[derive(Clone, Default)]
 struct Delayed {
     seconds: Arc<AtomicU64>,
@@ -240,8 +245,8 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_is_not_refused_for_what_cam
     let caller = organization("o");
     clock.set(10);
     assert_eq!(drain(&limiter, &caller, "/"), 2);
-    // At 12 s both units are back. Of the two requests that take them, the one that comes second has read the clock at
-    // 11 s, when there was one.
+    // At 12 s both units are back. Of the two requests that take them, the one that comes second
+    // has read the clock at 11 s, when there was one.
     clock.set(11);
     clock.hold_up({
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
@@ -302,7 +307,8 @@ fn a_clock_that_panics_loses_no_count() {
 #[test]
 fn a_reset_is_seen_at_once_by_a_thread_that_has_refused() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
-    let callers: Vec<_> = (0..100).map(|number| organization(&format!("caller-{number}"))).collect();
+    let callers: Vec<_> =
+        (0..100).map(|number| organization(&format!("caller-{number}"))).collect();
     for caller in &callers {
         assert_eq!(drain(&limiter, caller, "/call"), 500);
     }
@@ -329,7 +335,9 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     let slow = Quota::per_hour(10).build().unwrap();
     assert_eq!((0..20).filter(|_| check(slow)).count(), 10);
     // By this plan nobody owes more than a minute.
-    thread::scope(|scope| scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap()
+    });
     // And a minute is no hour.
     assert_eq!((0..20).filter(|_| check(slow)).count(), 9);
 }
@@ -376,7 +384,8 @@ async fn a_bucket_of_a_plan_can_be_looked_at_and_reset() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
     let bulk = Endpoint::new("bulk").unwrap();
-    let bucket = Bucket { principal: &caller, endpoint: bulk, quota: Quota::per_minute(1).build().unwrap() };
+    let bucket =
+        Bucket { principal: &caller, endpoint: bulk, quota: Quota::per_minute(1).build().unwrap() };
     let check = || limiter.store().check(bucket).now().unwrap().unwrap().is_allowed();
     assert_eq!([check(), check()], [true, false]);
     assert!(!limiter.store().peek(bucket).await.unwrap().is_allowed());

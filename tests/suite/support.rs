@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, PolicyBuilder, Principal, Quota, ResponseBody};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Limiter, Policy, PolicyBuilder, Principal, Quota, ResponseBody,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -82,7 +84,14 @@ pub(crate) struct Sent {
 /// What a few callers send to [`tight`] limits.
 pub(crate) fn traffic() -> impl Strategy<Value = Vec<Sent>> {
     let caller = prop::sample::select(vec!["a", "b", "c"]);
-    let path = prop::sample::select(vec!["/call", "/v2/agent/1", "/v2/agent/1/executions", "/", "/free", "/%63all"]);
+    let path = prop::sample::select(vec![
+        "/call",
+        "/v2/agent/1",
+        "/v2/agent/1/executions",
+        "/",
+        "/free",
+        "/%63all",
+    ]);
     let pause = prop_oneof![3 => Just(0), 1 => 0..3_000_000_000_u64].prop_map(Duration::from_nanos);
     let sent = (caller, path, pause).prop_map(|(caller, path, pause)| Sent { caller, path, pause });
     prop::collection::vec(sent, 1..80)

@@ -53,7 +53,10 @@ fn layer() -> Layer {
 
 /// `Authorization: Bearer user@organization`, believed.
 fn authenticate<B>(mut request: Request<B>) -> Request<B> {
-    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let bearer = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if let Some((user, organization)) = bearer.and_then(|bearer| bearer.split_once('@')) {
         let account = Account::user(user).in_organization(organization);
         request.extensions_mut().insert(account);
@@ -79,12 +82,13 @@ async fn axum_server_behind(layer: Layer) -> Server {
 }
 
 async fn hyper_server() -> Server {
-    let service = ServiceBuilder::new().map_request(authenticate::<Incoming>).layer(layer()).service_fn(
-        async |request: Request<Incoming>| {
+    let service = ServiceBuilder::new()
+        .map_request(authenticate::<Incoming>)
+        .layer(layer())
+        .service_fn(async |request: Request<Incoming>| {
             let body = if request.method() == Method::HEAD { "" } else { "called" };
             Ok::<_, Infallible>(Response::new(Full::from(body)))
-        },
-    );
+        });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let serve = async move {
@@ -93,7 +97,9 @@ async fn hyper_server() -> Server {
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
                 // An error is a client that has gone away.
-                let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                let _ = Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
         }
     };
@@ -110,7 +116,8 @@ impl Connection {
                 Self::Http1(send)
             }
             Version::Http2 => {
-                let (send, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+                let (send, connection) =
+                    http2::handshake(TokioExecutor::new(), stream).await.unwrap();
                 tokio::spawn(connection);
                 Self::Http2(send)
             }
@@ -118,7 +125,8 @@ impl Connection {
     }
 
     async fn send(&mut self, method: Method, path: &str, bearer: Option<&str>) -> Response<Bytes> {
-        let mut request = Request::builder().method(method).uri(format!("http://limited.example{path}"));
+        let mut request =
+            Request::builder().method(method).uri(format!("http://limited.example{path}"));
         if let Some(bearer) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
@@ -150,7 +158,8 @@ fn rate_limit(response: &Response<Bytes>, name: &str) -> String {
     response.headers()[name].to_str().unwrap().to_owned()
 }
 
-/// Two users of one organization on two connections, then another organization, then the same one elsewhere.
+/// Two users of one organization on two connections, then another organization, then the same one
+/// elsewhere.
 async fn an_organization_is_limited_across_users_and_connections(server: Server, version: Version) {
     let mut ana = Connection::open(&server, version).await;
     let mut ben = Connection::open(&server, version).await;
@@ -172,7 +181,10 @@ async fn an_organization_is_limited_across_users_and_connections(server: Server,
         assert_eq!(refused.headers()["content-length"], refused.body().len().to_string());
     }
     let other = ben.call("ben@globex").await;
-    assert_eq!((other.status(), rate_limit(&other, "ratelimit")), (StatusCode::OK, "\"call\";r=499;t=60".to_owned()));
+    assert_eq!(
+        (other.status(), rate_limit(&other, "ratelimit")),
+        (StatusCode::OK, "\"call\";r=499;t=60".to_owned())
+    );
     let elsewhere = ana.send(Method::GET, "/v2/agent/1/executions", Some("ana@acme")).await;
     assert_eq!(rate_limit(&elsewhere, "ratelimit"), "\"executions\";r=499;t=60");
 
@@ -189,22 +201,26 @@ async fn an_organization_is_limited_across_users_and_connections(server: Server,
 
 #[tokio::test]
 async fn behind_axum_over_http1() {
-    an_organization_is_limited_across_users_and_connections(axum_server().await, Version::Http1).await;
+    an_organization_is_limited_across_users_and_connections(axum_server().await, Version::Http1)
+        .await;
 }
 
 #[tokio::test]
 async fn behind_axum_over_http2() {
-    an_organization_is_limited_across_users_and_connections(axum_server().await, Version::Http2).await;
+    an_organization_is_limited_across_users_and_connections(axum_server().await, Version::Http2)
+        .await;
 }
 
 #[tokio::test]
 async fn behind_hyper_over_http1() {
-    an_organization_is_limited_across_users_and_connections(hyper_server().await, Version::Http1).await;
+    an_organization_is_limited_across_users_and_connections(hyper_server().await, Version::Http1)
+        .await;
 }
 
 #[tokio::test]
 async fn behind_hyper_over_http2() {
-    an_organization_is_limited_across_users_and_connections(hyper_server().await, Version::Http2).await;
+    an_organization_is_limited_across_users_and_connections(hyper_server().await, Version::Http2)
+        .await;
 }
 
 #[tokio::test]
@@ -212,12 +228,17 @@ async fn connections_that_send_at_once_are_together_admitted_as_often_as_the_bur
     let server = axum_server().await;
     let mut connections = JoinSet::new();
     for number in 0..16 {
-        let mut connection =
-            Connection::open(&server, if number % 2 == 0 { Version::Http1 } else { Version::Http2 }).await;
+        let mut connection = Connection::open(
+            &server,
+            if number % 2 == 0 { Version::Http1 } else { Version::Http2 },
+        )
+        .await;
         connections.spawn(async move {
             let mut admitted = 0;
             for _ in 0..50 {
-                admitted += u32::from(connection.call(&format!("u{number}@acme")).await.status() == StatusCode::OK);
+                admitted += u32::from(
+                    connection.call(&format!("u{number}@acme")).await.status() == StatusCode::OK,
+                );
             }
             admitted
         });
@@ -255,8 +276,15 @@ async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enfo
         let mut connection = Connection::open(&server, version).await;
         for _ in 0..600 {
             let response = connection.call("ana@acme").await;
-            assert_eq!((response.status(), &**response.body()), (StatusCode::OK, &b"called"[..]), "{version:?}");
-            assert!(!response.headers().keys().any(|name| name.as_str().contains("ratelimit")), "{version:?}");
+            assert_eq!(
+                (response.status(), &**response.body()),
+                (StatusCode::OK, &b"called"[..]),
+                "{version:?}"
+            );
+            assert!(
+                !response.headers().keys().any(|name| name.as_str().contains("ratelimit")),
+                "{version:?}"
+            );
         }
         let stranger = connection.send(Method::POST, "/call", None).await;
         assert_eq!(stranger.status(), StatusCode::OK, "{version:?}");
@@ -264,5 +292,8 @@ async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enfo
     limiter.set_enforcement(Enforcement::FULL);
     let mut connection = Connection::open(&server, Version::Http1).await;
     assert_eq!(connection.call("ana@acme").await.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(connection.send(Method::POST, "/call", None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        connection.send(Method::POST, "/call", None).await.status(),
+        StatusCode::UNAUTHORIZED
+    );
 }

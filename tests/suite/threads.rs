@@ -47,7 +47,9 @@ fn threads_that_meet_at_new_buckets_share_them() {
                     start.wait();
                     let callers = (0..100).map(|number| organization(&number.to_string()));
                     let checks = callers.flat_map(|caller| (0..100).map(move |_| caller.clone()));
-                    checks.filter(|caller| limiter.check_now(caller, "/call").unwrap().is_allowed()).count()
+                    checks
+                        .filter(|caller| limiter.check_now(caller, "/call").unwrap().is_allowed())
+                        .count()
                 })
             })
             .collect();
@@ -76,7 +78,9 @@ fn clones_of_a_layer_and_services_of_each_count_together() {
                 runtime.block_on(async {
                     for user in 0..200 {
                         let mut request = Request::post("/call").body(()).unwrap();
-                        request.extensions_mut().insert(Account::user(user.to_string()).in_organization("o"));
+                        request
+                            .extensions_mut()
+                            .insert(Account::user(user.to_string()).in_organization("o"));
                         service.ready().await.unwrap().call(request).await.unwrap();
                     }
                 });

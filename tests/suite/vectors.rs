@@ -66,7 +66,10 @@ impl GcraVector {
         if name == Endpoint::DEFAULT.name() {
             uniform(limit, period, burst).build().unwrap()
         } else {
-            Policy::builder().endpoint(name, Quota::per(limit, period).burst(burst), ["/{*all}"]).build().unwrap()
+            Policy::builder()
+                .endpoint(name, Quota::per(limit, period).burst(burst), ["/{*all}"])
+                .build()
+                .unwrap()
         }
     }
 }
@@ -77,8 +80,18 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
         let (limiter, clock) = stopped_limiter(vector.policy());
         let endpoint = limiter.policy().endpoint_of("/x").unwrap();
         let quota = limiter.policy().quota_of(endpoint).unwrap();
-        assert_eq!(quota.emission_interval(), Duration::from_nanos(vector.policy.interval_ns), "{}", vector.id);
-        assert_eq!(quota.refill_time(), Duration::from_nanos(vector.policy.burst_span_ns), "{}", vector.id);
+        assert_eq!(
+            quota.emission_interval(),
+            Duration::from_nanos(vector.policy.interval_ns),
+            "{}",
+            vector.id
+        );
+        assert_eq!(
+            quota.refill_time(),
+            Duration::from_nanos(vector.policy.burst_span_ns),
+            "{}",
+            vector.id
+        );
         for (number, (now, row)) in vector.unfolded().enumerate() {
             clock.set(Duration::from_nanos(now));
             let decision = limiter.check_now(&organization("o"), "/x").unwrap();
@@ -92,8 +105,14 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
                 nanos(decision.reset()),
                 now + nanos(decision.reset()),
             );
-            let expected =
-                (row.allowed, row.remaining, row.retry_after_ns, row.next_unit_ns, row.reset_full_ns, row.tat_after_ns);
+            let expected = (
+                row.allowed,
+                row.remaining,
+                row.retry_after_ns,
+                row.next_unit_ns,
+                row.reset_full_ns,
+                row.tat_after_ns,
+            );
             assert_eq!(got, expected, "{}, request {number}", vector.id);
         }
     }
@@ -104,7 +123,9 @@ async fn every_header_field_is_the_vectors() {
     for vector in gcra() {
         let clock = ManualClock::default();
         let limiter = Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone()));
-        let inner = tower::service_fn(async |_: Request<()>| Ok::<_, std::io::Error>(Response::new(String::new())));
+        let inner = tower::service_fn(async |_: Request<()>| {
+            Ok::<_, std::io::Error>(Response::new(String::new()))
+        });
         let mut service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
         for (number, (now, row)) in vector.unfolded().enumerate() {
             clock.set(Duration::from_nanos(now));
@@ -113,8 +134,10 @@ async fn every_header_field_is_the_vectors() {
             let response = service.ready().await.unwrap().call(request).await.unwrap();
             let Some(row) = row else { continue };
             for name in ["RateLimit", "RateLimit-Policy", "Retry-After"] {
-                let values: Vec<_> = response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
-                let expected: Vec<_> = row.headers.get(name).map(String::as_str).into_iter().collect();
+                let values: Vec<_> =
+                    response.headers().get_all(name).iter().map(|v| v.to_str().unwrap()).collect();
+                let expected: Vec<_> =
+                    row.headers.get(name).map(String::as_str).into_iter().collect();
                 assert_eq!(values, expected, "{name}, {}, request {number}", vector.id);
             }
         }

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal, Quota, Reason, Refusal,
+    BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal,
+    Quota, Reason, Refusal,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -24,9 +25,13 @@ fn members(headers: &HeaderMap, name: &str) -> Vec<(String, Vec<(String, i64)>)>
     list.into_iter()
         .map(|entry| {
             let ListEntry::Item(item) = entry else { panic!("{name} holds an inner list") };
-            let BareItem::String(text) = item.bare_item else { panic!("{name} holds something else than a string") };
+            let BareItem::String(text) = item.bare_item else {
+                panic!("{name} holds something else than a string")
+            };
             let parameters = item.params.into_iter().map(|(key, value)| {
-                let BareItem::Integer(value) = value else { panic!("{name} has a parameter that is no integer") };
+                let BareItem::Integer(value) = value else {
+                    panic!("{name} has a parameter that is no integer")
+                };
                 (key.as_str().to_owned(), value.into())
             });
             (text.as_str().to_owned(), parameters.collect())
@@ -53,7 +58,10 @@ async fn an_admitted_request_is_told_what_is_left() {
     clock.advance(Duration::from_millis(120));
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(members(response.headers(), "RateLimit-Policy"), [member("call", [("q", 500), ("w", 60)])]);
+    assert_eq!(
+        members(response.headers(), "RateLimit-Policy"),
+        [member("call", [("q", 500), ("w", 60)])]
+    );
     assert_eq!(members(response.headers(), "RateLimit"), [member("call", [("r", 250), ("t", 30)])]);
     assert_eq!(field(response.headers(), "Retry-After"), None);
     assert_eq!(text(response).await, "inner");
@@ -145,16 +153,30 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
 #[tokio::test]
 async fn older_fields_and_renderers_know_of_a_block() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    limiter.store().block(&organization("o"), Endpoint::CALL, Duration::from_millis(90_500)).await.unwrap();
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).retry_after_ms().legacy_headers(LegacyReset::DeltaSeconds);
+    limiter
+        .store()
+        .block(&organization("o"), Endpoint::CALL, Duration::from_millis(90_500))
+        .await
+        .unwrap();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter)
+        .retry_after_ms()
+        .legacy_headers(LegacyReset::DeltaSeconds);
     let service = layer
         .render_refusals(|refusal: &Refusal<'_>| match refusal.reason() {
-            Reason::Limited(decision) if decision.is_blocked() => Response::new(Bytes::from_static(b"blocked")),
+            Reason::Limited(decision) if decision.is_blocked() => {
+                Response::new(Bytes::from_static(b"blocked"))
+            }
             _ => refusal.problem(),
         })
         .layer(tower::service_fn(ok));
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
-    let names = ["Retry-After", "retry-after-ms", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+    let names = [
+        "Retry-After",
+        "retry-after-ms",
+        "X-RateLimit-Limit",
+        "X-RateLimit-Remaining",
+        "X-RateLimit-Reset",
+    ];
     let sent = names.map(|name| field(response.headers(), name));
     assert_eq!(sent, [Some("91"), Some("90500"), Some("1"), Some("0"), Some("91")]);
     assert_eq!(text(response).await, "blocked");
@@ -164,7 +186,13 @@ async fn older_fields_and_renderers_know_of_a_block() {
 async fn the_last_second_of_a_wait_is_never_rounded_to_nothing() {
     let (limiter, clock) = stopped_limiter(one_call());
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
-    let waits = [(0, None), (1, Some("10")), (9_000_000_000, Some("1")), (999_999_998, Some("1")), (1, None)];
+    let waits = [
+        (0, None),
+        (1, Some("10")),
+        (9_000_000_000, Some("1")),
+        (999_999_998, Some("1")),
+        (1, None),
+    ];
     for (wait, retry_after) in waits {
         clock.advance(Duration::from_nanos(wait));
         let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
@@ -175,7 +203,9 @@ async fn the_last_second_of_a_wait_is_never_rounded_to_nothing() {
 #[tokio::test]
 async fn nothing_that_identifies_a_caller_goes_out() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds).retry_after_ms();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter)
+        .legacy_headers(LegacyReset::DeltaSeconds)
+        .retry_after_ms();
     let service = layer.layer(tower::service_fn(ok));
     for _ in 0..2 {
         let response = service.clone().oneshot(call_by("u-secret", "o-secret")).await.unwrap();
@@ -188,16 +218,23 @@ async fn nothing_that_identifies_a_caller_goes_out() {
 async fn an_upstreams_own_fields_stay() {
     async fn limited_too(_: Request<()>) -> Result<Response<String>, Infallible> {
         let fields = [("RateLimit", "\"gpu\";r=7;t=9"), ("RateLimit-Policy", "\"gpu\";q=10;w=60")];
-        let response =
-            fields.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
+        let response = fields
+            .iter()
+            .fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
         Ok(response.body(String::new()).unwrap())
     }
     let service = BolnaRateLimitLayer::new().layer(tower::service_fn(limited_too));
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
     let ours = member("call", [("r", 499), ("t", 60)]);
-    assert_eq!(members(response.headers(), "RateLimit"), [member("gpu", [("r", 7), ("t", 9)]), ours]);
+    assert_eq!(
+        members(response.headers(), "RateLimit"),
+        [member("gpu", [("r", 7), ("t", 9)]), ours]
+    );
     let ours = member("call", [("q", 500), ("w", 60)]);
-    assert_eq!(members(response.headers(), "RateLimit-Policy"), [member("gpu", [("q", 10), ("w", 60)]), ours]);
+    assert_eq!(
+        members(response.headers(), "RateLimit-Policy"),
+        [member("gpu", [("q", 10), ("w", 60)]), ours]
+    );
 }
 
 #[tokio::test]
@@ -228,7 +265,8 @@ async fn strangers_are_refused_alike_whoever_came_before() {
             response
         })
         .layer(tower::service_fn(ok));
-    let stranger = |method: Method| Request::builder().method(method).uri("/call").body(()).unwrap();
+    let stranger =
+        |method: Method| Request::builder().method(method).uri("/call").body(()).unwrap();
     for _ in 0..2 {
         let head = plain.clone().oneshot(stranger(Method::HEAD)).await.unwrap();
         assert!(head.body().is_end_stream());
@@ -264,11 +302,13 @@ async fn a_refused_head_has_the_fields_of_a_get_and_no_content() {
 async fn older_fields_are_sent_to_those_who_ask() {
     let (limiter, clock) = stopped_limiter(one_call());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).retry_after_ms();
-    let delta = layer.clone().legacy_headers(LegacyReset::DeltaSeconds).layer(tower::service_fn(ok));
+    let delta =
+        layer.clone().legacy_headers(LegacyReset::DeltaSeconds).layer(tower::service_fn(ok));
     let epoch = layer.legacy_headers(LegacyReset::EpochSeconds).layer(tower::service_fn(ok));
 
     let response = delta.clone().oneshot(call_by("u", "o")).await.unwrap();
-    let sent = ["Limit", "Remaining", "Reset"].map(|name| field(response.headers(), &format!("X-RateLimit-{name}")));
+    let sent = ["Limit", "Remaining", "Reset"]
+        .map(|name| field(response.headers(), &format!("X-RateLimit-{name}")));
     assert_eq!(sent, [Some("1"), Some("0"), Some("10")]);
     assert_eq!(field(response.headers(), "retry-after-ms"), None);
 
@@ -277,16 +317,24 @@ async fn older_fields_are_sent_to_those_who_ask() {
     let before = unix();
     let response = epoch.oneshot(call_by("u", "o")).await.unwrap();
     let after = unix();
-    assert_eq!(field(response.headers(), "retry-after-ms"), Some("1500"), "1,499.999999 ms, rounded up");
+    assert_eq!(
+        field(response.headers(), "retry-after-ms"),
+        Some("1500"),
+        "1,499.999999 ms, rounded up"
+    );
     let reset: u64 = field(response.headers(), "X-RateLimit-Reset").unwrap().parse().unwrap();
-    let reset_after = |now: Duration| (now + Duration::from_nanos(1_499_999_999)).as_nanos().div_ceil(1_000_000_000);
+    let reset_after = |now: Duration| {
+        (now + Duration::from_nanos(1_499_999_999)).as_nanos().div_ceil(1_000_000_000)
+    };
     assert!((reset_after(before)..=reset_after(after)).contains(&u128::from(reset)));
 }
 
 #[tokio::test]
 async fn the_fields_can_be_left_out() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let service = BolnaRateLimitLayer::with_limiter(limiter).dialect(Dialect::Off).layer(tower::service_fn(ok));
+    let service = BolnaRateLimitLayer::with_limiter(limiter)
+        .dialect(Dialect::Off)
+        .layer(tower::service_fn(ok));
     for retry_after in [None, Some("10")] {
         let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
         assert_eq!(field(response.headers(), "Retry-After"), retry_after);
@@ -298,16 +346,22 @@ async fn the_fields_can_be_left_out() {
 #[tokio::test]
 async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal: &Refusal<'_>| {
-        let Reason::Limited(decision) = refusal.reason() else { return refusal.problem() };
-        let text = format!("{} {} is over {}", refusal.method(), refusal.uri().path(), decision.quota());
-        Response::builder()
-            .status(StatusCode::SERVICE_UNAVAILABLE)
-            .header("Cache-Control", "private")
-            .header("X-Trace", refusal.headers()["x-trace"].clone())
-            .body(Bytes::from(text))
-            .unwrap()
-    });
+    let layer =
+        BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal: &Refusal<'_>| {
+            let Reason::Limited(decision) = refusal.reason() else { return refusal.problem() };
+            let text = format!(
+                "{} {} is over {}",
+                refusal.method(),
+                refusal.uri().path(),
+                decision.quota()
+            );
+            Response::builder()
+                .status(StatusCode::SERVICE_UNAVAILABLE)
+                .header("Cache-Control", "private")
+                .header("X-Trace", refusal.headers()["x-trace"].clone())
+                .body(Bytes::from(text))
+                .unwrap()
+        });
     let service = layer.layer(tower::service_fn(ok));
     service.clone().oneshot(call_by("u", "o")).await.unwrap();
     let mut request = call_by("u", "o");
@@ -348,7 +402,12 @@ impl Store for Stricter {
         self.0.grant(bucket, units).await
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         self.0.block(principal, endpoint, period).await
     }
 }
@@ -356,13 +415,19 @@ impl Store for Stricter {
 #[tokio::test]
 async fn what_is_told_is_what_was_measured_by() {
     let store = Stricter(MemoryStore::with_clock(ManualClock::default()));
-    let service =
-        BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store)).layer(tower::service_fn(ok));
-    for (organization, window, seconds) in [("strict", 3600, 3593), ("o", 60, 60), ("strict", 3600, 3586)] {
+    let service = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store))
+        .layer(tower::service_fn(ok));
+    for (organization, window, seconds) in
+        [("strict", 3600, 3593), ("o", 60, 60), ("strict", 3600, 3586)]
+    {
         let response = service.clone().oneshot(call_by("u", organization)).await.unwrap();
         let policy = members(response.headers(), "RateLimit-Policy");
         assert_eq!(policy, [member("call", [("q", 500), ("w", window)])]);
-        assert_eq!(members(response.headers(), "RateLimit")[0].1[1], ("t".to_owned(), seconds), "{organization}");
+        assert_eq!(
+            members(response.headers(), "RateLimit")[0].1[1],
+            ("t".to_owned(), seconds),
+            "{organization}"
+        );
     }
 }
 
@@ -385,14 +450,16 @@ async fn a_response_that_can_take_no_more_fields_is_left_as_it_is() {
         Ok::<_, Infallible>(response)
     });
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal: &Refusal<'_>| {
-        let mut response = refusal.problem();
-        *response.headers_mut() = full();
-        response
-    });
+    let layer =
+        BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal: &Refusal<'_>| {
+            let mut response = refusal.problem();
+            *response.headers_mut() = full();
+            response
+        });
     let service = layer.layer(crowded);
     for status in [200, 429] {
-        let response = service.clone().oneshot(request(Method::HEAD, "/call", "u", "o")).await.unwrap();
+        let response =
+            service.clone().oneshot(request(Method::HEAD, "/call", "u", "o")).await.unwrap();
         assert_eq!((response.status().as_u16(), response.headers().len()), (status, full().len()));
     }
 }
@@ -415,10 +482,17 @@ async fn targets_of_every_form_are_answered() {
 
 #[tokio::test]
 async fn a_large_burst_is_told_as_exactly_as_a_small_one() {
-    let policy = Policy::bolna().quota("call", Quota::per_minute(1_000_000).burst(100_000)).build().unwrap();
+    let policy =
+        Policy::bolna().quota("call", Quota::per_minute(1_000_000).burst(100_000)).build().unwrap();
     let limiter = Limiter::new(policy);
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(tower::service_fn(ok));
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
-    assert_eq!(members(response.headers(), "RateLimit-Policy"), [member("call", [("q", 100_000), ("w", 6)])]);
-    assert_eq!(members(response.headers(), "RateLimit"), [member("call", [("r", 99_999), ("t", 6)])]);
+    assert_eq!(
+        members(response.headers(), "RateLimit-Policy"),
+        [member("call", [("q", 100_000), ("w", 6)])]
+    );
+    assert_eq!(
+        members(response.headers(), "RateLimit"),
+        [member("call", [("r", 99_999), ("t", 6)])]
+    );
 }

@@ -54,7 +54,8 @@ pub(crate) struct GcraRequest {
 }
 
 impl GcraVector {
-    /// The rows with those between the first and the last of a run of identical requests, whose outcome is not written.
+    /// The rows with those between the first and the last of a run of identical requests, whose
+    /// outcome is not written.
     pub(crate) fn unfolded(&self) -> impl Iterator<Item = (u64, Option<&GcraRequest>)> {
         let mut sent = 0;
         self.requests.iter().flat_map(move |row| {

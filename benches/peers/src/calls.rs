@@ -45,8 +45,8 @@ impl Limit {
     }
 }
 
-/// The caller's id, as the peers' key: 36 bytes that cost nothing to copy, so that nobody pays for a `String` whose
-/// interface does not ask for one.
+/// The caller's id, as the peers' key: 36 bytes that cost nothing to copy, so that nobody pays for
+/// a `String` whose interface does not ask for one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 36]);
 
@@ -81,7 +81,8 @@ impl Callers {
         self.0.len()
     }
 
-    /// A call from that caller. All competitors get the same request, with what each of them reads in it.
+    /// A call from that caller. All competitors get the same request, with what each of them reads
+    /// in it.
     pub fn call(&self, caller: usize) -> Call {
         let (key, account) = &self.0[caller];
         let mut request = Request::get(PATH).body(Body::empty()).expect("the path is valid");
@@ -116,7 +117,8 @@ fn caller(number: u64) -> (Key, Account) {
     (key, Account::user("u").in_organization(id))
 }
 
-/// Spreads numbers over all 64 bits, always in the same way: every run has the same callers in the same order.
+/// Spreads numbers over all 64 bits, always in the same way: every run has the same callers in the
+/// same order.
 fn scramble(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     for _ in 0..3 {

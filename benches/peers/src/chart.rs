@@ -20,18 +20,22 @@ const TOP: f64 = 122.0;
 const ROW: f64 = 30.0;
 const BAR: f64 = 18.0;
 const LINE: f64 = 19.0;
-/// From the middle of a line of text to its foot. Not every renderer knows how to centre text on a height.
+/// From the middle of a line of text to its foot. Not every renderer knows how to centre text on a
+/// height.
 const FOOT: f64 = 4.5;
 
-/// `figures` are those of the cases that are drawn, one panel each, with the same competitors in each.
+/// `figures` are those of the cases that are drawn, one panel each, with the same competitors in
+/// each.
 pub fn draw(figures: &[Figures], machine: &Machine, rounds: usize) -> String {
     let rows = figures.first().map_or(0, |figures| figures.rows.len());
     let bottom = TOP + ROW * rows as f64;
     let taken = format!("Medians of {rounds} interleaved rounds of {BATCH} calls. {machine}.");
     let caveat = machine.caveat().map(|caveat| ("note", caveat));
-    let notes: Vec<_> = caveat.into_iter().chain([("note", taken.as_str()), ("note code", COMMAND)]).collect();
+    let notes: Vec<_> =
+        caveat.into_iter().chain([("note", taken.as_str()), ("note code", COMMAND)]).collect();
     let height = bottom + LINE * (notes.len() as f64 + 2.0);
-    let scale = Scale::of(figures.iter().flat_map(|figures| &figures.rows).map(|row| row.over_bare));
+    let scale =
+        Scale::of(figures.iter().flat_map(|figures| &figures.rows).map(|row| row.over_bare));
 
     let mut svg = Svg::new(height);
     svg.text(MARGIN, 40.0, "title", "What a rate limiter adds to a call");
@@ -66,7 +70,12 @@ fn panel(svg: &mut Svg, left: f64, bottom: f64, figures: &Figures, scale: &Scale
     for (nth, Row { kind, over_bare, .. }) in figures.rows.iter().enumerate() {
         let length = scale.length(*over_bare);
         svg.bar(left, middle(nth) - BAR / 2.0, length, class("bar", *kind));
-        svg.text(left + length + 6.0, middle(nth) + FOOT, class("value", *kind), &nanos(*over_bare));
+        svg.text(
+            left + length + 6.0,
+            middle(nth) + FOOT,
+            class("value", *kind),
+            &nanos(*over_bare),
+        );
     }
 }
 
@@ -151,11 +160,15 @@ impl Svg {
 
     fn text(&mut self, x: f64, y: f64, class: &str, text: &str) {
         let text = text.replace('&', "&amp;").replace('<', "&lt;");
-        self.push(format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{text}</text>\n"));
+        self.push(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{text}</text>\n"
+        ));
     }
 
     fn line(&mut self, x: f64, top: f64, bottom: f64) {
-        self.push(format_args!("<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\"/>\n"));
+        self.push(format_args!(
+            "<line x1=\"{x:.1}\" y1=\"{top:.1}\" x2=\"{x:.1}\" y2=\"{bottom:.1}\"/>\n"
+        ));
     }
 
     fn bar(&mut self, x: f64, y: f64, length: f64, class: &str) {

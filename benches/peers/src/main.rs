@@ -4,12 +4,13 @@
 //! cargo run --release --ignore-rust-version --manifest-path benches/peers/Cargo.toml
 //! ```
 //!
-//! One process, interleaved rounds, medians; the same inner service, requests and callers for all. Options:
-//! `--rounds N`, and `--chart PATH` for the picture. `--ignore-rust-version` is for tower-rate-limiter, which declares a
-//! newer compiler than it needs.
+//! One process, interleaved rounds, medians; the same inner service, requests and callers for all.
+//! Options: `--rounds N`, and `--chart PATH` for the picture. `--ignore-rust-version` is for
+//! tower-rate-limiter, which declares a newer compiler than it needs.
 //!
-//! Requests are made outside the timed part. Dropping them and the responses is in it, for the bare service too. Every
-//! answer is checked, in the timed part as well: the run ends if more than one in a thousand is wrong.
+//! Requests are made outside the timed part. Dropping them and the responses is in it, for the bare
+//! service too. Every answer is checked, in the timed part as well: the run ends if more than one
+//! in a thousand is wrong.
 
 mod calls;
 mod chart;
@@ -29,7 +30,8 @@ use machine::Machine;
 use report::{Case, Figures, Spread, Verdict};
 use rounds::Failure;
 
-const COMMAND: &str = "cargo run --release --ignore-rust-version --manifest-path benches/peers/Cargo.toml";
+const COMMAND: &str =
+    "cargo run --release --ignore-rust-version --manifest-path benches/peers/Cargo.toml";
 const BUCKETS: usize = 100_000;
 
 fn main() -> ExitCode {
@@ -67,7 +69,8 @@ fn run(options: &Options) -> Result<(), String> {
     }
 
     let picture = chart::draw(&drawn, &machine, options.rounds);
-    fs::write(&options.chart, picture).map_err(|error| format!("{}: {error}", options.chart.display()))?;
+    fs::write(&options.chart, picture)
+        .map_err(|error| format!("{}: {error}", options.chart.display()))?;
     println!("The chart is in {}.", options.chart.display());
     Ok(())
 }
@@ -83,14 +86,19 @@ fn measure(
     let limit = limit(spread, verdict);
     let explain = |case: Case, failure: Failure| {
         let Failure { competitor, wrong, expected } = failure;
-        format!("{}: {wrong} answers were not {expected} in the case \"{case}\"", competitors[competitor].name)
+        format!(
+            "{}: {wrong} answers were not {expected} in the case \"{case}\"",
+            competitors[competitor].name
+        )
     };
 
-    let mut lanes: Vec<_> = competitors.iter().map(|competitor| competitor.lane(limit, verdict)).collect();
+    let mut lanes: Vec<_> =
+        competitors.iter().map(|competitor| competitor.lane(limit, verdict)).collect();
     let cases = [1, 2].map(|threads| Case { spread, verdict, threads });
     rounds::fill(&mut lanes, callers).map_err(|failure| explain(cases[0], failure))?;
     let figures = cases.into_iter().map(|case| {
-        let times = rounds::medians(&lanes, callers, case.threads, rounds).map_err(|failure| explain(case, failure))?;
+        let times = rounds::medians(&lanes, callers, case.threads, rounds)
+            .map_err(|failure| explain(case, failure))?;
         Ok(Figures::new(case, competitors, &times))
     });
     figures.collect()
@@ -100,13 +108,14 @@ fn limit(spread: Spread, verdict: Verdict) -> Limit {
     match (verdict, spread) {
         // The wait is less than a second, as it is under Bolna's limits and most others.
         (Verdict::Refuse, Spread::OneHotBucket) => Limit::per_second(1, 1),
-        // Each bucket is asked every few seconds, so it has to stay empty for longer. The wait is most of an hour; ours
-        // keeps refusals for waits of up to a minute, and renders these anew each time.
+        // Each bucket is asked every few seconds, so it has to stay empty for longer. The wait is
+        // most of an hour; ours keeps refusals for waits of up to a minute, and renders
+        // these anew each time.
         (Verdict::Refuse, Spread::ManyBuckets) => Limit::per_hour(1, 1),
         // Refills faster than a core can ask, with a bucket of the usual size.
         (Verdict::Admit, Spread::OneHotBucket) => Limit::per_second(100_000_000, 500),
-        // Every bucket owes something for the whole run: a limiter that drops full ones, as ours does, has to look up
-        // as many as the others.
+        // Every bucket owes something for the whole run: a limiter that drops full ones, as ours
+        // does, has to look up as many as the others.
         (Verdict::Admit, Spread::ManyBuckets) => Limit::per_hour(60, 500),
     }
 }
@@ -122,15 +131,26 @@ impl Options {
         let mut options = Self { rounds: 3000, chart };
         let mut arguments = env::args().skip(1);
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or_else(|| format!("{name} is no option, or lacks a value"))?;
+            let value =
+                arguments.next().ok_or_else(|| format!("{name} is no option, or lacks a value"))?;
             match name.as_str() {
                 "--chart" => options.chart = value.into(),
-                "--rounds" => options.rounds = value.parse().map_err(|error| format!("--rounds {value}: {error}"))?,
-                _ => return Err(format!("{name} is no option: there are --rounds N and --chart PATH")),
+                "--rounds" => {
+                    options.rounds =
+                        value.parse().map_err(|error| format!("--rounds {value}: {error}"))?
+                }
+                _ => {
+                    return Err(format!(
+                        "{name} is no option: there are --rounds N and --chart PATH"
+                    ));
+                }
             }
         }
         if !(1..=50_000).contains(&options.rounds) {
-            return Err("--rounds takes 1 to 50000: more would use up the buckets of the admitting cases".into());
+            return Err(
+                "--rounds takes 1 to 50000: more would use up the buckets of the admitting cases"
+                    .into(),
+            );
         }
         Ok(options)
     }

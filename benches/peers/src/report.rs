@@ -54,7 +54,9 @@ impl Figures {
     /// `times` are those of the competitors, of which one is the bare service.
     pub fn new(case: Case, competitors: &[Competitor], times: &[f64]) -> Self {
         let timed = || competitors.iter().zip(times);
-        let bare = timed().find(|(competitor, _)| competitor.kind == Kind::Bare).map_or(0.0, |(_, time)| *time);
+        let bare = timed()
+            .find(|(competitor, _)| competitor.kind == Kind::Bare)
+            .map_or(0.0, |(_, time)| *time);
         let rows = timed()
             .filter(|(competitor, _)| competitor.kind != Kind::Bare)
             .map(|(Competitor { name, kind, .. }, time)| Row {
@@ -70,13 +72,23 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let case = self.case.to_string();
-        let reference = self.rows.iter().find(|row| row.kind == Kind::Reference).map_or(f64::NAN, |row| row.over_bare);
+        let reference = self
+            .rows
+            .iter()
+            .find(|row| row.kind == Kind::Reference)
+            .map_or(f64::NAN, |row| row.over_bare);
         writeln!(f, "### {}{}\n", case[..1].to_uppercase(), &case[1..])?;
         writeln!(f, "The bare service takes {:.0} ns.\n", self.bare)?;
         writeln!(f, "| competitor | ns over bare | ratio to ours with headers |")?;
         writeln!(f, "|---|--:|--:|")?;
         for row in &self.rows {
-            writeln!(f, "| {} | {:.0} | {:.2} |", row.name, row.over_bare, row.over_bare / reference)?;
+            writeln!(
+                f,
+                "| {} | {:.0} | {:.2} |",
+                row.name,
+                row.over_bare,
+                row.over_bare / reference
+            )?;
         }
         Ok(())
     }

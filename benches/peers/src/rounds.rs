@@ -35,7 +35,10 @@ pub fn fill(lanes: &mut [Lane], callers: &Callers) -> Result<(), Failure> {
         for expected in [StatusCode::OK, lane.answer].into_iter().skip(usize::from(!lane.uses_up)) {
             for first in (0..callers.len()).step_by(BATCH) {
                 let some = first..callers.len().min(first + BATCH);
-                let wrong = lane.runner.batch(some.map(|caller| callers.call(caller)).collect(), expected).wrong;
+                let wrong = lane
+                    .runner
+                    .batch(some.map(|caller| callers.call(caller)).collect(), expected)
+                    .wrong;
                 verify(competitor, wrong, expected, 0)?;
             }
         }
@@ -43,17 +46,29 @@ pub fn fill(lanes: &mut [Lane], callers: &Callers) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The median time of a call, in nanoseconds, of each competitor. All threads call the same one at the same time.
-pub fn medians(lanes: &[Lane], callers: &Callers, threads: usize, rounds: usize) -> Result<Vec<f64>, Failure> {
+/// The median time of a call, in nanoseconds, of each competitor. All threads call the same one at
+/// the same time.
+pub fn medians(
+    lanes: &[Lane],
+    callers: &Callers,
+    threads: usize,
+    rounds: usize,
+) -> Result<Vec<f64>, Failure> {
     let meeting = &Meeting { threads, arrived: AtomicUsize::new(0) };
     let times = thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|thread| {
-                let lanes: Vec<_> = lanes.iter().map(|lane| (lane.runner.fork(), lane.answer)).collect();
-                scope.spawn(move || rounds_of(lanes, callers, &callers.shuffled(thread), meeting, rounds))
+                let lanes: Vec<_> =
+                    lanes.iter().map(|lane| (lane.runner.fork(), lane.answer)).collect();
+                scope.spawn(move || {
+                    rounds_of(lanes, callers, &callers.shuffled(thread), meeting, rounds)
+                })
             })
             .collect();
-        handles.into_iter().map(|handle| handle.join().expect("the thread ends")).collect::<Vec<_>>()
+        handles
+            .into_iter()
+            .map(|handle| handle.join().expect("the thread ends"))
+            .collect::<Vec<_>>()
     });
 
     let mut merged = vec![Vec::new(); lanes.len()];
@@ -87,8 +102,9 @@ fn rounds_of(
             wrong[competitor] += batch.wrong;
         }
     }
-    // Where one unit a second comes back, it is admitted. And a bucket that refills within 5 us looks empty to a thread
-    // that is put aside for longer after it has read the clock, while the other goes on.
+    // Where one unit a second comes back, it is admitted. And a bucket that refills within 5 us
+    // looks empty to a thread that is put aside for longer after it has read the clock, while
+    // the other goes on.
     let tolerated = rounds * BATCH / 1000;
     // Not before: a thread that stopped early would leave the others waiting.
     for (competitor, (&wrong, (_, answer))) in wrong.iter().zip(&lanes).enumerate() {
@@ -97,7 +113,12 @@ fn rounds_of(
     Ok(times)
 }
 
-fn verify(competitor: usize, wrong: usize, expected: StatusCode, tolerated: usize) -> Result<(), Failure> {
+fn verify(
+    competitor: usize,
+    wrong: usize,
+    expected: StatusCode,
+    tolerated: usize,
+) -> Result<(), Failure> {
     if wrong <= tolerated { Ok(()) } else { Err(Failure { competitor, wrong, expected }) }
 }
 
@@ -106,8 +127,8 @@ fn median(mut times: Vec<u64>) -> f64 {
     times[times.len() / 2] as f64 / BATCH as f64
 }
 
-/// Where threads wait for each other. `std::sync::Barrier` puts them to sleep, and wakes them further apart than a
-/// batch is long.
+/// Where threads wait for each other. `std::sync::Barrier` puts them to sleep, and wakes them
+/// further apart than a batch is long.
 struct Meeting {
     threads: usize,
     arrived: AtomicUsize,

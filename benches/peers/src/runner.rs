@@ -11,7 +11,8 @@ use tower::Service;
 
 use crate::calls::Call;
 
-/// A service that is ready for batches of calls. Behind one dynamic call a batch, and none within it.
+/// A service that is ready for batches of calls. Behind one dynamic call a batch, and none within
+/// it.
 pub trait Runner: Send {
     /// Times the calls, and counts the answers that are not `expected`.
     fn batch(&mut self, calls: Vec<Call>, expected: StatusCode) -> Batch;
@@ -48,7 +49,8 @@ where
     }
 }
 
-/// None of the competitors waits for anything, so one poll does; none of them needs a runtime either.
+/// None of the competitors waits for anything, so one poll does; none of them needs a runtime
+/// either.
 #[inline]
 fn finish<F: Future>(mut future: Pin<&mut F>, context: &mut Context<'_>) -> F::Output {
     for _ in 0..1000 {

@@ -22,7 +22,8 @@ pub struct Measurement {
 }
 
 pub fn find_wrk() -> Result<(), String> {
-    let found = Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let found =
+        Command::new("wrk").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     found.map(|_| ()).map_err(|_| {
         "wrk is missing: install it with your system's packages (`apt-get install wrk`, `brew install wrk`)".into()
     })
@@ -32,7 +33,14 @@ pub fn find_wrk() -> Result<(), String> {
 pub fn wrk(server: &Server, seconds: u64, cores: Cores) -> Result<Measurement, String> {
     let mut wrk = cores
         .command(1, "wrk")
-        .args(["--threads", "1", "--connections", &CONNECTIONS.to_string(), "--duration", &format!("{seconds}s")])
+        .args([
+            "--threads",
+            "1",
+            "--connections",
+            &CONNECTIONS.to_string(),
+            "--duration",
+            &format!("{seconds}s"),
+        ])
         .arg(format!("http://127.0.0.1:{}{PATH}", server.port))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -50,10 +58,12 @@ pub fn wrk(server: &Server, seconds: u64, cores: Cores) -> Result<Measurement, S
     }
     let output = wrk.wait_with_output().map_err(|error| format!("wrk: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Measurement::parse(&text).ok_or_else(|| format!("wrk printed something else than usual:\n{text}"))
+    Measurement::parse(&text)
+        .ok_or_else(|| format!("wrk printed something else than usual:\n{text}"))
 }
 
-/// Uses up the one request that a refusing server admits, and sees to it that the next is answered as it has to be.
+/// Uses up the one request that a refusing server admits, and sees to it that the next is answered
+/// as it has to be.
 pub fn check(server: &Server, case: Case) -> Result<(), String> {
     let expected: &[&str] = match case {
         Case::Admit => &["200"],
@@ -82,11 +92,13 @@ impl Measurement {
     /// `None` if it is not what `wrk` prints.
     fn parse(text: &str) -> Option<Self> {
         let after = |label: &str| text.lines().find_map(|line| line.trim().strip_prefix(label));
-        let requests = text.lines().find(|line| line.contains(" requests in "))?.split_whitespace().next()?;
+        let requests =
+            text.lines().find(|line| line.contains(" requests in "))?.split_whitespace().next()?;
         Some(Self {
             per_second: after("Requests/sec:")?.trim().parse().ok()?,
             requests: requests.parse().ok()?,
-            refused: after("Non-2xx or 3xx responses:").map_or(Some(0), |number| number.trim().parse().ok())?,
+            refused: after("Non-2xx or 3xx responses:")
+                .map_or(Some(0), |number| number.trim().parse().ok())?,
             failed: text.contains("Socket errors:"),
         })
     }

@@ -15,10 +15,21 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(subject: Subject, case: Case, lifetime: Duration, cores: Cores) -> Result<Self, String> {
-        let program = env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
+    pub fn start(
+        subject: Subject,
+        case: Case,
+        lifetime: Duration,
+        cores: Cores,
+    ) -> Result<Self, String> {
+        let program =
+            env::current_exe().map_err(|error| format!("this program's own path: {error}"))?;
         let mut command = cores.command(0, program);
-        command.args(["serve", &subject.to_string(), &case.to_string(), &lifetime.as_secs().to_string()]);
+        command.args([
+            "serve",
+            &subject.to_string(),
+            &case.to_string(),
+            &lifetime.as_secs().to_string(),
+        ]);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -28,9 +39,12 @@ impl Server {
         let mut server = Self { port: 0, child };
         let mut line = String::new();
         if let Some(output) = output {
-            BufReader::new(output).read_line(&mut line).map_err(|error| format!("{subject}: {error}"))?;
+            BufReader::new(output)
+                .read_line(&mut line)
+                .map_err(|error| format!("{subject}: {error}"))?;
         }
-        server.port = line.trim().parse().map_err(|_| format!("{subject}: the server did not start"))?;
+        server.port =
+            line.trim().parse().map_err(|_| format!("{subject}: the server did not start"))?;
         Ok(server)
     }
 }
@@ -51,12 +65,18 @@ pub enum Cores {
 
 impl Cores {
     pub fn find() -> Self {
-        let works = |core| Self::Pinned.command(core, "true").stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        let works = |core| {
+            Self::Pinned
+                .command(core, "true")
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|s| s.success())
+        };
         if works(0) && works(1) { Self::Pinned } else { Self::Shared }
     }
 
-    /// The command that runs the program on that core, if it can be had. `taskset` becomes the program: their process
-    /// ids are one.
+    /// The command that runs the program on that core, if it can be had. `taskset` becomes the
+    /// program: their process ids are one.
     pub fn command(self, core: usize, program: impl AsRef<OsStr>) -> Command {
         match self {
             Self::Pinned => {
@@ -73,7 +93,9 @@ impl fmt::Display for Cores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pinned => "the server on core 0, wrk on core 1",
-            Self::Shared => "the server and wrk wherever the system puts them (no taskset, or one core)",
+            Self::Shared => {
+                "the server and wrk wherever the system puts them (no taskset, or one core)"
+            }
         })
     }
 }

@@ -46,7 +46,8 @@ const ANSWER: &str = r#"{
   "tasks": [{"task_type": "conversation", "task_config": {"hangup_after_silence": 10}}]
 }"#;
 
-/// Answers on a port of the loopback interface, which it prints, until `lifetime` is over or standard input ends.
+/// Answers on a port of the loopback interface, which it prints, until `lifetime` is over or
+/// standard input ends.
 pub fn serve(subject: Subject, case: Case, lifetime: Duration) -> Result<(), Error> {
     thread::spawn(|| {
         // The parent holds the other end, and never writes: it ends when the parent does.
@@ -58,7 +59,9 @@ pub fn serve(subject: Subject, case: Case, lifetime: Duration) -> Result<(), Err
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?.port());
         stdout().flush()?;
-        timeout(lifetime, async { axum::serve(listener, subject.app(case)).await }).await.unwrap_or(Ok(()))
+        timeout(lifetime, async { axum::serve(listener, subject.app(case)).await })
+            .await
+            .unwrap_or(Ok(()))
     })
 }
 
@@ -123,14 +126,16 @@ fn authenticate(mut request: Request) -> Request {
     request
 }
 
-/// An admitting quota refills faster than a server can be asked. A refusing one admits one a second, so the wait
-/// is less than that, as it is under Bolna's limits and most others.
+/// An admitting quota refills faster than a server can be asked. A refusing one admits one a
+/// second, so the wait is less than that, as it is under Bolna's limits and most others.
 fn bolna(case: Case) -> BolnaRateLimitLayer {
     let quota = match case {
         Case::Admit => Quota::per_second(100_000_000).burst(500),
         Case::Refuse => Quota::per_second(1),
     };
-    BolnaRateLimitLayer::with_policy(Policy::bolna().quota("agent", quota).build().expect("the quota is valid"))
+    BolnaRateLimitLayer::with_policy(
+        Policy::bolna().quota("agent", quota).build().expect("the quota is valid"),
+    )
 }
 
 fn tower_governor(case: Case) -> GovernorLayer<FromExtensions, StateInformationMiddleware, Body> {

@@ -10,14 +10,14 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// No wait is longer: 100 years, so that sums of waits and times fit everywhere.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 
-/// How long the sender is asked to wait: by `retry-after-ms`, which is finer, or else by `Retry-After` (RFC 9110, section
-/// 10.2.3). `None` if neither says anything that makes sense.
+/// How long the sender is asked to wait: by `retry-after-ms`, which is finer, or else by
+/// `Retry-After` (RFC 9110, section 10.2.3). `None` if neither says anything that makes sense.
 pub(in crate::client) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait(headers, system_clock)
 }
 
-/// The time of a response in whole seconds since 1970: by its own `Date` field, so that it does not matter if the clock is
-/// wrong here, or else by the system's clock.
+/// The time of a response in whole seconds since 1970: by its own `Date` field, so that it does not
+/// matter if the clock is wrong here, or else by the system's clock.
 pub(super) fn unix_now(headers: &HeaderMap) -> u64 {
     time_of(headers, system_clock)
 }
@@ -29,7 +29,8 @@ fn wait(headers: &HeaderMap, clock: impl FnOnce() -> u64) -> Option<Duration> {
     let value = single(headers, &RETRY_AFTER)?;
     let seconds = match digits(value) {
         Some(seconds) => seconds,
-        // Both times are rounded down to seconds by those who tell them: the difference is never too short by that.
+        // Both times are rounded down to seconds by those who tell them: the difference is never
+        // too short by that.
         None => date(value)?.saturating_sub(time_of(headers, clock)),
     };
     Some(Duration::from_secs(seconds).min(LONGEST))
@@ -47,7 +48,8 @@ fn seconds_since_1970(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The value of a field that is there once, or several times with the same value: these are no lists.
+/// The value of a field that is there once, or several times with the same value: these are no
+/// lists.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
@@ -102,8 +104,10 @@ mod tests {
         asks(&[("retry-after", "1")], 1000);
         asks(&[("retry-after", "0000120")], 120_000);
         asks(&[("retry-after", " \t7 ")], 7000);
-        for value in ["", " ", "-1", "+1", "1.5", "1e3", "0x10", "soon", "NaN", "inf", "1, 1", "1s", "1 000", "\u{661}"]
-        {
+        for value in [
+            "", " ", "-1", "+1", "1.5", "1e3", "0x10", "soon", "NaN", "inf", "1, 1", "1s", "1 000",
+            "\u{661}",
+        ] {
             asks(&[("retry-after", value)], None);
         }
         asks(&[], None);
@@ -133,10 +137,18 @@ mod tests {
 
     #[test]
     fn a_date_has_three_forms() {
-        for form in ["Sun, 06 Nov 1994 08:49:47 GMT", "Sunday, 06-Nov-94 08:49:47 GMT", "Sun Nov  6 08:49:47 1994"] {
+        for form in [
+            "Sun, 06 Nov 1994 08:49:47 GMT",
+            "Sunday, 06-Nov-94 08:49:47 GMT",
+            "Sun Nov  6 08:49:47 1994",
+        ] {
             asks(&[("retry-after", form)], 10_000);
         }
-        for value in ["Sun, 06 Nov 1994 08:49:47", "Mon, 06 Nov 1994 08:49:47 GMT", "Sun, 31 Feb 1994 08:49:47 GMT"] {
+        for value in [
+            "Sun, 06 Nov 1994 08:49:47",
+            "Mon, 06 Nov 1994 08:49:47 GMT",
+            "Sun, 31 Feb 1994 08:49:47 GMT",
+        ] {
             asks(&[("retry-after", value)], None);
         }
     }

@@ -9,8 +9,8 @@ const SECOND: u64 = 1_000_000_000;
 /// GCRA, seen from the sender, who lets requests go before they are sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
-    /// When the bucket is full again, by what has been sent and by what the server has said: a request moves it on by one
-    /// interval.
+    /// When the bucket is full again, by what has been sent and by what the server has said: a
+    /// request moves it on by one interval.
     full_at: u64,
     /// The same with those that have been let go and are not sent yet.
     planned: u64,
@@ -24,8 +24,9 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full one.
     ///
-    /// Requests that are sent a unit's time apart can arrive closer together than that: those that go later than `jitter` are
-    /// still admitted. It is a part of the burst, at most half of it.
+    /// Requests that are sent a unit's time apart can arrive closer together than that: those that
+    /// go later than `jitter` are still admitted. It is a part of the burst, at most half of
+    /// it.
     pub(super) fn new(quota: Quota, jitter: Duration) -> Self {
         let mut bucket = Self { full_at: 0, planned: 0, interval: 0, tolerance: 0, jitter: 0 };
         bucket.set(interval(quota), quota.burst(), jitter);
@@ -44,9 +45,10 @@ impl Bucket {
         self.tolerance = whole - self.jitter;
     }
 
-    /// Goes by the quota that a server tells, of which the interval is known to a second divided by the burst only: where that
-    /// of the `policy` is such an interval, it is the one. No interval is longer than `longest`, but the policy's.
-    /// Says whether that is another quota than before.
+    /// Goes by the quota that a server tells, of which the interval is known to a second divided by
+    /// the burst only: where that of the `policy` is such an interval, it is the one. No
+    /// interval is longer than `longest`, but the policy's. Says whether that is another quota
+    /// than before.
     pub(super) fn adopt(
         &mut self,
         burst: u32,
@@ -60,7 +62,8 @@ impl Bucket {
         let told = window.map_or(exact, |window| {
             let (window, burst) = (nanos(window), u64::from(burst));
             let slowest = window.div_ceil(burst).max(1);
-            let fits = window.saturating_sub(SECOND) / burst < exact && exact <= slowest.saturating_add(1_000);
+            let fits = window.saturating_sub(SECOND) / burst < exact
+                && exact <= slowest.saturating_add(1_000);
             if fits { exact } else { slowest }
         });
         self.set(told.min(longest.max(exact)), burst, jitter);
@@ -77,8 +80,8 @@ impl Bucket {
         self.planned.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
 
-    /// When a request may be sent that has been let go, after `ahead` others. Those that were held up on their way may not go
-    /// all at once.
+    /// When a request may be sent that has been let go, after `ahead` others. Those that were held
+    /// up on their way may not go all at once.
     pub(super) fn opens(&self, ahead: u64) -> u64 {
         self.full_at.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
@@ -100,8 +103,8 @@ impl Bucket {
         self.full_at = self.full_at.max(now).saturating_add(self.interval);
     }
 
-    /// A request that was let go is not sent now. Gives its unit back, as far as time has not given it back already, while
-    /// `pending` others are still on their way.
+    /// A request that was let go is not sent now. Gives its unit back, as far as time has not given
+    /// it back already, while `pending` others are still on their way.
     pub(super) fn give_back(&mut self, pending: u64) {
         let sent = self.full_at.saturating_add(self.units(pending));
         self.planned = self.planned.saturating_sub(self.interval).max(sent).min(self.planned);
@@ -128,9 +131,17 @@ impl Bucket {
         self.full_later_than(at, remaining).saturating_add(self.interval)
     }
 
-    /// Takes the server's word, by which the bucket is full between two times: `latest` without the requests in flight, which
-    /// it may not have counted. `lower` says whether it may come to more units than were believed to be there.
-    pub(super) fn correct(&mut self, earliest: u64, latest: u64, in_flight: u64, pending: u64, lower: bool) {
+    /// Takes the server's word, by which the bucket is full between two times: `latest` without the
+    /// requests in flight, which it may not have counted. `lower` says whether it may come to
+    /// more units than were believed to be there.
+    pub(super) fn correct(
+        &mut self,
+        earliest: u64,
+        latest: u64,
+        in_flight: u64,
+        pending: u64,
+        lower: bool,
+    ) {
         let latest = latest.saturating_add(self.units(in_flight));
         if earliest > self.full_at.saturating_add(self.jitter) {
             // Somebody else draws on it, and will go on to.

@@ -9,8 +9,8 @@ use super::lane::Lane;
 
 /// Lets those go whose turn it is, with one timer, until nobody waits.
 ///
-/// A task, rather than a timer that the first of them polls: a future that is not polled for a while would hold up all
-/// behind it.
+/// A task, rather than a timer that the first of them polls: a future that is not polled for a
+/// while would hold up all behind it.
 pub(super) fn drive(lane: Arc<Lane>) -> impl Future<Output = ()> + Send {
     // Here, and not in the task, which may be dropped before it begins.
     let mut driving = Driving { lane, is_done: false };

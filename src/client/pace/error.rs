@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 
-/// A request was not sent, since it would have had to wait for longer, or among more others, than the client allows.
+/// A request was not sent, since it would have had to wait for longer, or among more others, than
+/// the client allows.
 ///
 /// The client's error is a [`BoxError`](tower::BoxError), in which this can be found:
 ///
@@ -66,8 +67,8 @@ impl WaitError {
         matches!(self.bound, Bound::Retries)
     }
 
-    /// Whether it is the [number](super::PacerBuilder::max_waiting) of those who wait that was reached, rather than the
-    /// [time](super::PacerBuilder::max_wait).
+    /// Whether it is the [number](super::PacerBuilder::max_waiting) of those who wait that was
+    /// reached, rather than the [time](super::PacerBuilder::max_wait).
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self.bound, Bound::Waiting(_))
@@ -77,13 +78,21 @@ impl WaitError {
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { endpoint, wait, bound } = self;
-        write!(f, "not sent: a request to {:?} would have to wait for {wait:.1?}, ", endpoint.name())?;
+        write!(
+            f,
+            "not sent: a request to {:?} would have to wait for {wait:.1?}, ",
+            endpoint.name()
+        )?;
         match bound {
-            Bound::Waiting(1) => {
-                f.write_str("and another one waits already, which is the most that this client allows")
+            Bound::Waiting(1) => f.write_str(
+                "and another one waits already, which is the most that this client allows",
+            ),
+            Bound::Waiting(most) => {
+                write!(f, "and {most} wait already, which are the most that this client allows")
             }
-            Bound::Waiting(most) => write!(f, "and {most} wait already, which are the most that this client allows"),
-            Bound::Retries => f.write_str("and it has been refused before and may not be sent again as late as that"),
+            Bound::Retries => f.write_str(
+                "and it has been refused before and may not be sent again as late as that",
+            ),
             Bound::Wait(longest) => write!(f, "and this client allows at most {longest:.1?}"),
         }
     }

@@ -103,7 +103,8 @@ where
                     }
                 }
                 StateProjection::Readying { waiting } => {
-                    let Waiting { service, place, .. } = &mut **waiting.as_mut().expect("polled after completion");
+                    let Waiting { service, place, .. } =
+                        &mut **waiting.as_mut().expect("polled after completion");
                     if let Err(error) = ready!(service.poll_ready(cx)) {
                         // Whoever keeps this future holds nobody up.
                         *waiting = None;

@@ -59,7 +59,12 @@ pub(super) struct Sent {
 }
 
 impl Lane {
-    pub(super) fn new(endpoint: Endpoint, quota: Quota, settings: Settings, origin: Instant) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        quota: Quota,
+        settings: Settings,
+        origin: Instant,
+    ) -> Self {
         let state = Mutex::new(State::new(quota, settings));
         Self { endpoint, settings, origin, state, changed: Notify::new() }
     }
@@ -67,8 +72,9 @@ impl Lane {
     /// A request arrives; with the mark of a retry, if it has been refused before.
     pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entry {
         let now = self.now();
-        let again =
-            again.map(|again| again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin))));
+        let again = again.map(|again| {
+            again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin)))
+        });
         let arrival = self.lock().arrive(now, again);
         match arrival {
             Arrival::Go => Entry::Go(Sent { lane: Arc::clone(self), at: now, is_answered: false }),
@@ -76,8 +82,15 @@ impl Lane {
                 if again.is_some() {
                     self.changed.notify_one();
                 }
-                let deadline = again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
-                Entry::Wait(Place { lane: Arc::clone(self), turn, deadline, is_retry: again.is_some(), is_left: false })
+                let deadline =
+                    again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
+                Entry::Wait(Place {
+                    lane: Arc::clone(self),
+                    turn,
+                    deadline,
+                    is_retry: again.is_some(),
+                    is_left: false,
+                })
             }
             Arrival::Full { wait } => {
                 let wait = Duration::from_nanos(wait);
@@ -140,7 +153,8 @@ impl Place {
         }
     }
 
-    /// The request, which is ready, is sent; or it stays ready, and waits for its moment; or it has to come back.
+    /// The request, which is ready, is sent; or it stays ready, and waits for its moment; or it has
+    /// to come back.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         let at = self.lane.now();
         let mut waker = Some(cx.waker().clone());
@@ -157,7 +171,11 @@ impl Place {
             self.lane.changed.notify_one();
         }
         self.is_left = verdict == Verdict::Go;
-        Poll::Ready(self.is_left.then(|| Sent { lane: Arc::clone(&self.lane), at, is_answered: false }))
+        Poll::Ready(self.is_left.then(|| Sent {
+            lane: Arc::clone(&self.lane),
+            at,
+            is_answered: false,
+        }))
     }
 
     /// Sees to it that a task lets those go who wait.
@@ -172,7 +190,10 @@ impl Place {
         let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
         // It would be woken, and try again, for ever.
         let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
-        assert!(!driver.is_finished() || !is_in_vain(), "a request waits on a tokio runtime that has been shut down");
+        assert!(
+            !driver.is_finished() || !is_in_vain(),
+            "a request waits on a tokio runtime that has been shut down"
+        );
     }
 }
 

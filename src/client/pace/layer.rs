@@ -4,7 +4,8 @@ use super::pacer::Pacer;
 use super::service::Pace;
 
 /// Paces the requests to the services that it wraps, and retries nothing: a part of
-/// [`BolnaClientLayer`](crate::client::BolnaClientLayer), for stacks that retry in a way of their own.
+/// [`BolnaClientLayer`](crate::client::BolnaClientLayer), for stacks that retry in a way of their
+/// own.
 ///
 /// Clones, and all services made from them, share one [`Pacer`].
 #[derive(Clone, Debug, Default)]

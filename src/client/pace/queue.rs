@@ -8,9 +8,11 @@ use std::task::Waker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
 
-/// Who waits, in the order in which they go: first those who have been refused before, then the others, each by arrival.
+/// Who waits, in the order in which they go: first those who have been refused before, then the
+/// others, each by arrival.
 ///
-/// It wakes nobody and drops no waker: that may run anything, the end of another who waits too, and is done without the lock.
+/// It wakes nobody and drops no waker: that may run anything, the end of another who waits too, and
+/// is done without the lock.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Turn, Waiter>,
@@ -58,7 +60,11 @@ impl Queue {
 
     /// How many have not been sent.
     pub(super) fn unsent(&self) -> usize {
-        self.waiting.len() + self.lapsed + self.let_go.len() + self.readying.len() + self.ready.len()
+        self.waiting.len()
+            + self.lapsed
+            + self.let_go.len()
+            + self.readying.len()
+            + self.ready.len()
     }
 
     /// Whether nobody waits to be let go, nor has been without knowing it.
@@ -83,8 +89,8 @@ impl Queue {
         turn
     }
 
-    /// What has become of a waiter. One that still waits is woken by `waker` when that changes; the waker that it had is
-    /// left there instead.
+    /// What has become of a waiter. One that still waits is woken by `waker` when that changes; the
+    /// waker that it had is left there instead.
     pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>) -> Fate {
         if let Some(waiter) = self.waiting.get_mut(&turn) {
             mem::swap(&mut waiter.waker, waker);
@@ -110,7 +116,9 @@ impl Queue {
 
     /// Whether it has been let go and still may go.
     pub(super) fn may_go(&self, turn: Turn) -> bool {
-        self.position_of_let_go(turn).is_some() || self.readying.contains(&turn) || self.ready.contains_key(&turn)
+        self.position_of_let_go(turn).is_some()
+            || self.readying.contains(&turn)
+            || self.ready.contains_key(&turn)
     }
 
     /// How many are ready before it.
@@ -170,7 +178,8 @@ impl Queue {
         if let Some(waker) = self.ready.remove(&turn) {
             return (Fate::MayGo, waker);
         }
-        let fate = self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait });
+        let fate =
+            self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait });
         if fate == Fate::Lapsed {
             self.lapsed -= 1;
         }
@@ -213,8 +222,14 @@ impl Queue {
         waiter.waker
     }
 
-    /// Sends those away whose turn comes too late for them, and says how many. `due` says when it comes after so many others.
-    pub(super) fn send_late_ones_away(&mut self, now: u64, due: impl Fn(u64) -> u64, woken: &mut Vec<Waker>) -> u64 {
+    /// Sends those away whose turn comes too late for them, and says how many. `due` says when it
+    /// comes after so many others.
+    pub(super) fn send_late_ones_away(
+        &mut self,
+        now: u64,
+        due: impl Fn(u64) -> u64,
+        woken: &mut Vec<Waker>,
+    ) -> u64 {
         let Self { waiting, sent_away, lapsed, .. } = self;
         let (mut ahead, before) = (*lapsed as u64, waiting.len());
         waiting.retain(|turn, waiter| {

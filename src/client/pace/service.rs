@@ -12,8 +12,9 @@ use crate::client::retry::Again;
 
 /// Paces the requests to the service that it wraps. Made by [`PaceLayer`](super::PaceLayer).
 ///
-/// A request that has to wait holds nothing of the inner service, neither a permit nor a place in a buffer: that is polled ready
-/// when it is the request's turn. One that is ready when others were sent just before stays so, for 250 ms at most.
+/// A request that has to wait holds nothing of the inner service, neither a permit nor a place in a
+/// buffer: that is polled ready when it is the request's turn. One that is ready when others were
+/// sent just before stays so, for 250 ms at most.
 ///
 /// # Panics
 /// A request that has to wait panics outside of a tokio runtime with time enabled.
@@ -50,7 +51,8 @@ impl<S> Pace<S> {
 }
 
 impl<S: Clone> Pace<S> {
-    /// Lets go of the service that has been polled ready, and so of what it holds, and leaves a fresh clone.
+    /// Lets go of the service that has been polled ready, and so of what it holds, and leaves a
+    /// fresh clone.
     fn release(&mut self) {
         let fresh = self.inner.clone();
         drop(mem::replace(&mut self.inner, fresh));

@@ -19,13 +19,15 @@ const LONGEST_BACKOFF: u64 = 60 * SECOND;
 const LONGEST_PAUSE: u64 = 3600 * SECOND;
 const SECOND: u64 = 1_000_000_000;
 
-/// For how long a unit is kept for one that was let go and does not look. Others need not wait for a future that nobody polls.
+/// For how long a unit is kept for one that was let go and does not look. Others need not wait for
+/// a future that nobody polls.
 const LAPSE: u64 = SECOND / 4;
 
 /// How late a timer or a task may be without a request's being sent away for it.
 const LATENESS: u64 = SECOND;
 
-/// For how long one that is ready keeps so what it has of the service, when others have been sent just before it.
+/// For how long one that is ready keeps so what it has of the service, when others have been sent
+/// just before it.
 const HOLD: u64 = SECOND / 4;
 
 /// For how long a quota is believed that the server has told, unless it tells it again.
@@ -51,10 +53,11 @@ pub(super) struct State {
     refused_in_a_row: u32,
     queue: Queue,
     in_flight: u64,
-    /// When the server's bucket is full at the latest, by all that has been said since nothing was in flight.
+    /// When the server's bucket is full at the latest, by all that has been said since nothing was
+    /// in flight.
     full_by: u64,
-    /// When one who came last would have its turn, by each of what says so, as far as those before it have been looked at. If
-    /// one of these times becomes later, so may theirs.
+    /// When one who came last would have its turn, by each of what says so, as far as those before
+    /// it have been looked at. If one of these times becomes later, so may theirs.
     judged: Turns,
     /// Whether a task lets those go who wait.
     pub(super) is_driven: bool,
@@ -121,7 +124,8 @@ impl State {
         }
     }
 
-    /// A request arrives; with the time by which it has to be sent again, if it has been refused before.
+    /// A request arrives; with the time by which it has to be sent again, if it has been refused
+    /// before.
     pub(super) fn arrive(&mut self, now: u64, again: Option<u64>) -> Arrival {
         self.pass_time(now);
         if self.queue.is_empty() && self.due(0).max(self.opens(self.queue.ready())) <= now {
@@ -153,12 +157,14 @@ impl State {
         Arrival::Wait(turn)
     }
 
-    /// Lets all go whose turn has come, and sends those away whose turn comes too late. Says when to look again, if somebody
-    /// waits.
+    /// Lets all go whose turn has come, and sends those away whose turn comes too late. Says when
+    /// to look again, if somebody waits.
     pub(super) fn turn(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.pass_time(now);
         // Those who would have to stay ready for too long come back.
-        while self.queue.ready() > 0 && !self.may_hold(now, self.queue.unaware() + self.queue.ready() - 1) {
+        while self.queue.ready() > 0
+            && !self.may_hold(now, self.queue.unaware() + self.queue.ready() - 1)
+        {
             woken.extend(self.queue.lapse_last_ready());
             self.give_back();
             self.catch_up();
@@ -189,7 +195,8 @@ impl State {
         Some(next.unwrap_or(u64::MAX).max(now + 1))
     }
 
-    /// Sends those away whose turn comes too late, if it has become later since this was last asked.
+    /// Sends those away whose turn comes too late, if it has become later since this was last
+    /// asked.
     fn judge(&mut self, now: u64, woken: &mut Vec<Waker>) {
         if self.is_later() {
             let (own, server, paused_until) = (self.own, self.server, self.paused_until);
@@ -214,7 +221,8 @@ impl State {
         self.judged.iter_mut().zip(now).for_each(|(judged, now)| *judged = now.min(*judged));
     }
 
-    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits again, before the others.
+    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits
+    /// again, before the others.
     pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
         let fate = self.queue.look(turn, waker);
         if fate == Fate::Lapsed {
@@ -224,8 +232,15 @@ impl State {
         fate
     }
 
-    /// One that was let go, and is ready now, is sent, unless others were sent just before or a pause has begun.
-    pub(super) fn send(&mut self, turn: Turn, now: u64, again: bool, waker: &mut Option<Waker>) -> Verdict {
+    /// One that was let go, and is ready now, is sent, unless others were sent just before or a
+    /// pause has begun.
+    pub(super) fn send(
+        &mut self,
+        turn: Turn,
+        now: u64,
+        again: bool,
+        waker: &mut Option<Waker>,
+    ) -> Verdict {
         if !self.queue.may_go(turn) {
             return Verdict::Back;
         }
@@ -252,7 +267,8 @@ impl State {
         self.queue.ready() > 0
     }
 
-    /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands its waker back.
+    /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands
+    /// its waker back.
     pub(super) fn leave(&mut self, turn: Turn) -> (bool, Option<Waker>) {
         let (fate, waker) = self.queue.remove(turn);
         if fate == Fate::MayGo {
@@ -278,12 +294,14 @@ impl State {
         self.forget_if_idle();
     }
 
-    /// A response that is no refusal, and says how the endpoint stands. Says whether anybody's turn may come at another time by
-    /// it.
+    /// A response that is no refusal, and says how the endpoint stands. Says whether anybody's turn
+    /// may come at another time by it.
     pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing) -> bool {
         self.in_flight -= 1;
         let is_after_pause = self.granted(sent_at);
-        let times = |state: &Self| (state.queue.unsent() > 0).then(|| (state.turns(), state.due(0), state.opens(0)));
+        let times = |state: &Self| {
+            (state.queue.unsent() > 0).then(|| (state.turns(), state.due(0), state.opens(0)))
+        };
         let before = times(self);
         self.take_word(sent_at, now, standing, is_after_pause);
         self.forget_if_idle();
@@ -297,7 +315,8 @@ impl State {
         self.abandon();
     }
 
-    /// Says whether a request that was granted had been sent after the last pause, which ends the series of refusals.
+    /// Says whether a request that was granted had been sent after the last pause, which ends the
+    /// series of refusals.
     fn granted(&mut self, sent_at: u64) -> bool {
         let is_after_pause = sent_at >= self.paused_until;
         if is_after_pause {
@@ -313,7 +332,13 @@ impl State {
             self.told = Some((quota, now));
             if !is_known {
                 let (burst, window) = quota;
-                is_news = self.server.adopt(burst, window, self.quota, self.settings.jitter, LONGEST_PAUSE);
+                is_news = self.server.adopt(
+                    burst,
+                    window,
+                    self.quota,
+                    self.settings.jitter,
+                    LONGEST_PAUSE,
+                );
             }
         }
         // The server has decided at some time between these two.
@@ -332,17 +357,20 @@ impl State {
         // Whatever it says, it is asked again: only a response can correct it.
         self.server.due_by(now.saturating_add(LONGEST_PAUSE).max(self.own.due(0)));
         if let Some(exhausted) = standing.exhausted.map(nanos) {
-            // Units that come back one by one are told the next of; a limit that starts anew says when.
+            // Units that come back one by one are told the next of; a limit that starts anew says
+            // when.
             if exhausted > self.server.interval().div_ceil(SECOND).saturating_mul(SECOND) {
                 self.pause_until(now.saturating_add(exhausted.min(LONGEST_PAUSE)));
             }
         }
     }
 
-    /// A refusal: nobody is sent before the time that it names, and then one by one. `spread` is added, so that those whom it
-    /// was told at one time do not come back at one time. Says how long it is until then.
+    /// A refusal: nobody is sent before the time that it names, and then one by one. `spread` is
+    /// added, so that those whom it was told at one time do not come back at one time. Says how
+    /// long it is until then.
     ///
-    /// The unit is not given back, though a refusal costs nothing on the server: the policy holds for whatever is sent.
+    /// The unit is not given back, though a refusal costs nothing on the server: the policy holds
+    /// for whatever is sent.
     pub(super) fn refuse(
         &mut self,
         sent_at: u64,
@@ -356,9 +384,16 @@ impl State {
         if sent_at >= self.paused_until {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
             let doublings = self.refused_in_a_row.saturating_sub(2).min(6);
-            let backoff = if self.refused_in_a_row > 1 { (SECOND << doublings).min(LONGEST_BACKOFF) } else { 0 };
+            let backoff = if self.refused_in_a_row > 1 {
+                (SECOND << doublings).min(LONGEST_BACKOFF)
+            } else {
+                0
+            };
             let pause = wait.max(backoff).min(LONGEST_PAUSE);
-            self.pause_until(now.saturating_add(pause).saturating_add(spread(self.server.interval().min(SECOND))));
+            self.pause_until(
+                now.saturating_add(pause)
+                    .saturating_add(spread(self.server.interval().min(SECOND))),
+            );
         } else {
             self.pause_until(now.saturating_add(wait.min(LONGEST_PAUSE)));
         }
@@ -366,7 +401,8 @@ impl State {
         self.paused_until.saturating_sub(now)
     }
 
-    /// Nobody is sent until then, those neither who were let go, and then one by one, until a response says that more are left.
+    /// Nobody is sent until then, those neither who were let go, and then one by one, until a
+    /// response says that more are left.
     fn pause_until(&mut self, until: u64) {
         self.paused_until = self.paused_until.max(until);
         self.server.empty_until(self.paused_until, self.queue.pending());
@@ -424,7 +460,8 @@ impl State {
         self.server.catch_up(pending);
     }
 
-    /// Takes the units back of those who were let go and do not go, and forgets what the server has not said for long.
+    /// Takes the units back of those who were let go and do not go, and forgets what the server has
+    /// not said for long.
     fn pass_time(&mut self, now: u64) {
         while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
             self.queue.lapse_first();

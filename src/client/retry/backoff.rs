@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tower::util::rng::{HasherRng, Rng};
 
-/// Exponential backoff with full jitter: the longest delay is twice as long each time, and any shorter one is as likely, so
-/// that those who were refused together do not come back together.
+/// Exponential backoff with full jitter: the longest delay is twice as long each time, and any
+/// shorter one is as likely, so that those who were refused together do not come back together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     /// The longest delay before the first retry.
@@ -30,7 +30,8 @@ mod tests {
 
     use super::*;
 
-    const DEFAULT: Backoff = Backoff { base: Duration::from_millis(100), max: Duration::from_secs(10) };
+    const DEFAULT: Backoff =
+        Backoff { base: Duration::from_millis(100), max: Duration::from_secs(10) };
 
     #[test]
     fn the_longest_delay_doubles_up_to_a_limit() {

@@ -2,11 +2,13 @@
 
 /// How the body of a request is kept, in case that the request has to be sent again.
 ///
-/// It is asked before the request is sent, and not only when it is refused: by then the body is gone. Implemented by
-/// [`CloneBodies`], which is the default, by [`SendOnce`], and by every closure `Fn(&B) -> Option<B>` that is [`Clone`]; see
+/// It is asked before the request is sent, and not only when it is refused: by then the body is
+/// gone. Implemented by [`CloneBodies`], which is the default, by [`SendOnce`], and by every
+/// closure `Fn(&B) -> Option<B>` that is [`Clone`]; see
 /// [`RetryPolicyBuilder::clone_bodies_with`](super::RetryPolicyBuilder::clone_bodies_with).
 pub trait CloneBody<B>: Clone {
-    /// A body that says the same, or `None` if there is none: then the request is sent once, and a refusal is handed back.
+    /// A body that says the same, or `None` if there is none: then the request is sent once, and a
+    /// refusal is handed back.
     fn clone_body(&self, body: &B) -> Option<B>;
 }
 

@@ -25,6 +25,7 @@ pub(in crate::client) struct Again {
     pub(in crate::client) deadline: Option<Instant>,
 }
 
-/// In the extensions of a refusal: for how long the pacer that it has come through sends nothing to its endpoint.
+/// In the extensions of a refusal: for how long the pacer that it has come through sends nothing to
+/// its endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct Paused(pub(in crate::client) Duration);

@@ -18,24 +18,28 @@ use crate::client::hints::retry_after;
 
 /// Sends a request again that was refused for its rate: a [`Policy`] for [`tower::retry`].
 ///
-/// * **Which:** those that are answered 429, whatever the method, POST too: a request that was refused for its rate is taken to
-///   have had no effect. RFC 6585 does not promise that; [this crate's layer](crate::BolnaRateLimitLayer) does.
-///   Those that are answered 503 only [by choice](RetryPolicyBuilder::retry_unavailable). Never after an error: what a
-///   broken connection has let through, nobody knows.
+/// * **Which:** those that are answered 429, whatever the method, POST too: a request that was
+///   refused for its rate is taken to have had no effect. RFC 6585 does not promise that; [this
+///   crate's layer](crate::BolnaRateLimitLayer) does. Those that are answered 503 only [by
+///   choice](RetryPolicyBuilder::retry_unavailable). Never after an error: what a broken connection
+///   has let through, nobody knows.
 /// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, never before it, and a random
 ///   time on top: anything up to 100 ms before the first retry, and up to twice as much before each one after it, to 10 s at
 ///   most ("full jitter"), so that those who were refused together do not
 ///   [come back together](https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
 ///   Without such a field, or with one that makes no sense, only the random time.
-/// * **How often:** a request is sent 5 times at most, and no retry begins later than 5 minutes after the first refusal. All
-///   requests together, those of clones of the policy too, keep to a [budget](RetryPolicyBuilder::budget).
-/// * **After that** the last response is handed back as it came. Only where a [`Pacer`](crate::client::Pacer) is below, and a retry
-///   that has begun can't be sent in time, is it a [`WaitError`](crate::client::WaitError) instead.
+/// * **How often:** a request is sent 5 times at most, and no retry begins later than 5 minutes
+///   after the first refusal. All requests together, those of clones of the policy too, keep to a
+///   [budget](RetryPolicyBuilder::budget).
+/// * **After that** the last response is handed back as it came. Only where a
+///   [`Pacer`](crate::client::Pacer) is below, and a retry that has begun can't be sent in time, is
+///   it a [`WaitError`](crate::client::WaitError) instead.
 ///
-/// `Retry-After` may be seconds or a date; a date is measured from the response's own `Date`, if it has one, and not by the
-/// clock here.
+/// `Retry-After` may be seconds or a date; a date is measured from the response's own `Date`, if it
+/// has one, and not by the clock here.
 ///
-/// A request has to be cloned before it is sent, and its body can't be if it is a stream: [`CloneBody`] says how.
+/// A request has to be cloned before it is sent, and its body can't be if it is a stream:
+/// [`CloneBody`] says how.
 ///
 /// ```
 /// use std::time::Duration;
@@ -117,7 +121,8 @@ impl<C> RetryPolicy<C> {
         let now = Instant::now();
         let first_refusal = *self.first_refusal.get_or_insert(now);
         let left = self.rules.total_time.saturating_sub(now - first_refusal);
-        let delay = asked.unwrap_or_default().saturating_add(self.rules.backoff.delay(self.retries));
+        let delay =
+            asked.unwrap_or_default().saturating_add(self.rules.backoff.delay(self.retries));
         // The budget comes last, so that nothing is withdrawn in vain.
         if delay > left || !self.rules.budget.withdraw() {
             return None;
@@ -130,7 +135,11 @@ impl<C> RetryPolicy<C> {
 impl<B, R, E, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for RetryPolicy<C> {
     type Future = RetryDelay;
 
-    fn retry(&mut self, request: &mut Request<B>, result: &mut Result<Response<R>, E>) -> Option<RetryDelay> {
+    fn retry(
+        &mut self,
+        request: &mut Request<B>,
+        result: &mut Result<Response<R>, E>,
+    ) -> Option<RetryDelay> {
         let response = result.as_ref().ok()?;
         match self.rules.answer(request, response) {
             Answer::Refused(asked) => {
@@ -168,7 +177,9 @@ impl Rules {
                 let paused = response.extensions().get::<Paused>().map(|paused| paused.0);
                 Answer::Refused(retry_after(response.headers()).max(paused))
             }
-            StatusCode::SERVICE_UNAVAILABLE if self.unavailable && request.method().is_idempotent() => {
+            StatusCode::SERVICE_UNAVAILABLE
+                if self.unavailable && request.method().is_idempotent() =>
+            {
                 match retry_after(response.headers()) {
                     None => Answer::Unavailable,
                     asked => Answer::Refused(asked),

@@ -11,8 +11,8 @@ use crate::insight::{Mode, Observation, Outcome};
 /// How many endpoints have their counters in one allocation.
 const CHUNK: usize = 64;
 
-/// A place for every endpoint that a process can have. Found by its number, since a hash of labels for each request would take
-/// longer than the decision.
+/// A place for every endpoint that a process can have. Found by its number, since a hash of labels
+/// for each request would take longer than the decision.
 pub(super) struct Handles {
     labels: Vec<Label>,
     chunks: Box<[OnceLock<Box<[Series; CHUNK]>>]>,
@@ -45,7 +45,8 @@ impl Handles {
     #[inline]
     pub(super) fn count(&self, observation: &Observation<'_>) {
         let Observation { endpoint, outcome, mode, .. } = observation;
-        let counter = &self.series(*endpoint).decisions[place(outcome)][usize::from(*mode == Mode::Shadow)];
+        let counter =
+            &self.series(*endpoint).decisions[place(outcome)][usize::from(*mode == Mode::Shadow)];
         counter.get_or_init(|| self.decisions(*endpoint, outcome, *mode)).increment(1);
         let failed = matches!(outcome, Outcome::StoreFailed(_));
         if observation.candidate.is_some() || observation.waited.is_some() || failed {
@@ -62,7 +63,11 @@ impl Handles {
             let candidate = || {
                 let outcome = if allowed { "allowed" } else { "limited" };
                 let endpoint = ("endpoint", decision.endpoint().name());
-                let labels = self.labels(&[endpoint, ("outcome", outcome), ("enforced", observation.outcome.name())]);
+                let labels = self.labels(&[
+                    endpoint,
+                    ("outcome", outcome),
+                    ("enforced", observation.outcome.name()),
+                ]);
                 counter!(names::CANDIDATE_DECISIONS, labels)
             };
             counter.get_or_init(candidate).increment(1);
@@ -71,7 +76,9 @@ impl Handles {
             counter!(names::FAILURES, self.labels(&[("kind", error.kind())])).increment(1);
         }
         if let Some(waited) = observation.waited {
-            self.wait.get_or_init(|| histogram!(names::STORE_WAIT, self.labels.clone())).record(waited);
+            self.wait
+                .get_or_init(|| histogram!(names::STORE_WAIT, self.labels.clone()))
+                .record(waited);
         }
     }
 
@@ -79,7 +86,8 @@ impl Handles {
     fn series(&self, endpoint: Option<Endpoint>) -> &Series {
         let Some(endpoint) = endpoint else { return &self.nobody };
         let number = usize::from(endpoint.number());
-        let chunk = self.chunks[number / CHUNK].get_or_init(|| Box::new([const { Series::new() }; CHUNK]));
+        let chunk =
+            self.chunks[number / CHUNK].get_or_init(|| Box::new([const { Series::new() }; CHUNK]));
         &chunk[number % CHUNK]
     }
 
@@ -87,7 +95,11 @@ impl Handles {
     fn decisions(&self, endpoint: Option<Endpoint>, outcome: &Outcome<'_>, mode: Mode) -> Counter {
         // Not a name that an endpoint can have.
         let endpoint = endpoint.map_or("(none)", |endpoint| endpoint.name());
-        let labels = self.labels(&[("endpoint", endpoint), ("outcome", outcome.name()), ("mode", mode.name())]);
+        let labels = self.labels(&[
+            ("endpoint", endpoint),
+            ("outcome", outcome.name()),
+            ("mode", mode.name()),
+        ]);
         counter!(names::DECISIONS, labels)
     }
 }

@@ -47,14 +47,17 @@ use handles::Handles;
 /// | `bolna_rate_limit_sweeps_total`, `bolna_rate_limit_dropped_buckets_total` | counters: housekeeping turns, and full buckets that they dropped | |
 /// | `bolna_rate_limit_enforcement_percent` | gauge: on how many of a hundred principals the limiter enforces limits | |
 ///
-/// No label has an id in it, so there are as many series as endpoints ask for, however many customers.
+/// No label has an id in it, so there are as many series as endpoints ask for, however many
+/// customers.
 ///
 /// # Cost
-/// A request takes one addition to a counter of the recorder, two with a candidate, and an entry in the histogram if it had to
-/// wait; the recorder is asked for a counter once, when it first occurs, so it has to be there before the first request: what is
-/// counted before is lost. Only a failure of the store that nothing else has answered asks for its counter each time.
+/// A request takes one addition to a counter of the recorder, two with a candidate, and an entry in
+/// the histogram if it had to wait; the recorder is asked for a counter once, when it first occurs,
+/// so it has to be there before the first request: what is counted before is lost. Only a failure
+/// of the store that nothing else has answered asks for its counter each time.
 ///
-/// A [candidate](Limiter::set_candidate) asks the store too, so its checks are among the failures and the fallbacks.
+/// A [candidate](Limiter::set_candidate) asks the store too, so its checks are among the failures
+/// and the fallbacks.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -82,7 +85,8 @@ impl Metrics {
         Self::with_labels(Vec::new())
     }
 
-    /// Counts with a label `limiter` of that name on everything, for a process that has more than one.
+    /// Counts with a label `limiter` of that name on everything, for a process that has more than
+    /// one.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         Self::with_labels(vec![Label::new("limiter", name.into())])
@@ -91,14 +95,16 @@ impl Metrics {
     fn with_labels(labels: Vec<Label>) -> Self {
         names::describe();
         let handles = Handles::new(labels);
-        // From 0 on: Prometheus takes the first value of a counter for no increase, and of most events there is only one.
+        // From 0 on: Prometheus takes the first value of a counter for no increase, and of most
+        // events there is only one.
         for name in Event::NAMES {
             counter!(names::EVENTS, handles.labels(&[("event", name)])).increment(0);
         }
         Self { shared: Arc::new(Shared { handles, reported: Mutex::default() }) }
     }
 
-    /// Brings those metrics up to date that are not counted for each request: the store's, and the enforcement.
+    /// Brings those metrics up to date that are not counted for each request: the store's, and the
+    /// enforcement.
     ///
     /// It takes some microseconds, and the limiter has to be the one that this observes.
     pub fn refresh<St: Store>(&self, limiter: &Limiter<St>) {
@@ -151,7 +157,8 @@ impl Observe for Metrics {
     }
 
     fn happened(&self, event: &Event) {
-        counter!(names::EVENTS, self.shared.handles.labels(&[("event", event.name())])).increment(1);
+        counter!(names::EVENTS, self.shared.handles.labels(&[("event", event.name())]))
+            .increment(1);
     }
 }
 

@@ -21,10 +21,17 @@ pub(super) const ENFORCEMENT: &str = "bolna_rate_limit_enforcement_percent";
 pub(super) fn describe() {
     describe_counter!(DECISIONS, "Requests that were decided about");
     describe_counter!(CANDIDATE_DECISIONS, "Requests that the candidate policy was evaluated for");
-    describe_histogram!(STORE_WAIT, Unit::Seconds, "How long a store took that did not answer at once");
+    describe_histogram!(
+        STORE_WAIT,
+        Unit::Seconds,
+        "How long a store took that did not answer at once"
+    );
     describe_counter!(EVENTS, "What happened to the limiter and is not of one request");
     describe_counter!(FAILURES, "Calls of the store that failed, whoever decided instead");
-    describe_counter!(FALLBACKS, "Decisions taken in this process because the store could not be asked");
+    describe_counter!(
+        FALLBACKS,
+        "Decisions taken in this process because the store could not be asked"
+    );
     describe_gauge!(BREAKERS, "Circuit breakers in front of servers");
     describe_gauge!(OPEN_BREAKERS, "Circuit breakers that are open");
     describe_gauge!(BUCKETS, "Buckets that are tracked in this process");
@@ -32,5 +39,9 @@ pub(super) fn describe() {
     describe_gauge!(REMEMBERED_DENIALS, "Buckets that are refused without asking the store");
     describe_counter!(SWEEPS, "Housekeeping turns");
     describe_counter!(DROPPED, "Full buckets that housekeeping has dropped");
-    describe_gauge!(ENFORCEMENT, Unit::Percent, "On how many of a hundred principals limits are enforced");
+    describe_gauge!(
+        ENFORCEMENT,
+        Unit::Percent,
+        "On how many of a hundred principals limits are enforced"
+    );
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// How deep a policy nests: a table, its list of endpoints, one of them, its list of paths. What is deeper is no setting, and
-/// not looked at.
+/// How deep a policy nests: a table, its list of endpoints, one of them, its list of paths. What is
+/// deeper is no setting, and not looked at.
 pub(super) const DEPTH: usize = 4;
 
 /// A value, and the byte at which it begins.

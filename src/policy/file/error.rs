@@ -22,7 +22,12 @@ pub struct PolicyFileError {
 
 impl PolicyFileError {
     pub(super) fn in_text(text: &[u8], mistake: Mistake) -> Self {
-        Self { path: None, position: Some(position(text, mistake.at)), message: mistake.message, source: None }
+        Self {
+            path: None,
+            position: Some(position(text, mistake.at)),
+            message: mistake.message,
+            source: None,
+        }
     }
 
     pub(super) fn of_file(path: &Path, message: impl Into<String>) -> Self {
@@ -43,7 +48,8 @@ impl PolicyFileError {
         self.path.as_deref()
     }
 
-    /// The line that the mistake is in, from 1. `None` if the file can't be read, or is of neither format.
+    /// The line that the mistake is in, from 1. `None` if the file can't be read, or is of neither
+    /// format.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.position.map(|(line, _)| line)
@@ -65,7 +71,9 @@ impl PolicyFileError {
 impl fmt::Display for PolicyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.path, self.position) {
-            (Some(path), Some((line, column))) => write!(f, "{}:{line}:{column}: ", path.display())?,
+            (Some(path), Some((line, column))) => {
+                write!(f, "{}:{line}:{column}: ", path.display())?
+            }
             (Some(path), None) => write!(f, "{}: ", path.display())?,
             (None, Some((line, column))) => write!(f, "line {line}, column {column}: ")?,
             (None, None) => {}
@@ -82,7 +90,8 @@ impl Error for PolicyFileError {
     }
 }
 
-/// The line and the column of a byte, from 1. What the text ends too early for is missed behind the last thing in it.
+/// The line and the column of a byte, from 1. What the text ends too early for is missed behind the
+/// last thing in it.
 fn position(text: &[u8], at: usize) -> (usize, usize) {
     let before = if at < text.len() { &text[..at] } else { text.trim_ascii_end() };
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -22,7 +22,11 @@ fn node(document: &str, raw: &RawValue, depth: usize) -> Result<Node, Mistake> {
         [b'{', ..] => Value::Table(entries(document, written, depth - 1)?),
         [b'[', ..] => {
             let list: Vec<&RawValue> = parse(document, written)?;
-            Value::List(list.into_iter().map(|raw| node(document, raw, depth - 1)).collect::<Result<_, _>>()?)
+            Value::List(
+                list.into_iter()
+                    .map(|raw| node(document, raw, depth - 1))
+                    .collect::<Result<_, _>>()?,
+            )
         }
         _ => written.parse().map_or_else(|_| Value::Other(written.to_owned()), Value::Whole),
     };
@@ -47,7 +51,8 @@ fn entries(document: &str, written: &str, depth: usize) -> Result<Vec<Entry>, Mi
 /// Parses a part of the document.
 fn parse<'a, T: Deserialize<'a>>(document: &str, part: &'a str) -> Result<T, Mistake> {
     serde_json::from_str(part).map_err(|error| {
-        let before: usize = part.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        let before: usize =
+            part.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
         let text = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let at = offset(document, part) + before + error.column().saturating_sub(1);

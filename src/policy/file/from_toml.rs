@@ -27,8 +27,12 @@ fn node(spanned: &Spanned<DeValue<'_>>, depth: usize) -> Node {
         DeValue::Float(number) => Value::Other(number.to_string()),
         DeValue::Boolean(is) => Value::Other(is.to_string()),
         DeValue::Datetime(time) => Value::Other(time.to_string()),
-        DeValue::Array(_) | DeValue::Table(_) if depth == 0 => Value::Other("a list or table".to_owned()),
-        DeValue::Array(list) => Value::List(list.iter().map(|element| node(element, depth - 1)).collect()),
+        DeValue::Array(_) | DeValue::Table(_) if depth == 0 => {
+            Value::Other("a list or table".to_owned())
+        }
+        DeValue::Array(list) => {
+            Value::List(list.iter().map(|element| node(element, depth - 1)).collect())
+        }
         DeValue::Table(table) => Value::Table(entries(table, depth - 1)),
     };
     Node { at: spanned.span().start, value }

@@ -23,7 +23,9 @@ pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     if let Some(node) = table.get("default") {
         draft.default(node)?;
     }
-    if let Some((_, list)) = table.list("endpoint", "a list of tables, each begun by `[[endpoint]]` in TOML")? {
+    if let Some((_, list)) =
+        table.list("endpoint", "a list of tables, each begun by `[[endpoint]]` in TOML")?
+    {
         list.iter().try_for_each(|node| draft.endpoint(node))?;
     }
     draft.build()
@@ -45,7 +47,9 @@ impl Draft {
         let (base, mut builder) = match policy.text("base", BASES)? {
             None | Some((_, "bolna")) => ("bolna", PolicyBuilder::bolna()),
             Some((_, "empty")) => ("empty", PolicyBuilder::new()),
-            Some((at, other)) => return Err(Mistake::new(at, format!("base {other:?}: it is {BASES}"))),
+            Some((at, other)) => {
+                return Err(Mistake::new(at, format!("base {other:?}: it is {BASES}")));
+            }
         };
         if let Some(enforcement) = policy.enforcement()? {
             builder = builder.enforcement(enforcement);
@@ -59,7 +63,11 @@ impl Draft {
     fn default(&mut self, node: &Node) -> Result<(), Mistake> {
         let setting = Table::of(node, "endpoint \"default\"".to_owned(), &DEFAULT)?.setting()?;
         let builder = &mut self.builder;
-        setting.apply(&mut builder.default_quota, &mut builder.default_enforcement, &mut builder.default_paths);
+        setting.apply(
+            &mut builder.default_quota,
+            &mut builder.default_enforcement,
+            &mut builder.default_paths,
+        );
         self.default = Some(setting);
         Ok(())
     }
@@ -71,21 +79,25 @@ impl Draft {
             return Err(Mistake::new(node.at, "an endpoint has no name: set `name`"));
         };
         if name == Endpoint::DEFAULT.name() {
-            let message =
-                "endpoint name \"default\": it stands for everything else, which the table `default` is about";
+            let message = "endpoint name \"default\": it stands for everything else, which the table `default` is about";
             return Err(Mistake::new(at, message));
         }
         let setting = Setting { name_at: at, ..table.setting()? };
         let endpoints = &mut self.builder.endpoints;
         let index = match endpoints.iter().position(|endpoint| endpoint.name == name) {
             Some(index) if self.settings[index].is_some() => {
-                return Err(Mistake::new(at, PolicyError::DuplicateEndpoint { name: name.to_owned() }.to_string()));
+                return Err(Mistake::new(
+                    at,
+                    PolicyError::DuplicateEndpoint { name: name.to_owned() }.to_string(),
+                ));
             }
             Some(index) => index,
             None => {
                 let (Some(quota), Some(paths)) = (setting.quota, &setting.paths) else {
                     let (what, base) = (&table.what, self.base);
-                    let rule = format!("base {base:?} has none of that name, and a new one needs limit, per and paths");
+                    let rule = format!(
+                        "base {base:?} has none of that name, and a new one needs limit, per and paths"
+                    );
                     return Err(Mistake::new(at, format!("{what}: {rule}")));
                 };
                 let (name, paths) = (name.to_owned(), paths.texts.clone());
@@ -112,16 +124,20 @@ impl Draft {
         let said = |index: &usize| self.settings[*index].as_ref();
         let at = match place {
             Place::Name(index) => said(index).map(|setting| setting.name_at),
-            Place::Paths(index) => said(index).and_then(|setting| setting.paths.as_ref()).map(|paths| paths.at),
+            Place::Paths(index) => {
+                said(index).and_then(|setting| setting.paths.as_ref()).map(|paths| paths.at)
+            }
             Place::Quota(index) => said(index).and_then(|setting| match error {
                 PolicyError::Quota { reason: QuotaError::ZeroPeriod, .. } => setting.per_at,
                 PolicyError::Quota { reason: QuotaError::ZeroBurst, .. } => setting.burst_at,
                 _ => setting.limit_at.or(setting.burst_at),
             }),
-            Place::Path(index, path) => match said(index).and_then(|setting| setting.paths.as_ref()) {
-                Some(paths) => paths.each_at.get(*path).copied(),
-                None => self.in_the_way(error),
-            },
+            Place::Path(index, path) => {
+                match said(index).and_then(|setting| setting.paths.as_ref()) {
+                    Some(paths) => paths.each_at.get(*path).copied(),
+                    None => self.in_the_way(error),
+                }
+            }
             Place::Exempt(path) => self.exempt.each_at.get(*path).copied(),
         };
         // Only what the document changes can be wrong.
@@ -135,14 +151,16 @@ impl Draft {
         };
         let paths = self.settings.iter().flatten().filter_map(|setting| setting.paths.as_ref());
         let mut each = paths.flat_map(|paths| paths.texts.iter().zip(&paths.each_at));
-        each.find(|(text, _)| TemplateError::Conflict(text.to_string()).to_string() == *rule).map(|(_, at)| *at)
+        each.find(|(text, _)| TemplateError::Conflict(text.to_string()).to_string() == *rule)
+            .map(|(_, at)| *at)
     }
 }
 
 /// How errors call an entry.
 fn name_of(node: &Node) -> String {
     if let Value::Table(entries) = &node.value {
-        if let Some(Value::Text(name)) = entries.iter().find(|entry| entry.key == "name").map(|entry| &entry.node.value)
+        if let Some(Value::Text(name)) =
+            entries.iter().find(|entry| entry.key == "name").map(|entry| &entry.node.value)
         {
             return format!("endpoint {name:?}");
         }

@@ -12,15 +12,17 @@ use crate::policy::Policy;
 type Format = fn(&str) -> Result<Node, Mistake>;
 
 impl Policy {
-    /// Reads a policy from a file: `.toml` as [TOML](Self::from_toml), `.json` as [JSON](Self::from_json).
+    /// Reads a policy from a file: `.toml` as [TOML](Self::from_toml), `.json` as
+    /// [JSON](Self::from_json).
     ///
-    /// It blocks while the file is read. To replace the policy in force by what the file says now, hand it to
-    /// [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps what was spent; the example `reload` does so
-    /// whenever the file changes.
+    /// It blocks while the file is read. To replace the policy in force by what the file says now,
+    /// hand it to [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps what was
+    /// spent; the example `reload` does so whenever the file changes.
     ///
     /// # Format
-    /// Both formats hold the same keys, a table of TOML being an object of JSON. What is not set stays as the base has it;
-    /// what is set replaces it. A key that is not listed here is an error.
+    /// Both formats hold the same keys, a table of TOML being an object of JSON. What is not set
+    /// stays as the base has it; what is set replaces it. A key that is not listed here is an
+    /// error.
     ///
     /// | key | value | if it is not set |
     /// |---|---|---|
@@ -41,12 +43,12 @@ impl Policy {
     /// | `enforce` | on whom this quota is [enforced](crate::PolicyBuilder::enforce), as above | `"full"` |
     /// | `paths` | a list of [templates](crate::PolicyBuilder#paths); they replace those of the base | as the base has it |
     ///
-    /// An endpoint that the base does not have needs `limit`, `per` and `paths`. An empty file is an error: it is what
-    /// an editor leaves behind for a moment while it writes.
+    /// An endpoint that the base does not have needs `limit`, `per` and `paths`. An empty file is
+    /// an error: it is what an editor leaves behind for a moment while it writes.
     ///
     /// # Errors
-    /// When the file can't be read, is neither TOML nor JSON, or when anything in it is wrong: the error names the line and
-    /// the rule.
+    /// When the file can't be read, is neither TOML nor JSON, or when anything in it is wrong: the
+    /// error names the line and the rule.
     ///
     /// ```
     /// use std::fs;
@@ -66,7 +68,10 @@ impl Policy {
     pub fn read(path: impl AsRef<Path>) -> Result<Self, PolicyFileError> {
         let path = path.as_ref();
         let Some(format) = format_of(path) else {
-            return Err(PolicyFileError::of_file(path, "the name of a policy's file ends in .toml or .json"));
+            return Err(PolicyFileError::of_file(
+                path,
+                "the name of a policy's file ends in .toml or .json",
+            ));
         };
         let bytes = fs::read(path).map_err(|error| PolicyFileError::reading(path, error))?;
         parse(&bytes, format).map_err(|error| error.in_file(path))

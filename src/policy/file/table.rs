@@ -38,7 +38,12 @@ pub(super) struct Setting {
 
 impl Setting {
     /// Changes what is said, and leaves the rest.
-    pub(super) fn apply(&self, quota: &mut QuotaBuilder, enforcement: &mut Enforcement, paths: &mut Vec<String>) {
+    pub(super) fn apply(
+        &self,
+        quota: &mut QuotaBuilder,
+        enforcement: &mut Enforcement,
+        paths: &mut Vec<String>,
+    ) {
         *quota = self.quota.unwrap_or(*quota);
         if let Some(burst) = self.burst {
             *quota = quota.burst(burst);
@@ -54,9 +59,14 @@ impl<'a> Table<'a> {
     /// Checks that the node is a table, and that it has none but these keys.
     pub(super) fn of(node: &'a Node, what: String, keys: &[&str]) -> Result<Self, Mistake> {
         let Value::Table(entries) = &node.value else {
-            return Err(Mistake::new(node.at, format!("{what}: wanted a table, found {}", node.value)));
+            return Err(Mistake::new(
+                node.at,
+                format!("{what}: wanted a table, found {}", node.value),
+            ));
         };
-        let Some(Entry { at, key, .. }) = entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) else {
+        let Some(Entry { at, key, .. }) =
+            entries.iter().find(|entry| !keys.contains(&entry.key.as_str()))
+        else {
             return Ok(Self { what, entries });
         };
         let hint = if POLICY.contains(&key.as_str()) {
@@ -76,7 +86,11 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
-    pub(super) fn text(&self, key: &str, wanted: &str) -> Result<Option<(usize, &'a str)>, Mistake> {
+    pub(super) fn text(
+        &self,
+        key: &str,
+        wanted: &str,
+    ) -> Result<Option<(usize, &'a str)>, Mistake> {
         self.get(key)
             .map(|node| match &node.value {
                 Value::Text(text) => Ok((node.at, text.as_str())),
@@ -85,7 +99,11 @@ impl<'a> Table<'a> {
             .transpose()
     }
 
-    pub(super) fn list(&self, key: &str, wanted: &str) -> Result<Option<(usize, &'a [Node])>, Mistake> {
+    pub(super) fn list(
+        &self,
+        key: &str,
+        wanted: &str,
+    ) -> Result<Option<(usize, &'a [Node])>, Mistake> {
         self.get(key)
             .map(|node| match &node.value {
                 Value::List(list) => Ok((node.at, list.as_slice())),
@@ -118,8 +136,14 @@ impl<'a> Table<'a> {
         match &node.value {
             Value::Text(text) if text == "full" => Ok(Some(Enforcement::FULL)),
             Value::Text(text) if text == "shadow" => Ok(Some(Enforcement::SHADOW)),
-            Value::Whole(number) if percent(number).is_some() => Ok(percent(number).map(Enforcement::percent)),
-            _ => Err(self.wanted("enforce", "\"full\", \"shadow\" or a whole number of percent from 0 to 100", node)),
+            Value::Whole(number) if percent(number).is_some() => {
+                Ok(percent(number).map(Enforcement::percent))
+            }
+            _ => Err(self.wanted(
+                "enforce",
+                "\"full\", \"shadow\" or a whole number of percent from 0 to 100",
+                node,
+            )),
         }
     }
 
@@ -130,10 +154,16 @@ impl<'a> Table<'a> {
             (Some((_, limit)), Some((_, per))) => Some(Quota::per(limit, per)),
             (None, None) => None,
             (Some((at, _)), None) => {
-                return Err(Mistake::new(at, format!("limit of {}: per what? It needs `per` too", self.what)));
+                return Err(Mistake::new(
+                    at,
+                    format!("limit of {}: per what? It needs `per` too", self.what),
+                ));
             }
             (None, Some((at, _))) => {
-                return Err(Mistake::new(at, format!("per of {}: how many? It needs `limit` too", self.what)));
+                return Err(Mistake::new(
+                    at,
+                    format!("per of {}: how many? It needs `limit` too", self.what),
+                ));
             }
         };
         Ok(Setting {
@@ -154,7 +184,9 @@ impl<'a> Table<'a> {
             _ => None,
         };
         let wanted = "a whole number from 1 to 4294967295";
-        self.get(key).map(|node| whole(node).ok_or_else(|| self.wanted(key, wanted, node))).transpose()
+        self.get(key)
+            .map(|node| whole(node).ok_or_else(|| self.wanted(key, wanted, node)))
+            .transpose()
     }
 
     fn period(&self) -> Result<Option<(usize, Duration)>, Mistake> {
@@ -162,16 +194,23 @@ impl<'a> Table<'a> {
             Value::Text(text) => period(text).map(|period| (node.at, period)),
             _ => None,
         };
-        let wanted = "\"second\", \"minute\", \"hour\", \"day\" or a number of them, as in \"10 seconds\"";
-        self.get("per").map(|node| period(node).ok_or_else(|| self.wanted("per", wanted, node))).transpose()
+        let wanted =
+            "\"second\", \"minute\", \"hour\", \"day\" or a number of them, as in \"10 seconds\"";
+        self.get("per")
+            .map(|node| period(node).ok_or_else(|| self.wanted("per", wanted, node)))
+            .transpose()
     }
 
     pub(super) fn wanted(&self, key: &str, wanted: &str, found: &Node) -> Mistake {
-        Mistake::new(found.at, format!("{key} of {}: wanted {wanted}, found {}", self.what, found.value))
+        Mistake::new(
+            found.at,
+            format!("{key} of {}: wanted {wanted}, found {}", self.what, found.value),
+        )
     }
 }
 
-/// `minute`, `1 minute`, `10 minutes`. Never a number alone: of what it counts is what people get wrong.
+/// `minute`, `1 minute`, `10 minutes`. Never a number alone: of what it counts is what people get
+/// wrong.
 fn period(text: &str) -> Option<Duration> {
     let (count, unit) = match text.split_once(' ') {
         Some((count, unit)) => (count.parse::<u64>().ok()?, unit.strip_suffix('s').unwrap_or(unit)),

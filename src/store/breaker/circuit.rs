@@ -99,7 +99,10 @@ impl<C: Clock> Circuit<C> {
             let _tally = this.tally();
             let asked = this.changes.load(Ordering::Relaxed);
             let trial = is_open(asked);
-            if trial && (this.since.load(Ordering::Relaxed) != since || this.trying.swap(true, Ordering::Relaxed)) {
+            if trial
+                && (this.since.load(Ordering::Relaxed) != since
+                    || this.trying.swap(true, Ordering::Relaxed))
+            {
                 return None;
             }
             Some(Ticket { circuit: Arc::clone(this), asked, trial })
@@ -126,11 +129,13 @@ impl<C: Clock> Circuit<C> {
 
     /// Since when it is open, if it is time for a trial.
     fn due(&self) -> Option<u64> {
-        // The clock is read afterwards: to an older reading, a trial that has failed since would seem to lie in the future,
-        // as after a clock that has gone back.
+        // The clock is read afterwards: to an older reading, a trial that has failed since would
+        // seem to lie in the future, as after a clock that has gone back.
         let since = self.since.load(Ordering::Acquire);
         let period = self.period.load(Ordering::Relaxed);
-        let due = period != NEVER && !self.trying.load(Ordering::Relaxed) && self.now().wrapping_sub(since) >= period;
+        let due = period != NEVER
+            && !self.trying.load(Ordering::Relaxed)
+            && self.now().wrapping_sub(since) >= period;
         due.then_some(since)
     }
 
@@ -179,7 +184,8 @@ impl<C: Clock> Circuit<C> {
     fn change(&self, tally: &mut Tally, event: BreakerEvent) {
         self.since.store(self.now(), Ordering::Release);
         self.trying.store(false, Ordering::Relaxed);
-        let reason = if let BreakerEvent::Opened { reason } = &event { reason.clone() } else { None };
+        let reason =
+            if let BreakerEvent::Opened { reason } = &event { reason.clone() } else { None };
         *tally = Tally { reason, ..Tally::default() };
         self.changes.fetch_add(1, Ordering::Release);
         self.listeners.note(|standing| {

@@ -23,18 +23,21 @@ use circuit::{Circuit, Ticket};
 ///
 /// It is *closed* while all is well. It opens
 /// * at the fifth failure in a row, or
-/// * at a failure with which at least half of at least 20 answers within one second have failed. Such a second begins with
-///   an answer, ends one second later, and the next one begins with the next answer.
+/// * at a failure with which at least half of at least 20 answers within one second have failed.
+///   Such a second begins with an answer, ends one second later, and the next one begins with the
+///   next answer.
 ///
 /// While it is *open*, the store is not asked: every call is answered at once with an error. After
-/// [`try_again_after`](Self::try_again_after), one [`check`](Store::check) goes through as a trial, while the others still
-/// fail at once. If the store answers it, the breaker closes; if it fails, nobody asks for as long again. When nobody waits
-/// for the trial any more, or it was an error of its request only, the next check is the trial.
+/// [`try_again_after`](Self::try_again_after), one [`check`](Store::check) goes through as a trial,
+/// while the others still fail at once. If the store answers it, the breaker closes; if it fails,
+/// nobody asks for as long again. When nobody waits for the trial any more, or it was an error of
+/// its request only, the next check is the trial.
 ///
-/// Answers are counted in the order in which they come, to checks and everything else. Only a failure
-/// [of the store](StoreError::is_of_store) counts as one. An error [of one request](StoreError::of_request) counts as
-/// nothing, and so does a call that was dropped. An answer to what was asked before the breaker last opened or closed counts
-/// as nothing either: a success of before an outage, which comes late, says nothing about now.
+/// Answers are counted in the order in which they come, to checks and everything else. Only a
+/// failure [of the store](StoreError::is_of_store) counts as one. An error [of one
+/// request](StoreError::of_request) counts as nothing, and so does a call that was dropped. An
+/// answer to what was asked before the breaker last opened or closed counts as nothing either: a
+/// success of before an outage, which comes late, says nothing about now.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,24 +69,27 @@ impl<St, C: Clock> Breaker<St, C> {
         Self { store, circuit: Arc::new(Circuit::new(clock)) }
     }
 
-    /// How long after it has opened, or after a trial has failed, the store is tried again: 1 s by default. With
-    /// [`Duration::MAX`] it never is, and only [`close`](Self::close) closes the breaker.
+    /// How long after it has opened, or after a trial has failed, the store is tried again: 1 s by
+    /// default. With [`Duration::MAX`] it never is, and only [`close`](Self::close) closes the
+    /// breaker.
     #[must_use]
     pub fn try_again_after(self, period: Duration) -> Self {
         self.circuit.try_again_after(period);
         self
     }
 
-    /// Calls `listener` when the breaker opens and when it closes: not for every failure, nor for every trial. It runs within
-    /// the call that finds out, so it should do no more than to log or to count. Changes are told one at a time, in their
-    /// order. Several listeners are all told.
+    /// Calls `listener` when the breaker opens and when it closes: not for every failure, nor for
+    /// every trial. It runs within the call that finds out, so it should do no more than to log
+    /// or to count. Changes are told one at a time, in their order. Several listeners are all
+    /// told.
     #[must_use]
     pub fn on_change(self, listener: impl Fn(BreakerEvent) + Send + Sync + 'static) -> Self {
         self.circuit.tell(move |event| listener(event.clone()));
         self
     }
 
-    /// Opens the breaker, as failures do, with no [`reason`](Self::reason). Nothing changes if it is open.
+    /// Opens the breaker, as failures do, with no [`reason`](Self::reason). Nothing changes if it
+    /// is open.
     pub fn open(&self) {
         self.circuit.open();
     }
@@ -103,8 +109,8 @@ impl<St, C> Breaker<St, C> {
         self.circuit.is_open()
     }
 
-    /// Why the breaker is open: the failure that opened it or that of the last trial, each error followed by its source.
-    /// `None` if it is closed, or was opened [by hand](Self::open).
+    /// Why the breaker is open: the failure that opened it or that of the last trial, each error
+    /// followed by its source. `None` if it is closed, or was opened [by hand](Self::open).
     #[must_use]
     pub fn reason(&self) -> Option<Arc<str>> {
         self.circuit.reason()
@@ -121,7 +127,9 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
     type Check = BreakerCheck<St::Check, C>;
 
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let Some(ticket) = Circuit::admit_or_try(&self.circuit) else { return Answer::Now(Err(open())) };
+        let Some(ticket) = Circuit::admit_or_try(&self.circuit) else {
+            return Answer::Now(Err(open()));
+        };
         match self.store.check(bucket) {
             Answer::Now(answer) => {
                 ticket.answered(&answer);
@@ -138,8 +146,8 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         report
     }
 
-    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and [`Regained`](StoreEvent::Regained) when it
-    /// closes, and of what the store tells.
+    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and
+    /// [`Regained`](StoreEvent::Regained) when it closes, and of what the store tells.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
         self.circuit.tell(move |event| listener.tell(&event.of_store()));
@@ -166,7 +174,12 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         answer
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
         let answer = self.store.block(principal, endpoint, period).await;
         ticket.answered(&answer);
@@ -190,8 +203,8 @@ impl<St: fmt::Debug, C> fmt::Debug for Breaker<St, C> {
 pub enum BreakerEvent {
     /// The store is not asked any more.
     Opened {
-        /// The failure that opened it, each error followed by its source: `no answer: connection refused`. `None` if it
-        /// was opened [by hand](Breaker::open).
+        /// The failure that opened it, each error followed by its source: `no answer: connection
+        /// refused`. `None` if it was opened [by hand](Breaker::open).
         reason: Option<Arc<str>>,
     },
     /// The store is asked again.
@@ -202,7 +215,9 @@ impl BreakerEvent {
     fn of_store(&self) -> StoreEvent {
         match self {
             Self::Opened { reason } => {
-                let reason = reason.clone().unwrap_or_else(|| "its circuit breaker was opened by hand".into());
+                let reason = reason
+                    .clone()
+                    .unwrap_or_else(|| "its circuit breaker was opened by hand".into());
                 StoreEvent::Lost { server: None, reason }
             }
             Self::Closed => StoreEvent::Regained { server: None },

@@ -43,8 +43,8 @@ pub(super) struct Denial {
     pub(super) quota: Quota,
     /// When the store was asked.
     pub(super) asked_at: u64,
-    /// When the bucket is full, at the least: it owes what it was said to since it was asked for. Until when it is blocked,
-    /// with the bit [`BLOCKED`].
+    /// When the bucket is full, at the least: it owes what it was said to since it was asked for.
+    /// Until when it is blocked, with the bit [`BLOCKED`].
     full_at: u64,
 }
 
@@ -73,15 +73,20 @@ impl Denial {
         let debt = (self.full_at & !BLOCKED).saturating_sub(now);
         if self.full_at & BLOCKED != 0 {
             let refuses = self.is_alive(now) && self.quota == quota && debt > 0;
-            return refuses.then(|| Decision::blocked(self.endpoint, self.quota, Duration::from_nanos(debt)));
+            return refuses
+                .then(|| Decision::blocked(self.endpoint, self.quota, Duration::from_nanos(debt)));
         }
         // A bucket that owes more than it can is filled up in part, when it is asked for.
         let can_owe = debt <= self.quota.refill_nanos() + SECOND;
-        let refuses = self.is_alive(now) && self.quota == quota && can_owe && debt > most_with_a_unit(self.quota);
+        let refuses = self.is_alive(now)
+            && self.quota == quota
+            && can_owe
+            && debt > most_with_a_unit(self.quota);
         refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, false, debt))
     }
 
-    /// Whether it is so new that a reset elsewhere may still be overlooked. With a clock that has gone back it is not.
+    /// Whether it is so new that a reset elsewhere may still be overlooked. With a clock that has
+    /// gone back it is not.
     #[inline]
     pub(super) fn is_alive(&self, now: u64) -> bool {
         now.wrapping_sub(self.asked_at) <= self.quota.interval_nanos().min(SECOND)

@@ -23,23 +23,27 @@ use table::Denials;
 
 /// Refuses callers for whom the store has no unit left, without asking it again.
 ///
-/// A bucket without a unit has none until a time that is known, whoever asks. So what the store has answered, be it a refusal
-/// or the admission that took the last unit, is remembered until then: an attack on one bucket costs the store one call for
-/// each unit that comes back, instead of one for each request.
+/// A bucket without a unit has none until a time that is known, whoever asks. So what the store has
+/// answered, be it a refusal or the admission that took the last unit, is remembered until then: an
+/// attack on one bucket costs the store one call for each unit that comes back, instead of one for
+/// each request.
 ///
-/// What is refused here the store would have refused too, and with the same [`Decision`]: time counts from when the store was
-/// asked, never from when the answer came, so a unit that comes back is not held back by the time that an answer takes. But
-/// nothing is remembered for longer than the quota's [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever
-/// is less. So when a bucket is reset elsewhere, given units or no more blocked, or measured by another quota there, that is
-/// seen here within that time. What is done through this cache is seen at once, and a bucket that is measured by another
-/// quota here is asked for.
+/// What is refused here the store would have refused too, and with the same [`Decision`]: time
+/// counts from when the store was asked, never from when the answer came, so a unit that comes back
+/// is not held back by the time that an answer takes. But nothing is remembered for longer than the
+/// quota's [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever is less. So
+/// when a bucket is reset elsewhere, given units or no more blocked, or measured by another quota
+/// there, that is seen here within that time. What is done through this cache is seen at once, and
+/// a bucket that is measured by another quota here is asked for.
 ///
-/// Answers that the store gives at once are passed on and not remembered: they cost little already. The same goes for those
-/// that were decided by another quota than was asked with, as a [`LocalFallback`](super::LocalFallback) does.
+/// Answers that the store gives at once are passed on and not remembered: they cost little already.
+/// The same goes for those that were decided by another quota than was asked with, as a
+/// [`LocalFallback`](super::LocalFallback) does.
 ///
 /// # Memory
-/// At most 57,344 buckets are remembered, in 7 MB; what more there are the store is asked for. Each thread has copies of
-/// sixteen that it has refused last. What is out of date is dropped by the answers that follow, a part at a time.
+/// At most 57,344 buckets are remembered, in 7 MB; what more there are the store is asked for. Each
+/// thread has copies of sixteen that it has refused last. What is out of date is dropped by the
+/// answers that follow, a part at a time.
 ///
 /// ```
 /// use bolna_rate_limit::store::{Breaker, DenialCache, LocalFallback, MemoryStore};
@@ -74,7 +78,8 @@ impl<St, C> DenialCache<St, C> {
         &self.store
     }
 
-    /// The number of buckets that are remembered, those included that are out of date and were not dropped yet.
+    /// The number of buckets that are remembered, those included that are out of date and were not
+    /// dropped yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.denials.len()
@@ -129,11 +134,20 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
     }
 
     async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let _forget = Forget { denials: &self.denials, principal: bucket.principal, endpoint: bucket.endpoint };
+        let _forget = Forget {
+            denials: &self.denials,
+            principal: bucket.principal,
+            endpoint: bucket.endpoint,
+        };
         self.store.grant(bucket, units).await
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let _forget = Forget { denials: &self.denials, principal, endpoint };
         self.store.block(principal, endpoint, period).await
     }
@@ -142,7 +156,10 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
 impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the buckets: they are many, and ids do not belong in a log.
-        f.debug_struct("DenialCache").field("store", &self.store).field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("DenialCache")
+            .field("store", &self.store)
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

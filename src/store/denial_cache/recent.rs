@@ -40,7 +40,13 @@ pub(super) fn recall(source: Source, hash: u64, bucket: Bucket<'_>, now: u64) ->
 }
 
 #[inline]
-fn look(recent: &Recent, source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
+fn look(
+    recent: &Recent,
+    source: Source,
+    hash: u64,
+    bucket: Bucket<'_>,
+    now: u64,
+) -> Option<Decision> {
     if recent.hash.get() != hash {
         return None;
     }

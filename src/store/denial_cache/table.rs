@@ -19,8 +19,8 @@ const SHARDS: usize = 128;
 /// The most in one shard: what fits a hash table of 512 slots.
 const MOST: usize = 448;
 
-/// The time, in nanoseconds, from one turn to be swept to the next. All shards have had theirs within a second, after which
-/// everything is out of date.
+/// The time, in nanoseconds, from one turn to be swept to the next. All shards have had theirs
+/// within a second, after which everything is out of date.
 const TURN: u64 = 1_000_000_000 / SHARDS as u64;
 
 pub(super) struct Denials {
@@ -69,15 +69,18 @@ impl Denials {
             return None;
         }
         // Read before the table: what is found there afterwards may be known to be wrong since.
-        let source = Source { cache: self.number, corrections: self.corrections.load(Ordering::Acquire) };
+        let source =
+            Source { cache: self.number, corrections: self.corrections.load(Ordering::Acquire) };
         let hash = self.hash(bucket.principal, bucket.endpoint);
-        recent::recall(source, hash, bucket, now).or_else(|| self.look_up(source, hash, bucket, now))
+        recent::recall(source, hash, bucket, now)
+            .or_else(|| self.look_up(source, hash, bucket, now))
     }
 
     #[inline(never)]
     fn look_up(&self, source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
         let slots = self.shard(hash).read();
-        let denial = slots.table.find(hash, |denial| denial.is_of(bucket.principal, bucket.endpoint))?;
+        let denial =
+            slots.table.find(hash, |denial| denial.is_of(bucket.principal, bucket.endpoint))?;
         let decision = denial.refuses(bucket.quota, now)?;
         let denial = denial.clone();
         drop(slots);
@@ -99,7 +102,8 @@ impl Denials {
     fn put(&self, asked: &Asked, denial: Option<Denial>) {
         let hash = self.hash(&asked.principal, asked.endpoint);
         let mut slots = self.shard(hash).write();
-        // Compared under the lock that `forget` asks for afterwards: what is in time for this is forgotten there.
+        // Compared under the lock that `forget` asks for afterwards: what is in time for this is
+        // forgotten there.
         if self.changes() != asked.changes {
             return;
         }
@@ -137,12 +141,14 @@ impl Denials {
         }
     }
 
-    /// Forgets a bucket that has been changed by hand, and what is still on its way from before that.
+    /// Forgets a bucket that has been changed by hand, and what is still on its way from before
+    /// that.
     pub(super) fn forget(&self, principal: &Principal, endpoint: Endpoint) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let hash = self.hash(principal, endpoint);
         let mut slots = self.shard(hash).write();
-        if let Ok(known) = slots.table.find_entry(hash, |denial| denial.is_of(principal, endpoint)) {
+        if let Ok(known) = slots.table.find_entry(hash, |denial| denial.is_of(principal, endpoint))
+        {
             known.remove();
             self.remembered.fetch_sub(1, Ordering::Relaxed);
         }
@@ -150,8 +156,8 @@ impl Denials {
         self.correct();
     }
 
-    /// Makes threads look into the table again. To be called with the shard locked, so that none finds what is wrong there
-    /// after it has read this.
+    /// Makes threads look into the table again. To be called with the shard locked, so that none
+    /// finds what is wrong there after it has read this.
     fn correct(&self) {
         self.corrections.fetch_add(1, Ordering::Release);
     }

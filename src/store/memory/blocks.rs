@@ -12,7 +12,8 @@ const SLACK: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub(super) struct Blocks {
-    /// For every block the bit that its hash chooses: all that a request reads whose bit is not set.
+    /// For every block the bit that its hash chooses: all that a request reads whose bit is not
+    /// set.
     mask: AtomicU64,
     /// Blocks that have ended are in it until they are found, or another one is made.
     blocks: RwLock<HashTable<Block>>,
@@ -68,9 +69,16 @@ impl Blocks {
         Some(block.until - now)
     }
 
-    /// Blocks a bucket for `period`, if that is `current` once nothing else is changed meanwhile. Says whether it was not
-    /// blocked before.
-    pub(super) fn set(&self, hash: u64, key: Key<'_>, now: u64, period: u64, current: impl FnOnce() -> bool) -> bool {
+    /// Blocks a bucket for `period`, if that is `current` once nothing else is changed meanwhile.
+    /// Says whether it was not blocked before.
+    pub(super) fn set(
+        &self,
+        hash: u64,
+        key: Key<'_>,
+        now: u64,
+        period: u64,
+        current: impl FnOnce() -> bool,
+    ) -> bool {
         let mut blocks = self.write();
         if !current() {
             return false;
@@ -87,7 +95,8 @@ impl Blocks {
         true
     }
 
-    /// Lifts the block of a bucket, if there is one and that is `current` once nothing else is changed meanwhile.
+    /// Lifts the block of a bucket, if there is one and that is `current` once nothing else is
+    /// changed meanwhile.
     pub(super) fn lift(&self, hash: u64, key: Key<'_>, current: impl FnOnce() -> bool) {
         let mut blocks = self.write();
         if !current() {

@@ -7,11 +7,13 @@ use crate::store::{StoreEvent, StoreListener};
 
 /// What a [`MemoryStore`](super::MemoryStore) with a cap tells its operator.
 ///
-/// Told when things change, not for every request: `Reached`, then `Relieved`, then perhaps `Reached` again.
+/// Told when things change, not for every request: `Reached`, then `Relieved`, then perhaps
+/// `Reached` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CapEvent {
-    /// As many buckets owe as there may be. New callers share what is left until some are full again.
+    /// As many buckets owe as there may be. New callers share what is left until some are full
+    /// again.
     Reached {
         /// The cap.
         max_buckets: usize,
@@ -25,7 +27,8 @@ pub enum CapEvent {
 
 pub(super) struct Cap {
     most: usize,
-    /// Whether it has been told that it is reached, and not yet that it is relieved. Changes with what stands.
+    /// Whether it has been told that it is reached, and not yet that it is relieved. Changes with
+    /// what stands.
     reached: AtomicBool,
     listeners: Listeners<CapEvent>,
 }

@@ -1,8 +1,8 @@
 //! What the thread remembers of callers that it has refused.
 //!
-//! A bucket that has no unit has none until a time that is known, whoever asks for one. So a thread that has refused a
-//! caller goes on to without looking at the bucket: under an attack on many threads none of them writes, or waits for, a
-//! cache line of another.
+//! A bucket that has no unit has none until a time that is known, whoever asks for one. So a thread
+//! that has refused a caller goes on to without looking at the bucket: under an attack on many
+//! threads none of them writes, or waits for, a cache line of another.
 
 use std::cell::Cell;
 
@@ -47,8 +47,8 @@ impl Denial {
     }
 }
 
-/// When the bucket of a caller that this thread has refused will be full, at the least: nothing but time has filled it
-/// since.
+/// When the bucket of a caller that this thread has refused will be full, at the least: nothing but
+/// time has filled it since.
 #[inline]
 pub(super) fn recall(source: Source, hash: u64, key: Key<'_>) -> Option<u64> {
     DENIED.with(|denied| {
@@ -61,7 +61,8 @@ impl Denial {
     #[inline(never)]
     fn full_at(&self, source: Source, key: Key<'_>) -> Option<u64> {
         let What { source: its_source, full_at, class, length, id } = self.what.get();
-        let same = its_source == source && class == key.class() && id[..usize::from(length)] == *key.id();
+        let same =
+            its_source == source && class == key.class() && id[..usize::from(length)] == *key.id();
         same.then_some(full_at)
     }
 }
@@ -70,7 +71,9 @@ impl Denial {
 #[inline(never)]
 pub(super) fn remember(source: Source, hash: u64, key: Key<'_>, full_at: u64) {
     let mut id = [0; Id::INLINE];
-    if let (Ok(length), Some(place_of_id)) = (u8::try_from(key.id().len()), id.get_mut(..key.id().len())) {
+    if let (Ok(length), Some(place_of_id)) =
+        (u8::try_from(key.id().len()), id.get_mut(..key.id().len()))
+    {
         place_of_id.copy_from_slice(key.id());
         DENIED.with(|denied| {
             let denial = &denied[place(hash)];

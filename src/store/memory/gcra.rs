@@ -10,10 +10,12 @@ use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
 
 use crate::quota::Quota;
 
-/// A bucket that owes more than a full refill by this much was filled by another clock or another quota.
+/// A bucket that owes more than a full refill by this much was filled by another clock or another
+/// quota.
 const SLACK: u64 = 1_000_000_000;
 
-/// The time at which a bucket is full again, in nanoseconds of the store's clock: GCRA's theoretical arrival time.
+/// The time at which a bucket is full again, in nanoseconds of the store's clock: GCRA's
+/// theoretical arrival time.
 #[derive(Default)]
 pub(super) struct FullAt(InMemoryState);
 
@@ -30,9 +32,10 @@ pub(super) struct Outcome {
 impl FullAt {
     /// Charges one unit, if the bucket has it.
     ///
-    /// The clock is read after the bucket, and read again when the bucket has changed meanwhile: to a thread that was held
-    /// up with an older reading, what others have spent since seems to lie in the future. It would refuse a caller for
-    /// units that have come back, or forgive him what he owes.
+    /// The clock is read after the bucket, and read again when the bucket has changed meanwhile: to
+    /// a thread that was held up with an older reading, what others have spent since seems to
+    /// lie in the future. It would refuse a caller for units that have come back, or forgive
+    /// him what he owes.
     #[inline]
     pub(super) fn charge(&self, quota: &Quota, clock: impl Fn() -> u64) -> Outcome {
         let mut healed = false;
@@ -49,7 +52,8 @@ impl FullAt {
         }
     }
 
-    /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without it.
+    /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without
+    /// it.
     pub(super) fn peek(&self, quota: &Quota, clock: impl FnOnce() -> u64) -> Outcome {
         let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
         let full_at = self.get();
@@ -57,7 +61,8 @@ impl FullAt {
         Outcome { allowed: debt + interval <= refill, healed: false, debt }
     }
 
-    /// Puts off when it is full, never brings it forward. Says when it was full before, if that has changed.
+    /// Puts off when it is full, never brings it forward. Says when it was full before, if that has
+    /// changed.
     pub(super) fn raise(&self, to: u64) -> Option<u64> {
         let later = |full_at: Option<Nanos>| match full_at.map_or(0, Nanos::as_u64) {
             full_at if full_at < to => Ok((full_at, Nanos::new(to))),
@@ -66,7 +71,8 @@ impl FullAt {
         self.0.measure_and_replace(&NotKeyed::NonKey, later).ok()
     }
 
-    /// Brings forward when it is full by that time, but not to before now. More than a full refill counts as that first.
+    /// Brings forward when it is full by that time, but not to before now. More than a full refill
+    /// counts as that first.
     ///
     /// The clock is read after the bucket, as in [`charge`](Self::charge).
     pub(super) fn advance(&self, quota: &Quota, by: u64, clock: impl Fn() -> u64) {
@@ -86,8 +92,9 @@ impl FullAt {
         self.get() > now
     }
 
-    /// A governor limiter has one quota and one table. Its parts are open, though, and making it is a few multiplications:
-    /// so one is made for the occasion, around the cell, the quota and the time of this very request.
+    /// A governor limiter has one quota and one table. Its parts are open, though, and making it is
+    /// a few multiplications: so one is made for the occasion, around the cell, the quota and
+    /// the time of this very request.
     ///
     /// The second value is when the bucket was full before.
     #[inline]
@@ -101,13 +108,22 @@ impl FullAt {
         let allowed = limiter.check().is_ok();
         let held = full_at.get();
         let debt = held.saturating_sub(now);
-        (Outcome { allowed, healed: false, debt: if allowed { debt + quota.interval_nanos() } else { debt } }, held)
+        (
+            Outcome {
+                allowed,
+                healed: false,
+                debt: if allowed { debt + quota.interval_nanos() } else { debt },
+            },
+            held,
+        )
     }
 
-    /// Drains a bucket that owes more than it can, if it has not changed since it was seen, and says whether it has.
+    /// Drains a bucket that owes more than it can, if it has not changed since it was seen, and
+    /// says whether it has.
     ///
-    /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came into force. Left alone, a
-    /// change from 10 an hour to 500 a minute would lock a caller out for hours.
+    /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came
+    /// into force. Left alone, a change from 10 an hour to 500 a minute would lock a caller out
+    /// for hours.
     #[cold]
     fn heal(&self, quota: &Quota, seen: u64, now: u64) -> bool {
         let drained = Nanos::new(now + quota.refill_nanos());
@@ -131,7 +147,11 @@ impl FullAt {
 pub(super) fn denied(full_at: u64, quota: &Quota, now: u64) -> Option<Outcome> {
     let debt = full_at.saturating_sub(now);
     let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
-    (debt > refill - interval && debt <= refill + SLACK).then_some(Outcome { allowed: false, healed: false, debt })
+    (debt > refill - interval && debt <= refill + SLACK).then_some(Outcome {
+        allowed: false,
+        healed: false,
+        debt,
+    })
 }
 
 #[inline]
@@ -142,12 +162,14 @@ fn governor_quota(quota: &Quota) -> governor::Quota {
         .allow_burst(burst)
 }
 
-/// The debt that counts. More than a full refill counts as that, but for what two readings of a clock may differ by.
+/// The debt that counts. More than a full refill counts as that, but for what two readings of a
+/// clock may differ by.
 fn forgive(debt: u64, refill: u64) -> u64 {
     if debt > refill + SLACK { refill } else { debt }
 }
 
-/// A cell that tells what it held when the decision was taken, since governor's verdicts say less than a response must.
+/// A cell that tells what it held when the decision was taken, since governor's verdicts say less
+/// than a response must.
 struct Watched<'a> {
     cell: &'a InMemoryState,
     full_at: &'a Cell<u64>,
@@ -170,8 +192,8 @@ impl StateStore for Watched<'_> {
 
 /// An instant of the store's clock, and a clock that always shows it.
 ///
-/// A governor limiter measures from its own start. Every reading of one store has to measure from the store's origin,
-/// so `duration_since` disregards what it is asked to measure from.
+/// A governor limiter measures from its own start. Every reading of one store has to measure from
+/// the store's origin, so `duration_since` disregards what it is asked to measure from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Reading(u64);
 

@@ -11,7 +11,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport, block_nanos};
+use super::{
+    Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport, block_nanos,
+};
 use crate::clock::{Clock, MonotonicClock};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
@@ -26,8 +28,8 @@ use table::{Given, Key, Place, Table};
 
 pub use cap::CapEvent;
 
-/// 64 bytes each. More would be further apart in the caches; with fewer, a shard of a table of a million buckets would take
-/// over 50 us to grow.
+/// 64 bytes each. More would be further apart in the caches; with fewer, a shard of a table of a
+/// million buckets would take over 50 us to grow.
 const SHARDS: usize = 2048;
 
 /// The time, in nanoseconds, in which every shard has its turn to be swept.
@@ -36,38 +38,44 @@ const ROUND: u64 = 60_000_000_000;
 /// The most turns that one request takes.
 const TURNS: u64 = 2;
 
-/// The time, in nanoseconds, for which a thread may be held up between two steps without being taken for one whose clock has
-/// gone back.
+/// The time, in nanoseconds, for which a thread may be held up between two steps without being
+/// taken for one whose clock has gone back.
 const HELD_UP: u64 = 10_000_000_000;
 
-/// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of nanoseconds.
+/// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of
+/// nanoseconds.
 const LATEST: u64 = 1 << 62;
 
 /// Counts in this process. The store of a limiter that is not told otherwise.
 ///
-/// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota allows, whatever the
-/// number of threads.
+/// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota
+/// allows, whatever the number of threads.
 ///
 /// # Memory
-/// The empty store takes 128 KiB. A bucket takes 49 bytes, and with the room that a hash table needs at most about 126 when
-/// there are tens of thousands; an id of more than [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own.
+/// The empty store takes 128 KiB. A bucket takes 49 bytes, and with the room that a hash table
+/// needs at most about 126 when there are tens of thousands; an id of more than
+/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own.
 ///
-/// No bucket that owes is ever dropped. One that has become full again is, and so is the memory that a spike has left:
-/// now and then a request that has got its answer sweeps one of 2048 shards, or two when they are due. From some twenty
-/// requests a second on, all have had their turn within a minute; with fewer it takes longer, and without any nothing is
-/// freed but by [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
+/// No bucket that owes is ever dropped. One that has become full again is, and so is the memory
+/// that a spike has left: now and then a request that has got its answer sweeps one of 2048 shards,
+/// or two when they are due. From some twenty requests a second on, all have had their turn within
+/// a minute; with fewer it takes longer, and without any nothing is freed but by
+/// [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
 ///
-/// A [block](Store::block) takes some 80 bytes until it has ended and another one is made, or a request finds it.
+/// A [block](Store::block) takes some 80 bytes until it has ended and another one is made, or a
+/// request finds it.
 ///
-/// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's limits. When more callers
-/// can be made up than memory should be spent on, set [`max_buckets`](Self::max_buckets).
+/// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's
+/// limits. When more callers can be made up than memory should be spent on, set
+/// [`max_buckets`](Self::max_buckets).
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     clock: C,
     cap: Cap,
     /// What threads know it by.
     number: u64,
-    /// How often buckets have been filled up by other means than time, or drained by other means than requests.
+    /// How often buckets have been filled up by other means than time, or drained by other means
+    /// than requests.
     altered: AtomicU64,
     blocks: Blocks,
     /// When a shard was last swept because its time had come.
@@ -101,17 +109,19 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// Tracks at most that many buckets, at least 1. By default there is no cap. To be called before the store is used:
-    /// it starts again with an empty one.
+    /// Tracks at most that many buckets, at least 1. By default there is no cap. To be called
+    /// before the store is used: it starts again with an empty one.
     ///
-    /// When as many callers owe, nobody who owes is forgotten, and a new caller is still limited: he shares one bucket,
-    /// of his own endpoint and quota, with other new callers, until a bucket is full again that he can have instead. So does
-    /// a caller whose own bucket was full, or has been reset, and has gone to another. There are 16 to 2048 such buckets for
-    /// each endpoint and quota, one for some 500 of the cap, so that not all new callers are refused because of one; they come
-    /// on top of the cap, as does the room that a hash table needs. [`on_cap`](Self::on_cap) tells when it comes to that.
+    /// When as many callers owe, nobody who owes is forgotten, and a new caller is still limited:
+    /// he shares one bucket, of his own endpoint and quota, with other new callers, until a
+    /// bucket is full again that he can have instead. So does a caller whose own bucket was
+    /// full, or has been reset, and has gone to another. There are 16 to 2048 such buckets for
+    /// each endpoint and quota, one for some 500 of the cap, so that not all new callers are
+    /// refused because of one; they come on top of the cap, as does the room that a hash table
+    /// needs. [`on_cap`](Self::on_cap) tells when it comes to that.
     ///
-    /// A [grant](Store::grant) to a caller who shares a bucket gives nothing back, as a reset does: it would be to all who
-    /// share it. A [block](Store::block) is his alone.
+    /// A [grant](Store::grant) to a caller who shares a bucket gives nothing back, as a reset does:
+    /// it would be to all who share it. A [block](Store::block) is his alone.
     ///
     /// ```
     /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
@@ -135,16 +145,18 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room again. It runs within
-    /// the request that finds out, so it should do no more than to log or to count. Several listeners are all told.
+    /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room
+    /// again. It runs within the request that finds out, so it should do no more than to log or
+    /// to count. Several listeners are all told.
     #[must_use]
     pub fn on_cap(self, listener: impl Fn(CapEvent) + Send + Sync + 'static) -> Self {
         self.cap.tell(move |event| listener(*event));
         self
     }
 
-    /// The number of buckets that are tracked: those that are not full, and those that have become full and were not
-    /// dropped yet. Buckets that are shared because of a cap are not among them.
+    /// The number of buckets that are tracked: those that are not full, and those that have become
+    /// full and were not dropped yet. Buckets that are shared because of a cap are not among
+    /// them.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.owned()
@@ -158,8 +170,8 @@ impl<C: Clock> MemoryStore<C> {
 
     /// Drops every bucket that is full again and gives the memory back, one shard at a time.
     ///
-    /// Nobody has to call it: requests do the same, little by little. It is for giving memory back at once, or when there
-    /// are no requests.
+    /// Nobody has to call it: requests do the same, little by little. It is for giving memory back
+    /// at once, or when there are no requests.
     pub fn shrink(&self) {
         self.table.shrink(self.now());
         self.cap.holds(self.table.owned());
@@ -203,7 +215,8 @@ impl<C: Clock> MemoryStore<C> {
         Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
     }
 
-    /// Sees to it that a bucket owes `debt` nanoseconds at the least, or a full refill if that is less.
+    /// Sees to it that a bucket owes `debt` nanoseconds at the least, or a full refill if that is
+    /// less.
     pub(crate) fn owe(&self, bucket: Bucket<'_>, debt: u64) {
         let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
         let debt = debt.min(refill);
@@ -229,13 +242,15 @@ impl<C: Clock> MemoryStore<C> {
             return;
         }
         let key = Key::of(bucket.endpoint, bucket.principal);
-        self.table.ask(self.table.place(key), key, |full_at| full_at.advance(&bucket.quota, by, || self.now()));
+        self.table.ask(self.table.place(key), key, |full_at| {
+            full_at.advance(&bucket.quota, by, || self.now())
+        });
         self.altered.fetch_add(1, Ordering::Release);
     }
 
-    /// Blocks the bucket for as long as another store says that it is, or lifts the block if it says that there is none. But
-    /// only if that is `current` once nothing else is changed meanwhile. Says whether the bucket was not blocked before and
-    /// is now.
+    /// Blocks the bucket for as long as another store says that it is, or lifts the block if it
+    /// says that there is none. But only if that is `current` once nothing else is changed
+    /// meanwhile. Says whether the bucket was not blocked before and is now.
     pub(crate) fn follow(
         &self,
         principal: &Principal,
@@ -284,11 +299,18 @@ impl<C: Clock> MemoryStore<C> {
 
     #[cold]
     #[inline(never)]
-    fn ask_new<R>(&self, place: Place<'_>, key: Key<'_>, quota: &Quota, ask: impl FnOnce(&FullAt) -> R) -> R {
+    fn ask_new<R>(
+        &self,
+        place: Place<'_>,
+        key: Key<'_>,
+        quota: &Quota,
+        ask: impl FnOnce(&FullAt) -> R,
+    ) -> R {
         if self.table.owned() >= self.cap.most() {
             self.sweep(self.now());
         }
-        let (answer, given) = self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), ask);
+        let (answer, given) =
+            self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), ask);
         if given == Given::Shared {
             self.cap.reached();
         }
@@ -375,7 +397,12 @@ impl<C: Clock> Store for MemoryStore<C> {
         Ok(())
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let key = Key::of(endpoint, principal);
         let hash = self.table.place(key).hash();
         match block_nanos(period) {

@@ -12,15 +12,16 @@ use crate::endpoint::Endpoint;
 use crate::principal::{Id, Principal};
 use crate::quota::Quota;
 
-/// A hash table cut into shards, each behind a lock of its own: a request locks one for the time of a lookup, and
-/// housekeeping does one at a time.
+/// A hash table cut into shards, each behind a lock of its own: a request locks one for the time of
+/// a lookup, and housekeeping does one at a time.
 pub(super) struct Table {
     shards: Box<[Shard]>,
     hasher: RandomState,
     counters: Counters,
 }
 
-/// On a cache line of their own, since they are written, and what is beside them is read for every request.
+/// On a cache line of their own, since they are written, and what is beside them is read for every
+/// request.
 #[derive(Default)]
 #[repr(align(64))]
 struct Counters {
@@ -45,7 +46,8 @@ struct Slot {
     name: Name,
 }
 
-/// A [`Key`] to keep. As an enum of its own it has room for the class in what an [`Id`] has to leave empty.
+/// A [`Key`] to keep. As an enum of its own it has room for the class in what an [`Id`] has to
+/// leave empty.
 pub(super) enum Name {
     Short { class: u16, length: u8, text: [u8; Id::INLINE] },
     Long { class: u16, text: Arc<[u8]> },
@@ -81,8 +83,8 @@ impl<'a> Key<'a> {
         self.id.as_bytes()
     }
 
-    /// The bucket that callers share who are measured by that quota. One that two quotas shared would be drained and filled
-    /// by the one as the other goes.
+    /// The bucket that callers share who are measured by that quota. One that two quotas shared
+    /// would be drained and filled by the one as the other goes.
     fn shared(self, id: &'a Id) -> Self {
         Self { class: self.class & !ORGANIZATION | SHARED, id }
     }
@@ -128,12 +130,17 @@ impl Table {
 
     /// Asks the bucket of `key`, if there is one.
     #[inline]
-    pub(super) fn ask<R>(&self, place: Place<'_>, key: Key<'_>, ask: impl FnOnce(&FullAt) -> R) -> Option<R> {
+    pub(super) fn ask<R>(
+        &self,
+        place: Place<'_>,
+        key: Key<'_>,
+        ask: impl FnOnce(&FullAt) -> R,
+    ) -> Option<R> {
         place.shard.read().find(place.hash, |slot| slot.name.is(key)).map(|slot| ask(&slot.full_at))
     }
 
-    /// Asks the bucket of `key`, which is made if there is none, or when there are `most` already the one that callers of
-    /// that quota share.
+    /// Asks the bucket of `key`, which is made if there is none, or when there are `most` already
+    /// the one that callers of that quota share.
     pub(super) fn ask_new<R>(
         &self,
         place: Place<'_>,
@@ -189,14 +196,20 @@ impl Table {
         self.counters.owned.load(Ordering::Relaxed)
     }
 
-    /// How often a shard was swept, and how many of the principals' own buckets were dropped thereby.
+    /// How often a shard was swept, and how many of the principals' own buckets were dropped
+    /// thereby.
     pub(super) fn swept(&self) -> (u64, u64) {
-        (self.counters.sweeps.load(Ordering::Relaxed), self.counters.dropped.load(Ordering::Relaxed))
+        (
+            self.counters.sweeps.load(Ordering::Relaxed),
+            self.counters.dropped.load(Ordering::Relaxed),
+        )
     }
 
-    /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in it.
+    /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in
+    /// it.
     pub(super) fn sweep_next(&self, now: u64) {
-        let shard = &self.shards[self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
+        let shard = &self.shards
+            [self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
         // One that is in use is left for its next turn: nobody is made to wait.
         let Some(mut slots) = shard.try_write() else { return };
         self.sweep(&mut slots, now);
@@ -235,7 +248,8 @@ impl Table {
         if slots.num_buckets() < room * 8 / 7 {
             slots.reserve(room - slots.len(), |slot| self.hash_of(slot));
         } else {
-            // It is full of what has been dropped, now or before, and `reserve` would double it all the same.
+            // It is full of what has been dropped, now or before, and `reserve` would double it all
+            // the same.
             let mut rebuilt = HashTable::with_capacity(room);
             for slot in slots.drain() {
                 rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
@@ -262,8 +276,8 @@ impl Table {
     }
 }
 
-/// For how many slots a table of that many buckets is made: rounded up to what hashbrown makes, it has 2.6 slots for each
-/// of them at most, and they take 126 bytes.
+/// For how many slots a table of that many buckets is made: rounded up to what hashbrown makes, it
+/// has 2.6 slots for each of them at most, and they take 126 bytes.
 fn with_room(buckets: usize) -> usize {
     buckets + buckets.div_ceil(8)
 }
@@ -281,7 +295,11 @@ impl Name {
         let id = id.as_bytes();
         let mut text = [0; Id::INLINE];
         text[..id.len()].copy_from_slice(id);
-        Self::Short { class, length: id.len().try_into().expect("an id that is not shared is short"), text }
+        Self::Short {
+            class,
+            length: id.len().try_into().expect("an id that is not shared is short"),
+            text,
+        }
     }
 
     #[inline]
@@ -305,7 +323,8 @@ impl Name {
     }
 }
 
-/// A table is as good after a panic as before: nothing is done to it in two steps that belong together.
+/// A table is as good after a panic as before: nothing is done to it in two steps that belong
+/// together.
 impl Shard {
     #[inline]
     fn read(&self) -> RwLockReadGuard<'_, HashTable<Slot>> {

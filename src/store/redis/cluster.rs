@@ -1,7 +1,8 @@
 //! The nodes of a cluster, and which of them serves which slots.
 //!
-//! redis-rs' own cluster connection holds up the requests for all nodes while it recovers from the loss of one. Here each
-//! primary has a connection, a breaker and a clock of its own, as a single server has.
+//! redis-rs' own cluster connection holds up the requests for all nodes while it recovers from the
+//! loss of one. Here each primary has a connection, a breaker and a clock of its own, as a single
+//! server has.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,7 +29,8 @@ use crate::store::{Store, StoreError, StoreReport};
 
 const SLOTS: u16 = 16_384;
 
-/// The time between two looks at who serves what when there is no trouble, and the shortest when there is.
+/// The time between two looks at who serves what when there is no trouble, and the shortest when
+/// there is.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
 
 pub(super) struct Cluster {
@@ -36,7 +38,8 @@ pub(super) struct Cluster {
     /// The nodes that the operator named, with the user that is the same on all. Not empty.
     seeds: Vec<ConnectionInfo>,
     topology: RwLock<Topology>,
-    /// Whether it has been told that the cluster is lost, and no primary is known yet that could be regained.
+    /// Whether it has been told that the cluster is lost, and no primary is known yet that could
+    /// be regained.
     told: AtomicBool,
     /// The number of the primary that was made last.
     last: AtomicU64,
@@ -77,12 +80,15 @@ impl Cluster {
         settings: Arc<Settings>,
         degraded: bool,
     ) -> Result<Arc<Self>, RedisStoreError> {
-        let name = seeds.first().map_or_else(String::new, |seed| format!("the cluster of {}", seed.addr()));
+        let name = seeds
+            .first()
+            .map_or_else(String::new, |seed| format!("the cluster of {}", seed.addr()));
         let within = settings.connect_timeout;
         let (told, trouble) = (AtomicBool::new(false), Arc::new(Notify::new()));
         let last = AtomicU64::new(WHOLE);
         let cluster = Self { settings, seeds, topology: RwLock::default(), told, last, trouble };
-        let served = or_degraded(cluster.ask(within).await, WHOLE, &name, &cluster.settings, degraded)?;
+        let served =
+            or_degraded(cluster.ask(within).await, WHOLE, &name, &cluster.settings, degraded)?;
         cluster.told.store(served.is_none(), Ordering::Release);
         let served = served.unwrap_or_default();
         let mut firsts = HashMap::new();
@@ -116,12 +122,18 @@ impl Cluster {
     }
 
     /// The primary that serves the bucket.
-    pub(super) fn shard(&self, principal: &Principal, endpoint: Endpoint) -> Result<Shard, StoreError> {
+    pub(super) fn shard(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+    ) -> Result<Shard, StoreError> {
         let slot = slot(&key(&self.settings.prefix, endpoint, principal));
         let topology = self.topology.read().unwrap_or_else(PoisonError::into_inner);
         let place = topology.ranges.partition_point(|((_, last), _)| *last < slot);
         match topology.ranges.get(place) {
-            Some(((first, _), number)) if *first <= slot => Ok(Arc::clone(&topology.primaries[*number].shard)),
+            Some(((first, _), number)) if *first <= slot => {
+                Ok(Arc::clone(&topology.primaries[*number].shard))
+            }
             _ => Err(Failure::Unserved.into()),
         }
     }
@@ -136,37 +148,49 @@ impl Cluster {
         majority(nodes.iter().map(|node| slots(node, within))).await
     }
 
-    /// Sends the buckets where they are served now. A primary that was known keeps its connection; `firsts` are the new
-    /// ones that were tried.
+    /// Sends the buckets where they are served now. A primary that was known keeps its connection;
+    /// `firsts` are the new ones that were tried.
     fn apply(&self, served: &[(Range, Address)], mut firsts: HashMap<Address, First>) {
         let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
         let mut topology = Topology::default();
         for (address, ranges) in group(served) {
-            let serves = |probe: &str| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(probe)));
+            let serves = |probe: &str| {
+                ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(probe)))
+            };
             let same = |primary: &&Primary| primary.address == address && serves(&primary.probe);
             let primary = known.iter().find(same).cloned().unwrap_or_else(|| {
-                let First { number, probe, connection } = firsts.remove(&address).unwrap_or_else(|| First {
-                    number: self.next_number(),
-                    probe: self.probe_in(&ranges),
-                    connection: None,
-                });
+                let First { number, probe, connection } =
+                    firsts.remove(&address).unwrap_or_else(|| First {
+                        number: self.next_number(),
+                        probe: self.probe_in(&ranges),
+                        connection: None,
+                    });
                 let told = self.take_over(number, known.iter().filter(|left| serves(&left.probe)));
-                let (route, settings) = (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
+                let (route, settings) =
+                    (Route::Fixed(Box::new(self.at(&address))), Arc::clone(&self.settings));
                 let trouble = Arc::clone(&self.trouble);
                 let shard =
-                    start(route, probe.clone(), settings, number, connection, told, move || trouble.notify_one());
+                    start(route, probe.clone(), settings, number, connection, told, move || {
+                        trouble.notify_one()
+                    });
                 Primary { address, probe, shard }
             });
-            topology.ranges.extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));
+            topology
+                .ranges
+                .extend(ranges.into_iter().map(|range| (range, topology.primaries.len())));
             topology.primaries.push(primary);
         }
         topology.ranges.sort_unstable();
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = topology;
     }
 
-    /// Whoever is lost is regained by the one that serves his buckets now. Whether it has been told that somebody is.
+    /// Whoever is lost is regained by the one that serves his buckets now. Whether it has been told
+    /// that somebody is.
     fn take_over<'a>(&self, number: u64, left: impl Iterator<Item = &'a Primary>) -> bool {
-        let lost = left.map(|left| left.shard.store()).filter(|left| left.is_told_lost()).map(Link::number);
+        let lost = left
+            .map(|left| left.shard.store())
+            .filter(|left| left.is_told_lost())
+            .map(Link::number);
         let whole = self.told.swap(false, Ordering::AcqRel).then_some(WHOLE);
         let before: Vec<_> = lost.chain(whole).collect();
         let mut stands = false;
@@ -189,7 +213,8 @@ impl Cluster {
 
     /// The key of a bucket that is nobody's, in one of these slots.
     fn probe_in(&self, ranges: &[Range]) -> String {
-        let served = |key: &String| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(key)));
+        let served =
+            |key: &String| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(key)));
         let numbers = super::random()..=u32::MAX;
         let mut keys = numbers.chain(0..).map(|number| probe(&self.settings.prefix, number));
         // There are 16,384 slots, and a key for each of them among so many.
@@ -239,27 +264,39 @@ fn slot(key: &str) -> u16 {
 }
 
 /// What one node says who serves which slots, in their order.
-async fn slots(node: &ConnectionInfo, within: Duration) -> Result<Vec<(Range, Address)>, RedisStoreError> {
+async fn slots(
+    node: &ConnectionInfo,
+    within: Duration,
+) -> Result<Vec<(Range, Address)>, RedisStoreError> {
     let server = node.addr().to_string();
     let mut commands = open(node, within).await?;
     let mut cmd = redis::cmd("CLUSTER");
     cmd.arg("SLOTS");
-    let answer = tokio::time::timeout(within, cmd.query_async::<Vec<Vec<Value>>>(&mut commands)).await;
-    let answer = answer.map_err(|_| silent(&server, within))?.map_err(|error| RedisStoreError::of(&server, error))?;
+    let answer =
+        tokio::time::timeout(within, cmd.query_async::<Vec<Vec<Value>>>(&mut commands)).await;
+    let answer = answer
+        .map_err(|_| silent(&server, within))?
+        .map_err(|error| RedisStoreError::of(&server, error))?;
     let mut served: Vec<_> = answer.iter().filter_map(|entry| range(entry, node)).collect();
     served.sort_unstable();
     if served.is_empty() {
-        return Err(RedisStoreError::new(Kind::NoPrimary, &server, "it knows nobody who serves any slot"));
+        return Err(RedisStoreError::new(
+            Kind::NoPrimary,
+            &server,
+            "it knows nobody who serves any slot",
+        ));
     }
     Ok(served)
 }
 
-/// `[first slot, last slot, [host, port, ...], replicas ...]`. A node that does not know its own host leaves it empty.
+/// `[first slot, last slot, [host, port, ...], replicas ...]`. A node that does not know its own
+/// host leaves it empty.
 fn range(entry: &[Value], asked: &ConnectionInfo) -> Option<(Range, Address)> {
     let [first, last, Value::Array(primary), ..] = entry else { return None };
     let [host, port, ..] = primary.as_slice() else { return None };
     let number = |value| u16::from_redis_value_ref(value).ok();
-    let host = String::from_redis_value_ref(host).ok().filter(|host| !host.is_empty() && host != "?");
+    let host =
+        String::from_redis_value_ref(host).ok().filter(|host| !host.is_empty() && host != "?");
     let host = host.or_else(|| match asked.addr() {
         ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => Some(host.clone()),
         _ => None,

@@ -1,7 +1,7 @@
 //! Group commit: whoever asks for a bucket while a call for it is under way joins the next one.
 //!
-//! So a bucket has one call in flight from a process, however many ask. No timer holds anybody up, and what is granted
-//! goes out in the order of arrival.
+//! So a bucket has one call in flight from a process, however many ask. No timer holds anybody up,
+//! and what is granted goes out in the order of arrival.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -109,13 +109,14 @@ impl Call {
         self.members.len()
     }
 
-    /// When the first of its requests stops waiting. What is charged later would be charged for a request that has been
-    /// answered without it.
+    /// When the first of its requests stops waiting. What is charged later would be charged for a
+    /// request that has been answered without it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.members.iter().map(|ask| ask.deadline).min()
     }
 
-    /// The call without those who have gone or whose time is up, who are told so. `None` if nobody is left.
+    /// The call without those who have gone or whose time is up, who are told so. `None` if nobody
+    /// is left.
     pub(super) fn of_those_in_time(mut self, now: Instant) -> Option<Self> {
         let in_time = |ask: &Ask| ask.is_waiting() && ask.deadline > now;
         let (members, late): (Vec<_>, Vec<_>) = self.members.into_iter().partition(in_time);
@@ -179,7 +180,10 @@ mod tests {
 
     fn ask(key: &str, limit: u32) -> (Ask, Answer) {
         let (answer, answered) = oneshot::channel();
-        (Ask { key: Arc::from(key), quota: quota(limit), deadline: Instant::now(), answer }, answered)
+        (
+            Ask { key: Arc::from(key), quota: quota(limit), deadline: Instant::now(), answer },
+            answered,
+        )
     }
 
     fn charge(answered: &mut Answer) -> Option<Charge> {
@@ -197,7 +201,10 @@ mod tests {
         assert!(desk.next_call().is_none());
         let (other, _other_answer) = ask("b", 500);
         desk.join(other);
-        assert_eq!(desk.next_call().map(|call| (call.key.to_string(), call.units())), Some(("b".to_owned(), 1)));
+        assert_eq!(
+            desk.next_call().map(|call| (call.key.to_string(), call.units())),
+            Some(("b".to_owned(), 1))
+        );
         desk.done(&call.key);
         call.conclude(1, INTERVAL);
         assert_eq!(charge(&mut first_answer), Some(Charge::Granted { debt: INTERVAL }));

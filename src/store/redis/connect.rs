@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisError, Value,
+};
 
 use super::error::{REPLICA, RedisStoreError, RedisStoreErrorKind as Kind};
 use super::script::{Take, Taken, forget};
@@ -22,7 +24,8 @@ pub(super) struct Connection {
     pub(super) server: String,
 }
 
-/// Connects, and charges units of a bucket that is nobody's: whatever a request needs is found missing here.
+/// Connects, and charges units of a bucket that is nobody's: whatever a request needs is found
+/// missing here.
 pub(super) async fn connect(
     info: &ConnectionInfo,
     probe: &str,
@@ -32,11 +35,14 @@ pub(super) async fn connect(
     let mut commands = open(info, within).await?;
     verify(&mut commands, &server, within).await?;
     if let Err(error) = ask::<Taken>(&mut commands, &nobodys().by_text(probe), within).await {
-        return Err(which_permission(&mut commands, &server, probe, within, error.of(&server)).await);
+        return Err(
+            which_permission(&mut commands, &server, probe, within, error.of(&server)).await
+        );
     }
     ask::<i64>(&mut commands, &forget(probe), within).await.map_err(|error| error.of(&server))?;
-    // As requests will do it, and as fast: one that is too slow for them has to be found out without them. A request may wait
-    // for another's call and then for its own. The first tries may be slow for reasons of their own.
+    // As requests will do it, and as fast: one that is too slow for them has to be found out
+    // without them. A request may wait for another's call and then for its own. The first tries
+    // may be slow for reasons of their own.
     let mut tries = 3;
     let (sent, arrived, shown) = loop {
         tries -= 1;
@@ -50,7 +56,8 @@ pub(super) async fn connect(
     Ok(Connection { commands, time, server })
 }
 
-/// What a script may not do the server refuses without saying what it was. Asked for by itself, it does.
+/// What a script may not do the server refuses without saying what it was. Asked for by itself, it
+/// does.
 async fn which_permission(
     commands: &mut MultiplexedConnection,
     server: &str,
@@ -73,11 +80,17 @@ async fn which_permission(
 }
 
 /// A connection that has only been authenticated.
-pub(super) async fn open(info: &ConnectionInfo, within: Duration) -> Result<MultiplexedConnection, RedisStoreError> {
+pub(super) async fn open(
+    info: &ConnectionInfo,
+    within: Duration,
+) -> Result<MultiplexedConnection, RedisStoreError> {
     let server = info.addr().to_string();
     let failed = |error| RedisStoreError::of(&server, error);
-    // Deadlines are this module's, and the caller's: the client's own would not bound the wait in its queue.
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(None);
+    // Deadlines are this module's, and the caller's: the client's own would not bound the wait in
+    // its queue.
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(within))
+        .set_response_timeout(None);
     let client = Client::open(info.clone()).map_err(failed)?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     match tokio::time::timeout(within, connecting).await {
@@ -86,8 +99,8 @@ pub(super) async fn open(info: &ConnectionInfo, within: Duration) -> Result<Mult
     }
 }
 
-/// Sees whether a server that was connected to can still charge buckets and is still a primary. Tells when it was asked, when
-/// it answered, and the time that it showed.
+/// Sees whether a server that was connected to can still charge buckets and is still a primary.
+/// Tells when it was asked, when it answered, and the time that it showed.
 pub(super) async fn probe(
     commands: &mut MultiplexedConnection,
     server: &str,
@@ -103,10 +116,16 @@ pub(super) fn is_unknown_script(error: &RedisError) -> bool {
 }
 
 /// Asks for version and role, as every connection may, whatever its user's permissions.
-async fn verify(commands: &mut MultiplexedConnection, server: &str, within: Duration) -> Result<(), RedisStoreError> {
+async fn verify(
+    commands: &mut MultiplexedConnection,
+    server: &str,
+    within: Duration,
+) -> Result<(), RedisStoreError> {
     let hello = match ask::<HashMap<String, Value>>(commands, &redis::cmd("HELLO"), within).await {
         Ok(hello) => hello,
-        Err(Unanswered::Error(error)) if error.detail().is_some_and(|said| said.contains("unknown command")) => {
+        Err(Unanswered::Error(error))
+            if error.detail().is_some_and(|said| said.contains("unknown command")) =>
+        {
             return Err(too_old(server, "older than 6.0"));
         }
         Err(error) => return Err(error.of(server)),
@@ -119,12 +138,15 @@ async fn verify(commands: &mut MultiplexedConnection, server: &str, within: Dura
         }
     }
     if field("mode").is_some_and(|mode| mode == "sentinel") {
-        let detail = "it is a Sentinel, which counts nothing: name it by redis+sentinel://host/service";
+        let detail =
+            "it is a Sentinel, which counts nothing: name it by redis+sentinel://host/service";
         return Err(RedisStoreError::new(Kind::Other, server, detail));
     }
     // Buckets that only refuse are read, not written: a replica would go on answering for them.
     match field("role") {
-        Some(role) if role != "master" => Err(RedisStoreError::new(Kind::ReadOnly, server, REPLICA)),
+        Some(role) if role != "master" => {
+            Err(RedisStoreError::new(Kind::ReadOnly, server, REPLICA))
+        }
         _ => Ok(()),
     }
 }
@@ -177,10 +199,15 @@ async fn ask<T: FromRedisValue>(
 }
 
 pub(super) fn silent(server: &str, within: Duration) -> RedisStoreError {
-    RedisStoreError::new(Kind::Unreachable, server, format!("nothing has answered within {within:?}"))
+    RedisStoreError::new(
+        Kind::Unreachable,
+        server,
+        format!("nothing has answered within {within:?}"),
+    )
 }
 
 fn too_old(server: &str, version: &str) -> RedisStoreError {
-    let detail = format!("its version is {version}: the store needs Redis 6.2 or Valkey, for SET ... PXAT");
+    let detail =
+        format!("its version is {version}: the store needs Redis 6.2 or Valkey, for SET ... PXAT");
     RedisStoreError::new(Kind::TooOld, server, detail)
 }

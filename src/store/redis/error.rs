@@ -11,8 +11,9 @@ use crate::store::StoreError;
 
 /// Why a [`RedisStore`](crate::store::RedisStore) can't count on its server.
 ///
-/// [`kind`](Self::kind) says what kind of thing is wrong, the text names the server, the rule and what to do, and the
-/// [`source`](Error::source) is what the server or the operating system said, if it said something.
+/// [`kind`](Self::kind) says what kind of thing is wrong, the text names the server, the rule and
+/// what to do, and the [`source`](Error::source) is what the server or the operating system said,
+/// if it said something.
 #[derive(Clone, Debug)]
 pub struct RedisStoreError {
     kind: RedisStoreErrorKind,
@@ -45,7 +46,8 @@ pub enum RedisStoreErrorKind {
     WrongPassword,
     /// The user lacks a permission, which the text names.
     MissingPermission,
-    /// The server runs no scripts, or not this one: `EVAL` and `EVALSHA` are switched off or renamed.
+    /// The server runs no scripts, or not this one: `EVAL` and `EVALSHA` are switched off or
+    /// renamed.
     NoScripts,
     /// The server is older than 6.2, and does not know the expiry times that buckets need.
     TooOld,
@@ -91,7 +93,8 @@ impl RedisStoreError {
 
     /// The text for those who know which server it is about.
     pub(super) fn why(&self, server: &str) -> String {
-        let mut text = if self.server == server { String::new() } else { format!("{}: ", self.server) };
+        let mut text =
+            if self.server == server { String::new() } else { format!("{}: ", self.server) };
         text.push_str(&self.detail);
         if let (Kind::Unreachable, Some(source)) = (self.kind, &self.source) {
             text.push_str(&format!(" ({source})"));
@@ -158,10 +161,16 @@ fn kind_of(error: &RedisError) -> Kind {
         ErrorKind::InvalidClientConfig => Kind::Setting,
         ErrorKind::Server(ServerErrorKind::ReadOnly) => Kind::ReadOnly,
         ErrorKind::Server(ServerErrorKind::BusyLoading) => Kind::Busy,
-        ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown) => Kind::NoPrimary,
+        ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown) => {
+            Kind::NoPrimary
+        }
         ErrorKind::Server(ServerErrorKind::NoPerm) => Kind::MissingPermission,
         _ if says("NOAUTH") || says("WRONGPASS") => Kind::WrongPassword,
-        _ if says("ACL failure") || says("NOPERM") || says("no permissions") || says("can't run this command") => {
+        _ if says("ACL failure")
+            || says("NOPERM")
+            || says("no permissions")
+            || says("can't run this command") =>
+        {
             Kind::MissingPermission
         }
         _ if says("OOM") || says("command not allowed when used memory") => Kind::OutOfMemory,
@@ -174,19 +183,24 @@ fn kind_of(error: &RedisError) -> Kind {
 }
 
 /// What is said of a server that is no primary.
-pub(super) const REPLICA: &str = "it is a replica and can't be written to: name the primary, or the Sentinels";
+pub(super) const REPLICA: &str =
+    "it is a replica and can't be written to: name the primary, or the Sentinels";
 
 fn is_replica(error: &RedisError) -> bool {
     let said = error.detail().unwrap_or_default();
-    error.code() == Some("READONLY") || said.contains("READONLY") || said.contains("read only replica")
+    error.code() == Some("READONLY")
+        || said.contains("READONLY")
+        || said.contains("read only replica")
 }
 
 /// Whether the server answered well, only that this one key holds something that is no bucket.
 pub(super) fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE") || error.detail().is_some_and(|said| said.contains("WRONGTYPE"))
+    error.code() == Some("WRONGTYPE")
+        || error.detail().is_some_and(|said| said.contains("WRONGTYPE"))
 }
 
-/// Whether the key is served by another node: already, `Some(true)`, or when it has been carried over.
+/// Whether the key is served by another node: already, `Some(true)`, or when it has been carried
+/// over.
 pub(super) fn is_elsewhere(error: &RedisError) -> Option<bool> {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::Moved) => Some(true),
@@ -195,10 +209,14 @@ pub(super) fn is_elsewhere(error: &RedisError) -> Option<bool> {
     }
 }
 
-/// Whether the connection is of no more use: it is broken, or leads to a server that can't be written to.
+/// Whether the connection is of no more use: it is broken, or leads to a server that can't be
+/// written to.
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
-        || matches!(kind_of(error), Kind::Unreachable | Kind::ReadOnly | Kind::WrongPassword | Kind::NoPrimary)
+        || matches!(
+            kind_of(error),
+            Kind::Unreachable | Kind::ReadOnly | Kind::WrongPassword | Kind::NoPrimary
+        )
 }
 
 /// Why one request was not decided.
@@ -226,15 +244,24 @@ pub(super) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Lost => f.write_str("there is no connection to the server; it is made anew in the background"),
-            Self::NoAnswer(deadline) => write!(f, "the server has not answered within {deadline:?}"),
-            Self::Late => f.write_str("the call came to the server after its deadline, and changed nothing"),
+            Self::Lost => f.write_str(
+                "there is no connection to the server; it is made anew in the background",
+            ),
+            Self::NoAnswer(deadline) => {
+                write!(f, "the server has not answered within {deadline:?}")
+            }
+            Self::Late => {
+                f.write_str("the call came to the server after its deadline, and changed nothing")
+            }
             Self::TooMany(most) => write!(f, "{most} requests wait for the server already"),
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
             #[cfg(feature = "redis-cluster")]
             Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
             Self::Foreign(class) => {
-                write!(f, "a key {class}:* holds something that is no bucket: delete it, or choose another prefix")
+                write!(
+                    f,
+                    "a key {class}:* holds something that is no bucket: delete it, or choose another prefix"
+                )
             }
             Self::Server(error) => error.fmt(f),
         }
@@ -274,7 +301,9 @@ impl From<Failure> for StoreError {
             Failure::TooMany(_) | Failure::Moved | Failure::Foreign(_) => Self::of_request(failure),
             #[cfg(feature = "redis-cluster")]
             Failure::Unserved => Self::new(failure),
-            Failure::Lost | Failure::NoAnswer(_) | Failure::Late | Failure::Server(_) => Self::new(failure),
+            Failure::Lost | Failure::NoAnswer(_) | Failure::Late | Failure::Server(_) => {
+                Self::new(failure)
+            }
         };
         error.of_kind(kind)
     }

@@ -29,7 +29,12 @@ pub(super) enum How {
 
 /// What has come back.
 pub(super) enum Landing {
-    Calls { calls: Vec<Call>, how: How, sent: Instant, answers: RedisResult<Vec<RedisResult<Taken>>> },
+    Calls {
+        calls: Vec<Call>,
+        how: How,
+        sent: Instant,
+        answers: RedisResult<Vec<RedisResult<Taken>>>,
+    },
     Look(Ask, RedisResult<Taken>),
     Amend(Ask, Amendment, RedisResult<i64>),
     Beat(Result<(Instant, Instant, i64), RedisStoreError>),
@@ -45,7 +50,8 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
         }
         Cargo::Look(ask) => {
             let take = Take { quota: ask.quota, units: 0, deadline: 0 };
-            let answer = run(&mut commands, take.by_hash(&ask.key), || take.by_text(&ask.key)).await;
+            let answer =
+                run(&mut commands, take.by_hash(&ask.key), || take.by_text(&ask.key)).await;
             Landing::Look(ask, answer)
         }
         Cargo::Amend { ask, amendment, deadline } => {
@@ -56,7 +62,8 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
         Cargo::Beat { route, server, probe: key, within, number } => {
             let beat = async {
                 let seen = probe(&mut commands, &server, &key, within).await?;
-                // A server that knows of its demotion says so itself; one that does not know of it yet goes on charging.
+                // A server that knows of its demotion says so itself; one that does not know of it
+                // yet goes on charging.
                 match route.leads_elsewhere(&server, number, within).await {
                     Some(named) => {
                         let detail = format!("the Sentinels name {named} as the primary now");

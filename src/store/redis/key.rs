@@ -11,8 +11,8 @@ use crate::principal::Principal;
 /// The longest id, in bytes, that stands in a key as it is.
 const LONGEST: usize = 64;
 
-/// Left as they are besides letters and digits. Neither `:`, which separates, nor `{` and `}`, by which an id could choose
-/// its slot in a cluster, nor `~`, which marks a hash.
+/// Left as they are besides letters and digits. Neither `:`, which separates, nor `{` and `}`, by
+/// which an id could choose its slot in a cluster, nor `~`, which marks a hash.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 /// `<prefix>:1:<endpoint>:<o|u>:<id>`, where 1 is the version of the format.
@@ -23,7 +23,8 @@ pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> St
         Principal::Organization(id) => ('o', id.as_str()),
         Principal::User(id) => ('u', id.as_str()),
     };
-    let mut key = String::with_capacity(prefix.len() + endpoint.name().len() + id.len().min(LONGEST) + 16);
+    let mut key =
+        String::with_capacity(prefix.len() + endpoint.name().len() + id.len().min(LONGEST) + 16);
     // Writing to a string does not fail.
     let _ = write!(key, "{prefix}:1:{endpoint}:{kind}:");
     if id.len() <= LONGEST {
@@ -44,9 +45,11 @@ pub(super) fn probe(prefix: &str, number: u32) -> String {
     format!("{prefix}:1:probe:{number}")
 }
 
-/// Whether it can stand at the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`, so that it chooses no slot.
+/// Whether it can stand at the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`, so
+/// that it chooses no slot.
 pub(super) fn is_prefix(prefix: &str) -> bool {
-    let ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-');
+    let ok =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-');
     (1..=64).contains(&prefix.len()) && prefix.bytes().all(ok)
 }
 
@@ -95,10 +98,16 @@ mod tests {
         ];
         let mut keys = HashSet::new();
         for id in ids {
-            for principal in [Principal::user(id), Principal::organization(id)].into_iter().flatten() {
+            for principal in
+                [Principal::user(id), Principal::organization(id)].into_iter().flatten()
+            {
                 for endpoint in [Endpoint::CALL, Endpoint::AGENT] {
                     let key = key("p", endpoint, &principal);
-                    assert!(key.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')), "{key}");
+                    assert!(
+                        key.bytes()
+                            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}')),
+                        "{key}"
+                    );
                     assert_eq!(key.split(':').count(), 5, "{key}");
                     assert!(key.len() < 256, "{key}");
                     assert!(keys.insert(key), "{id:?}");

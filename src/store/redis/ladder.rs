@@ -12,13 +12,15 @@ use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::store::{
-    Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError, StoreListener, StoreReport,
+    Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError,
+    StoreListener, StoreReport,
 };
 
 pub(super) enum Ladder {
     /// This process.
     Counting(LocalFallback<Shards>),
-    /// Nothing: there is an error, and the layer does with the request what the operator has chosen.
+    /// Nothing: there is an error, and the layer does with the request what the operator has
+    /// chosen.
     Failing(Shards),
 }
 
@@ -87,7 +89,12 @@ impl Store for Ladder {
         }
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         match self {
             Self::Counting(store) => store.block(principal, endpoint, period).await,
             Self::Failing(store) => store.block(principal, endpoint, period).await,

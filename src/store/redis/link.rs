@@ -84,8 +84,12 @@ impl Message {
 }
 
 impl Link {
-    pub(super) fn new(settings: Arc<Settings>, number: u64) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
-        // Bounded by `Settings::most_waiting`, but for those whose time is up before the task sees them.
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        number: u64,
+    ) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
+        // Bounded by `Settings::most_waiting`, but for those whose time is up before the task sees
+        // them.
         let (messages, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings,
@@ -148,7 +152,12 @@ impl Link {
 }
 
 impl Link {
-    async fn amend(&self, principal: &Principal, endpoint: Endpoint, amendment: Amendment) -> Result<(), StoreError> {
+    async fn amend(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        amendment: Amendment,
+    ) -> Result<(), StoreError> {
         // It is not measured by what the ask says.
         let any = Quota::per_second(1).build().map_err(StoreError::new)?;
         self.ask(principal, endpoint, any, |ask| Message::Amend(ask, amendment))?.await.map(|_| ())
@@ -166,13 +175,19 @@ impl Store for Link {
         }
     }
 
-    async fn peek(&self, Bucket { principal, endpoint, quota }: Bucket<'_>) -> Result<Decision, StoreError> {
+    async fn peek(
+        &self,
+        Bucket { principal, endpoint, quota }: Bucket<'_>,
+    ) -> Result<Decision, StoreError> {
         let quota = quota.in_whole_micros();
         let seen = self.ask(principal, endpoint, quota, Message::Look)?.await?;
-        let could =
-            |debt: u64| debt.saturating_mul(1000).saturating_add(quota.interval_nanos()) <= quota.refill_nanos();
+        let could = |debt: u64| {
+            debt.saturating_mul(1000).saturating_add(quota.interval_nanos()) <= quota.refill_nanos()
+        };
         Ok(match seen {
-            Charge::Denied { debt } if could(debt) => decision(endpoint, quota, Charge::Granted { debt }),
+            Charge::Denied { debt } if could(debt) => {
+                decision(endpoint, quota, Charge::Granted { debt })
+            }
             seen => decision(endpoint, quota, seen),
         })
     }
@@ -181,14 +196,23 @@ impl Store for Link {
         self.amend(principal, endpoint, Amendment::Forget).await
     }
 
-    async fn grant(&self, Bucket { principal, endpoint, quota }: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn grant(
+        &self,
+        Bucket { principal, endpoint, quota }: Bucket<'_>,
+        units: u32,
+    ) -> Result<(), StoreError> {
         let quota = quota.in_whole_micros();
         // More than a full refill is as much, and would not be exact on the server.
         let nanos = quota.interval_nanos().saturating_mul(units.into()).min(quota.refill_nanos());
         self.amend(principal, endpoint, Amendment::Grant { micros: nanos / 1000, quota }).await
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         let micros = block_nanos(period).div_ceil(1000);
         self.amend(principal, endpoint, Amendment::Block { micros }).await
     }
@@ -196,7 +220,9 @@ impl Store for Link {
 
 /// What an answer in microseconds means.
 fn decision(endpoint: Endpoint, quota: Quota, charge: Charge) -> Decision {
-    let of = |allowed, debt: u64| Decision::from_nanos(endpoint, quota, allowed, debt.saturating_mul(1000));
+    let of = |allowed, debt: u64| {
+        Decision::from_nanos(endpoint, quota, allowed, debt.saturating_mul(1000))
+    };
     match charge {
         Charge::Granted { debt } => of(true, debt),
         Charge::Denied { debt } => of(false, debt),

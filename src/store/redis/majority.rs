@@ -8,8 +8,8 @@ use futures_util::stream::FuturesUnordered;
 
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 
-/// What most of those who answer say, as soon as it is more than half of all: one that was cut off from the others may still
-/// say what was so before.
+/// What most of those who answer say, as soon as it is more than half of all: one that was cut off
+/// from the others may still say what was so before.
 pub(super) async fn majority<T, F>(asked: impl IntoIterator<Item = F>) -> Result<T, RedisStoreError>
 where
     T: Eq + Hash,
@@ -20,8 +20,9 @@ where
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(answer) => {
-                let (answer, count) =
-                    votes.remove_entry(&answer).map_or((answer, 1), |(answer, count)| (answer, count + 1));
+                let (answer, count) = votes
+                    .remove_entry(&answer)
+                    .map_or((answer, 1), |(answer, count)| (answer, count + 1));
                 if count > all / 2 {
                     return Ok(answer);
                 }
@@ -32,7 +33,8 @@ where
     }
     match votes.into_iter().max_by_key(|(_, count)| *count) {
         Some((answer, _)) => Ok(answer),
-        None => Err(trouble.unwrap_or_else(|| RedisStoreError::new(Kind::Setting, "no server", "none is named"))),
+        None => Err(trouble
+            .unwrap_or_else(|| RedisStoreError::new(Kind::Setting, "no server", "none is named"))),
     }
 }
 
@@ -61,7 +63,10 @@ mod tests {
     fn what_more_than_half_say_is_believed_without_waiting_for_the_others() {
         let silent = || Either::Left(pending::<Result<u8, RedisStoreError>>());
         let answer = |what| Either::Right(ready(says(what)));
-        assert_eq!(majority([silent(), answer(1), answer(1)]).now_or_never().and_then(Result::ok), Some(1));
+        assert_eq!(
+            majority([silent(), answer(1), answer(1)]).now_or_never().and_then(Result::ok),
+            Some(1)
+        );
         assert!(majority([silent(), answer(1), silent()]).now_or_never().is_none());
     }
 

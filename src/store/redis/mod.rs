@@ -29,7 +29,9 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreListener, StoreReport};
+use super::{
+    Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreListener, StoreReport,
+};
 use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
@@ -65,28 +67,33 @@ pub use settings::RedisEvent;
 /// | a cluster (feature `redis-cluster`) | `redis+cluster://user:password@host:7000,host:7000` |
 ///
 /// # What is exact
-/// A bucket is one key that holds one time, or two when it is [blocked](Store::block), and a script decides by the server's
-/// clock: one Redis call is one decision, however many replicas ask. Time counts in whole microseconds, so a quota whose
-/// [emission interval](crate::Quota::emission_interval) is not a whole number of them refills that much more slowly.
-/// * Requests for one bucket that come while a call for it is under way share the next call, and are granted in the order
-///   of their arrival.
-/// * A bucket that has been seen empty is refused without a call until it can have a unit ([`DenialCache`]).
-/// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is answered without the server,
-///   and the server, should it ever get to it, sees that it is late and charges nothing. What it may charge and not be heard
-///   of is what it does in the moment in which a connection breaks, or in which its clock is set back.
+/// A bucket is one key that holds one time, or two when it is [blocked](Store::block), and a script
+/// decides by the server's clock: one Redis call is one decision, however many replicas ask. Time
+/// counts in whole microseconds, so a quota whose
+/// [emission interval](crate::Quota::emission_interval) is not a whole number of them refills that
+/// much more slowly.
+/// * Requests for one bucket that come while a call for it is under way share the next call, and
+///   are granted in the order of their arrival.
+/// * A bucket that has been seen empty is refused without a call until it can have a unit
+///   ([`DenialCache`]).
+/// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is
+///   answered without the server, and the server, should it ever get to it, sees that it is late
+///   and charges nothing. What it may charge and not be heard of is what it does in the moment in
+///   which a connection breaks, or in which its clock is set back.
 ///
 /// # When the server is lost
-/// No request waits for longer than the deadline. After five failures in a row, or when half of at least twenty in a second
-/// have failed, the server is not asked any more, and each replica counts in its own process, as
-/// [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it has seen of each bucket, and takes its
-/// share of [the expected replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at
-/// once and then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of nobody's. Nothing has to be
-/// restarted.
+/// No request waits for longer than the deadline. After five failures in a row, or when half of at
+/// least twenty in a second have failed, the server is not asked any more, and each replica counts
+/// in its own process, as [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from
+/// what it has seen of each bucket, and takes its share of [the expected
+/// replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at
+/// once and then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of
+/// nobody's. Nothing has to be restarted.
 ///
 /// # The server
-/// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` as well, for
-/// a database other than 0 `+select`, and the keys `~bolna:1:*`. With `maxmemory`, the policy `volatile-ttl` evicts the
-/// buckets first that are full soonest.
+/// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster
+/// `+cluster|slots` as well, for a database other than 0 `+select`, and the keys `~bolna:1:*`. With
+/// `maxmemory`, the policy `volatile-ttl` evicts the buckets first that are full soonest.
 pub struct RedisStore {
     store: DenialCache<Ladder>,
 }
@@ -109,17 +116,20 @@ impl RedisStore {
         RedisStoreBuilder::new(servers::parse(url.as_ref()))
     }
 
-    /// Sets up a store on the primary that these Sentinels know as `service`. They are asked again at every
-    /// reconnection, and once a second whether it still is the primary.
+    /// Sets up a store on the primary that these Sentinels know as `service`. They are asked again
+    /// at every reconnection, and once a second whether it still is the primary.
     ///
     /// A user in their addresses is one of the Sentinels; that of the primary is set with
     /// [`user`](RedisStoreBuilder::user) and [`password`](RedisStoreBuilder::password).
-    pub fn sentinel(service: impl AsRef<str>, urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisStoreBuilder {
+    pub fn sentinel(
+        service: impl AsRef<str>,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> RedisStoreBuilder {
         RedisStoreBuilder::new(servers::sentinels(service.as_ref(), urls))
     }
 
-    /// Sets up a store on the cluster to which these nodes belong. One is enough to find the others, but it may be the one
-    /// that is down.
+    /// Sets up a store on the cluster to which these nodes belong. One is enough to find the
+    /// others, but it may be the one that is down.
     #[cfg(feature = "redis-cluster")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-cluster")))]
     pub fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisStoreBuilder {
@@ -160,15 +170,21 @@ impl Store for RedisStore {
         self.store.reset(principal, endpoint).await
     }
 
-    /// Other replicas see it within an emission interval, and within a second. After an error it is not known whether the
-    /// units have been given back, unless the server was not reached at all.
+    /// Other replicas see it within an emission interval, and within a second. After an error it is
+    /// not known whether the units have been given back, unless the server was not reached at
+    /// all.
     async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         if units == 0 { Ok(()) } else { self.store.grant(bucket, units).await }
     }
 
-    /// Other replicas refuse at once; that a block is lifted they see within an emission interval, and within a second. It
-    /// ends by the server's clock.
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    /// Other replicas refuse at once; that a block is lifted they see within an emission interval,
+    /// and within a second. It ends by the server's clock.
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         self.store.block(principal, endpoint, period).await
     }
 }

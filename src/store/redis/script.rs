@@ -23,8 +23,8 @@ pub(super) struct Take {
     pub(super) deadline: i64,
 }
 
-/// What the server answers: units granted or -1 for too late, microseconds until the bucket is full, and its time. -2 for
-/// blocked, and microseconds until it may grant a unit.
+/// What the server answers: units granted or -1 for too late, microseconds until the bucket is
+/// full, and its time. -2 for blocked, and microseconds until it may grant a unit.
 pub(super) type Taken = (i64, i64, i64);
 
 /// The first of what the server answers if the bucket is blocked.
@@ -67,8 +67,8 @@ impl Take {
 }
 
 impl Amendment {
-    /// The call by the script's hash, or one that needs no script. Past the deadline, in microseconds of the server's clock,
-    /// a script does nothing; 0: never.
+    /// The call by the script's hash, or one that needs no script. Past the deadline, in
+    /// microseconds of the server's clock, a script does nothing; 0: never.
     pub(super) fn by_hash(self, key: &str, deadline: i64) -> Cmd {
         self.call("EVALSHA", AMEND.get_hash(), key, deadline)
     }

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 /// A lower bound of how far the server's clock is ahead of ours.
 ///
-/// A reply that shows `t` was written between the sending of the call and its own arrival, so the server's clock was ahead
-/// by at least `t - arrived` and at most `t - sent`. The largest lower bound holds until a reply contradicts it, which means
-/// that the server's clock was set back, or runs slower than ours.
+/// A reply that shows `t` was written between the sending of the call and its own arrival, so the
+/// server's clock was ahead by at least `t - arrived` and at most `t - sent`. The largest lower
+/// bound holds until a reply contradicts it, which means that the server's clock was set back, or
+/// runs slower than ours.
 #[derive(Debug)]
 pub(super) struct ServerTime {
     origin: Instant,
@@ -29,8 +30,8 @@ impl ServerTime {
         });
     }
 
-    /// What the server's clock shows at that time of ours, or a little earlier, unless it has been set back since the last
-    /// reply: microseconds since the epoch, 0 if unknown.
+    /// What the server's clock shows at that time of ours, or a little earlier, unless it has been
+    /// set back since the last reply: microseconds since the epoch, 0 if unknown.
     pub(super) fn at(&self, instant: Instant) -> i64 {
         self.ahead.map_or(0, |ahead| (ahead + self.micros(instant)).max(1))
     }

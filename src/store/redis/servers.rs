@@ -28,13 +28,17 @@ impl Servers {
     ) -> Result<Self, RedisStoreError> {
         Ok(match self {
             Self::One(info) => Self::One(server(info)?),
-            Self::Sentinels(Sentinels { service, nodes, server: primary }) => Self::Sentinels(Sentinels {
-                service,
-                nodes: nodes.into_iter().map(sentinel).collect::<Result<_, _>>()?,
-                server: server(primary)?,
-            }),
+            Self::Sentinels(Sentinels { service, nodes, server: primary }) => {
+                Self::Sentinels(Sentinels {
+                    service,
+                    nodes: nodes.into_iter().map(sentinel).collect::<Result<_, _>>()?,
+                    server: server(primary)?,
+                })
+            }
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(nodes) => Self::Cluster(nodes.into_iter().map(server).collect::<Result<_, _>>()?),
+            Self::Cluster(nodes) => {
+                Self::Cluster(nodes.into_iter().map(server).collect::<Result<_, _>>()?)
+            }
         })
     }
 }
@@ -54,8 +58,14 @@ impl Route {
         }
     }
 
-    /// The address that it leads to now, if that is not the server. Different numbers ask different Sentinels first.
-    pub(super) async fn leads_elsewhere(&self, server: &str, number: usize, within: Duration) -> Option<String> {
+    /// The address that it leads to now, if that is not the server. Different numbers ask different
+    /// Sentinels first.
+    pub(super) async fn leads_elsewhere(
+        &self,
+        server: &str,
+        number: usize,
+        within: Duration,
+    ) -> Option<String> {
         match self {
             Self::Fixed(_) => None,
             Self::Sentinels(sentinels) => sentinels.successor_of(server, number, within).await,
@@ -75,7 +85,8 @@ impl fmt::Display for Route {
 /// Reads `redis://`, `rediss://` and their like, `redis+sentinel://host,host/service/database` and
 /// `redis+cluster://host,host`, with an `s` after `redis` for TLS.
 pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong(url, "it has no scheme such as redis://"))?;
+    let (scheme, rest) =
+        url.split_once("://").ok_or_else(|| wrong(url, "it has no scheme such as redis://"))?;
     let (base, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
     match kind {
         "sentinel" => {
@@ -83,13 +94,17 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
             let (service, database) = path.split_once('/').unwrap_or((path, ""));
             let service = percent_decode_str(service).decode_utf8_lossy();
             if service.is_empty() {
-                return Err(wrong(url, "it does not name the service that the Sentinels watch: /<service> at the end"));
+                return Err(wrong(
+                    url,
+                    "it does not name the service that the Sentinels watch: /<service> at the end",
+                ));
             }
             if path.contains('@') {
                 return Err(wrong(url, "a / in the user or the password has to be written %2F"));
             }
             let (credentials, hosts) = split(url, authority)?;
-            let nodes = hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
+            let nodes =
+                hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
             let at = if credentials.is_empty() { "" } else { "@" };
             // Its host is replaced by what the Sentinels say.
             let server = node(&format!("{base}://{credentials}{at}localhost/{database}"))?;
@@ -122,7 +137,9 @@ fn split<'a>(url: &str, authority: &'a str) -> Result<(&'a str, &'a str), RedisS
 }
 
 #[cfg(feature = "redis-cluster")]
-pub(super) fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Servers, RedisStoreError> {
+pub(super) fn cluster(
+    urls: impl IntoIterator<Item = impl AsRef<str>>,
+) -> Result<Servers, RedisStoreError> {
     let nodes: Vec<_> = urls.into_iter().map(|url| node(url.as_ref())).collect::<Result<_, _>>()?;
     if nodes.is_empty() {
         return Err(RedisStoreError::new(Kind::Setting, "a cluster", "no node of it is named"));
@@ -132,7 +149,11 @@ pub(super) fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> Result
 
 #[cfg(not(feature = "redis-cluster"))]
 fn cluster(_: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Servers, RedisStoreError> {
-    Err(RedisStoreError::new(Kind::Setting, "a cluster", "this was built without the feature redis-cluster"))
+    Err(RedisStoreError::new(
+        Kind::Setting,
+        "a cluster",
+        "this was built without the feature redis-cluster",
+    ))
 }
 
 pub(super) fn sentinels(
@@ -140,21 +161,32 @@ pub(super) fn sentinels(
     urls: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Servers, RedisStoreError> {
     if service.is_empty() {
-        return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "the service that they watch is not named"));
+        return Err(RedisStoreError::new(
+            Kind::Setting,
+            "Sentinels",
+            "the service that they watch is not named",
+        ));
     }
-    let nodes: Vec<_> = urls.into_iter().map(|url| node(&with_port(url.as_ref(), 26379))).collect::<Result<_, _>>()?;
+    let nodes: Vec<_> = urls
+        .into_iter()
+        .map(|url| node(&with_port(url.as_ref(), 26379)))
+        .collect::<Result<_, _>>()?;
     let Some(first) = nodes.first() else {
         return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named"));
     };
     // As they are reached, over TLS or not, but with no user of theirs.
-    let server = ("localhost", 0_u16).into_connection_info().map_err(|error| RedisStoreError::of(service, error))?;
+    let server = ("localhost", 0_u16)
+        .into_connection_info()
+        .map_err(|error| RedisStoreError::of(service, error))?;
     let server = ours(server.set_addr(first.addr().clone()));
     Ok(Servers::Sentinels(Sentinels { service: service.to_owned(), nodes, server }))
 }
 
 /// One server's address. The text of an error does not repeat the URL, which may hold a password.
 pub(super) fn node(url: &str) -> Result<ConnectionInfo, RedisStoreError> {
-    if cfg!(not(feature = "redis-tls")) && (url.starts_with("rediss://") || url.starts_with("valkeys://")) {
+    if cfg!(not(feature = "redis-tls"))
+        && (url.starts_with("rediss://") || url.starts_with("valkeys://"))
+    {
         return Err(wrong(url, "this was built without the feature redis-tls"));
     }
     if !url.contains("://") {
@@ -207,5 +239,9 @@ fn with_port(address: &str, number: u16) -> String {
     let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |at| start + at);
     let (server, path) = address.split_at(end);
     let host = server[start..].rsplit('@').next().unwrap_or(server);
-    if host.is_empty() || port(host).is_some() { address.to_owned() } else { format!("{server}:{number}{path}") }
+    if host.is_empty() || port(host).is_some() {
+        address.to_owned()
+    } else {
+        format!("{server}:{number}{path}")
+    }
 }

@@ -13,7 +13,9 @@ use redis::{ErrorKind, Pipeline, RedisError, RedisResult};
 
 use super::commit::{Call, Charge, Desk};
 use super::connect::{Connection, is_unknown_script};
-use super::error::{Failure, RedisStoreError, RedisStoreErrorKind as Kind, is_elsewhere, is_lost, is_wrong_type};
+use super::error::{
+    Failure, RedisStoreError, RedisStoreErrorKind as Kind, is_elsewhere, is_lost, is_wrong_type,
+};
 use super::flight::{Cargo, How, Landing, fly};
 use super::key;
 use super::link::Message;
@@ -55,7 +57,10 @@ pub(super) struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    pub(super) fn new(task: &'a mut Supervisor, Connection { commands, time, server }: Connection) -> Self {
+    pub(super) fn new(
+        task: &'a mut Supervisor,
+        Connection { commands, time, server }: Connection,
+    ) -> Self {
         Self {
             task,
             commands,
@@ -86,7 +91,11 @@ impl<'a> Service<'a> {
                     self.end = Some(End::Dropped);
                 }
                 let due = !beating && beat.as_mut().poll(cx).is_ready();
-                if landings.is_empty() && received.is_pending() && !due { Poll::Pending } else { Poll::Ready(due) }
+                if landings.is_empty() && received.is_pending() && !due {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(due)
+                }
             })
             .await;
             for landing in landings.drain(..) {
@@ -99,10 +108,15 @@ impl<'a> Service<'a> {
             for message in messages.drain(..) {
                 match message {
                     Message::Take(ask) => self.desk.join(ask),
-                    Message::Look(ask) => flights.push(fly(self.commands.clone(), Cargo::Look(ask))),
+                    Message::Look(ask) => {
+                        flights.push(fly(self.commands.clone(), Cargo::Look(ask)))
+                    }
                     Message::Amend(ask, amendment) => {
                         let deadline = self.latest(ask.deadline);
-                        flights.push(fly(self.commands.clone(), Cargo::Amend { ask, amendment, deadline }));
+                        flights.push(fly(
+                            self.commands.clone(),
+                            Cargo::Amend { ask, amendment, deadline },
+                        ));
                     }
                     Message::Trip => self.trip(),
                 }
@@ -122,9 +136,13 @@ impl<'a> Service<'a> {
         self.give_up(flights).await
     }
 
-    /// Lets those go whose calls were not sent. Calls that were may be charged as long as anybody waits for them: a server that
-    /// was only held up must not charge for what was answered without it.
-    async fn give_up(mut self, mut flights: FuturesUnordered<impl Future<Output = Landing>>) -> End {
+    /// Lets those go whose calls were not sent. Calls that were may be charged as long as anybody
+    /// waits for them: a server that was only held up must not charge for what was answered
+    /// without it.
+    async fn give_up(
+        mut self,
+        mut flights: FuturesUnordered<impl Future<Output = Landing>>,
+    ) -> End {
         let end = self.end.take().unwrap_or(End::Dropped);
         // Before anybody is told, so that it does not count against the next connection.
         self.task.down();
@@ -159,7 +177,8 @@ impl<'a> Service<'a> {
 
     fn next_calls(&mut self) -> Option<Cargo> {
         let how = if self.by_text.is_empty() { How::ByHash } else { How::ByText };
-        let mut calls = std::mem::take(if how == How::ByText { &mut self.by_text } else { &mut self.again });
+        let mut calls =
+            std::mem::take(if how == How::ByText { &mut self.by_text } else { &mut self.again });
         if calls.is_empty() {
             calls.extend(std::iter::from_fn(|| self.desk.next_call()).take(TOGETHER));
         }
@@ -170,7 +189,11 @@ impl<'a> Service<'a> {
         for call in &calls {
             let deadline = call.deadline().map_or(0, |deadline| self.latest(deadline));
             let take = Take { quota: call.quota, units: call.units(), deadline };
-            pipeline.add_command(if how == How::ByText { take.by_text(&call.key) } else { take.by_hash(&call.key) });
+            pipeline.add_command(if how == How::ByText {
+                take.by_text(&call.key)
+            } else {
+                take.by_hash(&call.key)
+            });
         }
         pipeline.ignore_errors();
         Some(Cargo::Calls { calls, pipeline, how })
@@ -187,7 +210,8 @@ impl<'a> Service<'a> {
             Landing::Calls { calls, how, sent, answers: Ok(answers) } => {
                 let arrived = Instant::now();
                 let mut answers = answers.into_iter();
-                let missing = || Err((ErrorKind::UnexpectedReturnType, "an answer is missing").into());
+                let missing =
+                    || Err((ErrorKind::UnexpectedReturnType, "an answer is missing").into());
                 for call in calls {
                     self.answer(call, how, sent, arrived, answers.next().unwrap_or_else(missing));
                 }
@@ -202,7 +226,11 @@ impl<'a> Service<'a> {
             Landing::Look(ask, Ok((granted, used, _))) => {
                 let used = used.unsigned_abs();
                 let blocked = granted == BLOCKED;
-                ask.say(Ok(if blocked { Charge::Blocked { wait: used } } else { Charge::Denied { debt: used } }));
+                ask.say(Ok(if blocked {
+                    Charge::Blocked { wait: used }
+                } else {
+                    Charge::Denied { debt: used }
+                }));
             }
             // How many keys it has deleted does not matter.
             Landing::Amend(ask, Amendment::Forget, Ok(_)) | Landing::Amend(ask, _, Ok(1..)) => {
@@ -220,7 +248,14 @@ impl<'a> Service<'a> {
         }
     }
 
-    fn answer(&mut self, call: Call, how: How, sent: Instant, arrived: Instant, answer: RedisResult<Taken>) {
+    fn answer(
+        &mut self,
+        call: Call,
+        how: How,
+        sent: Instant,
+        arrived: Instant,
+        answer: RedisResult<Taken>,
+    ) {
         match answer {
             Ok((granted, used, shown)) => {
                 self.time.learn(sent, arrived, shown);
@@ -238,7 +273,9 @@ impl<'a> Service<'a> {
                     Err(_) => self.once_more(call, arrived, How::ByHash),
                 }
             }
-            Err(error) if is_unknown_script(&error) && how == How::ByHash => self.once_more(call, arrived, How::ByText),
+            Err(error) if is_unknown_script(&error) && how == How::ByHash => {
+                self.once_more(call, arrived, How::ByText)
+            }
             Err(error) => {
                 let failure = self.failure(&call.key, &error);
                 self.desk.done(&call.key);
@@ -276,7 +313,8 @@ impl<'a> Service<'a> {
         Failure::Server(Arc::new(reason))
     }
 
-    /// So much has failed that the connection is made anew, to see whether the server can be counted on.
+    /// So much has failed that the connection is made anew, to see whether the server can be
+    /// counted on.
     fn trip(&mut self) {
         let silent = || {
             let detail = "too many checks were not answered in time";

@@ -9,8 +9,8 @@ use super::error::{RedisStoreError, RedisStoreErrorKind};
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
 
-/// Something has changed between a [`RedisStore`](crate::store::RedisStore) and its server. Told on transitions only, so a
-/// line in the log for each is not too many.
+/// Something has changed between a [`RedisStore`](crate::store::RedisStore) and its server. Told on
+/// transitions only, so a line in the log for each is not too many.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RedisEvent {
@@ -22,7 +22,8 @@ pub enum RedisEvent {
         /// Why.
         reason: Arc<RedisStoreError>,
     },
-    /// The server is still lost, but for another kind of reason: it can be reached again and refuses the password, say.
+    /// The server is still lost, but for another kind of reason: it can be reached again and
+    /// refuses the password, say.
     #[non_exhaustive]
     StillLost {
         /// Its address.
@@ -43,7 +44,9 @@ impl fmt::Display for RedisEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost { reason, .. } | Self::StillLost { reason, .. } => match reason.source() {
-                Some(source) if reason.kind() == RedisStoreErrorKind::Unreachable => write!(f, "{reason} ({source})"),
+                Some(source) if reason.kind() == RedisStoreErrorKind::Unreachable => {
+                    write!(f, "{reason} ({source})")
+                }
                 _ => reason.fmt(f),
             },
             Self::Regained { server } => write!(f, "the rate limiter counts on {server}"),

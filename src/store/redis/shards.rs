@@ -17,7 +17,8 @@ use crate::decision::Decision;
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::store::{
-    Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreListener, StoreReport,
+    Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreListener,
+    StoreReport,
 };
 
 /// One server, with what keeps requests from waiting for it when it fails.
@@ -40,7 +41,9 @@ impl Shards {
             Servers::One(info) => Route::Fixed(Box::new(info)),
             Servers::Sentinels(sentinels) => Route::Sentinels(Arc::new(sentinels)),
             #[cfg(feature = "redis-cluster")]
-            Servers::Cluster(nodes) => return Cluster::start(nodes, settings, degraded).await.map(Self::Cluster),
+            Servers::Cluster(nodes) => {
+                return Cluster::start(nodes, settings, degraded).await.map(Self::Cluster);
+            }
         };
         let nobodys = probe(&settings.prefix, super::random());
         let first = match route.find(settings.connect_timeout).await {
@@ -53,8 +56,8 @@ impl Shards {
     }
 }
 
-/// What could be had at the start. `None` if it could not, which has been told then, and the operator wants to start
-/// all the same.
+/// What could be had at the start. `None` if it could not, which has been told then, and the
+/// operator wants to start all the same.
 pub(super) fn or_degraded<T>(
     first: Result<T, RedisStoreError>,
     number: u64,
@@ -65,15 +68,19 @@ pub(super) fn or_degraded<T>(
     match first {
         Ok(first) => Ok(Some(first)),
         Err(reason) if degraded && reason.kind() != Kind::Setting => {
-            settings.tell(number, RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) });
+            settings.tell(
+                number,
+                RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) },
+            );
             Ok(None)
         }
         Err(reason) => Err(reason),
     }
 }
 
-/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number` is what the server is
-/// told of by, and `told` whether it has been told that the server of its buckets is lost.
+/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number`
+/// is what the server is told of by, and `told` whether it has been told that the server of its
+/// buckets is lost.
 pub(super) fn start(
     route: Route,
     probe: String,
@@ -87,7 +94,8 @@ pub(super) fn start(
     shared.up.store(first.is_some(), Ordering::Release);
     shared.told.store(told, Ordering::Release);
     let trip = link.tripper();
-    // Only the task, which connects in the background, knows when the server is back: no request is sent to find out.
+    // Only the task, which connects in the background, knows when the server is back: no request is
+    // sent to find out.
     let breaker = Breaker::new(link).try_again_after(Duration::MAX).on_change(move |event| {
         if matches!(event, BreakerEvent::Opened { .. }) {
             trip();
@@ -149,7 +157,9 @@ impl Store for Shards {
         match self {
             Self::One(shard) => shard.peek(bucket).await,
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.shard(bucket.principal, bucket.endpoint)?.peek(bucket).await,
+            Self::Cluster(cluster) => {
+                cluster.shard(bucket.principal, bucket.endpoint)?.peek(bucket).await
+            }
         }
     }
 
@@ -157,7 +167,9 @@ impl Store for Shards {
         match self {
             Self::One(shard) => shard.reset(principal, endpoint).await,
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.shard(principal, endpoint)?.reset(principal, endpoint).await,
+            Self::Cluster(cluster) => {
+                cluster.shard(principal, endpoint)?.reset(principal, endpoint).await
+            }
         }
     }
 
@@ -165,15 +177,24 @@ impl Store for Shards {
         match self {
             Self::One(shard) => shard.grant(bucket, units).await,
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.shard(bucket.principal, bucket.endpoint)?.grant(bucket, units).await,
+            Self::Cluster(cluster) => {
+                cluster.shard(bucket.principal, bucket.endpoint)?.grant(bucket, units).await
+            }
         }
     }
 
-    async fn block(&self, principal: &Principal, endpoint: Endpoint, period: Duration) -> Result<(), StoreError> {
+    async fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
         match self {
             Self::One(shard) => shard.block(principal, endpoint, period).await,
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => cluster.shard(principal, endpoint)?.block(principal, endpoint, period).await,
+            Self::Cluster(cluster) => {
+                cluster.shard(principal, endpoint)?.block(principal, endpoint, period).await
+            }
         }
     }
 }

@@ -34,7 +34,8 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Serves the link until the store is dropped. Connects first, unless there is a connection.
     pub(super) async fn run(mut self, first: Option<Connection>) {
-        let mut told = if self.shared.told.load(Ordering::Acquire) { Told::Lost(None) } else { Told::Counts };
+        let mut told =
+            if self.shared.told.load(Ordering::Acquire) { Told::Lost(None) } else { Told::Counts };
         let (mut connection, mut backoff) = (first, Backoff::default());
         loop {
             let live = match connection.take() {
@@ -58,7 +59,8 @@ impl Supervisor {
                 End::Lost(reason) => self.tell_lost(server, reason, &mut told),
             }
             (self.on_trouble)();
-            // A server that answers when it is asked alone and fails under load must not be tried twenty times a second.
+            // A server that answers when it is asked alone and fails under load must not be tried
+            // twenty times a second.
             if since.elapsed() >= STEADY {
                 backoff = Backoff::default();
             }
@@ -77,8 +79,9 @@ impl Supervisor {
             self.refusing(tokio::time::sleep(backoff.next())).await?;
             let (route, probe) = (self.route.clone(), self.probe.clone());
             let settings = Arc::clone(&self.shared.settings);
-            let connecting =
-                async move { connect(&route.find(settings.connect_timeout).await?, &probe, &settings).await };
+            let connecting = async move {
+                connect(&route.find(settings.connect_timeout).await?, &probe, &settings).await
+            };
             match self.refusing(connecting).await? {
                 Ok(connection) => return Some(connection),
                 Err(reason) => self.tell_lost(self.route.to_string(), reason, told),

@@ -37,12 +37,16 @@ async fn fleet(cluster: &Cluster) -> Fleet {
 /// Has the nodes that are there serve their slots when others are not.
 async fn whole_or_not(cluster: &Cluster) {
     for node in cluster.nodes() {
-        node.command::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await.unwrap();
+        node.command::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
+            .await
+            .unwrap();
     }
 }
 
 fn is_of(event: &RedisEvent, node: &Server) -> bool {
-    let (RedisEvent::Lost { server, .. } | RedisEvent::Regained { server, .. }) = event else { return false };
+    let (RedisEvent::Lost { server, .. } | RedisEvent::Regained { server, .. }) = event else {
+        return false;
+    };
     server.ends_with(&format!(":{}", node.port()))
 }
 
@@ -68,14 +72,22 @@ async fn of_a_cluster_only_the_buckets_of_the_node_that_died_are_counted_here() 
         .await;
     fleet.until_lost().await;
     traffic.until("all have spent their burst", |who| traffic.admitted(who) + 2 >= BURST).await;
-    traffic.until("the others are drained", |who| theirs.contains(&who) || traffic.admitted(who) == BURST).await;
+    traffic
+        .until("the others are drained", |who| {
+            theirs.contains(&who) || traffic.admitted(who) == BURST
+        })
+        .await;
     a_while().await;
     for who in theirs {
         assert!(traffic.granted(who, By::Process) > 0, "{who}");
         assert_eq!(traffic.admitted(who) + 2, BURST, "{who}");
     }
     for who in &callers.all[2..] {
-        assert_eq!([By::Server, By::Process].map(|by| traffic.granted(who, by)), [BURST, 0], "{who}");
+        assert_eq!(
+            [By::Server, By::Process].map(|by| traffic.granted(who, by)),
+            [BURST, 0],
+            "{who}"
+        );
     }
     // It has forgotten everything.
     let before = theirs.iter().map(|who| traffic.granted(who, By::Server)).collect::<Vec<_>>();
@@ -123,7 +135,8 @@ async fn the_replica_of_a_node_that_died_takes_its_buckets_over() {
     }
     for replica in &fleet.replicas {
         let events = replica.events();
-        let [lost @ RedisEvent::Lost { .. }, regained @ RedisEvent::Regained { .. }] = &events[..] else {
+        let [lost @ RedisEvent::Lost { .. }, regained @ RedisEvent::Regained { .. }] = &events[..]
+        else {
             panic!("{events:?}");
         };
         assert!(is_of(lost, old) && is_of(regained, new), "{events:?}");
@@ -151,7 +164,8 @@ async fn a_slot_that_moves_is_followed_and_what_was_spent_stays_spent() {
     let traffic = fleet.send_every(Duration::from_millis(10), &callers.all);
     traffic.until("some is spent", |who| traffic.admitted(who) >= BURST / 5).await;
     hand_over(&cluster, from, to, moving).await;
-    until("the new node is asked", async || when(to.calls_of("evalsha").await > 0, "not yet")).await;
+    until("the new node is asked", async || when(to.calls_of("evalsha").await > 0, "not yet"))
+        .await;
     traffic.until_drained().await;
     let traffic = traffic.stop().await;
     traffic.is_one_burst_on_the_server();
@@ -171,7 +185,9 @@ async fn hand_over(cluster: &Cluster, from: &Server, to: &Server, who: &str) {
     to.command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await.unwrap();
     from.command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await.unwrap();
     let port = to.port().to_string();
-    from.command::<()>(&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS", &key(who)]).await.unwrap();
+    from.command::<()>(&["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS", &key(who)])
+        .await
+        .unwrap();
     a_while().await;
     for node in [to, from, &cluster.nodes()[2]] {
         node.command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await.unwrap();
@@ -201,7 +217,11 @@ async fn a_cluster_or_a_node_that_is_down_at_the_start_is_lost_once_and_regained
         traffic.until_drained().await;
         traffic.stop().await;
         for replica in &fleet.replicas {
-            assert!(replica.lost().len() == 1 && replica.events().len() == 2, "{:?}", replica.events());
+            assert!(
+                replica.lost().len() == 1 && replica.events().len() == 2,
+                "{:?}",
+                replica.events()
+            );
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::servers::Sentinels;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_replaced_is_left_for_its_successor() {
     let sentinels = Sentinels::start().await;
-    let fleet = Fleet::of(MINUTELY, || RedisStore::sentinel(sentinels.service(), sentinels.urls())).await;
+    let fleet =
+        Fleet::of(MINUTELY, || RedisStore::sentinel(sentinels.service(), sentinels.urls())).await;
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
     until_replicated(sentinels.primary().await).await;
@@ -28,7 +29,8 @@ async fn a_primary_that_is_replaced_is_left_for_its_successor() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_killed_is_succeeded() {
     let sentinels = Sentinels::start().await;
-    let fleet = Fleet::of(MINUTELY, || RedisStore::sentinel(sentinels.service(), sentinels.urls())).await;
+    let fleet =
+        Fleet::of(MINUTELY, || RedisStore::sentinel(sentinels.service(), sentinels.urls())).await;
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
     let old = sentinels.primary().await;

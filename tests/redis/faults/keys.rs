@@ -24,7 +24,10 @@ async fn a_bucket_of_a_clock_that_was_set_back_is_drained_and_refills_at_once() 
     })
     .await;
     assert!(written > time_of(&server).await);
-    until("a unit has come back", async || when(traffic.admitted("alpha") >= 2, traffic.admitted("alpha"))).await;
+    until("a unit has come back", async || {
+        when(traffic.admitted("alpha") >= 2, traffic.admitted("alpha"))
+    })
+    .await;
     let traffic = traffic.stop().await;
     let units = u32::try_from(traffic.lasted.as_secs()).unwrap();
     assert!((2..=units).contains(&traffic.traffic.admitted("alpha")));
@@ -43,7 +46,9 @@ async fn a_bucket_of_a_clock_that_was_set_forward_is_full() {
     traffic.until_drained().await;
     let past = (time_of(&server).await - HOUR).to_string();
     server.command::<()>(&["SET", &key("alpha"), &past]).await.unwrap();
-    traffic.until("alpha has more", |who| who != "alpha" || traffic.admitted(who) >= 2 * BURST).await;
+    traffic
+        .until("alpha has more", |who| who != "alpha" || traffic.admitted(who) >= 2 * BURST)
+        .await;
     a_while().await;
     let traffic = traffic.stop().await;
     assert_eq!(WHO.map(|who| traffic.traffic.granted(who, By::Server)), [2 * BURST, BURST, BURST]);
@@ -63,11 +68,16 @@ async fn a_key_of_another_kind_takes_only_its_bucket_off_the_server_until_it_is_
     a_while().await;
     assert_eq!(WHO.map(|who| traffic.granted(who, By::Process)), [BURST, 0, 0]);
     assert_eq!(WHO.map(|who| traffic.granted(who, By::Server)), [0, BURST, BURST]);
-    // A request that is under way would be counted in its replica, whose own bucket is full again too.
+    // A request that is under way would be counted in its replica, whose own bucket is full again
+    // too.
     let limiter = fleet.replicas[0].layer.limiter();
     let reset = async || limiter.reset(&principal("alpha"), Endpoint::DEFAULT).await;
     traffic.between_requests(reset).await.unwrap();
-    traffic.until("alpha has his burst", |who| who != "alpha" || traffic.granted(who, By::Server) == BURST).await;
+    traffic
+        .until("alpha has his burst", |who| {
+            who != "alpha" || traffic.granted(who, By::Server) == BURST
+        })
+        .await;
     a_while().await;
     assert!(exists(&server, "alpha").await);
     let traffic = traffic.stop().await;

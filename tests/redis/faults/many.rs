@@ -1,4 +1,5 @@
-//! More requests than a server can answer, and operators who want something else than counting alone.
+//! More requests than a server can answer, and operators who want something else than counting
+//! alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,8 @@ const MANY: usize = 1000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_wait_when_the_server_freezes_are_answered_in_time() {
     let server = Server::start().await;
-    let replica = Replica::connect(RedisStore::builder(server.url()).expected_replicas(2), HOURLY).await;
+    let replica =
+        Replica::connect(RedisStore::builder(server.url()).expected_replicas(2), HOURLY).await;
     server.suspend();
     let answers = replica.send_together(MANY, |number| format!("caller-{}", number % 100)).await;
     assert_eq!(answers.len(), MANY);
@@ -33,7 +35,8 @@ async fn a_thousand_who_wait_when_the_server_freezes_are_answered_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_wait_when_the_server_dies_are_answered_in_time() {
     let server = Server::start().await;
-    let replica = Replica::connect(RedisStore::builder(server.url()).expected_replicas(2), HOURLY).await;
+    let replica =
+        Replica::connect(RedisStore::builder(server.url()).expected_replicas(2), HOURLY).await;
     server.suspend();
     let many = replica.send_together(MANY, |number| format!("caller-{}", number % 100));
     let (answers, ()) = tokio::join!(many, async {
@@ -70,7 +73,8 @@ async fn those_who_find_too_many_waiting_are_counted_here_and_the_server_is_not_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_fallback_a_lost_server_is_what_the_operator_says() {
     let server = Server::start().await;
-    let replica = Replica::connect(RedisStore::builder(server.url()).without_fallback(), HOURLY).await;
+    let replica =
+        Replica::connect(RedisStore::builder(server.url()).without_fallback(), HOURLY).await;
     let admitting = Replica {
         layer: replica.layer.clone().on_store_failure(Fallback::AdmitWithoutLimit),
         events: Arc::clone(&replica.events),

@@ -1,5 +1,5 @@
-//! What goes wrong with a server while requests come: nobody waits for longer than the deadline, nobody gets a 5xx, nobody
-//! gets more than is promised, and nothing has to be restarted.
+//! What goes wrong with a server while requests come: nobody waits for longer than the deadline,
+//! nobody gets a 5xx, nobody gets more than is promised, and nothing has to be restarted.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -44,7 +44,8 @@ const fn quota(limit: u32, seconds: u64) -> Quota {
     }
 }
 
-/// Who has decided about a request, as the header fields tell: a process alone has a share of the burst.
+/// Who has decided about a request, as the header fields tell: a process alone has a share of the
+/// burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
     Server,
@@ -79,24 +80,31 @@ impl Replica {
     async fn connect(builder: RedisStoreBuilder, quota: Quota) -> Self {
         let events = Arc::<Mutex<Vec<_>>>::default();
         let told = Arc::clone(&events);
-        let builder = builder.deadline(DEADLINE).on_event(move |event| told.lock().unwrap().push(event));
+        let builder =
+            builder.deadline(DEADLINE).on_event(move |event| told.lock().unwrap().push(event));
         let policy = Policy::builder().default_quota(quota).build().unwrap();
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, builder.connect().await.unwrap()));
+        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(
+            policy,
+            builder.connect().await.unwrap(),
+        ));
         Self { layer, events }
     }
 
     async fn send(&self, who: &str) -> Answered {
         let mut request = Request::new(());
         request.extensions_mut().insert(Account::user(who));
-        let inner = tower::service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(String::new())));
+        let inner = tower::service_fn(async |_: Request<()>| {
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
         let began = Instant::now();
         let response = self.layer.layer(inner).oneshot(request).await.unwrap();
         let took = began.elapsed();
-        let by = match response.headers().get("ratelimit-policy").map(|field| field.to_str().unwrap()) {
-            Some(field) if field.contains(&format!("q={BURST};")) => By::Server,
-            Some(_) => By::Process,
-            None => By::Nobody,
-        };
+        let by =
+            match response.headers().get("ratelimit-policy").map(|field| field.to_str().unwrap()) {
+                Some(field) if field.contains(&format!("q={BURST};")) => By::Server,
+                Some(_) => By::Process,
+                None => By::Nobody,
+            };
         Answered { status: response.status(), by, took }
     }
 
@@ -117,7 +125,9 @@ impl Replica {
     }
 
     fn lost(&self) -> Vec<RedisStoreErrorKind> {
-        let kind = |event| if let RedisEvent::Lost { reason, .. } = event { Some(reason.kind()) } else { None };
+        let kind = |event| {
+            if let RedisEvent::Lost { reason, .. } = event { Some(reason.kind()) } else { None }
+        };
         self.events().into_iter().filter_map(kind).collect()
     }
 
@@ -156,7 +166,13 @@ impl Fleet {
         let mut tasks = Vec::new();
         for (number, replica) in self.replicas.iter().enumerate() {
             for _ in 0..2 {
-                tasks.push(tokio::spawn(run(Arc::clone(&shared), number, replica.clone(), who.to_vec(), pause)));
+                tasks.push(tokio::spawn(run(
+                    Arc::clone(&shared),
+                    number,
+                    replica.clone(),
+                    who.to_vec(),
+                    pause,
+                )));
             }
         }
         let (who, replicas) = (who.to_vec(), self.replicas.len());
@@ -176,7 +192,8 @@ impl Fleet {
         until(what, async || when(self.replicas.iter().all(&is_so), told())).await;
     }
 
-    /// Breaks what is there, lets requests go on for a while without it, and mends it. Says how long it took.
+    /// Breaks what is there, lets requests go on for a while without it, and mends it. Says how
+    /// long it took.
     async fn outage(&self, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) -> Duration {
         let began = Instant::now();
         break_it().await;
@@ -187,12 +204,14 @@ impl Fleet {
         began.elapsed()
     }
 
-    /// Each replica has told once that the server is lost, for such a reason, and once that it is back.
+    /// Each replica has told once that the server is lost, for such a reason, and once that it is
+    /// back.
     #[track_caller]
     fn has_told_once(&self, reasons: &[RedisStoreErrorKind]) {
         for replica in &self.replicas {
             let events = replica.events();
-            let alternate = matches!(&events[..], [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }]);
+            let alternate =
+                matches!(&events[..], [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }]);
             assert!(alternate && reasons.contains(&replica.lost()[0]), "{events:?}");
         }
     }
@@ -240,7 +259,13 @@ struct Sent {
     answer: Answered,
 }
 
-async fn run(shared: Arc<Shared>, number: usize, replica: Replica, who: Vec<&'static str>, pause: Duration) {
+async fn run(
+    shared: Arc<Shared>,
+    number: usize,
+    replica: Replica,
+    who: Vec<&'static str>,
+    pause: Duration,
+) {
     for who in who.into_iter().cycle() {
         let gate = shared.gate.read().await;
         let answer = replica.send(who).await;
@@ -252,11 +277,14 @@ async fn run(shared: Arc<Shared>, number: usize, replica: Replica, who: Vec<&'st
 
 impl Traffic {
     fn count(&self, is_it: impl Fn(&Sent) -> bool) -> u32 {
-        u32::try_from(self.shared.sent.lock().unwrap().iter().filter(|sent| is_it(sent)).count()).unwrap()
+        u32::try_from(self.shared.sent.lock().unwrap().iter().filter(|sent| is_it(sent)).count())
+            .unwrap()
     }
 
     fn granted(&self, who: &str, by: By) -> u32 {
-        self.count(|sent| sent.who == who && sent.answer.by == by && sent.answer.status == StatusCode::OK)
+        self.count(|sent| {
+            sent.who == who && sent.answer.by == by && sent.answer.status == StatusCode::OK
+        })
     }
 
     fn admitted(&self, who: &str) -> u32 {
@@ -276,14 +304,19 @@ impl Traffic {
     async fn until_drained(&self) {
         let refused = |who: &str, number| {
             self.count(|sent| {
-                let refused = sent.answer.status == StatusCode::TOO_MANY_REQUESTS && sent.answer.by == By::Server;
+                let refused = sent.answer.status == StatusCode::TOO_MANY_REQUESTS
+                    && sent.answer.by == By::Server;
                 refused && sent.who == who && sent.replica == number
             })
         };
-        self.until("all are drained", |who| (0..self.replicas).all(|number| refused(who, number) > 0)).await;
+        self.until("all are drained", |who| {
+            (0..self.replicas).all(|number| refused(who, number) > 0)
+        })
+        .await;
     }
 
-    /// Does something while no request is under way; those that come meanwhile are sent right afterwards.
+    /// Does something while no request is under way; those that come meanwhile are sent right
+    /// afterwards.
     async fn between_requests<T>(&self, act: impl AsyncFnOnce() -> T) -> T {
         let _gate = self.shared.gate.write().await;
         act().await
@@ -308,8 +341,9 @@ struct Ended {
 }
 
 impl Ended {
-    /// Each caller had so many bursts and what came back, and more only as far as it came back twice: once to the replicas,
-    /// for as long as they had lost the server, and once to the bucket on the server.
+    /// Each caller had so many bursts and what came back, and more only as far as it came back
+    /// twice: once to the replicas, for as long as they had lost the server, and once to the
+    /// bucket on the server.
     #[track_caller]
     fn is_within(&self, bursts: u32, lost: Duration) {
         for who in &self.traffic.who {
@@ -320,7 +354,8 @@ impl Ended {
         self.is_within_in_all(bursts, lost);
     }
 
-    /// ... where it may also have come back twice on servers, of which one has replaced the other meanwhile.
+    /// ... where it may also have come back twice on servers, of which one has replaced the other
+    /// meanwhile.
     #[track_caller]
     fn is_within_in_all(&self, bursts: u32, lost: Duration) {
         // What a replica has last seen of a bucket may be as old as a unit takes to come back.
@@ -328,7 +363,11 @@ impl Ended {
         let most = bursts * BURST + self.units(self.lasted + lost) + late;
         for who in &self.traffic.who {
             let all = self.traffic.admitted(who);
-            assert!((BURST..=most).contains(&all), "{who}: {all} in {:?}, {lost:?} without the server", self.lasted);
+            assert!(
+                (BURST..=most).contains(&all),
+                "{who}: {all} in {:?}, {lost:?} without the server",
+                self.lasted
+            );
         }
     }
 
@@ -381,15 +420,21 @@ async fn charged(server: &Server, who: &str) -> u64 {
     (full_at - time_of(server).await).div_ceil(3_600_000_000)
 }
 
-/// Until the replica has said that it has all that the primary has now. A primary sends nothing to one that has just come
-/// until it has said so for the first time, once a second; what it has not got is forgiven when it takes over.
+/// Until the replica has said that it has all that the primary has now. A primary sends nothing to
+/// one that has just come until it has said so for the first time, once a second; what it has not
+/// got is forgiven when it takes over.
 async fn until_replicated(primary: &Server) {
     let replication = async || primary.command::<InfoDict>(&["INFO", "replication"]).await.unwrap();
     let written: u64 = replication().await.get("master_repl_offset").unwrap();
     until("all is replicated", async || {
         let replica: Option<String> = replication().await.get("slave0");
-        let offset = |replica: &String| replica.split("offset=").nth(1)?.split(',').next()?.parse::<u64>().ok();
-        when(replica.as_ref().and_then(offset).is_some_and(|offset| offset >= written), (&replica, written))
+        let offset = |replica: &String| {
+            replica.split("offset=").nth(1)?.split(',').next()?.parse::<u64>().ok()
+        };
+        when(
+            replica.as_ref().and_then(offset).is_some_and(|offset| offset >= written),
+            (&replica, written),
+        )
     })
     .await;
 }

@@ -73,13 +73,17 @@ async fn connections_that_the_server_closes_are_made_anew() {
     traffic.until_drained().await;
     for kills in 1..=3 {
         server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
-        fleet.until("all have regained the server", |replica| replica.events().len() == 2 * kills).await;
+        fleet
+            .until("all have regained the server", |replica| replica.events().len() == 2 * kills)
+            .await;
     }
     fleet.counts_on(&server).await;
     traffic.stop().await.is_one_burst_on_the_server();
     for replica in &fleet.replicas {
         let events = replica.events();
-        let alternate = |pair: &[RedisEvent]| matches!(pair, [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }]);
+        let alternate = |pair: &[RedisEvent]| {
+            matches!(pair, [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }])
+        };
         assert!(events.chunks(2).all(alternate), "{events:?}");
     }
 }

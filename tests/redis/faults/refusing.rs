@@ -14,7 +14,8 @@ async fn a_server_whose_memory_is_full_is_lost_until_it_has_more() {
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
     server.command::<()>(&["SET", "filler", &"x".repeat(4 << 20)]).await.unwrap();
-    let limit = async |bytes| server.command::<()>(&["CONFIG", "SET", "maxmemory", bytes]).await.unwrap();
+    let limit =
+        async |bytes| server.command::<()>(&["CONFIG", "SET", "maxmemory", bytes]).await.unwrap();
     let lost = fleet.outage(async || limit("3mb").await, async || limit("100mb").await).await;
     fleet.counts_on(&server).await;
     traffic.stop().await.is_within(1, lost);
@@ -36,7 +37,10 @@ async fn a_server_that_runs_somebodys_endless_script_is_lost_until_that_is_kille
         });
     };
     let kill = async || {
-        until("the script is killed", async || Ok(server.command::<()>(&["SCRIPT", "KILL"]).await?)).await;
+        until("the script is killed", async || {
+            Ok(server.command::<()>(&["SCRIPT", "KILL"]).await?)
+        })
+        .await;
     };
     let lost = fleet.outage(endless, kill).await;
     fleet.counts_on(&server).await;
@@ -70,7 +74,9 @@ async fn a_server_that_is_made_a_replica_is_lost_until_it_is_a_primary_again() {
     other.kill();
     let port = other.port().to_string();
     let follow = async |host, port| server.command::<()>(&["REPLICAOF", host, port]).await.unwrap();
-    let lost = fleet.outage(async || follow("127.0.0.1", &port).await, async || follow("NO", "ONE").await).await;
+    let lost = fleet
+        .outage(async || follow("127.0.0.1", &port).await, async || follow("NO", "ONE").await)
+        .await;
     fleet.counts_on(&server).await;
     traffic.stop().await.is_within(1, lost);
     fleet.has_told_once(&[Kind::ReadOnly]);
@@ -82,7 +88,8 @@ async fn a_user_who_loses_a_permission_is_lost_until_he_has_it_again() {
     let fleet = Fleet::on(server.url(), MINUTELY).await;
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
-    let user = async |rule| server.command::<()>(&["ACL", "SETUSER", "default", rule]).await.unwrap();
+    let user =
+        async |rule| server.command::<()>(&["ACL", "SETUSER", "default", rule]).await.unwrap();
     let lost = fleet.outage(async || user("-set").await, async || user("+set").await).await;
     fleet.counts_on(&server).await;
     traffic.stop().await.is_within(1, lost);

@@ -34,7 +34,11 @@ async fn a_server_that_thaws_charges_nothing_for_who_was_answered_without_it() {
     traffic
         .between_requests(async || {
             for who in WHO {
-                assert_eq!(charged(&server, who).await, u64::from(traffic.granted(who, By::Server)), "{who}");
+                assert_eq!(
+                    charged(&server, who).await,
+                    u64::from(traffic.granted(who, By::Server)),
+                    "{who}"
+                );
             }
         })
         .await;

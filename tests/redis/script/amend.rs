@@ -58,7 +58,11 @@ fn a_grant_counts_from_a_drained_bucket_at_most() {
         let key = bench.fresh();
         bench.ask::<()>(&["SET", &key, value]);
         assert_eq!(bench.amend(&key, Amend::grant(3 * INTERVAL, TOLERANCE, now)), 1);
-        assert_eq!(bench.take(&key, take.units(99)), Reply { granted: 3, used: TOLERANCE, now }, "{value:?}");
+        assert_eq!(
+            bench.take(&key, take.units(99)),
+            Reply { granted: 3, used: TOLERANCE, now },
+            "{value:?}"
+        );
     }
 }
 
@@ -82,7 +86,10 @@ fn a_blocked_bucket_grants_nothing_and_writes_nothing() {
     assert_eq!((bench.stored(&key).unwrap(), expiry(&mut bench, &key)), (value, 4_000_000_000_000));
     // It has refilled meanwhile.
     let after = now + HOUR;
-    assert_eq!(bench.take(&key, take.units(99).at(after)), Reply { granted: 10, used: TOLERANCE, now: after });
+    assert_eq!(
+        bench.take(&key, take.units(99).at(after)),
+        Reply { granted: 10, used: TOLERANCE, now: after }
+    );
     assert_eq!(bench.stored(&key).unwrap(), (after + TOLERANCE).to_string());
 }
 
@@ -146,7 +153,19 @@ fn what_only_looks_like_a_block_is_a_drained_bucket() {
     let now = bench.start;
     let take = Take::one(INTERVAL, BURST, now);
     let long = format!("7!{}", "9".repeat(400));
-    for value in ["7!", "!7", "!", "7!7!7", "-7!7", "7!-7", "7! 7", "7!nan", "7!0x10", "7!9007199254740992", &long] {
+    for value in [
+        "7!",
+        "!7",
+        "!",
+        "7!7!7",
+        "-7!7",
+        "7!-7",
+        "7! 7",
+        "7!nan",
+        "7!0x10",
+        "7!9007199254740992",
+        &long,
+    ] {
         let key = bench.fresh();
         bench.ask::<()>(&["SET", &key, value]);
         assert_eq!(bench.take(&key, take), Reply { granted: 0, used: TOLERANCE, now }, "{value:?}");
@@ -171,10 +190,18 @@ fn what_is_not_a_time_can_be_blocked_and_is_drained_afterwards() {
         bench.amend(&key, Amend::block(HOUR, now));
         assert_eq!(bench.take(&key, take), Reply { granted: -2, used: HOUR, now }, "{value:?}");
         let after = now + HOUR;
-        assert_eq!(bench.take(&key, take.at(after)), Reply { granted: 0, used: TOLERANCE, now: after }, "{value:?}");
+        assert_eq!(
+            bench.take(&key, take.at(after)),
+            Reply { granted: 0, used: TOLERANCE, now: after },
+            "{value:?}"
+        );
         bench.amend(&key, Amend::block(HOUR, after));
         bench.amend(&key, Amend::block(0, after));
-        assert_eq!(bench.take(&key, take.at(after)), Reply { granted: 0, used: TOLERANCE, now: after }, "{value:?}");
+        assert_eq!(
+            bench.take(&key, take.at(after)),
+            Reply { granted: 0, used: TOLERANCE, now: after },
+            "{value:?}"
+        );
     }
 }
 
@@ -244,8 +271,12 @@ fn it_decides_and_tells_as_the_store_in_this_process_does() {
             now += pause(interval, step_pause);
             clock.set(Duration::from_micros(now));
             let (decision, reply) = match step {
-                Step::Take => (block_on(store.check(bucket).wait()), bench.take(&key, take.at(now))),
-                Step::Look => (block_on(store.peek(bucket)), bench.take(&key, take.units(0).at(now))),
+                Step::Take => {
+                    (block_on(store.check(bucket).wait()), bench.take(&key, take.at(now)))
+                }
+                Step::Look => {
+                    (block_on(store.peek(bucket)), bench.take(&key, take.units(0).at(now)))
+                }
                 Step::Grant(units) => {
                     let time = (interval * u64::from(units)).min(take.tolerance);
                     assert_eq!(bench.amend(&key, Amend::grant(time, take.tolerance, now)), 1);
@@ -255,7 +286,12 @@ fn it_decides_and_tells_as_the_store_in_this_process_does() {
                 Step::Block(thousandths) => {
                     let period = interval * u64::from(thousandths) / 1000;
                     assert_eq!(bench.amend(&key, Amend::block(period, now)), 1);
-                    block_on(store.block(&principal, Endpoint::CALL, Duration::from_micros(period))).unwrap();
+                    block_on(store.block(
+                        &principal,
+                        Endpoint::CALL,
+                        Duration::from_micros(period),
+                    ))
+                    .unwrap();
                     continue;
                 }
             };
@@ -266,7 +302,8 @@ fn it_decides_and_tells_as_the_store_in_this_process_does() {
             } else {
                 assert_eq!(micros(decision.reset()), reply.used);
                 assert_eq!(u64::from(decision.remaining()), take.remaining(reply));
-                let could = u64::from(matches!(step, Step::Look)) * u64::from(decision.is_allowed());
+                let could =
+                    u64::from(matches!(step, Step::Look)) * u64::from(decision.is_allowed());
                 assert_eq!(decision.is_allowed(), reply.granted == 1 || could == 1);
             }
         }

@@ -35,7 +35,10 @@ fn a_look_writes_nothing() {
     let tat = bench.stored(&key);
     // A write would set another expiry.
     bench.ask::<()>(&["PEXPIREAT", &key, "4000000000000"]);
-    assert_eq!(bench.take(&key, take.units(0).at(now + 1)), Reply { granted: 0, used: 3 * INTERVAL - 1, now: now + 1 });
+    assert_eq!(
+        bench.take(&key, take.units(0).at(now + 1)),
+        Reply { granted: 0, used: 3 * INTERVAL - 1, now: now + 1 }
+    );
     assert_eq!(bench.stored(&key), tat);
     assert_eq!(bench.ask::<u64>(&["PEXPIRETIME", &key]), 4_000_000_000_000);
 }
@@ -84,8 +87,8 @@ fn what_is_not_a_time_is_a_drained_bucket_from_then_on() {
     let take = Take::one(INTERVAL, BURST, now);
     let (long, fraction) = ("9".repeat(400), format!("{now}.5"));
     let nonsense = [
-        "", "abc", "nan", "-nan", "inf", "-inf", "1e300", "0x10", "-5", " 7", "7\n", "7\0", "\u{ff17}", &long,
-        &fraction,
+        "", "abc", "nan", "-nan", "inf", "-inf", "1e300", "0x10", "-5", " 7", "7\n", "7\0",
+        "\u{ff17}", &long, &fraction,
     ];
     for value in nonsense {
         let key = bench.fresh();
@@ -149,7 +152,10 @@ fn times_are_exact_for_a_hundred_years() {
         let first = bench.take(&key, take);
         assert_eq!((first.granted, first.used, first.now), (1, take.interval, take.now));
         assert_eq!(bench.stored(&key).unwrap(), (take.now + take.interval).to_string());
-        assert_eq!(bench.take(&key, take.units(99)), Reply { granted: 6, used: take.tolerance, now: take.now });
+        assert_eq!(
+            bench.take(&key, take.units(99)),
+            Reply { granted: 6, used: take.tolerance, now: take.now }
+        );
         assert_eq!(bench.stored(&key).unwrap(), (take.now + take.tolerance).to_string());
         let second = take.at(take.now + take.interval);
         assert_eq!(bench.take(&key, second.at(second.now - 1)).granted, 0);
@@ -171,7 +177,10 @@ fn the_time_is_the_servers() {
         let (before, reply, after) = pipeline.query(&mut bench.connection).unwrap();
         let reply = read(reply);
         let micros = |(seconds, micros): (u64, u64)| seconds * 1_000_000 + micros;
-        assert!((micros(before)..=micros(after)).contains(&reply.now), "{before:?} {reply:?} {after:?}");
+        assert!(
+            (micros(before)..=micros(after)).contains(&reply.now),
+            "{before:?} {reply:?} {after:?}"
+        );
         reply
     };
     let first = take(0);

@@ -30,7 +30,8 @@ impl Model {
     }
 }
 
-/// A pause in thousandths of the time in which a unit comes back, and microseconds more or less, since the edges are there.
+/// A pause in thousandths of the time in which a unit comes back, and microseconds more or less,
+/// since the edges are there.
 pub(super) fn any_pause() -> impl Strategy<Value = (u32, i64)> {
     prop_oneof![
         4 => Just((0, 0)),
@@ -53,7 +54,8 @@ pub(super) fn any_burst() -> impl Strategy<Value = u32> {
 }
 
 pub(super) fn for_any<S: Strategy>(cases: u32, inputs: &S, test: impl Fn(S::Value)) {
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     runner.run(inputs, |input| (test(input), Ok(())).1).unwrap();
 }
 
@@ -71,9 +73,15 @@ fn grants_are_those_of_a_token_bucket() {
             (key.clone(), take)
         }));
         let mut model = Model { token: interval, capacity: take.tolerance, fill: take.tolerance };
-        for (number, ((pause, (_, wanted)), reply)) in pauses.iter().zip(&steps).zip(&replies).enumerate() {
+        for (number, ((pause, (_, wanted)), reply)) in
+            pauses.iter().zip(&steps).zip(&replies).enumerate()
+        {
             let granted = model.take(*pause, *wanted);
-            assert_eq!((reply.granted, reply.used), (granted, model.capacity - model.fill), "request {number}");
+            assert_eq!(
+                (reply.granted, reply.used),
+                (granted, model.capacity - model.fill),
+                "request {number}"
+            );
         }
     });
 }
@@ -102,7 +110,8 @@ fn a_batch_is_granted_what_as_many_single_requests_are() {
 fn decisions_are_those_of_the_store_in_this_process() {
     let bench = RefCell::new(Bench::new());
     let limit = prop_oneof![1..=50_u32, Just(500), 1..=u32::MAX];
-    let period = prop_oneof![Just(60_000_000_000), 1..=1_000_000_000_u64, 1..=86_400_000_000_000_u64];
+    let period =
+        prop_oneof![Just(60_000_000_000), 1..=1_000_000_000_u64, 1..=86_400_000_000_000_u64];
     let pauses = prop::collection::vec(any_pause(), 1..60);
     for_any(200, &(limit, period, any_burst(), pauses), |(limit, period, burst, pauses)| {
         let mut bench = bench.borrow_mut();
@@ -123,7 +132,8 @@ fn decisions_are_those_of_the_store_in_this_process() {
                 now
             })
             .collect();
-        let replies = bench.take_all(times.iter().map(|now| (key.clone(), first.at(first.now + now))));
+        let replies =
+            bench.take_all(times.iter().map(|now| (key.clone(), first.at(first.now + now))));
         for (now, reply) in times.into_iter().zip(replies) {
             clock.set(Duration::from_micros(now));
             let decision = limiter.check_now(&principal, "/").unwrap();

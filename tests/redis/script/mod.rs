@@ -16,7 +16,8 @@ const AMEND: &str = include_str!("../../../src/store/redis/amend.lua");
 const READS_TIME: &str = "\nlocal time = redis.call('TIME')\n";
 const DAY: u64 = 86_400_000_000;
 
-/// A server that knows the scripts: as it is the one that charges, and both with their time told by the caller.
+/// A server that knows the scripts: as it is the one that charges, and both with their time told by
+/// the caller.
 struct Bench {
     _server: Server,
     connection: Connection,
@@ -74,10 +75,19 @@ impl Bench {
             assert_eq!(script.matches(READS_TIME).count(), 1);
             script.replace(READS_TIME, "\nlocal time = {ARGV[5], ARGV[6]}\n")
         };
-        let mut load = |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
+        let mut load =
+            |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
         let (shipped, timed, amends) = (load(SCRIPT), load(&timed(SCRIPT)), load(&timed(AMEND)));
         let today = UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
-        Self { connection, shipped, timed, amends, start: (today + 2) * DAY, _server: server, keys: 0 }
+        Self {
+            connection,
+            shipped,
+            timed,
+            amends,
+            start: (today + 2) * DAY,
+            _server: server,
+            keys: 0,
+        }
     }
 
     /// The name of a bucket that is full.
@@ -129,7 +139,12 @@ impl Bench {
     fn add(&self, pipeline: &mut Pipeline, key: &str, take: Take) {
         let Take { interval, tolerance, wanted, deadline, now } = take;
         let call = pipeline.cmd("EVALSHA").arg(&self.timed).arg(1).arg(key);
-        call.arg(interval).arg(tolerance).arg(wanted).arg(deadline).arg(now / 1_000_000).arg(now % 1_000_000);
+        call.arg(interval)
+            .arg(tolerance)
+            .arg(wanted)
+            .arg(deadline)
+            .arg(now / 1_000_000)
+            .arg(now % 1_000_000);
     }
 }
 
@@ -160,6 +175,8 @@ impl Take {
     }
 
     fn next_unit(self, reply: Reply) -> u64 {
-        (reply.used + (self.remaining(reply) + 1) * self.interval).checked_sub(self.tolerance).unwrap()
+        (reply.used + (self.remaining(reply) + 1) * self.interval)
+            .checked_sub(self.tolerance)
+            .unwrap()
     }
 }

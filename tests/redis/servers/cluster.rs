@@ -18,7 +18,8 @@ impl Cluster {
         Self::of(PRIMARIES).await
     }
 
-    /// Node `i + 3` is the replica of node `i`, and takes over about a second after that one is killed.
+    /// Node `i + 3` is the replica of node `i`, and takes over about a second after that one is
+    /// killed.
     pub(crate) async fn with_replicas() -> Self {
         let cluster = Self::of(2 * PRIMARIES).await;
         let (primaries, replicas) = cluster.nodes.split_at(PRIMARIES);
@@ -33,7 +34,10 @@ impl Cluster {
         for node in &cluster.nodes {
             until("all know the replicas", async || {
                 let nodes: String = node.command(&["CLUSTER", "NODES"]).await?;
-                when(nodes.lines().filter(|line| line.contains("slave")).count() == PRIMARIES, nodes)
+                when(
+                    nodes.lines().filter(|line| line.contains("slave")).count() == PRIMARIES,
+                    nodes,
+                )
             })
             .await;
         }
@@ -46,12 +50,16 @@ impl Cluster {
             let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500"];
             let node = Server::with_args(&[&AT_ONCE[..], &args].concat()).await;
             // Unequal from the start, epochs need no voting.
-            node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]).await.unwrap();
+            node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])
+                .await
+                .unwrap();
             if index < PRIMARIES {
                 let slots = index * SLOTS / PRIMARIES..(index + 1) * SLOTS / PRIMARIES;
                 let slots: Vec<_> = slots.map(|slot| slot.to_string()).collect();
-                let words: Vec<_> =
-                    ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots.iter().map(String::as_str)).collect();
+                let words: Vec<_> = ["CLUSTER", "ADDSLOTS"]
+                    .into_iter()
+                    .chain(slots.iter().map(String::as_str))
+                    .collect();
                 node.command::<()>(&words).await.unwrap();
             }
             nodes.push(node);

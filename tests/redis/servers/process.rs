@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::{env, fs, process};
 
-/// A port that nobody listens on, nor on the one 10,000 above, where a cluster's node has its bus. Never the same twice.
+/// A port that nobody listens on, nor on the one 10,000 above, where a cluster's node has its bus.
+/// Never the same twice.
 ///
 /// Both are below those that Linux gives to outgoing connections.
 pub(crate) fn free_port() -> u16 {
@@ -20,7 +21,10 @@ pub(crate) fn free_port() -> u16 {
         let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
         assert!(taken < COUNT, "no port is free");
         let port = FIRST + u16::try_from((start + u32::from(taken)) % u32::from(COUNT)).unwrap();
-        if [port, port + 10_000].iter().all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()) {
+        if [port, port + 10_000]
+            .iter()
+            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        {
             return port;
         }
     }
@@ -55,9 +59,11 @@ impl Drop for Directory {
     }
 }
 
-/// The shell becomes the program, so that the child's id is the program's. What it leaves behind waits for its standard
-/// input to end, which it does however this process ends, and then kills the program.
-const WATCHED: &str = r#"exec 3<&0; (read -r _ || kill -9 $$) <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null"#;
+/// The shell becomes the program, so that the child's id is the program's. What it leaves behind
+/// waits for its standard input to end, which it does however this process ends, and then kills the
+/// program.
+const WATCHED: &str =
+    r#"exec 3<&0; (read -r _ || kill -9 $$) <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null"#;
 
 /// A running program, killed on drop.
 #[derive(Debug)]
@@ -72,7 +78,11 @@ impl Process {
                  by VALKEY_SERVER or REDIS_SERVER, and REDIS_SENTINEL"
             );
         }
-        let log = fs::File::options().create(true).append(true).open(directory.path().join("log")).unwrap();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(directory.path().join("log"))
+            .unwrap();
         let child = Command::new("sh")
             .args(["-c", WATCHED, "sh", program])
             .args(args)
@@ -93,7 +103,9 @@ impl Process {
 
     pub(super) fn signal(&self, name: &str) {
         // The shell's own: not every system has the program.
-        let sent = Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &self.0.id().to_string()]).status();
+        let sent = Command::new("sh")
+            .args(["-c", r#"kill -s "$0" "$1""#, name, &self.0.id().to_string()])
+            .status();
         assert!(sent.unwrap().success(), "{name}");
     }
 }

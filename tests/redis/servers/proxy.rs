@@ -33,7 +33,8 @@ impl Mode {
     }
 }
 
-/// A way to a server on which things go wrong. It runs on a thread of its own, whatever the test's runtime does.
+/// A way to a server on which things go wrong. It runs on a thread of its own, whatever the test's
+/// runtime does.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -52,7 +53,8 @@ impl Proxy {
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(listen(port, server, watched, &hear, &count));
         });
         heard.recv().unwrap();
@@ -143,7 +145,8 @@ async fn connect(client: TcpStream, server: u16, mut mode: watch::Receiver<Mode>
         let _ = mode.wait_for(|mode| *mode != Mode::Blackhole).await.is_ok();
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+        let ((from_client, to_client), (from_server, to_server)) =
+            (client.into_split(), server.into_split());
         tokio::select! {
             () = carry(from_client, to_server, mode.clone()) => {}
             () = carry(from_server, to_client, mode) => {}

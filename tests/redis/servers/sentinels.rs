@@ -19,16 +19,22 @@ impl Sentinels {
     pub(crate) async fn start() -> Self {
         let primary = Server::with_args(&AT_ONCE).await;
         let port = primary.port().to_string();
-        let replica = Server::with_args(&[&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await;
+        let replica =
+            Server::with_args(&[&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await;
         // A sentinel that doesn't see the replica at first looks again ten seconds later.
         replica.until_in_step().await;
         let port = primary.port();
         let sentinels = [sentinel(port).await, sentinel(port).await, sentinel(port).await];
         for sentinel in &sentinels {
             until("the sentinels know all", async || {
-                let known: HashMap<String, String> = sentinel.command(&["SENTINEL", "MASTER", SERVICE]).await?;
+                let known: HashMap<String, String> =
+                    sentinel.command(&["SENTINEL", "MASTER", SERVICE]).await?;
                 let of = |what| known.get(what).map_or("", String::as_str);
-                when((of("flags"), of("num-slaves"), of("num-other-sentinels")) == ("master", "1", "2"), &known)
+                when(
+                    (of("flags"), of("num-slaves"), of("num-other-sentinels"))
+                        == ("master", "1", "2"),
+                    &known,
+                )
             })
             .await;
         }
@@ -50,7 +56,8 @@ impl Sentinels {
         self.agreed(|_| true).await
     }
 
-    /// Waits until the other server is the primary. Nothing is asked for: someone has killed or suspended `old`.
+    /// Waits until the other server is the primary. Nothing is asked for: someone has killed or
+    /// suspended `old`.
     pub(crate) async fn successor_of(&self, old: &Server) -> &Server {
         self.agreed(|primary| primary.port() != old.port()).await
     }
@@ -74,8 +81,10 @@ impl Sentinels {
                 let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE];
                 named.push(sentinel.command::<(String, u16)>(&question).await?.1);
             }
-            let primary = self.servers.iter().find(|server| named.iter().all(|port| *port == server.port()));
-            let primary = primary.filter(|primary| is_it(primary)).ok_or_else(|| format!("{named:?}"))?;
+            let primary =
+                self.servers.iter().find(|server| named.iter().all(|port| *port == server.port()));
+            let primary =
+                primary.filter(|primary| is_it(primary)).ok_or_else(|| format!("{named:?}"))?;
             when(primary.is_primary().await, format!("{named:?}, not yet"))?;
             Ok(primary)
         })
@@ -99,8 +108,9 @@ async fn sentinel(primary: u16) -> Server {
         vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()]
     })
     .await;
-    // Else they look every ten seconds whom a server follows, and talk every two. Four times that is what they give a new
-    // primary before they make it a replica again, unless they have heard of the failover. Before 7.0 it's all fixed.
+    // Else they look every ten seconds whom a server follows, and talk every two. Four times that
+    // is what they give a new primary before they make it a replica again, unless they have
+    // heard of the failover. Before 7.0 it's all fixed.
     let hurry = ["SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PUBLISH-PERIOD", "500"];
     let _: RedisResult<()> = sentinel.command(&hurry).await;
     sentinel

@@ -8,7 +8,8 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, InfoDict, RedisResult
 use super::process::{Directory, Process, free_port};
 use super::{until, when};
 
-/// A primary waits five seconds for more replicas before it sends what it has, unless it's told otherwise.
+/// A primary waits five seconds for more replicas before it sends what it has, unless it's told
+/// otherwise.
 pub(super) const AT_ONCE: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 
 /// A server on a port of its own that keeps nothing on disk.
@@ -33,19 +34,39 @@ impl Server {
         let program = program.unwrap_or_else(|_| "redis-server".to_owned());
         Self::launch(&program, |port, directory| {
             let (port, directory) = (port.to_string(), directory.path().to_str().unwrap());
-            let own = ["--port", &port, "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"];
+            let own = [
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--dir",
+                directory,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ];
             own.iter().chain(args).map(|arg| (*arg).to_owned()).collect()
         })
         .await
     }
 
-    pub(super) async fn launch(program: &str, args: impl Fn(u16, &Directory) -> Vec<String>) -> Self {
+    pub(super) async fn launch(
+        program: &str,
+        args: impl Fn(u16, &Directory) -> Vec<String>,
+    ) -> Self {
         // Someone else may take the port before the server does.
         for _ in 0..5 {
             let port = free_port();
             let directory = Directory::of(port);
             let args = args(port, &directory);
-            let server = Self { port, program: program.to_owned(), args, process: Mutex::new(None), directory };
+            let server = Self {
+                port,
+                program: program.to_owned(),
+                args,
+                process: Mutex::new(None),
+                directory,
+            };
             if server.run().await {
                 return server;
             }
@@ -81,7 +102,9 @@ impl Server {
 
     pub(crate) async fn connection(&self) -> RedisResult<MultiplexedConnection> {
         let patient = Some(Duration::from_secs(5));
-        let config = AsyncConnectionConfig::new().set_connection_timeout(patient).set_response_timeout(patient);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(patient)
+            .set_response_timeout(patient);
         Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
     }
 

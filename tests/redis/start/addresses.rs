@@ -62,7 +62,8 @@ async fn a_cluster_is_named_by_some_of_its_nodes() {
             node.command::<()>(&["FLUSHALL"]).await.unwrap();
         }
     };
-    let hosts: Vec<_> = cluster.nodes().iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let hosts: Vec<_> =
+        cluster.nodes().iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
     for node in cluster.nodes() {
         make_user(node, &["~*", "+@all"]).await;
     }

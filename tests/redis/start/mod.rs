@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind};
+use bolna_rate_limit::store::{
+    RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
+};
 use bolna_rate_limit::{Limiter, Policy, Principal, Quota};
 
 use crate::servers::{Server, until};
@@ -22,7 +24,8 @@ mod unreachable;
 
 const KEY: &str = "bolna:1:default:o:acme";
 
-/// What the server leaves of the burst after one request, and what a replica by itself leaves of its half.
+/// What the server leaves of the burst after one request, and what a replica by itself leaves of
+/// its half.
 const LEFT_BY_SERVER: u32 = 9;
 const LEFT_BY_REPLICA: u32 = 4;
 
@@ -32,7 +35,10 @@ fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
 }
 
 fn patient(builder: RedisStoreBuilder) -> RedisStoreBuilder {
-    builder.deadline(Duration::from_secs(2)).connect_timeout(Duration::from_secs(5)).expected_replicas(2)
+    builder
+        .deadline(Duration::from_secs(2))
+        .connect_timeout(Duration::from_secs(5))
+        .expected_replicas(2)
 }
 
 /// Why it does not start: the kind, and the text with all its causes.

@@ -26,7 +26,11 @@ async fn a_wrong_password_and_an_unknown_user_are_told() {
 async fn a_password_that_is_needed_and_not_given_is_told() {
     let server = Server::start().await;
     server.command::<()>(&["CONFIG", "SET", "requirepass", "secret"]).await.unwrap();
-    assert_refused(&refusal(store(server.url())).await, WrongPassword, &["asks for a password and was given none"]);
+    assert_refused(
+        &refusal(store(server.url())).await,
+        WrongPassword,
+        &["asks for a password and was given none"],
+    );
     let refused = refusal(store(with(":wrong", &server))).await;
     assert_refused(&refused, WrongPassword, &["no such user with that password"]);
     assert_counts(store(with(":secret", &server))).await;

@@ -5,7 +5,8 @@ use bolna_rate_limit::store::{Bucket, RedisStore, Store};
 use bolna_rate_limit::{Endpoint, Limiter, Principal};
 
 use super::{
-    Events, LEFT_BY_SERVER, acme, as_user, assert_refused, connect, limiter, make_user, refusal, request, store,
+    Events, LEFT_BY_SERVER, acme, as_user, assert_refused, connect, limiter, make_user, refusal,
+    request, store,
 };
 use crate::servers::Server;
 
@@ -15,7 +16,10 @@ const KEYS: &str = "~bolna:1:*";
 /// All that the README says that the user needs.
 async fn make_user_of_readme(server: &Server) {
     let readme = include_str!("../../../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER limiter")).expect("the README has the line");
+    let line = readme
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER limiter"))
+        .expect("the README has the line");
     server.command::<()>(&line.split_whitespace().collect::<Vec<_>>()).await.unwrap();
 }
 
@@ -32,7 +36,11 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     assert_eq!(left().await, LEFT_BY_SERVER - 1);
     let grant = async |units| {
         let quota = limiter.policy().quota_of(Endpoint::DEFAULT).unwrap();
-        limiter.store().grant(Bucket { principal: who, endpoint: Endpoint::DEFAULT, quota }, units).await.unwrap();
+        limiter
+            .store()
+            .grant(Bucket { principal: who, endpoint: Endpoint::DEFAULT, quota }, units)
+            .await
+            .unwrap();
     };
     grant(1).await;
     assert_eq!(left().await, LEFT_BY_SERVER);
@@ -40,7 +48,10 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     grant(100).await;
     for period in [Duration::from_secs(3600), Duration::ZERO] {
         limiter.store().block(who, Endpoint::DEFAULT, period).await.unwrap();
-        assert_eq!(limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().is_blocked(), !period.is_zero());
+        assert_eq!(
+            limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().is_blocked(),
+            !period.is_zero()
+        );
     }
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     limiter.reset(who, Endpoint::DEFAULT).await.unwrap();
@@ -70,7 +81,11 @@ async fn missing_keys_are_told() {
     let server = Server::start().await;
     for keys in [&[][..], &["~other:1:*"]] {
         make_user(&server, &[keys, &["-@all"], &COMMANDS].concat()).await;
-        assert_refused(&refusal(store(as_user(&server))).await, MissingPermission, &["access", "~<prefix>:1:*"]);
+        assert_refused(
+            &refusal(store(as_user(&server))).await,
+            MissingPermission,
+            &["access", "~<prefix>:1:*"],
+        );
     }
     // It is the prefix that has to fit.
     let limiter = connect(store(as_user(&server)).prefix("other").without_fallback()).await;
@@ -84,7 +99,11 @@ async fn a_database_other_than_0_takes_one_permission_more_which_is_named() {
     let refused = refusal(store(as_user(&server)).database(3)).await;
     assert_refused(&refused, MissingPermission, &["'select'", "+select"]);
     server.command::<()>(&["ACL", "SETUSER", "limiter", "+select"]).await.unwrap();
-    uses_everything(&connect(store(as_user(&server)).database(3).without_fallback()).await, &acme()).await;
+    uses_everything(
+        &connect(store(as_user(&server)).database(3).without_fallback()).await,
+        &acme(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -114,8 +133,12 @@ async fn a_permission_that_is_given_later_is_found() {
 #[tokio::test]
 async fn a_cluster_takes_one_permission_more() {
     let cluster = crate::servers::Cluster::start().await;
-    let builder =
-        || super::patient(RedisStore::cluster(cluster.urls())).user("limiter").password("secret").without_fallback();
+    let builder = || {
+        super::patient(RedisStore::cluster(cluster.urls()))
+            .user("limiter")
+            .password("secret")
+            .without_fallback()
+    };
     for node in cluster.nodes() {
         make_user_of_readme(node).await;
     }

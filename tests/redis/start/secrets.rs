@@ -132,6 +132,10 @@ async fn nothing_that_a_server_answers_gives_it_away() {
     assert_keeps(|| store(server.url()).user("limiter").password("hemlig"), "a user").await;
     server.kill();
     assert_keeps(|| store(url("limiter")), "a server that is down").await;
-    assert_keeps(|| patient(RedisStore::sentinel("mymaster", [url("limiter")])), "a Sentinel that is down").await;
+    assert_keeps(
+        || patient(RedisStore::sentinel("mymaster", [url("limiter")])),
+        "a Sentinel that is down",
+    )
+    .await;
     assert_keeps(|| store(url("limiter")).prefix("{}"), "a wrong prefix").await;
 }

@@ -8,7 +8,8 @@ async fn sentinels_lead_to_the_primary() {
     let sentinels = Sentinels::start().await;
     let primary = sentinels.primary().await;
     let service = sentinels.service();
-    let hosts: Vec<_> = sentinels.urls().iter().map(|url| url.trim_start_matches("redis://").to_owned()).collect();
+    let hosts: Vec<_> =
+        sentinels.urls().iter().map(|url| url.trim_start_matches("redis://").to_owned()).collect();
     let hosts = hosts.join(",");
     let nobody = free_port();
     make_user(primary, &["~*", "+@all"]).await;
@@ -21,13 +22,18 @@ async fn sentinels_lead_to_the_primary() {
         store(format!("redis+sentinel://127.0.0.1:{nobody},{hosts}/{service}/0")),
         patient(all()),
         patient(all()).user("limiter").password("secret"),
-        patient(RedisStore::sentinel(service, sentinels.urls().iter().map(|url| format!("{url}/")))),
+        patient(RedisStore::sentinel(
+            service,
+            sentinels.urls().iter().map(|url| format!("{url}/")),
+        )),
     ] {
         primary.command::<()>(&["FLUSHALL"]).await.unwrap();
         assert_counts(builder).await;
         assert!(primary.command::<bool>(&["EXISTS", KEY]).await.unwrap());
     }
-    for builder in [store(format!("redis+sentinel://{hosts}/{service}/3")), patient(all().database(3))] {
+    for builder in
+        [store(format!("redis+sentinel://{hosts}/{service}/3")), patient(all().database(3))]
+    {
         primary.command::<()>(&["FLUSHALL"]).await.unwrap();
         assert_counts(builder).await;
         let keyspace: String = primary.command(&["INFO", "keyspace"]).await.unwrap();
@@ -41,7 +47,8 @@ async fn sentinels_lead_to_the_primary() {
     let refused = refusal(store(format!("redis+sentinel://127.0.0.1:{nobody}/{service}"))).await;
     assert_refused(&refused, Kind::Unreachable, &[&format!("127.0.0.1:{nobody}")]);
     // The one is not the other.
-    let refused = refusal(store(format!("redis+sentinel://127.0.0.1:{}/{service}", primary.port()))).await;
+    let refused =
+        refusal(store(format!("redis+sentinel://127.0.0.1:{}/{service}", primary.port()))).await;
     assert_refused(&refused, Kind::NoPrimary, &["it is no Sentinel", &primary.port().to_string()]);
     let refused = refusal(store(&sentinels.urls()[0])).await;
     assert_refused(&refused, Kind::Other, &["it is a Sentinel", "redis+sentinel://"]);

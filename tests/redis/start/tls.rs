@@ -7,7 +7,8 @@ use bolna_rate_limit::store::{RedisStoreBuilder, RedisStoreErrorKind as Kind};
 use super::{assert_counts, assert_refused, refusal, store};
 use crate::servers::{Directory, Server, free_port};
 
-/// Of its own authority, and nobody else's. Not allowed to sign others, which a client would not take from a server.
+/// Of its own authority, and nobody else's. Not allowed to sign others, which a client would not
+/// take from a server.
 const CONFIG: &str = "
 [req]
 distinguished_name = name
@@ -29,7 +30,17 @@ impl Certificate {
             ["cnf", "crt", "key"].map(|kind| directory.path().join(format!("{name}.{kind}")));
         fs::write(&config, CONFIG).unwrap();
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args([
+                "req",
+                "-x509",
+                "-days",
+                "2",
+                "-nodes",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+            ])
             .args(["-subj", &format!("/CN={name}"), "-config"])
             .arg(&config)
             .arg("-out")
@@ -66,7 +77,8 @@ impl TlsServer {
     async fn start(clients: &str) -> Self {
         let port = free_port();
         let directory = Directory::of(port);
-        let [own, client, stranger] = ["server", "client", "stranger"].map(|name| Certificate::new(&directory, name));
+        let [own, client, stranger] =
+            ["server", "client", "stranger"].map(|name| Certificate::new(&directory, name));
         let [certificate, key, known] =
             [&own.certificate, &own.key, &client.certificate].map(|path| path.to_str().unwrap());
         let args = [
@@ -85,7 +97,11 @@ impl TlsServer {
     }
 
     async fn assert_unreachable(&self, builder: RedisStoreBuilder, words: &[&str]) {
-        assert_refused(&refusal(builder).await, Kind::Unreachable, &[words, &[&self.port.to_string()]].concat());
+        assert_refused(
+            &refusal(builder).await,
+            Kind::Unreachable,
+            &[words, &[&self.port.to_string()]].concat(),
+        );
     }
 }
 
@@ -100,7 +116,8 @@ async fn a_server_is_known_by_its_certificate() {
     server.assert_unreachable(server.store(), &["certificate", "UnknownIssuer"]).await;
     let other = server.store().root_certificates(server.stranger.pem());
     server.assert_unreachable(other, &["certificate", "UnknownIssuer"]).await;
-    let by_name = store(format!("rediss://localhost:{}", server.port)).root_certificates(server.own.pem());
+    let by_name =
+        store(format!("rediss://localhost:{}", server.port)).root_certificates(server.own.pem());
     server.assert_unreachable(by_name, &["certificate not valid for name", "localhost"]).await;
 }
 

@@ -3,7 +3,9 @@ use redis::RedisResult;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::{Events, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_refused, limiter, refusal, request, store};
+use super::{
+    Events, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_refused, limiter, refusal, request, store,
+};
 use crate::servers::{Server, until, when};
 
 #[tokio::test]
@@ -11,7 +13,11 @@ async fn a_server_that_runs_no_scripts_is_told_and_the_command_named() {
     for command in ["EVAL", "EVALSHA"] {
         let server = Server::with_args(&["--rename-command", command, ""]).await;
         let refused = refusal(store(server.url())).await;
-        assert_refused(&refused, Kind::NoScripts, &[format!("'{command}'"), server.port().to_string()]);
+        assert_refused(
+            &refused,
+            Kind::NoScripts,
+            &[format!("'{command}'"), server.port().to_string()],
+        );
         assert!(refused.1.len() < 1000, "the script is not repeated: {}", refused.1);
     }
 }
@@ -35,10 +41,21 @@ async fn fake(answer: &'static str) -> String {
 #[tokio::test]
 async fn an_old_server_is_told_with_its_version() {
     let hello = "*4\r\n$7\r\nversion\r\n$6\r\n6.0.16\r\n$4\r\nrole\r\n$6\r\nmaster\r\n";
-    assert_refused(&refusal(store(fake(hello).await)).await, Kind::TooOld, &["version is 6.0.16", "6.2"]);
+    assert_refused(
+        &refusal(store(fake(hello).await)).await,
+        Kind::TooOld,
+        &["version is 6.0.16", "6.2"],
+    );
     // Before 6.0 it knows no HELLO, and puts it in other quotes.
-    for hello in ["-ERR unknown command 'HELLO'\r\n", "-ERR unknown command `HELLO`, with args beginning with: \r\n"] {
-        assert_refused(&refusal(store(fake(hello).await)).await, Kind::TooOld, &["version is older than 6.0", "6.2"]);
+    for hello in [
+        "-ERR unknown command 'HELLO'\r\n",
+        "-ERR unknown command `HELLO`, with args beginning with: \r\n",
+    ] {
+        assert_refused(
+            &refusal(store(fake(hello).await)).await,
+            Kind::TooOld,
+            &["version is older than 6.0", "6.2"],
+        );
     }
 }
 
@@ -51,7 +68,8 @@ async fn what_is_no_redis_is_told() {
 #[tokio::test]
 async fn a_replica_is_told_and_counts_once_it_is_promoted() {
     let primary = Server::start().await;
-    let replica = Server::with_args(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
+    let replica =
+        Server::with_args(&["--replicaof", "127.0.0.1", &primary.port().to_string()]).await;
     let refused = refusal(store(replica.url())).await;
     assert_refused(&refused, Kind::ReadOnly, &["replica", &replica.port().to_string()]);
 
@@ -68,7 +86,11 @@ async fn a_replica_is_told_and_counts_once_it_is_promoted() {
 async fn a_full_server_is_told_and_counts_once_it_has_room() {
     let server = Server::start().await;
     server.command::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
-    assert_refused(&refusal(store(server.url())).await, Kind::OutOfMemory, &["maxmemory", "volatile-ttl"]);
+    assert_refused(
+        &refusal(store(server.url())).await,
+        Kind::OutOfMemory,
+        &["maxmemory", "volatile-ttl"],
+    );
 
     let (builder, events) = Events::of(store(server.url()).start_degraded());
     let limiter = limiter(builder.connect().await.unwrap());

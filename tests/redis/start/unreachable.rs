@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 use bolna_rate_limit::store::RedisStoreErrorKind as Kind;
 
 use super::{
-    Events, KEY, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_counts, assert_refused, limiter, refusal, request, store,
+    Events, KEY, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_counts, assert_refused, limiter,
+    refusal, request, store,
 };
 use crate::servers::{Mode, Proxy, Server};
 
@@ -15,7 +16,11 @@ async fn a_server_that_is_not_there_is_named() {
     let server = Server::start().await;
     server.kill();
     let refused = refusal(store(server.url())).await;
-    assert_refused(&refused, Kind::Unreachable, &[&format!("127.0.0.1:{}", server.port()), "refused"]);
+    assert_refused(
+        &refused,
+        Kind::Unreachable,
+        &[&format!("127.0.0.1:{}", server.port()), "refused"],
+    );
     server.restart().await;
     assert_counts(store(server.url())).await;
 }
@@ -23,7 +28,8 @@ async fn a_server_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_host_that_nobody_knows_is_named() {
     // Reserved for names that do not exist.
-    let refused = refusal(store("redis://redis.invalid:6379").connect_timeout(Duration::from_secs(20))).await;
+    let refused =
+        refusal(store("redis://redis.invalid:6379").connect_timeout(Duration::from_secs(20))).await;
     assert_refused(&refused, Kind::Unreachable, &["redis.invalid:6379"]);
 }
 
@@ -34,7 +40,11 @@ async fn a_server_that_is_silent_is_waited_for_no_longer_than_the_connect_timeou
     proxy.set(Mode::Blackhole);
     let began = Instant::now();
     let refused = refusal(store(proxy.url()).connect_timeout(TIMEOUT)).await;
-    assert_refused(&refused, Kind::Unreachable, &[&format!("127.0.0.1:{}", proxy.port()), "within 200ms"]);
+    assert_refused(
+        &refused,
+        Kind::Unreachable,
+        &[&format!("127.0.0.1:{}", proxy.port()), "within 200ms"],
+    );
     assert!((TIMEOUT..25 * TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
 }
 
@@ -45,7 +55,8 @@ async fn who_wants_to_starts_without_a_server_and_counts_on_it_once_it_is_there(
     for mode in [Mode::Refuse, Mode::Blackhole] {
         server.command::<()>(&["FLUSHALL"]).await.unwrap();
         proxy.set(mode);
-        let (builder, events) = Events::of(store(proxy.url()).connect_timeout(TIMEOUT).start_degraded());
+        let (builder, events) =
+            Events::of(store(proxy.url()).connect_timeout(TIMEOUT).start_degraded());
         let began = Instant::now();
         let limiter = limiter(builder.connect().await.unwrap());
         assert!(began.elapsed() < 25 * TIMEOUT, "{mode:?}: {:?}", began.elapsed());

@@ -6,8 +6,9 @@ use super::governor::quota;
 use crate::calls::{Key, Limit, inner};
 use crate::runner::Runner;
 
-/// All that it does by default but for its sweeping task, which takes a runtime and would run once a minute. It keeps
-/// statistics of its own of the last 65,536 callers. A refusal makes two new clocks, see `tower_governor`.
+/// All that it does by default but for its sweeping task, which takes a runtime and would run once
+/// a minute. It keeps statistics of its own of the last 65,536 callers. A refusal makes two new
+/// clocks, see `tower_governor`.
 pub fn runner(limit: Limit) -> Box<dyn Runner> {
     let config = GovernorConfigBuilder::default()
         .with_extractor(Extension::<Key>::new())

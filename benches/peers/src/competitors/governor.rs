@@ -8,8 +8,8 @@ use tower::service_fn;
 use crate::calls::{Call, Key, Limit, inner};
 use crate::runner::Runner;
 
-/// The decision and nothing else. The inner service is called after a refusal too, so that what is over the bare
-/// service is the decision alone.
+/// The decision and nothing else. The inner service is called after a refusal too, so that what is
+/// over the bare service is the decision alone.
 pub fn runner(limit: Limit) -> Box<dyn Runner> {
     let limiter: Arc<DefaultKeyedRateLimiter<Key>> = Arc::new(RateLimiter::keyed(quota(limit)));
     Box::new(service_fn(move |call: Call| {
@@ -25,5 +25,7 @@ pub fn runner(limit: Limit) -> Box<dyn Runner> {
 
 pub fn quota(limit: Limit) -> Quota {
     let burst = NonZeroU32::new(limit.burst).expect("a burst is at least 1");
-    Quota::with_period(limit.interval()).expect("an interval is longer than nothing").allow_burst(burst)
+    Quota::with_period(limit.interval())
+        .expect("an interval is longer than nothing")
+        .allow_burst(burst)
 }

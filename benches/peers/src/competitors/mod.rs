@@ -1,5 +1,5 @@
-//! The competitors, each set up as its documentation says for one process, with the algorithm (GCRA) and the limit that
-//! all have.
+//! The competitors, each set up as its documentation says for one process, with the algorithm
+//! (GCRA) and the limit that all have.
 
 mod axum_governor;
 mod bare;
@@ -26,7 +26,8 @@ pub struct Competitor {
 pub enum Kind {
     /// The service alone, which limits nothing.
     Bare,
-    /// Ours, with the header fields that it sends unless told otherwise: what the others are compared with.
+    /// Ours, with the header fields that it sends unless told otherwise: what the others are
+    /// compared with.
     Reference,
     Ours,
     Peer,
@@ -40,8 +41,16 @@ pub fn all() -> Vec<Competitor> {
     };
     vec![
         Competitor { name: "bare service".into(), kind: Kind::Bare, make: bare::runner },
-        Competitor { name: "bolna-rate-limit, headers".into(), kind: Kind::Reference, make: bolna::with_headers },
-        Competitor { name: "bolna-rate-limit, no headers".into(), kind: Kind::Ours, make: bolna::without_headers },
+        Competitor {
+            name: "bolna-rate-limit, headers".into(),
+            kind: Kind::Reference,
+            make: bolna::with_headers,
+        },
+        Competitor {
+            name: "bolna-rate-limit, no headers".into(),
+            kind: Kind::Ours,
+            make: bolna::without_headers,
+        },
         peer("governor", ", check_key alone", governor::runner),
         peer("tower_governor", ", headers", tower_governor::with_headers),
         peer("tower_governor", ", no headers", tower_governor::without_headers),

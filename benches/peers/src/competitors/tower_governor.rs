@@ -10,8 +10,8 @@ use tower_governor::{GovernorError, GovernorLayer};
 use crate::calls::{Key, Limit, inner};
 use crate::runner::Runner;
 
-/// A refusal makes a new clock, which asks the processor with `cpuid` what it can do. In a virtual machine that is
-/// trapped, and takes most of the time.
+/// A refusal makes a new clock, which asks the processor with `cpuid` what it can do. In a virtual
+/// machine that is trapped, and takes most of the time.
 pub fn with_headers(limit: Limit) -> Box<dyn Runner> {
     let config = builder(limit).use_headers().finish().expect("the quota is valid");
     Box::new(GovernorLayer::<_, _, Body>::new(config).layer(service_fn(inner)))

@@ -17,7 +17,8 @@ pub fn runner(limit: Limit) -> Box<dyn Runner> {
     Box::new(layer.layer(service_fn(inner)))
 }
 
-/// Its intervals are rounded up to a microsecond, so a bucket that refills faster is one that is never used up instead.
+/// Its intervals are rounded up to a microsecond, so a bucket that refills faster is one that is
+/// never used up instead.
 fn quota(limit: Limit) -> GcraQuota {
     let fast = limit.interval() < Duration::from_micros(1);
     let burst = if fast { u32::MAX } else { limit.burst };
@@ -31,6 +32,9 @@ impl KeyExtractor for FromExtensions {
     type Key = Key;
 
     fn extract<T>(&self, call: &Request<T>) -> Result<Key, RateLimitError> {
-        call.extensions().get().copied().ok_or_else(|| RateLimitError::Key("no_key".into(), "no key".into()))
+        call.extensions()
+            .get()
+            .copied()
+            .ok_or_else(|| RateLimitError::Key("no_key".into(), "no key".into()))
     }
 }

@@ -47,15 +47,20 @@ pub(super) struct Lines<'h> {
 }
 
 impl<'h> Fields<'h> {
-    /// Goes over all names once: to look up each of these, most of which are not there, takes several times as long.
+    /// Goes over all names once: to look up each of these, most of which are not there, takes
+    /// several times as long.
     #[inline]
     pub(super) fn find(headers: &'h HeaderMap) -> Option<Self> {
         let mut fields = None;
         for (name, first) in headers {
             let Some(name) = known(name) else { continue };
-            let Self { found, .. } = fields.get_or_insert(Self { headers, found: [None; NAMES.len()] });
+            let Self { found, .. } =
+                fields.get_or_insert(Self { headers, found: [None; NAMES.len()] });
             let found = &mut found[name as usize];
-            *found = Some(found.map_or(Found { first, has_more: false }, |found| Found { has_more: true, ..found }));
+            *found = Some(found.map_or(Found { first, has_more: false }, |found| Found {
+                has_more: true,
+                ..found
+            }));
         }
         fields
     }

@@ -1,12 +1,14 @@
-//! `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which nobody has specified.
+//! `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which nobody has
+//! specified.
 
 use super::fields::{Fields, Lines, Name};
 use super::{Standing, exhausted, quota, seconds_until, units};
 
-/// By the limit with the fewest remaining, when there are several, on lines of their own or with commas between.
+/// By the limit with the fewest remaining, when there are several, on lines of their own or with
+/// commas between.
 ///
-/// The first limit has the first remainder and the first reset, and so on. Limits that are not as many as there are
-/// remainders can't be told apart, and neither can resets: they are ignored.
+/// The first limit has the first remainder and the first reset, and so on. Limits that are not as
+/// many as there are remainders can't be told apart, and neither can resets: they are ignored.
 pub(super) fn standing(fields: &Fields<'_>) -> Option<Standing> {
     let all = fields.lines(Name::LegacyRemaining);
     if all.is_empty() {
@@ -26,7 +28,8 @@ pub(super) fn standing(fields: &Fields<'_>) -> Option<Standing> {
         let Some(remaining) = whole(remaining) else { continue };
         if remaining == 0 {
             let reset = reset.and_then(rounded_up);
-            longest = longest.max(exhausted(reset.map(|reset| seconds_until(reset, fields.headers))));
+            longest =
+                longest.max(exhausted(reset.map(|reset| seconds_until(reset, fields.headers))));
         }
         let remaining = units(remaining);
         if tightest.is_none_or(|tightest| remaining < tightest.remaining) {
@@ -45,7 +48,8 @@ fn values<'h>(field: Lines<'h>) -> impl Iterator<Item = &'h [u8]> + use<'h> {
 /// A number without a sign or a fraction.
 fn whole(text: &[u8]) -> Option<u64> {
     let digit = |number: u64, byte: &u8| {
-        byte.is_ascii_digit().then(|| number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+        byte.is_ascii_digit()
+            .then(|| number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
     };
     if text.is_empty() { None } else { text.iter().try_fold(0, digit) }
 }

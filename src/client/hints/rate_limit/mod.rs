@@ -27,11 +27,16 @@ const LONGEST_DELTA: u64 = 1_000_000_000;
 /// Points in time beyond this, in the year 5138, count milliseconds.
 const LAST_SECOND: u64 = 100_000_000_000;
 
-/// How the sender of a request to that endpoint stands, by the newest dialect in which the response says it.
+/// How the sender of a request to that endpoint stands, by the newest dialect in which the response
+/// says it.
 ///
-/// A field that is malformed counts as absent. Numbers that are too large count as the largest: `u32::MAX` units, or
-/// [`Quota::MAX_REFILL_TIME`].
-pub(in crate::client) fn standing(headers: &HeaderMap, endpoint: Endpoint, memo: &mut Memo) -> Option<Standing> {
+/// A field that is malformed counts as absent. Numbers that are too large count as the largest:
+/// `u32::MAX` units, or [`Quota::MAX_REFILL_TIME`].
+pub(in crate::client) fn standing(
+    headers: &HeaderMap,
+    endpoint: Endpoint,
+    memo: &mut Memo,
+) -> Option<Standing> {
     let fields = Fields::find(headers)?;
     named::standing(&fields, endpoint, &named::DRAFT_08, memo)
         .or_else(|| unnamed::one_field(&fields))
@@ -59,7 +64,8 @@ fn exhausted(seconds_left: Option<u64>) -> Option<Duration> {
     seconds_left.filter(|&left| left > 0).map(seconds)
 }
 
-/// The seconds until a reset that some servers give as seconds, some as Unix time and some as that in milliseconds.
+/// The seconds until a reset that some servers give as seconds, some as Unix time and some as that
+/// in milliseconds.
 fn seconds_until(reset: u64, headers: &HeaderMap) -> u64 {
     if reset <= LONGEST_DELTA {
         return reset;

@@ -20,17 +20,24 @@ pub(super) struct Names {
 }
 
 /// Versions 08 to 11.
-pub(super) const DRAFT_08: Names = Names { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
+pub(super) const DRAFT_08: Names =
+    Names { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
 
-/// The only unit that a request costs one of. It is what a quota without a unit counts. Some copies of the draft have the
-/// singular.
+/// The only unit that a request costs one of. It is what a quota without a unit counts. Some copies
+/// of the draft have the singular.
 const REQUESTS: [&[u8]; 2] = [b"requests", b"request"];
 
 /// By the limit that is named as the endpoint is, or else by the one with the fewest remaining.
 ///
-/// One name may stand there twice, when two servers on the way have a limit of that name. Then the fewest remaining and
-/// the smallest quota count. Partition keys are not looked at: a response is told about the partition of its request.
-pub(super) fn standing(fields: &Fields<'_>, endpoint: Endpoint, names: &Names, memo: &mut Memo) -> Option<Standing> {
+/// One name may stand there twice, when two servers on the way have a limit of that name. Then the
+/// fewest remaining and the smallest quota count. Partition keys are not looked at: a response is
+/// told about the partition of its request.
+pub(super) fn standing(
+    fields: &Fields<'_>,
+    endpoint: Endpoint,
+    names: &Names,
+    memo: &mut Memo,
+) -> Option<Standing> {
     let limits = fields.lines(Name::RateLimit);
     if limits.is_empty() {
         return None;

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 
 use sfv::visitor::{
-    DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor, ParameterVisitor,
+    DictionaryVisitor, EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor,
+    ParameterVisitor,
 };
 use sfv::{BareItemFromInput, KeyRef, Parser};
 
@@ -43,7 +44,9 @@ impl Value<'_> {
 impl<'h> From<BareItemFromInput<'h>> for Item<'h> {
     fn from(item: BareItemFromInput<'h>) -> Self {
         match item {
-            BareItemFromInput::String(Cow::Owned(text)) => Self::Text(Cow::Owned(String::from(text).into_bytes())),
+            BareItemFromInput::String(Cow::Owned(text)) => {
+                Self::Text(Cow::Owned(String::from(text).into_bytes()))
+            }
             item => match item.into() {
                 Value::Text(text) => Self::Text(Cow::Borrowed(text)),
                 value => Self::Value(value),
@@ -57,13 +60,16 @@ impl<'h> From<BareItemFromInput<'h>> for Value<'h> {
         match item {
             BareItemFromInput::String(Cow::Borrowed(text)) => Self::Text(text.as_str().as_bytes()),
             BareItemFromInput::Token(text) => Self::Text(text.as_str().as_bytes()),
-            BareItemFromInput::Integer(number) => u64::try_from(number).map_or(Self::Other, Self::Number),
+            BareItemFromInput::Integer(number) => {
+                u64::try_from(number).map_or(Self::Other, Self::Number)
+            }
             _ => Self::Other,
         }
     }
 }
 
-/// Hands each Item of a List to `each`, with its parameters of those names. Inner Lists are passed over.
+/// Hands each Item of a List to `each`, with its parameters of those names. Inner Lists are passed
+/// over.
 ///
 /// Returns `None` if the field is not a List, and what was handed out has to be forgotten then.
 #[inline]
@@ -73,15 +79,22 @@ pub(super) fn items<'h, const N: usize>(
     mut each: impl FnMut(&Item<'h>, [Value<'h>; N]),
 ) -> Option<()> {
     lines(field, |line| {
-        plain(line, names, &mut each)
-            .or_else(|| Parser::new(line).parse_list_with_visitor(Items { names, each: &mut each }).ok())
+        plain(line, names, &mut each).or_else(|| {
+            Parser::new(line).parse_list_with_visitor(Items { names, each: &mut each }).ok()
+        })
     })
 }
 
-/// The members of a Dictionary that have those names, without their parameters. `None` if the field is not a Dictionary.
-pub(super) fn members<'h, const N: usize>(field: Lines<'h>, names: [&str; N]) -> Option<[Value<'h>; N]> {
+/// The members of a Dictionary that have those names, without their parameters. `None` if the field
+/// is not a Dictionary.
+pub(super) fn members<'h, const N: usize>(
+    field: Lines<'h>,
+    names: [&str; N],
+) -> Option<[Value<'h>; N]> {
     let mut values = [Value::Absent; N];
-    lines(field, |line| Parser::new(line).parse_dictionary_with_visitor(Members { names, values: &mut values }).ok())?;
+    lines(field, |line| {
+        Parser::new(line).parse_dictionary_with_visitor(Members { names, values: &mut values }).ok()
+    })?;
     Some(values)
 }
 
@@ -90,11 +103,14 @@ pub(super) fn item<'h>(field: Lines<'h>) -> Option<Value<'h>> {
     let mut lines = field.iter();
     let line = lines.next().filter(|_| lines.next().is_none())?;
     let mut value = Value::Absent;
-    Parser::new(line.as_bytes().trim_ascii()).parse_item_with_visitor(Slot(Some(&mut value))).ok()?;
+    Parser::new(line.as_bytes().trim_ascii())
+        .parse_item_with_visitor(Slot(Some(&mut value)))
+        .ok()?;
     Some(value)
 }
 
-/// Several lines of a List or Dictionary are one. An empty line would leave two commas with nothing in between.
+/// Several lines of a List or Dictionary are one. An empty line would leave two commas with nothing
+/// in between.
 fn lines<'h>(field: Lines<'h>, mut parse: impl FnMut(&'h [u8]) -> Option<()>) -> Option<()> {
     field.iter().try_for_each(|line| {
         let line = line.as_bytes().trim_ascii();
@@ -105,7 +121,8 @@ fn lines<'h>(field: Lines<'h>, mut parse: impl FnMut(&'h [u8]) -> Option<()>) ->
     })
 }
 
-/// The one Item of a List that is written as most are: `"name";a=1;b=2`, with the parameters in the order of `names`.
+/// The one Item of a List that is written as most are: `"name";a=1;b=2`, with the parameters in the
+/// order of `names`.
 ///
 /// The parser would say the same, but it takes 80 ns for it.
 #[inline]
@@ -115,7 +132,9 @@ fn plain<'h, const N: usize>(
     each: &mut impl FnMut(&Item<'h>, [Value<'h>; N]),
 ) -> Option<()> {
     let text = after(line, "\"")?;
-    let end = text.iter().position(|&byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')))?;
+    let end = text
+        .iter()
+        .position(|&byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')))?;
     let (text, rest) = text.split_at(end);
     let mut rest = after(rest, "\"")?;
     let mut values = [Value::Absent; N];
@@ -124,9 +143,12 @@ fn plain<'h, const N: usize>(
             break;
         }
         rest = after(after(after(rest, ";")?, name)?, "=")?;
-        let digits = rest.iter().take(MOST_DIGITS + 1).map_while(|byte| byte.is_ascii_digit().then(|| byte - b'0'));
-        let (number, digits) =
-            digits.fold((0, 0), |(number, digits), digit| (10 * number + u64::from(digit), digits + 1));
+        let digits = rest
+            .iter()
+            .take(MOST_DIGITS + 1)
+            .map_while(|byte| byte.is_ascii_digit().then(|| byte - b'0'));
+        let (number, digits) = digits
+            .fold((0, 0), |(number, digits), digit| (10 * number + u64::from(digit), digits + 1));
         if !(1..=MOST_DIGITS).contains(&digits) {
             return None;
         }
@@ -136,12 +158,13 @@ fn plain<'h, const N: usize>(
     rest.is_empty().then(|| each(&Item::Text(Cow::Borrowed(text)), values))
 }
 
-/// What follows that prefix. It is so short that a call to compare it costs more than the comparison.
+/// What follows that prefix. It is so short that a call to compare it costs more than the
+/// comparison.
 #[inline]
 fn after<'h>(text: &'h [u8], prefix: &str) -> Option<&'h [u8]> {
-    prefix
-        .bytes()
-        .try_fold(text, |text, byte| text.split_first().filter(|(first, _)| **first == byte).map(|(_, rest)| rest))
+    prefix.bytes().try_fold(text, |text, byte| {
+        text.split_first().filter(|(first, _)| **first == byte).map(|(_, rest)| rest)
+    })
 }
 
 struct Items<'a, const N: usize, F> {
@@ -181,7 +204,10 @@ impl<'h, const N: usize, F: FnMut(&Item<'h>, [Value<'h>; N])> ItemVisitor<'h> fo
     type Error = Infallible;
 
     #[inline]
-    fn bare_item(self, item: BareItemFromInput<'h>) -> Result<impl ParameterVisitor<'h, Out = ()>, Infallible> {
+    fn bare_item(
+        self,
+        item: BareItemFromInput<'h>,
+    ) -> Result<impl ParameterVisitor<'h, Out = ()>, Infallible> {
         Ok(Parameters { list: self, item: item.into(), values: [Value::Absent; N] })
     }
 }
@@ -192,13 +218,19 @@ struct Parameters<'a, 'h, const N: usize, F> {
     values: [Value<'h>; N],
 }
 
-impl<'h, const N: usize, F: FnMut(&Item<'h>, [Value<'h>; N])> ParameterVisitor<'h> for Parameters<'_, 'h, N, F> {
+impl<'h, const N: usize, F: FnMut(&Item<'h>, [Value<'h>; N])> ParameterVisitor<'h>
+    for Parameters<'_, 'h, N, F>
+{
     type Out = ();
     type Error = Infallible;
 
     // Of parameters with one name, the last counts.
     #[inline]
-    fn parameter(&mut self, name: &'h KeyRef, value: BareItemFromInput<'h>) -> Result<(), Infallible> {
+    fn parameter(
+        &mut self,
+        name: &'h KeyRef,
+        value: BareItemFromInput<'h>,
+    ) -> Result<(), Infallible> {
         if let Some(at) = self.list.names.iter().position(|wanted| name.as_str() == *wanted) {
             self.values[at] = value.into();
         }
@@ -253,7 +285,10 @@ impl<'h> ItemVisitor<'h> for Slot<'_, 'h> {
     type Out = ();
     type Error = Infallible;
 
-    fn bare_item(self, item: BareItemFromInput<'h>) -> Result<impl ParameterVisitor<'h, Out = ()>, Infallible> {
+    fn bare_item(
+        self,
+        item: BareItemFromInput<'h>,
+    ) -> Result<impl ParameterVisitor<'h, Out = ()>, Infallible> {
         if let Some(value) = self.0 {
             *value = item.into();
         }

@@ -44,10 +44,12 @@ fn first(headers: &HeaderMap, endpoint: Endpoint) -> Option<Standing> {
 fn words(standing: Option<Standing>) -> String {
     let Some(Standing { remaining, quota, exhausted }) = standing else { return "nothing".into() };
     let quota = quota.map_or_else(String::new, |(quota, window)| {
-        let window = window.map_or_else(String::new, |window| format!(" in {} s", window.as_secs()));
+        let window =
+            window.map_or_else(String::new, |window| format!(" in {} s", window.as_secs()));
         format!(" of {quota}{window}")
     });
-    let exhausted = exhausted.map_or_else(String::new, |until| format!(", until {} s", until.as_secs()));
+    let exhausted =
+        exhausted.map_or_else(String::new, |until| format!(", until {} s", until.as_secs()));
     format!("{remaining}{quota}{exhausted}")
 }
 
@@ -61,8 +63,14 @@ fn every_dialect_is_read() {
     for (fields, said) in [
         ("Content-Type: text/plain", "nothing"),
         // 08 to 11.
-        ("RateLimit: \"call\";r=499;t=60\nRateLimit-Policy: \"call\";q=500;w=60", "499 of 500 in 60 s"),
-        ("RateLimit: \"call\";r=0;t=7\nRateLimit-Policy: \"call\";q=500;w=60", "0 of 500 in 60 s, until 7 s"),
+        (
+            "RateLimit: \"call\";r=499;t=60\nRateLimit-Policy: \"call\";q=500;w=60",
+            "499 of 500 in 60 s",
+        ),
+        (
+            "RateLimit: \"call\";r=0;t=7\nRateLimit-Policy: \"call\";q=500;w=60",
+            "0 of 500 in 60 s, until 7 s",
+        ),
         ("RateLimit: \"a\";r=5\nRateLimit-Policy: \"a\";q=10", "5 of 10"),
         ("RateLimit: call;t=60;r=4\nRateLimit-Policy: call;w=60;q=9", "4 of 9 in 60 s"),
         (
@@ -70,7 +78,10 @@ fn every_dialect_is_read() {
             "0 of 1 in 60 s, until 9 s",
         ),
         // 07.
-        ("RateLimit: limit=100, remaining=50, reset=5\nRateLimit-Policy: 10;w=1, 100;w=60", "50 of 100 in 60 s"),
+        (
+            "RateLimit: limit=100, remaining=50, reset=5\nRateLimit-Policy: 10;w=1, 100;w=60",
+            "50 of 100 in 60 s",
+        ),
         ("RateLimit: limit=100, remaining=0, reset=5", "0 of 100, until 5 s"),
         ("RateLimit: remaining=3", "3"),
         ("RateLimit: limit=100, remaining=50, remaining=2, reset=5", "2 of 100"),
@@ -80,11 +91,17 @@ fn every_dialect_is_read() {
             "RateLimit-Limit: 100, 10;w=1, 100;w=60;comment=\"x\"\nRateLimit-Remaining: 0\nRateLimit-Reset: 30",
             "0 of 100 in 60 s, until 30 s",
         ),
-        ("RateLimit-Limit: 100\nRateLimit-Policy: 100;w=60\nRateLimit-Remaining: 1", "1 of 100 in 60 s"),
+        (
+            "RateLimit-Limit: 100\nRateLimit-Policy: 100;w=60\nRateLimit-Remaining: 1",
+            "1 of 100 in 60 s",
+        ),
         ("RateLimit-Remaining: 1", "1"),
         // Whatever anybody does.
         ("X-RateLimit-Limit: 100\nX-RateLimit-Remaining: 50\nX-RateLimit-Reset: 30", "50 of 100"),
-        ("X-RateLimit-Limit: 100\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 30", "0 of 100, until 30 s"),
+        (
+            "X-RateLimit-Limit: 100\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 30",
+            "0 of 100, until 30 s",
+        ),
         ("X-RateLimit-Remaining: 0", "0"),
     ] {
         assert_eq!(read(fields), said, "{fields}");
@@ -118,7 +135,10 @@ fn the_limit_that_is_named_as_the_endpoint_counts_and_else_the_tightest() {
             "7 of 10 in 1 s",
         ),
         // The quota is that of the limit that counts.
-        ("RateLimit: \"a\";r=3, \"b\";r=2\nRateLimit-Policy: \"a\";q=30, \"b\";q=20, \"call\";q=10", "2 of 20"),
+        (
+            "RateLimit: \"a\";r=3, \"b\";r=2\nRateLimit-Policy: \"a\";q=30, \"b\";q=20, \"call\";q=10",
+            "2 of 20",
+        ),
         ("RateLimit: \"a\\\"\";r=3\nRateLimit-Policy: \"a\\\"\";q=30", "3 of 30"),
         ("RateLimit: \"call\";r=7\nRateLimit-Policy: \"b\";q=20", "7"),
     ] {
@@ -146,12 +166,21 @@ fn limits_of_bytes_and_the_like_are_passed_over() {
             "RateLimit: \"b\";r=0;t=9, \"a\";r=7\nRateLimit-Policy: \"b\";q=20;qu=\"content-bytes\", \"a\";q=10;qu=\"requests\"",
             "7 of 10",
         ),
-        ("RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=\"content-bytes\"", "nothing"),
-        ("RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=concurrent-requests", "nothing"),
+        (
+            "RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=\"content-bytes\"",
+            "nothing",
+        ),
+        (
+            "RateLimit: \"call\";r=0;t=9\nRateLimit-Policy: \"call\";q=20;qu=concurrent-requests",
+            "nothing",
+        ),
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=requests", "4 of 20"),
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=\"request\"", "4 of 20"),
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=1", "nothing"),
-        ("RateLimit: \"a\\\"\";r=4\nRateLimit-Policy: \"a\\\"\";q=20;qu=\"content-bytes\"", "nothing"),
+        (
+            "RateLimit: \"a\\\"\";r=4\nRateLimit-Policy: \"a\\\"\";q=20;qu=\"content-bytes\"",
+            "nothing",
+        ),
         // A policy that can't be read says nothing about units.
         ("RateLimit: \"call\";r=4\nRateLimit-Policy: \"call\";q=20;qu=\"content-bytes\",", "4"),
     ] {
@@ -203,7 +232,9 @@ fn a_malformed_list_is_ignored_as_a_whole() {
         ] {
             assert_eq!(read(&fields), "nothing", "{fields}");
         }
-        let policies = format!("RateLimit: {sound}\nRateLimit-Policy: \"call\";q=9\nRateLimit-Policy: {broken}");
+        let policies = format!(
+            "RateLimit: {sound}\nRateLimit-Policy: \"call\";q=9\nRateLimit-Policy: {broken}"
+        );
         assert_eq!(read(&policies), "7", "{policies}");
     }
 }
@@ -250,7 +281,9 @@ fn a_member_that_makes_no_sense_is_ignored_alone() {
     ] {
         assert_eq!(read(&format!("RateLimit: {sense}")), said, "{sense}");
     }
-    for senseless in ["q", "q=-1", "q=1.5", "q=\"9\"", "q=0", "w=60", "q=9;w=-1", "q=9;w=1.5", "q=9;w=\"1\""] {
+    for senseless in
+        ["q", "q=-1", "q=1.5", "q=\"9\"", "q=0", "w=60", "q=9;w=-1", "q=9;w=1.5", "q=9;w=\"1\""]
+    {
         let fields = format!("RateLimit: \"call\";r=7\nRateLimit-Policy: \"call\";{senseless}");
         assert_eq!(read(&fields), "7", "{fields}");
     }
@@ -259,8 +292,14 @@ fn a_member_that_makes_no_sense_is_ignored_alone() {
 
 #[test]
 fn older_fields_that_make_no_sense_are_ignored() {
-    for remaining in ["", "-1", "+1", "1.5", "\"1\"", "x", "1 2", "1,", "?1", "1000000000000000", "0x1", "(1)"] {
-        assert_eq!(read(&format!("RateLimit: limit=9, remaining={remaining}")), "nothing", "{remaining}");
+    for remaining in
+        ["", "-1", "+1", "1.5", "\"1\"", "x", "1 2", "1,", "?1", "1000000000000000", "0x1", "(1)"]
+    {
+        assert_eq!(
+            read(&format!("RateLimit: limit=9, remaining={remaining}")),
+            "nothing",
+            "{remaining}"
+        );
         assert_eq!(read(&format!("RateLimit-Remaining: {remaining}")), "nothing", "{remaining}");
     }
     for (fields, said) in [
@@ -284,13 +323,30 @@ fn unspecified_fields_are_plain_numbers() {
         let fields = format!("X-RateLimit-Remaining: {remaining}");
         assert_eq!(read(&fields), "nothing", "{fields}");
     }
-    for reset in ["", "-1", "+1", ".", "1.", ".5", "1.x", "1.5.5", "x", "0.0", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+    for reset in [
+        "",
+        "-1",
+        "+1",
+        ".",
+        "1.",
+        ".5",
+        "1.x",
+        "1.5.5",
+        "x",
+        "0.0",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+    ] {
         let fields = format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {reset}");
         assert_eq!(read(&fields), "0", "{fields}");
     }
-    for (reset, seconds) in
-        [("1", 1), ("1.5", 2), ("1.000", 1), ("0.001", 1), (" 07 ", 7), ("1.00000000000000000000001", 2)]
-    {
+    for (reset, seconds) in [
+        ("1", 1),
+        ("1.5", 2),
+        ("1.000", 1),
+        ("0.001", 1),
+        (" 07 ", 7),
+        ("1.00000000000000000000001", 2),
+    ] {
         let fields = format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {reset}");
         assert_eq!(read(&fields), format!("0, until {seconds} s"), "{fields}");
     }
@@ -336,12 +392,20 @@ fn numbers_that_do_not_fit_count_as_the_largest() {
     let digits = "9".repeat(15);
     for (fields, said) in [
         (
-            format!("RateLimit: \"call\";r={digits}\nRateLimit-Policy: \"call\";q={digits};w={digits}"),
+            format!(
+                "RateLimit: \"call\";r={digits}\nRateLimit-Policy: \"call\";q={digits};w={digits}"
+            ),
             format!("{most} of {most} in {longest} s"),
         ),
         (format!("RateLimit: \"call\";r=0;t={digits}"), format!("0, until {longest} s")),
-        (format!("X-RateLimit-Remaining: {0}\nX-RateLimit-Limit: {0}", "9".repeat(40)), format!("{most} of {most}")),
-        (format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {}", "9".repeat(40)), format!("0, until {longest} s")),
+        (
+            format!("X-RateLimit-Remaining: {0}\nX-RateLimit-Limit: {0}", "9".repeat(40)),
+            format!("{most} of {most}"),
+        ),
+        (
+            format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {}", "9".repeat(40)),
+            format!("0, until {longest} s"),
+        ),
     ] {
         assert_eq!(read(&fields), said, "{fields}");
     }
@@ -349,7 +413,8 @@ fn numbers_that_do_not_fit_count_as_the_largest() {
 
 #[test]
 fn long_fields_are_read_to_the_end() {
-    let list = |member: &dyn Fn(u32) -> String| (0..4000).map(member).collect::<Vec<_>>().join(", ");
+    let list =
+        |member: &dyn Fn(u32) -> String| (0..4000).map(member).collect::<Vec<_>>().join(", ");
     let limits = list(&|n| format!("\"a{n}\";r={n};t=9"));
     let bytes = list(&|n| format!("\"a{n}\";q=9;qu=b"));
     let most = list(&|n| format!("\"a{n}\";q=9{}", if n == 3999 { "" } else { ";qu=b" }));
@@ -389,8 +454,11 @@ fn what_the_layer_sends_is_read_back() {
         (Endpoint::EXECUTIONS, "/v2/agent/a-1/executions", 500),
         (Endpoint::DEFAULT, "/user/me", 1000),
     ];
-    let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(ManualClock::default()));
-    let inner = tower::service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
+    let limiter =
+        Limiter::with_store(Policy::default(), MemoryStore::with_clock(ManualClock::default()));
+    let inner = tower::service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+    });
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
     for (endpoint, path, quota) in paths {
         // As a client keeps it, from one response to the next.
@@ -403,7 +471,11 @@ fn what_the_layer_sends_is_read_back() {
                 0 => format!("0 of {quota} in 60 s, until 1 s"),
                 left => format!("{left} of {quota} in 60 s"),
             };
-            assert_eq!(words(standing(response.headers(), endpoint, &mut memo)), expected, "{path}, request {sent}");
+            assert_eq!(
+                words(standing(response.headers(), endpoint, &mut memo)),
+                expected,
+                "{path}, request {sent}"
+            );
         }
     }
 }
@@ -411,10 +483,12 @@ fn what_the_layer_sends_is_read_back() {
 /// A response to a request about which something was decided, and the decision.
 fn decided(format: Format) -> impl Strategy<Value = (Decision, HeaderMap)> {
     let name = prop_oneof![Just("call".to_owned()), "[A-Za-z0-9_.-]{1,3}"];
-    let quota = (1..u32::MAX, 1..100_000_u64, 1..u32::MAX)
-        .prop_filter_map("the quota is valid", |(limit, period, burst)| {
+    let quota = (1..u32::MAX, 1..100_000_u64, 1..u32::MAX).prop_filter_map(
+        "the quota is valid",
+        |(limit, period, burst)| {
             Quota::per(limit, Duration::from_secs(period)).burst(burst).build().ok()
-        });
+        },
+    );
     // Half of the buckets are nearly empty.
     let debt = prop_oneof![0.0..1.0_f64, 0.999_999..1.0];
     (name, quota, debt, 0..3).prop_map(move |(name, quota, debt, verdict)| {
@@ -425,7 +499,8 @@ fn decided(format: Format) -> impl Strategy<Value = (Decision, HeaderMap)> {
             1 => Decision::limited(endpoint, quota, debt),
             _ => Decision::blocked(endpoint, quota, debt),
         };
-        let mut headers = headers("RateLimit: \"up+stream\";r=0\nRateLimit-Policy: \"up+stream\";q=1");
+        let mut headers =
+            headers("RateLimit: \"up+stream\";r=0\nRateLimit-Policy: \"up+stream\";q=1");
         if format.dialect == Dialect::Off {
             headers.clear();
         }
@@ -456,8 +531,9 @@ fn any_fields(value: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = He
         "date",
     ];
     prop::collection::vec((prop::sample::select(names.to_vec()), value), 0..12).prop_map(|fields| {
-        let valid =
-            |(name, value): (_, Vec<u8>)| Some((HeaderName::from_static(name), HeaderValue::from_bytes(&value).ok()?));
+        let valid = |(name, value): (_, Vec<u8>)| {
+            Some((HeaderName::from_static(name), HeaderValue::from_bytes(&value).ok()?))
+        };
         let mut headers = HeaderMap::new();
         for (name, value) in fields.into_iter().filter_map(valid) {
             headers.append(name, value);

@@ -9,12 +9,14 @@ const WINDOW: &str = "w";
 
 /// `RateLimit: limit=100, remaining=50, reset=5`, which is version 07.
 pub(super) fn one_field(fields: &Fields<'_>) -> Option<Standing> {
-    let [limit, remaining, reset] = members(fields.lines(Name::RateLimit), ["limit", "remaining", "reset"])?;
+    let [limit, remaining, reset] =
+        members(fields.lines(Name::RateLimit), ["limit", "remaining", "reset"])?;
     let remaining = remaining.number()?;
     Some(standing(fields, limit.number(), remaining, reset.number()))
 }
 
-/// `RateLimit-Limit: 100, 100;w=60`, `RateLimit-Remaining: 50` and `RateLimit-Reset: 5`, which are versions 00 to 06.
+/// `RateLimit-Limit: 100, 100;w=60`, `RateLimit-Remaining: 50` and `RateLimit-Reset: 5`, which are
+/// versions 00 to 06.
 ///
 /// There is no Unix time in them by any version, but GitLab and others send it.
 pub(super) fn three_fields(fields: &Fields<'_>) -> Option<Standing> {
@@ -29,11 +31,18 @@ pub(super) fn three_fields(fields: &Fields<'_>) -> Option<Standing> {
     Some(standing(fields, limit, remaining, reset))
 }
 
-fn standing(fields: &Fields<'_>, limit: Option<u64>, remaining: u64, reset: Option<u64>) -> Standing {
+fn standing(
+    fields: &Fields<'_>,
+    limit: Option<u64>,
+    remaining: u64,
+    reset: Option<u64>,
+) -> Standing {
     Standing {
         remaining: units(remaining),
         quota: limit.and_then(|limit| quota(limit, window_of(fields, limit))),
-        exhausted: exhausted(reset.filter(|_| remaining == 0).map(|reset| seconds_until(reset, fields.headers))),
+        exhausted: exhausted(
+            reset.filter(|_| remaining == 0).map(|reset| seconds_until(reset, fields.headers)),
+        ),
     }
 }
 
