@@ -16,10 +16,10 @@ use super::shards::Shards;
 use crate::store::listeners::Listeners;
 use crate::store::{LocalFallback, MemoryStore};
 
-/// Sets a [`RedisStore`] up. From [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or
+/// Sets up a [`RedisStore`]. Made by [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or
 /// `cluster`.
 ///
-/// What is wrong with a setting is told by [`connect`](Self::connect).
+/// If a setting is wrong, [`connect`](Self::connect) fails and says why.
 #[must_use = "nothing is connected before `connect`"]
 pub struct RedisStoreBuilder {
     servers: Result<Servers, RedisStoreError>,
@@ -58,32 +58,34 @@ impl RedisStoreBuilder {
         }
     }
 
-    /// The ACL user, instead of the one in the URL. For Sentinels, the user on the servers that
-    /// they name.
+    /// The ACL user, instead of the one in the URL. With Sentinels, this is the primary's user.
     ///
-    /// He needs `+evalsha +eval +time +get +set +del`, in a cluster `+cluster|slots` too, for a
-    /// [database](Self::database) other than 0 `+select`, and the keys `~bolna:1:*`.
+    /// The user needs
+    /// * the commands `+evalsha +eval +time +get +set +del`,
+    /// * in a cluster also `+cluster|slots`,
+    /// * for a [database](Self::database) other than 0 also `+select`, and
+    /// * the keys `~bolna:1:*`, or those of another [prefix](Self::prefix).
     pub fn user(self, user: impl Into<String>) -> Self {
         Self { user: Some(user.into()), ..self }
     }
 
-    /// The password, instead of the one in the URL. For Sentinels, that of the servers that they
-    /// name.
+    /// The password, instead of the one in the URL. With Sentinels, this is the password for the
+    /// primary.
     pub fn password(self, password: impl Into<String>) -> Self {
         Self { password: Some(password.into()), ..self }
     }
 
-    /// The number of the database, instead of the one in the URL; 0 by default. A cluster has only
-    /// that.
+    /// The number of the database, instead of the one in the URL. Defaults to 0, which is the only
+    /// database of a cluster.
     pub fn database(self, number: u32) -> Self {
         Self { database: Some(i64::from(number)), ..self }
     }
 
-    /// The certificates, in PEM, by which servers are known, instead of the system's. Addresses
-    /// have to begin with `rediss://`.
+    /// The root certificates, in PEM, by which the servers' certificates are verified, instead of
+    /// the system's. They are used only over TLS, with addresses such as `rediss://`.
     ///
-    /// When no cryptography is installed for rustls in this process, connecting over TLS installs
-    /// that of `ring`. To choose another, install it before.
+    /// If this process has not installed a cryptography provider for rustls, connecting over TLS
+    /// installs `ring`. To use another one, install it before.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -91,7 +93,8 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// The certificate and its key, both in PEM, by which servers know this client.
+    /// The certificate by which servers identify this client, and its key, both in PEM. They are
+    /// used only over TLS.
     #[cfg(feature = "redis-tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-tls")))]
     pub fn client_certificate(
@@ -104,90 +107,98 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// What all keys begin with, `bolna` by default: 1 to 64 characters of `[A-Za-z0-9_.:/-]`.
+    /// The beginning of all keys: 1 to 64 characters of `[A-Za-z0-9_.:/-]`. Defaults to `bolna`.
     ///
-    /// Limiters with one prefix on one server count together, whatever their policies.
+    /// Limiters with the same prefix on the same server share their buckets, whatever their
+    /// policies.
     pub fn prefix(self, prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), ..self }
     }
 
-    /// The longest that a check takes, everything included; 25 ms by default, and at least 1 ms.
-    /// Who gets no answer by then is decided as if the server were lost. What the server does
-    /// later it does not charge; what it charges in the last moment, while its answer is on the
-    /// way, is lost.
+    /// The longest time that a check takes, everything included: 1 ms to 60 s. Defaults to 25 ms.
+    /// When the deadline passes, the check is decided as if the server were lost. The server
+    /// charges nothing for a call that reaches it after the deadline; a unit charged just before it
+    /// may be lost.
     ///
-    /// It has to exceed two round trips, since a request may wait for another's call and then for
-    /// its own: a server that does not answer within half of it counts as lost.
+    /// The deadline has to exceed two round trips, because a request may wait for the call in
+    /// flight and then for its own. So a connection is used only if the server answers within half
+    /// the deadline when it is made.
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// The longest that one step of connecting takes, in the background; 500 ms by default, and at
-    /// least 1 ms.
+    /// The longest time that one step of connecting takes: 1 ms to 60 s. Defaults to 500 ms. After
+    /// the start the store connects in the background, so no request waits for it.
     pub fn connect_timeout(self, timeout: Duration) -> Self {
         Self { connect_timeout: timeout, ..self }
     }
 
-    /// The most requests that wait for a server at a time, 8192 by default and at least 1. Those
-    /// beyond are decided as if the server were lost. In a cluster, of each primary.
+    /// The most requests that wait for a server at a time; at least 1. Defaults to 8192. Further
+    /// requests are decided as if the server were lost. In a cluster, the number is per primary.
     pub fn max_in_flight(self, requests: usize) -> Self {
         Self { most_waiting: requests, ..self }
     }
 
-    /// How many replicas count on the server: the share of the limit that each takes when it is
-    /// lost. 1 by default and at least, **which is right for one replica only**: three that are
-    /// told 1 admit three times the limit as long as the server is lost. Too high a number
-    /// admits too little then. It means nothing as long as the server answers.
+    /// The number of replicas that share the server; at least 1. While the server is lost, each
+    /// replica admits its share of the limit. As long as the server answers, the number has no
+    /// effect.
     ///
-    /// See [`LocalFallback`](crate::store::LocalFallback) for what is counted, and how exactly.
+    /// Defaults to 1, **which is right for one replica only**: while the server is lost, three
+    /// replicas that are set to 1 admit three times the limit. If the number is too high, they
+    /// admit too little.
+    ///
+    /// See [`LocalFallback`](crate::store::LocalFallback) for what is charged, and how exactly.
     pub fn expected_replicas(self, replicas: u32) -> Self {
         Self { expected_replicas: Some(replicas), ..self }
     }
 
-    /// The most buckets that are kept in this process for when the server is lost, at least 1: as
-    /// [`MemoryStore::max_buckets`](crate::store::MemoryStore::max_buckets). By default there is no
-    /// cap, and memory grows with the callers who owe at one time.
+    /// The most buckets that are kept in this process for the time when the server is lost; at
+    /// least 1. It works as [`MemoryStore::max_buckets`](crate::store::MemoryStore::max_buckets).
+    /// By default there is no cap, and memory grows with the number of buckets that are not full.
     pub fn max_local_buckets(self, buckets: usize) -> Self {
         Self { most_local: Some(buckets), ..self }
     }
 
-    /// Does not count in this process when the server is lost: there is an error, and the layer's
-    /// [`on_store_failure`](crate::BolnaRateLimitLayer::on_store_failure) says what becomes of the
-    /// request. By default that is a 503.
+    /// Switches off the fallback in this process. While the server is lost, every check fails, and
+    /// the layer's [`on_store_failure`](crate::BolnaRateLimitLayer::on_store_failure) decides
+    /// whether the request is admitted. By default it is refused with a 503.
     pub fn without_fallback(self) -> Self {
         Self { expected_replicas: None, ..self }
     }
 
-    /// Starts even if the server can't be counted on yet, as if it had been lost just now. By
-    /// default [`connect`](Self::connect) fails. A wrong setting is an error either way.
+    /// Starts even if the server can't be used yet, as if it had just been lost. By default,
+    /// [`connect`](Self::connect) fails then. A wrong setting is an error either way.
     pub fn start_degraded(self) -> Self {
         Self { degraded: true, ..self }
     }
 
-    /// Calls `listener` when the server is lost, when that has another reason, and when it is
-    /// regained. It runs in the task that connects, so it should do no more than to log or to
-    /// count. Several listeners are all told.
+    /// Calls `listener` when the server is lost, when the reason changes while it is lost, and when
+    /// it is regained. If this is called several times, every listener is called for every event.
     ///
-    /// Once there is a store, [`subscribe`](crate::store::Store::subscribe) tells the same, and of
-    /// the [cap](Self::max_local_buckets).
+    /// The listener runs in the task that connects, or in [`connect`](Self::connect) with
+    /// [`start_degraded`](Self::start_degraded), so it should only log or count.
+    ///
+    /// Once there is a store, [`subscribe`](crate::store::Store::subscribe) reports the same
+    /// events, and those of the [cap](Self::max_local_buckets).
     pub fn on_event(self, listener: impl Fn(RedisEvent) + Send + Sync + 'static) -> Self {
         self.listeners.add(move |event| listener(event.clone()));
         self
     }
 
-    /// Connects, and starts a task on the current tokio runtime that keeps the connection; it ends
-    /// when the store is dropped. Checks may come from anywhere, but that runtime has to be
-    /// running for them to be answered, and for their deadlines.
+    /// Connects, and starts a task on the current tokio runtime that keeps the connection. In a
+    /// cluster there is a task for each primary, and one more. The tasks end when the store is
+    /// dropped. Checks may be made from any thread or executor, but they are answered, and their
+    /// deadlines observed, only while that runtime is running.
     ///
-    /// Connecting includes the charging of a bucket that is nobody's, so that what requests will
-    /// need and the server lacks is found now: a permission, scripts, a version of 6.2.
+    /// Connecting charges a probe bucket, which belongs to no principal. So anything that requests
+    /// need and the server lacks is found now: a permission, scripts, or version 6.2.
     ///
     /// # Errors
-    /// When a setting is wrong; and, but for [`start_degraded`](Self::start_degraded), when the
-    /// server can't be counted on.
+    /// If a setting is wrong, or if the server can't be used; the latter not with
+    /// [`start_degraded`](Self::start_degraded).
     ///
     /// # Panics
-    /// When it is polled outside of a tokio runtime with its timers enabled.
+    /// If the future is polled outside of a tokio runtime with timers enabled.
     pub async fn connect(self) -> Result<RedisStore, RedisStoreError> {
         let setting =
             |what: &str, detail: String| Err(RedisStoreError::new(Kind::Setting, what, detail));
@@ -264,19 +275,20 @@ impl RedisStoreBuilder {
         let server = info.addr().to_string();
         let wrong = |detail: String| Err(RedisStoreError::new(Kind::Setting, &server, detail));
         let TlsCertificates { client_tls, root_cert } = &self.tls;
-        // The client would take them for none.
+        // The client would treat such a file as one without certificates, and not fail.
         let is_empty = |pem: &Vec<u8>| !pem.windows(BEGIN.len()).any(|line| line == BEGIN);
         if root_cert.iter().chain(client_tls.iter().map(|client| &client.client_cert)).any(is_empty)
         {
             return wrong(
-                "what is given as its certificates, or as the client's, holds none in PEM"
+                "the root certificates, or the client certificate, hold no certificate in PEM"
                     .to_owned(),
             );
         }
         match Client::build_with_tls(info, self.tls.clone()) {
             Ok(client) => Ok(client.get_connection_info().clone()),
             Err(error) => wrong(format!(
-                "its certificates, or the client's and its key, can't be read: {error}"
+                "the root certificates, or the client certificate and its key, can't be read: \
+                 {error}"
             )),
         }
     }
@@ -290,7 +302,7 @@ impl RedisStoreBuilder {
 
 impl fmt::Debug for RedisStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither addresses nor passwords.
+        // Show neither addresses nor passwords.
         f.debug_struct("RedisStoreBuilder")
             .field("prefix", &self.prefix)
             .field("deadline", &self.deadline)
@@ -303,18 +315,18 @@ impl fmt::Debug for RedisStoreBuilder {
     }
 }
 
-/// How a certificate begins in PEM.
+/// The first line of a certificate in PEM.
 #[cfg(feature = "redis-tls")]
 const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// rustls panics when no provider of cryptography is installed for the process, or several are
-/// built in.
+/// Installs `ring` if the process has no cryptography provider. If none is installed, rustls panics
+/// unless exactly one is built in.
 #[cfg(feature = "redis-tls")]
 fn install_cryptography() {
     use rustls::crypto::{CryptoProvider, ring};
 
     if CryptoProvider::get_default().is_none() {
-        // Fails when another thread was faster.
+        // Fails if another thread installed one first.
         let _ = ring::default_provider().install_default();
     }
 }

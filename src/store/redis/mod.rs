@@ -1,4 +1,4 @@
-//! Counting on a Redis or Valkey server, for several replicas.
+//! A store on a Redis or Valkey server, shared by several replicas.
 
 mod backoff;
 mod builder;
@@ -42,7 +42,8 @@ pub use builder::RedisStoreBuilder;
 pub use error::{RedisStoreError, RedisStoreErrorKind};
 pub use settings::RedisEvent;
 
-/// Counts on a Redis (6.2 or later) or Valkey server, so that several replicas have one limit.
+/// Keeps the buckets on a Redis (6.2 or later) or Valkey server, so that several replicas share one
+/// limit.
 ///
 /// ```no_run
 /// use bolna_rate_limit::store::RedisStore;
@@ -60,66 +61,81 @@ pub use settings::RedisEvent;
 /// ```
 ///
 /// # Addresses
-/// | | |
-/// |---|---|
-/// | a server | `redis://user:password@host:6379/0`, `rediss://` for TLS (feature `redis-tls`), `unix:///path` |
-/// | a primary that Sentinels watch | `redis+sentinel://user:password@host:26379,host,host/mymaster/0`, where the user is that of the primary; [`sentinel`](Self::sentinel) for Sentinels with users of their own |
-/// | a cluster (feature `redis-cluster`) | `redis+cluster://user:password@host:7000,host:7000` |
+/// * A server: `redis://user:password@host:6379/0`, `rediss://` for TLS (feature `redis-tls`), or
+///   `unix:///path`.
+/// * A primary that Sentinels watch:
+///   `redis+sentinel://user:password@host:26379,host,host/mymaster/0`. The user is that of the
+///   primary; if the Sentinels have users of their own, use [`sentinel`](Self::sentinel).
+/// * A cluster (feature `redis-cluster`): `redis+cluster://user:password@host:7000,host:7000`.
 ///
 /// # What is exact
-/// A bucket is one key that holds one time, or two when it is [blocked](Store::block), and a script
-/// decides by the server's clock: one Redis call is one decision, however many replicas ask. Time
-/// counts in whole microseconds, so a quota whose
-/// [emission interval](crate::Quota::emission_interval) is not a whole number of them refills that
-/// much more slowly.
-/// * Requests for one bucket that come while a call for it is under way share the next call, and
-///   are granted in the order of their arrival.
-/// * A bucket that has been seen empty is refused without a call until it can have a unit
+/// A bucket is one key that holds one time, or two while the bucket is [blocked](Store::block). A
+/// script on the server charges it in one step, by the server's clock, so the limit holds however
+/// many replicas there are. Times are whole microseconds. An
+/// [emission interval](crate::Quota::emission_interval) that is not a whole number of them is
+/// rounded up, so the bucket refills a little more slowly.
+/// * Requests for a bucket that arrive while a call for it is in flight share the next call, and
+///   are admitted in the order of their arrival.
+/// * After a bucket was seen without a unit, requests for it are refused without a call until it
+///   can have one again, but for at most one emission interval or one second, whichever is shorter
 ///   ([`DenialCache`]).
-/// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is
-///   answered without the server, and the server, should it ever get to it, sees that it is late
-///   and charges nothing. What it may charge and not be heard of is what it does in the moment in
-///   which a connection breaks, or in which its clock is set back.
+/// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is decided
+///   without the server. If the call reaches the server after that, the server charges nothing.
+///
+/// A unit can be charged without the caller learning of it only while the call is in flight: if the
+/// reply arrives after the deadline, the connection breaks, or the server's clock is set back.
 ///
 /// # When the server is lost
-/// No request waits for longer than the deadline. After five failures in a row, or when half of at
-/// least twenty in a second have failed, the server is not asked any more, and each replica counts
-/// in its own process, as [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from
-/// what it has seen of each bucket, and takes its share of [the expected
-/// replicas](RedisStoreBuilder::expected_replicas). In the background the server is connected to at
-/// once and then every 50 ms to 2 s, and counts again as soon as it has charged a bucket of
-/// nobody's. Nothing has to be restarted.
+/// No request waits for longer than the deadline. The server counts as lost
+/// * when its connection breaks,
+/// * when it fails the probe that is sent every second,
+/// * after five failures in a row, or
+/// * when at least half of at least 20 answers within one second are failures.
+///
+/// From then on no request is sent to it. Each replica charges buckets in its own process, as
+/// [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it last saw of
+/// each bucket, with its share of the limit, which depends on [the expected
+/// replicas](RedisStoreBuilder::expected_replicas).
+///
+/// In the background the store reconnects at once and then every 50 ms to 2 s. It uses the server
+/// again as soon as the server has charged a probe bucket, which belongs to no principal. Nothing
+/// has to be restarted.
 ///
 /// # The server
-/// It needs no configuration. A user needs `+evalsha +eval +time +get +set +del`, in a cluster
-/// `+cluster|slots` as well, for a database other than 0 `+select`, and the keys `~bolna:1:*`. With
-/// `maxmemory`, the policy `volatile-ttl` evicts the buckets first that are full soonest.
+/// The server needs no configuration. Its user needs
+/// * the commands `+evalsha +eval +time +get +set +del`,
+/// * in a cluster also `+cluster|slots`,
+/// * for a database other than 0 also `+select`, and
+/// * the keys `~bolna:1:*`, or those of another [prefix](RedisStoreBuilder::prefix).
+///
+/// If `maxmemory` is set, the policy `volatile-ttl` evicts first the buckets that are full soonest.
 pub struct RedisStore {
     store: DenialCache<Ladder>,
 }
 
 impl RedisStore {
-    /// Connects to the server of that address, with all settings as they are by default. See
+    /// Connects to the server at `url`, with the default settings. See
     /// [addresses](Self#addresses).
     ///
     /// # Errors
-    /// When the address can't be read, or the server can't be counted on.
+    /// If the address can't be read, or the server can't be used: see [`RedisStoreErrorKind`].
     ///
     /// # Panics
-    /// When it is polled outside of a tokio runtime with its timers enabled.
+    /// If the future is polled outside of a tokio runtime with timers enabled.
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, RedisStoreError> {
         Self::builder(url).connect().await
     }
 
-    /// Sets up a store on the server, or servers, of that address. See [addresses](Self#addresses).
+    /// Sets up a store on the server, or servers, at `url`. See [addresses](Self#addresses).
     pub fn builder(url: impl AsRef<str>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(servers::parse(url.as_ref()))
     }
 
-    /// Sets up a store on the primary that these Sentinels know as `service`. They are asked again
-    /// at every reconnection, and once a second whether it still is the primary.
+    /// Sets up a store on the primary that these Sentinels know as `service`. The Sentinels are
+    /// asked for it at every reconnection. In between, one of them is asked every second whether it
+    /// is still the primary.
     ///
-    /// A user in their addresses is one of the Sentinels; that of the primary is set with
+    /// A user in `urls` is a user of the Sentinels. Set the user of the primary with
     /// [`user`](RedisStoreBuilder::user) and [`password`](RedisStoreBuilder::password).
     pub fn sentinel(
         service: impl AsRef<str>,
@@ -128,8 +144,8 @@ impl RedisStore {
         RedisStoreBuilder::new(servers::sentinels(service.as_ref(), urls))
     }
 
-    /// Sets up a store on the cluster to which these nodes belong. One is enough to find the
-    /// others, but it may be the one that is down.
+    /// Sets up a store on the cluster to which these nodes belong. One node is enough to find the
+    /// others; name several in case that one is down.
     #[cfg(feature = "redis-cluster")]
     #[cfg_attr(docsrs, doc(cfg(feature = "redis-cluster")))]
     pub fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisStoreBuilder {
@@ -155,8 +171,8 @@ impl Store for RedisStore {
         self.store.report()
     }
 
-    /// Tells what [`on_event`](RedisStoreBuilder::on_event) tells, and of the
-    /// [cap](RedisStoreBuilder::max_local_buckets), if there is one.
+    /// Reports the same events as [`on_event`](RedisStoreBuilder::on_event), and those of the
+    /// [cap](RedisStoreBuilder::max_local_buckets) if there is one.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener);
     }
@@ -165,20 +181,21 @@ impl Store for RedisStore {
         self.store.peek(bucket).await
     }
 
-    /// Other replicas see it within an emission interval, and within a second.
+    /// Other replicas see the reset within one emission interval or one second, whichever is
+    /// shorter.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.store.reset(principal, endpoint).await
     }
 
-    /// Other replicas see it within an emission interval, and within a second. After an error it is
-    /// not known whether the units have been given back, unless the server was not reached at
-    /// all.
+    /// Other replicas see the refund within one emission interval or one second, whichever is
+    /// shorter. After an error it is not known whether the units were given back, unless the server
+    /// was not reached at all.
     async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         if units == 0 { Ok(()) } else { self.store.grant(bucket, units).await }
     }
 
-    /// Other replicas refuse at once; that a block is lifted they see within an emission interval,
-    /// and within a second. It ends by the server's clock.
+    /// Other replicas refuse requests at once. When the block is lifted, they see it within one
+    /// emission interval or one second, whichever is shorter. The block ends by the server's clock.
     async fn block(
         &self,
         principal: &Principal,
@@ -191,7 +208,7 @@ impl Store for RedisStore {
 
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither addresses, which may hold passwords, nor buckets.
+        // Show neither addresses, which may contain passwords, nor buckets.
         f.debug_struct("RedisStore").finish_non_exhaustive()
     }
 }
@@ -219,9 +236,9 @@ impl fmt::Debug for RedisCheck {
     }
 }
 
-/// Different in every process and at every call; not for secrets.
+/// A random number, different in every process and at every call; not for secrets.
 fn random() -> u32 {
-    // The keys of a new state are random.
+    // A new `RandomState` has random keys.
     let [first, second, third, fourth, ..] = RandomState::new().hash_one(0_u8).to_ne_bytes();
     u32::from_ne_bytes([first, second, third, fourth])
 }

@@ -1,4 +1,4 @@
-//! How a store is set up, and what it tells.
+//! The settings of a store, and its events.
 
 use std::error::Error;
 use std::fmt;
@@ -9,12 +9,13 @@ use super::error::{RedisStoreError, RedisStoreErrorKind};
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
 
-/// Something has changed between a [`RedisStore`](crate::store::RedisStore) and its server. Told on
-/// transitions only, so a line in the log for each is not too many.
+/// A change between a [`RedisStore`](crate::store::RedisStore) and its server. Events are reported
+/// on transitions, not for every request, so each of them can be logged.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RedisEvent {
-    /// The server is lost: requests are decided without it. In a cluster, those of its slots.
+    /// The server is lost, and requests are decided without it. In a cluster these are the requests
+    /// whose buckets are in its slots.
     #[non_exhaustive]
     Lost {
         /// Its address.
@@ -22,8 +23,8 @@ pub enum RedisEvent {
         /// Why.
         reason: Arc<RedisStoreError>,
     },
-    /// The server is still lost, but for another kind of reason: it can be reached again and
-    /// refuses the password, say.
+    /// The server is still lost, but for another kind of reason. For example, it can be reached
+    /// again but rejects the password.
     #[non_exhaustive]
     StillLost {
         /// Its address.
@@ -31,15 +32,16 @@ pub enum RedisEvent {
         /// Why.
         reason: Arc<RedisStoreError>,
     },
-    /// The server decides, again or, in a cluster, instead of another.
+    /// The server decides requests again. In a cluster it may be another one, which has taken over
+    /// from the server that was lost.
     #[non_exhaustive]
     Regained {
-        /// Its address, which may be another than before.
+        /// Its address, which may differ from that of the lost server.
         server: String,
     },
 }
 
-/// One line, with the cause.
+/// Writes one line, with the cause.
 impl fmt::Display for RedisEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,7 +57,7 @@ impl fmt::Display for RedisEvent {
 }
 
 impl RedisEvent {
-    /// As what a store of any kind tells.
+    /// The same event, as stores of any kind report it.
     fn of_store(&self) -> StoreEvent {
         let named = |server: &String| Some(Arc::from(server.as_str()));
         match self {
@@ -72,21 +74,23 @@ impl RedisEvent {
 
 pub(super) struct Settings {
     pub(super) prefix: String,
-    /// The longest that a check takes.
+    /// The longest time that a check takes.
     pub(super) deadline: Duration,
-    /// The longest that connecting takes, and each step of it.
+    /// The longest time that one step of connecting takes.
     pub(super) connect_timeout: Duration,
-    /// The most requests that wait at a time.
+    /// The most requests that wait for one server at a time.
     pub(super) most_waiting: usize,
     pub(super) listeners: Listeners<RedisEvent>,
 }
 
 impl Settings {
-    /// `number` is that of the [`Link`](super::link::Link) to the server, or [`WHOLE`].
+    /// Reports an event. `number` is that of the [`Link`](super::link::Link) to the server, or
+    /// [`WHOLE`].
     pub(super) fn tell(&self, number: u64, event: RedisEvent) {
         self.listeners.note(|standing| {
             match event.clone() {
-                // Whoever comes later has not been told that it is lost.
+                // A listener that subscribes later has not heard of the loss: it gets `Lost`, not
+                // `StillLost`.
                 RedisEvent::Lost { server, reason } | RedisEvent::StillLost { server, reason } => {
                     standing.insert(number, RedisEvent::Lost { server, reason })
                 }
@@ -102,5 +106,5 @@ impl Settings {
     }
 }
 
-/// The number of the server, or of the cluster as long as none of its primaries is known.
+/// The number of the only server, or of the whole cluster while none of its primaries is known.
 pub(super) const WHOLE: u64 = 0;
