@@ -1,8 +1,8 @@
 //! The nodes of a cluster, and which of them serves which slots.
 //!
-//! redis-rs' own cluster connection holds up the requests for all nodes while it recovers from the
-//! loss of one. Here each primary has a connection, a breaker and a clock of its own, as a single
-//! server has.
+//! redis-rs' own cluster connection delays the requests for all nodes while it recovers from the
+//! loss of one. Here each primary has its own connection, breaker and clock, as a single server
+//! has.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,26 +29,26 @@ use crate::store::{Store, StoreError, StoreReport};
 
 const SLOTS: u16 = 16_384;
 
-/// The time between two looks at who serves what when there is no trouble, and the shortest when
-/// there is.
+/// The time between two refreshes of the topology without trouble, and the shortest time after a
+/// successful refresh with trouble.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
 
 pub(super) struct Cluster {
     settings: Arc<Settings>,
-    /// The nodes that the operator named, with the user that is the same on all. Not empty.
+    /// The nodes that the operator named, all with the same user. Not empty.
     seeds: Vec<ConnectionInfo>,
     topology: RwLock<Topology>,
-    /// Whether it has been told that the cluster is lost, and no primary is known yet that could
-    /// be regained.
+    /// Whether it was reported that the whole cluster is lost, and no primary is known yet whose
+    /// return could be reported.
     told: AtomicBool,
-    /// The number of the primary that was made last.
+    /// The number of the newest primary.
     last: AtomicU64,
     trouble: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Topology {
-    /// In the order of their slots, each with the number of its primary.
+    /// The ranges in the order of their slots, each with the index of its primary.
     ranges: Vec<(Range, usize)>,
     primaries: Vec<Primary>,
 }
@@ -56,22 +56,22 @@ struct Topology {
 #[derive(Clone)]
 struct Primary {
     address: Address,
-    /// The key of a bucket that is nobody's, in a slot that this primary serves.
+    /// The key of a probe bucket in a slot that this primary serves.
     probe: String,
     shard: Shard,
 }
 
-/// A primary that was tried at the start.
+/// The first attempt to connect to a primary, when the store starts.
 struct First {
     number: u64,
-    /// The key that it was probed by.
+    /// The key of the probe bucket.
     probe: String,
     connection: Option<Connection>,
 }
 
 type Address = (String, u16);
 
-/// From the first slot to the last, both included.
+/// The first slot and the last, both included.
 type Range = (u16, u16);
 
 impl Cluster {
@@ -138,7 +138,7 @@ impl Cluster {
         }
     }
 
-    /// Who serves which slots, by the word of most nodes.
+    /// Which primaries serve which slots, according to most nodes.
     async fn ask(&self, within: Duration) -> Result<Vec<(Range, Address)>, RedisStoreError> {
         let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
         let known = known.iter().map(|primary| self.at(&primary.address));
@@ -148,8 +148,8 @@ impl Cluster {
         majority(nodes.iter().map(|node| slots(node, within))).await
     }
 
-    /// Sends the buckets where they are served now. A primary that was known keeps its connection;
-    /// `firsts` are the new ones that were tried.
+    /// Replaces the topology. A known primary keeps its connection if it still serves the slot of
+    /// its probe bucket. `firsts` are the first attempts to connect to new primaries.
     fn apply(&self, served: &[(Range, Address)], mut firsts: HashMap<Address, First>) {
         let known = self.topology.read().unwrap_or_else(PoisonError::into_inner).primaries.clone();
         let mut topology = Topology::default();
@@ -184,8 +184,8 @@ impl Cluster {
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = topology;
     }
 
-    /// Whoever is lost is regained by the one that serves his buckets now. Whether it has been told
-    /// that somebody is.
+    /// Hands the reported losses of the primaries in `left` over to the new primary `number`, which
+    /// serves their slots now and will report the return. Returns whether any loss was reported.
     fn take_over<'a>(&self, number: u64, left: impl Iterator<Item = &'a Primary>) -> bool {
         let lost = left
             .map(|left| left.shard.store())
@@ -200,7 +200,7 @@ impl Cluster {
                     standing.insert(number, event);
                 }
             }
-            // Or by itself, when it could not be connected to at the start.
+            // Or its own loss was reported, because connecting to it failed at the start.
             stands = standing.contains_key(&number);
             None
         });
@@ -211,32 +211,32 @@ impl Cluster {
         at(&self.seeds[0], host.clone(), *port)
     }
 
-    /// The key of a bucket that is nobody's, in one of these slots.
+    /// The key of a probe bucket in one of these slots.
     fn probe_in(&self, ranges: &[Range]) -> String {
         let served =
             |key: &String| ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot(key)));
         let numbers = super::random()..=u32::MAX;
         let mut keys = numbers.chain(0..).map(|number| probe(&self.settings.prefix, number));
-        // There are 16,384 slots, and a key for each of them among so many.
+        // Among 2^20 keys there is one for each of the 16,384 slots.
         keys.by_ref().take(1 << 20).find(served).unwrap_or_else(|| probe(&self.settings.prefix, 0))
     }
 }
 
-/// Ends the task that looks who serves what.
+/// Wakes the task that refreshes the topology, which then ends.
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.trouble.notify_one();
     }
 }
 
-/// Looks who serves what, now and then and when there is trouble, until the store is dropped.
+/// Refreshes the topology regularly, and when there is trouble, until the store is dropped.
 async fn keep(cluster: Weak<Cluster>, trouble: Arc<Notify>) {
     let mut backoff = Backoff::default();
     loop {
         let served = {
             let Some(cluster) = cluster.upgrade() else { return };
             let served = cluster.ask(cluster.settings.connect_timeout).await;
-            // When nobody answers, the primaries' own tasks tell of it.
+            // If no node answers, the supervisors of the primaries report the loss.
             served.map(|served| cluster.apply(&served, HashMap::new()))
         };
         let wait = match served {
@@ -263,7 +263,7 @@ fn slot(key: &str) -> u16 {
     State::<XMODEM>::calculate(key.as_bytes()) % SLOTS
 }
 
-/// What one node says who serves which slots, in their order.
+/// Which primaries serve which slots, according to one node, in the order of the slots.
 async fn slots(
     node: &ConnectionInfo,
     within: Duration,
@@ -283,14 +283,14 @@ async fn slots(
         return Err(RedisStoreError::new(
             Kind::NoPrimary,
             &server,
-            "it knows nobody who serves any slot",
+            "it knows no node that serves a slot",
         ));
     }
     Ok(served)
 }
 
-/// `[first slot, last slot, [host, port, ...], replicas ...]`. A node that does not know its own
-/// host leaves it empty.
+/// Reads an entry `[first slot, last slot, [host, port, ...], replicas ...]`. A node that does not
+/// know its own host leaves it empty; it is the host that was asked.
 fn range(entry: &[Value], asked: &ConnectionInfo) -> Option<(Range, Address)> {
     let [first, last, Value::Array(primary), ..] = entry else { return None };
     let [host, port, ..] = primary.as_slice() else { return None };

@@ -1,4 +1,4 @@
-//! A connection that has proved that it can charge buckets.
+//! Connects to a server, and checks that it can charge buckets.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use super::server_time::ServerTime;
 use super::settings::Settings;
 use crate::quota::Quota;
 
-/// `SET` has `PXAT` from there on.
+/// The oldest version of Redis whose `SET` has `PXAT`.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// A connection, and what was learned when it was made.
+/// A connection, the server's clock as the probe showed it, and the server's address.
 pub(super) struct Connection {
     pub(super) commands: MultiplexedConnection,
     pub(super) time: ServerTime,
     pub(super) server: String,
 }
 
-/// Connects, and charges units of a bucket that is nobody's: whatever a request needs is found
-/// missing here.
+/// Connects, and charges the probe bucket, which belongs to no principal. So anything that requests
+/// need and the server lacks is found here.
 pub(super) async fn connect(
     info: &ConnectionInfo,
     probe: &str,
@@ -40,9 +40,10 @@ pub(super) async fn connect(
         );
     }
     ask::<i64>(&mut commands, &forget(probe), within).await.map_err(|error| error.of(&server))?;
-    // As requests will do it, and as fast: one that is too slow for them has to be found out
-    // without them. A request may wait for another's call and then for its own. The first tries
-    // may be slow for reasons of their own.
+    // Charge the probe bucket as requests charge theirs, and in the time that they have: a server
+    // that is too slow for requests must be found before it gets any. The time is half the
+    // deadline, because a request may wait for the call in flight and then for its own. There are
+    // three tries, because the first ones may be slow for other reasons.
     let mut tries = 3;
     let (sent, arrived, shown) = loop {
         tries -= 1;
@@ -56,8 +57,8 @@ pub(super) async fn connect(
     Ok(Connection { commands, time, server })
 }
 
-/// What a script may not do the server refuses without saying what it was. Asked for by itself, it
-/// does.
+/// Finds out which command the user may not run. If a script runs it, the server's error does not
+/// name it; if it is sent on its own, the error does.
 async fn which_permission(
     commands: &mut MultiplexedConnection,
     server: &str,
@@ -79,15 +80,15 @@ async fn which_permission(
     error
 }
 
-/// A connection that has only been authenticated.
+/// Opens a connection that is authenticated but not checked.
 pub(super) async fn open(
     info: &ConnectionInfo,
     within: Duration,
 ) -> Result<MultiplexedConnection, RedisStoreError> {
     let server = info.addr().to_string();
     let failed = |error| RedisStoreError::of(&server, error);
-    // Deadlines are this module's, and the caller's: the client's own would not bound the wait in
-    // its queue.
+    // This module and its callers keep the deadlines themselves: the client's response timeout
+    // would not bound the wait in the client's queue.
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(within))
         .set_response_timeout(None);
@@ -99,8 +100,8 @@ pub(super) async fn open(
     }
 }
 
-/// Sees whether a server that was connected to can still charge buckets and is still a primary.
-/// Tells when it was asked, when it answered, and the time that it showed.
+/// Checks that the connected server can still charge buckets and is still a primary. Returns when
+/// the call was sent, when the answer arrived, and the server's time in microseconds.
 pub(super) async fn probe(
     commands: &mut MultiplexedConnection,
     server: &str,
@@ -115,7 +116,8 @@ pub(super) fn is_unknown_script(error: &RedisError) -> bool {
     error.code() == Some("NOSCRIPT")
 }
 
-/// Asks for version and role, as every connection may, whatever its user's permissions.
+/// Checks the version and the role of the server. Every connection may ask for them, whatever
+/// permissions its user has.
 async fn verify(
     commands: &mut MultiplexedConnection,
     server: &str,
@@ -139,10 +141,11 @@ async fn verify(
     }
     if field("mode").is_some_and(|mode| mode == "sentinel") {
         let detail =
-            "it is a Sentinel, which counts nothing: name it by redis+sentinel://host/service";
+            "it is a Sentinel, which holds no buckets: name it by redis+sentinel://host/service";
         return Err(RedisStoreError::new(Kind::Other, server, detail));
     }
-    // Buckets that only refuse are read, not written: a replica would go on answering for them.
+    // A bucket without a unit is only read, not written: a replica would go on refusing requests
+    // for it.
     match field("role") {
         Some(role) if role != "master" => {
             Err(RedisStoreError::new(Kind::ReadOnly, server, REPLICA))
@@ -167,7 +170,7 @@ async fn charge_nobody(
     Ok((sent, Instant::now(), shown))
 }
 
-/// A bucket that is full again after a millisecond, so that the server forgets it at once.
+/// A charge of the probe bucket, which is full again after 1 ms, so that its key expires at once.
 fn nobodys() -> Take {
     let quota = Quota::per(1, Duration::from_millis(1)).build().expect("the quota is valid");
     Take { quota, units: 1, deadline: 0 }
@@ -202,7 +205,7 @@ pub(super) fn silent(server: &str, within: Duration) -> RedisStoreError {
     RedisStoreError::new(
         Kind::Unreachable,
         server,
-        format!("nothing has answered within {within:?}"),
+        format!("it has not answered within {within:?}"),
     )
 }
 

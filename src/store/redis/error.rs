@@ -1,4 +1,4 @@
-//! What can be wrong with a server, in words that say what to do.
+//! The errors of a server, with texts that say what to do.
 
 use std::error::Error;
 use std::fmt;
@@ -9,11 +9,11 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-/// Why a [`RedisStore`](crate::store::RedisStore) can't count on its server.
+/// Why a [`RedisStore`](crate::store::RedisStore) can't use its server.
 ///
-/// [`kind`](Self::kind) says what kind of thing is wrong, the text names the server, the rule and
-/// what to do, and the [`source`](Error::source) is what the server or the operating system said,
-/// if it said something.
+/// * [`kind`](Self::kind) is the kind of error.
+/// * The text names the server, the rule that is broken, and what to do.
+/// * The [`source`](Error::source) is what the server or the operating system said, if anything.
 #[derive(Clone, Debug)]
 pub struct RedisStoreError {
     kind: RedisStoreErrorKind,
@@ -22,7 +22,8 @@ pub struct RedisStoreError {
     source: Option<Said>,
 }
 
-/// What the server or the operating system said, in the client's words but not of its type.
+/// What the server or the operating system said. It wraps the client's error, so that the client's
+/// type is not part of this crate's API.
 #[derive(Clone, Debug)]
 struct Said(RedisError);
 
@@ -34,39 +35,40 @@ impl fmt::Display for Said {
 
 impl Error for Said {}
 
-/// What kind of thing is wrong with a server, or with how it was named.
+/// What is wrong with a server, or with its address or another setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisStoreErrorKind {
-    /// An address, a prefix or a number that can't be right. Found before anything is connected.
+    /// An address, a prefix, a time, a number or a certificate is wrong. This is found before the
+    /// store connects.
     Setting,
-    /// Nothing answers there, or not in time.
+    /// Nothing answers at the address, or not in time.
     Unreachable,
-    /// The server wants a password and was given none, or another one.
+    /// The server requires a password and was given none, or it does not know the user with that
+    /// password.
     WrongPassword,
-    /// The user lacks a permission, which the text names.
+    /// The user lacks a permission. The text names it.
     MissingPermission,
-    /// The server runs no scripts, or not this one: `EVAL` and `EVALSHA` are switched off or
-    /// renamed.
+    /// The server does not run the store's scripts: `EVAL` or `EVALSHA` is switched off or renamed.
     NoScripts,
-    /// The server is older than 6.2, and does not know the expiry times that buckets need.
+    /// The server is older than Redis 6.2, and lacks the expiry times that buckets need.
     TooOld,
-    /// The server takes no writes: it is a replica, or lacks replicas or room on its disk.
+    /// The server takes no writes: it is a replica, lacks replicas, or lacks room on its disk.
     ReadOnly,
-    /// `maxmemory` is reached, and nothing may be evicted for a bucket.
+    /// `maxmemory` is reached, and nothing may be evicted to make room for a bucket.
     OutOfMemory,
-    /// The server is loading its data, or runs somebody's slow script.
+    /// The server is loading its data, or is running a slow script.
     Busy,
-    /// The Sentinels do not know the primary, or the cluster does not know who serves a slot.
+    /// The Sentinels do not know the primary, or the cluster does not know the node of a slot.
     NoPrimary,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
 use RedisStoreErrorKind as Kind;
 
 impl Kind {
-    /// The kind of a request's failure, when the server answered it like that.
+    /// The [`kind`](StoreError::kind) of the error of a request that the server answered this way.
     const fn word(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -78,20 +80,20 @@ impl Kind {
             Self::OutOfMemory => "out_of_memory",
             Self::Busy => "busy",
             Self::NoPrimary => "no_primary",
-            // Settings are found to be wrong before there are requests.
+            // Wrong settings are found before there are requests.
             Self::Setting | Self::Other => "server_error",
         }
     }
 }
 
 impl RedisStoreError {
-    /// What kind of thing is wrong.
+    /// The kind of error.
     #[must_use]
     pub const fn kind(&self) -> RedisStoreErrorKind {
         self.kind
     }
 
-    /// The text for those who know which server it is about.
+    /// The text for an event that names `server` itself: without the server, if it is the same.
     pub(super) fn why(&self, server: &str) -> String {
         let mut text =
             if self.server == server { String::new() } else { format!("{}: ", self.server) };
@@ -106,19 +108,22 @@ impl RedisStoreError {
         Self { kind, server: server.to_owned(), detail: detail.into(), source: None }
     }
 
-    /// What `server` meant by its answer to something that every bucket needs.
+    /// The error that `server` gave to a command that every bucket needs.
     pub(super) fn of(server: &str, error: RedisError) -> Self {
         let kind = kind_of(&error);
         let said = error.detail().unwrap_or_default();
         let detail = match kind {
-            Kind::WrongPassword if error.code() == Some("NOAUTH") => "it asks for a password and was given none".into(),
+            Kind::WrongPassword if error.code() == Some("NOAUTH") => {
+                "it asks for a password and was given none".into()
+            }
             Kind::WrongPassword => "it knows no such user with that password".into(),
             Kind::MissingPermission => format!(
-                "its user lacks a permission: {said}. The store needs +evalsha +eval +time +get +set +del, in a cluster \
-                 +cluster|slots, for a database other than 0 +select, and the keys ~<prefix>:1:*"
+                "its user lacks a permission: {said}. The store needs +evalsha +eval +time +get \
+                 +set +del, in a cluster also +cluster|slots, for a database other than 0 also \
+                 +select, and the keys ~<prefix>:1:*"
             ),
             Kind::NoScripts => {
-                // What follows repeats the script.
+                // The arguments that follow repeat the script.
                 let said = said.split(", with args").next().unwrap_or(said);
                 format!("it does not run scripts: {said}. The store needs EVAL and EVALSHA")
             }
@@ -126,12 +131,14 @@ impl RedisStoreError {
             Kind::ReadOnly if is_replica(&error) => REPLICA.into(),
             Kind::ReadOnly => format!("it takes no writes: {said}"),
             Kind::OutOfMemory => {
-                "maxmemory is reached and nothing may be evicted: raise it, or set maxmemory-policy volatile-ttl".into()
+                "maxmemory is reached and nothing may be evicted: raise it, or set \
+                 maxmemory-policy volatile-ttl"
+                    .into()
             }
-            Kind::Busy => "it is busy, loading its data or with somebody's script".into(),
+            Kind::Busy => "it is busy: it is loading its data, or running a slow script".into(),
             Kind::Unreachable => "it can't be reached".into(),
-            // The client's own word. Nothing has been sent.
-            Kind::Setting => format!("it can't be connected to like that: {error}"),
+            // The client's own text. Nothing was sent to the server.
+            Kind::Setting => format!("its address or another setting is wrong: {error}"),
             Kind::NoPrimary | Kind::Other if said.is_empty() => "it answered with an error".into(),
             Kind::NoPrimary | Kind::Other => format!("it answered with an error: {said}"),
         };
@@ -152,7 +159,7 @@ impl Error for RedisStoreError {
 }
 
 fn kind_of(error: &RedisError) -> Kind {
-    // An error within a script keeps its code from 7.0 on; before, the code stands in the text.
+    // Since Redis 7.0, an error inside a script keeps its code; before, the code is in the text.
     let said = error.detail().unwrap_or_default();
     let says = |text: &str| said.contains(text) || error.code() == Some(text);
     match error.kind() {
@@ -182,7 +189,7 @@ fn kind_of(error: &RedisError) -> Kind {
     }
 }
 
-/// What is said of a server that is no primary.
+/// The text of the error of a server that is not a primary.
 pub(super) const REPLICA: &str =
     "it is a replica and can't be written to: name the primary, or the Sentinels";
 
@@ -193,14 +200,14 @@ fn is_replica(error: &RedisError) -> bool {
         || said.contains("read only replica")
 }
 
-/// Whether the server answered well, only that this one key holds something that is no bucket.
+/// Whether the error is only about this key, which holds something that is no bucket.
 pub(super) fn is_wrong_type(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE")
         || error.detail().is_some_and(|said| said.contains("WRONGTYPE"))
 }
 
-/// Whether the key is served by another node: already, `Some(true)`, or when it has been carried
-/// over.
+/// Whether another node serves the key: `Some(true)` if it already does, `Some(false)` if it will
+/// when the key has been migrated.
 pub(super) fn is_elsewhere(error: &RedisError) -> Option<bool> {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::Moved) => Some(true),
@@ -209,8 +216,8 @@ pub(super) fn is_elsewhere(error: &RedisError) -> Option<bool> {
     }
 }
 
-/// Whether the connection is of no more use: it is broken, or leads to a server that can't be
-/// written to.
+/// Whether the connection has to be replaced: it is broken, or its server takes no writes, rejects
+/// the user, or has no primary.
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || matches!(
@@ -228,14 +235,14 @@ pub(super) enum Failure {
     NoAnswer(Duration),
     /// The call reached the server after the deadline, and nothing was changed.
     Late,
-    /// So many wait already.
+    /// This many requests are waiting already.
     TooMany(usize),
     /// The key is served by another node, which the topology does not show yet.
     Moved,
     /// No node serves the key.
     #[cfg(feature = "redis-cluster")]
     Unserved,
-    /// A key that begins like that holds something that is no bucket.
+    /// A key with this beginning holds something that is no bucket.
     Foreign(Arc<str>),
     /// The server answered with an error.
     Server(Arc<RedisStoreError>),
@@ -245,22 +252,23 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str(
-                "there is no connection to the server; it is made anew in the background",
+                "there is no connection to the server; the store reconnects in the background",
             ),
             Self::NoAnswer(deadline) => {
                 write!(f, "the server has not answered within {deadline:?}")
             }
             Self::Late => {
-                f.write_str("the call came to the server after its deadline, and changed nothing")
+                f.write_str("the call reached the server after its deadline, and changed nothing")
             }
-            Self::TooMany(most) => write!(f, "{most} requests wait for the server already"),
+            Self::TooMany(most) => write!(f, "{most} requests are already waiting for the server"),
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
             #[cfg(feature = "redis-cluster")]
             Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
             Self::Foreign(class) => {
                 write!(
                     f,
-                    "a key {class}:* holds something that is no bucket: delete it, or choose another prefix"
+                    "a key {class}:* holds something that is no bucket: delete it, or choose \
+                     another prefix"
                 )
             }
             Self::Server(error) => error.fmt(f),
@@ -278,7 +286,7 @@ impl Error for Failure {
 }
 
 impl Failure {
-    /// As [`StoreError::kind`] documents them.
+    /// One of the kinds that [`StoreError::kind`] documents.
     fn kind(&self) -> &'static str {
         match self {
             Self::Lost => "lost",

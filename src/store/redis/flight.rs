@@ -1,4 +1,4 @@
-//! One thing that has been sent to the server, until its answer is there.
+//! A call in flight: sent to the server and not answered yet.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::script::{Amendment, Take, Taken};
 use super::servers::Route;
 
-/// What has to be sent.
+/// What is sent to the server.
 pub(super) enum Cargo {
     Calls { calls: Vec<Call>, pipeline: Pipeline, how: How },
     Look(Ask),
@@ -19,15 +19,15 @@ pub(super) enum Cargo {
     Beat { route: Route, server: String, probe: String, within: Duration, number: usize },
 }
 
-/// How a script is named.
+/// How a call names its script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
     ByHash,
-    /// The server has said that it doesn't know the hash.
+    /// The server answered that it does not know the hash.
     ByText,
 }
 
-/// What has come back.
+/// What the server answered.
 pub(super) enum Landing {
     Calls {
         calls: Vec<Call>,
@@ -40,7 +40,7 @@ pub(super) enum Landing {
     Beat(Result<(Instant, Instant, i64), RedisStoreError>),
 }
 
-/// Sends it, and waits for what comes back.
+/// Sends a call and waits for the answer.
 pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> Landing {
     match cargo {
         Cargo::Calls { calls, pipeline, how } => {
@@ -62,11 +62,11 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
         Cargo::Beat { route, server, probe: key, within, number } => {
             let beat = async {
                 let seen = probe(&mut commands, &server, &key, within).await?;
-                // A server that knows of its demotion says so itself; one that does not know of it
-                // yet goes on charging.
+                // A server that knows that it was demoted fails the probe; one that does not know
+                // it yet goes on charging.
                 match route.leads_elsewhere(&server, number, within).await {
                     Some(named) => {
-                        let detail = format!("the Sentinels name {named} as the primary now");
+                        let detail = format!("the Sentinels now name {named} as the primary");
                         Err(RedisStoreError::new(Kind::ReadOnly, &server, detail))
                     }
                     None => Ok(seen),
@@ -77,7 +77,7 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
     }
 }
 
-/// Runs a script by its text if the server doesn't know its hash.
+/// Runs a script by its hash, or by its text if the server does not know the hash.
 async fn run<T: FromRedisValue>(
     commands: &mut MultiplexedConnection,
     by_hash: Cmd,

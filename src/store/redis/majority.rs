@@ -1,4 +1,4 @@
-//! Asking several servers who may not agree.
+//! Asks several servers that may disagree.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,8 +8,9 @@ use futures_util::stream::FuturesUnordered;
 
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 
-/// What most of those who answer say, as soon as it is more than half of all: one that was cut off
-/// from the others may still say what was so before.
+/// The answer of more than half of all servers, as soon as there is one; otherwise the most
+/// frequent answer, when all servers have answered or failed. One answer is not enough, because a
+/// server that was cut off from the others may still give an old one.
 pub(super) async fn majority<T, F>(asked: impl IntoIterator<Item = F>) -> Result<T, RedisStoreError>
 where
     T: Eq + Hash,

@@ -1,4 +1,4 @@
-//! Asking the Sentinels who is the primary.
+//! Asks the Sentinels which server is the primary.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::connect::{open, silent};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::majority::majority;
 
-/// Who to ask, what for, and how the answer is connected to.
+/// The Sentinels to ask, the service to ask for, and how to connect to its primary.
 #[derive(Clone)]
 pub(super) struct Sentinels {
     pub(super) service: String,
     pub(super) nodes: Vec<ConnectionInfo>,
-    /// User, password, database and TLS of the primary; its address is what the Sentinels say.
+    /// User, password, database and TLS of the primary. The Sentinels say its address.
     pub(super) server: ConnectionInfo,
 }
 
 impl Sentinels {
-    /// The primary that most of those who answer name.
+    /// The primary that most of the Sentinels that answer name.
     pub(super) async fn primary(
         &self,
         within: Duration,
@@ -28,7 +28,8 @@ impl Sentinels {
             .map(|named| self.at(named))
     }
 
-    /// The primary, if it is another server. Asks all only when the one whose turn it is says so.
+    /// The primary, if it is not `server`. Asks one Sentinel, chosen by `turn`, and all of them
+    /// only if that one names another server.
     pub(super) async fn successor_of(
         &self,
         server: &str,
@@ -37,7 +38,7 @@ impl Sentinels {
     ) -> Option<String> {
         let address = |info: ConnectionInfo| info.addr().to_string();
         let node = &self.nodes[turn % self.nodes.len()];
-        // Sentinels that are silent are no reason to leave a primary that answers.
+        // If the Sentinel does not answer, the primary is kept, since it does answer.
         let named = self.ask(node, within).await.ok()?;
         if address(self.at(named)) == server {
             return None;
@@ -62,13 +63,13 @@ impl Sentinels {
             .as_ref()
             .is_err_and(|error| error.detail().is_some_and(|said| said.contains("unknown command")))
         {
-            return Err(RedisStoreError::new(Kind::NoPrimary, &server, "it is no Sentinel"));
+            return Err(RedisStoreError::new(Kind::NoPrimary, &server, "it is not a Sentinel"));
         }
         match answer.map_err(|error| RedisStoreError::of(&server, error))? {
             Some(address) => Ok(address),
             None => {
                 let detail = format!(
-                    "it watches no service named {}: see sentinel monitor in its file",
+                    "it watches no service named {}: see sentinel monitor in its configuration",
                     self.service
                 );
                 Err(RedisStoreError::new(Kind::NoPrimary, &server, detail))
@@ -81,7 +82,7 @@ impl Sentinels {
     }
 }
 
-/// The same user, database and TLS at another address.
+/// The settings of `like` (user, database, TLS) with another address.
 pub(super) fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let address = match like.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {

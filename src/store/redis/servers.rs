@@ -1,4 +1,4 @@
-//! Which servers there are, as an operator names them.
+//! The addresses of servers, as an operator writes them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::sentinel::Sentinels;
 
-/// One server, some Sentinels that know it, or some nodes of a cluster. None of the lists is empty.
+/// One server, the Sentinels that know it, or nodes of a cluster. Neither list is empty.
 #[derive(Clone)]
 pub(super) enum Servers {
     One(ConnectionInfo),
@@ -43,7 +43,7 @@ impl Servers {
     }
 }
 
-/// How the address of one server is found, every time that it is connected to.
+/// How the store finds the address of a server, each time it connects.
 #[derive(Clone)]
 pub(super) enum Route {
     Fixed(Box<ConnectionInfo>),
@@ -58,8 +58,8 @@ impl Route {
         }
     }
 
-    /// The address that it leads to now, if that is not the server. Different numbers ask different
-    /// Sentinels first.
+    /// The address that the route leads to now, if it is not that of `server`. Different numbers
+    /// ask different Sentinels first.
     pub(super) async fn leads_elsewhere(
         &self,
         server: &str,
@@ -96,7 +96,7 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
             if service.is_empty() {
                 return Err(wrong(
                     url,
-                    "it does not name the service that the Sentinels watch: /<service> at the end",
+                    "it does not name the service that the Sentinels watch: add /<service>",
                 ));
             }
             if path.contains('@') {
@@ -106,7 +106,7 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
             let nodes =
                 hosts.split(',').map(|host| node(&format!("{base}://{}", with_port(host, 26379))));
             let at = if credentials.is_empty() { "" } else { "@" };
-            // Its host is replaced by what the Sentinels say.
+            // The host is a placeholder: the Sentinels name the real one.
             let server = node(&format!("{base}://{credentials}{at}localhost/{database}"))?;
             Ok(Servers::Sentinels(Sentinels {
                 service: service.into_owned(),
@@ -124,12 +124,13 @@ pub(super) fn parse(url: &str) -> Result<Servers, RedisStoreError> {
     }
 }
 
-/// The user and the hosts.
+/// Splits `user:password@hosts` into the user with the password, and the hosts.
 fn split<'a>(url: &str, authority: &'a str) -> Result<(&'a str, &'a str), RedisStoreError> {
     match authority.rsplit_once('@') {
         Some((credentials, _)) if credentials.contains('@') => Err(wrong(
             url,
-            "there is one user for all hosts, and a @ in the user or the password has to be written %40",
+            "there is one user for all hosts, and a @ in the user or the password has to be \
+             written %40",
         )),
         Some(parts) => Ok(parts),
         None => Ok(("", authority)),
@@ -174,7 +175,7 @@ pub(super) fn sentinels(
     let Some(first) = nodes.first() else {
         return Err(RedisStoreError::new(Kind::Setting, "Sentinels", "none is named"));
     };
-    // As they are reached, over TLS or not, but with no user of theirs.
+    // The primary is reached as the Sentinels are, over TLS or not, but without their user.
     let server = ("localhost", 0_u16)
         .into_connection_info()
         .map_err(|error| RedisStoreError::of(service, error))?;
@@ -193,29 +194,30 @@ pub(super) fn node(url: &str) -> Result<ConnectionInfo, RedisStoreError> {
         return Err(wrong(url, "it has no scheme such as redis://"));
     }
     let info = url.into_connection_info().map_err(|error| {
-        // Texts of the client's own, none of which repeats the address.
+        // The client's own texts; none of them repeats the address.
         wrong(url, &format!("{error}. It should be like redis://user:password@host:port/database"))
     })?;
     Ok(ours(info))
 }
 
 fn ours(info: ConnectionInfo) -> ConnectionInfo {
-    // The client's name is of no use to an operator, and setting it may be forbidden to the user.
+    // Do not send the name of the client library: it is of no use to an operator, and the user may
+    // lack the permission.
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
-    // Nagle's algorithm would hold a call back until the answers to those before it are there.
+    // Nagle's algorithm would delay a call until the server has acknowledged the calls before it.
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     info.set_redis_settings(settings).set_tcp_settings(tcp)
 }
 
-/// Tells an address without the user, the password and the query.
+/// The error of a wrong address. Its text has the address without user, password and query.
 fn wrong(url: &str, detail: &str) -> RedisStoreError {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
     let is_socket = url.split(':').next().is_some_and(|scheme| scheme.ends_with("unix"));
-    // Only the address of a socket has them in its query.
+    // Only the address of a Unix socket has user and password in its query.
     let rest = if is_socket { rest } else { rest.rsplit('@').next().unwrap_or(rest) };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let hosts = rest.split('/').next().unwrap_or(rest);
-    // What is no port may be a password, when the host has been forgotten.
+    // A port that is not a number may be a password, if the host was left out.
     let told = match hosts.split(',').find_map(|host| port(host).filter(|port| !is_number(port))) {
         Some(port) => format!("{}...", rest.split_once(port).map_or("", |(before, _)| before)),
         None => rest.to_owned(),
@@ -223,7 +225,7 @@ fn wrong(url: &str, detail: &str) -> RedisStoreError {
     RedisStoreError::new(Kind::Setting, &format!("the server named {scheme}{told}"), detail)
 }
 
-/// What follows the name of the host.
+/// The port: the text after the host and its colon.
 fn port(host: &str) -> Option<&str> {
     let name = if host.starts_with('[') { host.find(']').unwrap_or(0) } else { 0 };
     host[name..].split_once(':').map(|(_, port)| port)
@@ -233,7 +235,7 @@ fn is_number(port: &str) -> bool {
     port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A host without a port gets that one, where redis's own would be wrong.
+/// Adds the port `number` to an address without one, where the default of Redis would be wrong.
 fn with_port(address: &str, number: u16) -> String {
     let start = address.find("://").map_or(0, |at| at + 3);
     let end = address[start..].find(['/', '?', '#']).map_or(address.len(), |at| start + at);

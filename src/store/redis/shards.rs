@@ -1,4 +1,4 @@
-//! Which server a bucket is on.
+//! Finds the server that holds a bucket.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,10 +21,10 @@ use crate::store::{
     StoreReport,
 };
 
-/// One server, with what keeps requests from waiting for it when it fails.
+/// One server, behind a breaker that keeps requests from waiting for it when it fails.
 pub(super) type Shard = Arc<Breaker<Link>>;
 
-/// All buckets on one server, or spread over the primaries of a cluster.
+/// The servers: one that holds all buckets, or the primaries of a cluster, which share them.
 pub(super) enum Shards {
     One(Shard),
     #[cfg(feature = "redis-cluster")]
@@ -56,8 +56,8 @@ impl Shards {
     }
 }
 
-/// What could be had at the start. `None` if it could not, which has been told then, and the
-/// operator wants to start all the same.
+/// The result of a first attempt to connect. If it failed and `degraded` is set, reports the server
+/// as lost and returns `None`; a wrong setting stays an error.
 pub(super) fn or_degraded<T>(
     first: Result<T, RedisStoreError>,
     number: u64,
@@ -78,9 +78,9 @@ pub(super) fn or_degraded<T>(
     }
 }
 
-/// Starts the task that keeps one server's connection, and makes it if there is none yet. `number`
-/// is what the server is told of by, and `told` whether it has been told that the server of its
-/// buckets is lost.
+/// Starts the supervisor of one server, which connects unless `first` is a connection. `number`
+/// identifies the server in the standing events. `told` is whether it was reported that the server
+/// of its buckets is lost.
 pub(super) fn start(
     route: Route,
     probe: String,
@@ -94,8 +94,8 @@ pub(super) fn start(
     shared.up.store(first.is_some(), Ordering::Release);
     shared.told.store(told, Ordering::Release);
     let trip = link.tripper();
-    // Only the task, which connects in the background, knows when the server is back: no request is
-    // sent to find out.
+    // Only the supervisor, which reconnects in the background, closes the breaker: no request is
+    // sent as a trial.
     let breaker = Breaker::new(link).try_again_after(Duration::MAX).on_change(move |event| {
         if matches!(event, BreakerEvent::Opened { .. }) {
             trip();
@@ -144,7 +144,8 @@ impl Store for Shards {
         }
     }
 
-    /// Not to the breakers as well: they open because a server is lost.
+    /// Does not subscribe to the breakers: they open because a server is lost, which is reported
+    /// already.
     fn subscribe(&self, listener: StoreListener) {
         match self {
             Self::One(shard) => shard.store().settings().subscribe(listener),

@@ -49,7 +49,11 @@ async fn sentinels_lead_to_the_primary() {
     // The one is not the other.
     let refused =
         refusal(store(format!("redis+sentinel://127.0.0.1:{}/{service}", primary.port()))).await;
-    assert_refused(&refused, Kind::NoPrimary, &["it is no Sentinel", &primary.port().to_string()]);
+    assert_refused(
+        &refused,
+        Kind::NoPrimary,
+        &["it is not a Sentinel", &primary.port().to_string()],
+    );
     let refused = refusal(store(&sentinels.urls()[0])).await;
     assert_refused(&refused, Kind::Other, &["it is a Sentinel", "redis+sentinel://"]);
 }
