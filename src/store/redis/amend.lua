@@ -1,6 +1,8 @@
--- Changes a bucket by hand. KEYS[1] and what it holds are those of take.lua, and so is the arithmetic.
--- ARGV: 'grant', the µs by which the bucket is full earlier, burst * T, the deadline; or 'block', the µs for which it
--- refuses from now on, 0, the deadline. Replies 1, or 0 past the deadline.
+-- Changes a bucket by hand. KEYS[1], its value, the units of time and the arithmetic are those of
+-- take.lua.
+-- ARGV: 'grant'; by how much earlier the bucket is full; burst * T; the deadline, 0 for none.
+-- Or: 'block'; how long the bucket is blocked from now on, 0 to lift a block; 0; the deadline.
+-- Replies 1, or 0 after the deadline.
 local what, micros, tolerance, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -20,7 +22,8 @@ if stored then
             seen, blocked = nil, 0
         end
     end
-    -- What isn't ours is drained by whatever quota: it owes a century.
+    -- A value that another program wrote counts as a bucket that is drained under any quota: it is
+    -- full in a century.
     tat = math.max(now, math.min(tonumber(seen) or latest, latest))
 end
 

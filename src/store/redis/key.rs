@@ -1,4 +1,4 @@
-//! What a bucket is called on the server.
+//! The keys of buckets on the server.
 
 use std::fmt::Write;
 
@@ -8,16 +8,18 @@ use sha2::{Digest, Sha256};
 use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 
-/// The longest id, in bytes, that stands in a key as it is.
+/// The longest id, in bytes, that is part of a key. Longer ids are hashed.
 const LONGEST: usize = 64;
 
-/// Left as they are besides letters and digits. Neither `:`, which separates, nor `{` and `}`, by
-/// which an id could choose its slot in a cluster, nor `~`, which marks a hash.
+/// The characters that are not encoded: letters, digits, `-`, `_` and `.`. Others must be encoded:
+/// `:` separates the parts of a key, `~` marks a hash, and with `{` and `}` an id could choose its
+/// slot in a cluster.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
-/// `<prefix>:1:<endpoint>:<o|u>:<id>`, where 1 is the version of the format.
+/// The key of a bucket: `<prefix>:1:<endpoint>:<o|u>:<id>`, where 1 is the version of the format,
+/// and `o` or `u` stands for an organization or a user.
 ///
-/// No limit is in it, so that what was spent stays spent when limits change.
+/// The limit is not part of the key, so units that were spent stay spent when limits change.
 pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> String {
     let (kind, id) = match principal {
         Principal::Organization(id) => ('o', id.as_str()),
@@ -25,7 +27,7 @@ pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> St
     };
     let mut key =
         String::with_capacity(prefix.len() + endpoint.name().len() + id.len().min(LONGEST) + 16);
-    // Writing to a string does not fail.
+    // Writing to a string never fails.
     let _ = write!(key, "{prefix}:1:{endpoint}:{kind}:");
     if id.len() <= LONGEST {
         key.extend(utf8_percent_encode(id, PLAIN));
@@ -35,18 +37,18 @@ pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> St
     key
 }
 
-/// A key without whose it is: ids do not belong in a log, where errors are written.
+/// A key without the principal's id: errors are logged, and ids do not belong in a log.
 pub(super) fn without_id(key: &str) -> &str {
     key.rsplit_once(':').map_or("", |(class, _)| class)
 }
 
-/// A key that is no bucket's.
+/// The key of a probe bucket, which belongs to no principal.
 pub(super) fn probe(prefix: &str, number: u32) -> String {
     format!("{prefix}:1:probe:{number}")
 }
 
-/// Whether it can stand at the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`, so
-/// that it chooses no slot.
+/// Whether `prefix` can be the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`. Braces
+/// are excluded because they would choose the slot in a cluster.
 pub(super) fn is_prefix(prefix: &str) -> bool {
     let ok =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-');

@@ -1,4 +1,4 @@
-//! The scripts that charge a bucket and change it by hand, and the commands that run them.
+//! The scripts that charge a bucket or change it by hand, and the commands that run them.
 
 use std::sync::LazyLock;
 
@@ -12,42 +12,45 @@ const TAKE_CODE: &str = include_str!("take.lua");
 static AMEND: LazyLock<Script> = LazyLock::new(|| Script::new(AMEND_CODE));
 const AMEND_CODE: &str = include_str!("amend.lua");
 
-/// What a bucket is asked for.
+/// A charge of one bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Take {
-    /// In whole microseconds.
+    /// Its times are whole microseconds.
     pub(super) quota: Quota,
-    /// How many units; 0 only looks.
+    /// The number of units; 0 reads the bucket without charging it.
     pub(super) units: usize,
-    /// When it is too late to charge, in microseconds of the server's clock. 0: never.
+    /// The time after which nothing is charged, in microseconds of the server's clock; 0 means that
+    /// there is none.
     pub(super) deadline: i64,
 }
 
-/// What the server answers: units granted or -1 for too late, microseconds until the bucket is
-/// full, and its time. -2 for blocked, and microseconds until it may grant a unit.
+/// The server's answer: a result, a duration and the server's time, both in microseconds.
+/// * Result 0 or more: the units charged, and the duration until the bucket is full.
+/// * Result -1: nothing was charged because the deadline had passed; the duration is 0.
+/// * Result -2 ([`BLOCKED`]): the duration until the bucket can have a unit.
 pub(super) type Taken = (i64, i64, i64);
 
-/// The first of what the server answers if the bucket is blocked.
+/// The result in the server's answer if the bucket is blocked.
 pub(super) const BLOCKED: i64 = -2;
 
-/// A change by hand.
+/// A change of a bucket by hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Amendment {
-    /// Fills the bucket up, and lifts a block.
+    /// Fills the bucket up and lifts a block.
     Forget,
-    /// Lets the bucket be full by so many microseconds earlier.
+    /// Refunds units: the bucket is full this many microseconds earlier.
     Grant { micros: u64, quota: Quota },
-    /// Refuses for so many microseconds; 0 lifts the block.
+    /// Blocks the bucket for this many microseconds; 0 lifts the block.
     Block { micros: u64 },
 }
 
 impl Take {
-    /// The call by the script's hash, which is known to the server from the second call on.
+    /// The call by the script's hash, which the server knows once it has run the script's text.
     pub(super) fn by_hash(&self, key: &str) -> Cmd {
         self.call("EVALSHA", TAKE.get_hash(), key)
     }
 
-    /// The call by the script's text, which makes the server know it.
+    /// The call by the script's text, from which the server learns the hash.
     pub(super) fn by_text(&self, key: &str) -> Cmd {
         self.call("EVAL", TAKE_CODE, key)
     }
@@ -67,8 +70,8 @@ impl Take {
 }
 
 impl Amendment {
-    /// The call by the script's hash, or one that needs no script. Past the deadline, in
-    /// microseconds of the server's clock, a script does nothing; 0: never.
+    /// The call by the script's hash, or a command that needs no script. After the deadline, in
+    /// microseconds of the server's clock, a script changes nothing; 0 means that there is none.
     pub(super) fn by_hash(self, key: &str, deadline: i64) -> Cmd {
         self.call("EVALSHA", AMEND.get_hash(), key, deadline)
     }

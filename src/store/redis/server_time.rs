@@ -1,17 +1,17 @@
-//! What the server's clock shows, as far as its replies tell.
+//! An estimate of the server's clock, from its replies.
 
 use std::time::{Duration, Instant};
 
-/// A lower bound of how far the server's clock is ahead of ours.
+/// A lower bound of how far the server's clock is ahead of this process's clock.
 ///
-/// A reply that shows `t` was written between the sending of the call and its own arrival, so the
-/// server's clock was ahead by at least `t - arrived` and at most `t - sent`. The largest lower
-/// bound holds until a reply contradicts it, which means that the server's clock was set back, or
-/// runs slower than ours.
+/// A reply that shows the time `t` was written after the call was sent and before the reply
+/// arrived. So the server's clock was ahead by at least `t - arrived` and at most `t - sent`. The
+/// bound is kept until a reply contradicts it: a larger bound is known then, or the server's clock
+/// was set back or runs slower than ours.
 #[derive(Debug)]
 pub(super) struct ServerTime {
     origin: Instant,
-    /// In microseconds; `None` before the first reply.
+    /// The lower bound in microseconds; `None` before the first reply.
     ahead: Option<i64>,
 }
 
@@ -20,7 +20,8 @@ impl ServerTime {
         Self { origin: Instant::now(), ahead: None }
     }
 
-    /// A call that was sent and answered then showed the server's time, in microseconds.
+    /// Takes the server's time that a reply has shown, in microseconds, with the times at which the
+    /// call was sent and the reply arrived.
     pub(super) fn learn(&mut self, sent: Instant, arrived: Instant, shown: i64) {
         let least = shown - self.micros(arrived);
         let most = shown - self.micros(sent);
@@ -30,8 +31,8 @@ impl ServerTime {
         });
     }
 
-    /// What the server's clock shows at that time of ours, or a little earlier, unless it has been
-    /// set back since the last reply: microseconds since the epoch, 0 if unknown.
+    /// The server's time at `instant`, in microseconds since the epoch; 0 if it is unknown. It may
+    /// be a little early, and is late only if the server's clock was set back since the last reply.
     pub(super) fn at(&self, instant: Instant) -> i64 {
         self.ahead.map_or(0, |ahead| (ahead + self.micros(instant)).max(1))
     }
@@ -59,7 +60,8 @@ mod tests {
         let ours = |micros| time.origin + Duration::from_micros(micros);
         let (first, second, third, later) = (ours(1000), ours(2000), ours(3000), ours(10_000));
         assert_eq!(time.at(later), 0);
-        // Written just before it arrived, then just after it was sent.
+        // The first reply is written just before it arrives, the second just after its call was
+        // sent.
         time.learn(first, second, EPOCH + 1900);
         assert_eq!(time.at(later), EPOCH + 9900);
         time.learn(second, third, EPOCH + 2100);

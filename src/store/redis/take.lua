@@ -1,14 +1,18 @@
--- GCRA on one bucket. KEYS[1] holds its TAT, the µs since the epoch at which it is full again; a full one needs no key.
--- Behind the TAT of a blocked one there are a ! and the µs since the epoch until which it refuses.
--- ARGV: T, the µs in which a unit comes back; burst * T; the units wanted, 0 to look only; the deadline in µs since the
--- epoch, 0 for none. Replies the units granted, or -1 past the deadline; the TAT less now; now. Of a blocked bucket -2, the
--- µs until it may grant one, now.
--- Exact in doubles: whole numbers below 2^53, and no quotient of two whose sum is below it rounds up to a whole one.
+-- Charges one bucket by GCRA. All times are in µs, and points in time are counted from the epoch.
+-- KEYS[1] holds the bucket's TAT, the time at which it is full again. A full bucket has no key.
+-- A blocked bucket has a ! and the end of the block behind its TAT.
+-- ARGV: T, the time in which a unit comes back; burst * T; the units wanted, 0 to read only; the
+-- deadline, 0 for none.
+-- Replies the units charged, or -1 after the deadline; TAT - now; now.
+-- If the bucket is blocked, replies -2; the time until it can have a unit; now.
+-- The arithmetic is exact in doubles: all values are whole numbers below 2^53. The floor of a
+-- quotient is exact too: if the sum of two such numbers is below 2^53, their quotient is never
+-- rounded up to a whole number.
 local T, tolerance, wanted, deadline = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
--- Whoever asked has been answered without us.
+-- The request has been decided without this server.
 if deadline > 0 and now > deadline then
     return {-1, 0, now}
 end
@@ -16,7 +20,7 @@ end
 local tat, healed, blocked = now, false, 0
 local stored = redis.call('GET', KEYS[1])
 if stored then
-    -- Not tonumber alone, which takes nan, inf, hex and fractions as well.
+    -- tonumber alone would also accept nan, inf, hexadecimal numbers and fractions.
     local seen = stored:match('^%d+$')
     if not seen then
         seen, blocked = stored:match('^(%d+)!(%d+)$')
@@ -26,7 +30,9 @@ if stored then
         end
     end
     seen = tonumber(seen)
-    -- The clock went back, the limit was lowered, or it isn't ours: drained, so that it neither admits nor lasts.
+    -- A TAT more than 1 s above that of a drained bucket is impossible: the clock was set back, the
+    -- limit was lowered, or another program wrote the value. The bucket counts as drained then: it
+    -- admits nothing now, and refills as usual.
     healed = not seen or seen > now + tolerance + 1000000
     tat = healed and now + tolerance or math.max(seen, now)
 end
@@ -38,7 +44,8 @@ end
 local granted = math.max(0, math.min(wanted, math.floor((now + tolerance - tat) / T)))
 if granted > 0 or (healed and wanted > 0) then
     tat = tat + granted * T
-    -- Not tostring, which keeps 14 digits. Expiry is in ms: rounded down, it would give units back early.
+    -- tostring would keep only 14 digits. The expiry is in ms and rounded up: an early one would
+    -- give units back early.
     local full_at, expiry = string.format('%.0f', tat), string.format('%.0f', math.floor(tat / 1000) + 1)
     redis.call('SET', KEYS[1], full_at, 'PXAT', expiry)
 end
