@@ -1,7 +1,7 @@
-//! Group commit: whoever asks for a bucket while a call for it is under way joins the next one.
+//! Batches: requests for a bucket that arrive while a call for it is in flight share the next call.
 //!
-//! So a bucket has one call in flight from a process, however many ask. No timer holds anybody up,
-//! and what is granted goes out in the order of arrival.
+//! So a process has at most one call in flight for a bucket, however many requests there are. No
+//! timer delays a request, and units go to the requests in the order of their arrival.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -15,25 +15,25 @@ use super::error::Failure;
 use crate::quota::Quota;
 use crate::store::StoreError;
 
-/// One request's question, and where it waits for the answer.
+/// One request for a bucket, and the channel for its answer.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) key: Arc<str>,
-    /// In whole microseconds.
+    /// Its times are whole microseconds.
     pub(super) quota: Quota,
-    /// When it stops waiting.
+    /// When the request stops waiting.
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Charge, StoreError>>,
 }
 
-/// What became of a request's unit.
+/// The answer to a request for a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Charge {
-    /// It was charged, and the bucket is full again after so many microseconds.
+    /// The unit was charged, and the bucket is full again after `debt` microseconds.
     Granted { debt: u64 },
-    /// It was not, and the bucket is full again after so many microseconds.
+    /// The unit was not charged, and the bucket is full again after `debt` microseconds.
     Denied { debt: u64 },
-    /// It was not, and is not for so many microseconds at the least.
+    /// The unit was not charged, and none will be for at least `wait` microseconds.
     Blocked { wait: u64 },
 }
 
@@ -47,21 +47,21 @@ impl Ask {
     }
 }
 
-/// Those who wait, by bucket.
+/// The queues of waiting requests, one for each bucket.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    /// A bucket is in here as long as somebody waits for it or a call for it is under way.
+    /// Has an entry for a bucket as long as a request waits for it or a call for it is in flight.
     waiting: HashMap<Arc<str>, VecDeque<Ask>, RandomState>,
-    /// The buckets that somebody waits for and no call is under way for, in the order of arrival.
+    /// The buckets for which requests wait and no call is in flight, in the order of arrival.
     ready: VecDeque<Arc<str>>,
 }
 
-/// A call that asks one bucket for as many units as there are requests.
+/// A batch: one call that charges a bucket one unit for each of its requests.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) key: Arc<str>,
     pub(super) quota: Quota,
-    /// In the order of arrival.
+    /// The requests in the order of arrival.
     members: Vec<Ask>,
 }
 
@@ -85,14 +85,15 @@ impl Desk {
                 self.waiting.remove(&key);
                 continue;
             };
-            // Whoever is measured by another quota, and all behind him, wait for the call after it.
+            // The first request with another quota, and all requests behind it, wait for the call
+            // after this one.
             let same = line.iter().take_while(|ask| ask.quota == quota).count();
             return Some(Call { members: line.drain(..same).collect(), key, quota });
         }
         None
     }
 
-    /// A call for the bucket is over: those who have come meanwhile are next.
+    /// Notes that the call for the bucket has ended: the requests that arrived meanwhile are next.
     pub(super) fn done(&mut self, key: &Arc<str>) {
         match self.waiting.get(key) {
             Some(line) if line.is_empty() => {
@@ -109,14 +110,14 @@ impl Call {
         self.members.len()
     }
 
-    /// When the first of its requests stops waiting. What is charged later would be charged for a
-    /// request that has been answered without it.
+    /// When the first of its requests stops waiting. A unit that is charged later would be charged
+    /// for a request that has been decided without it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.members.iter().map(|ask| ask.deadline).min()
     }
 
-    /// The call without those who have gone or whose time is up, who are told so. `None` if nobody
-    /// is left.
+    /// The call without the requests that are gone or late; late ones fail. `None` if no request is
+    /// left.
     pub(super) fn of_those_in_time(mut self, now: Instant) -> Option<Self> {
         let in_time = |ask: &Ask| ask.is_waiting() && ask.deadline > now;
         let (members, late): (Vec<_>, Vec<_>) = self.members.into_iter().partition(in_time);
@@ -127,15 +128,17 @@ impl Call {
         (!self.members.is_empty()).then_some(self)
     }
 
-    /// The bucket has granted so many units, and is full again after `used` microseconds.
+    /// Answers the requests: `granted` units were charged, and the bucket is full again after
+    /// `used` microseconds.
     pub(super) fn conclude(self, granted: u64, used: u64) {
         let interval = self.quota.interval_nanos() / 1000;
         let mut left = granted;
         for ask in self.members {
             if left > 0 {
-                // As if it had been charged alone: what was granted behind it is not its debt.
+                // The debt as if the request had been charged alone, without the units that were
+                // charged for the requests behind it.
                 let debt = used.saturating_sub((left - 1) * interval);
-                // A unit of one that has gone is the next one's.
+                // If the request is gone, its unit goes to the next one.
                 left -= u64::from(ask.say(Ok(Charge::Granted { debt })));
             } else {
                 ask.say(Ok(Charge::Denied { debt: used }));
@@ -143,7 +146,7 @@ impl Call {
         }
     }
 
-    /// The bucket is blocked for so many microseconds at the least.
+    /// Answers the requests: the bucket is blocked for at least `wait` microseconds.
     pub(super) fn block(self, wait: u64) {
         for ask in self.members {
             ask.say(Ok(Charge::Blocked { wait }));
@@ -195,7 +198,7 @@ mod tests {
         let mut desk = Desk::default();
         let (first, mut first_answer) = ask("a", 500);
         desk.join(first);
-        let call = desk.next_call().expect("somebody waits");
+        let call = desk.next_call().expect("a request waits");
         let (meanwhile, _answers): (Vec<_>, Vec<_>) = (0..3).map(|_| ask("a", 500)).unzip();
         meanwhile.into_iter().for_each(|ask| desk.join(ask));
         assert!(desk.next_call().is_none());
@@ -218,7 +221,7 @@ mod tests {
         let (asks, mut answers): (Vec<_>, Vec<_>) = (0..5).map(|_| ask("a", 500)).unzip();
         asks.into_iter().for_each(|ask| desk.join(ask));
         let used = 500 * INTERVAL - 7;
-        desk.next_call().expect("somebody waits").conclude(3, used);
+        desk.next_call().expect("a request waits").conclude(3, used);
         let debts: Vec<_> = answers.iter_mut().filter_map(charge).collect();
         let granted = |behind| Charge::Granted { debt: used - behind * INTERVAL };
         let denied = Charge::Denied { debt: used };
@@ -235,7 +238,7 @@ mod tests {
             answers.push_back(answer);
         }
         for (limit, units) in [(500, 2), (1000, 1), (500, 1)] {
-            let call = desk.next_call().expect("somebody waits");
+            let call = desk.next_call().expect("a request waits");
             assert_eq!((call.quota, call.units()), (quota(limit), units));
             assert!(desk.next_call().is_none());
             desk.done(&call.key);
@@ -254,7 +257,7 @@ mod tests {
             desk.join(Ask { deadline: now + Duration::from_millis(millis), ..ask });
             answers.push(answer);
         }
-        let call = desk.next_call().expect("somebody waits");
+        let call = desk.next_call().expect("a request waits");
         assert_eq!(call.deadline(), Some(now + Duration::from_millis(20)));
     }
 
@@ -263,9 +266,9 @@ mod tests {
         Arrives,
         Leaves(prop::sample::Index),
         Sends,
-        /// The oldest call comes back, with so many units at most.
+        /// The call in flight is answered, with at most this many units charged.
         Lands(u64),
-        /// It comes back with an error.
+        /// The call in flight is answered with an error.
         Fails,
     }
 
@@ -280,12 +283,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever leaves does so while he waits, while his call is under way, or as the first of it: at any moment between
-        /// two steps.
+        /// A request may leave at any moment between two steps: while it waits, while its call is
+        /// in flight, or as the first request of its call.
         #[test]
         fn nobody_who_leaves_takes_a_unit_from_another_nor_holds_him_up(steps in prop::collection::vec(step(), 1..200)) {
             let mut desk = Desk::default();
-            // Those who have not been answered, in the order of arrival.
+            // The requests that were not answered yet, in the order of arrival.
             let mut waiting: VecDeque<Answer> = VecDeque::new();
             let mut flying = None;
             for step in steps {
@@ -301,7 +304,7 @@ mod tests {
                     Step::Leaves(_) => {}
                     Step::Sends => if let Some(call) = desk.next_call() {
                         prop_assert!(flying.is_none(), "two calls for one bucket");
-                        prop_assert_eq!(call.units(), waiting.len(), "whoever waits is in it");
+                        prop_assert_eq!(call.units(), waiting.len(), "every waiting request");
                         flying = Some((call, waiting.len()));
                     },
                     Step::Lands(most) => if let Some((call, units)) = flying.take() {
@@ -326,7 +329,7 @@ mod tests {
                     },
                 }
             }
-            // At the end, whoever still waits gets an answer.
+            // At the end, every request that still waits gets an answer.
             for _ in 0..3 {
                 if let Some((call, units)) = flying.take() {
                     desk.done(&call.key);

@@ -1,4 +1,4 @@
-//! What decides when the server can't.
+//! The fallback: what decides a request when the server can't.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,10 +17,10 @@ use crate::store::{
 };
 
 pub(super) enum Ladder {
-    /// This process.
+    /// This process charges its own buckets, with its share of the limit.
     Counting(LocalFallback<Shards>),
-    /// Nothing: there is an error, and the layer does with the request what the operator has
-    /// chosen.
+    /// There is no fallback: the check fails, and the layer does with the request what the operator
+    /// has chosen.
     Failing(Shards),
 }
 

@@ -1,4 +1,4 @@
-//! One server, as the requests see it.
+//! The store on one server, as requests see it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,23 +22,23 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 use crate::store::{Answer, Bucket, Store, StoreError, block_nanos};
 
-/// Asks one server, by way of the task that keeps a connection to it.
+/// Sends requests to one server, through the supervisor that keeps a connection to it.
 ///
-/// No answer takes longer than the deadline, and without a connection there is one at once.
+/// No answer takes longer than the deadline. Without a connection, requests fail at once.
 pub(super) struct Link {
     shared: Arc<Shared>,
     messages: mpsc::UnboundedSender<Message>,
 }
 
-/// What a link and its task both see.
+/// What a [`Link`] and its supervisor share.
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
-    /// What the server is told of by.
+    /// Identifies the server in the standing events.
     number: u64,
     pub(super) up: AtomicBool,
-    /// Whether it has been told that the server is lost, and not yet that it is regained.
+    /// Whether the loss of the server was reported, and its return not yet.
     pub(super) told: AtomicBool,
-    /// The requests that wait for an answer.
+    /// The number of requests that wait for an answer.
     waiting: AtomicUsize,
     runtime: Handle,
 }
@@ -49,7 +49,7 @@ impl Shared {
     }
 }
 
-/// Of a server that nobody asks any more, nobody who comes is told.
+/// When the server is no longer used, new listeners are no longer told that it is lost.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.settings.listeners.note(|standing| {
@@ -59,20 +59,20 @@ impl Drop for Shared {
     }
 }
 
-/// What a link tells its task.
+/// A message from a [`Link`] to its supervisor.
 pub(super) enum Message {
     /// Charge a unit.
     Take(Ask),
-    /// Say what is left.
+    /// Read the bucket.
     Look(Ask),
     /// Change the bucket by hand.
     Amend(Ask, Amendment),
-    /// Too much has failed: connect anew.
+    /// Reconnect, because too many requests have failed.
     Trip,
 }
 
 impl Message {
-    /// There is no connection.
+    /// Fails the request, because there is no connection.
     pub(super) fn refuse(self) {
         match self {
             Self::Take(ask) | Self::Look(ask) | Self::Amend(ask, _) => {
@@ -88,8 +88,8 @@ impl Link {
         settings: Arc<Settings>,
         number: u64,
     ) -> (Self, Arc<Shared>, mpsc::UnboundedReceiver<Message>) {
-        // Bounded by `Settings::most_waiting`, but for those whose time is up before the task sees
-        // them.
+        // `Settings::most_waiting` bounds the channel, except for requests whose deadline passes
+        // before the supervisor receives them.
         let (messages, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             settings,
@@ -102,12 +102,12 @@ impl Link {
         (Self { shared: Arc::clone(&shared), messages }, shared, received)
     }
 
-    /// Has the connection given up and made anew.
+    /// A function that makes the supervisor reconnect.
     pub(super) fn tripper(&self) -> impl Fn() + Send + Sync + 'static {
         let messages = self.messages.downgrade();
         move || {
             if let Some(messages) = messages.upgrade() {
-                // Without a task there is no connection either.
+                // If the supervisor has ended, there is no connection to replace.
                 let _ = messages.send(Message::Trip);
             }
         }
@@ -144,7 +144,7 @@ impl Link {
         let key = key(&settings.prefix, endpoint, principal).into();
         let message = message(Ask { key, quota, deadline, answer });
         self.messages.send(message).map_err(|_| Failure::Lost)?;
-        // The caller's executor need not be tokio's.
+        // The timer needs a tokio runtime, and the caller may use another executor.
         let _runtime = self.shared.runtime.enter();
         let until = tokio::time::sleep_until(deadline.into());
         Ok(Waiting { receiver, until, after: settings.deadline, _place: place })
@@ -158,7 +158,7 @@ impl Link {
         endpoint: Endpoint,
         amendment: Amendment,
     ) -> Result<(), StoreError> {
-        // It is not measured by what the ask says.
+        // An amendment does not use the quota in `Ask`, so any quota will do.
         let any = Quota::per_second(1).build().map_err(StoreError::new)?;
         self.ask(principal, endpoint, any, |ask| Message::Amend(ask, amendment))?.await.map(|_| ())
     }
@@ -202,7 +202,8 @@ impl Store for Link {
         units: u32,
     ) -> Result<(), StoreError> {
         let quota = quota.in_whole_micros();
-        // More than a full refill is as much, and would not be exact on the server.
+        // A refund is capped at a full refill: more has no further effect, and might not be exact
+        // on the server.
         let nanos = quota.interval_nanos().saturating_mul(units.into()).min(quota.refill_nanos());
         self.amend(principal, endpoint, Amendment::Grant { micros: nanos / 1000, quota }).await
     }
@@ -218,7 +219,7 @@ impl Store for Link {
     }
 }
 
-/// What an answer in microseconds means.
+/// The decision that follows from an answer in microseconds.
 fn decision(endpoint: Endpoint, quota: Quota, charge: Charge) -> Decision {
     let of = |allowed, debt: u64| {
         Decision::from_nanos(endpoint, quota, allowed, debt.saturating_mul(1000))
@@ -231,7 +232,7 @@ fn decision(endpoint: Endpoint, quota: Quota, charge: Charge) -> Decision {
 }
 
 pin_project! {
-    /// A check that has been sent.
+    /// A check in flight.
     pub struct LinkCheck {
         #[pin]
         waiting: Waiting,
@@ -265,13 +266,13 @@ impl Future for Waiting {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // The task drops whom it can't answer, when the connection is lost.
+        // When the connection is lost, the worker drops the requests that it can't answer.
         let lost = || Err(Failure::Lost.into());
         if let Poll::Ready(answer) = Pin::new(&mut *this.receiver).poll(cx) {
             return Poll::Ready(answer.unwrap_or_else(|_| lost()));
         }
         ready!(this.until.poll(cx));
-        // An answer that has come in between is taken, or its unit would be nobody's.
+        // An answer that has arrived meanwhile is used, or its unit would be lost.
         this.receiver.close();
         Poll::Ready(match this.receiver.try_recv() {
             Ok(answer) => answer,
@@ -280,7 +281,7 @@ impl Future for Waiting {
     }
 }
 
-/// One of the places of those who may wait at a time.
+/// One of the `most_waiting` places for waiting requests.
 struct Place(Arc<Shared>);
 
 impl Place {

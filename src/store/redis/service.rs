@@ -1,4 +1,4 @@
-//! The serving of one connection.
+//! The worker: sends the calls of one connection and hands out their answers.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,34 +23,34 @@ use super::script::{Amendment, BLOCKED, Take, Taken};
 use super::server_time::ServerTime;
 use super::supervisor::Supervisor;
 
-/// The most calls that go out together: more would make the first wait for the last.
+/// The most calls that are sent together: with more, the first would wait for the last.
 const TOGETHER: usize = 64;
 
-/// The most messages that are taken before calls are sent.
+/// The most messages that are received before calls are sent.
 const AT_ONCE: usize = 256;
 
-/// The time between two looks at a server that nobody complains of.
+/// The time between two probes of the connected server.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// Why a connection is not served any more.
+/// Why a connection is no longer served.
 pub(super) enum End {
-    /// The store is gone.
+    /// The store was dropped.
     Dropped,
     Lost(RedisStoreError),
 }
 
-/// Carries the requests' calls, many at a time and one for each bucket.
+/// Sends the requests' calls, many at a time, but at most one for each bucket.
 pub(super) struct Service<'a> {
     task: &'a mut Supervisor,
     commands: MultiplexedConnection,
     server: String,
     time: ServerTime,
     desk: Desk,
-    /// Calls that are sent once more.
+    /// Calls that are sent again.
     again: Vec<Call>,
-    /// Calls that are sent once more with the script's text.
+    /// Calls that are sent again, with the script's text.
     by_text: Vec<Call>,
-    /// Since the last answer that was none.
+    /// The last error, if no charge has been answered without one since.
     last_error: Option<RedisStoreError>,
     beats: usize,
     end: Option<End>,
@@ -75,7 +75,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Carries calls until the connection is of no more use.
+    /// Sends calls until the connection is lost or the store dropped.
     pub(super) async fn run(mut self) -> End {
         let mut flights = FuturesUnordered::new();
         let (mut messages, mut landings) = (Vec::with_capacity(AT_ONCE), Vec::new());
@@ -136,20 +136,20 @@ impl<'a> Service<'a> {
         self.give_up(flights).await
     }
 
-    /// Lets those go whose calls were not sent. Calls that were may be charged as long as anybody
-    /// waits for them: a server that was only held up must not charge for what was answered
-    /// without it.
+    /// Fails the requests whose calls were not sent, and waits for the calls in flight until the
+    /// deadline of their requests has passed. If the server was only slow and still charges a call,
+    /// the answer counts: it must not charge for requests that were decided without it.
     async fn give_up(
         mut self,
         mut flights: FuturesUnordered<impl Future<Output = Landing>>,
     ) -> End {
         let end = self.end.take().unwrap_or(End::Dropped);
-        // Before anybody is told, so that it does not count against the next connection.
+        // Before any request fails, so that the failures do not count against the next connection.
         self.task.down();
         self.desk = Desk::default();
         let mut until = pin!(tokio::time::sleep(self.task.shared.settings.deadline));
         poll_fn(|cx| {
-            // Without the store nobody asks, but who has asked still waits.
+            // If the store was dropped, no new requests arrive, but earlier ones still wait.
             let _ = self.task.refuse(cx);
             while let Poll::Ready(landing) = flights.poll_next_unpin(cx) {
                 match landing {
@@ -199,9 +199,10 @@ impl<'a> Service<'a> {
         Some(Cargo::Calls { calls, pipeline, how })
     }
 
-    /// When it is too late, by the server's clock, for an answer that is waited for until then.
+    /// The latest time, in microseconds of the server's clock, at which a charge can still be
+    /// answered by `deadline`.
     fn latest(&self, deadline: Instant) -> i64 {
-        // An answer takes a moment to come back, too.
+        // The answer takes a moment to come back: 1/25 of the deadline is reserved for it.
         self.time.at(deadline - self.task.shared.settings.deadline / 25)
     }
 
@@ -232,7 +233,7 @@ impl<'a> Service<'a> {
                     Charge::Denied { debt: used }
                 }));
             }
-            // How many keys it has deleted does not matter.
+            // The number of keys that were deleted does not matter.
             Landing::Amend(ask, Amendment::Forget, Ok(_)) | Landing::Amend(ask, _, Ok(1..)) => {
                 ask.say(Ok(Charge::Granted { debt: 0 }));
             }
@@ -269,7 +270,7 @@ impl<'a> Service<'a> {
                         self.desk.done(&call.key);
                         call.block(used.unsigned_abs());
                     }
-                    // Too late for the first of them, or by a clock that has been set.
+                    // The call was late for its first request, or the server's clock was set.
                     Err(_) => self.once_more(call, arrived, How::ByHash),
                 }
             }
@@ -284,7 +285,8 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Nothing was charged: those who can still get an answer in time ask again.
+    /// Nothing was charged: sends the call again for the requests that can still be answered in
+    /// time.
     fn once_more(&mut self, call: Call, now: Instant, how: How) {
         let key = Arc::clone(&call.key);
         match call.of_those_in_time(now) {
@@ -294,7 +296,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// What an error means for those who asked, and for the connection.
+    /// Turns an error into the failure of the requests, and ends the connection if it is lost.
     fn failure(&mut self, key: &str, error: &RedisError) -> Failure {
         if is_wrong_type(error) {
             return Failure::Foreign(key::without_id(key).into());
@@ -313,8 +315,8 @@ impl<'a> Service<'a> {
         Failure::Server(Arc::new(reason))
     }
 
-    /// So much has failed that the connection is made anew, to see whether the server can be
-    /// counted on.
+    /// Ends the connection because too many requests have failed. Reconnecting shows whether the
+    /// server can be used.
     fn trip(&mut self) {
         let silent = || {
             let detail = "too many checks were not answered in time";

@@ -1,4 +1,4 @@
-//! The task that keeps a connection to one server.
+//! The supervisor: the task that keeps a connection to one server.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,20 +19,22 @@ use super::settings::RedisEvent;
 
 pub(super) struct Supervisor {
     pub(super) route: Route,
-    /// The key of a bucket that is nobody's.
+    /// The key of the probe bucket, which belongs to no principal.
     pub(super) probe: String,
     pub(super) shared: Arc<Shared>,
     pub(super) messages: mpsc::UnboundedReceiver<Message>,
-    /// Called when there is a connection again.
+    /// Called when there is a connection, for the first time or again.
     pub(super) on_up: Box<dyn Fn() + Send + Sync>,
-    /// Called when there is none any more, before anybody is told that his call has failed.
+    /// Called when the connection is lost, before the requests in flight fail.
     pub(super) on_down: Box<dyn Fn() + Send + Sync>,
-    /// Called when the server can't be connected to, or says that a bucket is another's.
+    /// Called when the connection is lost or can't be made, or when the server answers that another
+    /// node serves a bucket.
     pub(super) on_trouble: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Supervisor {
-    /// Serves the link until the store is dropped. Connects first, unless there is a connection.
+    /// Serves the requests until the store is dropped. Connects first, unless `first` is a
+    /// connection.
     pub(super) async fn run(mut self, first: Option<Connection>) {
         let mut told =
             if self.shared.told.load(Ordering::Acquire) { Told::Lost(None) } else { Told::Counts };
@@ -59,21 +61,22 @@ impl Supervisor {
                 End::Lost(reason) => self.tell_lost(server, reason, &mut told),
             }
             (self.on_trouble)();
-            // A server that answers when it is asked alone and fails under load must not be tried
-            // twenty times a second.
+            // A server that passes the probe but fails under load must not be reconnected to 20
+            // times a second.
             if since.elapsed() >= STEADY {
                 backoff = Backoff::default();
             }
         }
     }
 
-    /// From now on nobody is told to ask this server, and what has been asked counts for nothing.
+    /// Marks the server as lost: no more requests are sent to it, and the answers to earlier ones
+    /// no longer count for the breaker.
     pub(super) fn down(&self) {
         self.shared.up.store(false, Ordering::Release);
         (self.on_down)();
     }
 
-    /// Connects, however long it takes. `None` when the store is gone.
+    /// Tries to connect until it succeeds. `None` if the store is dropped.
     async fn reconnect(&mut self, backoff: &mut Backoff, told: &mut Told) -> Option<Connection> {
         loop {
             self.refusing(tokio::time::sleep(backoff.next())).await?;
@@ -104,7 +107,8 @@ impl Supervisor {
         }
     }
 
-    /// Waits for the future, and turns away whoever asks meanwhile. `None` when the store is gone.
+    /// Waits for the future, and fails the requests that arrive meanwhile. `None` if the store is
+    /// dropped.
     async fn refusing<F: Future>(&mut self, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| match self.refuse(cx) {
@@ -114,7 +118,7 @@ impl Supervisor {
         .await
     }
 
-    /// Turns away whoever has asked. Ready when the store is gone.
+    /// Fails the requests that have arrived. Ready if the store is dropped.
     pub(super) fn refuse(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(message) = ready!(self.messages.poll_recv(cx)) {
             message.refuse();
@@ -123,10 +127,10 @@ impl Supervisor {
     }
 }
 
-/// What the operator was told of the server last.
+/// What was last reported about the server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     Counts,
-    /// That it is lost, for that kind of reason if he was told by this task.
+    /// That it is lost; with the kind of reason, if this task reported it.
     Lost(Option<Kind>),
 }
