@@ -1,9 +1,9 @@
-//! When a store can't be asked.
+//! The error of a store.
 
 use std::error::Error;
 use std::fmt;
 
-/// A store could not be asked, so nothing was decided.
+/// A store failed, so it has not decided the request.
 #[derive(Debug)]
 pub struct StoreError {
     reason: Box<dyn Error + Send + Sync>,
@@ -12,23 +12,23 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// The store failed for that reason, and others who ask it must expect the same.
+    /// A failure of the store for that reason: other requests must expect the same.
     pub fn new(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { reason: reason.into(), kind: OTHER, of_store: true }
     }
 
-    /// This request could not be decided, and that says nothing about the next: there were too many
-    /// at once, or what is kept for this one bucket can't be read.
+    /// A failure of one request, which says nothing about the next one. For example, there were too
+    /// many requests at once, or the store can't read what it holds for this one bucket.
     ///
     /// A [`Breaker`](super::Breaker) does not count it.
     pub fn of_request(reason: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { of_store: false, ..Self::new(reason) }
     }
 
-    /// Gives the error a [`kind`](Self::kind).
+    /// Sets the [`kind`](Self::kind) of the error.
     ///
-    /// To be of use as the label of a metric it should be one of a few words, in `snake_case`, that
-    /// stay what they are: no address and no id.
+    /// A kind is used as the label of a metric. So a store should have few of them, each a constant
+    /// word in `snake_case`, without an address or an id.
     ///
     /// ```
     /// use bolna_rate_limit::store::StoreError;
@@ -41,40 +41,39 @@ impl StoreError {
         Self { kind, ..self }
     }
 
-    /// What kind of failure it is, in a word that stays what it is: the label of a metric, say.
+    /// The kind of the failure: a constant word, for example for the label of a metric.
     ///
-    /// | | |
-    /// |---|---|
-    /// | `other` | any that was not given a [kind](Self::of_kind) |
-    /// | `open` | a [`Breaker`](super::Breaker) is open, and its store was not asked |
+    /// * `other`: an error whose [kind](Self::of_kind) was not set
+    /// * `open`: a [`Breaker`](super::Breaker) is open and has not called its store
     ///
-    /// Those of a `RedisStore`:
+    /// The kinds of a `RedisStore` are:
     ///
-    /// | | |
-    /// |---|---|
-    /// | `lost` | there is no connection to the server |
-    /// | `no_answer` | the server has not answered within the deadline |
-    /// | `late` | the call came to the server after its deadline, and nothing was charged |
-    /// | `too_many` | as many requests wait for the server as may; of one request |
-    /// | `foreign_key` | the bucket's key holds something that is no bucket; of one request |
-    /// | `moved` | the bucket has moved to another node of the cluster; of one request |
-    /// | `unserved` | no node of the cluster serves the bucket |
-    /// | `unreachable` | the connection broke |
-    /// | `wrong_password`, `missing_permission`, `no_scripts`, `too_old`, `read_only`, `out_of_memory`, `busy`, `no_primary` | the server answered with an error of that kind |
-    /// | `server_error` | the server answered with another error |
+    /// * `lost`: there is no connection to the server
+    /// * `no_answer`: the server has not answered within the deadline
+    /// * `late`: the call reached the server after its deadline, and nothing was charged
+    /// * `too_many`: the most requests that may wait for the server are waiting already; a failure
+    ///   [of one request](Self::of_request)
+    /// * `foreign_key`: the key of the bucket holds something that is not a bucket; a failure of
+    ///   one request
+    /// * `moved`: the bucket has moved to another node of the cluster; a failure of one request
+    /// * `unserved`: no node of the cluster serves the bucket
+    /// * `unreachable`: the connection broke
+    /// * `wrong_password`, `missing_permission`, `no_scripts`, `too_old`, `read_only`,
+    ///   `out_of_memory`, `busy`, `no_primary`: the server answered with an error of that kind
+    /// * `server_error`: the server answered with another error
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.kind
     }
 
-    /// Whether the store failed, and not only this request.
+    /// Whether this is a failure of the store, not only of this request.
     #[must_use]
     pub const fn is_of_store(&self) -> bool {
         self.of_store
     }
 }
 
-/// The kind of what was not given one.
+/// The kind of an error whose kind was not set.
 pub(super) const OTHER: &str = "other";
 
 impl fmt::Display for StoreError {

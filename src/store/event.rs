@@ -1,41 +1,43 @@
-//! What a store says of itself when it changes.
+//! The events of a store, and its listeners.
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::listeners::undisturbed;
 
-/// Something has changed with a store. Told on transitions only, so a line in the log for each is
-/// not too many; its [`Display`](fmt::Display) is one line.
+/// A change of the state of a store.
 ///
-/// It holds no password and no id of a principal, as far as the errors of the store don't.
+/// Reported on transitions, not for every request, so a log line for each event is not too much.
+/// Its [`Display`](fmt::Display) is one line.
+///
+/// An event holds no password and no id of a principal, unless an error of the store does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreEvent {
-    /// The store is not asked any more: requests are decided without it, or answered with an error.
-    /// In a cluster, those of one server.
+    /// The store is lost: it is no longer called. Its requests are decided without it, or fail with
+    /// an error. In a cluster, these are the requests for one server.
     Lost {
-        /// Its address, if it has one.
+        /// The address of the server, if it has one.
         server: Option<Arc<str>>,
-        /// Why.
+        /// The error that was the cause.
         reason: Arc<str>,
     },
-    /// The store is still lost, but for another kind of reason: it can be reached again and refuses
-    /// the password, say.
+    /// The store is still lost, but for another kind of reason. For example, it can be reached
+    /// again and refuses the password.
     StillLost {
-        /// Its address, if it has one.
+        /// The address of the server, if it has one.
         server: Option<Arc<str>>,
-        /// Why.
+        /// The error that is the cause now.
         reason: Arc<str>,
     },
-    /// The store is asked again.
+    /// The store is called again.
     Regained {
-        /// Its address, if it has one: that of the server that is asked now, which may be another
+        /// The address of the server that is called now, if it has one. It may be another server
         /// than before.
         server: Option<Arc<str>>,
     },
-    /// As many buckets owe as there may be in this process, and new callers share what is left: see
-    /// [`MemoryStore::max_buckets`](super::MemoryStore::max_buckets).
+    /// As many buckets as the cap permits are in use in this process. New callers share buckets:
+    /// see [`MemoryStore::max_buckets`](super::MemoryStore::max_buckets).
     CapReached {
         /// The cap.
         max_buckets: usize,
@@ -64,20 +66,21 @@ impl fmt::Display for StoreEvent {
             Self::CapReached { max_buckets } => {
                 write!(
                     f,
-                    "the rate limiter tracks as many buckets as it may, {max_buckets}: new callers share"
+                    "the rate limiter has reached its cap of {max_buckets} buckets: new callers \
+                     share buckets"
                 )
             }
             Self::CapRelieved { max_buckets } => {
                 write!(
                     f,
-                    "the rate limiter has room again for a tenth of its {max_buckets} buckets"
+                    "the rate limiter has a tenth of its cap of {max_buckets} buckets free again"
                 )
             }
         }
     }
 }
 
-/// A text without its line breaks: it may quote what a server has said.
+/// A text without line breaks and other control characters. The text may quote a server's answer.
 struct OneLine(Arc<str>);
 
 impl fmt::Display for OneLine {
@@ -92,8 +95,8 @@ impl fmt::Display for OneLine {
     }
 }
 
-/// Who wants to be told of a store's [`StoreEvent`]s: see
-/// [`Store::subscribe`](super::Store::subscribe). Clones tell the same.
+/// A callback for the [`StoreEvent`]s of a store: see
+/// [`Store::subscribe`](super::Store::subscribe). Clones call the same function.
 ///
 /// ```
 /// use bolna_rate_limit::store::{MemoryStore, Store, StoreListener};
@@ -105,12 +108,12 @@ impl fmt::Display for OneLine {
 pub struct StoreListener(Arc<dyn Fn(&StoreEvent) + Send + Sync>);
 
 impl StoreListener {
-    /// One who calls `listener`.
+    /// A listener that calls the function `listener`.
     pub fn new(listener: impl Fn(&StoreEvent) + Send + Sync + 'static) -> Self {
         Self(Arc::new(listener))
     }
 
-    /// For stores: tells of it. A panic of the listener ends here.
+    /// Calls the listener with `event`; for stores. If the listener panics, the panic is caught.
     pub fn tell(&self, event: &StoreEvent) {
         undisturbed(|| (self.0)(event));
     }

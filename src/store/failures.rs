@@ -1,4 +1,4 @@
-//! How many failures of each kind there were.
+//! Counters of failures by kind.
 
 use std::array;
 use std::collections::BTreeMap;
@@ -8,44 +8,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::StoreError;
 use super::error::OTHER;
 
-/// More than there are kinds. If a store makes up more all the same, they count as others.
+/// The most kinds that are counted apart: more than the stores here have. The failures of further
+/// kinds count as [`OTHER`].
 const KINDS: usize = 32;
 
-/// Counts without a lock: during an outage each request is a failure.
+/// Counts without a lock, since every request fails during an outage.
 pub(super) struct Failures {
     kinds: [Kind; KINDS],
     others: Counts,
 }
 
-/// On a cache line of its own, so that the kinds before the one that is counted are only read.
+/// On a cache line of its own: a search reads the kinds before the one that it counts, and must not
+/// wait for their counters.
 #[derive(Default)]
 #[repr(align(64))]
 struct Kind {
-    /// Taken by the first failure of its kind that finds it free.
+    /// The name of the kind. The first failure of a new kind sets it in the first free place.
     word: OnceLock<&'static str>,
     counts: Counts,
 }
 
 #[derive(Default)]
 struct Counts {
-    /// Of those after which something was decided without the store.
+    /// Failures of checks, which were decided without the store.
     decided: AtomicU64,
-    /// Of those after which something was only looked up.
+    /// Failures of peeks, which were answered without the store.
     looked_up: AtomicU64,
 }
 
 impl Failures {
-    /// Instead of the store, another has decided.
+    /// Counts a failure after which another store has decided the check.
     pub(super) fn decided(&self, error: &StoreError) {
         self.counts(error.kind()).decided.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Instead of the store, another was looked at.
+    /// Counts a failure after which another store has answered the peek.
     pub(super) fn looked_up(&self, error: &StoreError) {
         self.counts(error.kind()).looked_up.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many decisions there were, and how many failures of each kind.
+    /// The number of failures after which another store has decided, and the number of failures of
+    /// each kind.
     pub(super) fn report(&self) -> (u64, BTreeMap<&'static str, u64>) {
         let (mut all_decided, mut failures) = (0, BTreeMap::new());
         let kinds = self.kinds.iter().map_while(|kind| Some((*kind.word.get()?, &kind.counts)));

@@ -1,4 +1,4 @@
-//! Who is told of what, and in which order.
+//! Delivers events to listeners, in order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -6,25 +6,25 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Tells events to listeners: to each of them all that are noted from when it comes, in the order
-/// in which they are noted, one at a time. A listener may do with the store what it likes: it is
-/// called without any lock.
+/// Delivers events to listeners. Each listener gets all events that are queued after it was added,
+/// one at a time, in the order in which they were queued. No lock is held while a listener runs, so
+/// it may call the store.
 pub(super) struct Listeners<E>(Mutex<Board<E>>);
 
 struct Board<E> {
-    /// In the order in which they have come.
+    /// In the order in which they were added.
     listeners: Vec<Listener<E>>,
     standing: Standing<E>,
-    /// What has not been told yet, and to whom it is to be.
+    /// The events that are not delivered yet, each with the indices of the listeners that get it.
     untold: VecDeque<(E, Range<usize>)>,
-    /// Whether somebody is at it.
+    /// Whether a thread is delivering events.
     telling: bool,
 }
 
 type Listener<E> = Arc<dyn Fn(&E) + Send + Sync>;
 
-/// What has begun and has not ended, by the number of what it is about: whoever comes is told of
-/// it.
+/// The events whose state still lasts (the store is lost, the cap is reached), by the number of the
+/// store or the cap. A new listener gets them at once.
 pub(super) type Standing<E> = BTreeMap<u64, E>;
 
 impl<E: Clone> Listeners<E> {
@@ -38,8 +38,8 @@ impl<E: Clone> Listeners<E> {
         self.tell();
     }
 
-    /// Changes what stands. What this comes to is told by [`tell`](Self::tell), when the caller
-    /// holds no lock any more.
+    /// Changes the lasting events, and queues the event that `change` returns for all listeners.
+    /// Call [`tell`](Self::tell) afterwards, when no lock is held any more, to deliver it.
     pub(super) fn note(&self, change: impl FnOnce(&mut Standing<E>) -> Option<E>) {
         let mut board = self.board();
         if let Some(event) = change(&mut board.standing) {
@@ -48,7 +48,8 @@ impl<E: Clone> Listeners<E> {
         }
     }
 
-    /// Tells what has been noted, unless somebody is telling: then he does.
+    /// Delivers the queued events. If another thread is delivering already, that thread delivers
+    /// them too.
     pub(super) fn tell(&self) {
         let mut board = self.board();
         if mem::replace(&mut board.telling, true) {
@@ -68,8 +69,7 @@ impl<E: Clone> Listeners<E> {
 
 impl<E> Listeners<E> {
     fn board(&self) -> MutexGuard<'_, Board<E>> {
-        // As good after a panic as before: nothing in it is changed in two steps that belong
-        // together.
+        // A panic leaves the board valid: no change of it takes two steps that belong together.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,8 +86,8 @@ impl<E> Default for Listeners<E> {
     }
 }
 
-/// `eprintln!` panics when nobody reads any more. That is nothing to a store, nor to the request
-/// that has found out.
+/// Runs `listen` and catches its panic. A listener's panic, such as that of `eprintln!` when
+/// standard error is closed, must not harm the store or the request that noticed the change.
 pub(super) fn undisturbed(listen: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(listen));
 }

@@ -1,12 +1,15 @@
-//! Where buckets live.
+//! Stores, which hold the buckets.
 //!
-//! [`MemoryStore`] counts in this process. A store is anything that implements [`Store`]; stores
-//! compose as Tower layers do, a wrapper around a store being a store. One beyond a network is
-//! wrapped in a [`Breaker`], which does not ask it while it fails; that in a [`LocalFallback`],
-//! which decides meanwhile; and that in a [`DenialCache`], which refuses without asking.
+//! A store is a type that implements [`Store`]. [`MemoryStore`] holds its buckets in this process.
+//! Stores compose as Tower layers do: a wrapper around a store is a store. Wrap a store beyond a
+//! network in
 //!
-//! A store tells about itself: numbers when it is [asked](Store::report), and what changes to
-//! whoever [subscribes](Store::subscribe).
+//! 1. a [`Breaker`], which does not call the store while it fails,
+//! 2. around that a [`LocalFallback`], which decides in this process meanwhile, and
+//! 3. around that a [`DenialCache`], which refuses known refusals without calling the store.
+//!
+//! A store gives numbers about itself in its [report](Store::report), and sends events to the
+//! listeners that [subscribe](Store::subscribe) to it.
 
 mod breaker;
 mod denial_cache;
@@ -43,83 +46,85 @@ pub use local_fallback::{LocalFallback, LocalFallbackCheck};
 pub use memory::{CapEvent, MemoryStore};
 pub use report::StoreReport;
 
-/// Holds a bucket for every principal and endpoint, and decides.
+/// Holds a bucket for every principal and endpoint, and decides whether requests are allowed.
 ///
-/// A bucket belongs to the pair of [`principal`](Bucket::principal) and
-/// [`endpoint`](Bucket::endpoint). The [`quota`](Bucket::quota) is that of the moment and may
-/// differ from one request to the next, when limits are changed or a caller changes plan: what was
-/// spent stays spent, in time.
+/// A bucket belongs to a pair of [`principal`](Bucket::principal) and
+/// [`endpoint`](Bucket::endpoint). The [`quota`](Bucket::quota) is given with every call. It may
+/// change from one call to the next, when limits are changed or a caller changes plan. A store
+/// keeps the time at which the bucket is full again, not a number of units. So after a change of
+/// quota that time is the same as before, but at most one full refill from now.
 pub trait Store: Send + Sync + 'static {
-    /// The check that a store makes when it can't answer at once. [`Immediate`] for a store that
-    /// always can.
+    /// The future of a check that the store can't answer at once. [`Immediate`] for a store that
+    /// always answers at once.
     type Check: Future<Output = Result<Decision, StoreError>> + Send + 'static;
 
-    /// Charges one unit, if the bucket has it.
+    /// Charges one unit to the bucket, if it has one.
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check>;
 
-    /// What there is to say of the store now, in numbers. By default nothing.
+    /// The state of the store, in numbers, for metrics. By default all of them are 0.
     ///
-    /// A store around a store adds its own to what that one says. It takes no lock that requests
-    /// wait for, and is made to be asked now and then, for metrics.
+    /// A store around another store adds its own numbers to the report of that store. This takes no
+    /// lock that requests wait for. It is meant to be called now and then, not for every request.
     fn report(&self) -> StoreReport {
         StoreReport::default()
     }
 
-    /// Tells `listener` of every [`StoreEvent`] from now on, and of what stands: if the store is
-    /// lost, or the cap is reached, when somebody subscribes, he is told so at once. By default
-    /// it does nothing, as there is nothing to tell.
+    /// Calls `listener` with every [`StoreEvent`] from now on. If the store is lost or its cap is
+    /// reached at the time of the call, the listener gets that event at once. By default this does
+    /// nothing, for a store that has no events.
     ///
-    /// There can be several, and each is told of everything, in its order. A listener runs in the
-    /// request or the task that finds out, so it should do no more than to log or to count. It
-    /// may ask the store, and its panics harm nobody.
+    /// A store can have several listeners. Each of them gets all events, in their order. A listener
+    /// runs in the request or the task that notices the change, so it should only log or count. It
+    /// may call the store. If it panics, the panic is caught.
     ///
-    /// The store keeps the listener for as long as it lives. So **a listener must not own the
+    /// The store owns the listener until the store is dropped. So **a listener must not own the
     /// store**, nor a limiter or a layer around it, or neither will ever be dropped: give it a
-    /// [`Weak`](std::sync::Weak). Whatever else it owns is dropped with the store (of a
-    /// `RedisStore` when its task has ended, right after).
+    /// [`Weak`](std::sync::Weak). All else that the listener owns is dropped with the store (with a
+    /// `RedisStore` right afterwards, when the store's task has ended).
     fn subscribe(&self, listener: StoreListener) {
         drop(listener);
     }
 
-    /// What [`check`](Self::check) would decide now, without charging anything.
+    /// What [`check`](Self::check) would decide now. Nothing is charged.
     ///
     /// # Errors
-    /// When the store can't be asked.
+    /// If the store fails.
     fn peek(&self, bucket: Bucket<'_>)
     -> impl Future<Output = Result<Decision, StoreError>> + Send;
 
-    /// Fills the bucket up, and lifts a [block](Self::block).
+    /// Fills the bucket up and lifts its [block](Self::block), if there is one.
     ///
     /// # Errors
-    /// When the store can't be asked.
+    /// If the store fails. The bucket may have been reset all the same.
     fn reset(
         &self,
         principal: &Principal,
         endpoint: Endpoint,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives `units` back, by the quota in `bucket`, until the bucket is full: a drained one then
-    /// admits exactly so many.
+    /// Refunds `units` to the bucket, by the quota in `bucket`, until the bucket is full. A drained
+    /// bucket then admits exactly that many requests.
     ///
-    /// A bucket that owes more than a full refill, since the quota was lowered or the clock went
-    /// back, counts as drained. A [block](Self::block) stays.
+    /// A bucket counts as drained if it needs longer than a full refill to be full, because the
+    /// quota was changed or the clock went back. A [block](Self::block) stays.
     ///
     /// # Errors
-    /// When the store can't be asked. Units may have been given back all the same.
+    /// If the store fails. Units may have been refunded all the same.
     fn grant(
         &self,
         bucket: Bucket<'_>,
         units: u32,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Refuses every request for the bucket from now on and for `period`, whatever the quota. Zero
-    /// lifts the block, and the longest is [`Quota::MAX_REFILL_TIME`], as which a longer one
-    /// counts. A later call replaces an earlier one.
+    /// Blocks the bucket: refuses every request for it from now on and for `period`, whatever the
+    /// quota. A zero `period` lifts the block. Periods longer than [`Quota::MAX_REFILL_TIME`] are
+    /// clamped to it. A later call replaces an earlier one.
     ///
-    /// Meanwhile the bucket goes on refilling: after the block it is as if nobody had asked.
+    /// The bucket goes on refilling meanwhile. Requests that are refused because of the block are
+    /// not charged.
     ///
     /// # Errors
-    /// When the store can't be asked. The bucket may be blocked all the same.
+    /// If the store fails. The bucket may be blocked all the same.
     fn block(
         &self,
         principal: &Principal,
@@ -128,7 +133,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A store can be shared, by two limiters with policies of their own, say.
+/// A store can be shared, for example by two limiters that have policies of their own.
 impl<St: Store> Store for Arc<St> {
     type Check = St::Check;
 
@@ -178,30 +183,30 @@ impl<St: Store> Store for Arc<St> {
     }
 }
 
-/// A bucket, and what it is measured by now.
+/// A bucket, and the quota that applies to it now.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket<'a> {
-    /// Who pays.
+    /// The principal who is billed.
     pub principal: &'a Principal,
-    /// For which class of paths.
+    /// The endpoint that the request is for.
     pub endpoint: Endpoint,
-    /// How much and how fast.
+    /// How many units the bucket holds, and how fast they come back.
     pub quota: Quota,
 }
 
-/// What a store says: now, or later.
+/// The answer of a store: now, or later.
 ///
-/// An answer that is there at once costs the request no boxing, no clone and no trip through the
+/// An answer that is given at once costs the request no box, no clone and no trip through the
 /// executor.
 pub enum Answer<F: Future> {
-    /// Here it is.
+    /// The answer itself.
     Now(F::Output),
-    /// It will be the future's output.
+    /// The answer will be the output of this future.
     Later(F),
 }
 
 impl<F: Future> Answer<F> {
-    /// The answer if it is there at once.
+    /// The answer, if it was given at once.
     #[must_use]
     pub fn now(self) -> Option<F::Output> {
         match self {
@@ -210,7 +215,7 @@ impl<F: Future> Answer<F> {
         }
     }
 
-    /// The answer, as soon as it is there.
+    /// Waits for the answer, if it was not given at once, and returns it.
     pub async fn wait(self) -> F::Output {
         match self {
             Self::Now(output) => output,
@@ -231,7 +236,7 @@ where
     }
 }
 
-/// The [`Store::Check`] of a store that always answers at once: there is no value of this type.
+/// The [`Store::Check`] of a store that always answers at once. This type has no value.
 #[derive(Clone, Copy, Debug)]
 pub enum Immediate {}
 
@@ -243,13 +248,13 @@ impl Future for Immediate {
     }
 }
 
-/// How long a block of that period lasts.
+/// How many nanoseconds a block of that period lasts.
 fn block_nanos(period: Duration) -> u64 {
     nanos(period.min(Quota::MAX_REFILL_TIME))
 }
 
-/// A time in the nanoseconds that the wrappers count in: at most 146 years, so that two of them
-/// have a sum.
+/// A time in nanoseconds, in which the wrappers count. It is at most 146 years, so that the sum of
+/// two times does not overflow.
 fn nanos(time: Duration) -> u64 {
     const LATEST: u64 = 1 << 62;
     u64::try_from(time.as_nanos()).map_or(LATEST, |time| time.min(LATEST))

@@ -1,47 +1,45 @@
-//! What a store says of itself when it is asked.
+//! The report of a store.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-/// The state of a store and what it has counted, as plain numbers: for metrics, or a page for the
-/// operator.
+/// The state and the counters of a store, as plain numbers: for metrics, or for a status page.
 ///
-/// From [`Store::report`](super::Store::report). What a store has none of is 0. A store of several
-/// adds their reports up; one of your own begins with [`default`](Self::default), or with the
-/// report of what it wraps.
+/// [`Store::report`](super::Store::report) returns it. A number that does not apply to a store is
+/// 0. A store made of several stores adds up their reports. A store of your own starts from
+/// [`default`](Self::default), or from the report of the store that it wraps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreReport {
-    /// The buckets that are tracked in this process now:
-    /// [`MemoryStore::len`](super::MemoryStore::len), of a
-    /// [`LocalFallback`](super::LocalFallback) that of its local store.
+    /// The number of buckets that are tracked in this process now: the
+    /// [`len`](super::MemoryStore::len) of a `MemoryStore`, also of one that is the local store of
+    /// a [`LocalFallback`](super::LocalFallback).
     pub buckets: usize,
     /// The most buckets that may be tracked in this process; `None` without a cap.
     pub max_buckets: Option<usize>,
-    /// How often a shard of the buckets in this process was swept of those that are full again,
-    /// since the store was made.
+    /// How many times a shard of the buckets in this process was swept, that is cleared of buckets
+    /// that are full again, since the store was made.
     pub sweeps: u64,
-    /// The buckets that were dropped thereby, since the store was made.
+    /// The number of buckets that the sweeps have dropped since the store was made.
     pub dropped: u64,
-    /// The buckets that a [`DenialCache`](super::DenialCache) remembers now: its
+    /// The number of buckets that a [`DenialCache`](super::DenialCache) remembers now: its
     /// [`len`](super::DenialCache::len).
     pub remembered_denials: usize,
-    /// The decisions that a [`LocalFallback`](super::LocalFallback) has taken by its local store,
-    /// because the other one could not be asked, since the store was made.
+    /// The number of checks that the local store of a [`LocalFallback`](super::LocalFallback) has
+    /// decided because the other store failed, since the store was made.
     pub fallbacks: u64,
-    /// The failures that ended in a [`LocalFallback`](super::LocalFallback), which answered all
-    /// the same: how many of each [kind](super::StoreError::kind), in the order of the words,
-    /// since the store was made. Each of the [`fallbacks`](Self::fallbacks) is one of them,
-    /// and so is each peek that the local store has answered. Errors [of
-    /// one request](super::StoreError::of_request) count too.
+    /// The failures that a [`LocalFallback`](super::LocalFallback) has answered from its local
+    /// store instead: how many of each [kind](super::StoreError::kind), sorted by kind, since the
+    /// store was made.
     ///
-    /// A failure that ends nowhere in the store is told to whoever has asked, and not counted
-    /// here.
+    /// It counts each of the [`fallbacks`](Self::fallbacks) and each peek that the local store has
+    /// answered. Errors [of one request](super::StoreError::of_request) count too. A failure that
+    /// the store returns to its caller is not counted.
     pub failures: BTreeMap<&'static str, u64>,
-    /// The breakers: one for each [`Breaker`](super::Breaker), one for a server, and of a cluster
-    /// one for each primary that is known.
+    /// The number of breakers: one for each [`Breaker`](super::Breaker), and in a `RedisStore` one
+    /// for its server, or in a cluster one for each primary that is known.
     pub breakers: usize,
-    /// Those of them that are open now: what is behind them is not asked.
+    /// The number of breakers that are open now. A store behind an open breaker is not called.
     pub open_breakers: usize,
 }
 

@@ -389,8 +389,8 @@ fn an_event_is_one_line() {
             "the rate limiter counts on 10.0.0.7:6379",
             "the rate limiter can't count on its store: connection refused: nobody listens",
             "the rate limiter counts on its store",
-            "the rate limiter tracks as many buckets as it may, 7: new callers share",
-            "the rate limiter has room again for a tenth of its 7 buckets",
+            "the rate limiter has reached its cap of 7 buckets: new callers share buckets",
+            "the rate limiter has a tenth of its cap of 7 buckets free again",
         ]
     );
 }
