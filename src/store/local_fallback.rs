@@ -1,4 +1,4 @@
-//! Counting in this process while the store is lost.
+//! A store that counts in this process while the store that it wraps is lost.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -18,41 +18,45 @@ use crate::endpoint::Endpoint;
 use crate::principal::Principal;
 use crate::quota::Quota;
 
-/// Counts in this process when the store can't be asked, and goes on from what the store last said.
+/// Decides in this process when the store fails, from the state of the buckets that the store last
+/// reported.
 ///
-/// Every decision of the store's [`check`](Store::check) is noted in the [`local`](Self::local)
-/// store, so that the bucket of a caller who had spent his quota is not full when the store is
-/// lost. When the store answers with an error, of whatever kind, the local store decides instead,
-/// and there is no error any more.
+/// Every decision of the store's [`check`](Store::check) is copied to the [`local`](Self::local)
+/// store. So a caller who had spent the quota does not get a full bucket when the store is lost.
+/// When a check or a [`peek`](Store::peek) of the store fails, with an error of any kind, the local
+/// store answers instead, and there is no error. A failed [`reset`](Store::reset),
+/// [`grant`](Store::grant) or [`block`](Store::block) takes effect in the local store and returns
+/// the error.
 ///
 /// # How much is admitted
-/// [`expected_replicas`](Self::expected_replicas) is the number of processes that share the store.
-/// While it is lost, each of them has that part of the quota: a unit comes back so many times
-/// slower, and the burst is divided, rounded down but at least 1. A [`Decision`] says what it was
-/// measured by: a third of 500 requests a minute is 500 per 180 seconds, with a burst of 166.
+/// [`expected_replicas`](Self::expected_replicas) is the number of replicas: processes that share
+/// the store. While the store is lost, each of N replicas has 1/N of the quota. A unit comes back N
+/// times as slowly, and the burst is divided by N, rounded down but at least 1. A [`Decision`] has
+/// the quota that was used for it: a third of 500 requests a minute is 500 per 180 seconds, with a
+/// burst of 166.
 ///
-/// So while the store is lost, the replicas together admit at most what one store would have, from
-/// a bucket as full as each has last seen it. When the burst is less than the number of replicas,
-/// it counts as that many: each of them has one unit at the least.
+/// So while the store is lost, the replicas together admit at most what one store would have
+/// admitted, starting from a bucket as full as each replica last saw it. A burst of less than N
+/// counts as N, since each replica has at least one unit.
 ///
-/// When the store is back, it has not been charged for what was admitted meanwhile. So over what
-/// one store would have, as much is admitted as the bucket holds then: at most its burst, and if it
-/// was drained when the store was lost at most one unit for every
-/// [`emission_interval`](Quota::emission_interval) since.
+/// When the store is back, it has not been charged for what the replicas admitted meanwhile. So the
+/// units in its bucket at that time can be admitted on top of what one store would have admitted.
+/// These are at most the burst. If the bucket was drained when the store was lost, they are at most
+/// one unit for every [`emission_interval`](Quota::emission_interval) since then.
 ///
-/// A debt is noted when the answer arrives, as if the store had decided just then: the time that an
-/// answer takes is never to the caller's advantage. So is that a bucket is blocked, and that it is
-/// no more.
+/// The state of a bucket is copied when the answer arrives, as if the store had decided at that
+/// time: the time that an answer takes is never to the caller's advantage. A block, and the end of
+/// a block, are copied in the same way.
 ///
 /// # Grants
-/// A [`grant`](Store::grant) of so many units gives the local share of this process that part of
-/// them which it has of the quota, in time: 3 units of 120 ms are 360 ms, which is one unit of a
-/// third, of 360 ms. The shares of other processes owe until then what they have noted: together
-/// the replicas may admit less than was granted, and never more.
+/// A [`grant`](Store::grant) refunds to the local bucket of this process its part of the units.
+/// Units count by their time: 3 units of 120 ms are 360 ms, which is one unit of a third of the
+/// quota. The local buckets of other replicas do not learn of the grant and refill at their own
+/// pace. So together the replicas may admit less than was granted, and never more.
 ///
 /// # Memory
-/// The local store tracks every caller who owes, as it would without another store: see
-/// [`MemoryStore`] for how much that is and how to cap it.
+/// The local store tracks the bucket of every caller that is not full, as it would without another
+/// store: see [`MemoryStore`] for the memory that this takes and how to cap it.
 ///
 /// ```
 /// use bolna_rate_limit::store::{Breaker, LocalFallback, MemoryStore};
@@ -66,8 +70,8 @@ pub struct LocalFallback<St, C = MonotonicClock> {
 }
 
 impl<St> LocalFallback<St> {
-    /// Falls back from `store` to an empty [`MemoryStore`] on the operating system's monotonic
-    /// clock.
+    /// Falls back from `store` to an empty [`MemoryStore`] with the operating system's monotonic
+    /// clock. [`expected_replicas`](Self::expected_replicas) is 1.
     #[must_use]
     pub fn new(store: St) -> Self {
         Self::with_local(store, MemoryStore::new())
@@ -83,24 +87,25 @@ impl<St, C> LocalFallback<St, C> {
         Self { store, local }
     }
 
-    /// How many processes share the store, this one included: 1 by default, as which 0 counts too.
+    /// The number of processes that share the store, including this one. Defaults to 1; 0 is
+    /// treated as 1.
     ///
     /// With N replicas and the default, the fleet admits **N times the limit** while the store is
-    /// lost. When the number varies, take the largest: with too large a number the fleet admits
-    /// less than the limit, and never more.
+    /// lost. If the number of replicas varies, set the largest: with too large a number the fleet
+    /// admits less than the limit, never more.
     #[must_use]
     pub fn expected_replicas(self, replicas: u32) -> Self {
         let replicas = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
         Self { local: Local { replicas, ..self.local }, ..self }
     }
 
-    /// The store that is asked first.
+    /// The store that is called first.
     #[must_use]
     pub const fn store(&self) -> &St {
         &self.store
     }
 
-    /// The store that decides when the other one can't.
+    /// The store that decides when the other one fails.
     #[must_use]
     pub fn local(&self) -> &MemoryStore<C> {
         &self.local.store
@@ -138,7 +143,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         report
     }
 
-    /// Tells of what both stores tell.
+    /// Subscribes to the events of both stores.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
         self.local.store.subscribe(listener);
@@ -154,7 +159,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         }
     }
 
-    /// Fills the bucket up in both stores: in the local one even if the other can't be asked.
+    /// Fills the bucket up in both stores: in the local one even if the other one fails.
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         let answer = self.store.reset(principal, endpoint).await;
         self.local.change();
@@ -162,8 +167,8 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         answer
     }
 
-    /// Gives the units back in the store and this process's part of them in the local one, even if
-    /// the other can't be asked.
+    /// Refunds the units in the store, and this process's part of them in the local store, even if
+    /// the other one fails.
     async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         let answer = self.store.grant(bucket, units).await;
         self.local.change();
@@ -172,7 +177,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         answer
     }
 
-    /// Blocks the bucket in both stores: in the local one even if the other can't be asked.
+    /// Blocks the bucket in both stores: in the local one even if the other one fails.
     async fn block(
         &self,
         principal: &Principal,
@@ -197,7 +202,8 @@ impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
 }
 
 pin_project! {
-    /// The check of a [`LocalFallback`]'s store, which is noted or replaced by a local one.
+    /// The check of a [`LocalFallback`]. The decision of its store is copied to the local store; if
+    /// the store fails, the local store decides.
     #[must_use = "futures do nothing unless polled"]
     pub struct LocalFallbackCheck<F, C = MonotonicClock> {
         #[pin]
@@ -240,8 +246,8 @@ struct Local<C> {
 
 #[derive(Default)]
 struct Tally {
-    /// How often a bucket was changed by hand, or found to be blocked: what was asked before is
-    /// not noted afterwards.
+    /// How many times a bucket was changed by hand, or was found to be newly blocked. The answer to
+    /// a call that was made before such a change is not copied after it.
     changes: AtomicU64,
     failures: Failures,
 }
@@ -261,7 +267,8 @@ impl<C> Local<C> {
 }
 
 impl<C: Clock> Local<C> {
-    /// `changes` is how many there were when the store was asked.
+    /// Copies the decision of the store, or decides locally if the store failed. `changes` is the
+    /// number of changes when the store was called.
     fn conclude(
         &self,
         bucket: Bucket<'_>,
@@ -281,21 +288,22 @@ impl<C: Clock> Local<C> {
         })
     }
 
-    /// The bucket is blocked here as it is in the store.
+    /// Blocks the local bucket, or lifts its block, as in the store.
     fn note_block(&self, share: Bucket<'_>, decision: &Decision, changes: u64) {
         let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
-        // Compared again while nobody else can change a block: a change by hand comes afterwards
-        // then, and has the last word.
+        // Compared again under the lock of the blocks: a later change by hand waits for the lock,
+        // and so has the last word.
         let current = || changes == self.changes();
         if self.store.follow(share.principal, share.endpoint, blocked_for, current) {
             self.change();
         }
     }
 
-    /// Leaves the share as much room as the store has left, in time: that is so many units, of
-    /// which each replica has its part. A drained bucket stays drained, and a full one full.
+    /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
+    /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
+    /// drained, and a full one full.
     fn note_debt(&self, share: Bucket<'_>, decision: &Decision) {
-        // What a blocked bucket owes is not told.
+        // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
             let room = decision.quota().refill_nanos().saturating_sub(debt);

@@ -108,7 +108,7 @@ fn an_open_breaker_answers_at_once_and_says_what_it_is() {
     let error = rig.breaker.check(rig.bucket()).now().unwrap().unwrap_err();
     assert!(error.is_of_store());
     let why = error.source().unwrap().to_string();
-    assert_eq!(why, "the circuit breaker in front of it is open");
+    assert_eq!(why, "the circuit breaker in front of the store is open");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! When to open and when to close.
+//! The state of a breaker: when it opens and when it closes.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,26 +10,28 @@ use crate::clock::Clock;
 use crate::store::listeners::Listeners;
 use crate::store::{StoreError, nanos};
 
-/// So many failures in a row open it.
+/// This many failures in a row open the breaker.
 const IN_A_ROW: u32 = 5;
-/// Of so many answers in a second, half have to be failures.
+/// The fewest answers in a second of which half must be failures for the breaker to open.
 const ENOUGH: u32 = 20;
+/// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-/// The period of who is not to try again.
+/// The period of a breaker that makes no trials.
 const NEVER: u64 = u64::MAX;
-/// What there is to tell is about one breaker.
+/// The number of the breaker among lasting events: a circuit has only one.
 const THIS: u64 = 0;
 
 pub(super) struct Circuit<C> {
     clock: C,
-    /// How often it has opened and closed: it is open when the number is odd.
+    /// How many times the circuit has opened or closed. It is open when the number is odd.
     changes: AtomicU64,
-    /// When it opened, or the last trial failed.
+    /// When the circuit last opened or closed, or the last trial failed, in nanoseconds.
     since: AtomicU64,
+    /// The time from then to the next trial, in nanoseconds, or [`NEVER`].
     period: AtomicU64,
-    /// Whether a trial is under way.
+    /// Whether a trial is in flight.
     trying: AtomicBool,
-    /// All of the above changes under this lock, and is read without.
+    /// The atomics above but `period` change under this lock. They are read without it.
     tally: Mutex<Tally>,
     listeners: Listeners<BreakerEvent>,
 }
@@ -66,7 +68,7 @@ impl<C> Circuit<C> {
         self.period.store(period, Ordering::Relaxed);
     }
 
-    /// One who comes while it is open is told so.
+    /// Adds a listener. If the circuit is open, the listener gets that event at once.
     pub(super) fn tell(&self, listener: impl Fn(&BreakerEvent) + Send + Sync + 'static) {
         self.listeners.add(listener);
     }
@@ -86,13 +88,13 @@ impl<C> Circuit<C> {
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Plain numbers, none of which depends on another.
+        // A panic leaves the tally valid: no value in it depends on another.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<C: Clock> Circuit<C> {
-    /// Lets a call through if the circuit is closed, or as the trial that is due.
+    /// Lets a call through if the circuit is closed, or as a trial if one is due.
     pub(super) fn admit_or_try(this: &Arc<Self>) -> Option<Ticket<C>> {
         Self::admit(this).or_else(|| {
             let since = this.due()?;
@@ -127,10 +129,10 @@ impl<C: Clock> Circuit<C> {
         }
     }
 
-    /// Since when it is open, if it is time for a trial.
+    /// The value of `since`, if a trial is due.
     fn due(&self) -> Option<u64> {
-        // The clock is read afterwards: to an older reading, a trial that has failed since would
-        // seem to lie in the future, as after a clock that has gone back.
+        // The clock is read after `since`. Compared to an older reading, a trial that failed in
+        // between would be in the future, as if the clock had gone back.
         let since = self.since.load(Ordering::Acquire);
         let period = self.period.load(Ordering::Relaxed);
         let due = period != NEVER
@@ -180,7 +182,8 @@ impl<C: Clock> Circuit<C> {
         }
     }
 
-    /// Opens or closes. It is to be told when the lock is free again.
+    /// Opens or closes the circuit, and queues the event. The caller delivers the event after it
+    /// has released the lock.
     fn change(&self, tally: &mut Tally, event: BreakerEvent) {
         self.since.store(self.now(), Ordering::Release);
         self.trying.store(false, Ordering::Relaxed);
@@ -204,7 +207,7 @@ impl<C: Clock> Circuit<C> {
 
 impl Window {
     fn count(&mut self, now: u64, failure: bool) {
-        // Wraps when the clock has gone back, and a new window begins then too.
+        // If the clock has gone back, the difference wraps, and a new window begins too.
         if self.answers == 0 || now.wrapping_sub(self.begun) >= SECOND {
             *self = Self { begun: now, ..Self::default() };
         }
@@ -220,13 +223,13 @@ impl Window {
 /// A call that was let through.
 pub(super) struct Ticket<C> {
     circuit: Arc<Circuit<C>>,
-    /// The number of changes when it was.
+    /// The number of changes when the call was let through.
     asked: u64,
     trial: bool,
 }
 
 impl<C: Clock> Ticket<C> {
-    /// What came of it.
+    /// Counts the answer to the call.
     pub(super) fn answered<T>(mut self, answer: &Result<T, StoreError>) {
         let circuit = Arc::clone(&self.circuit);
         match answer {
@@ -237,12 +240,12 @@ impl<C: Clock> Ticket<C> {
     }
 }
 
-/// A trial that has come to nothing makes room for another.
+/// A trial without a result makes room for another trial.
 impl<C> Drop for Ticket<C> {
     fn drop(&mut self) {
         if self.trial {
             let _tally = self.circuit.tally();
-            // After a change, the trial that is under way is not this one.
+            // After a change, a trial that is in flight is not this one.
             if self.circuit.changes.load(Ordering::Relaxed) == self.asked {
                 self.circuit.trying.store(false, Ordering::Relaxed);
             }
@@ -254,7 +257,8 @@ fn is_open(changes: u64) -> bool {
     changes % 2 == 1
 }
 
-/// The reason and its sources. What a [`StoreError`] says itself, every one says.
+/// The texts of the error's sources. The text of the [`StoreError`] itself is left out, since it is
+/// the same for all of them.
 fn chain(error: &StoreError) -> Arc<str> {
     let mut text = String::new();
     let mut next = error.source();

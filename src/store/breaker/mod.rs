@@ -1,4 +1,4 @@
-//! Not asking a store that fails.
+//! A circuit breaker around a store.
 
 mod circuit;
 
@@ -19,35 +19,41 @@ use crate::principal::Principal;
 
 use circuit::{Circuit, Ticket};
 
-/// Stops asking a store that fails, so that nobody waits for an answer that will not come.
+/// Stops calling a store that fails, so that no request waits for an answer that will not come.
 ///
-/// It is *closed* while all is well. It opens
+/// The breaker is *closed* while the store works. It opens
 /// * at the fifth failure in a row, or
-/// * at a failure with which at least half of at least 20 answers within one second have failed.
-///   Such a second begins with an answer, ends one second later, and the next one begins with the
-///   next answer.
+/// * at a failure, if then at least half of at least 20 answers within one second have failed. The
+///   second begins with an answer. The next answer after its end begins the next second.
 ///
-/// While it is *open*, the store is not asked: every call is answered at once with an error. After
-/// [`try_again_after`](Self::try_again_after), one [`check`](Store::check) goes through as a trial,
-/// while the others still fail at once. If the store answers it, the breaker closes; if it fails,
-/// nobody asks for as long again. When nobody waits for the trial any more, or it was an error of
-/// its request only, the next check is the trial.
+/// While it is *open*, the store is not called: every call fails at once. After
+/// [`try_again_after`](Self::try_again_after), one [`check`](Store::check) goes through to the
+/// store as a trial, while the other calls still fail at once. If the trial succeeds, the breaker
+/// closes. If the store fails again, the next trial is after the same time again. If the trial is
+/// dropped before its answer, or ends with an error [of one request](StoreError::of_request), the
+/// next check is the trial.
 ///
-/// Answers are counted in the order in which they come, to checks and everything else. Only a
-/// failure [of the store](StoreError::is_of_store) counts as one. An error [of one
-/// request](StoreError::of_request) counts as nothing, and so does a call that was dropped. An
-/// answer to what was asked before the breaker last opened or closed counts as nothing either: a
-/// success of before an outage, which comes late, says nothing about now.
+/// The answers to checks and to all other calls are counted, in the order in which they arrive.
+/// Only a failure [of the store](StoreError::is_of_store) counts as a failure. Not counted are
+/// * errors [of one request](StoreError::of_request),
+/// * calls that were dropped, and
+/// * answers to calls that were made before the breaker last opened or closed: the late success of
+///   a call from before an outage says nothing about the present.
 ///
 /// ```
 /// use std::time::Duration;
 /// use bolna_rate_limit::store::{Breaker, BreakerEvent, MemoryStore};
 ///
 /// # let store = MemoryStore::new();
-/// let store = Breaker::new(store).try_again_after(Duration::from_millis(500)).on_change(|event| match event {
-///     BreakerEvent::Opened { reason } => eprintln!("the store fails: {}", reason.as_deref().unwrap_or("so I was told")),
-///     event => eprintln!("{event:?}"),
-/// });
+/// let store = Breaker::new(store)
+///     .try_again_after(Duration::from_millis(500))
+///     .on_change(|event| match event {
+///         BreakerEvent::Opened { reason } => {
+///             let reason = reason.as_deref().unwrap_or("opened by hand");
+///             eprintln!("the store fails: {reason}");
+///         }
+///         event => eprintln!("{event:?}"),
+///     });
 /// ```
 pub struct Breaker<St, C = MonotonicClock> {
     store: St,
@@ -55,7 +61,7 @@ pub struct Breaker<St, C = MonotonicClock> {
 }
 
 impl<St> Breaker<St> {
-    /// A closed breaker in front of `store`, on the operating system's monotonic clock.
+    /// A closed breaker in front of `store`, with the operating system's monotonic clock.
     #[must_use]
     pub fn new(store: St) -> Self {
         Self::with_clock(store, MonotonicClock::default())
@@ -63,40 +69,39 @@ impl<St> Breaker<St> {
 }
 
 impl<St, C: Clock> Breaker<St, C> {
-    /// A closed breaker in front of `store`, on that clock.
+    /// A closed breaker in front of `store`, with `clock`.
     #[must_use]
     pub fn with_clock(store: St, clock: C) -> Self {
         Self { store, circuit: Arc::new(Circuit::new(clock)) }
     }
 
-    /// How long after it has opened, or after a trial has failed, the store is tried again: 1 s by
-    /// default. With [`Duration::MAX`] it never is, and only [`close`](Self::close) closes the
-    /// breaker.
+    /// Sets the time from the opening of the breaker, or from the failure of a trial, to the next
+    /// trial. Defaults to 1 s. With [`Duration::MAX`] there is no trial, and only
+    /// [`close`](Self::close) closes the breaker.
     #[must_use]
     pub fn try_again_after(self, period: Duration) -> Self {
         self.circuit.try_again_after(period);
         self
     }
 
-    /// Calls `listener` when the breaker opens and when it closes: not for every failure, nor for
-    /// every trial. It runs within the call that finds out, so it should do no more than to log
-    /// or to count. Changes are told one at a time, in their order. Several listeners are all
-    /// told.
+    /// Calls `listener` when the breaker opens and when it closes, not for every failure or trial.
+    /// It runs in the call that notices the change, so it should only log or count. Changes are
+    /// reported one at a time, in their order. There can be several listeners; all of them are
+    /// called.
     #[must_use]
     pub fn on_change(self, listener: impl Fn(BreakerEvent) + Send + Sync + 'static) -> Self {
         self.circuit.tell(move |event| listener(event.clone()));
         self
     }
 
-    /// Opens the breaker, as failures do, with no [`reason`](Self::reason). Nothing changes if it
-    /// is open.
+    /// Opens the breaker by hand, without a [`reason`](Self::reason). Has no effect if it is open.
     pub fn open(&self) {
         self.circuit.open();
     }
 
-    /// Closes the breaker, as a trial that succeeds does. Nothing changes if it is closed.
+    /// Closes the breaker, as a successful trial does. Has no effect if it is closed.
     ///
-    /// It is for those who find out by themselves that the store is back.
+    /// For programs that learn by other means that the store is back.
     pub fn close(&self) {
         self.circuit.close();
     }
@@ -109,8 +114,9 @@ impl<St, C> Breaker<St, C> {
         self.circuit.is_open()
     }
 
-    /// Why the breaker is open: the failure that opened it or that of the last trial, each error
-    /// followed by its source. `None` if it is closed, or was opened [by hand](Self::open).
+    /// Why the breaker is open: the failure that opened it, or the failure of the last trial. Each
+    /// error is followed by its source. `None` if the breaker is closed, or was opened [by
+    /// hand](Self::open) and no trial has failed since.
     #[must_use]
     pub fn reason(&self) -> Option<Arc<str>> {
         self.circuit.reason()
@@ -146,8 +152,8 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         report
     }
 
-    /// Tells of the breaker, as [`Lost`](StoreEvent::Lost) when it opens and
-    /// [`Regained`](StoreEvent::Regained) when it closes, and of what the store tells.
+    /// Subscribes to the changes of the breaker, which are [`Lost`](StoreEvent::Lost) when it opens
+    /// and [`Regained`](StoreEvent::Regained) when it closes, and to the events of the store.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
         self.circuit.tell(move |event| listener.tell(&event.of_store()));
@@ -197,17 +203,17 @@ impl<St: fmt::Debug, C> fmt::Debug for Breaker<St, C> {
     }
 }
 
-/// What a [`Breaker`] tells its operator.
+/// A change of a [`Breaker`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BreakerEvent {
-    /// The store is not asked any more.
+    /// The breaker has opened: the store is no longer called.
     Opened {
-        /// The failure that opened it, each error followed by its source: `no answer: connection
-        /// refused`. `None` if it was opened [by hand](Breaker::open).
+        /// The failure that opened the breaker. Each error is followed by its source, as in
+        /// `no answer: connection refused`. `None` if it was opened [by hand](Breaker::open).
         reason: Option<Arc<str>>,
     },
-    /// The store is asked again.
+    /// The breaker has closed: the store is called again.
     Closed,
 }
 
@@ -226,7 +232,7 @@ impl BreakerEvent {
 }
 
 pin_project! {
-    /// The check of a [`Breaker`]'s store, of which the breaker learns what came of it.
+    /// The check of a [`Breaker`]: a check of its store, of which the breaker counts the answer.
     #[must_use = "futures do nothing unless polled"]
     pub struct BreakerCheck<F, C = MonotonicClock> {
         #[pin]
@@ -258,13 +264,13 @@ impl<F, C> fmt::Debug for BreakerCheck<F, C> {
     }
 }
 
-/// Of no size, so that the box around it is no allocation.
+/// A zero-sized error, so that boxing it does not allocate.
 #[derive(Debug)]
 struct Open;
 
 impl fmt::Display for Open {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the circuit breaker in front of it is open")
+        f.write_str("the circuit breaker in front of the store is open")
     }
 }
 
