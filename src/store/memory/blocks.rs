@@ -1,4 +1,4 @@
-//! The buckets that are blocked, which are few.
+//! The buckets that are blocked. There are few of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
@@ -7,23 +7,25 @@ use hashbrown::HashTable;
 
 use super::table::{Key, Name};
 
-/// Two readings of a clock may differ by this much.
+/// The most by which readings of the clock by two threads may differ, in nanoseconds: 1 s.
 const SLACK: u64 = 1_000_000_000;
 
 #[derive(Default)]
 pub(super) struct Blocks {
-    /// For every block the bit that its hash chooses: all that a request reads whose bit is not
-    /// set.
+    /// A set of bits, one of which is chosen by the hash of each block. If the bit of a request is
+    /// not set, the request reads nothing else.
     mask: AtomicU64,
-    /// Blocks that have ended are in it until they are found, or another one is made.
+    /// A block that has ended stays here until a request finds it, or another block is made.
     blocks: RwLock<HashTable<Block>>,
 }
 
+/// A block. Its times are in nanoseconds of the store's clock.
 struct Block {
     name: Name,
     hash: u64,
     until: u64,
-    /// How long it was when it was made: a clock that goes back prolongs nothing.
+    /// The length of the block when it was made, so that a clock that goes back does not prolong
+    /// it.
     period: u64,
 }
 
@@ -38,7 +40,7 @@ impl Block {
 }
 
 impl Blocks {
-    /// Whether a bucket of that hash may be blocked: if not, there is nothing more to look at.
+    /// Whether a bucket of that hash may be blocked. If not, it is not.
     #[inline]
     pub(super) fn may_have(&self, hash: u64) -> bool {
         self.mask.load(Ordering::Relaxed) & bit(hash) != 0
@@ -48,7 +50,7 @@ impl Blocks {
         self.mask.load(Ordering::Relaxed) == 0
     }
 
-    /// For how long the bucket is still blocked, if it is.
+    /// How many nanoseconds of the bucket's block are left, if it is blocked.
     pub(super) fn left(&self, hash: u64, key: Key<'_>, now: u64) -> Option<u64> {
         {
             let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
@@ -69,8 +71,8 @@ impl Blocks {
         Some(block.until - now)
     }
 
-    /// Blocks a bucket for `period`, if that is `current` once nothing else is changed meanwhile.
-    /// Says whether it was not blocked before.
+    /// Blocks a bucket for `period` nanoseconds, unless `current` returns false. `current` is
+    /// called while no other block can change. Returns whether the bucket is newly blocked.
     pub(super) fn set(
         &self,
         hash: u64,
@@ -95,8 +97,8 @@ impl Blocks {
         true
     }
 
-    /// Lifts the block of a bucket, if there is one and that is `current` once nothing else is
-    /// changed meanwhile.
+    /// Lifts the block of a bucket, if there is one, unless `current` returns false. `current` is
+    /// called while no other block can change.
     pub(super) fn lift(&self, hash: u64, key: Key<'_>, current: impl FnOnce() -> bool) {
         let mut blocks = self.write();
         if !current() {
@@ -115,7 +117,7 @@ impl Blocks {
         self.mask.store(mask, Ordering::Relaxed);
     }
 
-    /// What is in it is as good after a panic as before.
+    /// Ignores poisoning: a panic leaves the table valid.
     fn write(&self) -> RwLockWriteGuard<'_, HashTable<Block>> {
         self.blocks.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,18 +1,18 @@
-//! The most buckets that are kept.
+//! The cap: the most buckets that are tracked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
 
-/// What a [`MemoryStore`](super::MemoryStore) with a cap tells its operator.
+/// A change of a [`MemoryStore`](super::MemoryStore) with a cap.
 ///
-/// Told when things change, not for every request: `Reached`, then `Relieved`, then perhaps
+/// Reported on transitions, not for every request: `Reached`, then `Relieved`, then perhaps
 /// `Reached` again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CapEvent {
-    /// As many buckets owe as there may be. New callers share what is left until some are full
+    /// As many buckets as the cap permits are in use. New callers share buckets until some are full
     /// again.
     Reached {
         /// The cap.
@@ -20,20 +20,19 @@ pub enum CapEvent {
     },
     /// A tenth of the cap is free again.
     Relieved {
-        /// The buckets that are tracked.
+        /// The number of buckets that are tracked now.
         buckets: usize,
     },
 }
 
 pub(super) struct Cap {
     most: usize,
-    /// Whether it has been told that it is reached, and not yet that it is relieved. Changes with
-    /// what stands.
+    /// Whether `Reached` is the last event. Changes together with the lasting events.
     reached: AtomicBool,
     listeners: Listeners<CapEvent>,
 }
 
-/// What there is to tell is about one cap.
+/// The number of the cap among lasting events: a store has only one.
 const THIS: u64 = 0;
 
 impl Cap {
@@ -41,13 +40,13 @@ impl Cap {
         Self { most: usize::MAX, reached: AtomicBool::new(false), listeners: Listeners::default() }
     }
 
-    /// Of a store that is empty.
+    /// A cap of `most` buckets, at least 1, for an empty store.
     pub(super) fn of(self, most: usize) -> Self {
         self.holds(0);
         Self { most: most.max(1), ..self }
     }
 
-    /// Somebody who comes while it is reached is told so.
+    /// Adds a listener. If the cap is reached, the listener gets that event at once.
     pub(super) fn tell(&self, listener: impl Fn(&CapEvent) + Send + Sync + 'static) {
         self.listeners.add(listener);
     }
@@ -66,14 +65,16 @@ impl Cap {
         self.most
     }
 
-    /// Tells that a caller had to share, if that is news.
+    /// Reports that the cap is reached, unless that was the last event. Called when a caller has to
+    /// share a bucket.
     pub(super) fn reached(&self) {
         if !self.reached.load(Ordering::Relaxed) {
             self.change(true, CapEvent::Reached { max_buckets: self.most });
         }
     }
 
-    /// Tells that there is room, if that is news.
+    /// Reports that a tenth of the cap is free again, if it is and `Reached` was the last event.
+    /// Called with the number of buckets after a sweep.
     pub(super) fn holds(&self, buckets: usize) {
         let relieved = buckets <= self.most - self.most.div_ceil(10);
         if relieved && self.reached.load(Ordering::Relaxed) {

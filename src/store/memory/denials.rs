@@ -1,15 +1,17 @@
-//! What the thread remembers of callers that it has refused.
+//! The refusals that each thread remembers.
 //!
-//! A bucket that has no unit has none until a time that is known, whoever asks for one. So a thread
-//! that has refused a caller goes on to without looking at the bucket: under an attack on many
-//! threads none of them writes, or waits for, a cache line of another.
+//! If a bucket has no unit, the time of its next unit is known, and requests before that time can't
+//! change it. So a thread that has refused a caller goes on to refuse without reading the bucket.
+//! Under an attack over many threads, no thread writes to a cache line of another thread or waits
+//! for one.
 
 use std::cell::Cell;
 
 use super::table::Key;
 use crate::principal::Id;
 
-/// How many a thread remembers: those who are refused much, at 72 bytes each.
+/// How many refusals a thread remembers, of 72 bytes each. It is enough for the few callers that
+/// are refused much.
 const DENIALS: usize = 16;
 
 thread_local! {
@@ -17,7 +19,7 @@ thread_local! {
 }
 
 struct Denial {
-    /// Apart, since it nearly always tells that the rest need not be looked at.
+    /// Apart from the rest, which nearly always need not be read because the hash differs.
     hash: Cell<u64>,
     what: Cell<What>,
 }
@@ -31,7 +33,7 @@ struct What {
     id: [u8; Id::INLINE],
 }
 
-/// A store, and how often buckets have been changed in it by other means than time and requests.
+/// A store, and the number of changes of its buckets other than by time and requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) store: u64,
@@ -47,8 +49,8 @@ impl Denial {
     }
 }
 
-/// When the bucket of a caller that this thread has refused will be full, at the least: nothing but
-/// time has filled it since.
+/// If this thread has refused the caller, the earliest time at which the bucket can be full.
+/// Nothing but time has filled the bucket since the refusal.
 #[inline]
 pub(super) fn recall(source: Source, hash: u64, key: Key<'_>) -> Option<u64> {
     DENIED.with(|denied| {
@@ -67,7 +69,7 @@ impl Denial {
     }
 }
 
-/// Remembers a refusal, unless the id is a long one.
+/// Remembers a refusal, unless the id is longer than [`Id::INLINE`] bytes.
 #[inline(never)]
 pub(super) fn remember(source: Source, hash: u64, key: Key<'_>, full_at: u64) {
     let mut id = [0; Id::INLINE];
@@ -83,7 +85,7 @@ pub(super) fn remember(source: Source, hash: u64, key: Key<'_>, full_at: u64) {
     }
 }
 
-/// By other bits than those that choose a shard.
+/// The place of a hash. Uses other bits than the choice of a shard does.
 #[inline]
 fn place(hash: u64) -> usize {
     (hash >> 16) as usize % DENIALS

@@ -10,8 +10,9 @@ use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
 
 use crate::quota::Quota;
 
-/// A bucket that owes more than a full refill by this much was filled by another clock or another
-/// quota.
+/// If a bucket needs longer than a full refill, by more than this many nanoseconds (1 s), to be
+/// full, the clock has gone back or the quota has changed. A smaller difference is one between the
+/// clock readings of two threads.
 const SLACK: u64 = 1_000_000_000;
 
 /// The time at which a bucket is full again, in nanoseconds of the store's clock: GCRA's
@@ -19,23 +20,23 @@ const SLACK: u64 = 1_000_000_000;
 #[derive(Default)]
 pub(super) struct FullAt(InMemoryState);
 
-/// A decision in two registers: a larger value would be copied from place to place on the way up.
+/// A decision that fits in two registers. A larger value would be copied at every return.
 #[derive(Clone, Copy)]
 pub(super) struct Outcome {
     pub(super) allowed: bool,
-    /// Whether the bucket has been filled up in part, because it owed more than it can.
+    /// Whether the bucket's debt was cut to a full refill because it was longer.
     pub(super) healed: bool,
-    /// In how many nanoseconds the bucket is full again.
+    /// The bucket's debt: the time in nanoseconds until it is full again.
     pub(super) debt: u64,
 }
 
 impl FullAt {
-    /// Charges one unit, if the bucket has it.
+    /// Charges one unit, if the bucket has one.
     ///
-    /// The clock is read after the bucket, and read again when the bucket has changed meanwhile: to
-    /// a thread that was held up with an older reading, what others have spent since seems to
-    /// lie in the future. It would refuse a caller for units that have come back, or forgive
-    /// him what he owes.
+    /// The clock is read after the bucket, and again if the bucket has changed in between. To a
+    /// thread that was held up with an older reading, units spent by other threads since then seem
+    /// to be spent in the future. It would refuse a caller for units that have come back, or cut
+    /// the debt.
     #[inline]
     pub(super) fn charge(&self, quota: &Quota, clock: impl Fn() -> u64) -> Outcome {
         let mut healed = false;
@@ -52,8 +53,7 @@ impl FullAt {
         }
     }
 
-    /// What [`charge`](Self::charge) would decide, had it been asked now, and what is owed without
-    /// it.
+    /// What [`charge`](Self::charge) would decide now, and the debt without that charge.
     pub(super) fn peek(&self, quota: &Quota, clock: impl FnOnce() -> u64) -> Outcome {
         let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
         let full_at = self.get();
@@ -61,8 +61,8 @@ impl FullAt {
         Outcome { allowed: debt + interval <= refill, healed: false, debt }
     }
 
-    /// Puts off when it is full, never brings it forward. Says when it was full before, if that has
-    /// changed.
+    /// Sets the time at which the bucket is full to `to`, if that is later than before. Returns the
+    /// time before, if it has changed.
     pub(super) fn raise(&self, to: u64) -> Option<u64> {
         let later = |full_at: Option<Nanos>| match full_at.map_or(0, Nanos::as_u64) {
             full_at if full_at < to => Ok((full_at, Nanos::new(to))),
@@ -71,8 +71,8 @@ impl FullAt {
         self.0.measure_and_replace(&NotKeyed::NonKey, later).ok()
     }
 
-    /// Brings forward when it is full by that time, but not to before now. More than a full refill
-    /// counts as that first.
+    /// Makes the bucket full `by` nanoseconds earlier, but not before now. A debt of more than a
+    /// full refill is first cut to a full refill.
     ///
     /// The clock is read after the bucket, as in [`charge`](Self::charge).
     pub(super) fn advance(&self, quota: &Quota, by: u64, clock: impl Fn() -> u64) {
@@ -92,11 +92,11 @@ impl FullAt {
         self.get() > now
     }
 
-    /// A governor limiter has one quota and one table. Its parts are open, though, and making it is
-    /// a few multiplications: so one is made for the occasion, around the cell, the quota and
-    /// the time of this very request.
+    /// Charges by a governor limiter that is made for this request, around its cell, quota and
+    /// time. A governor limiter has one quota and a clock of its own, but making one takes only a
+    /// few multiplications.
     ///
-    /// The second value is when the bucket was full before.
+    /// The second value is the time at which the bucket was full before the charge.
     #[inline]
     fn decide(&self, quota: &Quota, now: u64) -> (Outcome, u64) {
         let full_at = Cell::new(0);
@@ -118,12 +118,13 @@ impl FullAt {
         )
     }
 
-    /// Drains a bucket that owes more than it can, if it has not changed since it was seen, and
-    /// says whether it has.
+    /// Cuts a debt of more than a full refill to a full refill, which leaves the bucket drained.
+    /// Does nothing if the bucket has changed since it was `seen`. Returns whether the debt was
+    /// cut.
     ///
-    /// No bucket owes more than a full refill, unless the clock went back or a smaller quota came
-    /// into force. Left alone, a change from 10 an hour to 500 a minute would lock a caller out
-    /// for hours.
+    /// A debt is longer than a full refill only if the clock went back or a quota with a shorter
+    /// refill became active. If it were not cut, a change from 10 an hour to 500 a minute would
+    /// lock a caller out for up to an hour.
     #[cold]
     fn heal(&self, quota: &Quota, seen: u64, now: u64) -> bool {
         let drained = Nanos::new(now + quota.refill_nanos());
@@ -142,7 +143,7 @@ impl FullAt {
     }
 }
 
-/// What a bucket that is full at that time at the least says, if it has no unit.
+/// The refusal of a bucket that is full at `full_at` at the earliest, if it has no unit now.
 #[inline]
 pub(super) fn denied(full_at: u64, quota: &Quota, now: u64) -> Option<Outcome> {
     let debt = full_at.saturating_sub(now);
@@ -162,14 +163,14 @@ fn governor_quota(quota: &Quota) -> governor::Quota {
         .allow_burst(burst)
 }
 
-/// The debt that counts. More than a full refill counts as that, but for what two readings of a
-/// clock may differ by.
+/// The debt that counts. A debt of more than a full refill counts as a full refill, unless it is
+/// longer by at most [`SLACK`].
 fn forgive(debt: u64, refill: u64) -> u64 {
     if debt > refill + SLACK { refill } else { debt }
 }
 
-/// A cell that tells what it held when the decision was taken, since governor's verdicts say less
-/// than a response must.
+/// A cell that records what it held when the decision was made. A response needs this, and
+/// governor's verdict does not contain it.
 struct Watched<'a> {
     cell: &'a InMemoryState,
     full_at: &'a Cell<u64>,
@@ -192,8 +193,8 @@ impl StateStore for Watched<'_> {
 
 /// An instant of the store's clock, and a clock that always shows it.
 ///
-/// A governor limiter measures from its own start. Every reading of one store has to measure from
-/// the store's origin, so `duration_since` disregards what it is asked to measure from.
+/// A governor limiter measures time from its own start, but all readings of one store have to be
+/// measured from the store's origin. So `duration_since` ignores its argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Reading(u64);
 

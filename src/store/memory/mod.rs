@@ -1,4 +1,4 @@
-//! Counting in this process.
+//! A store that counts in this process.
 
 mod blocks;
 mod cap;
@@ -28,64 +28,64 @@ use table::{Given, Key, Place, Table};
 
 pub use cap::CapEvent;
 
-/// 64 bytes each. More would be further apart in the caches; with fewer, a shard of a table of a
-/// million buckets would take over 50 us to grow.
+/// The number of shards, of 64 bytes each. More shards would be further apart in the caches. With
+/// fewer, a shard of a table of a million buckets would take over 50 µs to grow.
 const SHARDS: usize = 2048;
 
-/// The time, in nanoseconds, in which every shard has its turn to be swept.
+/// The time, in nanoseconds, in which every shard is swept once.
 const ROUND: u64 = 60_000_000_000;
 
-/// The most turns that one request takes.
+/// The most shards that one request sweeps.
 const TURNS: u64 = 2;
 
-/// The time, in nanoseconds, for which a thread may be held up between two steps without being
-/// taken for one whose clock has gone back.
+/// The time, in nanoseconds, for which a thread may be held up after it has read the clock. A
+/// reading that is older than another thread's by more than this means that the clock has gone
+/// back.
 const HELD_UP: u64 = 10_000_000_000;
 
-/// 146 years. With a quota's longest refill, which is shorter, it sums to less than 64 bits of
-/// nanoseconds.
+/// The latest time, in nanoseconds: 146 years. A quota's longest refill is shorter, so their sum
+/// fits in 64 bits.
 const LATEST: u64 = 1 << 62;
 
-/// Counts in this process. The store of a limiter that is not told otherwise.
+/// A store that counts in this process. It is the default store of a limiter.
 ///
-/// A bucket is one atomic time, so concurrent requests are admitted exactly as often as the quota
+/// A bucket is one atomic time. So exactly as many concurrent requests are admitted as the quota
 /// allows, whatever the number of threads.
 ///
 /// # Memory
-/// The empty store takes 128 KiB. A bucket takes 49 bytes, and with the room that a hash table
-/// needs at most about 126 when there are tens of thousands; an id of more than
-/// [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own.
+/// An empty store takes 128 KiB. A bucket takes 49 bytes; with the free room that a hash table
+/// needs it is at most about 126 bytes, once there are tens of thousands of buckets. An id of more
+/// than [`Id::INLINE`](crate::Id::INLINE) bytes has an allocation of its own.
 ///
-/// No bucket that owes is ever dropped. One that has become full again is, and so is the memory
-/// that a spike has left: now and then a request that has got its answer sweeps one of 2048 shards,
-/// or two when they are due. From some twenty requests a second on, all have had their turn within
-/// a minute; with fewer it takes longer, and without any nothing is freed but by
-/// [`shrink`](Self::shrink). Nothing runs in the background, and nobody has to call anything.
+/// A bucket is dropped only after it has become full again. Memory that a spike has left is freed
+/// too. There is no background task, and no method has to be called for this: now and then a
+/// request sweeps one of the 2048 shards after its decision, or two if more than one are due. From
+/// about twenty requests a second on, all shards are swept within a minute. With fewer requests it
+/// takes longer. Without requests, only [`shrink`](Self::shrink) frees memory.
 ///
-/// A [block](Store::block) takes some 80 bytes until it has ended and another one is made, or a
-/// request finds it.
+/// A [block](Store::block) takes about 80 bytes. After its end they are freed when another block is
+/// made, or when a request finds the block.
 ///
-/// So memory grows with the callers who owe at one time: those of the last minute, by Bolna's
-/// limits. When more callers can be made up than memory should be spent on, set
-/// [`max_buckets`](Self::max_buckets).
+/// So memory grows with the number of buckets that are not full at one time. By Bolna's limits
+/// these are the callers of the last minute. If a client can invent more callers than you want to
+/// spend memory on, set [`max_buckets`](Self::max_buckets).
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     clock: C,
     cap: Cap,
-    /// What threads know it by.
+    /// The number by which the refusals that threads remember refer to this store.
     number: u64,
-    /// How often buckets have been filled up by other means than time, or drained by other means
-    /// than requests.
+    /// How many times a bucket was filled up other than by time, or drained other than by requests.
     altered: AtomicU64,
     blocks: Blocks,
-    /// When a shard was last swept because its time had come.
+    /// When a shard was last swept because its turn had come, in nanoseconds.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
     turn: u64,
 }
 
 impl MemoryStore {
-    /// An empty store on the operating system's monotonic clock.
+    /// An empty store with the operating system's monotonic clock.
     #[must_use]
     pub fn new() -> Self {
         Self::with_clock(MonotonicClock::default())
@@ -93,7 +93,7 @@ impl MemoryStore {
 }
 
 impl<C: Clock> MemoryStore<C> {
-    /// An empty store on that clock.
+    /// An empty store with `clock`.
     #[must_use]
     pub fn with_clock(clock: C) -> Self {
         static STORES: AtomicU64 = AtomicU64::new(1);
@@ -109,29 +109,35 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// Tracks at most that many buckets, at least 1. By default there is no cap. To be called
-    /// before the store is used: it starts again with an empty one.
+    /// Sets the cap: the store tracks at most `max_buckets` buckets. 0 is treated as 1. By default
+    /// there is no cap. Call this before the store is used, since it drops all buckets and blocks.
     ///
-    /// When as many callers owe, nobody who owes is forgotten, and a new caller is still limited:
-    /// he shares one bucket, of his own endpoint and quota, with other new callers, until a
-    /// bucket is full again that he can have instead. So does a caller whose own bucket was
-    /// full, or has been reset, and has gone to another. There are 16 to 2048 such buckets for
-    /// each endpoint and quota, one for some 500 of the cap, so that not all new callers are
-    /// refused because of one; they come on top of the cap, as does the room that a hash table
-    /// needs. [`on_cap`](Self::on_cap) tells when it comes to that.
+    /// When as many buckets are in use, none of them is dropped, and new callers are still limited.
+    /// A new caller shares a bucket with other new callers of the same endpoint and quota, until
+    /// another bucket is full again and makes room. The same happens to a caller whose own bucket
+    /// was dropped because it was full or had been reset.
     ///
-    /// A [grant](Store::grant) to a caller who shares a bucket gives nothing back, as a reset does:
-    /// it would be to all who share it. A [block](Store::block) is his alone.
+    /// There are 16 to 2048 shared buckets for each endpoint and quota, one for about 256 to 512
+    /// buckets of the cap, so that one caller does not get all new callers refused. They come on
+    /// top of the cap, as does the free room that a hash table needs.
+    /// [`on_cap`](Self::on_cap) reports when the cap is reached.
+    ///
+    /// A [grant](Store::grant) or a [reset](Store::reset) for a caller who shares a bucket has no
+    /// effect on it, since all who share it would profit. A [block](Store::block) affects only the
+    /// caller who is blocked.
     ///
     /// ```
     /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
     ///
     /// let store = MemoryStore::new().max_buckets(100_000).on_cap(|event| match event {
-    ///     CapEvent::Reached { max_buckets } => eprintln!("{max_buckets} callers owe at once: new ones share"),
+    ///     CapEvent::Reached { max_buckets } => {
+    ///         eprintln!("{max_buckets} buckets are in use: new callers share");
+    ///     }
     ///     event => eprintln!("{event:?}"),
     /// });
-    /// let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store));
+    /// let limiter = Limiter::with_store(Policy::default(), store);
+    /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
     /// ```
     #[must_use]
     pub fn max_buckets(self, max_buckets: usize) -> Self {
@@ -145,9 +151,9 @@ impl<C: Clock> MemoryStore<C> {
         }
     }
 
-    /// Calls `listener` when [`max_buckets`](Self::max_buckets) is reached and when there is room
-    /// again. It runs within the request that finds out, so it should do no more than to log or
-    /// to count. Several listeners are all told.
+    /// Calls `listener` when the [cap](Self::max_buckets) is reached, and when a tenth of it is
+    /// free again. It runs in the request that notices the change, so it should only log or count.
+    /// There can be several listeners; all of them are called.
     #[must_use]
     pub fn on_cap(self, listener: impl Fn(CapEvent) + Send + Sync + 'static) -> Self {
         self.cap.tell(move |event| listener(*event));
@@ -155,8 +161,7 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// The number of buckets that are tracked: those that are not full, and those that have become
-    /// full and were not dropped yet. Buckets that are shared because of a cap are not among
-    /// them.
+    /// full again but are not dropped yet. Buckets that are shared because of a cap do not count.
     #[must_use]
     pub fn len(&self) -> usize {
         self.table.owned()
@@ -168,16 +173,16 @@ impl<C: Clock> MemoryStore<C> {
         self.len() == 0
     }
 
-    /// Drops every bucket that is full again and gives the memory back, one shard at a time.
+    /// Drops every bucket that is full again and frees the memory, one shard at a time.
     ///
-    /// Nobody has to call it: requests do the same, little by little. It is for giving memory back
-    /// at once, or when there are no requests.
+    /// It is not necessary to call this, since requests do the same, one shard at a time. Call it
+    /// to free memory at once, or when there are no requests.
     pub fn shrink(&self) {
         self.table.shrink(self.now());
         self.cap.holds(self.table.owned());
     }
 
-    /// Charges one unit of a bucket that exists, or of a new one.
+    /// Charges one unit to the bucket, which is made if there is none.
     #[inline]
     pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
         let key = Key::of(bucket.endpoint, bucket.principal);
@@ -187,7 +192,8 @@ impl<C: Clock> MemoryStore<C> {
                 return decision;
             }
         }
-        // Read before the bucket: what the thread remembers of it must not outlive a reset.
+        // Read before the bucket, so that a refusal that the thread remembers of it does not
+        // outlive a reset.
         let source = Source { store: self.number, altered: self.altered.load(Ordering::Acquire) };
         let read = Cell::new(0);
         let clock = || {
@@ -215,8 +221,8 @@ impl<C: Clock> MemoryStore<C> {
         Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
     }
 
-    /// Sees to it that a bucket owes `debt` nanoseconds at the least, or a full refill if that is
-    /// less.
+    /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
+    /// nanoseconds, or a full refill if that is less.
     pub(crate) fn owe(&self, bucket: Bucket<'_>, debt: u64) {
         let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
         let debt = debt.min(refill);
@@ -229,14 +235,15 @@ impl<C: Clock> MemoryStore<C> {
         let raise = |full_at: &FullAt| full_at.raise(now + debt);
         let raised = self.table.ask(place, key, raise);
         let raised = raised.unwrap_or_else(|| self.ask_new(place, key, &bucket.quota, raise));
-        // Threads that have refused the caller remember that he need not wait so long.
+        // Threads that have refused the caller remember a shorter wait: they must read the bucket
+        // again.
         if raised.is_some_and(|full_at| full_at.saturating_sub(now) > refill - interval) {
             self.altered.fetch_add(1, Ordering::Release);
         }
         self.keep_house(now);
     }
 
-    /// Lets the bucket be full by that many nanoseconds earlier, if it owes as much.
+    /// Makes the bucket full `by` nanoseconds earlier, but not before now.
     pub(crate) fn advance(&self, bucket: Bucket<'_>, by: u64) {
         if by == 0 {
             return;
@@ -248,9 +255,9 @@ impl<C: Clock> MemoryStore<C> {
         self.altered.fetch_add(1, Ordering::Release);
     }
 
-    /// Blocks the bucket for as long as another store says that it is, or lifts the block if it
-    /// says that there is none. But only if that is `current` once nothing else is changed
-    /// meanwhile. Says whether the bucket was not blocked before and is now.
+    /// Copies a block from another store: blocks the bucket for `blocked_for` nanoseconds, or lifts
+    /// its block if that is `None`. Does nothing if `current` returns false; it is called while no
+    /// other block can change. Returns whether the bucket is newly blocked.
     pub(crate) fn follow(
         &self,
         principal: &Principal,
@@ -286,7 +293,8 @@ impl<C: Clock> MemoryStore<C> {
         Some(Decision::blocked(bucket.endpoint, bucket.quota, Duration::from_nanos(left.max(own))))
     }
 
-    /// What a request would be told by its bucket, or by the one that it would share.
+    /// What the bucket of a request, or the one that the request would share, decides now. Nothing
+    /// is charged.
     fn look(&self, quota: &Quota, place: Place<'_>, key: Key<'_>) -> Outcome {
         let peek = |full_at: &FullAt| full_at.peek(quota, || self.now());
         let shared = || {
@@ -319,7 +327,7 @@ impl<C: Clock> MemoryStore<C> {
 
     #[inline]
     fn keep_house(&self, now: u64) {
-        // Wraps when the clock has gone back, and the turn is taken then too.
+        // If the clock has gone back, the difference wraps, and the turn is taken too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= self.turn {
             self.take_turn(swept, now);
@@ -329,11 +337,11 @@ impl<C: Clock> MemoryStore<C> {
     #[cold]
     #[inline(never)]
     fn take_turn(&self, swept: u64, now: u64) {
-        // Not a clock that has gone back, but a reading that is older than another thread's.
+        // The clock has not gone back: the reading is only older than that of another thread.
         if now < swept && swept - now < HELD_UP {
             return;
         }
-        // With few requests several turns are due; but no request waits for more than these.
+        // If there are few requests, several turns are due, but one request takes at most `TURNS`.
         let due = now.wrapping_sub(swept) / self.turn;
         let next = if due <= TURNS { swept + due * self.turn } else { now };
         if self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -369,7 +377,7 @@ impl<C: Clock> Store for MemoryStore<C> {
         report
     }
 
-    /// Tells of the [cap](Self::max_buckets), if there is one.
+    /// Subscribes to the changes of the [cap](Self::max_buckets), if there is one.
     fn subscribe(&self, listener: StoreListener) {
         self.cap.subscribe(listener);
     }
@@ -423,7 +431,7 @@ impl Default for MemoryStore {
 
 impl<C> fmt::Debug for MemoryStore<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the buckets: they are many, and ids do not belong in a log.
+        // The buckets are left out: they are many, and ids do not belong in a log.
         f.debug_struct("MemoryStore").finish_non_exhaustive()
     }
 }

@@ -12,57 +12,58 @@ use crate::endpoint::Endpoint;
 use crate::principal::{Id, Principal};
 use crate::quota::Quota;
 
-/// A hash table cut into shards, each behind a lock of its own: a request locks one for the time of
-/// a lookup, and housekeeping does one at a time.
+/// A hash table cut into shards, each behind a lock of its own. A request locks one shard for the
+/// time of a lookup, and a sweep locks one at a time.
 pub(super) struct Table {
     shards: Box<[Shard]>,
     hasher: RandomState,
     counters: Counters,
 }
 
-/// On a cache line of their own, since they are written, and what is beside them is read for every
+/// On a cache line of their own: they are written, while the fields beside them are read for every
 /// request.
 #[derive(Default)]
 #[repr(align(64))]
 struct Counters {
-    /// The principals' own buckets in all shards.
+    /// The number of the principals' own buckets in all shards.
     owned: AtomicUsize,
-    /// The shard whose turn it is to be swept.
+    /// The shard that is swept next, modulo the number of shards.
     hand: AtomicUsize,
-    /// How often a shard was swept.
+    /// How many times a shard was swept.
     sweeps: AtomicU64,
-    /// The principals' own buckets that were dropped thereby.
+    /// How many of the principals' own buckets the sweeps have dropped.
     dropped: AtomicU64,
 }
 
-/// On a cache line of its own, so that two shards are never in each other's way.
+/// On a cache line of its own, so that threads in two shards do not wait for the same line.
 #[derive(Default)]
 #[repr(align(64))]
 struct Shard(RwLock<HashTable<Slot>>);
 
-/// 48 bytes, and one more in the table.
+/// A bucket: 48 bytes, and one more in the hash table.
 struct Slot {
     full_at: FullAt,
     name: Name,
 }
 
-/// A [`Key`] to keep. As an enum of its own it has room for the class in what an [`Id`] has to
-/// leave empty.
+/// An owned [`Key`]. It is an enum of its own because it then has room for the class where an
+/// [`Id`] would have padding.
 pub(super) enum Name {
     Short { class: u16, length: u8, text: [u8; Id::INLINE] },
     Long { class: u16, text: Arc<[u8]> },
 }
 
-/// What a bucket is found by.
+/// The key by which a bucket is found.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
-    /// The endpoint's number, and what kind of bucket it is.
+    /// The endpoint's number, with the bit [`ORGANIZATION`] or [`SHARED`] for the kind of bucket.
     class: u16,
     id: &'a Id,
 }
 
+/// The bit of an organization's bucket.
 const ORGANIZATION: u16 = 1 << 14;
-/// The bucket of all those for whose own there is no room.
+/// The bit of a bucket that is shared by the callers for whose own buckets there is no room.
 const SHARED: u16 = 1 << 15;
 const _: () = assert!(Endpoint::MOST <= ORGANIZATION as usize);
 
@@ -83,14 +84,15 @@ impl<'a> Key<'a> {
         self.id.as_bytes()
     }
 
-    /// The bucket that callers share who are measured by that quota. One that two quotas shared
-    /// would be drained and filled by the one as the other goes.
+    /// The key of the bucket that callers with the same quota share; `id` stands for the quota.
+    /// Two quotas can't share a bucket, since a time that is drained for one may be full for the
+    /// other.
     fn shared(self, id: &'a Id) -> Self {
         Self { class: self.class & !ORGANIZATION | SHARED, id }
     }
 }
 
-/// Where in the table a key belongs.
+/// The place of a key in the table.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     hash: u64,
@@ -103,7 +105,7 @@ impl Place<'_> {
     }
 }
 
-/// Whose bucket a new caller has been given.
+/// The kind of bucket that a new caller was given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Given {
     Own,
@@ -123,12 +125,12 @@ impl Table {
     #[inline]
     pub(super) fn place(&self, key: Key<'_>) -> Place<'_> {
         let hash = self.hash(key.class, key.id());
-        // Not the lowest bits nor the highest, by which a shard sorts its slots.
+        // Not the lowest or highest bits: a shard's hash table uses them to place its slots.
         let shard = (hash >> 32) as usize & (self.shards.len() - 1);
         Place { hash, shard: &self.shards[shard] }
     }
 
-    /// Asks the bucket of `key`, if there is one.
+    /// Calls `ask` with the bucket of `key`, if there is one.
     #[inline]
     pub(super) fn ask<R>(
         &self,
@@ -139,8 +141,8 @@ impl Table {
         place.shard.read().find(place.hash, |slot| slot.name.is(key)).map(|slot| ask(&slot.full_at))
     }
 
-    /// Asks the bucket of `key`, which is made if there is none, or when there are `most` already
-    /// the one that callers of that quota share.
+    /// Calls `ask` with the bucket of `key`, which is made if there is none. If there are `most`
+    /// buckets already, calls it with the bucket that callers of that quota share.
     pub(super) fn ask_new<R>(
         &self,
         place: Place<'_>,
@@ -154,7 +156,7 @@ impl Table {
         if let Some(slot) = slots.find(place.hash, |slot| slot.name.is(key)) {
             return (ask(&slot.full_at), Given::Own);
         }
-        // Before the bucket is counted: the clock may be one that panics.
+        // Done before the bucket is counted, since the clock may panic.
         self.make_room(&mut slots, clock);
         let room = |owned| (owned < most).then_some(owned + 1);
         if self.counters.owned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
@@ -170,7 +172,7 @@ impl Table {
         (answer, Given::Shared)
     }
 
-    /// Asks the bucket that `key` would share if it had to.
+    /// Calls `ask` with the bucket that `key` would share, if there is one.
     pub(super) fn ask_shared<R>(
         &self,
         place: Place<'_>,
@@ -191,13 +193,12 @@ impl Table {
         }
     }
 
-    /// The buckets that principals have of their own.
+    /// The number of the principals' own buckets.
     pub(super) fn owned(&self) -> usize {
         self.counters.owned.load(Ordering::Relaxed)
     }
 
-    /// How often a shard was swept, and how many of the principals' own buckets were dropped
-    /// thereby.
+    /// How many times a shard was swept, and how many of the principals' own buckets were dropped.
     pub(super) fn swept(&self) -> (u64, u64) {
         (
             self.counters.sweeps.load(Ordering::Relaxed),
@@ -205,19 +206,18 @@ impl Table {
         )
     }
 
-    /// Drops the full buckets of the next shard, and gives back the memory that a spike has left in
-    /// it.
+    /// Drops the full buckets of the next shard, and frees the memory that a spike has left in it.
     pub(super) fn sweep_next(&self, now: u64) {
         let shard = &self.shards
             [self.counters.hand.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1)];
-        // One that is in use is left for its next turn: nobody is made to wait.
+        // A shard that is in use is left for its next turn, so that no request waits.
         let Some(mut slots) = shard.try_write() else { return };
         self.sweep(&mut slots, now);
         let room = with_room(slots.len());
         slots.shrink_to(room, |slot| self.hash_of(slot));
     }
 
-    /// Drops all full buckets, and gives back all memory that is not needed.
+    /// Drops all full buckets, and frees all memory that is not needed.
     pub(super) fn shrink(&self, now: u64) {
         for shard in &self.shards {
             let mut slots = shard.write();
@@ -238,7 +238,7 @@ impl Table {
         self.counters.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 
-    /// Sees to it that there is room for one more.
+    /// Makes room for one more bucket, if there is none.
     fn make_room(&self, slots: &mut HashTable<Slot>, clock: impl FnOnce() -> u64) {
         if slots.len() < slots.capacity() {
             return;
@@ -248,8 +248,8 @@ impl Table {
         if slots.num_buckets() < room * 8 / 7 {
             slots.reserve(room - slots.len(), |slot| self.hash_of(slot));
         } else {
-            // It is full of what has been dropped, now or before, and `reserve` would double it all
-            // the same.
+            // The table is full of slots whose buckets were dropped, and `reserve` would double it
+            // all the same.
             let mut rebuilt = HashTable::with_capacity(room);
             for slot in slots.drain() {
                 rebuilt.insert_unique(self.hash_of(&slot), slot, |slot| self.hash_of(slot));
@@ -276,15 +276,15 @@ impl Table {
     }
 }
 
-/// For how many slots a table of that many buckets is made: rounded up to what hashbrown makes, it
-/// has 2.6 slots for each of them at most, and they take 126 bytes.
+/// The capacity of a table for that many buckets. Hashbrown rounds it up, so the table has at most
+/// 2.6 slots for each bucket, which take 126 bytes.
 fn with_room(buckets: usize) -> usize {
     buckets + buckets.div_ceil(8)
 }
 
 /// The id of the bucket that callers of that quota share.
 fn everybody(quota: &Quota) -> Id {
-    Id::new(format!("{}:{}", quota.interval_nanos(), quota.burst())).expect("it is not empty")
+    Id::new(format!("{}:{}", quota.interval_nanos(), quota.burst())).expect("the id is not empty")
 }
 
 impl Name {
@@ -297,7 +297,7 @@ impl Name {
         text[..id.len()].copy_from_slice(id);
         Self::Short {
             class,
-            length: id.len().try_into().expect("an id that is not shared is short"),
+            length: id.len().try_into().expect("an inline id is shorter than 256 bytes"),
             text,
         }
     }
@@ -323,7 +323,7 @@ impl Name {
     }
 }
 
-/// A table is as good after a panic as before: nothing is done to it in two steps that belong
+/// Ignores poisoning. A panic leaves the table valid: no change of it takes two steps that belong
 /// together.
 impl Shard {
     #[inline]
