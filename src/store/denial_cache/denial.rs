@@ -1,4 +1,4 @@
-//! What is known of a bucket without a unit.
+//! What is known about a bucket that has no unit.
 
 use std::time::Duration;
 
@@ -8,17 +8,20 @@ use crate::principal::Principal;
 use crate::quota::Quota;
 use crate::store::{Bucket, nanos};
 
+/// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 
-/// Above all times, which are sums of two from [`nanos`].
+/// The bit of a block in [`Denial::full_at`]. Times, which are the sum of a time and a debt from
+/// [`nanos`], do not reach it.
 const BLOCKED: u64 = 1 << 63;
 
-/// A question that the store was asked.
+/// A call of the store.
 pub(super) struct Asked {
     pub(super) principal: Principal,
     pub(super) endpoint: Endpoint,
+    /// When the store was called, in nanoseconds.
     pub(super) at: u64,
-    /// How often a bucket had been changed by hand.
+    /// The number of changes by hand before the call.
     pub(super) changes: u64,
     quota: Quota,
 }
@@ -29,7 +32,8 @@ impl Asked {
         Self { principal: principal.clone(), endpoint, at, changes, quota }
     }
 
-    /// Whether the answer is to this question, and not about a share of the quota.
+    /// Whether the answer is for the endpoint and the quota of this call, not for a replica's share
+    /// of the quota.
     pub(super) fn is_answered_by(&self, decision: &Decision) -> bool {
         decision.quota() == self.quota && decision.endpoint() == self.endpoint
     }
@@ -39,17 +43,17 @@ impl Asked {
 pub(super) struct Denial {
     pub(super) principal: Principal,
     pub(super) endpoint: Endpoint,
-    /// As the store counts: it may round.
+    /// The quota in the store's decision.
     pub(super) quota: Quota,
-    /// When the store was asked.
+    /// When the store was called, in nanoseconds.
     pub(super) asked_at: u64,
-    /// When the bucket is full, at the least: it owes what it was said to since it was asked for.
-    /// Until when it is blocked, with the bit [`BLOCKED`].
+    /// The earliest time at which the bucket can be full: the time of the call plus the debt in the
+    /// answer. With the bit [`BLOCKED`], the time until which the bucket is blocked.
     full_at: u64,
 }
 
 impl Denial {
-    /// What an answer says, if the bucket is without a unit then.
+    /// The refusal to remember from an answer, if the bucket has no unit after it.
     pub(super) fn of(asked: &Asked, decision: &Decision) -> Option<Self> {
         let (quota, debt) = (decision.quota(), nanos(decision.reset()));
         let blocked = if decision.is_blocked() { BLOCKED } else { 0 };
@@ -67,7 +71,7 @@ impl Denial {
         self.endpoint == endpoint && self.principal == *principal
     }
 
-    /// The refusal of a request now, if it is sure that the store would refuse.
+    /// The refusal of a request now, if it is certain that the store would refuse.
     #[inline]
     pub(super) fn refuses(&self, quota: Quota, now: u64) -> Option<Decision> {
         let debt = (self.full_at & !BLOCKED).saturating_sub(now);
@@ -76,7 +80,7 @@ impl Denial {
             return refuses
                 .then(|| Decision::blocked(self.endpoint, self.quota, Duration::from_nanos(debt)));
         }
-        // A bucket that owes more than it can is filled up in part, when it is asked for.
+        // The store cuts a debt of more than a full refill when it is called.
         let can_owe = debt <= self.quota.refill_nanos() + SECOND;
         let refuses = self.is_alive(now)
             && self.quota == quota
@@ -85,15 +89,15 @@ impl Denial {
         refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, false, debt))
     }
 
-    /// Whether it is so new that a reset elsewhere may still be overlooked. With a clock that has
-    /// gone back it is not.
+    /// Whether the refusal is still so new that it may be used. If the clock has gone back, it is
+    /// not.
     #[inline]
     pub(super) fn is_alive(&self, now: u64) -> bool {
         now.wrapping_sub(self.asked_at) <= self.quota.interval_nanos().min(SECOND)
     }
 }
 
-/// A bucket that owes more has no unit.
+/// The longest debt, in nanoseconds, of a bucket that has a unit.
 #[inline]
 fn most_with_a_unit(quota: Quota) -> u64 {
     quota.refill_nanos() - quota.interval_nanos()

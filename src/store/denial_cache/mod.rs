@@ -1,4 +1,4 @@
-//! Refusing without asking, while it is known what the store would say.
+//! A cache of refusals, which refuses without calling the store.
 
 mod denial;
 mod recent;
@@ -21,29 +21,33 @@ use crate::principal::Principal;
 use denial::Asked;
 use table::Denials;
 
-/// Refuses callers for whom the store has no unit left, without asking it again.
+/// Refuses requests whose bucket has no unit left in the store, without calling the store again.
 ///
-/// A bucket without a unit has none until a time that is known, whoever asks. So what the store has
-/// answered, be it a refusal or the admission that took the last unit, is remembered until then: an
-/// attack on one bucket costs the store one call for each unit that comes back, instead of one for
-/// each request.
+/// If a bucket has no unit, the time of its next unit is known, and requests before that time can't
+/// change it. So the cache remembers every answer of the store that leaves a bucket without a unit:
+/// a refusal, or the admission that took the last unit. An attack on one bucket then costs the
+/// store about one call for each unit that comes back, or one a second if units come back more
+/// slowly, instead of one for each request.
 ///
-/// What is refused here the store would have refused too, and with the same [`Decision`]: time
-/// counts from when the store was asked, never from when the answer came, so a unit that comes back
-/// is not held back by the time that an answer takes. But nothing is remembered for longer than the
-/// quota's [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever is less. So
-/// when a bucket is reset elsewhere, given units or no more blocked, or measured by another quota
-/// there, that is seen here within that time. What is done through this cache is seen at once, and
-/// a bucket that is measured by another quota here is asked for.
+/// The store would have refused what the cache refuses, with the same [`Decision`]. Times count
+/// from the call of the store, not from its answer, so the time that an answer takes does not delay
+/// a unit that comes back.
 ///
-/// Answers that the store gives at once are passed on and not remembered: they cost little already.
-/// The same goes for those that were decided by another quota than was asked with, as a
-/// [`LocalFallback`](super::LocalFallback) does.
+/// A refusal is remembered until the next unit comes back, but for at most the quota's
+/// [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever is less. So this is the
+/// longest time for which the cache does not see that another process has reset the bucket, granted
+/// it units, lifted its block, or charged it by another quota. Changes that are made through this
+/// cache take effect at once. If the quota in a request is not the remembered one, the store is
+/// called.
+///
+/// An answer that the store gives at once is passed on and not remembered, since it costs little
+/// already. An answer by another quota than the request's, as a
+/// [`LocalFallback`](super::LocalFallback) may give, is not remembered either.
 ///
 /// # Memory
-/// At most 57,344 buckets are remembered, in 7 MB; what more there are the store is asked for. Each
-/// thread has copies of sixteen that it has refused last. What is out of date is dropped by the
-/// answers that follow, a part at a time.
+/// At most 57,344 buckets are remembered, in 7 MB. For further buckets the store is called. Each
+/// thread has copies of up to 16 refusals that it has used last. Later answers of the store drop
+/// the refusals that are out of date, one shard at a time.
 ///
 /// ```
 /// use bolna_rate_limit::store::{Breaker, DenialCache, LocalFallback, MemoryStore};
@@ -58,7 +62,7 @@ pub struct DenialCache<St, C = MonotonicClock> {
 }
 
 impl<St> DenialCache<St> {
-    /// An empty cache before `store`, on the operating system's monotonic clock.
+    /// An empty cache in front of `store`, with the operating system's monotonic clock.
     #[must_use]
     pub fn new(store: St) -> Self {
         Self::with_clock(store, MonotonicClock::default())
@@ -66,7 +70,7 @@ impl<St> DenialCache<St> {
 }
 
 impl<St, C> DenialCache<St, C> {
-    /// An empty cache before `store`, on that clock.
+    /// An empty cache in front of `store`, with `clock`.
     #[must_use]
     pub fn with_clock(store: St, clock: C) -> Self {
         Self { store, clock, denials: Arc::default() }
@@ -78,7 +82,7 @@ impl<St, C> DenialCache<St, C> {
         &self.store
     }
 
-    /// The number of buckets that are remembered, those included that are out of date and were not
+    /// The number of buckets that are remembered, including those that are out of date but not
     /// dropped yet.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -122,13 +126,13 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         self.store.subscribe(listener);
     }
 
-    /// Asks the store.
+    /// Calls the store: a peek does not use the cache.
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         self.store.peek(bucket).await
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        // Also when it fails, or nobody waits for it any more: who knows how far it has come.
+        // Forgets the bucket even if the call fails or is dropped: the store may have reset it.
         let _forget = Forget { denials: &self.denials, principal, endpoint };
         self.store.reset(principal, endpoint).await
     }
@@ -155,7 +159,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
 
 impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the buckets: they are many, and ids do not belong in a log.
+        // The buckets are left out: they are many, and ids do not belong in a log.
         f.debug_struct("DenialCache")
             .field("store", &self.store)
             .field("len", &self.len())
@@ -164,7 +168,7 @@ impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
 }
 
 pin_project! {
-    /// The check of a [`DenialCache`]'s store, of which the cache remembers what came of it.
+    /// The check of a [`DenialCache`]: a check of its store, whose answer the cache remembers.
     #[must_use = "futures do nothing unless polled"]
     pub struct DenialCacheCheck<F> {
         #[pin]

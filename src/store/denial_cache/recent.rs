@@ -1,6 +1,7 @@
-//! What a thread has refused last.
+//! The refusals that each thread has used last.
 //!
-//! Under an attack on many threads none of them writes, or waits for, a cache line of another.
+//! Under an attack over many threads, no thread writes to a cache line of another thread or waits
+//! for one.
 
 use std::cell::{Cell, RefCell};
 
@@ -8,6 +9,7 @@ use super::denial::Denial;
 use crate::decision::Decision;
 use crate::store::Bucket;
 
+/// How many refusals a thread remembers.
 const MOST: usize = 16;
 
 thread_local! {
@@ -15,12 +17,12 @@ thread_local! {
 }
 
 struct Recent {
-    /// Apart, since it nearly always tells that the rest need not be looked at.
+    /// Apart from the rest, which nearly always need not be read because the hash differs.
     hash: Cell<u64>,
     what: RefCell<Option<(Source, Denial)>>,
 }
 
-/// A cache, and how often it has been found to be wrong.
+/// A cache, and the number of its corrections.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) cache: u64,
@@ -35,7 +37,7 @@ impl Recent {
 
 #[inline]
 pub(super) fn recall(source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
-    // No thread remembers anything on its way out.
+    // A thread that is ending remembers nothing.
     RECENT.try_with(|recent| look(&recent[place(hash)], source, hash, bucket, now)).ok().flatten()
 }
 
@@ -64,7 +66,7 @@ pub(super) fn remember(source: Source, hash: u64, denial: Denial) {
     });
 }
 
-/// By other bits than those that choose a shard.
+/// The place of a hash. Uses other bits than the choice of a shard does.
 #[inline]
 fn place(hash: u64) -> usize {
     (hash >> 16) as usize % MOST

@@ -1,4 +1,4 @@
-//! What is remembered, in shards.
+//! The refusals that are remembered, in shards.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,31 +16,32 @@ use crate::store::Bucket;
 
 const SHARDS: usize = 128;
 
-/// The most in one shard: what fits a hash table of 512 slots.
+/// The most refusals in one shard: as many as fit in a hash table of 512 slots.
 const MOST: usize = 448;
 
-/// The time, in nanoseconds, from one turn to be swept to the next. All shards have had theirs
-/// within a second, after which everything is out of date.
+/// The time, in nanoseconds, between the sweeps of two shards. All shards are swept within a
+/// second, after which every refusal is out of date.
 const TURN: u64 = 1_000_000_000 / SHARDS as u64;
 
 pub(super) struct Denials {
     shards: Box<[Shard]>,
     hasher: RandomState,
-    /// What threads know it by.
+    /// The number by which the copies in threads refer to this cache.
     number: u64,
-    /// Those in all shards.
+    /// The number of refusals in all shards.
     remembered: AtomicUsize,
-    /// How often a change by hand has come to an end.
+    /// How many changes by hand have ended.
     changes: AtomicU64,
-    /// How often something was dropped by which a request would still have been refused.
+    /// How many times a refusal was dropped or replaced although it would still have been used.
+    /// Threads that have copies must read the table again.
     corrections: AtomicU64,
-    /// When a shard was last swept because its time had come.
+    /// When a shard was last swept because its turn had come, in nanoseconds.
     swept: AtomicU64,
-    /// The shard whose turn it is.
+    /// The shard that is swept next, modulo the number of shards.
     hand: AtomicUsize,
 }
 
-/// On a cache line of its own, so that two shards are never in each other's way.
+/// On a cache line of its own, so that threads in two shards do not wait for the same line.
 #[derive(Default)]
 #[repr(align(64))]
 struct Shard(RwLock<Slots>);
@@ -48,7 +49,7 @@ struct Shard(RwLock<Slots>);
 #[derive(Default)]
 struct Slots {
     table: HashTable<Denial>,
-    /// When it was last swept because it was full.
+    /// When the shard was last swept because it was full, in nanoseconds.
     swept: u64,
 }
 
@@ -62,13 +63,14 @@ impl Denials {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// The refusal of a request now, if it is sure that the store would refuse.
+    /// The refusal of a request now, if it is certain that the store would refuse.
     #[inline]
     pub(super) fn recall(&self, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
         if self.len() == 0 {
             return None;
         }
-        // Read before the table: what is found there afterwards may be known to be wrong since.
+        // Read before the table: if a refusal is corrected after it was found there, the copy with
+        // this older number is not used.
         let source =
             Source { cache: self.number, corrections: self.corrections.load(Ordering::Acquire) };
         let hash = self.hash(bucket.principal, bucket.endpoint);
@@ -88,7 +90,7 @@ impl Denials {
         Some(decision)
     }
 
-    /// Remembers what an answer says, or drops what it says is wrong.
+    /// Remembers the refusal in an answer, or drops the one that the answer shows to be wrong.
     pub(super) fn learn(&self, asked: &Asked, decision: &Decision) {
         if asked.is_answered_by(decision) {
             let denial = Denial::of(asked, decision);
@@ -102,14 +104,14 @@ impl Denials {
     fn put(&self, asked: &Asked, denial: Option<Denial>) {
         let hash = self.hash(&asked.principal, asked.endpoint);
         let mut slots = self.shard(hash).write();
-        // Compared under the lock that `forget` asks for afterwards: what is in time for this is
-        // forgotten there.
+        // Compared under the lock that `forget` takes after it has counted its change: a refusal
+        // that is put before that is dropped there.
         if self.changes() != asked.changes {
             return;
         }
         let same = |known: &Denial| known.is_of(&asked.principal, asked.endpoint);
         match (slots.table.find_entry(hash, same), denial) {
-            // Answers come in any order.
+            // Answers may arrive in any order.
             (Ok(known), _) if known.get().asked_at > asked.at => {}
             (Ok(mut known), Some(denial)) => {
                 if known.get().quota != denial.quota {
@@ -141,8 +143,8 @@ impl Denials {
         }
     }
 
-    /// Forgets a bucket that has been changed by hand, and what is still on its way from before
-    /// that.
+    /// Forgets a bucket that has been changed by hand, and ignores the answers to calls that were
+    /// made before the change.
     pub(super) fn forget(&self, principal: &Principal, endpoint: Endpoint) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         let hash = self.hash(principal, endpoint);
@@ -152,26 +154,26 @@ impl Denials {
             known.remove();
             self.remembered.fetch_sub(1, Ordering::Relaxed);
         }
-        // Even if nothing was there: a thread may have a copy of what has been dropped.
+        // Even if nothing was found: a thread may have a copy of a refusal that was dropped before.
         self.correct();
     }
 
-    /// Makes threads look into the table again. To be called with the shard locked, so that none
-    /// finds what is wrong there after it has read this.
+    /// Makes threads read the table again instead of their copies. Must be called with the shard
+    /// locked, so that no thread reads the new number and then finds the old refusal.
     fn correct(&self) {
         self.corrections.fetch_add(1, Ordering::Release);
     }
 
-    /// Sweeps the next shard, if its time has come.
+    /// Sweeps the next shard, if its turn has come.
     fn take_turn(&self, now: u64) {
         let swept = self.swept.load(Ordering::Relaxed);
-        // Wraps when the clock has gone back, and the turn is taken then too.
+        // If the clock has gone back, the difference wraps, and the turn is taken too.
         if self.len() == 0 || now.wrapping_sub(swept) < TURN {
             return;
         }
         if self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             let hand = self.hand.fetch_add(1, Ordering::Relaxed);
-            // One that is in use is left for its next turn: nobody is made to wait.
+            // A shard that is in use is left for its next turn, so that no request waits.
             if let Ok(mut slots) = self.shards[hand % SHARDS].0.try_write() {
                 self.sweep(&mut slots, now);
             }
@@ -189,7 +191,7 @@ impl Denials {
 
     #[inline]
     fn shard(&self, hash: u64) -> &Shard {
-        // Not the lowest bits nor the highest, by which a shard sorts its slots.
+        // Not the lowest or highest bits: a shard's hash table uses them to place its slots.
         &self.shards[(hash >> 32) as usize % SHARDS]
     }
 
@@ -219,7 +221,7 @@ impl Default for Denials {
     }
 }
 
-/// What is remembered is as good after a panic as before.
+/// Ignores poisoning: a panic leaves the table valid.
 impl Shard {
     fn read(&self) -> RwLockReadGuard<'_, Slots> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
