@@ -1,4 +1,4 @@
-//! What a request allocates.
+//! How often a request allocates memory.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Empty;
 use tower::{Layer, Service};
 
-/// A response that is made beforehand, with room for two more fields.
+/// A response that was made before the measurement, with room for two more header fields.
 fn prepared() -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     *response.headers_mut() = HeaderMap::with_capacity(4);
@@ -33,8 +33,7 @@ fn request(path: &str, account: Account) -> Request<Response<Empty<Bytes>>> {
 }
 
 struct Fixture<F> {
-    /// Sends a request and tells the status of the response and how often memory was allocated
-    /// meanwhile.
+    /// Sends a request. Returns the status of the response and the number of allocations.
     send: F,
     clock: ManualClock,
 }
@@ -74,8 +73,8 @@ fn caller() -> Account {
 fn an_admitted_request_allocates_nothing() {
     let Fixture { mut send, clock } = fixture(|layer| layer);
     for path in ["/call", "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d", "/v2/agent/all", "/"] {
-        // The first request of a caller makes his bucket, and the first response for each remainder
-        // renders it.
+        // The first request of a caller makes the bucket. The first response for each remainder
+        // renders the header fields.
         for _ in 0..1000 {
             send(path, caller());
         }
@@ -125,7 +124,7 @@ fn a_refused_request_allocates_its_header_fields_and_nothing_else() {
     let Fixture { mut send, .. } = fixture(|layer| layer);
     while send("/call", caller()).0 == StatusCode::OK {}
     for _ in 0..500 {
-        // A header map is an index and a list.
+        // A header map takes two allocations: an index and a list.
         assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
     }
 }

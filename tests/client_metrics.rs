@@ -1,4 +1,4 @@
-//! A client's metrics, read back through a real recorder.
+//! The metrics of a client, read back from a real recorder.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// Runs something with a recorder of its own, in virtual time.
+/// Runs `run` with a recorder of its own, in virtual time.
 fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -27,8 +27,7 @@ fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     metrics::with_local_recorder(&recorder, || runtime.block_on(run(&snapshotter)));
 }
 
-/// What the recorder has of one endpoint, by name. Counters count from the last time that they were
-/// read.
+/// The recorder's metrics with these labels, by name. Counters count from their last reading.
 fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (key, _, description, value) in snapshotter.snapshot().into_vec() {
@@ -50,7 +49,7 @@ fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, 
     metrics
 }
 
-/// Whether those are its labels.
+/// Whether the metric has exactly these labels, in this order.
 fn has(key: &CompositeKey, labels: &[(&str, &str)]) -> bool {
     key.key().labels().map(|label| (label.key(), label.value())).eq(labels.iter().copied())
 }
@@ -72,7 +71,7 @@ fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: 
     assert_eq!(read(snapshotter, labels), expected);
 }
 
-/// One call in ten seconds, and two may wait.
+/// A pacer of one call in ten seconds. Two requests may wait.
 fn pacer() -> Pacer {
     let policy =
         Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap();
@@ -87,12 +86,12 @@ fn they_say_what_usage_says() {
         metrics.refresh();
         let call = [("endpoint", "call")];
         assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        // 500 ms of the burst are held back. The recorder forgets what it has been asked for.
+        // 500 ms of the burst are held back. The recorder resets a counter when it is read.
         metrics.refresh();
         let agent = [("endpoint", "agent")];
         assert_metrics(snapshotter, &agent, [495.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 
-        // Answers after two seconds, and refuses the second of all.
+        // A server that answers after two seconds, and refuses the second request.
         let calls = Arc::new(AtomicUsize::new(0));
         let server = service_fn(move |_: Request<()>| {
             let status = match calls.fetch_add(1, Ordering::Relaxed) {
@@ -118,7 +117,8 @@ fn they_say_what_usage_says() {
         metrics.refresh();
         assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
 
-        // The second is sent at 10 s and refused at 12 s, until 42 s and up to a second more.
+        // The second request is sent at 10 s and refused at 12 s, until 42 s and up to a second
+        // more.
         sleep(Duration::from_secs(12)).await;
         metrics.refresh();
         let mut paused = read(snapshotter, &call);

@@ -1,4 +1,4 @@
-//! How many names of endpoints a process can have. Alone in its process, since it uses them up.
+//! The most endpoint names that a process can have. Alone in its process, since it uses them up.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use bolna_rate_limit::{Endpoint, Policy, Quota};
@@ -13,7 +13,7 @@ fn a_process_has_a_bounded_number_of_names() {
         );
     }
     assert_eq!(Endpoint::new("one-too-many"), None);
-    // Those that are known stay so.
+    // The names that are known stay known.
     assert_eq!(Endpoint::new("call"), Some(Endpoint::CALL));
     for number in names.step_by(1000) {
         assert_eq!(

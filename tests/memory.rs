@@ -1,4 +1,5 @@
-//! What a million buckets take, by the allocator and by the operating system. Alone in its process.
+//! The memory that a million buckets take, as counted by the allocator and by the operating system.
+//! Alone in its process.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::time::Duration;
@@ -41,8 +42,8 @@ fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
     assert!(allocated <= MOST_PER_BUCKET * store.len(), "{allocated} bytes are allocated");
     assert!(grown <= MOST_PER_BUCKET * store.len(), "{grown} bytes are resident");
 
-    // All are full again. A hundred callers stay, and their requests, twenty a second, clear up
-    // behind the others.
+    // All buckets are full again. A hundred callers go on, and their requests, twenty a second,
+    // drop the buckets of the others.
     let swept = measure(|| {
         for request in 0..65 * 20 {
             clock.advance(Duration::from_millis(50));
@@ -53,7 +54,7 @@ fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
     let left = filled.bytes_current + swept.bytes_current;
     assert!(left < 1 << 20, "{left} bytes are left");
 
-    // And at once, if it is asked for.
+    // `shrink` drops them at once.
     let again = measure(|| (0..BUCKETS).for_each(charge));
     clock.advance(Duration::from_secs(60));
     let shrunk = measure(|| store.shrink());

@@ -1,4 +1,4 @@
-//! Metrics, read back through real recorders, and the page that Prometheus fetches.
+//! Metrics, read back from real recorders, and the page that Prometheus fetches.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeMap;
@@ -31,12 +31,12 @@ mod example;
 
 const DASHBOARD: &str = include_str!("../examples/dashboard.json");
 
-/// Answers later, as a store beyond a network does, and fails on demand.
+/// A store that answers later, as one beyond a network does, and fails on demand.
 #[derive(Clone)]
 struct Distant {
     store: Arc<MemoryStore>,
     fails: Arc<AtomicBool>,
-    /// What its next reports say, the last one first.
+    /// The sweeps in the next reports. The last element is used first.
     sweeps: Arc<Mutex<Vec<u64>>>,
 }
 
@@ -94,7 +94,7 @@ impl Store for Distant {
     }
 }
 
-/// Runs something with a recorder of its own.
+/// Runs `run` with a recorder of its own.
 fn recorded<T>(run: impl AsyncFnOnce() -> T) -> (Snapshotter, T) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -223,7 +223,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         assert_eq!(send(&mut service, "/", caller()).await, 200);
         metrics.refresh(layer.limiter());
         distant.fail(true);
-        // Five open the breaker; two are not even asked.
+        // Five failures open the breaker. The store is not called for the other two requests.
         for _ in 0..7 {
             assert_eq!(send(&mut service, "/", caller()).await, 200);
         }
@@ -240,7 +240,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     assert_eq!(read.get("fallbacks_total{}"), Some(&7.0));
     assert_eq!((read.get("breakers{}"), read.get("open_breakers{}")), (Some(&1.0), Some(&1.0)));
     assert_eq!(read.get("buckets{}"), Some(&1.0));
-    // The two that were not asked were answered at once.
+    // The two requests for which the store was not called did not wait.
     assert_eq!(read.get("store_wait_seconds{}"), Some(&6.0));
     assert_eq!(read.get("events_total{event=store_lost}"), Some(&1.0));
     let bare = "decisions_total{endpoint=default,limiter=bare,mode=enforced,outcome=store_failed}";
@@ -271,8 +271,7 @@ fn no_label_has_an_id_in_it() {
 #[test]
 fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() {
     let distant = Distant::new();
-    // Of two threads that refresh, the one that has asked the store first may be the second to
-    // count.
+    // If two threads refresh, the thread with the older report may count it second.
     *distant.sweeps.lock().unwrap() = vec![30, 10, 20];
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::with_store(Policy::default(), distant);
@@ -331,7 +330,7 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
                 .unwrap(),
         )
     };
-    // GET /call is not a route, and is counted all the same.
+    // GET /call has no route, and is counted all the same.
     let calls = [get("/call").await.0, get("/call").await.0, get("/call").await.0];
     assert_eq!(calls, [405, 405, 429]);
     limiter.set_enforcement(Enforcement::SHADOW);
@@ -349,7 +348,8 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
     assert!(queried.len() > 15, "{queried:?}");
     let missing: Vec<_> = queried.iter().filter(|name| !served(name)).collect();
     assert!(missing.is_empty(), "{missing:?} are not in\n{page}");
-    let line = "bolna_rate_limit_decisions_total{endpoint=\"call\",outcome=\"limited\",mode=\"enforced\"} 1";
+    let line = "bolna_rate_limit_decisions_total{endpoint=\"call\",outcome=\"limited\",\
+                mode=\"enforced\"} 1";
     assert!(page.contains(line), "{page}");
     assert!(!page.contains("acme") && !page.contains("ana"), "{page}");
     server.abort();

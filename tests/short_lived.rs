@@ -1,5 +1,5 @@
-//! Limiters that serve one request each. Alone in its process, since what is counted is all
-//! limiters of the process.
+//! Limiters that serve one request each. Alone in its process, since all limiters of the process
+//! are counted.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use tokio_test::assert_ready_ok;
 use tokio_test::task::spawn;
 use tower::{Layer, ServiceExt};
 
-/// A limiter that serves so many requests, of somebody or of nobody, and is dropped.
+/// Makes a limiter that serves this many requests, identified or unidentified, and drops it.
 fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) {
     let told = Arc::clone(told);
     let layer = BolnaRateLimitLayer::new().on_event(move |event| {
@@ -36,15 +36,15 @@ fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) 
 #[test]
 fn a_limiter_for_each_request_is_told_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
-    // A limiter for each of a few tests, or a few that serve many requests between those that do
-    // not.
+    // Fewer than 64 limiters in a row that serve at most one request each, before one that serves
+    // more, are not reported.
     for _ in 0..10 {
         (0..63).for_each(|number| serve(&told, number % 2, true));
         serve(&told, 2, true);
     }
-    // Nor those that serve many strangers.
+    // Limiters that serve many unidentified requests are not reported.
     (0..100).for_each(|_| serve(&told, 3, false));
-    // Nor those that nobody observes.
+    // Limiters without an observer are not reported.
     for _ in 0..100 {
         drop(BolnaRateLimitLayer::new());
     }
@@ -59,15 +59,15 @@ fn a_limiter_for_each_request_is_told_once() {
     assert!(diagnosis.help().ends_with("#variant.LimiterPerRequest"), "{diagnosis}");
     assert!(diagnosis.to_string().starts_with("BRL003: 64 limiters in a row "), "{diagnosis}");
 
-    // The panic of an observer is not that of whoever drops the limiter: in a panic already, he
-    // would end the process.
+    // If an observer panics, dropping the limiter does not panic: a second panic during a panic
+    // would abort the process.
     serve(&told, 2, true);
     let told = Arc::new(AtomicU32::new(0));
     for _ in 0..64 {
         let told = Arc::clone(&told);
         drop(BolnaRateLimitLayer::new().on_event(move |event| {
             told.fetch_add(1, Ordering::Relaxed);
-            panic!("nobody reads any more: {event}");
+            panic!("standard error is closed: {event}");
         }));
     }
     assert_eq!(told.load(Ordering::Relaxed), 1);

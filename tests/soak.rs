@@ -21,7 +21,7 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
         let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
         store.check(bucket).now().unwrap().unwrap().is_allowed()
     };
-    // One who has spent a quota that takes a day to come back.
+    // A caller who has spent a quota that takes a day to come back.
     let daily = Quota::per(1, Duration::from_secs(86_400)).build().unwrap();
     assert!(charge("old", daily));
 
@@ -32,8 +32,8 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
     for million in 1..=CALLERS / 1_000_000 {
         let used = measure(|| {
             for caller in 0..1_000_000 {
-                // A million callers a second, of whom 120,000 owe at any time: more than there may
-                // be.
+                // A million callers a second. At any time, 120,000 of their buckets are not full:
+                // more than the cap.
                 clock.advance(Duration::from_micros(1));
                 admitted += u32::from(charge(
                     &format!("{million:02}{caller:06}-4d95-a3a5-242cfe45621d"),
@@ -49,18 +49,15 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
         );
         assert!(store.len() <= CAP);
         assert!(held <= 128 * CAP as i64, "{held} bytes are allocated");
-        // Shards are of one size or the next, by chance: some hundred kilobytes more or less.
+        // By chance, a shard has one size or the next. In sum this is a few hundred kilobytes.
         let level = *level.get_or_insert(resident);
         assert!(
             resident <= level * 12 / 10,
             "{resident} bytes are resident, after the first million {level}"
         );
     }
-    assert!(!charge("old", daily), "whoever owes is not forgotten");
-    assert!(
-        admitted < CALLERS,
-        "not everybody had a bucket of his own, and those who shared were limited"
-    );
+    assert!(!charge("old", daily), "a bucket that is not full was dropped");
+    assert!(admitted < CALLERS, "some callers shared a bucket, and should have been limited");
     assert!(
         admitted > CALLERS / 10 * 8,
         "{admitted} were admitted: 100,000 buckets serve 833,333 callers a second"

@@ -1,4 +1,4 @@
-//! What is logged with `tracing`, as a subscriber writes it.
+//! The lines that are logged with `tracing`, as a subscriber writes them.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::io;
@@ -17,7 +17,7 @@ use tower::{Layer, ServiceExt};
 use tracing::Level;
 use tracing::subscriber::with_default;
 
-/// What has been written.
+/// The bytes that the subscriber has written.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -42,7 +42,7 @@ impl io::Write for Written {
     }
 }
 
-/// Runs something, and returns the lines that were logged.
+/// Runs `run` and returns the lines that were logged.
 fn logged(level: Level, run: impl FnOnce()) -> Vec<String> {
     let written = Written::default();
     let writer = written.clone();
@@ -98,10 +98,8 @@ fn a_refusal_is_logged_at_debug_with_why_and_how_long_and_without_an_id() {
     });
     assert_eq!(
         lines,
-        [
-            "DEBUG bolna_rate_limit: a request was refused endpoint=\"call\" outcome=\"limited\" mode=\"enforced\" \
-          retry_after_ms=3000000 left_out=0"
-        ],
+        ["DEBUG bolna_rate_limit: a request was refused endpoint=\"call\" outcome=\"limited\" \
+            mode=\"enforced\" retry_after_ms=3000000 left_out=0"],
     );
     let lines = logged(Level::INFO, || assert_eq!(rig.send("/call"), 429));
     assert_eq!(lines, [""; 0]);

@@ -1,4 +1,4 @@
-//! Buckets that refuse until a time.
+//! Blocks: buckets that refuse every request until a time.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -48,12 +48,12 @@ fn deferred(clock: &ManualClock) -> Arc<DeferredStore> {
     DeferredStore::that(Answers::Decision, clock)
 }
 
-/// What every store promises.
+/// What every store must do with a block.
 fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     let (caller, other) = (organization("o"), organization("p"));
     assert_eq!(drain(store, &caller), 10);
     block(store, &caller, HOUR);
-    // For whoever asks, by whatever quota.
+    // The refusal does not depend on the quota.
     let refused = decide(store, &caller);
     assert_eq!((refused.is_allowed(), refused.is_blocked(), refused.remaining()), (false, true, 0));
     assert_eq!(
@@ -69,21 +69,21 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     assert_eq!(drain(store, &other), 10);
     let elsewhere = Bucket { endpoint: Endpoint::AGENT, ..bucket(&caller, quota(10)) };
     assert!(block_on(store.check(elsewhere).wait()).unwrap().is_allowed());
-    // To the nanosecond, and the bucket has refilled meanwhile.
+    // The block ends to the nanosecond, and the bucket has refilled meanwhile.
     clock.advance(HOUR - NANOSECOND);
     assert_eq!(decide(store, &caller).retry_after(), Some(NANOSECOND));
     clock.advance(NANOSECOND);
     assert!(!peek(store, &caller).is_blocked());
     assert_eq!(drain(store, &caller), 10);
 
-    // What the bucket would say itself, if that is longer.
+    // The wait is that of the drained bucket, if it is longer than the block.
     block(store, &caller, NANOSECOND);
     assert!(decide(store, &caller).is_blocked());
     assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL));
     clock.advance(NANOSECOND);
     assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL - NANOSECOND));
 
-    // A later call replaces the earlier one, and zero lifts it.
+    // A later block replaces the earlier one, and a period of zero lifts it.
     block(store, &caller, HOUR);
     block(store, &caller, SECOND);
     assert_eq!(decide(store, &caller).retry_after(), Some(SECOND));
@@ -94,7 +94,7 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     block(store, &caller, Duration::ZERO);
     assert_eq!(drain(store, &caller), 0, "lifting gives nothing back");
 
-    // A grant leaves it, and counts afterwards.
+    // A grant does not lift a block, and its units are there afterwards.
     block(store, &caller, INTERVAL);
     block_on(store.grant(bucket(&caller, quota(10)), 3)).unwrap();
     assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL));
@@ -105,7 +105,7 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     reset(store, &caller);
     assert_eq!(drain(store, &caller), 10);
 
-    // One who has never asked.
+    // A caller without a bucket.
     let stranger = organization("q");
     block(store, &stranger, HOUR);
     assert_eq!(peek(store, &stranger).retry_after(), Some(HOUR));
@@ -300,7 +300,7 @@ fn who_is_blocked_stays_so_when_the_store_is_lost() {
     let (fleet, clock) = two_replicas();
     let caller = organization("o");
     block(&fleet[0], &caller, HOUR);
-    // The other replica has heard of it by an answer.
+    // The other replica has learned of the block from an answer.
     assert!(decide(&fleet[1], &caller).is_blocked());
     now_answers(&fleet, Answers::Failure);
     clock.advance(HOUR - NANOSECOND);
@@ -365,8 +365,8 @@ fn an_answer_that_was_on_its_way_changes_no_block_afterwards() {
     assert!(decide(replica, &caller).is_allowed());
 }
 
-/// Also when it was another replica that has blocked: what was asked before is no news once it is
-/// known.
+/// Also if another replica has made the block: once a replica knows of the block, it ignores the
+/// answers to calls that it made before.
 #[test]
 fn an_older_answer_does_not_lift_a_block_that_a_newer_one_has_told_of() {
     let (fleet, _clock) = two_replicas();

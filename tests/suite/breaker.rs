@@ -1,4 +1,4 @@
-//! A store that fails is not asked for a while.
+//! Breakers: a store that fails is not called for a while.
 
 use std::error::Error;
 use std::mem;
@@ -45,7 +45,7 @@ impl Rig {
         Bucket { principal: &self.caller, endpoint: Endpoint::CALL, quota }
     }
 
-    /// Whether a check succeeds that is answered like that.
+    /// Whether a check succeeds when the store answers in this way.
     fn check(&self, answers: Answers) -> bool {
         self.store.now_answers(answers);
         match self.breaker.check(self.bucket()) {
@@ -77,7 +77,7 @@ impl Rig {
 }
 
 fn opened() -> BreakerEvent {
-    BreakerEvent::Opened { reason: Some("connection refused: nobody listens".into()) }
+    BreakerEvent::Opened { reason: Some("connection refused: nothing listens".into()) }
 }
 
 #[test]
@@ -87,14 +87,14 @@ fn the_fifth_failure_in_a_row_opens_it_and_says_why() {
     assert!(rig.check(Answers::Decision));
     rig.fail(4);
     assert!(!rig.breaker.is_open());
-    // However long it takes.
+    // The failures in a row may be any time apart.
     rig.clock.advance(Duration::from_secs(3600));
     rig.fail(1);
     assert!(rig.breaker.is_open());
     assert_eq!(rig.told(), [opened()]);
-    assert_eq!(rig.breaker.reason().as_deref(), Some("connection refused: nobody listens"));
+    assert_eq!(rig.breaker.reason().as_deref(), Some("connection refused: nothing listens"));
     assert_eq!(rig.store.asked(), 10);
-    // And the store is left alone, in whatever state it is.
+    // The store is not called, even if it would answer.
     assert!(!rig.check(Answers::Decision));
     assert!(!rig.check(Answers::DecisionAtOnce));
     assert_eq!(rig.store.asked(), 0);
@@ -119,7 +119,7 @@ async fn nothing_goes_through_an_open_breaker() {
     assert!(rig.breaker.reset(&rig.caller, Endpoint::CALL).await.is_err());
     assert!(rig.breaker.grant(rig.bucket(), 1).await.is_err());
     assert!(rig.breaker.block(&rig.caller, Endpoint::CALL, SECOND).await.is_err());
-    // Not even when a trial is due, which is a check.
+    // When a trial is due they still fail, since only a check is a trial.
     rig.clock.advance(SECOND);
     assert!(rig.breaker.peek(rig.bucket()).await.is_err());
     assert!(rig.breaker.reset(&rig.caller, Endpoint::CALL).await.is_err());
@@ -179,7 +179,7 @@ fn a_second_begins_with_an_answer_and_the_next_one_anew() {
     rig.clock.advance(SECOND);
     rig.fail(1);
     assert!(!rig.breaker.is_open(), "the failure is the first of another second");
-    // A clock that has gone back begins another, too.
+    // If the clock goes back, another second begins too.
     rig.clock.set(Duration::ZERO);
     for _ in 0..9 {
         rig.fail(1);
@@ -212,7 +212,8 @@ fn errors_of_requests_and_dropped_checks_count_as_nothing() {
         drop(rig.ask());
     }
     assert!(!rig.breaker.is_open());
-    // Not as successes either: the failures are still in a row, and four of four in the second.
+    // They do not count as successes either: the failures are still in a row, and four of four
+    // answers in the second.
     rig.fail(4);
     for _ in 0..100 {
         assert!(!rig.check(Answers::FailureOfRequest));
@@ -241,7 +242,7 @@ fn after_a_second_one_check_is_a_trial() {
     assert!(!rig.breaker.is_open());
     assert_eq!(rig.breaker.reason(), None);
     assert_eq!(rig.told(), [opened(), BreakerEvent::Closed]);
-    // All over again: what was counted before the outage is not counted after it.
+    // Counting starts from zero: failures before the outage do not count after it.
     rig.fail(4);
     assert!(!rig.breaker.is_open());
 }
@@ -277,7 +278,7 @@ fn a_trial_that_comes_to_nothing_makes_room_for_another() {
     drop(rig.ask());
     assert!(!rig.check(Answers::FailureOfRequest));
     assert!(rig.breaker.is_open());
-    // One that was never polled, too.
+    // A trial that was never polled is dropped in the same way.
     drop(rig.breaker.check(rig.bucket()));
     rig.store.asked();
     let trial = rig.ask();
@@ -314,7 +315,7 @@ fn answers_of_before_an_outage_do_not_end_it() {
         assert!(assert_ready!(check.poll()).is_ok());
     }
     assert!(rig.breaker.is_open());
-    // Nor, when it is over, do they count.
+    // They do not count after the outage either.
     rig.breaker.close();
     rig.fail(4);
     rig.store.now_answers(Answers::Decision);

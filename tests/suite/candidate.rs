@@ -1,4 +1,4 @@
-//! A policy that is evaluated beside the one in force.
+//! Candidates: policies that are evaluated beside the active one.
 
 use std::sync::Arc;
 use std::thread;
@@ -23,7 +23,7 @@ use crate::support::{
     call_by, now, ok, one_call, organization, request, send, stopped_limiter, tight, traffic,
 };
 
-/// Other quotas, other endpoints and another exempt path than [`tight`] has.
+/// A policy with other quotas, endpoints and exempt paths than [`tight`].
 fn other() -> Policy {
     Policy::builder()
         .endpoint("call", Quota::per(3, Duration::from_secs(10)).burst(1), ["/call"])
@@ -34,8 +34,8 @@ fn other() -> Policy {
         .unwrap()
 }
 
-/// How the candidate has judged, over all endpoints: both admit, both refuse, only it refuses, only
-/// it admits.
+/// The counts of a report over all endpoints. In this order: both policies allow, both limit, only
+/// the candidate limits, only the candidate allows.
 fn sums(report: &[CandidateReport]) -> [u64; 4] {
     let sum = |count: fn(&CandidateReport) -> u64| report.iter().map(count).sum();
     [
@@ -157,7 +157,7 @@ async fn accounts_with_limits_of_their_own_are_not_evaluated() {
     limiter.set_candidate(one_call()).unwrap();
     let witness = Witness::of(&limiter);
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
-    // Whatever their limits are: they keep them when the candidate comes into force.
+    // Whatever the limits of the plan are, they stay when the candidate becomes active.
     for plan in [tight().build().unwrap(), standard] {
         let mut request = Request::post("/call").body(()).unwrap();
         request.extensions_mut().insert(Account::user("u").with_policy(plan));
@@ -194,7 +194,7 @@ fn a_candidate_begins_full_and_another_begins_as_it_was_left() {
     limiter.set_candidate(one_call()).unwrap();
     (0..3).for_each(|_| check());
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 2, 0]);
-    // The report begins anew, the bucket does not.
+    // The report starts from zero. The candidate's bucket keeps its state.
     limiter.set_candidate(one_call()).unwrap();
     assert_eq!(sums(&limiter.candidate_report()), [0; 4]);
     check();
@@ -204,7 +204,7 @@ fn a_candidate_begins_full_and_another_begins_as_it_was_left() {
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 1, 0]);
     limiter.set_candidate(None).unwrap();
     assert!(limiter.candidate().is_none() && limiter.candidate_report().is_empty());
-    // It stays when the policy is replaced, and is not in force.
+    // The candidate stays when the policy is replaced, and is not the active policy.
     limiter.set_candidate(one_call()).unwrap();
     limiter.set_policy(tight().build().unwrap());
     assert_eq!(limiter.candidate().unwrap().quota_of(Endpoint::CALL).unwrap().limit(), 1);
@@ -234,7 +234,8 @@ fn a_candidate_is_set_and_removed_under_traffic_without_a_trace() {
     assert_eq!(limiter.check_now(&organization("o"), "/call").unwrap().remaining(), 0);
 }
 
-/// A store that answers in one way by the quota in force, and in another by the candidate's.
+/// A store that answers the checks by the active policy's quota in one way, and those by the
+/// candidate's quota in another.
 #[derive(Debug)]
 struct Split {
     by_policy: DeferredStore,
@@ -394,7 +395,7 @@ fn a_request_that_waits_is_judged_by_the_candidate_it_was_asked_under() {
     assert_eq!(assert_ready!(request.poll()).unwrap().status(), 200);
     let candidate = witness.one().candidate.unwrap();
     assert_eq!((candidate.endpoint(), candidate.quota().limit()), (Endpoint::CALL, 1));
-    // It is of the report of the one that is gone.
+    // The decision belongs to the report of the candidate that was replaced.
     assert_eq!(sums(&limiter.candidate_report()), [0; 4]);
 }
 

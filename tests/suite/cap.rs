@@ -1,4 +1,4 @@
-//! What happens when there may be no more buckets.
+//! The cap: what happens when no more buckets may be tracked.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::support::organization;
 
 type Capped = Limiter<MemoryStore<ManualClock>>;
 
-/// A limiter that tracks at most so many buckets, and what its operator has been told.
+/// A limiter that tracks at most `max_buckets` buckets, and the events of its cap.
 fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<CapEvent>>>) {
     let clock = ManualClock::default();
     let told = Arc::new(Mutex::new(Vec::new()));
@@ -56,13 +56,13 @@ fn a_new_caller_is_limited_together_with_others() {
     }
     let new = callers("new", 1000);
     let mut burst: Vec<_> = new.iter().map(|caller| admitted(&limiter, caller, 600)).collect();
-    assert!(burst.iter().all(|admitted| *admitted <= 500), "nobody has more than his own quota");
+    assert!(burst.iter().all(|admitted| *admitted <= 500), "a caller got more than the quota");
     burst.retain(|admitted| *admitted > 0);
     assert!(burst.len() <= 16, "{} buckets were shared", burst.len());
     assert_eq!(burst.iter().sum::<usize>(), burst.len() * 500);
 
-    // And from then on they share what comes back: 500 a minute for each of these buckets, from
-    // whoever it is asked.
+    // From then on they share the units that come back: 500 a minute for each of these buckets, to
+    // any caller.
     clock.advance(Duration::from_millis(1200));
     let refill: usize = new.iter().map(|caller| admitted(&limiter, caller, 600)).sum();
     assert_eq!(refill, burst.len() * 10);
@@ -79,7 +79,7 @@ fn callers_of_different_plans_do_not_share() {
         limiter.store().check(bucket).now().unwrap().unwrap().is_allowed()
     };
     assert!(check("old", Quota::per(1, Duration::from_secs(1_000_000)).build().unwrap()));
-    // So many that each of the 16 buckets of either plan is shared by some.
+    // Enough callers that each of the 16 shared buckets of either plan is in use.
     let mut admitted = [0; 2];
     for _ in 0..20 {
         for caller in 0..100 {
@@ -131,7 +131,7 @@ fn requests_find_out_by_themselves_that_there_is_room_again() {
     for caller in callers("caller", 101) {
         admitted(&limiter, &caller, 1);
     }
-    // One of the old callers goes on, five times a second.
+    // One of the old callers goes on, with five requests a second.
     let old = organization("caller-0");
     for _ in 0..600 {
         clock.advance(Duration::from_millis(200));
@@ -152,7 +152,7 @@ async fn a_look_at_a_caller_without_a_bucket_shows_what_he_would_share() {
     admitted(&limiter, &new, 200);
     assert_eq!(peek().await.remaining(), 300);
     limiter.reset(&new, Endpoint::CALL).await.unwrap();
-    assert_eq!(peek().await.remaining(), 300, "what is shared is not his to reset");
+    assert_eq!(peek().await.remaining(), 300, "a shared bucket was reset");
 }
 
 #[test]

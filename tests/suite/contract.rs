@@ -23,7 +23,7 @@ use crate::support::{call_by, ok, one_call, organization, stopped_limiter, text}
 type Inner = mock::Mock<Request<()>, Response<String>>;
 type Handle = mock::Handle<Request<()>, Response<String>>;
 
-/// Wraps a mock, which panics when it is called without having been polled ready.
+/// Wraps a mock service, which panics if it is called before it was polled ready.
 fn mocked<L: Layer<Inner>>(layer: &L) -> (Spawn<L::Service>, Handle) {
     let (inner, handle) = mock::pair();
     (Spawn::new(layer.layer(inner)), handle)
@@ -93,7 +93,7 @@ async fn a_refused_request_gives_its_permit_to_the_next_caller() {
 
     assert_ready_ok!(refused.poll_ready::<Request<()>>());
     assert_pending!(next.poll_ready::<Request<()>>(), "the only permit is taken");
-    // Neither the service nor the future, which nobody polls, holds on to it.
+    // Neither the service nor the future, which is not polled, keeps the permit.
     let response = refused.call(call_by("u", "o"));
     assert!(next.is_woken());
     assert_ready_ok!(next.poll_ready::<Request<()>>());
@@ -131,7 +131,8 @@ async fn a_future_dropped_at_any_point_leaves_nothing_taken() {
         .service(inner);
     let mut service = Spawn::new(stack.clone());
 
-    // Never polled, dropped while the store is asked, and dropped while the inner service works.
+    // The future is dropped before its first poll, while the store is called, and while the inner
+    // service works.
     for point in 0..3 {
         limiter.store().now_answers(Answers::NotYet);
         assert_ready_ok!(service.poll_ready::<Request<()>>(), "before {point}");
@@ -168,7 +169,7 @@ async fn a_refused_request_gives_its_place_in_a_buffer_up() {
         .layer(BufferLayer::new(1))
         .service(inner);
     let _ = limiter.check_now(&organization("o"), "/call");
-    // The buffer has one place, which each of these takes when it is ready.
+    // The buffer has one place. A service takes it when it is ready.
     let mut refused = Spawn::new(stack.clone());
     for _ in 0..3 {
         let mut next = Spawn::new(stack.clone());

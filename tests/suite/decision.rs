@@ -1,4 +1,4 @@
-//! The decision for the handler.
+//! The decision that a handler can read.
 
 use axum::body::Body;
 use axum::routing::post;
@@ -15,7 +15,7 @@ use tower::{Layer, Service, ServiceExt};
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::{call_by, one_call, request, stopped_limiter, text};
 
-/// What a handler finds.
+/// The decision that a handler finds in its request.
 fn found<B>(request: &Request<B>) -> String {
     request.extensions().get::<Decision>().map_or("nothing".to_owned(), |decision| {
         format!("{} {} {}", decision.endpoint(), decision.is_allowed(), decision.remaining())

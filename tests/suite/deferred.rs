@@ -1,4 +1,4 @@
-//! A store that answers later, as one beyond a network does.
+//! A store that answers later, as a store beyond a network does.
 
 use std::error::Error;
 use std::fmt;
@@ -13,7 +13,7 @@ use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal};
 use tokio::sync::watch;
 
-/// Decides at once, and says so when it is released.
+/// A store that decides at once, but answers only when it is told to.
 #[derive(Debug)]
 pub(crate) struct DeferredStore {
     decides: Arc<MemoryStore<ManualClock>>,
@@ -39,12 +39,12 @@ impl DeferredStore {
         )
     }
 
-    /// The connection of one replica to what all share.
+    /// The connection of one replica to the store that all replicas share.
     pub(crate) fn before(decides: Arc<MemoryStore<ManualClock>>) -> Self {
         Self { decides, answers: watch::Sender::new(Answers::NotYet), asked: AtomicUsize::new(0) }
     }
 
-    /// A store of its own, and a handle to it.
+    /// A store of its own that answers in this way.
     pub(crate) fn that(answers: Answers, clock: &ManualClock) -> Arc<Self> {
         let store = Self::before(Arc::new(MemoryStore::with_clock(clock.clone())));
         store.now_answers(answers);
@@ -55,12 +55,12 @@ impl DeferredStore {
         self.answers.send_replace(answers);
     }
 
-    /// The number of checks that wait for an answer.
+    /// The number of checks that wait for their answer.
     pub(crate) fn waiting(&self) -> usize {
         self.answers.receiver_count()
     }
 
-    /// The number of checks since this was last called.
+    /// The number of checks since the last call of this method.
     pub(crate) fn asked(&self) -> usize {
         self.asked.swap(0, Ordering::SeqCst)
     }
@@ -74,7 +74,7 @@ impl DeferredStore {
     }
 }
 
-/// An error with a cause.
+/// An error with a source.
 fn refused() -> StoreError {
     #[derive(Debug)]
     struct Refused(io::Error);
@@ -88,7 +88,7 @@ fn refused() -> StoreError {
             Some(&self.0)
         }
     }
-    StoreError::new(Refused(io::Error::other("nobody listens")))
+    StoreError::new(Refused(io::Error::other("nothing listens")))
 }
 
 impl Store for DeferredStore {
@@ -97,7 +97,7 @@ impl Store for DeferredStore {
     fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let answers = *self.answers.borrow();
-        // What never reaches it is not charged.
+        // A check that does not reach the store is not charged.
         let decided = match answers {
             Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => {
                 self.decides.check(bucket).now().unwrap()

@@ -1,4 +1,4 @@
-//! What is refused without asking the store is what it would have refused.
+//! Denial caches: the store would have refused what the cache refuses.
 
 use std::sync::Arc;
 use std::thread;
@@ -36,7 +36,7 @@ fn cache() -> (Cache, ManualClock) {
     (DenialCache::with_clock(DeferredStore::that(Answers::Decision, &clock), clock.clone()), clock)
 }
 
-/// Two caches, of two replicas, before one store.
+/// The caches of two replicas, in front of one store.
 fn two_caches() -> ([Cache; 2], ManualClock) {
     let (caches, _, clock) = two_caches_before();
     (caches, clock)
@@ -251,7 +251,7 @@ fn a_bucket_that_is_measured_by_another_quota_is_asked_for() {
     let caller = organization("o");
     assert_eq!(drain(&cache, &caller, quota(5)), 5);
     assert_eq!(drain(&cache, &caller, quota(8)), 3);
-    // The five that were owed are eight now.
+    // Five units were spent before, eight now.
     assert_eq!(decide(&cache, &caller, quota(5)).reset(), INTERVAL * 8);
 }
 
@@ -293,13 +293,13 @@ fn what_is_remembered_is_bounded_and_dropped() {
         assert!(decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed());
     }
     assert!((50_000..=57_344).contains(&cache.len()), "{} buckets are remembered", cache.len());
-    // The store decides about those for whom there was no room.
+    // The store decides for the callers for which the cache had no room.
     assert!(
         (0..100_000).all(
             |caller| !decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed()
         )
     );
-    // What is out of date makes room for others at once,
+    // Refusals that are out of date make room for others at once,
     clock.advance(INTERVAL + NANOSECOND);
     for caller in 100_000..110_000 {
         assert!(decide(&cache, &organization(&caller.to_string()), quota(1)).is_allowed());
@@ -314,7 +314,7 @@ fn what_is_remembered_is_bounded_and_dropped() {
         .is_allowed())
     );
     assert_eq!(cache.store().asked(), 0);
-    // and goes within a second or two in any case.
+    // and are dropped within a second or two in any case.
     for _ in 0..200 {
         clock.advance(Duration::from_millis(10));
         let _ = decide(&cache, &organization("o"), quota(500));
@@ -324,7 +324,7 @@ fn what_is_remembered_is_bounded_and_dropped() {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// By which replica, and of which caller.
+    /// The replica that checks, and the caller.
     Check(usize, usize),
     Pause(u64),
     Quota(usize),
@@ -357,7 +357,7 @@ fn quotas() -> [Quota; 6] {
     ]
 }
 
-/// What the cache says and what the store behind it would say, were it asked each time.
+/// The decision of the cache, and the decision of the store if it were called each time.
 fn both(
     cache: &Cache,
     behind: &Reference,
@@ -368,16 +368,16 @@ fn both(
     (decide(cache, caller, quota), decide(&behind.bare, caller, quota))
 }
 
-/// The store of the caches, and one that is asked everything.
+/// The store of the caches, and a store that gets every check.
 struct Reference {
     decides: Arc<MemoryStore<ManualClock>>,
     bare: MemoryStore<ManualClock>,
 }
 
 impl Reference {
-    /// A thread that has refused a caller goes on to for as long as it knows of, even if another
-    /// quota has let him spend more since: the wait is too short then. A reset, of whomever,
-    /// makes it look at the bucket.
+    /// A thread that has refused a caller remembers the wait. If the caller has spent more since
+    /// then by another quota, this wait is too short. A reset of any caller makes the thread read
+    /// the bucket again.
     fn forget_refusals(&self) {
         for store in [&*self.decides, &self.bare] {
             assert_ready!(spawn(store.reset(&organization("nobody"), Endpoint::CALL)).poll())
@@ -396,7 +396,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Check(plan, caller) => {
-                    // Two plans that share a bucket.
+                    // Two plans share a bucket.
                     let quota = if plan == 0 { quota } else { quotas()[1] };
                     let (cached, asked) = both(&cache, &behind, &callers[caller], quota);
                     prop_assert_eq!(cached, asked);
@@ -421,7 +421,8 @@ proptest! {
                 }
                 Step::Pause(nanos) => clock.advance(Duration::from_nanos(nanos)),
                 Step::Quota(index) => {
-                    // It comes into force for both, and they measure by it before another does.
+                    // The quota becomes active for both replicas. Both use it before it changes
+                    // again.
                     quota = quotas()[index];
                     for (cache, caller) in caches.iter().flat_map(|cache| callers.each_ref().map(|caller| (cache, caller))) {
                         let (cached, asked) = both(cache, &behind, caller, quota);
@@ -474,11 +475,11 @@ async fn behind_the_layer_a_store_that_fails_is_seen_by_nobody() {
     assert_eq!(send(400).await, 400);
     store.now_answers(Answers::Failure);
     store.asked();
-    // Of the hundred that were left, this is one of two replicas.
+    // A hundred units were left, and each of the two replicas has half of them.
     assert_eq!(send(200).await, 50);
     assert_eq!(store.asked(), 5);
     assert!(limiter.store().store().store().is_open());
-    // A trial, and no second one.
+    // There is one trial, and no second one.
     clock.advance(SECOND);
     assert_eq!(send(200).await, 4);
     assert_eq!(store.asked(), 1);

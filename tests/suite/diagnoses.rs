@@ -1,4 +1,4 @@
-//! What is set up wrongly is told once, and what is not is not.
+//! Diagnoses: a mistake in the set-up is reported once, and a correct set-up is not reported.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn watched(policy: Policy) -> (MemoryLayer, Arc<Witness>) {
     (BolnaRateLimitLayer::with_limiter(limiter), witness)
 }
 
-/// The one thing that is wrong.
+/// The one diagnosis that was reported.
 #[track_caller]
 fn only(witness: &Witness) -> Diagnosis {
     let mut diagnoses = witness.diagnoses();
@@ -40,7 +40,8 @@ fn only(witness: &Witness) -> Diagnosis {
     diagnosis
 }
 
-/// The text has the code and the address, and the address that of a variant which is there.
+/// Asserts that the text has the code and the address of the help, and that the address leads to a
+/// variant that exists.
 fn assert_explains_itself(diagnosis: &Diagnosis) {
     let text = diagnosis.to_string();
     assert!(text.starts_with(&format!("{}: ", diagnosis.code())), "{text}");
@@ -117,16 +118,16 @@ async fn a_request_was_charged_twice() {
 #[tokio::test]
 async fn two_limiters_that_charge_one_request_for_different_things_are_nothing_odd() {
     let policy = |quota| Policy::bolna().quota("call", quota).build().unwrap();
-    // A limit for each second within that for each minute.
+    // A limit per second inside a limit per minute.
     let (outer, outer_witness) = watched(policy(Quota::per_minute(500)));
     let (inner, inner_witness) = watched(policy(Quota::per_second(20)));
     let mut twice = outer.layer(inner.layer(tower::service_fn(ok)));
-    // The inner one only charges what the outer one exempts.
+    // The inner limiter only charges requests that the outer one exempts.
     let (public, public_witness) = watched(Policy::bolna().exempt(["/inner"]).build().unwrap());
     let exempt = Policy::builder().exempt(["/call", "/outer"]).build().unwrap();
     let (private, private_witness) = watched(exempt);
     let mut either = public.layer(private.layer(tower::service_fn(ok)));
-    // Each has the other principal: the organization's limit, and then the user's.
+    // The limiters bill different principals: the organization, and then the user.
     let (of_users, users_witness) = watched(Policy::default());
     let of_users = of_users.identify(|extensions: &http::Extensions| {
         let _ = extensions.get::<Account>()?;
@@ -190,7 +191,7 @@ async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
     for request in [preflight("/healthz"), by(preflight("/healthz"), Account::user("u"))] {
         let _ = send(&layer, request).await;
     }
-    // A preflight that is nobody's and goes on uncounted is answered by what is inside.
+    // An unidentified preflight that is admitted without a limit is answered by the inner service.
     let layer = layer.on_unidentified(Fallback::AdmitWithoutLimit);
     assert_eq!(send(&layer, preflight("/call")).await.status(), 200);
     assert_eq!(witness.diagnoses(), []);
@@ -244,7 +245,7 @@ async fn a_thing_is_told_to_all_who_observe_and_once_only() {
         layer.limiter().set_policy(Policy::default());
     }
     assert_eq!(only(&first), only(&second));
-    // What was told before is not told to those who come later.
+    // An observer that is added later does not get earlier diagnoses.
     let third = Witness::of(layer.limiter());
     let _ = send(&layer, preflight("/call")).await;
     assert_eq!(third.diagnoses(), []);
@@ -272,7 +273,7 @@ fn a_policy_without_any_oddity_is_not_told_of() {
         Policy::builder(),
         Policy::builder().default_quota(Quota::per_second(1_000_000)),
         Policy::builder().endpoint("rest", quota(), ["/files/{*rest}"]).exempt(["/{a}"]),
-        // The narrower of two templates has its paths, and the wider one the others.
+        // The narrower of two templates matches some paths, and the wider one the others.
         Policy::builder().endpoint("one", quota(), ["/{a}"]).endpoint(
             "rest",
             quota(),
@@ -291,10 +292,10 @@ fn a_policy_without_any_oddity_is_not_told_of() {
         Policy::builder()
             .endpoint("some", quota(), ["/v/{a}/{b}/{*c}", "/v/{a}"])
             .exempt(["/v/{*rest}"]),
-        // Nothing claims what is deeper.
+        // No template matches the deeper paths.
         Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}/{c}"]),
         Policy::builder().endpoint("few", quota(), ["/", "/{a}", "/{a}/{b}", "/{a}/{b}/{c}"]),
-        // Only what is named has a limit.
+        // Only the paths of the endpoint have a limit.
         Policy::builder().endpoint("call", quota(), ["/call"]).exempt(["/", "/{*rest}"]),
         Policy::builder().endpoint("all", quota(), ["/{*rest}"]).default_paths(["/healthz"]),
         Policy::builder().endpoint("dots", quota(), ["/.well-known/{*rest}", "/caf\u{e9}/..."]),
@@ -343,7 +344,7 @@ fn a_rule_that_never_matches() {
         .endpoint("first", quota(), ["/first"])
         .endpoint("second", quota(), [long.as_str()])
         .exempt([format!("{long}/free")]);
-    // It is true: what it matches is billed to the first endpoint.
+    // The diagnosis is right: a path that the template matches is billed to the first endpoint.
     assert_eq!(policy.build().unwrap().endpoint_of(&long).unwrap().name(), "first");
     let diagnoses = of_policy(&policy);
     let mut paths: Vec<_> = diagnoses
@@ -355,11 +356,11 @@ fn a_rule_that_never_matches() {
         .collect();
     paths.sort();
     assert_eq!(paths, [long.clone(), format!("{long}/free")]);
-    // One that is of the first endpoint is billed to it all the same.
+    // A long template of the first endpoint is billed to that endpoint anyway.
     assert_eq!(of_policy(&Policy::builder().endpoint("first", quota(), [long])), []);
 }
 
-/// Axum's handlers behind a limiter that may be on any side of what else there is.
+/// The statuses of the responses of an axum router, whose limiter may be anywhere in its layers.
 async fn statuses(mut app: Router, requests: impl IntoIterator<Item = Request<()>>) -> Vec<u16> {
     let mut statuses = Vec::new();
     for request in requests {
@@ -420,7 +421,7 @@ async fn with_axum_two_limiters_on_nested_routers_are_told() {
     let _ = statuses(app, calls(3, "/call")).await;
     assert!(matches!(only(&witness), Diagnosis::ChargedTwice { .. }));
 
-    // One beside the other.
+    // Two limiters side by side.
     let (layer, witness) = watched(Policy::default());
     let other = Router::new().route("/user/me", any(async || "me")).layer(layer.clone());
     let app =

@@ -1,4 +1,4 @@
-//! On whom a limit is enforced.
+//! Enforcement: the principals on which a limit is enforced.
 
 use bolna_rate_limit::insight::Mode;
 use bolna_rate_limit::store::MemoryStore;
@@ -141,15 +141,15 @@ proptest! {
     }
 }
 
-/// The smallest share that somebody is in.
+/// The smallest share, in percent, that includes the principal.
 fn place(principal: &Principal) -> u8 {
     (0..=100).find(|percent| Enforcement::percent(*percent).applies_to(principal)).unwrap()
 }
 
 #[test]
 fn a_share_is_of_the_same_principals_in_every_process() {
-    // By a second implementation of what `Enforcement` says: 64 bits of FNV-1a over the kind and
-    // the id, mixed as MurmurHash3 does at its end.
+    // The shares are from a second implementation of what `Enforcement` documents: 64-bit FNV-1a
+    // over the kind and the id, then the finalizer of MurmurHash3.
     for (id, share) in
         [("org-4", 61), ("acme", 53), ("1", 26), ("28f9c34b-8eb0-4af5-8689-c2f6c4daec22", 2)]
     {
@@ -180,7 +180,7 @@ fn a_share_is_as_large_as_it_says_and_within_every_larger_one() {
                 "{percent} %"
             );
             let share = within.iter().filter(|within| **within).count();
-            // Four standard deviations of the most uncertain share are 200.
+            // 200 is four standard deviations at 50 %, where they are largest.
             assert!(
                 share.abs_diff(usize::from(percent) * 100) <= 200,
                 "{percent} %: {share} of 10000"
@@ -232,14 +232,14 @@ async fn a_share_refuses_exactly_those_who_are_in_it() {
         assert_eq!(
             send(&layer, stranger("/call")).await.status(),
             200,
-            "strangers are in no share"
+            "unidentified requests are in no share"
         );
     }
 }
 
 #[tokio::test]
 async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
-    // The share from which on it is enforced on that caller is 53.
+    // Limits are enforced on that caller from a share of 53 % on.
     let caller = Account::user("u").in_organization("acme");
     for (limiters, policys, endpoints, enforced) in [
         (100, 100, 100, true),
@@ -264,7 +264,7 @@ async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
         for status in [200, 200, if enforced { 429 } else { 200 }] {
             assert_eq!(send(&layer, call_by("u", "acme")).await.status(), status);
         }
-        // The same for an account whose policy it is.
+        // The same for an account with that policy.
         let (limiter, _clock) = stopped_limiter(Policy::default());
         limiter.set_enforcement(percent(limiters));
         let planned = caller.clone().with_policy(policy());

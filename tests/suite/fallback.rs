@@ -1,4 +1,4 @@
-//! Counting goes on in this process when the store is lost.
+//! Local fallback: this process decides when the store is lost.
 
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +28,7 @@ fn replica_of(store: DeferredStore, replicas: u32, clock: &ManualClock) -> Repli
     LocalFallback::with_local(Arc::new(store), local).expected_replicas(replicas)
 }
 
-/// A replica that has its store to itself.
+/// A replica that shares its store with no other replica.
 fn lone(replicas: u32) -> (Replica, ManualClock) {
     let clock = ManualClock::default();
     let decides = Arc::new(MemoryStore::with_clock(clock.clone()));
@@ -42,7 +42,7 @@ fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decisio
     }
 }
 
-/// How many are admitted at once.
+/// The number of requests that are admitted before the first refusal.
 fn drain<St: Store>(store: &St, quota: Quota) -> u32 {
     let mut admitted = 0;
     while decide(store, &organization("o"), quota).is_allowed() {
@@ -65,9 +65,9 @@ fn what_the_replicas_admit_together_is_what_one_store_would() {
         for spent in [0, burst / 2, burst] {
             let (quota, clock) = (quota(burst), ManualClock::default());
             let one = MemoryStore::with_clock(clock.clone());
-            // No replica has less than one unit of a full bucket.
+            // Each replica has at least one unit of a full bucket.
             let by_itself = Quota::per_minute(500).burst(burst.max(replicas)).build().unwrap();
-            // Each has its own store, so that each has seen how full the bucket was.
+            // Each replica has a store of its own, so that each has seen how full the bucket was.
             let own = || DeferredStore::before(Arc::new(MemoryStore::with_clock(clock.clone())));
             let fleet: Vec<_> =
                 (0..replicas).map(|_| replica_of(own(), replicas, &clock)).collect();
@@ -155,7 +155,7 @@ fn a_decision_says_what_it_was_measured_by() {
         decision.quota(),
         Quota::per(500, Duration::from_secs(180)).burst(166).build().unwrap()
     );
-    // 499 of 500 were left, of which a third is 166.33; and one is spent.
+    // 499 of 500 units were left. A third of them is 166.33, and this check spends one.
     assert_eq!((decision.is_allowed(), decision.remaining()), (true, 165));
     assert_eq!(drain(&replica, quota(500)), 165);
     let refused = decide(&replica, &caller, quota(500));
@@ -220,7 +220,7 @@ fn what_is_owed_here_is_never_forgiven_by_an_answer() {
         |lost| replica.store().now_answers(if lost { Answers::Failure } else { Answers::Decision });
     lost(true);
     assert_eq!(drain(&replica, quota(10)), 10);
-    // The store knows nothing of these ten.
+    // The store was not charged for these ten.
     lost(false);
     assert_eq!(decide(&replica, &organization("o"), quota(10)).remaining(), 9);
     lost(true);
@@ -236,7 +236,7 @@ fn a_refusal_here_is_not_remembered_beyond_an_answer() {
     replica.store().now_answers(Answers::Failure);
     assert_eq!(drain(&replica, quota(1)), 1);
     clock.advance(INTERVAL / 2);
-    // The store knows nothing of that one, and admits another.
+    // The store was not charged for that one, and admits another.
     replica.store().now_answers(Answers::Decision);
     assert!(decide(&replica, &caller, quota(1)).is_allowed());
     replica.store().now_answers(Answers::Failure);
@@ -248,7 +248,7 @@ fn no_answer_is_noted_as_more_than_a_share_can_owe() {
     let (replica, clock) = lone(3);
     let slow = Quota::per_hour(10).build().unwrap();
     assert_eq!(drain(&replica, slow), 10);
-    // By the faster quota the store forgives down to a minute, and says so.
+    // By the faster quota, the store cuts the debt to a minute, and the decision says so.
     assert!(!decide(&replica, &organization("o"), quota(500)).is_allowed());
     replica.store().now_answers(Answers::Failure);
     assert_eq!(drain(&replica, quota(500)), 0);
@@ -291,13 +291,13 @@ fn only_those_who_owe_are_kept_and_not_more_than_the_cap() {
         assert!(decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed());
     }
     assert_eq!(replica.local().len(), 100);
-    // Those for whom there was no room are not forgotten either.
+    // The callers for which there was no room in the local store are refused too.
     replica.store().now_answers(Answers::Failure);
     assert!((0..1000).all(|caller| {
         !decide(&replica, &organization(&caller.to_string()), quota(1)).is_allowed()
     }));
     replica.store().now_answers(Answers::Decision);
-    // And it is kept clean by answers, without a request that is decided here.
+    // Answers of the store sweep the local store, without a request that is decided locally.
     clock.advance(INTERVAL * 2);
     for _ in 0..10_000 {
         clock.advance(Duration::from_millis(30));

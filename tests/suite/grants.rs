@@ -1,4 +1,4 @@
-//! Units that are given back.
+//! Grants: units that are given back.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier};
@@ -47,7 +47,7 @@ fn store() -> (MemoryStore<ManualClock>, ManualClock) {
     (MemoryStore::with_clock(clock.clone()), clock)
 }
 
-/// What every store promises.
+/// What every store must do with a grant.
 fn gives_back_exactly<St: Store>(store: &St, clock: &ManualClock) {
     let (caller, other) = (organization("o"), organization("p"));
     for caller in [&caller, &other] {
@@ -59,13 +59,13 @@ fn gives_back_exactly<St: Store>(store: &St, clock: &ManualClock) {
     assert_eq!(block_on(store.peek(bucket(&caller, quota(10)))).unwrap().remaining(), 3);
     assert_eq!(drain(store, &caller, quota(10)), 3);
     assert_eq!(drain(store, &other, quota(10)), 0);
-    // What has come back of the next unit is not lost.
+    // The part of the next unit that has come back is not lost.
     clock.advance(INTERVAL - NANOSECOND);
     grant(store, &caller, quota(10), 1);
     assert_eq!(drain(store, &caller, quota(10)), 1);
     clock.advance(NANOSECOND);
     assert_eq!(drain(store, &caller, quota(10)), 1);
-    // Never past full.
+    // A bucket never gets more than full.
     for units in [9, 10, 11, u32::MAX] {
         grant(store, &caller, quota(10), units);
         grant(store, &caller, quota(10), 1);
@@ -105,11 +105,11 @@ fn the_units_are_those_of_the_quota_that_is_named() {
 fn a_bucket_that_owes_more_than_it_can_counts_as_drained_first() {
     let (store, clock) = store();
     let caller = organization("o");
-    // A smaller quota came into force ...
+    // A quota with a shorter refill became active ...
     assert_eq!(drain(&store, &caller, Quota::per_hour(10).build().unwrap()), 10);
     grant(&store, &caller, quota(10), 3);
     assert_eq!(drain(&store, &caller, quota(10)), 3);
-    // ... or the clock went back, be it by little.
+    // ... or the clock went back, even by a little.
     for back in [Duration::from_millis(500), Duration::from_secs(3600)] {
         clock.set(Duration::from_secs(7200));
         store_full(&store, &caller);
@@ -135,7 +135,7 @@ fn absurd_numbers_do_no_harm() {
     assert_eq!(drain(&store, &caller, slowest), 1);
 }
 
-/// A thread remembers whom it has refused.
+/// A thread remembers the callers that it has refused.
 #[test]
 fn a_grant_is_seen_at_once_by_a_thread_that_has_refused() {
     let (store, _clock) = store();
@@ -179,7 +179,7 @@ fn whoever_shares_a_bucket_is_given_nothing_of_it() {
     let clock = ManualClock::default();
     let store = MemoryStore::with_clock(clock).max_buckets(1);
     assert!(decide(&store, &organization("first"), quota(1)).is_allowed());
-    // Of the others all or none share a bucket.
+    // The other callers share buckets.
     let others: Vec<_> = (0..100).map(|number| organization(&format!("other-{number}"))).collect();
     let admitted =
         || others.iter().filter(|other| decide(&store, other, quota(1)).is_allowed()).count();
@@ -231,19 +231,20 @@ fn a_share_is_given_its_part_of_the_units_in_time() {
     assert_eq!(fleet.iter().map(|replica| drain(replica, &caller, quota(30))).sum::<u32>(), 30);
     grant(&fleet[0], &caller, quota(30), 7);
     lose(Answers::Failure);
-    // Two thirds and a bit of what was granted are other replicas', which know nothing of it.
+    // Two and a third of the seven units are this replica's. The others are the part of the other
+    // replicas, which do not learn of the grant.
     assert_eq!(drain(&fleet[0], &caller, quota(30)), 2);
     assert_eq!(drain(&fleet[1], &caller, quota(30)), 0);
-    // The third part of the seventh unit was given back too.
+    // This replica's third of the seventh unit was given back too.
     clock.advance(INTERVAL * 2 - NANOSECOND);
     assert_eq!(drain(&fleet[0], &caller, quota(30)), 0);
     clock.advance(NANOSECOND);
     assert_eq!(drain(&fleet[0], &caller, quota(30)), 1);
-    // Also while the store is lost, which is said.
+    // The same happens while the store is lost, and the grant returns an error.
     block_on(fleet[1].grant(bucket(&caller, quota(30)), 3)).unwrap_err();
     assert_eq!(drain(&fleet[1], &caller, quota(30)), 1);
     lose(Answers::Decision);
-    // The seven in the store, and what has come back since.
+    // The seven units in the store, and the two that have come back since.
     assert_eq!(drain(&fleet[2], &caller, quota(30)), 7 + 2);
 }
 

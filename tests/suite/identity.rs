@@ -1,4 +1,4 @@
-//! Who pays.
+//! Identity: the principal who is billed.
 
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Fallback, Id, Identify, Policy, Principal, Quota,
@@ -92,7 +92,7 @@ async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
         (claimed("a", None), StatusCode::TOO_MANY_REQUESTS),
         (claimed("b", None), StatusCode::OK),
         (claimed("", None), StatusCode::UNAUTHORIZED),
-        // The account is not what this layer was told to look for.
+        // This layer looks for claims, not for an account.
         (call_by("u", "o"), StatusCode::UNAUTHORIZED),
     ] {
         assert_eq!(service.clone().oneshot(request).await.unwrap().status(), status);
@@ -137,7 +137,7 @@ async fn a_callers_own_limits_take_the_place_of_the_limiters() {
         request.extensions_mut().insert(Account::user("enterprise").with_policy(plan.clone()));
         assert_eq!(by_account.clone().oneshot(request).await.unwrap().status(), status);
     }
-    // Off the plan again, what was spent on it is still spent.
+    // When the account leaves the plan, the units spent on it are still spent.
     let mut request = Request::post("/call").body(()).unwrap();
     request.extensions_mut().insert(Account::user("enterprise"));
     assert_eq!(by_account.oneshot(request).await.unwrap().status(), 429);

@@ -1,4 +1,4 @@
-//! Limits that are changed while requests run.
+//! Live changes: limits that are changed while requests are in flight.
 
 use std::collections::HashSet;
 use std::sync::Barrier;
@@ -28,7 +28,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
         (Quota::per_minute(2000), 1000, 30_000),
         (Quota::per_minute(1), 0, 30_000),
         (Quota::per_minute(500).burst(300), 50, 30_000),
-        // Never more than drained.
+        // The bucket is drained at most.
         (Quota::per_minute(500).burst(10), 0, 1_200),
     ] {
         let (limiter, clock) = stopped_limiter(Policy::default());
@@ -49,7 +49,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
             );
             clock.advance(charged.quota().emission_interval());
         } else {
-            // Whoever is refused is charged nothing.
+            // A request that is refused is not charged.
             assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
         }
         clock.advance(Duration::from_millis(spent) - NANOSECOND);
@@ -125,8 +125,8 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
             decisions.iter().map(|by| (by.endpoint().name(), by.quota().limit())).collect();
         let either = [("call", 500), ("x", 7), ("call", 1000), ("default", 11)];
         assert!(judged_by.iter().all(|by| either.contains(by)), "{judged_by:?}");
-        // A unit is 120 ms by the one policy and 60 ms by the other, a minute by both is full; the
-        // faster one was last.
+        // A unit is 120 ms by one policy and 60 ms by the other. A full bucket is a minute by both.
+        // The faster policy was the last one.
         let admitted = |limit| {
             let by = decisions
                 .iter()
@@ -149,7 +149,7 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
         let mut second = spawn(service.call(call_by("u", "o")));
         assert_pending!(first.poll());
         assert_pending!(second.poll());
-        // Nor can it be let through by what comes into force meanwhile.
+        // A policy or an enforcement that becomes active meanwhile can't admit it either.
         limiter.set_policy(Policy::builder().exempt(["/call"]).build().unwrap());
         limiter.set_enforcement(Enforcement::SHADOW);
         limiter.store().now_answers(Answers::Decision);
@@ -163,7 +163,7 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
             let told = witness.told().into_iter().map(|told| (told.outcome, told.admitted));
             assert_eq!(told.collect::<Vec<_>>(), [("allowed", true), ("limited", false)]);
         }
-        // The next one is.
+        // The next request is decided by the new settings.
         let next = now(service.call(call_by("u", "o"))).unwrap();
         assert_eq!((next.status().as_u16(), next.headers().len()), (200, 0));
     }

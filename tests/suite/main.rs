@@ -1,4 +1,4 @@
-//! What the library promises, in its users' terms.
+//! What the library promises, in the terms of its users.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "../vectors/mod.rs"]

@@ -1,4 +1,4 @@
-//! The limiter against an independent model: a bucket of tokens, where the limiter keeps a time.
+//! The limiter against an independent model: a bucket of tokens, while the limiter keeps a time.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use crate::support::{organization, stopped_limiter, uniform};
 
-/// A token bucket in exact integers: `fill` nanoseconds' worth of refill, of which a token takes
-/// `token`.
+/// A token bucket in exact integers. Its `fill` is in nanoseconds of refill, and a token takes
+/// `token` of them.
 #[derive(Debug)]
 struct Model {
     token: u128,
@@ -23,8 +23,8 @@ impl Model {
     fn new(quota: AnyQuota) -> Self {
         let period = quota.period.as_nanos();
         let limit = u128::from(quota.limit);
-        // The smallest whole number of nanoseconds with which no more than `limit` tokens come back
-        // in a period.
+        // The smallest whole number of nanoseconds for a token with which at most `limit` tokens
+        // come back in a period.
         let token = (1.max(period / limit)..).find(|token| token * limit >= period).unwrap();
         let capacity = token * u128::from(quota.burst);
         Self { token, capacity, fill: capacity, now: 0 }
@@ -84,7 +84,7 @@ fn any_quota() -> impl Strategy<Value = AnyQuota> {
     })
 }
 
-/// A quota of which 200 requests see both edges.
+/// A quota so small that 200 requests meet both a full and a drained bucket.
 fn small_quota() -> impl Strategy<Value = AnyQuota> {
     (1..=20_u32, 1..=60_000_000_000_u64, 1..=20_u32).prop_map(|(limit, period, burst)| AnyQuota {
         limit,
@@ -93,7 +93,7 @@ fn small_quota() -> impl Strategy<Value = AnyQuota> {
     })
 }
 
-/// A pause in terms of the time in which a token comes back, since that is where the edges are.
+/// A pause, relative to the time in which a token comes back, since the edges are there.
 #[derive(Clone, Copy, Debug)]
 enum Pause {
     None,
@@ -206,7 +206,7 @@ proptest! {
         let mut now = 0;
         for pause in pauses {
             now += pause;
-            // At most `limit` in every 60 s: the one `limit` requests ago was 60 s ago.
+            // At most `limit` requests in every 60 s: `limit` requests ago was at least 60 s ago.
             if let Some(index) = sent.len().checked_sub(limit) {
                 now = now.max(sent[index] + 60_000);
             }
@@ -217,7 +217,8 @@ proptest! {
     }
 }
 
-/// One who hammers gets the burst, and then exactly what comes back.
+/// A caller who sends as fast as possible gets the burst, and then exactly the units that come
+/// back.
 #[test]
 fn who_hammers_gets_999_in_the_first_minute_and_500_in_every_other() {
     let (limiter, clock) = stopped_limiter(Policy::default());

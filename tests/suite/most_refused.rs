@@ -1,4 +1,4 @@
-//! Who is refused most.
+//! The principals that are refused most.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use proptest::prelude::*;
 
 use crate::support::{call_by, now, one_call, organization, send, stopped_limiter};
 
-/// A limiter whose callers of these numbers have nothing left, and refusals counted in so many
-/// places.
+/// A limiter with `callers` drained callers, and a count of refusals with room for `places`
+/// principals.
 fn drained(callers: u32, places: usize) -> (Limiter<MemoryStore<ManualClock>>, Arc<MostRefused>) {
     let (limiter, _clock) = stopped_limiter(one_call());
     let refused = Arc::new(MostRefused::new(places));
@@ -34,7 +34,7 @@ fn refuse(limiter: &Limiter<MemoryStore<ManualClock>>, caller: u32) {
 proptest! {
     #[test]
     fn counts_are_off_by_no_more_than_they_say_and_nobody_who_matters_is_missing(
-        // Some are refused far more often than others.
+        // Some callers are refused far more often than others.
         sent in prop::collection::vec((0..30_u32, 0..30_u32).prop_map(|(a, b)| a * b / 30), 0..400),
         places in 0..12_usize,
     ) {

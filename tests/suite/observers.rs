@@ -1,4 +1,4 @@
-//! Those who want to know are told.
+//! Observers get observations and events.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,14 +21,14 @@ use tower::{Layer, Service};
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::{call_by, now, ok, one_call, organization, request, send, stopped_limiter};
 
-/// Keeps all that it is told.
+/// An observer that keeps everything that is reported to it.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     decided: Mutex<Vec<Told>>,
     happened: Mutex<Vec<Event>>,
 }
 
-/// An observation that can be kept.
+/// An observation as an owned value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
     pub(crate) principal: Option<Principal>,
@@ -48,24 +48,24 @@ impl Witness {
         witness
     }
 
-    /// What was decided since this was last called.
+    /// The observations since the last call of this method.
     pub(crate) fn told(&self) -> Vec<Told> {
         std::mem::take(&mut self.decided.lock().unwrap())
     }
 
-    /// What happened since this was last called.
+    /// The events since the last call of this method.
     pub(crate) fn events(&self) -> Vec<Event> {
         std::mem::take(&mut self.happened.lock().unwrap())
     }
 
-    /// What was diagnosed since this, or [`events`](Self::events), was last called.
+    /// The diagnoses since the last call of this method or of [`events`](Self::events).
     pub(crate) fn diagnoses(&self) -> Vec<Diagnosis> {
         let diagnosis =
             |event| if let Event::Diagnosis(diagnosis) = event { Some(diagnosis) } else { None };
         self.events().into_iter().filter_map(diagnosis).collect()
     }
 
-    /// What was decided about one request, and about no other.
+    /// The only observation since the last call.
     #[track_caller]
     pub(crate) fn one(&self) -> Told {
         let mut told = self.told();
@@ -247,7 +247,7 @@ fn checks_without_tower_are_told_when_they_are_answered() {
     assert!(now(limiter.check(&caller, "/call").unwrap().wait()).is_err());
     let told = witness.one();
     assert_eq!((told.outcome, told.admitted, told.waited), ("store_failed", false, true));
-    // One that never was watched is answered all the same.
+    // A limiter without an observer answers too.
     let unwatched = DeferredStore::limiter(one_call());
     unwatched.store().now_answers(Answers::Decision);
     assert!(now(unwatched.check(&caller, "/call").unwrap().wait()).unwrap().is_allowed());
@@ -302,21 +302,18 @@ fn changes_are_told_in_words() {
     limiter.set_policy(faster.clone());
     assert_eq!(
         said(),
-        [
-            "the policy was changed: agent 500 requests per minute -> 500 requests per minute (25 %), \
-          call 500 requests per minute -> 2000 requests per minute with a burst of 100, search none -> 5 requests per \
-          second"
-        ]
+        ["the policy was changed: agent 500 requests per minute -> 500 requests per minute \
+            (25 %), call 500 requests per minute -> 2000 requests per minute with a burst of 100, \
+            search none -> 5 requests per second"]
     );
     limiter.set_policy(faster);
     assert_eq!(said(), ["the policy was changed: all quotas are the same"]);
     limiter.set_policy(Policy::builder().build().unwrap());
     assert_eq!(
         said(),
-        [
-            "the policy was changed: executions 500 requests per minute -> none, agent 500 requests per minute (25 %) -> \
-          none, call 2000 requests per minute with a burst of 100 -> none, search 5 requests per second -> none"
-        ]
+        ["the policy was changed: executions 500 requests per minute -> none, agent 500 \
+            requests per minute (25 %) -> none, call 2000 requests per minute with a burst of 100 \
+            -> none, search 5 requests per second -> none"]
     );
 
     limiter.set_enforcement(Enforcement::SHADOW);
@@ -387,7 +384,7 @@ async fn an_account_with_limits_of_its_own_is_told_by_them() {
     assert_eq!((told.endpoint.unwrap().name(), told.decision.unwrap().remaining()), ("calls", 6));
 }
 
-/// Does with the limiter whatever can be done with it, whenever it is told something.
+/// An observer that uses every method of the limiter whenever something is reported to it.
 #[derive(Default)]
 struct Meddler {
     limiter: Mutex<Option<Limiter<MemoryStore<ManualClock>>>>,
@@ -402,7 +399,7 @@ impl Meddler {
     fn meddle(&self) {
         let Some(limiter) = self.limiter.lock().unwrap().clone() else { return };
         self.told.fetch_add(1, Ordering::Relaxed);
-        // What it does is told to it in turn.
+        // Its own changes are reported to it too.
         if MEDDLING.replace(true) {
             return;
         }
@@ -442,7 +439,7 @@ fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
             let (limiter, clock) = (&limiter, &clock);
             scope.spawn(move || {
                 for number in 0..25 {
-                    // Fills the store, which tells of it, and empties it again.
+                    // Fills the store to its cap, which is reported, and lets it empty again.
                     let caller = organization(&format!("{thread}-{}", number % 5));
                     let _ = limiter.check_now(&caller, "/call");
                     clock.advance(Duration::from_secs(1));
@@ -451,7 +448,7 @@ fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
         }
     });
     assert!(meddler.told.load(Ordering::Relaxed) > 100);
-    // It owned the limiter, as no observer should.
+    // Breaks the cycle: this observer owned the limiter, which an observer should not do.
     meddler.limiter.lock().unwrap().take();
 }
 

@@ -1,4 +1,4 @@
-//! What is advertised to fit together compiles.
+//! The combinations of layers, services and stores that are advertised compile.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -103,7 +103,7 @@ fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>
             Ok::<_, Infallible>(Response::new(axum::body::Body::empty()))
         })))
         .layer(ServiceBuilder::new().layer(layer.clone()))
-        // Those that make responses of their own ask for a body that has a default.
+        // Layers that make responses of their own need a body with a default.
         .layer(
             ServiceBuilder::new()
                 .layer(TraceLayer::new_for_http())

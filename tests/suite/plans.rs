@@ -1,4 +1,4 @@
-//! Accounts with limits of their own.
+//! Plans: accounts with limits of their own.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn account() -> Account {
     Account::user("u").in_organization("o")
 }
 
-/// A limiter by which a unit comes back every second, and a plan by which ten do.
+/// A limiter of one unit a second, and an account with a plan of ten units a second.
 fn standard_and_large() -> (Limiter<MemoryStore<ManualClock>>, ManualClock, Account) {
     let (limiter, clock) = stopped_limiter(calls(Quota::per_minute(60)));
     (limiter, clock, account().with_policy(calls(Quota::per_minute(600))))
@@ -114,7 +114,7 @@ fn usage_is_measured_by_the_accounts_plan() {
     let flat = account().with_policy(Policy::builder().build().unwrap());
     assert_eq!(usage(&flat), [("default", 1000, 1000)]);
     assert_eq!(now(limiter.peek(&flat, Endpoint::CALL)).unwrap(), None);
-    // An endpoint that only the plan has can be looked at, and given back.
+    // `peek` and `reset` work for an endpoint that only the plan has.
     let search =
         Policy::builder().endpoint("search", Quota::per_hour(2), ["/search"]).build().unwrap();
     let (searches, endpoint) = (account().with_policy(search), Endpoint::new("search").unwrap());
@@ -143,7 +143,7 @@ fn whoever_was_refused_is_admitted_at_once_by_a_larger_plan() {
     assert_eq!(answered(&large), 0, "a minute is owed, and no more than a minute may be");
     let larger = account().with_policy(calls(Quota::per_minute(60).burst(70)));
     assert_eq!((answered(&larger), answered(&account())), (10, 0));
-    // Measured by the smaller one, no more than all of it was owed: why users of an organization
-    // should have one plan.
+    // By the smaller plan the debt was cut to its full refill. For this reason all users of an
+    // organization should have the same plan.
     assert_eq!(answered(&larger), 10);
 }

@@ -1,4 +1,4 @@
-//! Policies: what is billed to what, and what can't be built.
+//! Policies: the endpoint to which each path is billed, and policies that can't be built.
 
 use std::time::Duration;
 
@@ -166,7 +166,7 @@ fn no_spelling_opens_an_exempt_path() {
         ("/public/..%2fv2/agent/1/executions", Endpoint::EXECUTIONS),
         ("/public\\..\\call", Endpoint::CALL),
         ("/healthz%00", Endpoint::DEFAULT),
-        // Decoded twice, by one server behind another.
+        // Paths that two servers, one behind the other, would decode twice.
         ("/public/%252e%252e/call", Endpoint::DEFAULT),
         ("/public/..%252fcall", Endpoint::DEFAULT),
     ] {
@@ -181,7 +181,7 @@ fn a_first_host_is_read_as_one_too() {
         ("//x/call", Endpoint::CALL),
         ("///x/call", Endpoint::CALL),
         ("/\\x/call", Endpoint::CALL),
-        // Of this, RFC 3986 takes `x\\y` for the host, and a browser's parser `x`.
+        // Here RFC 3986 takes `x\\y` as the host, and the URL parser of a browser takes `x`.
         ("//x\\y/call", Endpoint::CALL),
         ("//x\\call", Endpoint::CALL),
         ("//x", Endpoint::DEFAULT),
@@ -206,11 +206,11 @@ fn the_longest_targets_are_classified() {
     let id = "x".repeat(64 * 1024);
     assert_eq!(policy.endpoint_of(&format!("/v2/agent/{id}")), Some(Endpoint::AGENT));
     assert_eq!(policy.endpoint_of(&format!("/{id}")), Some(Endpoint::DEFAULT));
-    // More readings than anybody needs: given up, and billed to the first endpoint, which none of
-    // them is.
+    // A path with too many readings is not analysed, but billed to the first endpoint. None of its
+    // readings is of that endpoint.
     let many = "/a//b;c%2f%2e%2e/%3bd/\\e/%5c../..%00f%3fg%23h%20";
     assert_eq!(policy.endpoint_of(many), Some(Endpoint::EXECUTIONS));
-    // Odd and long: not read, but billed to the first endpoint.
+    // Ambiguous paths that are too long are not analysed, but billed to the first endpoint.
     for odd in ["%2e", "/..", ";/", "//", "%", "\\"] {
         let path = format!("/{}", odd.repeat(64 * 1024 / odd.len()));
         assert_eq!(policy.endpoint_of(&path), Some(Endpoint::EXECUTIONS), "{odd}");

@@ -1,5 +1,5 @@
-//! Policies read from files: what they say, and that a mistake is told by its file, its line and
-//! its rule.
+//! Policies that are read from files: their content, and errors with the file, the line and the
+//! rule of a mistake.
 
 use std::error::Error;
 use std::fs;
@@ -120,7 +120,7 @@ fn assert_same(read: &Policy, built: &Policy) {
 fn a_file_says_what_a_builder_says() {
     assert_same(&Policy::from_toml(TOML).unwrap(), &built());
     assert_same(&Policy::from_json(JSON).unwrap(), &built());
-    // As Windows' editors write it.
+    // Files as editors on Windows write them.
     let windows = format!("\u{feff}{}", TOML.replace('\n', "\r\n"));
     assert_same(&Policy::from_toml(&windows).unwrap(), &built());
     assert_same(&Policy::from_json(&format!("\u{feff}{JSON}")).unwrap(), &built());
@@ -170,7 +170,7 @@ fn periods_are_words() {
     }
 }
 
-/// The text without its marker, which is `@`, and the line and column of it.
+/// The text without its marker `@`, and the line and the column of the marker.
 fn unmark(marked: &str) -> (String, (usize, usize)) {
     let (before, after) = marked.split_once('@').unwrap();
     let last = before.rsplit('\n').next().unwrap_or_default();
@@ -565,8 +565,8 @@ fn a_mistake_in_a_file_names_the_file() {
         (error.path(), error.line(), error.column()),
         (Some(path.as_path()), Some(3), Some(9))
     );
-    let rule = "quota of endpoint \"call\": limit is 0, which would refuse everything for ever: it must be at least 1 \
-                request per period";
+    let rule = "quota of endpoint \"call\": limit is 0, which would refuse everything for ever: it \
+                must be at least 1 request per period";
     assert_eq!(error.to_string(), format!("{}:3:9: {rule}", path.display()));
     assert!(error.source().is_none());
 
@@ -596,7 +596,8 @@ fn a_policy_from_a_file_keeps_what_was_spent() {
     for _ in 0..250 {
         assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
     }
-    // Half-spent, full again in 30 s; by the new quota that is half of it too.
+    // Half of the bucket is spent, and it is full again in 30 s. By the new quota this is half of
+    // the bucket too.
     let text = "[[endpoint]]\nname = \"call\"\nlimit = 100\nper = \"minute\"\n";
     limiter.set_policy(Policy::from_toml(text).unwrap());
     let decision = limiter.check_now(&caller, "/call").unwrap();
@@ -631,7 +632,7 @@ fn what_nests_without_end_is_refused() {
     }
 }
 
-/// Puts, replaces and removes pieces of a text, at places that are shares of its length.
+/// Inserts, replaces and removes pieces of a text. Places are fractions of its length.
 fn mutated(text: &str, mutations: &[(u16, u8, String)]) -> String {
     let mut text: Vec<char> = text.chars().collect();
     for (place, removed, put) in mutations {

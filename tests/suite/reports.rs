@@ -1,4 +1,4 @@
-//! What a store says of itself: numbers when it is asked, and changes to whoever has subscribed.
+//! The reports of stores, and the events that they send to their listeners.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -23,7 +23,7 @@ type Guarded = LocalFallback<Breaker<Arc<DeferredStore>, ManualClock>, ManualClo
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A store that may be lost, with all that there is around one.
+/// A store that can be lost, with all wrappers around it.
 fn guarded(
     answers: Answers,
 ) -> (DenialCache<Guarded, ManualClock>, Arc<DeferredStore>, ManualClock) {
@@ -50,7 +50,7 @@ fn check<St: Store>(store: &St, who: &str) -> Result<Decision, StoreError> {
     }
 }
 
-/// So many checks, each of another caller: a refusal would be remembered.
+/// Checks `number` callers once each, since a refusal of one caller would be remembered.
 fn check_all<St: Store>(store: &St, name: &str, number: usize) {
     for number in 0..number {
         check(store, &format!("{name}-{number}")).unwrap();
@@ -61,7 +61,7 @@ fn failures<const N: usize>(counts: [(&'static str, u64); N]) -> BTreeMap<&'stat
     BTreeMap::from(counts)
 }
 
-/// What one subscriber has been told.
+/// The events that one listener has got.
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<StoreEvent>>>);
 
@@ -87,7 +87,7 @@ fn lost(reason: &str) -> StoreEvent {
 }
 
 const REGAINED: StoreEvent = StoreEvent::Regained { server: None };
-const REASON: &str = "connection refused: nobody listens";
+const REASON: &str = "connection refused: nothing listens";
 
 #[test]
 fn a_store_that_says_nothing_has_an_empty_report_and_takes_subscribers_all_the_same() {
@@ -110,7 +110,7 @@ fn buckets_and_what_housekeeping_has_dropped_are_counted() {
     let after = store.report();
     assert_eq!((after.buckets, after.dropped), (0, 1000));
     assert!(after.sweeps > report.sweeps);
-    // Requests do it, too; a reset drops nothing.
+    // Requests sweep too. A reset is not counted as a drop.
     check(&store, "o").unwrap();
     assert_ready!(spawn(store.reset(&organization("o"), Endpoint::CALL)).poll()).unwrap();
     for who in ["a", "b", "c"] {
@@ -173,7 +173,7 @@ fn during_an_outage_decisions_taken_here_and_failures_are_counted_by_kind() {
     assert_eq!(regained.failures, failures([("open", 3), ("other", 6)]));
 }
 
-/// Fails in as many ways as it is told to.
+/// A store that fails with the kinds of error that it is given.
 struct Failing(Mutex<Vec<&'static str>>);
 
 impl Store for Failing {
@@ -267,7 +267,7 @@ fn every_subscriber_is_told_when_a_store_is_lost_and_regained() {
     asked.now_answers(Answers::Decision);
     check(&store, "p").unwrap();
     assert!(ears.iter().all(|ear| ear.told() == [REGAINED]));
-    // And of the local store's cap.
+    // They get the events of the local store's cap too.
     check_all(&store, "after", 101);
     assert!(ears.iter().all(|ear| ear.told() == [StoreEvent::CapReached { max_buckets: 100 }]));
 }
@@ -291,7 +291,7 @@ fn whoever_subscribes_while_a_store_is_lost_is_told_so_at_once_and_why_now() {
 #[test]
 fn a_listener_that_panics_harms_neither_the_request_nor_other_listeners() {
     let clock = ManualClock::default();
-    let panicking = |_: &StoreEvent| panic!("as `eprintln!` does when nobody reads any more");
+    let panicking = |_: &StoreEvent| panic!("as `eprintln!` does when standard error is closed");
     let store =
         MemoryStore::with_clock(clock).max_buckets(1).on_cap(|_| panic!("so does this one"));
     store.subscribe(StoreListener::new(panicking));
@@ -385,9 +385,10 @@ fn an_event_is_one_line() {
         lines,
         [
             "the rate limiter can't count on 10.0.0.7:6379: it answered with an error: ERR no",
-            "the rate limiter still can't count on 10.0.0.7:6379: it answered with an error: ERR no",
+            "the rate limiter still can't count on 10.0.0.7:6379: it answered with an error: ERR \
+             no",
             "the rate limiter counts on 10.0.0.7:6379",
-            "the rate limiter can't count on its store: connection refused: nobody listens",
+            "the rate limiter can't count on its store: connection refused: nothing listens",
             "the rate limiter counts on its store",
             "the rate limiter has reached its cap of 7 buckets: new callers share buckets",
             "the rate limiter has a tenth of its cap of 7 buckets free again",

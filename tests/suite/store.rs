@@ -1,4 +1,4 @@
-//! What a store in this process keeps, and what it gives back.
+//! The store in this process: the buckets that it keeps, and the memory that it frees.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -26,7 +26,7 @@ fn memory_follows_the_callers_of_the_last_minute_and_not_of_all_time() {
         stopped_limiter(uniform(500, Duration::from_secs(60), 500).build().unwrap());
     let mut most = 0;
     for caller in 0..400_000_u64 {
-        // A bucket of one request is full again after 120 ms: 120 callers later.
+        // A bucket is full again 120 ms after its one request, which is 120 callers later.
         clock.advance(Duration::from_millis(1));
         assert!(limiter.check_now(&organization(&caller.to_string()), "/").unwrap().is_allowed());
         most = most.max(limiter.store().len());
@@ -41,7 +41,7 @@ fn a_bucket_that_owes_is_never_dropped() {
     for caller in &owing {
         assert_eq!(drain(&limiter, caller, "/call"), 500);
     }
-    // Enough strangers to make every shard scan itself many times, and a shrink on top.
+    // Enough new callers to sweep every shard many times, and a shrink in addition.
     for stranger in 0..100_000 {
         let _ = limiter.check_now(&organization(&stranger.to_string()), "/call");
     }
@@ -65,7 +65,8 @@ fn a_clock_that_has_been_ahead_does_not_stop_full_buckets_from_being_dropped() {
         clock.advance(Duration::from_millis(30));
         let _ = limiter.check_now(&organization("p"), "/call");
     }
-    // The one of the wrong time owes until it comes, or its caller does.
+    // The bucket from the wrong time is not full until that time, or until its caller's next
+    // request.
     assert!(limiter.store().len() <= 2, "{} buckets are left", limiter.store().len());
 }
 
@@ -89,10 +90,10 @@ fn a_change_of_limits_keeps_what_was_spent() {
     for _ in 0..250 {
         let _ = limiter.check_now(&caller, "/call");
     }
-    // 30 s of refill are owed. At 1000 a minute they are 500 units of 1000.
+    // The bucket is full in 30 s. At 1000 a minute this is 500 units of 1000.
     limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(1000)).build().unwrap());
     assert_eq!(drain(&limiter, &caller, "/call"), 500);
-    // And back: 60 s are owed, so the bucket of 500 is empty, and full in a minute.
+    // Back to 500 a minute: the bucket is full in 60 s, so it is drained now.
     limiter.set_policy(Policy::default());
     assert_eq!(drain(&limiter, &caller, "/call"), 0);
     clock.advance(Duration::from_secs(60));
@@ -108,7 +109,7 @@ fn nobody_owes_more_than_a_full_refill_by_the_limits_in_force() {
     limiter.set_policy(Policy::default());
     let refused = limiter.check_now(&caller, "/call").unwrap();
     assert_eq!((refused.is_allowed(), refused.reset()), (false, Duration::from_secs(60)));
-    // Not merely said, but kept: a minute later all of it is back.
+    // The decision was right: a minute later all units are back.
     clock.advance(Duration::from_secs(60));
     assert_eq!(drain(&limiter, &caller, "/call"), 500);
 }
@@ -186,8 +187,7 @@ async fn a_reset_fills_one_bucket_of_one_principal() {
     assert_eq!(drain(&limiter, &other, "/call"), 0);
 }
 
-/// A clock that shows seconds. Once, a thread that reads it is held up until another has done
-/// something.
+/// A clock in seconds. Once, a thread that reads it is held up while another thread does something.
 #[derive(Clone, Default)]
 struct Delayed {
     seconds: Arc<AtomicU64>,
@@ -227,7 +227,7 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_forgives_nothing() {
     let (limiter, clock) = delayed_limiter(Policy::default());
     let caller = organization("o");
     assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
-    // It reads 0 s, and everything that is spent at 30 s seems to lie in the future.
+    // The thread reads 0 s, so units that are spent at 30 s seem to be spent in the future.
     clock.hold_up({
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
         move || {
@@ -245,8 +245,8 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_is_not_refused_for_what_cam
     let caller = organization("o");
     clock.set(10);
     assert_eq!(drain(&limiter, &caller, "/"), 2);
-    // At 12 s both units are back. Of the two requests that take them, the one that comes second
-    // has read the clock at 11 s, when there was one.
+    // At 12 s both units are back. Two requests take them. The second has read the clock at 11 s,
+    // when one unit was back.
     clock.set(11);
     clock.hold_up({
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
@@ -273,7 +273,7 @@ fn a_look_that_was_held_up_sees_no_debt_in_the_future() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let peeked = runtime.block_on(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
-    // What it saw is the bucket before that, and not some of the one and some of the other.
+    // It saw the bucket as it was before that, not a mixture of the two states.
     assert_eq!((peeked.remaining(), peeked.reset()), (0, Duration::from_secs(60)));
 }
 
@@ -298,12 +298,13 @@ fn a_clock_that_panics_loses_no_count() {
     }
     clock.0.store(0, Ordering::SeqCst);
     assert_eq!(drain(&limiter, &organization("o"), "/call"), 0);
-    // A bucket may have been made before the clock was asked; it is full, and goes.
+    // A bucket may have been made before the clock was read. It is full and is dropped.
     limiter.store().shrink();
     assert_eq!(limiter.store().len(), 1);
 }
 
-/// A thread remembers whom it has refused; the tests below are about what must not be remembered.
+/// A thread remembers the callers that it has refused. The tests below are about what it must not
+/// remember.
 #[test]
 fn a_reset_is_seen_at_once_by_a_thread_that_has_refused() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
@@ -334,11 +335,11 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     };
     let slow = Quota::per_hour(10).build().unwrap();
     assert_eq!((0..20).filter(|_| check(slow)).count(), 10);
-    // By this plan nobody owes more than a minute.
+    // By this quota, a debt is at most a minute.
     thread::scope(|scope| {
         scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap()
     });
-    // And a minute is no hour.
+    // By the slow quota, a minute is a part of one of the ten units.
     assert_eq!((0..20).filter(|_| check(slow)).count(), 9);
 }
 

@@ -1,4 +1,4 @@
-//! What the tests have in common.
+//! Helpers that the tests share.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -18,13 +18,13 @@ use tokio_test::assert_ready;
 use tokio_test::task::spawn;
 use tower::{Layer, ServiceExt};
 
-/// A limiter whose time is told by the clock, which stands still until it is told otherwise.
+/// A limiter on a manual clock, which stands still until the test changes it.
 pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {
     let clock = ManualClock::default();
     (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())), clock)
 }
 
-/// A policy of one quota for all paths.
+/// A policy with one quota for all paths.
 pub(crate) fn uniform(limit: u32, period: Duration, burst: u32) -> PolicyBuilder {
     Policy::builder().default_quota(Quota::per(limit, period).burst(burst))
 }
@@ -45,7 +45,7 @@ pub(crate) fn call_by(user: &str, organization: &str) -> Request<()> {
     request(Method::POST, "/call", user, organization)
 }
 
-/// A policy under which one request may go to `/call`, and the next one ten seconds later.
+/// A policy that allows one request to `/call` every ten seconds.
 pub(crate) fn one_call() -> Policy {
     Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap()
 }
@@ -55,17 +55,17 @@ pub(crate) async fn ok<B>(_: Request<B>) -> Result<Response<String>, Infallible>
     Ok(Response::new("inner".to_owned()))
 }
 
-/// The body as it went over the wire.
+/// The body of a response as text.
 pub(crate) async fn text<B: Body<Data = Bytes, Error: Debug>>(response: Response<B>) -> String {
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }
 
-/// What a future says that does not wait.
+/// The output of a future that does not wait.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     assert_ready!(spawn(future).poll())
 }
 
-/// The response to one request, by a service of its own.
+/// The response to one request, from a new service.
 pub(crate) async fn send<St: Store>(
     layer: &BolnaRateLimitLayer<St>,
     request: Request<()>,
@@ -73,7 +73,7 @@ pub(crate) async fn send<St: Store>(
     layer.layer(tower::service_fn(ok)).oneshot(request).await.unwrap()
 }
 
-/// One of many requests, some time after the one before.
+/// One of many requests. It is sent `pause` after the one before.
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) caller: &'static str,
@@ -81,7 +81,7 @@ pub(crate) struct Sent {
     pub(crate) pause: Duration,
 }
 
-/// What a few callers send to [`tight`] limits.
+/// Requests of a few callers, enough for [`tight`] limits to refuse some.
 pub(crate) fn traffic() -> impl Strategy<Value = Vec<Sent>> {
     let caller = prop::sample::select(vec!["a", "b", "c"]);
     let path = prop::sample::select(vec![
@@ -97,7 +97,7 @@ pub(crate) fn traffic() -> impl Strategy<Value = Vec<Sent>> {
     prop::collection::vec(sent, 1..80)
 }
 
-/// Limits that are soon used up.
+/// A policy with limits that are soon reached.
 pub(crate) fn tight() -> PolicyBuilder {
     Policy::bolna()
         .quota("executions", Quota::per_second(1))

@@ -1,4 +1,4 @@
-//! Over real connections: axum's server and a bare hyper server, HTTP/1.1 and HTTP/2.
+//! Requests over real connections: axum's server and a bare hyper server, HTTP/1.1 and HTTP/2.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use tower::ServiceBuilder;
 
 use crate::support::stopped_limiter;
 
-/// A server on a port of its own, gone when the test is.
+/// A server on a port of its own. It ends with the test.
 struct Server {
     address: SocketAddr,
     _task: JoinSet<()>,
@@ -51,7 +51,7 @@ fn layer() -> Layer {
     BolnaRateLimitLayer::with_limiter(stopped_limiter(policy).0)
 }
 
-/// `Authorization: Bearer user@organization`, believed.
+/// Identifies the caller by `Authorization: Bearer user@organization`, without verifying it.
 fn authenticate<B>(mut request: Request<B>) -> Request<B> {
     let bearer = request
         .headers()
@@ -96,7 +96,7 @@ async fn hyper_server() -> Server {
             let (stream, _) = listener.accept().await.unwrap();
             let service = TowerToHyperService::new(service.clone());
             tokio::spawn(async move {
-                // An error is a client that has gone away.
+                // An error means that the client has closed the connection.
                 let _ = Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service)
                     .await;
@@ -158,8 +158,8 @@ fn rate_limit(response: &Response<Bytes>, name: &str) -> String {
     response.headers()[name].to_str().unwrap().to_owned()
 }
 
-/// Two users of one organization on two connections, then another organization, then the same one
-/// elsewhere.
+/// Two users of one organization on two connections, then another organization, then the first one
+/// at another endpoint.
 async fn an_organization_is_limited_across_users_and_connections(server: Server, version: Version) {
     let mut ana = Connection::open(&server, version).await;
     let mut ben = Connection::open(&server, version).await;

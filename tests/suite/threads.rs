@@ -1,4 +1,4 @@
-//! Many threads, one bucket.
+//! Many threads that share one bucket.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! Every row of the test vectors, through the public API.
+//! Every row of the test vectors, checked through the public API.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client sees.
+//! The responses as a client sees them.
 
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +18,7 @@ use tower::{Layer, ServiceExt};
 
 use crate::support::{call_by, ok, one_call, organization, request, stopped_limiter, text};
 
-/// The members of a structured list: each item's text and its integer parameters.
+/// The members of a structured list (RFC 9651): the text of each item and its integer parameters.
 fn members(headers: &HeaderMap, name: &str) -> Vec<(String, Vec<(String, i64)>)> {
     let field: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect();
     let list: List = Parser::new(&field.join(", ")).parse().unwrap();
@@ -108,7 +108,7 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
     let (limiter, clock) = stopped_limiter(one_call());
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     let caller = organization("o");
-    // Rendered before, for the same waits.
+    // Refusals by the quota with the same waits are rendered before.
     for millis in [0, 0, 9000] {
         clock.advance(Duration::from_millis(millis));
         let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
@@ -136,16 +136,19 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
             "title": "Too Many Requests",
             "status": 429,
             "detail":
-                format!("Requests for endpoint call are blocked for now, whatever is left of the quota. Wait {words}."),
+                format!(
+                    "Requests for endpoint call are blocked for now, whatever is left of the \
+                     quota. Wait {words}."
+                ),
             "error": 429,
             "message": format!("Requests for call are blocked; retry after {words}"),
         });
         assert_eq!(body, expected);
     }
-    // A unit is there, and comes to use as soon as the block is lifted.
+    // The bucket has a unit, which can be used as soon as the block is lifted.
     limiter.store().block(&caller, Endpoint::CALL, Duration::ZERO).await.unwrap();
     assert_eq!(service.clone().oneshot(call_by("u", "o")).await.unwrap().status(), StatusCode::OK);
-    // And is told of again when that is what is wrong.
+    // A refusal by the quota names the quota again.
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
     assert!(text(response).await.contains("1 request per 10 seconds"));
 }
@@ -377,7 +380,7 @@ async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back()
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
 }
 
-/// A store that decides by a quota of its own, as one that is cut off from its fellows may.
+/// A store that decides by a quota of its own, as a replica may that is cut off from the others.
 #[derive(Debug)]
 struct Stricter(MemoryStore<ManualClock>);
 

@@ -1,4 +1,4 @@
-//! The test vectors as they are read.
+//! The test vectors, read from their files.
 #![allow(dead_code, reason = "not every test crate reads all of them")]
 
 use std::collections::BTreeMap;
@@ -54,8 +54,8 @@ pub(crate) struct GcraRequest {
 }
 
 impl GcraVector {
-    /// The rows with those between the first and the last of a run of identical requests, whose
-    /// outcome is not written.
+    /// All requests. A run of identical requests has only its first and last row in the file; the
+    /// requests between them are added, without an expected outcome.
     pub(crate) fn unfolded(&self) -> impl Iterator<Item = (u64, Option<&GcraRequest>)> {
         let mut sent = 0;
         self.requests.iter().flat_map(move |row| {
