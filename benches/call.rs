@@ -1,7 +1,9 @@
-//! What the middleware adds to a call of the service that it wraps: `cargo bench --bench call`.
+//! The time that the middleware adds to a call of the service that it wraps:
+//! `cargo bench --bench call`.
 //!
-//! One process, interleaved rounds, medians. Requests are made outside the timed part; dropping
-//! them and the response is in it, for the bare service too.
+//! The rounds of all services are interleaved in one process, and the figures are medians. Requests
+//! are made outside the timed part. Dropping them and the responses is in the timed part, for the
+//! bare service too.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -34,7 +36,7 @@ fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
     ready(Ok(response))
 }
 
-/// Nanoseconds a call, over one batch.
+/// Nanoseconds per call, over one batch.
 fn time<S: Service<Request<()>>>(service: &mut S) -> u64 {
     let requests: Vec<_> = (0..BATCH)
         .map(|_| {
@@ -69,7 +71,7 @@ fn layer(quota: QuotaBuilder) -> BolnaRateLimitLayer {
     BolnaRateLimitLayer::with_policy(policy(quota))
 }
 
-/// The processor's counter, where the default asks the operating system.
+/// A clock that reads the processor's counter. The default clock calls the operating system.
 struct Counter {
     clock: quanta::Clock,
     start: quanta::Instant,
@@ -89,7 +91,7 @@ fn on_counter(quota: QuotaBuilder) -> BolnaRateLimitLayer<MemoryStore<Counter>> 
 
 type SetUp = fn(BolnaRateLimitLayer) -> BolnaRateLimitLayer;
 
-/// What an admission costs more with all that can be switched on, each alone.
+/// Everything that can be switched on and makes an admission slower, one by one.
 fn observers() -> Vec<(&'static str, SetUp)> {
     #[cfg(feature = "metrics")]
     metrics_exporter_prometheus::PrometheusBuilder::new()
@@ -111,9 +113,9 @@ fn observers() -> Vec<(&'static str, SetUp)> {
 }
 
 fn main() {
-    // Refills faster than a core can ask, with a bucket of the usual size.
+    // A quota that refills faster than one core can spend, with a bucket of the usual size.
     let admitting = Quota::per_second(100_000_000).burst(500);
-    // One in a million is admitted; the rest wait for less than a second.
+    // One request in a million is admitted. The wait of the others is less than a second.
     let refusing = Quota::per_second(1);
 
     let mut bare = tower::service_fn(inner);

@@ -1,10 +1,10 @@
-//! What the client's layers add to a request that need not wait, and what 10,000 take that do:
-//! `cargo bench --bench client --features client`.
+//! The time that the client's layers add to a request that need not wait, and the time that 10,000
+//! waiting requests take: `cargo bench --bench client --features client`.
 //!
-//! One process, interleaved rounds; what a layer adds is the median of what it took more than the
-//! bare service in the same round. Requests are made outside the timed part; dropping them and the
-//! response is in it, for the bare service too. Those that wait do so in time that tokio moves on
-//! when nothing else is left to do.
+//! The rounds of all services are interleaved in one process. The figure of a layer is the median
+//! of its difference to the bare service in the same round. Requests are made outside the timed
+//! part. Dropping them and the responses is in the timed part, for the bare service too. Requests
+//! that wait do so in tokio's paused time, which moves on when there is nothing else to do.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -59,7 +59,7 @@ fn answer(_: Request<Body>) -> Answer {
     ready(Ok(response))
 }
 
-/// An answer of a server with this crate's limiter.
+/// The answer of a server with this crate's limiter.
 fn limited_answer(request: Request<Body>) -> Answer {
     let mut answer = answer(request).into_inner();
     let headers = answer.as_mut().map(Response::headers_mut);
@@ -73,7 +73,7 @@ fn limited_answer(request: Request<Body>) -> Answer {
     ready(answer)
 }
 
-/// More than can be used.
+/// A policy with more units than the benchmark can spend.
 fn boundless() -> Policy {
     let quota = Quota::per_second(1_000_000).burst(u32::MAX);
     Policy::bolna().quota("agent", quota).build().expect("the quota is valid")
@@ -83,7 +83,7 @@ fn boundless_pacer() -> Pacer {
     Pacer::builder().policy(boundless()).build().expect("the bounds are not zero")
 }
 
-/// Nanoseconds a call, over one batch.
+/// Nanoseconds per call, over one batch.
 fn time<S: Service<Request<Body>>>(service: &mut S) -> i64 {
     let requests: Vec<_> = (0..BATCH).map(|_| request()).collect();
     let mut context = Context::from_waker(Waker::noop());
@@ -118,7 +118,7 @@ fn median(mut times: Vec<i64>) -> i64 {
     times[times.len() / 2]
 }
 
-/// What took longer than `bare`, round by round.
+/// The median of the differences of `times` to `bare` in the same round.
 fn over(times: &[i64], bare: &[i64]) -> i64 {
     median(times.iter().zip(bare).map(|(time, bare)| time - bare).collect())
 }
@@ -181,7 +181,7 @@ fn serve() -> SocketAddr {
     address
 }
 
-/// Nanoseconds a request, over one batch on a connection that stays open.
+/// Nanoseconds per request, over one batch on a connection that stays open.
 async fn time_over_tcp<S>(client: &S, uri: &str) -> i64
 where
     S: Service<Request<Body>, Response = Response<hyper::body::Incoming>, Error: Into<BoxError>>
@@ -226,7 +226,7 @@ fn over_tcp() {
     }
 }
 
-/// Counts how often a future is polled.
+/// Counts the polls of a future.
 struct Counted<F> {
     future: Pin<Box<F>>,
     polls: Arc<AtomicUsize>,
@@ -241,7 +241,7 @@ impl<F: Future> Future for Counted<F> {
     }
 }
 
-/// One request a minute: everybody waits.
+/// A pacer of one request a minute, so that nearly all requests wait.
 fn slow() -> Pacer {
     let policy =
         Policy::bolna().quota("agent", Quota::per_minute(1)).build().expect("the quota is valid");
@@ -267,10 +267,11 @@ fn wake_ups() {
         waiting.join_all().await
     });
     let took = start.elapsed().as_nanos() / WAITERS as u128;
-    // The first poll of each is its caller's.
+    // The first poll of each future is not a wake-up.
     let woken = polls.load(Ordering::Relaxed) - (WAITERS + 1);
     println!(
-        "{WAITERS} waiting: {woken} wake-ups until all had gone, {took} ns of the processor each, tasks and all"
+        "{WAITERS} waiting: {woken} wake-ups until all had gone, {took} ns of the processor each, \
+         tasks and all"
     );
 }
 

@@ -1,7 +1,7 @@
-//! What 10,000 requests take that wait for their turn: `cargo bench --bench client_memory
-//! --features client`.
+//! The memory that 10,000 waiting requests take:
+//! `cargo bench --bench client_memory --features client`.
 //!
-//! A benchmark of its own, since counting allocations makes them slower.
+//! This is a benchmark of its own, since counting allocations makes them slower.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -25,7 +25,7 @@ type Inner = fn(Request<Body>) -> Ready<Result<Response<()>, Infallible>>;
 type Waiting = PaceFuture<tower::util::ServiceFn<Inner>, Body>;
 
 fn main() {
-    // One request a minute: everybody waits.
+    // One request a minute, so that all requests but the first wait.
     let policy =
         Policy::bolna().quota("call", Quota::per_minute(1)).build().expect("the quota is valid");
     let pacer = Pacer::builder()
@@ -38,7 +38,7 @@ fn main() {
     let inner: Inner = |_| ready(Ok(Response::new(())));
     let mut client = PaceLayer::new(pacer).layer(tower::service_fn(inner));
     let request = || Request::post("/call").body(Body::from("{}")).expect("the path is valid");
-    // The one that goes at once.
+    // The first request, which is sent at once.
     drop(client.call(request()));
 
     let requests: Vec<_> = (0..WAITERS).map(|_| request()).collect();
@@ -54,7 +54,7 @@ fn main() {
         }
     });
     let own = size_of::<Request<Body>>();
-    // The list of requests is given back meanwhile.
+    // The list of requests is freed during the measurement, so its size is added.
     let bytes = usize::try_from(allocated.bytes_current).map_or(0, |bytes| bytes) + WAITERS * own;
     println!(
         "{WAITERS} waiting: {} bytes each besides the request, which has {own}",

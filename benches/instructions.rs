@@ -1,12 +1,12 @@
 //! Runs one part of a call a given number of times, for `scripts/instructions` to count its
 //! instructions.
 //!
-//! `instructions list` names the parts; `instructions count PART TIMES` runs one. Whatever is not
-//! counted, such as making requests, is done for the same number whatever `TIMES` is, so that it
-//! cancels out between two runs.
+//! `instructions list` prints the names of the parts. `instructions count PART TIMES` runs one of
+//! them. Work that is not to be counted, such as making requests, does not depend on `TIMES`, so
+//! that it cancels out between two runs.
 //!
-//! A limiter's clock is set by hand and so not in the figures: valgrind has no vDSO, and counts a
-//! system call instead, as it does for the client.
+//! A limiter's clock is set by hand, so the figures of limiters do not contain reading the clock.
+//! Those of the client do: valgrind has no vDSO, and counts a system call instead.
 
 use std::convert::Infallible;
 use std::env;
@@ -34,16 +34,16 @@ use tower::{Layer, Service};
 
 /// The most times that a part can be run.
 const MOST: usize = 2_000;
-/// Enough to fill whatever is rendered once, and to be through with what is looked for in the first
-/// requests.
+/// The calls before the counted ones. They are enough to render every text that is kept for reuse,
+/// and to end the diagnoses that only look at the first requests.
 const WARM_UP: usize = 1_010;
 
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ODD_PATH: &str = "/x/..;/call";
 const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
 
-/// A unit comes back as often as the clock is moved. Too soon for the store to sweep, which would
-/// be counted as well.
+/// A unit comes back every time the clock is moved. The clock moves too little for the store to
+/// sweep, which would be counted too.
 const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
 const TICK: Duration = Duration::from_nanos(10);
 
@@ -88,8 +88,7 @@ fn main() {
                 .filter(|times| *times <= MOST)
                 .expect("TIMES is a number, at most 2,000"));
         }
-        // As `cargo bench` and `cargo test` run it, with whatever they are given: each part works,
-        // no more.
+        // With the arguments of `cargo bench` and `cargo test`: only checks that each part works.
         _ => PARTS.iter().for_each(|(_, run)| run(1)),
     }
 }
@@ -121,7 +120,8 @@ fn admit(times: usize, set_up: fn(Limited) -> Limited) {
     call(times, &mut service, caller, StatusCode::OK, || clock.advance(TICK));
 }
 
-/// The first request may be admitted; the others are answered with that status.
+/// Calls a service whose answers must have that status, but for the first one, which may be
+/// admitted.
 fn answer(times: usize, quota: QuotaBuilder, make: fn() -> Request<()>, status: StatusCode) {
     let mut service = layer(quota, ManualClock::default()).layer(tower::service_fn(inner));
     call(times, &mut service, make, status, || {});
@@ -148,7 +148,7 @@ fn caller() -> Request<()> {
     request
 }
 
-/// A server with this crate's limiter.
+/// The answer of a server with this crate's limiter.
 fn limited(request: Request<()>) -> Answer {
     let mut response = inner(request).into_inner();
     if let Ok(response) = &mut response {
@@ -160,14 +160,14 @@ fn limited(request: Request<()>) -> Answer {
     ready(response)
 }
 
-/// More than can be used.
+/// A pacer with more units than the benchmark can spend.
 fn boundless() -> Pacer {
     let quota = Quota::per_second(1_000_000).burst(u32::MAX);
     let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
     Pacer::builder().policy(policy).build().expect("the bounds are not zero")
 }
 
-/// A client sends.
+/// A client with the layer sends requests to the server.
 fn send<L>(times: usize, layer: L, server: fn(Request<()>) -> Answer)
 where
     L: Layer<ServiceFn<fn(Request<()>) -> Answer>>,
@@ -201,6 +201,7 @@ fn call<S, B>(
     for request in requests.by_ref().take(times) {
         assert_eq!(send(request), status);
     }
-    // Dropping those that were not sent would make the runs differ by more than what was sent.
+    // The requests that were not sent are not dropped: their number depends on `TIMES`, so dropping
+    // them would be counted.
     mem::forget(requests);
 }

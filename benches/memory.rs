@@ -1,10 +1,10 @@
-//! What a million buckets take, and how long a request waits for their housekeeping: `cargo bench
-//! --bench memory`. Takes some ten seconds.
+//! The memory that a million buckets take, and the time that a request spends on sweeping them:
+//! `cargo bench --bench memory`. Takes about ten seconds.
 //!
-//! The times of single requests are at the mercy of the machine: of the timer's interrupts, of
-//! other processes, and of memory that is touched for the first time. So the same is said of a loop
-//! that does nothing but read the clock, and the store is filled twice, the second time in memory
-//! that the process has had before.
+//! The times of single requests depend on the machine: on timer interrupts, on other processes, and
+//! on memory that is touched for the first time. So the benchmark also measures a loop that only
+//! reads the clock, and fills the store twice, the second time in memory that the process has used
+//! before.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use memory_stats::memory_stats;
 
 const BUCKETS: u32 = 1_000_000;
 
-/// Longer than the time after which every shard is due, so that a request does as much as one ever
-/// does.
+/// Longer than two turns of the store's shards, so that every request sweeps as many shards as a
+/// request may.
 const OVERDUE: Duration = Duration::from_millis(100);
 
 struct Fixture {
@@ -34,7 +34,7 @@ impl Fixture {
         Self { store: MemoryStore::with_clock(clock.clone()), clock, quota }
     }
 
-    /// Nanoseconds of one request.
+    /// Nanoseconds for one request.
     fn charge(&self, number: u32) -> u64 {
         let id = format!("{:08x}-e320-4d95-a3a5-242cfe45621d", number.wrapping_mul(2_654_435_761));
         let principal = Principal::organization(id).expect("the id is not empty");
@@ -68,7 +68,7 @@ fn main() {
     print("a new bucket", filled.fill());
     print("a bucket that exists", (0..BUCKETS).map(|number| filled.charge(number)).collect());
     let sweeping = |number: u32| {
-        // Forth and back: a turn is due either way, and nobody's debt is paid.
+        // The clock goes forth and back. A turn is due either way, and no bucket becomes full.
         filled.clock.set(OVERDUE * (number % 2));
         filled.charge(number)
     };

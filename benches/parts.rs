@@ -1,21 +1,21 @@
-//! What each part of a call costs: `cargo bench --bench parts`. Takes some ten seconds.
+//! The time of each part of a call: `cargo bench --bench parts`. Takes about ten seconds.
 //!
-//! Requests and ids are made outside the timed part. Dropping a request and its response is in it,
-//! for the bare service too. `cargo bench --bench parts -- store` runs the parts whose name
-//! contains that word.
+//! Requests and ids are made outside the timed part. Dropping a request and its response is in the
+//! timed part, for the bare service too. `cargo bench --bench parts -- store` runs the parts whose
+//! name contains that word.
 
 fn main() {
     divan::main();
 }
 
-/// Which endpoint a path is billed to.
+/// Finding the endpoint to which a path is billed.
 #[divan::bench_group(sample_count = 2000, sample_size = 100)]
 mod classify {
     use bolna_rate_limit::Policy;
     use divan::{Bencher, black_box};
 
-    /// The most expensive that a random search has found: 511 bytes of many short segments, with 56
-    /// readings.
+    /// The most expensive path that a random search has found: 511 bytes of many short segments,
+    /// with 56 readings.
     fn dear() -> String {
         format!("/;%3ba/../{}%0a%00\\%3b/%2e%2e/#/../", "a/".repeat(239))
     }
@@ -36,7 +36,7 @@ mod classify {
         bench(bencher, path);
     }
 
-    // The last has 64 readings, the most that are considered.
+    // The last path has 64 readings, the most that are analysed.
     #[divan::bench(args = ["/%63all", "//call", "/x/..;/call", r"//%5c\;/./%23"])]
     fn odd(bencher: Bencher<'_, '_>, path: &str) {
         bench(bencher, path);
@@ -53,7 +53,7 @@ mod classify {
     }
 }
 
-/// Whether a bucket has a unit left.
+/// Charging a bucket of a store.
 #[divan::bench_group(sample_count = 2000, sample_size = 100)]
 mod store {
     use std::pin::pin;
@@ -64,7 +64,7 @@ mod store {
     use bolna_rate_limit::{Decision, Endpoint, Principal, Quota, QuotaBuilder};
     use divan::{Bencher, black_box};
 
-    /// Refills faster than two cores can ask, with a bucket of the usual size.
+    /// A quota that refills faster than two cores can spend, with a bucket of the usual size.
     const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
     const REFUSING: QuotaBuilder = Quota::per_hour(1);
 
@@ -89,7 +89,7 @@ mod store {
             .expect("the store can be asked")
     }
 
-    // Samples so long that two threads do not finish one after the other on one core.
+    // The samples are so long that two threads do not run one after the other on one core.
     #[divan::bench(threads = [1, 2], sample_count = 50, sample_size = 200_000)]
     fn hot_admitted(bencher: Bencher<'_, '_>) {
         let (store, caller) = (MemoryStore::new(), principal(0));
@@ -124,14 +124,14 @@ mod store {
         });
     }
 
-    /// The time of a check of each caller's bucket, where no bucket runs out.
+    /// The time of one check of each caller's bucket. No bucket is drained.
     fn bench_callers(
         bencher: Bencher<'_, '_>,
         store: &MemoryStore<ManualClock>,
         mut numbers: impl Iterator<Item = usize>,
     ) {
         let anyone = principal(0);
-        // A quota takes longer to build than to ask for.
+        // The quota is built once, since building it takes longer than a check.
         let quota = bucket(&anyone, Quota::per_minute(500)).quota;
         bencher
             .with_inputs(|| principal(numbers.next().expect("there is another caller")))
@@ -140,18 +140,19 @@ mod store {
             });
     }
 
-    // Each is asked in its turn: memory, rather than the processor, sets the pace.
+    // Every caller checks once before any checks again. So memory limits the speed, not the
+    // processor.
     #[divan::bench(args = [100_000, 1_000_000], sample_count = 1000, sample_size = 1000)]
     fn cold_admitted(bencher: Bencher<'_, '_>, callers: usize) {
         let store = MemoryStore::with_clock(ManualClock::default());
         (0..callers).for_each(|number| {
             check(&store, bucket(&principal(number), Quota::per_minute(500)));
         });
-        // A prime step visits every number, and none of them beside the one before.
+        // A prime step visits every number, and never two neighbours in a row.
         bench_callers(bencher, &store, (0..callers).cycle().map(|turn| turn * 7_368_787 % callers));
     }
 
-    // The growth of the tables is in it.
+    // The time contains the growth of the tables.
     #[divan::bench(sample_count = 1000, sample_size = 1000)]
     fn new_bucket(bencher: Bencher<'_, '_>) {
         bench_callers(bencher, &MemoryStore::with_clock(ManualClock::default()), 0..);
@@ -164,7 +165,7 @@ mod store {
     }
 }
 
-/// The whole call.
+/// A whole call of the middleware.
 #[divan::bench_group(sample_count = 2000, sample_size = 100)]
 mod call {
     use std::convert::Infallible;
@@ -180,7 +181,7 @@ mod call {
     use http_body_util::Empty;
     use tower::{Layer, Service};
 
-    /// Refills faster than a core can ask, with a bucket of the usual size.
+    /// A quota that refills faster than one core can spend, with a bucket of the usual size.
     const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
     const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 
@@ -251,14 +252,14 @@ mod call {
         bench(bencher, &layer(Quota::per_second(1)), || caller(PATH));
     }
 
-    // An hour. Refusals for long waits are not kept ready but rendered.
+    // The wait is an hour. Refusals with long waits are rendered each time, not kept for reuse.
     #[divan::bench]
     fn refuse_for_longer(bencher: Bencher<'_, '_>) {
         bench(bencher, &layer(Quota::per_hour(1)), || caller(PATH));
     }
 
-    /// The same admitted call with other header fields: the differences from `off` are what the
-    /// fields cost.
+    /// The same admitted call with other header fields. The difference to `off` is the cost of the
+    /// fields.
     mod fields {
         use bolna_rate_limit::{Dialect, LegacyReset};
         use divan::Bencher;
@@ -282,7 +283,7 @@ mod call {
             bench(bencher, &layer, || caller(PATH));
         }
 
-        // Three more fields, and none of the five is kept.
+        // The response has three more fields, and none of the five is kept for reuse.
         #[divan::bench]
         fn draft_11_and_legacy(bencher: Bencher<'_, '_>) {
             bench(bencher, &layer(ADMITTING).legacy_headers(LegacyReset::DeltaSeconds), || {

@@ -1,12 +1,13 @@
-//! What counting on Redis costs, and what a lost server does.
+//! The time of decisions on Redis, and of decisions after the server is lost.
 //!
 //! ```text
 //! cargo bench --bench redis --features redis
 //! ```
 //!
-//! Starts a `redis-server` on a free port of loopback, and ends it. The ceiling is
-//! `redis-benchmark` with the same script on the same server; rounds of both take turns, and what
-//! is printed are medians. `REDIS_SERVER` and `REDIS_BENCHMARK` name other binaries.
+//! Starts a `redis-server` on a free port of the loopback interface, and ends it. The ceiling is
+//! the rate of `redis-benchmark` with the same script on the same server. The rounds of both are
+//! interleaved, and the figures are medians. `REDIS_SERVER` and `REDIS_BENCHMARK` are the paths of
+//! other binaries.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't go on has failed")]
 #![expect(clippy::cast_precision_loss, clippy::float_arithmetic, reason = "printed figures")]
 
@@ -43,8 +44,8 @@ fn main() {
     });
 }
 
-/// Decisions a second on many buckets, against what the server does for a client that does nothing
-/// else.
+/// Decisions per second on many buckets, compared to the rate of a client that only sends the
+/// script.
 async fn throughput(redis: &Redis) {
     println!("\n{BUCKETS} buckets, {ROUNDS} rounds in turn     k/s     of the ceiling");
     let store = Arc::new(redis.store().await);
@@ -100,7 +101,7 @@ async fn decisions(store: &Arc<RedisStore>, ids: &Arc<Vec<Principal>>, tasks: us
     decided as f64 / start.elapsed().as_secs_f64()
 }
 
-/// One bucket that two threads hammer, through so many replicas.
+/// An attack of two threads on one bucket, through this many replicas.
 async fn attack(redis: &Redis, replicas: usize) {
     let mut stores = Vec::new();
     for _ in 0..replicas {
@@ -147,19 +148,19 @@ async fn attack(redis: &Redis, replicas: usize) {
     stop.store(true, Ordering::Relaxed);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let seconds = start.elapsed().as_secs_f64();
-    // Among them one call a second from each replica, by which it looks after the server.
+    // This includes one call a second from each replica, with which it checks the server.
     let calls = (redis.calls() - calls) as f64 / seconds;
     println!(
-        "\none attacked bucket, {replicas} replicas, 2 threads: {:.1} M decisions/s, {calls:.0} calls/s to Redis, \
-         {} admitted in {seconds:.2} s (a drained bucket gets {:.0})",
+        "\none attacked bucket, {replicas} replicas, 2 threads: {:.1} M decisions/s, \
+         {calls:.0} calls/s to Redis, {} admitted in {seconds:.2} s (a drained bucket gets {:.0})",
         decided.load(Ordering::Relaxed) as f64 / seconds / 1e6,
         admitted.load(Ordering::Relaxed),
         (seconds / 0.12).floor(),
     );
 }
 
-/// What a request that is admitted waits for the server, one at a time and sixteen at a time, and
-/// what the client alone does.
+/// The time that an admitted request waits for the server, with one and with sixteen requests at a
+/// time, and the time of the Redis client alone.
 async fn latency(redis: &Redis) {
     println!("\nan admitted request through the layer, us         p50      p99");
     let row = |what: &str, of: &[f64]| {
@@ -176,7 +177,7 @@ async fn latency(redis: &Redis) {
     row("the script by redis-rs alone, 1 at a time", &redis.bare_latencies().await);
 }
 
-/// What a request costs while the server is lost.
+/// The time of a request while the server is lost.
 async fn lost(mut redis: Redis) {
     let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
     let here = layer(Limiter::new(generous()));
@@ -213,7 +214,7 @@ async fn latencies<St: Store>(service: &BolnaRateLimit<Inner, St>, tasks: usize)
     latencies_of(service, tasks, ROUND).await
 }
 
-/// In microseconds, sorted.
+/// The times of requests in microseconds, sorted.
 async fn latencies_of<St: Store>(
     service: &BolnaRateLimit<Inner, St>,
     tasks: usize,
@@ -251,7 +252,7 @@ fn bolna() -> Quota {
     Quota::per_minute(500).build().unwrap()
 }
 
-/// Nobody is refused.
+/// A policy under which no request of the benchmark is refused.
 fn generous() -> Policy {
     Policy::bolna().quota("call", Quota::per_second(100_000)).build().unwrap()
 }
@@ -304,7 +305,7 @@ impl Redis {
 
     async fn store(&self) -> RedisStore {
         RedisStore::builder(format!("redis://127.0.0.1:{}", self.port))
-            // The machine has two cores for the server, the client and what it is measured with.
+            // The server, the client and the benchmark share the machine's two cores.
             .deadline(Duration::from_millis(250))
             .connect()
             .await
@@ -338,7 +339,7 @@ impl Redis {
         took
     }
 
-    /// Requests a second with the script and as many buckets.
+    /// The requests per second of `redis-benchmark` with the same script and number of buckets.
     fn benchmark(&self, pipeline: u32) -> f64 {
         let hash = self.cli(&["SCRIPT", "LOAD", SCRIPT]);
         let binary = env::var("REDIS_BENCHMARK").unwrap_or_else(|_| "redis-benchmark".to_owned());
@@ -366,7 +367,7 @@ impl Redis {
             .unwrap()
     }
 
-    /// Runs of the script so far.
+    /// The number of times that the script has run so far.
     fn calls(&self) -> u64 {
         let info = self.cli(&["INFO", "commandstats"]);
         let calls = info.lines().filter(|line| line.starts_with("cmdstat_eval"));
@@ -401,7 +402,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It may have been ended before.
+        // The server may have been ended before.
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
