@@ -1,18 +1,22 @@
-//! Feeds request targets to the classifier of Bolna's policy. Promised, of every target:
+//! Feeds request targets to the classifier of Bolna's policy. It checks for every target that
 //!
 //! 1. nothing panics;
-//! 2. cost is bounded: a plain path allocates nothing, nor does an odd one over
-//!    [`LONGEST_ODD_PATH`]; any other takes no more than [`ceiling`] says;
-//! 3. nothing escapes: no server in `servers` takes a path to an endpoint that comes before the one
-//!    it is billed to, and a plain path is billed to exactly what axum matches;
-//! 4. no respelling escapes: whatever a server is blind to, it stays billed no wider than that
-//!    server routes it.
+//! 2. the cost is bounded: a plain path allocates nothing, nor does an odd path of more than
+//!    [`LONGEST_ODD_PATH`] bytes, and any other path costs at most [`ceiling`];
+//! 3. no path escapes: no server in `servers` routes a path to an endpoint that comes before the
+//!    endpoint to which it is billed, and a plain path is billed to exactly the endpoint that axum
+//!    matches;
+//! 4. no respelling escapes: if a server reads a respelled path as the same path, the respelled
+//!    path does not escape through that server either.
 //!
-//! Run it from the repository's root:
+//! A path is odd if servers may read it in several ways, and plain otherwise.
+//!
+//! Run it from the root of the repository:
 //!
 //! ```text
 //! mkdir -p fuzz/corpus/classify
-//! cargo +nightly fuzz run classify fuzz/corpus/classify fuzz/seeds -- -max_total_time=600 -dict=fuzz/classify.dict
+//! cargo +nightly fuzz run classify fuzz/corpus/classify fuzz/seeds -- \
+//!     -max_total_time=600 -dict=fuzz/classify.dict
 //! ```
 
 #![no_main]
@@ -31,11 +35,12 @@ static ALLOCATOR: Counting = Counting;
 
 static POLICY: LazyLock<Policy> = LazyLock::new(Policy::default);
 
-/// An odd path longer than this is billed to the first endpoint, unread.
+/// The length in bytes of the longest odd path that is analysed. A longer one is billed to the
+/// first endpoint.
 const LONGEST_ODD_PATH: usize = 512;
 
-/// The most that the classifier may spend on an odd path: it keeps up to 64 readings, none longer
-/// than the path.
+/// The most that the classifier may allocate for an odd path. It keeps up to 64 readings, none of
+/// them longer than the path.
 fn ceiling(path: &str) -> Cost {
     const READINGS: usize = 64;
     Cost {
@@ -54,7 +59,7 @@ fuzz_target!(|input: Input| {
     let uri = Uri::try_from(input.target.as_slice()).ok();
     let from_uri = uri.as_ref().map(Uri::path);
     if let Some(path) = from_uri {
-        // What the servers are modelled on: no path has a query or a fragment.
+        // The models of the servers assume that a path has no query and no fragment.
         assert!(!path.contains(['?', '#']), "{path:?}");
         check(path, &input);
     }
@@ -63,9 +68,9 @@ fuzz_target!(|input: Input| {
     }
 });
 
-/// Bills a path, and counts what that cost.
+/// Bills a path and counts the cost of that.
 fn bill(path: &str) -> (Class, Cost) {
-    // Outside of the count: the first use builds it.
+    // Not counted: the first use builds the policy.
     let policy = LazyLock::force(&POLICY);
     let (endpoint, cost) = cost::of(|| policy.endpoint_of(path));
     let endpoint = endpoint.expect("nothing is exempt");
@@ -100,7 +105,7 @@ fn check(path: &str, input: &Input) {
     }
     let most = ceiling(path);
     assert!(within(cost, most), "{path:?} costs {cost:?}, more than {most:?}");
-    // A raw `?` or `#` is outside what `endpoint_of` promises: it takes a path without its query.
+    // `endpoint_of` expects a path without its query, and promises nothing for a raw `?` or `#`.
     if path.contains(['?', '#']) {
         return;
     }
@@ -117,9 +122,9 @@ fn check(path: &str, input: &Input) {
     check_respelling(path, input);
 }
 
-/// What the classifier does not promise: that nothing escapes through every pair of a proxy and a
-/// server, whichever of them does what first, nor through any server in `BEYOND`. With `--features
-/// beyond` this shows where the promise ends.
+/// Checks what the classifier does not promise: that no path escapes through any pair of a proxy
+/// and a server, nor through any server in `BEYOND`. With `--features beyond` this shows where the
+/// promise ends.
 fn check_beyond(path: &str, billed: Class) {
     for server in Server::BEYOND {
         let routed = server.route(path.as_bytes());
@@ -134,14 +139,15 @@ fn check_beyond(path: &str, billed: Class) {
             let routed = server.route(&forwarded);
             assert!(
                 billed <= routed,
-                "{path:?} escapes: billed {billed:?}, {server:?} behind {proxy:?} routes it to {routed:?}"
+                "{path:?} escapes: billed {billed:?}, {server:?} behind {proxy:?} routes it to \
+                 {routed:?}"
             );
         }
     }
 }
 
-/// Spells the path anew in one way, which the input chooses: all of them every time would be the
-/// same checks, far slower.
+/// Respells the path in one way, which the input chooses. All ways every time would be the same
+/// checks, but far slower.
 fn check_respelling(path: &str, input: &Input) {
     let respelling = input.respelling();
     if path.len() > LONGEST_ODD_PATH {
@@ -157,13 +163,14 @@ fn check_respelling(path: &str, input: &Input) {
         assert_eq!(routed, rerouted, "{server:?} tells {path:?} from {respelled:?}");
         assert!(
             billed <= routed,
-            "{respelled:?} escapes: billed {billed:?}, {server:?} routes it, like {path:?}, to {routed:?}"
+            "{respelled:?} escapes: billed {billed:?}, {server:?} routes it, like {path:?}, to \
+             {routed:?}"
         );
     }
 }
 
-/// Whether every server reads the path as it is written: it has no `%`, `//`, `/.`, `;`, `\`,
-/// trailing slash or control, nor what no path has, a space, `?` or `#`.
+/// Whether every server reads the path literally. Such a path has no `%`, `//`, `/.`, `;`, `\`,
+/// trailing slash or control character. It also has no space, `?` or `#`, which no path may have.
 fn is_plain(path: &str) -> bool {
     let odd = |character: char| character.is_ascii_control() || " %;\\?#".contains(character);
     !path.contains(odd)

@@ -1,9 +1,10 @@
-//! What a call allocates. A clock would measure the machine, so cost is counted and not timed.
+//! The memory that a call allocates. Cost is counted, not timed, since a time would depend on the
+//! machine.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The system's allocator, counting.
+/// The system's allocator, with counters.
 pub struct Counting;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -18,11 +19,11 @@ fn count(bytes: usize) {
     PEAK.fetch_max(live, Relaxed);
 }
 
-// SAFETY: every call goes to `System` as it came; counting neither allocates nor panics.
+// SAFETY: every call is passed on to `System` unchanged; counting neither allocates nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller fulfils the conditions of `System`, which are the same.
         unsafe { System.alloc(layout) }
     }
 
@@ -46,19 +47,19 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What one call took.
+/// The cost of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// How often it allocated or grew something.
+    /// The number of allocations and reallocations.
     pub allocations: usize,
-    /// How much it asked for in all.
+    /// The sum of the bytes that were allocated.
     pub bytes: usize,
-    /// The most that it held at one time.
+    /// The most bytes that were allocated at one time.
     pub peak: usize,
 }
 
-/// Runs `call` and counts. The process must have [`Counting`] for its global allocator, and no
-/// other thread that allocates.
+/// Runs `call` and counts its cost. [`Counting`] must be the global allocator of the process, and
+/// no other thread may allocate meanwhile.
 pub fn of<T>(call: impl FnOnce() -> T) -> (T, Cost) {
     let (calls, bytes, live) = (CALLS.load(Relaxed), BYTES.load(Relaxed), LIVE.load(Relaxed));
     PEAK.store(live, Relaxed);

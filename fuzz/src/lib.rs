@@ -1,4 +1,4 @@
-//! What the fuzz target measures the classifier against. Nothing here calls or repeats the
+//! The models that the fuzz target compares the classifier with. Nothing here calls or repeats the
 //! classifier's own code.
 
 pub mod cost;

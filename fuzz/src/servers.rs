@@ -1,10 +1,10 @@
-//! Servers in common use, each as its own documentation or source has it: what it makes of a path,
-//! and to which of Bolna's handlers it takes the result.
+//! Models of servers in common use, after their own documentation or source: how a server reads a
+//! path, and to which of Bolna's handlers it routes the result.
 //!
-//! Where servers of a kind differ in what they refuse, the model refuses nothing: it reads a
-//! malformed escape as it stands and stays at the root when it is told to climb above it. Whoever
-//! refuses reaches no handler, so nothing escapes through him that does not escape through the
-//! model.
+//! Servers of one kind may differ in the paths that they refuse. The model refuses none: it reads a
+//! malformed escape literally, and stays at the root when dot segments would climb above it. A
+//! server that refuses a path routes it to no handler, so a path that escapes through that server
+//! escapes through the model too.
 
 /// Bolna's endpoints, in the order of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,54 +27,55 @@ impl Class {
     }
 }
 
-/// A server that may stand behind the limiter.
+/// A server that may be behind the limiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// Matches what came over the wire.
+    /// Matches the path as it came over the wire.
     Axum,
-    /// Matches what came over the wire, after `tower_http::normalize_path` took the slashes off
-    /// both ends.
+    /// Matches the path as it came over the wire, after `tower_http::normalize_path` has trimmed
+    /// the slashes at both ends.
     Trimming,
     /// Resolves the target as a reference (RFC 3986, section 4.2): a first `//` begins a host.
     Reference,
     /// Starlette and FastAPI under uvicorn: decode once, then match regular expressions that end in
     /// `$`.
     Starlette,
-    /// Decodes, takes white space off the end and matches.
+    /// Decodes, trims white space at the end, and matches.
     Stripping,
     /// Django with regular expressions that end in `/?$`.
     Django,
     /// `ngx_http_parse_complex_uri`: decodes, merges slashes and resolves dots in one pass.
     Nginx,
-    /// The same under `merge_slashes off`.
+    /// The same with `merge_slashes off`.
     NginxUnmerged,
-    /// RFC 3986, section 6.2.2: unreserved characters decoded, dot segments removed.
+    /// RFC 3986, section 6.2.2: decodes unreserved characters, removes dot segments.
     Rfc3986,
-    /// Envoy with `normalize_path` and `merge_slashes`, which does the one and then the other.
+    /// Envoy with `normalize_path` and `merge_slashes`, which it applies in this order.
     Envoy,
-    /// Tomcat and its kind: `;parameters` off each segment as it came, then decoded, slashes
-    /// merged, dots resolved.
+    /// Tomcat and similar servers: cut the `;parameters` of each segment, then decode, merge
+    /// slashes and resolve dots.
     Servlet,
     /// A container that decodes first, so that `%3B` begins a parameter and `%2F` ends it.
     LateServlet,
-    /// Spring MVC before 6.0 in Tomcat: a last slash matches too.
+    /// Spring MVC before 6.0 in Tomcat: a path with a trailing slash matches too.
     SpringMvc,
-    /// IIS and its kind: decoded, backslashes made slashes, dot segments removed.
+    /// IIS and similar servers: decode, replace backslashes by slashes, remove dot segments.
     Iis,
     /// Kestrel: decodes everything but `%2F`, removes dot segments.
     Kestrel,
     /// Go's `ServeMux` since 1.22: splits first, decodes each segment.
     ServeMux,
-    /// actix-web with `NormalizePath`: slashes merged and the last one dropped, then all but `%25`,
-    /// `%2B`, `%2F` decoded.
+    /// actix-web with `NormalizePath`: merges slashes and drops the last one, then decodes all
+    /// escapes but `%25`, `%2B` and `%2F`.
     Actix,
-    /// Hands the decoded path on as a C string.
+    /// Passes the decoded path on as a C string.
     CString,
-    /// Hands the decoded path on as a URL, to be parsed again.
+    /// Passes the decoded path on as a URL, which is parsed again.
     Reparsing,
     /// Fastify before 5: `;` begins the query; decodes as `decodeURI` does.
     Fastify4,
-    /// Node with `new URL(request.url, base)`: two slashes or more, back or forward, begin a host.
+    /// Node with `new URL(request.url, base)`: two or more leading slashes or backslashes begin a
+    /// host.
     NodeUrl,
 }
 
@@ -101,7 +102,7 @@ impl Server {
         Self::Reparsing,
     ];
 
-    /// Those whose reading the classifier does not follow, or not in full.
+    /// The servers whose reading the classifier does not follow, or not in full.
     pub const BEYOND: [Self; 2] = [Self::Fastify4, Self::NodeUrl];
 
     /// The handler that a path reaches. The path starts with a slash and has neither `?` nor `#`,
@@ -118,7 +119,7 @@ impl Server {
         }
     }
 
-    /// What it matches.
+    /// The path as the server reads it, which it matches.
     pub fn read(self, path: &[u8]) -> Vec<u8> {
         match self {
             Self::Axum => path.to_vec(),
@@ -162,7 +163,7 @@ impl Server {
                 remove_dot_segments(&decoded)
             }
             Self::Kestrel => remove_dot_segments(&decode(path, |byte| byte != b'/')),
-            // No literal of the table has a slash in it, so an encoded one can stand as it is.
+            // No literal of the table contains a slash, so an encoded slash can stay encoded.
             Self::ServeMux => decode(path, |byte| byte != b'/'),
             Self::Actix => {
                 let mut merged = merge(path);
@@ -189,24 +190,24 @@ impl Server {
     }
 }
 
-/// A proxy before a server, which rewrites the path that it forwards.
+/// A proxy in front of a server, which rewrites the path that it forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxy {
     /// Envoy with `normalize_path`.
     Normalizing,
     /// Envoy with `normalize_path` and `merge_slashes`.
     Merging,
-    /// One whose client has a URL parser of the WHATWG's, as reqwest has: backslashes made slashes,
-    /// dot segments removed, nothing decoded.
+    /// A proxy whose client parses URLs as the WHATWG specifies, as reqwest does: replaces
+    /// backslashes by slashes, removes dot segments, decodes nothing.
     UrlParser,
-    /// nginx with a URI in `proxy_pass`: what it read, escaped again.
+    /// nginx with a URI in `proxy_pass`: escapes the path that it has read again.
     Nginx,
 }
 
 impl Proxy {
     pub const ALL: [Self; 4] = [Self::Normalizing, Self::Merging, Self::UrlParser, Self::Nginx];
 
-    /// The path that it forwards.
+    /// The path that the proxy forwards.
     pub fn forward(self, path: &[u8]) -> Vec<u8> {
         match self {
             Self::Normalizing => Server::Rfc3986.read(path),
@@ -238,9 +239,9 @@ impl Proxy {
     }
 }
 
-/// A router that matches a path exactly, as most do.
+/// A router that matches a path exactly, as most routers do.
 fn look_up(path: &[u8]) -> Class {
-    // Six pieces are one more than any template has, so the last may hold the rest unsplit.
+    // No template has six pieces, so the last piece may be the rest of the path.
     let pieces: Vec<&[u8]> = path.splitn(6, |&byte| byte == b'/').collect();
     match pieces[..] {
         [b"", b"call"] => Class::Call,
@@ -251,9 +252,9 @@ fn look_up(path: &[u8]) -> Class {
     }
 }
 
-/// Starlette's: `^/call$` and the like, tried in order. A class such as `[^/]+` takes a newline
-/// like any other character, and `$` matches at the end or before a newline that is the last
-/// character.
+/// Starlette's router: regular expressions such as `^/call$`, tried in order. A character class
+/// such as `[^/]+` matches a newline like any other character. `$` matches at the end, or before a
+/// newline that is the last character.
 fn search(path: &[u8]) -> Class {
     let ends = [Some(path), path.strip_suffix(b"\n")];
     let literal = |route: &[u8]| ends.contains(&Some(route));
@@ -292,7 +293,7 @@ fn decode(path: &[u8], decodes: impl Fn(u8) -> bool) -> Vec<u8> {
 /// The value of a leading `%XX`.
 pub(crate) fn hex_pair(text: &[u8]) -> Option<u8> {
     let digits = text.strip_prefix(b"%")?.get(..2)?;
-    // `from_str_radix` takes a sign too.
+    // `from_str_radix` would accept a sign too.
     if !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
@@ -356,8 +357,8 @@ fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
     output
 }
 
-/// One pass: each byte, decoded if it was escaped, goes to the output, and a slash or the end
-/// closes the segment there.
+/// One pass over the path. Each byte, decoded if it was escaped, goes to the output, where a slash
+/// or the end of the path closes the segment.
 fn nginx(path: &[u8], merge_slashes: bool) -> Vec<u8> {
     let mut output: Vec<u8> = Vec::with_capacity(path.len());
     let mut at = 0;
@@ -373,7 +374,7 @@ fn nginx(path: &[u8], merge_slashes: bool) -> Vec<u8> {
         }
         let open = output.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         match &output[open..] {
-            // The slash before the dot stands for the one after it.
+            // The slash before the dot stays, and replaces the one after it.
             b"." if open > 0 => output.truncate(open),
             b".." if open > 0 => {
                 output.truncate(open - 1);

@@ -1,17 +1,17 @@
-//! Request targets, and other spellings of them that some server does not tell apart.
+//! Request targets, and other spellings of them that some server reads as the same path.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
 use crate::servers::{Server, hex_pair, is_unreserved};
 
-/// What ends the target in an input; what comes after it chooses among respellings. No UTF-8 has
-/// that byte.
+/// The byte that ends the target in an input. The bytes after it choose among respellings. This
+/// byte does not occur in UTF-8.
 const END: u8 = 0xff;
 
-/// As long as `http::Uri` takes, and one byte more.
+/// One byte more than the longest target that `http::Uri` accepts.
 const LONGEST: usize = 65_535;
 
-/// What routers and normalisers stumble over, spelled in every way that matters.
+/// Tokens that routers and normalisers are known to misread, in every spelling that matters.
 const TOKENS: [&str; 66] = [
     "/",
     "//",
@@ -77,26 +77,26 @@ const TOKENS: [&str; 66] = [
     "+",
     ":",
     "\u{e9}",
-    // More ways to read it than the classifier follows, and back to the root from there.
+    // A path with more readings than the classifier follows, and a way from there to the root.
     "/a;b//%3b/..;/%2e%5c/\\%00%23%3f%20/",
     "/../../../../../../../../../../../../call",
 ];
 
-/// What an input begins with when it is a sequence of tokens; the index comes from its first byte.
+/// The beginnings of an input that is a sequence of tokens. Its first byte is the index.
 const PREFIXES: [&str; 8] =
     ["/", "/call", "/v2/agent/x", "/v2/agent/x/executions", "", "http://h/", "http://h", "//"];
 
-/// A request target and what to do with it.
+/// A request target, and the choices for its respelling.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// What came over the wire, which need not be text.
+    /// The target as it came over the wire. It need not be text.
     pub target: Vec<u8>,
     choices: Vec<u8>,
 }
 
 impl<'a> Arbitrary<'a> for Input {
-    /// An input that begins with a control character is a sequence of tokens; any other is the
-    /// target itself, so that seeds and dictionaries can be read.
+    /// An input that begins with a control character is a sequence of tokens. Any other input is
+    /// the target itself, so that seeds and dictionaries are readable.
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
         let data = u.bytes(u.len())?;
         let end = data.iter().position(|&byte| byte == END).unwrap_or(data.len());
@@ -117,10 +117,10 @@ fn spell(kind: u8, tokens: &mut Unstructured<'_>) -> Result<Vec<u8>> {
             byte @ ..0xd0 => last = TOKENS[usize::from(byte) % TOKENS.len()].as_bytes().to_vec(),
             // Any byte, escaped.
             0xd0..0xe0 => last = format!("%{:02x}", u8::arbitrary(tokens)?).into_bytes(),
-            // Any byte, as it is.
+            // Any byte, unescaped.
             0xe0..0xf0 => last = vec![u8::arbitrary(tokens)?],
-            // The one before, again and again: over the length up to which odd paths are read, or
-            // over all there is.
+            // The token before, repeated: up to more than the longest odd path that is analysed,
+            // or up to the longest target.
             byte => {
                 let most = if byte < 0xfe { 640 } else { LONGEST };
                 let times = usize::from(u16::arbitrary(tokens)?) % (most / last.len() + 1);
@@ -133,7 +133,7 @@ fn spell(kind: u8, tokens: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(target)
 }
 
-/// Choices that an input makes; when it makes no more, every one is yes.
+/// The choices of an input. After the last one, every choice is yes.
 pub struct Choices<'a>(std::slice::Iter<'a, u8>);
 
 impl Input {
@@ -144,7 +144,7 @@ impl Input {
         Respelling::ALL[sum % Respelling::ALL.len()]
     }
 
-    /// Where to respell.
+    /// The choices of places to respell.
     pub fn choices(&self) -> Choices<'_> {
         Choices(self.choices.iter())
     }
@@ -156,7 +156,7 @@ impl Choices<'_> {
     }
 }
 
-/// A way of spelling a path anew that some servers are blind to.
+/// A way to respell a path that some servers do not notice.
 #[derive(Clone, Copy, Debug)]
 pub enum Respelling {
     EscapeUnreserved,
@@ -193,12 +193,12 @@ impl Respelling {
         Self::AppendQuery,
     ];
 
-    /// The servers that take both spellings for one path.
+    /// The servers that read both spellings as the same path.
     pub fn blind(self) -> &'static [Server] {
         use Server::*;
         match self {
             Self::EscapeUnreserved | Self::SwapHexCase => {
-                // All that decode.
+                // All servers that decode.
                 &Server::ALL[3..]
             }
             Self::EscapeSlashes => {
@@ -218,8 +218,8 @@ impl Respelling {
             ],
             Self::DoubleSlashes => &[Nginx, Servlet, LateServlet, SpringMvc, Actix],
             Self::AddParameters => &[Servlet, LateServlet, SpringMvc],
-            // Only to those that cut before they decode is an encoded slash a part of the
-            // parameter.
+            // An encoded slash is a part of the parameter only for servers that cut parameters
+            // before they decode.
             Self::AddEscapedParameters => &[Servlet, SpringMvc],
             Self::AppendSlashes => &[Trimming, Actix],
             Self::AppendNewline => &[Starlette, Stripping, Django],
@@ -228,8 +228,8 @@ impl Respelling {
         }
     }
 
-    /// The path spelled anew in the places that were chosen. `None` if its servers would tell the
-    /// difference.
+    /// The path, respelled in the chosen places. `None` if the servers of
+    /// [`blind`](Self::blind) would notice the difference.
     pub fn apply(self, path: &str, choices: &mut Choices<'_>) -> Option<String> {
         let bytes = path.as_bytes();
         let mut respelled = Vec::with_capacity(bytes.len());
@@ -237,7 +237,7 @@ impl Respelling {
         while at < bytes.len() {
             let rest = &bytes[at..];
             let byte = rest[0];
-            // A byte after `%` may be a digit of an escape, or become one.
+            // A byte after `%` may be a digit of an escape, or may become one.
             let after_percent = bytes[..at].iter().rev().take(2).any(|&byte| byte == b'%');
             let inner_slash = byte == b'/' && at > 0;
             let width =
@@ -270,8 +270,8 @@ impl Respelling {
                 respelled.extend_from_slice(if choices.next() { b"/" } else { b"///" })
             }
             Self::AppendNewline => {
-                // After a slash the newline is a segment of its own, and of two newlines `$`
-                // forgives only the last.
+                // After a slash, the newline is a segment of its own. Of two newlines, `$` ignores
+                // only the last.
                 if Server::Starlette.read(bytes).ends_with(b"/")
                     || Server::Starlette.read(bytes).ends_with(b"\n")
                 {
