@@ -6,11 +6,11 @@ use super::retry::{CloneBodies, RetryPolicy};
 use super::service::BolnaClient;
 use crate::policy::Policy;
 
-/// Keeps the requests to the services that it wraps within the limits, and retries those that are
-/// refused all the same. See [the module](crate::client).
+/// Keeps the requests to the wrapped service within the limits, and retries refused requests. See
+/// [the module](crate::client).
 ///
-/// Clones, and all services made from them, share one [`Pacer`] and one retry budget: wherever they
-/// stand, they keep to the limits together.
+/// Clones of the layer, and all services made from them, share one [`Pacer`] and one retry budget:
+/// they keep to the limits together.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,29 +29,29 @@ pub struct BolnaClientLayer<C = CloneBodies> {
 }
 
 impl BolnaClientLayer {
-    /// Bolna's documented limits in bursts as they allow, and the defaults of [`RetryPolicy`].
+    /// Bolna's documented limits, sent in bursts, with the defaults of [`RetryPolicy`].
     pub fn new() -> Self {
         Self::with_pacer(Pacer::new())
     }
 
-    /// Other limits, in bursts as they allow.
+    /// Other limits, sent in bursts.
     pub fn with_policy(policy: Policy) -> Self {
         Self::with_pacer(Pacer::with_policy(policy))
     }
 
-    /// Paces by that pacer, which may be in use elsewhere: evenly, or with other bounds.
+    /// Uses this pacer, for example to send evenly or with other bounds. Other layers may share it.
     pub fn with_pacer(pacer: Pacer) -> Self {
         Self { pace: PaceLayer::new(pacer), retry: RetryPolicy::new() }
     }
 }
 
 impl<C> BolnaClientLayer<C> {
-    /// Retries by that policy.
+    /// Retries with this policy.
     pub fn retry<D>(self, retry: RetryPolicy<D>) -> BolnaClientLayer<D> {
         BolnaClientLayer { pace: self.pace, retry }
     }
 
-    /// The pacer: to see how much is left, and to pace others with it.
+    /// The pacer, for example to read the usage or to share it with another layer.
     #[must_use]
     pub const fn pacer(&self) -> &Pacer {
         self.pace.pacer()

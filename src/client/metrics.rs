@@ -18,8 +18,8 @@ const RETRIED: &str = "bolna_rate_limit_client_retried_total";
 const REFUSED: &str = "bolna_rate_limit_client_refused_total";
 const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 
-/// Tells how a [`Pacer`] stands with the [`metrics`](https://docs.rs/metrics) facade, for whatever recorder the process has
-/// installed.
+/// Reports the usage of a [`Pacer`] with the [`metrics`](https://docs.rs/metrics) facade, to the
+/// recorder that the process has installed.
 ///
 /// ```
 /// use bolna_rate_limit::client::{Metrics, Pacer};
@@ -31,20 +31,20 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// metrics.refresh();
 /// ```
 ///
-/// | | | |
+/// | metric | type | meaning |
 /// |---|---|---|
 /// | `bolna_rate_limit_client_remaining` | gauge | requests that would be sent at once |
-/// | `bolna_rate_limit_client_waiting` | gauge | requests that wait for their turn |
-/// | `bolna_rate_limit_client_in_flight` | gauge | requests that have no response yet |
-/// | `bolna_rate_limit_client_wait_seconds` | gauge | for how long one more would have to wait |
-/// | `bolna_rate_limit_client_paused_seconds` | gauge | for how long nothing is sent, since the server has refused |
-/// | `bolna_rate_limit_client_sent_total` | counter | requests that were sent, retries included |
+/// | `bolna_rate_limit_client_waiting` | gauge | requests that wait to be sent |
+/// | `bolna_rate_limit_client_in_flight` | gauge | requests without a response yet |
+/// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request |
+/// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
+/// | `bolna_rate_limit_client_sent_total` | counter | requests sent, retries included |
 /// | `bolna_rate_limit_client_retried_total` | counter | retries |
-/// | `bolna_rate_limit_client_refused_total` | counter | requests that were refused with 429 |
-/// | `bolna_rate_limit_client_unsent_total` | counter | requests that would have had to wait for too long, or among too many |
+/// | `bolna_rate_limit_client_refused_total` | counter | requests refused with 429 |
+/// | `bolna_rate_limit_client_unsent_total` | counter | requests not sent: wait or queue too long |
 ///
-/// Each has the label `endpoint`. Requests pay nothing for it: all of it is brought up to date by
-/// [`refresh`](Self::refresh).
+/// Each metric has the label `endpoint`. Requests do no work for the metrics:
+/// [`refresh`](Self::refresh) updates all of them.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -53,22 +53,23 @@ pub struct Metrics {
 struct Shared {
     pacer: Pacer,
     labels: Vec<Label>,
-    /// What was last reported, to count what has come since.
+    /// The counters of each endpoint at the last refresh: the metrics are incremented by the
+    /// difference.
     reported: Mutex<Vec<[u64; COUNTERS]>>,
 }
 
 const COUNTERS: usize = 4;
 
 impl Metrics {
-    /// Of that pacer, without further labels. Describes the metrics to the recorder that is
-    /// installed.
+    /// Reports the usage of this pacer, with the label `endpoint` only. Describes the metrics to
+    /// the recorder that is installed.
     #[must_use]
     pub fn new(pacer: Pacer) -> Self {
         Self::with_labels(pacer, Vec::new())
     }
 
-    /// With a label `client` of that name on everything, for a process that has more than one
-    /// pacer.
+    /// Like [`new`](Self::new), with a label `client` of that name on every metric, for a process
+    /// that has more than one pacer.
     #[must_use]
     pub fn named(name: impl Into<String>, pacer: Pacer) -> Self {
         Self::with_labels(pacer, vec![Label::new("client", name.into())])
@@ -76,26 +77,26 @@ impl Metrics {
 
     fn with_labels(pacer: Pacer, labels: Vec<Label>) -> Self {
         describe_gauge!(REMAINING, "Requests that would be sent at once");
-        describe_gauge!(WAITING, "Requests that wait for their turn");
+        describe_gauge!(WAITING, "Requests that wait to be sent");
         describe_gauge!(IN_FLIGHT, "Requests that have no response yet");
-        describe_gauge!(WAIT, Unit::Seconds, "For how long one more request would have to wait");
+        describe_gauge!(WAIT, Unit::Seconds, "How long one more request would have to wait");
         describe_gauge!(
             PAUSED,
             Unit::Seconds,
-            "For how long nothing is sent, since the server has refused"
+            "How long the endpoint is still paused, after a refusal or with no units left"
         );
         describe_counter!(SENT, "Requests that were sent, retries included");
         describe_counter!(RETRIED, "Retries");
         describe_counter!(REFUSED, "Requests that were refused with 429");
         describe_counter!(
             UNSENT,
-            "Requests that would have had to wait for too long, or among too many"
+            "Requests that were not sent, because the wait or the queue was too long"
         );
         let reported = Mutex::new(vec![[0; COUNTERS]; pacer.policy().endpoints().count()]);
         Self { shared: Arc::new(Shared { pacer, labels, reported }) }
     }
 
-    /// Brings the metrics up to date.
+    /// Updates the metrics to the current usage of the pacer.
     pub fn refresh(&self) {
         let Shared { pacer, reported, .. } = &*self.shared;
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,8 +1,8 @@
-//! The other end: a client that keeps to the limits, and behaves when it is refused.
+//! A client middleware that keeps requests within the limits and retries refused requests.
 //!
-//! Bolna's page on its rate limits (of 7 February 2026) tells the API's callers to spread their
-//! requests, to back off when they are refused, to watch their usage and to limit themselves. This
-//! does it for them, by the same [`Policy`](crate::Policy) that the server keeps:
+//! Bolna's page on its rate limits (of 7 February 2026) tells callers of the API to spread their
+//! requests, to back off after a refusal, to watch their usage and to limit themselves. This
+//! middleware does all four, with the same [`Policy`](crate::Policy) that the server enforces:
 //!
 //! ```
 //! use bolna_rate_limit::client::BolnaClientLayer;
@@ -20,7 +20,7 @@
 //!         let call = Request::post("http://127.0.0.1:3000/call")
 //!             .header(AUTHORIZATION, "Bearer bn-...")
 //!             .body(Full::from(*lead))?;
-//!         // As many at once as there are tasks with a clone of the client: they keep to the limit together.
+//!         // Many tasks may send at once through clones of the client: they share the limit.
 //!         let response = client.clone().oneshot(call).await?;
 //!         println!("{lead}: {}", response.status());
 //!     }
@@ -29,61 +29,78 @@
 //! ```
 //!
 //! # How a request waits
-//! Each endpoint of the policy has a pace: bursts as its quota allows, or
-//! [evenly](PacerBuilder::evenly) one request each
+//! Each endpoint of the policy has its own pace. Requests are sent in bursts, as large as the quota
+//! allows, or [evenly](PacerBuilder::evenly), one per
 //! [`emission_interval`](crate::Quota::emission_interval). A request that can't be sent yet waits
-//! for its turn, in the order of arrival. How many may wait, and for how long, is bounded
-//! ([10,000](PacerBuilder::max_waiting) for [5 minutes](PacerBuilder::max_wait) unless you
-//! say otherwise): a request that would have to wait for longer fails at once with a [`WaitError`],
-//! which says for how long. A future that is dropped gives its place up. While it waits, a request
-//! holds nothing of the service behind, neither a permit nor a connection; only when it has its
-//! turn, is ready, and others were sent just before, does it stay so, for 250 ms at most.
+//! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
+//! has a unit reserved, gets the inner service ready, and is sent.
 //!
-//! While requests wait for an endpoint, one task with one timer lets them go, on the runtime of the
-//! first who waits; when nobody waits any more it ends. A request that need not wait starts none.
+//! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
+//! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
+//! bound fails at once with a [`WaitError`], which contains the wait that would have been
+//! necessary. Dropping the future of a request removes the request from the queue.
 //!
-//! # What is learnt from responses
-//! Others may spend from the same bucket: colleagues, and other processes with the key. Their
-//! spending shows in `RateLimit` and `RateLimit-Policy` ([draft 11](https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/) and those before it), or
-//! in `X-RateLimit-Limit`, `-Remaining` and `-Reset`: what the server says is left is believed, and
-//! so is a quota that is stricter than the policy's. A client that is alone loses nothing by it,
-//! and no field makes it send more than its policy allows.
+//! A request that waits in the queue holds nothing of the inner service, neither a permit nor a
+//! connection. One case is different: a dispatched request that is ready, but comes too soon after
+//! others, keeps its ready service for at most 250 ms.
 //!
-//! Of several limits, the one that is named as the endpoint counts, or else the one with the fewest
-//! left. Any of them that is used up for longer than its next unit takes pauses the endpoint until
-//! then.
+//! While requests wait for an endpoint, one task with one timer, the worker, dispatches them. It
+//! runs on the tokio runtime of the first request that waits, and ends when the queue is empty. A
+//! request that need not wait starts no task.
 //!
-//! A 429 pauses its endpoint for all callers, for as long as `retry-after-ms` or `Retry-After`
-//! (seconds or a date) says, and a random part of one unit's time on top. Without a value that
-//! makes sense the pause is a second; if what is sent after a pause is refused too, pauses become
-//! twice as long each time, up to a minute. None is longer than an hour. Then requests go one by
-//! one.
+//! # What is learned from responses
+//! Other clients may spend units from the same bucket, for example other processes with the same
+//! API key. Responses show this in `RateLimit` and `RateLimit-Policy` ([draft 11][draft-11] and the
+//! earlier ones), or in `X-RateLimit-Limit`, `-Remaining` and `-Reset`. The client adopts the
+//! remaining units that the server reports, and a quota that is stricter than that of the policy. A
+//! client that is alone loses nothing by this, and no field makes the client send more than its
+//! policy allows.
+//!
+//! If a response reports several limits, the client uses the one that has the name of the endpoint,
+//! or else the one with the fewest units left. If any of the reported limits is exhausted for
+//! longer than one unit takes to come back, the endpoint is paused until that limit has units
+//! again.
+//!
+//! A response with the status 429 pauses its endpoint for all callers:
+//! * The pause is the time in `retry-after-ms` or `Retry-After` (seconds or a date). Without a
+//!   valid value it lasts until an exhausted limit has units again, or else 1 s. It is at most an
+//!   hour.
+//! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
+//!   4 s and so on, up to a minute.
+//! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
+//! * After the pause, requests are sent one by one.
+//!
+//! [draft-11]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
 //!
 //! # What is sent again
-//! A request that was refused with 429 is taken to have had no effect, as with [this crate's
-//! layer](crate::BolnaRateLimitLayer), so it is sent again whatever its method, before those that
-//! come for the first time. [`RetryPolicy`] says how often and until when, and keeps to a
-//! budget; after that the refusal is handed back as it came. It is a [`tower::retry::Policy`], and
-//! can be used [alone](RetryPolicy).
+//! The client assumes that a request refused with 429 had no effect, as is the case with [this
+//! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
+//! method, and dispatches retries before new requests. [`RetryPolicy`] defines how often and until
+//! when a request is retried, within a budget; after that, the caller gets the refusal unchanged.
+//! [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without the rest of the
+//! client.
 //!
 //! # How much is left
-//! [`Pacer::usage`] tells for each endpoint what is left, who waits and for how long, and what was
-//! sent and refused; [`Pacer::peek`] tells it for a path, before anything is sent there. With the
-//! feature `metrics`, `Metrics` tells it to any recorder.
+//! For each endpoint, [`Pacer::usage`] returns how many units are left, how many requests wait and
+//! for how long, and how many were sent and refused. [`Pacer::peek`] returns the same for one path,
+//! before a request is sent there. With the feature `metrics`, `Metrics` reports these numbers to
+//! any recorder.
 //!
 //! # Where to put the layer
 //! From the outside in:
-//! 1. what makes the request complete, such as its headers, and what follows redirects, which are
-//!    requests as well;
+//! 1. the layers that complete the request, such as its headers, and the layer that follows
+//!    redirects, because each redirect is a request of its own;
 //! 2. **this layer**;
-//! 3. a concurrency limit, which bounds the connections: a burst of 500 opens 500 of HTTP/1;
-//! 4. a timeout, for each attempt: one outside of this layer would run while a request waits for
-//!    its turn;
+//! 3. a concurrency limit, which bounds the number of connections: a burst of 500 requests opens
+//!    500 connections of HTTP/1;
+//! 4. a timeout for each attempt: outside of this layer, the timeout would include the time in the
+//!    queue;
 //! 5. the client.
 //!
 //! # HTTP clients
-//! Any service of `http::Request` that can be cloned will do. hyper-util's client speaks https with
-//! a connector such as hyper-rustls'; [reqwest](https://docs.rs/reqwest) has types of its own, and converts them:
+//! The inner service may be any service of `http::Request` that can be cloned. hyper-util's client
+//! speaks https with a connector such as the one of hyper-rustls.
+//! [reqwest](https://docs.rs/reqwest) has types of its own, which have to be converted:
 //!
 //! ```
 //! use bolna_rate_limit::client::BolnaClientLayer;
@@ -99,24 +116,27 @@
 //!         ServiceBuilder::new()
 //!             .map_response(reqwest::Response::from)
 //!             .layer(BolnaClientLayer::new())
-//!             .map_request(|request: Request<Bytes>| reqwest::Request::try_from(request).expect("an absolute URI"))
+//!             .map_request(|request: Request<Bytes>| {
+//!                 reqwest::Request::try_from(request).expect("an absolute URI")
+//!             })
 //!             .map_response(Response::<reqwest::Body>::from)
 //!             .service(client),
 //!     )
 //! }
 //! ```
 //!
-//! reqwest follows redirects by itself, and those are not paced.
+//! reqwest follows redirects by itself, and those requests are not paced.
 //!
-//! # What it takes for granted
-//! * One [`Pacer`] is one principal: one API key, or all keys of one organization. Give each
-//!   customer's key its own.
-//! * The service behind talks to one API: paths are looked at, hosts are not.
-//! * Buckets are full at the beginning. What was spent before the process started shows with the
-//!   first response; a burst that is sent until then may be refused, and is sent again.
-//! * A tokio runtime with timers. A request that has to wait, or to be sent again, panics without
-//!   one. The runtime of the first who waits serves all others: where a client is shared by several
-//!   runtimes, each has to be kept running while anybody waits.
+//! # Requirements
+//! * One [`Pacer`] stands for one principal: one API key, or all keys of one organization. Use one
+//!   pacer per customer if the customers have keys of their own.
+//! * The inner service sends to one API only: the pacer looks at paths, not at hosts.
+//! * Buckets are taken to be full at the start. Units spent before the process started are known
+//!   only from the first response; requests of a burst sent before that may be refused, and are
+//!   retried.
+//! * A tokio runtime with timers is needed. A request that has to wait, or is retried, panics
+//!   without one. The worker of an endpoint runs on the runtime of the first request that waits: if
+//!   several runtimes share a client, keep each of them running while requests wait.
 
 mod hints;
 mod layer;

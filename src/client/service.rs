@@ -9,16 +9,19 @@ use tower_service::Service;
 use super::pace::{Pace, Pacer};
 use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 
-/// Keeps the requests to the service that it wraps within the limits, and retries those that are
-/// refused all the same. Made by [`BolnaClientLayer`](super::BolnaClientLayer).
+/// Keeps the requests to the wrapped service within the limits, and retries refused requests.
+/// Created by [`BolnaClientLayer`](super::BolnaClientLayer).
 ///
-/// It is a service of `http::Request` where the wrapped service is one that can be cloned, and the
-/// requests' body can be cloned too or the [`RetryPolicy`] says [what to do
-/// instead](super::RetryPolicyBuilder::clone_bodies_with). Its error is a [`BoxError`]: the wrapped
-/// service's, or a [`WaitError`](super::WaitError).
+/// It is a service of `http::Request` if two conditions are met:
+/// * the wrapped service is a service of `http::Request` and can be cloned;
+/// * the body of the requests can be cloned, or the [`RetryPolicy`] defines [what to do
+///   instead](super::RetryPolicyBuilder::clone_bodies_with).
+///
+/// Its error is a [`BoxError`] that contains either the error of the wrapped service or a
+/// [`WaitError`](super::WaitError).
 ///
 /// # Panics
-/// A request that has to wait, or to be sent again, panics outside of a tokio runtime with time
+/// A request that has to wait, or is retried, panics outside of a tokio runtime with timers
 /// enabled.
 #[derive(Clone, Debug)]
 pub struct BolnaClient<S, C = CloneBodies> {
@@ -30,7 +33,7 @@ impl<S, C> BolnaClient<S, C> {
         Self { inner }
     }
 
-    /// The pacer: to see how much is left.
+    /// The pacer, for example to read the usage.
     pub fn pacer(&self) -> &Pacer {
         self.inner.get_ref().pacer()
     }

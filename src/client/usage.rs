@@ -1,11 +1,11 @@
-//! How much is left.
+//! The usage of an endpoint.
 
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::quota::Quota;
 
-/// How one endpoint of a [`Pacer`](super::Pacer) stands.
+/// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub(super) endpoint: Endpoint,
@@ -28,67 +28,70 @@ impl Usage {
         self.endpoint
     }
 
-    /// Its quota by the policy. A server that tells a stricter one is believed.
+    /// The quota of the endpoint in the policy. If the server reports a stricter one, the client
+    /// keeps to that one, but it is not returned here.
     #[must_use]
     pub const fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// How many requests would be sent at once now, as far as is known: by the policy, by what this
-    /// client has sent, and by what the server has said that all who draw on the bucket have
-    /// left. [Some](super::PacerBuilder::jitter) of the burst are held back: 495 of Bolna's 500
-    /// are left at the beginning.
+    /// How many requests would be sent at once now; 0 while the endpoint is paused or requests
+    /// wait. The number follows from the policy, from the requests that this client has sent, and
+    /// from the remaining units that the server has reported, which include the units spent by
+    /// other clients. [A part](super::PacerBuilder::jitter) of the burst is held back: of Bolna's
+    /// 500, 495 are left at the beginning.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.remaining
     }
 
-    /// How many requests wait for their turn. Those who wait before they are sent again are not
-    /// counted until they are through with [that](super::RetryPolicy).
+    /// How many requests wait to be sent, dispatched ones included. A refused request is counted
+    /// again only after its [retry delay](super::RetryPolicy) has passed.
     #[must_use]
     pub const fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// How many requests have been sent, and have neither a response nor an error yet.
+    /// How many requests have been sent and have neither a response nor an error yet.
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// For how long one more request would have to wait.
+    /// How long one more request would have to wait.
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
     }
 
-    /// For how long nothing is sent at all, since the server has refused or has said that nothing
-    /// is left; zero if it has not.
+    /// How long the endpoint is still paused: no request is sent in that time, because the server
+    /// has refused a request or has reported that no units are left. Zero if the endpoint is not
+    /// paused.
     #[must_use]
     pub const fn paused(&self) -> Duration {
         self.paused
     }
 
-    /// How many requests have been sent since the pacer was made, retries included.
+    /// How many requests have been sent since the pacer was created, retries included.
     #[must_use]
     pub const fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// How many of those were retries.
+    /// How many of the sent requests were retries.
     #[must_use]
     pub const fn retried(&self) -> u64 {
         self.retried
     }
 
-    /// How many were refused with 429.
+    /// How many of the sent requests were refused with 429.
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// How many requests have not been sent, since they would have had to wait for too long or
-    /// among too many.
+    /// How many requests have not been sent, because the wait would have been too long or too many
+    /// requests were waiting.
     #[must_use]
     pub const fn unsent(&self) -> u64 {
         self.unsent
