@@ -47,8 +47,8 @@ async fn one_too_many_fails_at_once() {
     );
     assert_eq!(
         error.to_string(),
-        "not sent: a request to \"call\" would have to wait for 40.0s, and 3 wait already, which are the most that this \
-         client allows"
+        "not sent: a request to \"call\" would have to wait for 40.0s, and 3 requests wait already, \
+         the most that this client allows"
     );
     assert_eq!(usage_of_call(layer.pacer()).unsent(), 1);
 

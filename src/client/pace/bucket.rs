@@ -1,4 +1,4 @@
-//! A bucket as the one who draws on it sees it. Times are nanoseconds since the pacer's origin.
+//! A bucket as the client sees it. Times are nanoseconds since the pacer's origin.
 
 use std::time::Duration;
 
@@ -6,34 +6,33 @@ use crate::quota::Quota;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// GCRA, seen from the sender, who lets requests go before they are sent.
+/// GCRA on the side of the sender, who dispatches requests before they are sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
-    /// When the bucket is full again, by what has been sent and by what the server has said: a
-    /// request moves it on by one interval.
+    /// When the bucket is full again, by the requests that were sent and by the server's reports.
+    /// Each request adds one interval.
     full_at: u64,
-    /// The same with those that have been let go and are not sent yet.
+    /// The same, with the requests that are dispatched and not sent yet.
     planned: u64,
     interval: u64,
-    /// How far ahead of the time the bucket may be full when a unit is taken.
+    /// A unit may be taken if the bucket is full again within this time.
     tolerance: u64,
-    /// The part of the burst that is held back, as a time.
+    /// The part of the burst that is held back, as the time in which it comes back.
     jitter: u64,
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     ///
-    /// Requests that are sent a unit's time apart can arrive closer together than that: those that
-    /// go later than `jitter` are still admitted. It is a part of the burst, at most half of
-    /// it.
+    /// Requests that are sent one interval apart can arrive closer together. To have them admitted,
+    /// the time `jitter` of the burst is held back, at most half of the burst.
     pub(super) fn new(quota: Quota, jitter: Duration) -> Self {
         let mut bucket = Self { full_at: 0, planned: 0, interval: 0, tolerance: 0, jitter: 0 };
         bucket.set(interval(quota), quota.burst(), jitter);
         bucket
     }
 
-    /// The same with no more than that of a burst.
+    /// The same bucket with a burst of at most `slack`, as a time.
     pub(super) fn even(self, slack: Duration) -> Self {
         Self { tolerance: self.tolerance.min(nanos(slack)), ..self }
     }
@@ -45,10 +44,11 @@ impl Bucket {
         self.tolerance = whole - self.jitter;
     }
 
-    /// Goes by the quota that a server tells, of which the interval is known to a second divided by
-    /// the burst only: where that of the `policy` is such an interval, it is the one. No
-    /// interval is longer than `longest`, but the policy's. Says whether that is another quota
-    /// than before.
+    /// Adopts the quota that the server reports, and returns whether it is another one than before.
+    ///
+    /// A window is reported in whole seconds, so the interval is known only to a second divided by
+    /// the burst. If the interval of the `policy` fits that, it is used. The interval is at most
+    /// `longest`, unless that of the policy is longer.
     pub(super) fn adopt(
         &mut self,
         burst: u32,
@@ -70,70 +70,70 @@ impl Bucket {
         (old_interval, old_tolerance) != (self.interval, self.tolerance)
     }
 
-    /// Goes by the policy's quota again, and by what the client has sent itself.
+    /// Returns to the quota of the policy, and to the units that this client has spent itself.
     pub(super) fn forget(&mut self, own: &Self, policy: Quota, jitter: Duration) {
         *self = Self { full_at: own.full_at, planned: own.planned, ..Self::new(policy, jitter) };
     }
 
-    /// When a request can be let go, after `ahead` others.
+    /// When a request may be dispatched, after `ahead` others.
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.planned.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
 
-    /// When a request may be sent that has been let go, after `ahead` others. Those that were held
-    /// up on their way may not go all at once.
+    /// When a dispatched request may be sent, after `ahead` others. This keeps requests that were
+    /// delayed after their dispatch from being sent all at once.
     pub(super) fn opens(&self, ahead: u64) -> u64 {
         self.full_at.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
     }
 
-    /// The units that can be taken at once.
+    /// How many units can be taken at once.
     pub(super) fn remaining(&self, now: u64) -> u32 {
         let debt = self.planned.saturating_sub(now);
         let units = self.tolerance.checked_sub(debt).map_or(0, |left| left / self.interval + 1);
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 
-    /// A request is let go.
+    /// A request is dispatched.
     pub(super) fn let_go(&mut self, now: u64) {
         self.planned = self.planned.max(now).saturating_add(self.interval);
     }
 
-    /// A request is sent that has been let go.
+    /// A dispatched request is sent.
     pub(super) fn send(&mut self, now: u64) {
         self.full_at = self.full_at.max(now).saturating_add(self.interval);
     }
 
-    /// A request that was let go is not sent now. Gives its unit back, as far as time has not given
-    /// it back already, while `pending` others are still on their way.
+    /// A dispatched request is not sent now: gives its unit back, as far as it has not come back
+    /// with time already. `pending` others are dispatched and not sent yet.
     pub(super) fn give_back(&mut self, pending: u64) {
         let sent = self.full_at.saturating_add(self.units(pending));
         self.planned = self.planned.saturating_sub(self.interval).max(sent).min(self.planned);
     }
 
-    /// Lets nobody else go before one could be sent, after `pending` others.
+    /// Delays the next dispatch until the request could be sent, after `pending` others.
     pub(super) fn catch_up(&mut self, pending: u64) {
         self.planned = self.planned.max(self.full_at.saturating_add(self.units(pending)));
     }
 
-    /// Has one unit at that time, and no more, and `pending` others are on their way.
+    /// Leaves exactly one unit at the time `until`, after `pending` others that are dispatched.
     pub(super) fn empty_until(&mut self, until: u64, pending: u64) {
         self.full_at = until.saturating_add(self.tolerance);
         self.planned = self.full_at.saturating_add(self.units(pending));
     }
 
-    /// When a bucket is full that had so many whole units at that time: later than this ...
+    /// The earliest time at which a bucket is full that had `remaining` whole units at `at` ...
     pub(super) fn full_later_than(&self, at: u64, remaining: u32) -> u64 {
         at.saturating_add(self.tolerance + self.jitter).saturating_sub(self.units(remaining.into()))
     }
 
-    /// ... and one unit later at the latest.
+    /// ... and the latest, which is one interval later.
     pub(super) fn full_by(&self, at: u64, remaining: u32) -> u64 {
         self.full_later_than(at, remaining).saturating_add(self.interval)
     }
 
-    /// Takes the server's word, by which the bucket is full between two times: `latest` without the
-    /// requests in flight, which it may not have counted. `lower` says whether it may come to
-    /// more units than were believed to be there.
+    /// Corrects the bucket by a report of the server, by which it is full between `earliest` and
+    /// `latest`. `latest` is without the requests in flight, which the server may not have counted.
+    /// With `lower`, the report may also add units.
     pub(super) fn correct(
         &mut self,
         earliest: u64,
@@ -144,7 +144,7 @@ impl Bucket {
     ) {
         let latest = latest.saturating_add(self.units(in_flight));
         if earliest > self.full_at.saturating_add(self.jitter) {
-            // Somebody else draws on it, and will go on to.
+            // Another client spends units from the bucket, and will go on to.
             self.full_at = latest;
             self.catch_up(pending);
         } else if earliest > self.full_at {
@@ -156,13 +156,13 @@ impl Bucket {
         }
     }
 
-    /// Takes the server's word at its least favourable.
+    /// Takes over a report of the server in its least favourable reading.
     pub(super) fn believe(&mut self, latest: u64, in_flight: u64, pending: u64) {
         self.full_at = latest.saturating_add(self.units(in_flight));
         self.planned = self.full_at.saturating_add(self.units(pending));
     }
 
-    /// Has a unit at that time at the latest.
+    /// Makes a unit available at the time `latest`, if none would be there by then.
     pub(super) fn due_by(&mut self, latest: u64) {
         let latest = latest.saturating_add(self.tolerance);
         self.full_at = self.full_at.min(latest);
@@ -178,7 +178,7 @@ impl Bucket {
     }
 }
 
-/// A server may count in whole microseconds.
+/// The interval of a server that counts in whole microseconds, as some do.
 fn interval(quota: Quota) -> u64 {
     quota.in_whole_micros().interval_nanos()
 }

@@ -1,4 +1,4 @@
-//! The task that lets those go who wait for one endpoint.
+//! The worker that dispatches the requests waiting for one endpoint.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -7,23 +7,24 @@ use tokio::time::timeout_at;
 
 use super::lane::Lane;
 
-/// Lets those go whose turn it is, with one timer, until nobody waits.
+/// Dispatches requests when they are due, with one timer, until no request waits.
 ///
-/// A task, rather than a timer that the first of them polls: a future that is not polled for a
-/// while would hold up all behind it.
+/// This is a task, and not a timer that the first waiting future polls: a future that is not polled
+/// for a while would delay all requests behind it.
 pub(super) fn drive(lane: Arc<Lane>) -> impl Future<Output = ()> + Send {
-    // Here, and not in the task, which may be dropped before it begins.
+    // Created here and not in the task, because the task may be dropped before its first poll.
     let mut driving = Driving { lane, is_done: false };
     async move {
         let mut woken = Vec::new();
         while let Some(next) = driving.turn(&mut woken) {
-            // Either way it is time to look again.
+            // After the timeout and after a change alike, it is time to look again.
             let _ = timeout_at(driving.lane.instant(next), driving.lane.changed.notified()).await;
         }
     }
 }
 
-/// Sees to it that somebody else drives when the runtime of the task ends.
+/// If the runtime of the worker ends, wakes the waiting requests, so that one of them starts
+/// another worker.
 struct Driving {
     lane: Arc<Lane>,
     is_done: bool,

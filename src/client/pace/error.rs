@@ -1,4 +1,4 @@
-//! Why a request is not sent, and what can be wrong with a pacer.
+//! Why a request is not sent, and what can be wrong with the settings of a pacer.
 
 use std::error::Error;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 
-/// A request was not sent, since it would have had to wait for longer, or among more others, than
-/// the client allows.
+/// A request was not sent, because it would have had to wait too long, or because too many requests
+/// were waiting.
 ///
-/// The client's error is a [`BoxError`](tower::BoxError), in which this can be found:
+/// The client's error is a [`BoxError`](tower::BoxError), from which this error can be downcast:
 ///
 /// ```
 /// use bolna_rate_limit::client::WaitError;
@@ -48,13 +48,13 @@ impl WaitError {
         Self { endpoint, wait, bound: Bound::Retries }
     }
 
-    /// What the request would have drawn on.
+    /// The endpoint whose units the request would have used.
     #[must_use]
     pub const fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
 
-    /// How long the request would have had to wait from now on, as far as is known now.
+    /// How long the request would still have had to wait when it failed, as far as was known then.
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
@@ -67,8 +67,9 @@ impl WaitError {
         matches!(self.bound, Bound::Retries)
     }
 
-    /// Whether it is the [number](super::PacerBuilder::max_waiting) of those who wait that was
-    /// reached, rather than the [time](super::PacerBuilder::max_wait).
+    /// Whether the request failed because the [number](super::PacerBuilder::max_waiting) of waiting
+    /// requests had reached its bound, and not because of the
+    /// [time](super::PacerBuilder::max_wait).
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self.bound, Bound::Waiting(_))
@@ -84,15 +85,15 @@ impl fmt::Display for WaitError {
             endpoint.name()
         )?;
         match bound {
-            Bound::Waiting(1) => f.write_str(
-                "and another one waits already, which is the most that this client allows",
-            ),
-            Bound::Waiting(most) => {
-                write!(f, "and {most} wait already, which are the most that this client allows")
+            Bound::Waiting(1) => {
+                f.write_str("and 1 request waits already, the most that this client allows")
             }
-            Bound::Retries => f.write_str(
-                "and it has been refused before and may not be sent again as late as that",
-            ),
+            Bound::Waiting(most) => {
+                write!(f, "and {most} requests wait already, the most that this client allows")
+            }
+            Bound::Retries => {
+                f.write_str("but it is a retry, and the time for its retries ends before that")
+            }
             Bound::Wait(longest) => write!(f, "and this client allows at most {longest:.1?}"),
         }
     }
@@ -100,13 +101,13 @@ impl fmt::Display for WaitError {
 
 impl Error for WaitError {}
 
-/// What is wrong with the settings of a pacer.
+/// Why a pacer can't be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PacerError {
-    /// No request may wait.
+    /// `max_waiting` is 0: no request could wait.
     ZeroWaiting,
-    /// A request may wait for no time.
+    /// `max_wait` is 0 s: a request could wait for no time.
     ZeroWait,
 }
 
@@ -114,9 +115,13 @@ impl fmt::Display for PacerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ZeroWaiting => {
-                "max_waiting is 0, so whatever can't be sent at once would fail: it must be at least 1 request"
+                "max_waiting is 0, so every request that can't be sent at once would fail: it \
+                 must be at least 1 request"
             }
-            Self::ZeroWait => "max_wait is 0 s, so whatever can't be sent at once would fail: it must be at least 1 ns",
+            Self::ZeroWait => {
+                "max_wait is 0 s, so every request that can't be sent at once would fail: it \
+                 must be at least 1 ns"
+            }
         })
     }
 }

@@ -11,10 +11,14 @@ use super::error::WaitError;
 use super::lane::{Place, Sent};
 
 pin_project! {
-    /// The response to a request that may have to wait for its turn.
+    /// The future of the response to a request that may have to wait.
     ///
-    /// Dropping it gives the place up, and the unit if it was let go and has not been sent. What has been sent counts, whatever becomes of it: nobody knows whether the server has
-    /// counted it. A request that need not wait is sent when the service is called, and not when this is polled first.
+    /// Dropping it removes the request from the queue. If the request was dispatched and not sent
+    /// yet, its unit is given back. The unit of a request that was sent stays spent, because the
+    /// client can't know whether the server has charged the request.
+    ///
+    /// A request that need not wait is sent when the service is called, and not when this future is
+    /// first polled.
     #[must_use = "futures do nothing unless polled"]
     pub struct PaceFuture<S, ReqBody>
     where
@@ -31,11 +35,11 @@ pin_project! {
     where
         S: Service<Request<ReqBody>>,
     {
-        /// It is not the request's turn yet.
+        /// The request waits to be dispatched.
         Waiting {
             waiting: Option<Box<Waiting<S, ReqBody>>>,
         },
-        /// It is, and the inner service may not be ready.
+        /// The request is dispatched, and the inner service may not be ready yet.
         Readying {
             waiting: Option<Box<Waiting<S, ReqBody>>>,
         },
@@ -45,7 +49,7 @@ pin_project! {
             call: S::Future,
             sent: Option<Sent>,
         },
-        /// It was not called.
+        /// The request fails, and the inner service was not called.
         Refused {
             error: Option<WaitError>,
         },
@@ -59,7 +63,7 @@ struct Waiting<S, ReqBody> {
 }
 
 impl<S: Clone, ReqBody> Waiting<S, ReqBody> {
-    /// Lets go of the service that has been polled ready, and so of what it holds.
+    /// Replaces the service that was polled ready with a clone, which releases what it holds.
     fn release(&mut self) {
         self.service = self.service.clone();
     }
@@ -70,7 +74,7 @@ where
     S: Service<Request<ReqBody>>,
 {
     pub(super) fn waiting(place: Place, service: S, request: Request<ReqBody>) -> Self {
-        // In a box, so that a future which never waits is not as large as a request.
+        // In a box, so that the future of a request that never waits is small.
         let waiting = Some(Box::new(Waiting { place, service, request }));
         Self { state: State::Waiting { waiting } }
     }
@@ -106,12 +110,13 @@ where
                     let Waiting { service, place, .. } =
                         &mut **waiting.as_mut().expect("polled after completion");
                     if let Err(error) = ready!(service.poll_ready(cx)) {
-                        // Whoever keeps this future holds nobody up.
+                        // Drop the place, so that it delays no other request while this future is
+                        // kept.
                         *waiting = None;
                         return Poll::Ready(Err(error.into()));
                     }
                     let sent = ready!(place.send(cx));
-                    let mut held = waiting.take().expect("looked at just before");
+                    let mut held = waiting.take().expect("still there: it was borrowed just above");
                     if sent.is_some() {
                         let Waiting { mut service, request, .. } = *held;
                         State::Calling { call: service.call(request), sent }

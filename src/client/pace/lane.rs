@@ -28,29 +28,29 @@ pub(super) struct Lane {
     settings: Settings,
     origin: Instant,
     state: Mutex<State>,
-    /// Tells the task that lets those go who wait that somebody may have become due earlier.
+    /// Tells the worker that a waiting request may be due at another time.
     pub(super) changed: Notify,
 }
 
-/// What becomes of a request.
+/// What happens to a request that arrives.
 pub(super) enum Entry {
     Go(Sent),
     Wait(Place),
     Refused(WaitError),
 }
 
-/// A place among those who wait, which is given up when this is dropped.
+/// A request's ticket in the queue. Dropping it removes the request.
 #[derive(Debug)]
 pub(super) struct Place {
     lane: Arc<Lane>,
     turn: Turn,
-    /// By when it wants to be sent.
+    /// By when the request has to be sent.
     deadline: u64,
     is_retry: bool,
     is_left: bool,
 }
 
-/// A request that was sent and waits for its response.
+/// A request that was sent and has no response yet.
 #[derive(Debug)]
 pub(super) struct Sent {
     lane: Arc<Lane>,
@@ -69,7 +69,7 @@ impl Lane {
         Self { endpoint, settings, origin, state, changed: Notify::new() }
     }
 
-    /// A request arrives; with the mark of a retry, if it has been refused before.
+    /// A request arrives. `again` is the mark of a request that has been refused before.
     pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entry {
         let now = self.now();
         let again = again.map(|again| {
@@ -113,21 +113,21 @@ impl Lane {
     }
 
     pub(super) fn instant(&self, at: u64) -> Instant {
-        // A day is as good as never: whoever waits for it asks again.
+        // A day is as good as never: after it, the worker asks again.
         let day = Duration::from_secs(86_400);
         self.origin.checked_add(Duration::from_nanos(at)).unwrap_or_else(|| Instant::now() + day)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in there panics half-way.
+        // A panic leaves the state whole: no code panics in the middle of a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place {
-    /// Waits until the request may get ready to be sent.
+    /// Waits until the request is dispatched.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
-        // The one that it had is dropped after the lock.
+        // The swapped-out waker is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
         let mut state = self.lane.lock();
         match state.look(self.turn, &mut waker, self.deadline) {
@@ -153,8 +153,8 @@ impl Place {
         }
     }
 
-    /// The request, which is ready, is sent; or it stays ready, and waits for its moment; or it has
-    /// to come back.
+    /// Sends the request, whose service is ready. It stays pending while the request has to be held
+    /// for a moment, and returns `None` if the request has to wait in the queue again.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         let at = self.lane.now();
         let mut waker = Some(cx.waker().clone());
@@ -178,17 +178,17 @@ impl Place {
         }))
     }
 
-    /// Sees to it that a task lets those go who wait.
+    /// Starts a worker if there is none.
     fn drive(&self, mut state: MutexGuard<'_, State>) {
         if state.is_driven {
             return;
         }
-        // Whoever has no runtime, or no timers on it, is told here rather than in the task.
+        // Without a runtime, or without timers on it, this panics here and not in the task.
         let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
         state.is_driven = true;
         drop(state);
         let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
-        // It would be woken, and try again, for ever.
+        // On a runtime that has shut down, the request would be woken and try again for ever.
         let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
         assert!(
             !driver.is_finished() || !is_in_vain(),
@@ -210,7 +210,7 @@ impl Drop for Place {
 }
 
 impl Sent {
-    /// The response is there: what it says of the endpoint is taken to heart.
+    /// Updates the endpoint with what the response reports.
     pub(super) fn answered<B>(mut self, response: &mut Response<B>) {
         self.is_answered = true;
         let lane = &self.lane;
@@ -242,12 +242,12 @@ impl Drop for Sent {
     }
 }
 
-/// How long a refusal asks to wait.
+/// How long a refusal asks the client to wait.
 fn wait(headers: &HeaderMap, standing: Option<hints::Standing>) -> Option<Duration> {
     hints::retry_after(headers).or_else(|| standing?.exhausted)
 }
 
-/// A number from 0 to `most`.
+/// A random number from 0 to `most`.
 fn random(most: u64) -> u64 {
     HasherRng::new().next_u64() % most.saturating_add(1).max(1)
 }

@@ -3,11 +3,10 @@ use tower_layer::Layer;
 use super::pacer::Pacer;
 use super::service::Pace;
 
-/// Paces the requests to the services that it wraps, and retries nothing: a part of
-/// [`BolnaClientLayer`](crate::client::BolnaClientLayer), for stacks that retry in a way of their
-/// own.
+/// Paces the requests to the wrapped service, and retries nothing. It is the part of
+/// [`BolnaClientLayer`](crate::client::BolnaClientLayer) for stacks that have retries of their own.
 ///
-/// Clones, and all services made from them, share one [`Pacer`].
+/// Clones of the layer, and all services made from them, share one [`Pacer`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a layer does nothing until a service is wrapped in it"]
 pub struct PaceLayer {
@@ -15,12 +14,12 @@ pub struct PaceLayer {
 }
 
 impl PaceLayer {
-    /// Paces by that pacer, which may be in use elsewhere.
+    /// Uses this pacer. Other layers may share it.
     pub const fn new(pacer: Pacer) -> Self {
         Self { pacer }
     }
 
-    /// The pacer: to see how much is left.
+    /// The pacer, for example to read the usage.
     #[must_use]
     pub const fn pacer(&self) -> &Pacer {
         &self.pacer

@@ -1,4 +1,4 @@
-//! The pace of all endpoints.
+//! The pace of all endpoints of a policy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::settings::Settings;
 use crate::client::usage::Usage;
 use crate::policy::Policy;
 
-/// Keeps outgoing requests within the limits of a [`Policy`], and within what the server says.
+/// Keeps outgoing requests within the limits of a [`Policy`], and within what the server reports.
 ///
-/// Clones share everything: all services that go by one pacer keep to the limits together. One
-/// pacer stands for one principal, so for one API key, or for all keys of one organization; use
-/// another one for another.
+/// Clones share everything: all services with clones of one pacer keep to the limits together. One
+/// pacer stands for one principal, that is, for one API key, or for all keys of one organization.
+/// Use another pacer for another principal.
 ///
 /// ```
 /// use std::time::Duration;
@@ -44,45 +44,46 @@ struct Shared {
 }
 
 impl Pacer {
-    /// Bolna's documented limits, in bursts as they allow.
+    /// Bolna's documented limits, sent in bursts.
     #[must_use]
     pub fn new() -> Self {
         Self::with_policy(Policy::default())
     }
 
-    /// Other limits, in bursts as they allow.
+    /// Other limits, sent in bursts.
     #[must_use]
     pub fn with_policy(policy: Policy) -> Self {
         Self::builder().policy(policy).into_pacer()
     }
 
-    /// Other limits, and the other settings.
+    /// A builder for other limits and settings.
     pub fn builder() -> PacerBuilder {
         PacerBuilder::default()
     }
 
-    /// The policy that it keeps to.
+    /// The policy that the pacer keeps to.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.shared.policy
     }
 
-    /// How each endpoint stands now, in the order of the policy's endpoints. Takes a lock for each,
-    /// for some 100 ns.
+    /// The usage of each endpoint now, in the order of the policy's endpoints. Takes a lock per
+    /// endpoint, for about 100 ns.
     #[must_use]
     pub fn usage(&self) -> Vec<Usage> {
         self.shared.lanes.iter().map(|lane| lane.usage()).collect()
     }
 
-    /// How the endpoint stands now to which requests for that path go; `None` if the path is
-    /// exempt. For whoever would rather know how long a request would wait than send it:
+    /// The usage of the endpoint to which a path belongs, or `None` if the path is exempt. With it,
+    /// a caller can ask how long a request would wait without sending it:
     ///
     /// ```
     /// use std::time::Duration;
     /// use bolna_rate_limit::client::Pacer;
     ///
     /// let pacer = Pacer::new();
-    /// let is_soon = |path| pacer.peek(path).is_none_or(|usage| usage.wait() < Duration::from_secs(2));
+    /// let is_soon =
+    ///     |path| pacer.peek(path).is_none_or(|usage| usage.wait() < Duration::from_secs(2));
     /// assert!(is_soon("/call"));
     /// ```
     #[must_use]
@@ -90,7 +91,7 @@ impl Pacer {
         self.lane_of(path).map(|lane| lane.usage())
     }
 
-    /// The lane of a path, unless the path is exempt.
+    /// The endpoint to which a path belongs, unless the path is exempt.
     pub(super) fn lane_of(&self, path: &str) -> Option<&Arc<Lane>> {
         self.shared.policy.table().class_index_of(path).map(|index| &self.shared.lanes[index])
     }
@@ -108,7 +109,7 @@ impl fmt::Debug for Pacer {
     }
 }
 
-/// Settings of a [`Pacer`], not yet checked.
+/// Collects the settings of a [`Pacer`]; [`build`](Self::build) checks them.
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct PacerBuilder {
@@ -117,71 +118,70 @@ pub struct PacerBuilder {
 }
 
 impl PacerBuilder {
-    /// The limits. Bolna's documented ones unless they are set.
+    /// The limits. Defaults to Bolna's documented limits.
     ///
-    /// If your plan has others, set those. A server that tells others by its `RateLimit-Policy`
-    /// field is believed where they are stricter.
+    /// If your plan has other limits, set those. The limits that a server reports in its
+    /// `RateLimit-Policy` field are adopted only where they are stricter.
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
     }
 
-    /// Sends requests evenly spread, one in each
-    /// [`emission_interval`](crate::Quota::emission_interval), instead of as many at
-    /// once as the quota's burst allows.
+    /// Spreads requests evenly: sends one per
+    /// [`emission_interval`](crate::Quota::emission_interval), instead of as many at once as the
+    /// burst of the quota allows.
     ///
-    /// A job takes longer by one burst then: 1,500 calls at 500 a minute take 3 minutes instead of
-    /// 2, since the first 500 are no longer sent at once.
+    /// A job then takes longer by one burst: 1,500 calls at 500 a minute take 3 minutes instead of
+    /// 2, because the first 500 are not sent at once.
     pub fn evenly(mut self) -> Self {
         self.settings.is_even = true;
         self
     }
 
-    /// How many requests may wait for one endpoint, at least 1. One more fails at once, with a
-    /// [`WaitError`](super::WaitError). 10,000 unless it is set.
+    /// How many requests may wait for one endpoint, at least 1. Defaults to 10,000. One more
+    /// request fails at once with a [`WaitError`](super::WaitError).
     ///
-    /// Requests that have been refused and are sent again may wait beyond that: to lose them would
-    /// be worse.
+    /// Retries may wait beyond this bound, because losing them would be worse.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.settings.max_waiting = requests;
         self
     }
 
-    /// For how long a request may wait for its turn, more than 0. A request that would have to wait
-    /// for longer fails at once, and one that already waits fails when that turns out. 5
-    /// minutes unless it is set.
+    /// How long a request may wait to be dispatched, more than 0. Defaults to 5 minutes. A request
+    /// that would have to wait longer fails at once with a [`WaitError`](super::WaitError). One
+    /// that already waits fails as soon as it turns out that it would have to wait longer.
     ///
-    /// In 5 minutes 2,500 requests have their turn at 500 a minute: of calls that are handed over
-    /// at once some 2,995 are taken, with the first burst. Let a larger job wait for longer, or
-    /// hand it over little by little.
+    /// At 500 a minute, 2,500 requests are dispatched in 5 minutes. Of calls that are submitted all
+    /// at once, about 2,995 are accepted, which includes the first burst. For a larger job, allow a
+    /// longer wait or submit the calls little by little.
     ///
-    /// It is the wait for a turn that is bounded, and not the time that the service behind takes to
-    /// get ready then.
+    /// The bound does not include the time in which the inner service gets ready after the
+    /// dispatch.
     ///
-    /// Requests that have been refused and are sent again go before others, and their
-    /// [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time) says until when they may
-    /// wait.
+    /// Retries are dispatched before other requests. How long they may wait is set by their
+    /// [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time).
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = wait;
         self
     }
 
-    /// How much the delay of a request on its way to the server may vary before one is refused. 500
-    /// ms unless it is set.
+    /// By how much the delay of requests on their way to the server may vary before a request is
+    /// refused. Defaults to 500 ms.
     ///
-    /// Requests that are sent a unit's time apart may arrive closer together, and what others spend
-    /// from the same bucket is known only when a response tells. So what comes back in that
-    /// time is held back of the burst, at most half of it, and a job takes that much longer: at
-    /// 500 a minute five requests of a burst of 500, so that 495 are sent at once.
+    /// Requests that are sent one interval apart may arrive closer together, and units spent by
+    /// other clients become known only with the next response. The units that come back in the time
+    /// `jitter` are therefore held back from the burst, at most half of the burst, and a job takes
+    /// that much longer. At 500 a minute with a burst of 500, five units are held back, so that 495
+    /// requests are sent at once.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.settings.jitter = jitter;
         self
     }
 
-    /// Checks the settings and makes the pacer.
+    /// Checks the settings and creates the pacer.
     ///
     /// # Errors
-    /// When no request may wait, or for no time. A limit of zero is an error of the policy's own
-    /// [`build`](crate::PolicyBuilder::build).
+    /// If [`max_waiting`](Self::max_waiting) or [`max_wait`](Self::max_wait) is zero. A limit of
+    /// zero is an error when the policy is [built](crate::PolicyBuilder::build).
     pub fn build(self) -> Result<Pacer, PacerError> {
         match self.settings {
             Settings { max_waiting: 0, .. } => Err(PacerError::ZeroWaiting),

@@ -1,30 +1,32 @@
-//! Those who wait for a unit of one endpoint.
+//! The requests that wait for a unit of one endpoint.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::task::Waker;
 
-/// A place in the queue: those with a lower number go first.
+/// A request's ticket: requests with a lower number are dispatched first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
 
-/// Who waits, in the order in which they go: first those who have been refused before, then the
-/// others, each by arrival.
+/// The requests that have not been sent, in the order of dispatch: first the retries, then the
+/// others, each in the order of arrival.
 ///
-/// It wakes nobody and drops no waker: that may run anything, the end of another who waits too, and
-/// is done without the lock.
+/// The queue wakes no waker and drops none, because either may run any code, even the drop of
+/// another waiting request. Callers do both after they have released the lock.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: BTreeMap<Turn, Waiter>,
-    /// Those who were let go and do not know it yet, and when that was, the longest ago first.
+    /// Dispatched requests whose futures have not been polled since, and when they were dispatched,
+    /// the earliest first.
     let_go: VecDeque<(u64, Turn)>,
-    /// Those who know it, and get ready.
+    /// Dispatched requests whose futures have been polled, and which get their service ready.
     readying: BTreeSet<Turn>,
-    /// Those who are ready, and wait for the moment since others were sent just before.
+    /// Requests that are ready, and are held because others were sent just before.
     ready: BTreeMap<Turn, Option<Waker>>,
-    /// How many were let go, did not go, and have not come back yet.
+    /// How many requests have lapsed and have not come back to the queue yet.
     lapsed: usize,
-    /// Those who were sent away, until they ask, and the wait that they would have had.
+    /// Expired requests whose futures have not been polled since, and the wait that they would have
+    /// had.
     sent_away: BTreeMap<Turn, u64>,
     arrivals: u64,
 }
@@ -32,33 +34,33 @@ pub(super) struct Queue {
 #[derive(Debug)]
 struct Waiter {
     waker: Option<Waker>,
-    /// The latest time at which it wants to be sent.
+    /// The latest time at which the request may be dispatched.
     deadline: u64,
 }
 
-/// What has become of a waiter.
+/// The state of a request in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Waits,
-    /// It was let go.
+    /// It is dispatched.
     MayGo,
-    /// It was, and did not go. It has to come back.
+    /// It was dispatched and not sent. It has to come back to the queue.
     Lapsed,
     SentAway {
         wait: u64,
     },
 }
 
-/// Marks the turns of those who come for the first time, so that they are after the others.
+/// Marks the tickets of requests that are not retries, so that they come after the retries.
 const FIRST_TIME: u64 = 1 << 63;
 
 impl Queue {
-    /// How many are ahead of one who comes now, without those who were let go.
+    /// How many requests are ahead of a new one, without the dispatched ones.
     pub(super) fn ahead(&self) -> u64 {
         (self.waiting.len() + self.lapsed) as u64
     }
 
-    /// How many have not been sent.
+    /// How many requests have not been sent.
     pub(super) fn unsent(&self) -> usize {
         self.waiting.len()
             + self.lapsed
@@ -67,17 +69,17 @@ impl Queue {
             + self.ready.len()
     }
 
-    /// Whether nobody waits to be let go, nor has been without knowing it.
+    /// Whether there is neither a waiting request nor a dispatched one that has not been polled.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.let_go.is_empty()
     }
 
-    /// Whether nobody waits for a time.
+    /// Whether no request waits for a point in time.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty()
     }
 
-    /// The latest time at which the first wants to be sent of those who wait to be let go.
+    /// The deadline of the first request that waits to be dispatched.
     pub(super) fn first_deadline(&self) -> Option<u64> {
         self.waiting.first_key_value().map(|(_, waiter)| waiter.deadline)
     }
@@ -89,8 +91,8 @@ impl Queue {
         turn
     }
 
-    /// What has become of a waiter. One that still waits is woken by `waker` when that changes; the
-    /// waker that it had is left there instead.
+    /// The state of a request. If it waits, `waker` is stored to be woken when that changes, and
+    /// the previous waker is left in its place.
     pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>) -> Fate {
         if let Some(waiter) = self.waiting.get_mut(&turn) {
             mem::swap(&mut waiter.waker, waker);
@@ -114,56 +116,56 @@ impl Queue {
         self.waiting.contains_key(&turn) || self.ready.contains_key(&turn)
     }
 
-    /// Whether it has been let go and still may go.
+    /// Whether the request is dispatched and has not lapsed.
     pub(super) fn may_go(&self, turn: Turn) -> bool {
         self.position_of_let_go(turn).is_some()
             || self.readying.contains(&turn)
             || self.ready.contains_key(&turn)
     }
 
-    /// How many are ready before it.
+    /// How many ready requests come before this one.
     pub(super) fn ready_before(&self, turn: Turn) -> u64 {
         self.ready.range(..turn).count() as u64
     }
 
-    /// How many are ready.
+    /// How many requests are ready.
     pub(super) fn ready(&self) -> u64 {
         self.ready.len() as u64
     }
 
-    /// One is ready, and waits for the moment; the waker that it had is left in `waker` instead.
+    /// Holds a request that is ready. Its previous waker is left in `waker`.
     pub(super) fn hold(&mut self, turn: Turn, waker: &mut Option<Waker>) {
         self.readying.remove(&turn);
         self.let_go.retain(|(_, let_go)| *let_go != turn);
         mem::swap(self.ready.entry(turn).or_default(), waker);
     }
 
-    /// Lets the first go who is ready, and who is to be woken.
+    /// Dispatches the first ready request again, and returns its waker.
     pub(super) fn let_ready_go(&mut self, now: u64) -> Option<Waker> {
         let (turn, waker) = self.ready.pop_first()?;
         self.let_go.push_back((now, turn));
         waker
     }
 
-    /// How many have been let go and do not know it yet.
+    /// How many dispatched requests have not been polled since.
     pub(super) fn unaware(&self) -> u64 {
         self.let_go.len() as u64
     }
 
-    /// The last who is ready may not go any more, and is to be woken.
+    /// Makes the last ready request lapse, and returns its waker.
     pub(super) fn lapse_last_ready(&mut self) -> Option<Waker> {
         let (_, waker) = self.ready.pop_last()?;
         self.lapsed += 1;
         waker
     }
 
-    /// One that lapsed comes back, and takes its place again.
+    /// A lapsed request comes back to the queue, with its old ticket.
     pub(super) fn come_back(&mut self, turn: Turn, waker: Option<Waker>, deadline: u64) {
         self.lapsed -= 1;
         self.waiting.insert(turn, Waiter { waker, deadline });
     }
 
-    /// A waiter goes away, or is sent. Says what had become of it, and hands its waker back.
+    /// A request leaves the queue, or is sent. Returns its last state and its waker.
     pub(super) fn remove(&mut self, turn: Turn) -> (Fate, Option<Waker>) {
         if let Some(waiter) = self.waiting.remove(&turn) {
             return (Fate::Waits, waiter.waker);
@@ -186,44 +188,44 @@ impl Queue {
         (fate, None)
     }
 
-    /// Lets the first go, who is to be woken.
+    /// Dispatches the first waiting request, and returns its waker.
     pub(super) fn let_go(&mut self, now: u64) -> Option<Waker> {
         let (turn, waiter) = self.waiting.pop_first()?;
         self.let_go.push_back((now, turn));
         waiter.waker
     }
 
-    /// How many have been let go and not been sent yet.
+    /// How many requests are dispatched and not sent yet.
     pub(super) fn pending(&self) -> u64 {
         (self.let_go.len() + self.readying.len() + self.ready.len()) as u64
     }
 
-    /// When the first was let go of those who do not know it yet.
+    /// When the first of the dispatched requests was dispatched that have not been polled since.
     pub(super) fn first_let_go(&self) -> Option<u64> {
         self.let_go.front().map(|(at, _)| *at)
     }
 
-    /// That one may not go any more.
+    /// Makes that request lapse.
     pub(super) fn lapse_first(&mut self) {
         self.lapsed += usize::from(self.let_go.pop_front().is_some());
     }
 
-    /// One that got ready may not go any more. Hands its waker back.
+    /// Makes a dispatched request lapse, and returns its waker.
     pub(super) fn lapse(&mut self, turn: Turn) -> Option<Waker> {
         let (fate, waker) = self.remove(turn);
         self.lapsed += usize::from(fate == Fate::MayGo);
         waker
     }
 
-    /// Sends the first away, who would have had to wait for that long.
+    /// Makes the first waiting request expire; `wait` is the wait that it would have had.
     pub(super) fn send_first_away(&mut self, wait: u64) -> Option<Waker> {
         let (turn, waiter) = self.waiting.pop_first()?;
         self.sent_away.insert(turn, wait);
         waiter.waker
     }
 
-    /// Sends those away whose turn comes too late for them, and says how many. `due` says when it
-    /// comes after so many others.
+    /// Makes all waiting requests expire that can't be dispatched before their deadlines, and
+    /// returns how many. `due` returns when a request is due after so many others.
     pub(super) fn send_late_ones_away(
         &mut self,
         now: u64,
@@ -246,7 +248,7 @@ impl Queue {
         (before - waiting.len()) as u64
     }
 
-    /// Everybody, to be woken.
+    /// The wakers of all requests that wait or are held.
     pub(super) fn wakers(&mut self) -> impl Iterator<Item = Waker> + '_ {
         let waiting = self.waiting.values_mut().filter_map(|waiter| waiter.waker.take());
         waiting.chain(self.ready.values_mut().filter_map(Option::take))

@@ -10,14 +10,14 @@ use super::lane::Entry;
 use super::pacer::Pacer;
 use crate::client::retry::Again;
 
-/// Paces the requests to the service that it wraps. Made by [`PaceLayer`](super::PaceLayer).
+/// Paces the requests to the wrapped service. Created by [`PaceLayer`](super::PaceLayer).
 ///
-/// A request that has to wait holds nothing of the inner service, neither a permit nor a place in a
-/// buffer: that is polled ready when it is the request's turn. One that is ready when others were
-/// sent just before stays so, for 250 ms at most.
+/// A request that waits in the queue holds nothing of the inner service, neither a permit nor a
+/// place in a buffer: the service is polled ready only after the request is dispatched. A request
+/// that is ready, but comes too soon after others, keeps its ready service for at most 250 ms.
 ///
 /// # Panics
-/// A request that has to wait panics outside of a tokio runtime with time enabled.
+/// A request that has to wait panics outside of a tokio runtime with timers enabled.
 #[derive(Clone, Debug)]
 pub struct Pace<S> {
     inner: S,
@@ -51,8 +51,7 @@ impl<S> Pace<S> {
 }
 
 impl<S: Clone> Pace<S> {
-    /// Lets go of the service that has been polled ready, and so of what it holds, and leaves a
-    /// fresh clone.
+    /// Replaces the service that was polled ready with a fresh clone, which releases what it holds.
     fn release(&mut self) {
         let fresh = self.inner.clone();
         drop(mem::replace(&mut self.inner, fresh));

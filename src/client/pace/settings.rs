@@ -1,8 +1,8 @@
-//! What can be set about a pacer.
+//! The settings of a pacer.
 
 use std::time::Duration;
 
-/// See [`PacerBuilder`](super::PacerBuilder) for what each means.
+/// The methods of [`PacerBuilder`](super::PacerBuilder) explain each setting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) is_even: bool,

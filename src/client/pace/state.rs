@@ -1,4 +1,4 @@
-//! The pace of one endpoint, as plain data. Times are nanoseconds since the pacer's origin.
+//! The state of one endpoint, as plain data. Times are nanoseconds since the pacer's origin.
 
 use std::task::Waker;
 use std::time::Duration;
@@ -11,63 +11,63 @@ use crate::client::usage::Usage;
 use crate::endpoint::Endpoint;
 use crate::quota::Quota;
 
-/// How long an endpoint is paused when it refuses without saying for how long.
+/// How long a refusal pauses the endpoint if it has no valid time.
 const PAUSE: u64 = SECOND;
-/// The longest that it is paused on its own account when it refuses again and again ...
+/// The longest pause that the client chooses itself when refusals follow each other ...
 const LONGEST_BACKOFF: u64 = 60 * SECOND;
-/// ... and on the server's.
+/// ... and the longest that the server can ask for.
 const LONGEST_PAUSE: u64 = 3600 * SECOND;
 const SECOND: u64 = 1_000_000_000;
 
-/// For how long a unit is kept for one that was let go and does not look. Others need not wait for
-/// a future that nobody polls.
+/// How long a unit is reserved for a dispatched request whose future is not polled. After that,
+/// other requests may use the unit.
 const LAPSE: u64 = SECOND / 4;
 
-/// How late a timer or a task may be without a request's being sent away for it.
+/// How long after its deadline a request is still dispatched, since a timer or a task may be late.
 const LATENESS: u64 = SECOND;
 
-/// For how long one that is ready keeps so what it has of the service, when others have been sent
-/// just before it.
+/// How long a ready request may keep its ready service, when others were sent just before it.
 const HOLD: u64 = SECOND / 4;
 
-/// For how long a quota is believed that the server has told, unless it tells it again.
+/// How long a quota that the server has reported is used, unless the server reports it again.
 const BELIEF: u64 = 3600 * SECOND;
 
-/// How late a timer may be without slowing an even pace down.
+/// How late a timer may be without slowing down an even pace.
 const EVEN_SLACK: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct State {
     quota: Quota,
     settings: Settings,
-    /// What this client may send by its policy, whatever the server says.
+    /// What this client may send by its policy, whatever the server reports.
     own: Bucket,
-    /// What the server is believed to have, of which others may take too.
+    /// The server's bucket as far as it is known. Other clients may take units from it too.
     server: Bucket,
-    /// What helps to read the server's fields.
+    /// A cache for reading the server's fields.
     pub(super) memo: Memo,
-    /// The quota that the server last told, and when.
+    /// The quota that the server last reported, and when.
     told: Option<(Told, u64)>,
     paused_until: u64,
-    /// How often in a row it was refused after a pause.
+    /// How many refusals in a row were of requests sent after a pause.
     refused_in_a_row: u32,
     queue: Queue,
     in_flight: u64,
-    /// When the server's bucket is full at the latest, by all that has been said since nothing was
-    /// in flight.
+    /// The latest time at which the server's bucket is full, by all reports since the last moment
+    /// without requests in flight.
     full_by: u64,
-    /// When one who came last would have its turn, by each of what says so, as far as those before
-    /// it have been looked at. If one of these times becomes later, so may theirs.
+    /// When one more request would be due, for each of the three reasons to wait, at the last check
+    /// of the deadlines. If one of these times is later now, waiting requests may miss their
+    /// deadlines.
     judged: Turns,
-    /// Whether a task lets those go who wait.
+    /// Whether there is a worker.
     pub(super) is_driven: bool,
     counts: Counts,
 }
 
-/// A burst, and the time in which it comes back.
+/// The burst, and the window in which it comes back, if that is known.
 type Told = (u32, Option<Duration>);
 
-/// What an endpoint has seen from the beginning.
+/// The counters of an endpoint since the pacer was created.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -76,10 +76,10 @@ pub(super) struct Counts {
     pub(super) unsent: u64,
 }
 
-/// By the policy, by the server's bucket and by the pause.
+/// The times by the policy, by the server's bucket and by the pause.
 type Turns = [u64; 3];
 
-/// What becomes of a request when it arrives.
+/// What happens to a request that arrives.
 pub(super) enum Arrival {
     /// It counts as sent.
     Go,
@@ -92,14 +92,14 @@ pub(super) enum Arrival {
     },
 }
 
-/// What becomes of a request that was let go and is ready.
+/// What happens to a dispatched request that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It counts as sent.
     Go,
     /// It stays ready, and is woken in a moment.
     Hold,
-    /// It has to come back.
+    /// It has to wait in the queue again.
     Back,
 }
 
@@ -124,8 +124,8 @@ impl State {
         }
     }
 
-    /// A request arrives; with the time by which it has to be sent again, if it has been refused
-    /// before.
+    /// A request arrives. `again` is the time by which a request that was refused before has to be
+    /// sent again.
     pub(super) fn arrive(&mut self, now: u64, again: Option<u64>) -> Arrival {
         self.pass_time(now);
         if self.queue.is_empty() && self.due(0).max(self.opens(self.queue.ready())) <= now {
@@ -138,7 +138,7 @@ impl State {
         }
         self.turns_may_be_sooner();
         if let Some(deadline) = again {
-            // It goes before others, and may be too late itself.
+            // It goes before others, and may be too late itself: all deadlines are to be checked.
             self.judged = Turns::default();
             return Arrival::Wait(self.queue.push(true, deadline));
         }
@@ -157,11 +157,11 @@ impl State {
         Arrival::Wait(turn)
     }
 
-    /// Lets all go whose turn has come, and sends those away whose turn comes too late. Says when
-    /// to look again, if somebody waits.
+    /// Dispatches all requests that are due, and makes those expire that are due after their
+    /// deadlines. Returns when to call this again, if requests wait.
     pub(super) fn turn(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.pass_time(now);
-        // Those who would have to stay ready for too long come back.
+        // Requests that would have to stay ready for too long lapse.
         while self.queue.ready() > 0
             && !self.may_hold(now, self.queue.unaware() + self.queue.ready() - 1)
         {
@@ -195,8 +195,8 @@ impl State {
         Some(next.unwrap_or(u64::MAX).max(now + 1))
     }
 
-    /// Sends those away whose turn comes too late, if it has become later since this was last
-    /// asked.
+    /// Makes requests expire that are due after their deadlines, if a request may be due later than
+    /// at the last check.
     fn judge(&mut self, now: u64, woken: &mut Vec<Waker>) {
         if self.is_later() {
             let (own, server, paused_until) = (self.own, self.server, self.paused_until);
@@ -215,14 +215,14 @@ impl State {
         self.turns().iter().zip(&self.judged).any(|(now, judged)| now > judged)
     }
 
-    /// What is sooner now may become later again.
+    /// Remembers the times that are earlier now, because they may become later again.
     fn turns_may_be_sooner(&mut self) {
         let now = self.turns();
         self.judged.iter_mut().zip(now).for_each(|(judged, now)| *judged = now.min(*judged));
     }
 
-    /// What has become of a waiter, which is woken when that changes. One that has lapsed waits
-    /// again, before the others.
+    /// The state of a request; `waker` is woken when it changes. A lapsed request takes its old
+    /// place in the queue again.
     pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
         let fate = self.queue.look(turn, waker);
         if fate == Fate::Lapsed {
@@ -232,7 +232,7 @@ impl State {
         fate
     }
 
-    /// One that was let go, and is ready now, is sent, unless others were sent just before or a
+    /// A dispatched request, which is ready now, is sent, unless others were sent just before or a
     /// pause has begun.
     pub(super) fn send(
         &mut self,
@@ -262,13 +262,13 @@ impl State {
         Verdict::Go
     }
 
-    /// Whether others are ready, and may be sent earlier or later by what has become of one.
+    /// Whether requests are ready, and may be sent earlier or later because of another one.
     pub(super) fn has_ready(&self) -> bool {
         self.queue.ready() > 0
     }
 
-    /// A waiter gives its place up. Says whether somebody else may have become due by it, and hands
-    /// its waker back.
+    /// A request leaves the queue. Returns whether another one may be due earlier now, and the
+    /// waker of the request.
     pub(super) fn leave(&mut self, turn: Turn) -> (bool, Option<Waker>) {
         let (fate, waker) = self.queue.remove(turn);
         if fate == Fate::MayGo {
@@ -278,24 +278,24 @@ impl State {
         (matches!(fate, Fate::Waits | Fate::MayGo), waker)
     }
 
-    /// Whether one waits whom nobody will let go.
+    /// Whether the request waits and there is no worker to dispatch it.
     pub(super) fn is_left_alone(&self, turn: Turn) -> bool {
         !self.is_driven && self.queue.waits(turn)
     }
 
-    /// Everybody who waits, to be woken.
+    /// The wakers of all requests that wait or are held.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
         self.queue.wakers().collect()
     }
 
-    /// A request that was sent at that time will get no response.
+    /// A request that was sent will get no response.
     pub(super) fn abandon(&mut self) {
         self.in_flight -= 1;
         self.forget_if_idle();
     }
 
-    /// A response that is no refusal, and says how the endpoint stands. Says whether anybody's turn
-    /// may come at another time by it.
+    /// A response that is not a refusal and reports usage. Returns whether waiting requests may be
+    /// due at another time now.
     pub(super) fn hear(&mut self, sent_at: u64, now: u64, standing: Standing) -> bool {
         self.in_flight -= 1;
         let is_after_pause = self.granted(sent_at);
@@ -309,14 +309,14 @@ impl State {
         times(self) != before
     }
 
-    /// A response that is no refusal, and says no more than that.
+    /// A response that is not a refusal and reports no usage.
     pub(super) fn hear_nothing(&mut self, sent_at: u64) {
         self.granted(sent_at);
         self.abandon();
     }
 
-    /// Says whether a request that was granted had been sent after the last pause, which ends the
-    /// series of refusals.
+    /// Returns whether an admitted request was sent after the last pause. If so, it ends the series
+    /// of refusals.
     fn granted(&mut self, sent_at: u64) -> bool {
         let is_after_pause = sent_at >= self.paused_until;
         if is_after_pause {
@@ -341,12 +341,12 @@ impl State {
                 );
             }
         }
-        // The server has decided at some time between these two.
+        // The server decided at some time between these two.
         let earliest = self.server.full_later_than(sent_at, standing.remaining);
         let latest = self.server.full_by(now, standing.remaining);
         let pending = self.queue.pending();
         if is_news {
-            // What was said before was of another bucket.
+            // Earlier reports were about a bucket with another quota.
             self.full_by = latest;
             self.judged = Turns::default();
             self.server.believe(latest, self.in_flight, pending);
@@ -354,23 +354,24 @@ impl State {
             self.full_by = self.full_by.max(latest);
             self.server.correct(earliest, self.full_by, self.in_flight, pending, lower);
         }
-        // Whatever it says, it is asked again: only a response can correct it.
+        // Whatever it reports, a request is sent in the end: only its response can correct the
+        // report.
         self.server.due_by(now.saturating_add(LONGEST_PAUSE).max(self.own.due(0)));
         if let Some(exhausted) = standing.exhausted.map(nanos) {
-            // Units that come back one by one are told the next of; a limit that starts anew says
-            // when.
+            // A bucket that refills unit by unit reports when the next unit is back, which is no
+            // reason to pause; a window that starts anew reports when it does.
             if exhausted > self.server.interval().div_ceil(SECOND).saturating_mul(SECOND) {
                 self.pause_until(now.saturating_add(exhausted.min(LONGEST_PAUSE)));
             }
         }
     }
 
-    /// A refusal: nobody is sent before the time that it names, and then one by one. `spread` is
-    /// added, so that those whom it was told at one time do not come back at one time. Says how
-    /// long it is until then.
+    /// A refusal: no request is sent before the time that it names, and after that requests are
+    /// sent one by one. `spread` returns a random part to add, so that clients that were refused at
+    /// one time do not come back at one time. Returns how long the pause still is.
     ///
-    /// The unit is not given back, though a refusal costs nothing on the server: the policy holds
-    /// for whatever is sent.
+    /// The unit is not given back, although a server does not charge for a refusal: the policy
+    /// limits all requests that are sent.
     pub(super) fn refuse(
         &mut self,
         sent_at: u64,
@@ -401,8 +402,8 @@ impl State {
         self.paused_until.saturating_sub(now)
     }
 
-    /// Nobody is sent until then, those neither who were let go, and then one by one, until a
-    /// response says that more are left.
+    /// No request is sent before that time, dispatched ones included. After it, requests are sent
+    /// one by one until a response reports that more units are left.
     fn pause_until(&mut self, until: u64) {
         self.paused_until = self.paused_until.max(until);
         self.server.empty_until(self.paused_until, self.queue.pending());
@@ -427,17 +428,17 @@ impl State {
         }
     }
 
-    /// When the next request may be let go, after so many others.
+    /// When the next request may be dispatched, after `ahead` others.
     fn due(&self, ahead: u64) -> u64 {
         due(&self.own, &self.server, self.paused_until, ahead)
     }
 
-    /// When the next request may be sent that has been let go, after so many others.
+    /// When the next dispatched request may be sent, after `ahead` others.
     fn opens(&self, ahead: u64) -> u64 {
         self.own.opens(ahead).max(self.server.opens(ahead))
     }
 
-    /// Whether one that is ready stays so until it may be sent, after so many others.
+    /// Whether a ready request stays ready until it may be sent, after `ahead` others.
     fn may_hold(&self, now: u64, ahead: u64) -> bool {
         self.paused_until <= now && self.opens(ahead) <= now.saturating_add(HOLD)
     }
@@ -460,8 +461,8 @@ impl State {
         self.server.catch_up(pending);
     }
 
-    /// Takes the units back of those who were let go and do not go, and forgets what the server has
-    /// not said for long.
+    /// Gives the units back of dispatched requests that were not polled in time, and drops a quota
+    /// that the server has not reported for too long.
     fn pass_time(&mut self, now: u64) {
         while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
             self.queue.lapse_first();
@@ -473,7 +474,7 @@ impl State {
         }
     }
 
-    /// What was said of the server's bucket holds for what was in flight then.
+    /// `full_by` holds only for the requests that were in flight when it was reported.
     fn forget_if_idle(&mut self) {
         if self.in_flight == 0 {
             self.full_by = 0;
@@ -481,7 +482,7 @@ impl State {
     }
 }
 
-/// When the next request may be let go, after so many others.
+/// When the next request may be dispatched, after `ahead` others.
 fn due(own: &Bucket, server: &Bucket, paused_until: u64, ahead: u64) -> u64 {
     own.due(ahead).max(server.due(ahead)).max(paused_until)
 }
