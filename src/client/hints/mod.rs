@@ -1,4 +1,4 @@
-//! What a response says of its server's limits.
+//! What a response reports about the server's limits.
 
 mod rate_limit;
 mod retry_after;
@@ -8,15 +8,15 @@ use std::time::Duration;
 pub(super) use rate_limit::{Memo, standing};
 pub(super) use retry_after::retry_after;
 
-/// How the sender of a request stands, by the header fields of its response.
+/// The state of a limit, as the header fields of a response report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// The units that are left, of the limit that is named as the endpoint is or else of the
-    /// tightest.
+    /// The units left: of the limit that has the name of the endpoint, or else of the limit with
+    /// the fewest.
     pub(super) remaining: u32,
-    /// The quota of that limit and the window that it is for, if the server tells.
+    /// The quota of that limit and its window, as far as the server reports them.
     pub(super) quota: Option<(u32, Option<Duration>)>,
-    /// The longest time, from when the response was made, until a limit that is used up has units
-    /// again.
+    /// The longest time until an exhausted limit has units again, counted from when the response
+    /// was made.
     pub(super) exhausted: Option<Duration>,
 }

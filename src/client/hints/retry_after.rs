@@ -7,17 +7,17 @@ use http::{HeaderMap, HeaderName};
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// No wait is longer: 100 years, so that sums of waits and times fit everywhere.
+/// The longest wait that is returned: 100 years, so that sums of waits and times do not overflow.
 const LONGEST: Duration = Duration::from_secs(36_525 * 86_400);
 
-/// How long the sender is asked to wait: by `retry-after-ms`, which is finer, or else by
-/// `Retry-After` (RFC 9110, section 10.2.3). `None` if neither says anything that makes sense.
+/// How long the response asks the client to wait: by `retry-after-ms`, which is more precise, or
+/// else by `Retry-After` (RFC 9110, section 10.2.3). `None` if neither has a valid value.
 pub(in crate::client) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     wait(headers, system_clock)
 }
 
-/// The time of a response in whole seconds since 1970: by its own `Date` field, so that it does not
-/// matter if the clock is wrong here, or else by the system's clock.
+/// The time of a response in whole seconds since 1970. It is the time in the response's own `Date`
+/// field, so that a wrong clock here does not matter, or else the time of the system's clock.
 pub(super) fn unix_now(headers: &HeaderMap) -> u64 {
     time_of(headers, system_clock)
 }
@@ -29,8 +29,8 @@ fn wait(headers: &HeaderMap, clock: impl FnOnce() -> u64) -> Option<Duration> {
     let value = single(headers, &RETRY_AFTER)?;
     let seconds = match digits(value) {
         Some(seconds) => seconds,
-        // Both times are rounded down to seconds by those who tell them: the difference is never
-        // too short by that.
+        // Servers round both times down to seconds, so the difference is never too short because of
+        // that.
         None => date(value)?.saturating_sub(time_of(headers, clock)),
     };
     Some(Duration::from_secs(seconds).min(LONGEST))
@@ -48,8 +48,8 @@ fn seconds_since_1970(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// The value of a field that is there once, or several times with the same value: these are no
-/// lists.
+/// The value of a field that occurs once, or several times with the same value: the fields read
+/// here are not lists.
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
@@ -59,7 +59,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     Some(first.to_str().ok()?.trim_matches([' ', '\t']))
 }
 
-/// `1*DIGIT`, of any length: no sign and no fraction, which `str::parse` would take or overflow.
+/// `1*DIGIT`, of any length. `str::parse` would accept a sign, and fail if the number is too large.
 fn digits(text: &str) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -69,7 +69,7 @@ fn digits(text: &str) -> Option<u64> {
     })
 }
 
-/// An HTTP-date in any of its three forms.
+/// An HTTP-date in any of its three forms, as seconds since 1970.
 fn date(text: &str) -> Option<u64> {
     httpdate::parse_http_date(text).ok().map(seconds_since_1970)
 }

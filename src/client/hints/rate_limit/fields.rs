@@ -1,8 +1,8 @@
-//! The fields that tell of limits, found.
+//! Finds the fields that report limits.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The names of all dialects' fields.
+/// The names of the fields of all dialects.
 #[derive(Clone, Copy)]
 pub(super) enum Name {
     RateLimit,
@@ -47,7 +47,7 @@ pub(super) struct Lines<'h> {
 }
 
 impl<'h> Fields<'h> {
-    /// Goes over all names once: to look up each of these, most of which are not there, takes
+    /// Goes over all header names once. Looking up each field, most of which are absent, takes
     /// several times as long.
     #[inline]
     pub(super) fn find(headers: &'h HeaderMap) -> Option<Self> {
@@ -75,7 +75,7 @@ impl<'h> Lines<'h> {
         self.found.is_none()
     }
 
-    /// The line, if there is one only.
+    /// The line, if there is exactly one.
     pub(super) fn only(self) -> Option<&'h HeaderValue> {
         self.found.filter(|found| !found.has_more).map(|found| found.first)
     }
@@ -94,7 +94,7 @@ impl<'h> Lines<'h> {
 #[inline]
 fn known(name: &HeaderName) -> Option<Name> {
     let name = name.as_str();
-    // Few names begin so, and the whole comparisons cost more.
+    // Few names begin with these bytes, and comparing whole names costs more.
     if !matches!(name.as_bytes(), [b'r', b'a', ..] | [b'x', b'-', ..]) {
         return None;
     }

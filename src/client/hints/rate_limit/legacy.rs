@@ -1,14 +1,15 @@
-//! `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which nobody has
-//! specified.
+//! `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`, which have no
+//! specification.
 
 use super::fields::{Fields, Lines, Name};
 use super::{Standing, exhausted, quota, seconds_until, units};
 
-/// By the limit with the fewest remaining, when there are several, on lines of their own or with
-/// commas between.
+/// The state of the limit with the fewest remaining, if there are several, on separate lines or
+/// with commas in between.
 ///
-/// The first limit has the first remainder and the first reset, and so on. Limits that are not as
-/// many as there are remainders can't be told apart, and neither can resets: they are ignored.
+/// The first value of each field belongs to the first limit, and so on. If there are not as many
+/// limits as remainders, it is unknown which belong together, and the limits are ignored; the same
+/// is true of resets.
 pub(super) fn standing(fields: &Fields<'_>) -> Option<Standing> {
     let all = fields.lines(Name::LegacyRemaining);
     if all.is_empty() {
@@ -54,7 +55,7 @@ fn whole(text: &[u8]) -> Option<u64> {
     if text.is_empty() { None } else { text.iter().try_fold(0, digit) }
 }
 
-/// A number without a sign.
+/// A number without a sign, rounded up if it has a fraction.
 fn rounded_up(text: &[u8]) -> Option<u64> {
     let Some(point) = text.iter().position(|&byte| byte == b'.') else { return whole(text) };
     let fraction = whole(&text[point + 1..])?;

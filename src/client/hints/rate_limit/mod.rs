@@ -21,17 +21,17 @@ use crate::quota::Quota;
 use fields::Fields;
 pub(in crate::client) use named::Memo;
 
-/// Resets beyond this, 31 years, are points in time.
+/// Resets beyond this, about 31 years, are points in time.
 const LONGEST_DELTA: u64 = 1_000_000_000;
 
-/// Points in time beyond this, in the year 5138, count milliseconds.
+/// Points in time beyond this, in the year 5138, are in milliseconds.
 const LAST_SECOND: u64 = 100_000_000_000;
 
-/// How the sender of a request to that endpoint stands, by the newest dialect in which the response
-/// says it.
+/// The state of the endpoint's limit, read from the newest dialect in which the response reports
+/// it.
 ///
-/// A field that is malformed counts as absent. Numbers that are too large count as the largest:
-/// `u32::MAX` units, or [`Quota::MAX_REFILL_TIME`].
+/// A malformed field counts as absent. Numbers that are too large are clamped to `u32::MAX` units
+/// or [`Quota::MAX_REFILL_TIME`].
 pub(in crate::client) fn standing(
     headers: &HeaderMap,
     endpoint: Endpoint,
@@ -54,18 +54,18 @@ fn seconds(number: u64) -> Duration {
     Duration::from_secs(number).min(Quota::MAX_REFILL_TIME)
 }
 
-/// A quota of no units tells nothing, and a window of no time neither.
+/// A quota of zero units is ignored, and so is a window of zero seconds.
 fn quota(quota: u64, window: Option<u64>) -> Option<(u32, Option<Duration>)> {
     (quota > 0).then(|| (units(quota), window.filter(|&window| window > 0).map(seconds)))
 }
 
-/// How long a limit with nothing left stays so, if it is known.
+/// How long an exhausted limit stays exhausted, if that is known.
 fn exhausted(seconds_left: Option<u64>) -> Option<Duration> {
     seconds_left.filter(|&left| left > 0).map(seconds)
 }
 
-/// The seconds until a reset that some servers give as seconds, some as Unix time and some as that
-/// in milliseconds.
+/// The seconds until a reset. Some servers send seconds, some a Unix time, and some a Unix time in
+/// milliseconds.
 fn seconds_until(reset: u64, headers: &HeaderMap) -> u64 {
     if reset <= LONGEST_DELTA {
         return reset;

@@ -1,4 +1,4 @@
-//! Limits that have names: draft-ietf-httpapi-ratelimit-headers-08 and later.
+//! Limits with names: draft-ietf-httpapi-ratelimit-headers-08 and later.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::structured::{Item, Value, items};
 use super::{Standing, exhausted, quota, units};
 use crate::endpoint::Endpoint;
 
-/// What a dialect calls its parameters.
+/// The names of a dialect's parameters.
 pub(super) struct Names {
     remaining: &'static str,
     reset: &'static str,
@@ -23,15 +23,16 @@ pub(super) struct Names {
 pub(super) const DRAFT_08: Names =
     Names { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
 
-/// The only unit that a request costs one of. It is what a quota without a unit counts. Some copies
-/// of the draft have the singular.
+/// The unit of which each request costs one. A quota without a unit counts it too. Some copies of
+/// the draft have the singular.
 const REQUESTS: [&[u8]; 2] = [b"requests", b"request"];
 
-/// By the limit that is named as the endpoint is, or else by the one with the fewest remaining.
+/// The state of the limit that has the name of the endpoint, or else of the limit with the fewest
+/// remaining.
 ///
-/// One name may stand there twice, when two servers on the way have a limit of that name. Then the
-/// fewest remaining and the smallest quota count. Partition keys are not looked at: a response is
-/// told about the partition of its request.
+/// A name may occur twice, if two servers on the way each have a limit with that name. Then the
+/// fewest remaining and the smallest quota count. Partition keys are ignored: a response is about
+/// the partition of its request.
 pub(super) fn standing(
     fields: &Fields<'_>,
     endpoint: Endpoint,
@@ -74,7 +75,7 @@ pub(super) fn standing(
     Some(Standing { remaining, quota, exhausted: longest })
 }
 
-/// What `RateLimit-Policy` said last of one endpoint: a server says the same nearly always.
+/// A cache of the last `RateLimit-Policy` for one endpoint: a server nearly always sends the same.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Memo {
     line: Option<HeaderValue>,
@@ -96,12 +97,12 @@ impl Memo {
     }
 }
 
-/// What `RateLimit-Policy` says.
+/// What `RateLimit-Policy` reports.
 #[derive(Default)]
 struct Policies<'h> {
-    /// The smallest quota of the wanted name.
+    /// The smallest quota with the wanted name.
     quota: Option<(u32, Option<Duration>)>,
-    /// The names of quotas of bytes and the like, in order.
+    /// The names of quotas that do not count requests but, for example, bytes; sorted.
     something_else: Vec<Cow<'h, [u8]>>,
 }
 

@@ -1,4 +1,5 @@
-//! Structured fields ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651)), as far as limits are told in them.
+//! Structured fields ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651)), as far as limits use
+//! them.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -11,25 +12,25 @@ use sfv::{BareItemFromInput, KeyRef, Parser};
 
 use super::fields::Lines;
 
-/// Of an Integer.
+/// The longest Integer.
 const MOST_DIGITS: usize = 15;
 
 /// The bare item of a member.
 pub(super) enum Item<'h> {
-    /// A String, or a Token, which some servers send in its place.
+    /// A String, or a Token, which some servers send instead.
     Text(Cow<'h, [u8]>),
     /// Anything else.
     Value(Value<'h>),
 }
 
-/// The value of a parameter or of a Dictionary's member.
+/// The value of a parameter or of a member of a Dictionary.
 #[derive(Clone, Copy)]
 pub(super) enum Value<'h> {
     /// There is none.
     Absent,
     /// An Integer that is not negative.
     Number(u64),
-    /// A Token, or a String in which nothing is escaped.
+    /// A Token, or a String without escapes.
     Text(&'h [u8]),
     /// Anything else.
     Other,
@@ -68,10 +69,11 @@ impl<'h> From<BareItemFromInput<'h>> for Value<'h> {
     }
 }
 
-/// Hands each Item of a List to `each`, with its parameters of those names. Inner Lists are passed
-/// over.
+/// Calls `each` for each Item of a List, with the values of its parameters `names`. Inner Lists are
+/// skipped.
 ///
-/// Returns `None` if the field is not a List, and what was handed out has to be forgotten then.
+/// Returns `None` if the field is not a List. The results of the calls until then have to be
+/// discarded.
 #[inline]
 pub(super) fn items<'h, const N: usize>(
     field: Lines<'h>,
@@ -85,8 +87,8 @@ pub(super) fn items<'h, const N: usize>(
     })
 }
 
-/// The members of a Dictionary that have those names, without their parameters. `None` if the field
-/// is not a Dictionary.
+/// The values of the Dictionary members `names`, without their parameters. `None` if the field is
+/// not a Dictionary.
 pub(super) fn members<'h, const N: usize>(
     field: Lines<'h>,
     names: [&str; N],
@@ -98,7 +100,8 @@ pub(super) fn members<'h, const N: usize>(
     Some(values)
 }
 
-/// A field that is one Item, without its parameters. `None` if it is not.
+/// The value of a field that is one Item, without its parameters. `None` if the field is not one
+/// Item.
 pub(super) fn item<'h>(field: Lines<'h>) -> Option<Value<'h>> {
     let mut lines = field.iter();
     let line = lines.next().filter(|_| lines.next().is_none())?;
@@ -109,8 +112,8 @@ pub(super) fn item<'h>(field: Lines<'h>) -> Option<Value<'h>> {
     Some(value)
 }
 
-/// Several lines of a List or Dictionary are one. An empty line would leave two commas with nothing
-/// in between.
+/// Several lines form one List or Dictionary. An empty line is an error, because joining the lines
+/// would leave two commas with nothing in between.
 fn lines<'h>(field: Lines<'h>, mut parse: impl FnMut(&'h [u8]) -> Option<()>) -> Option<()> {
     field.iter().try_for_each(|line| {
         let line = line.as_bytes().trim_ascii();
@@ -121,10 +124,10 @@ fn lines<'h>(field: Lines<'h>, mut parse: impl FnMut(&'h [u8]) -> Option<()>) ->
     })
 }
 
-/// The one Item of a List that is written as most are: `"name";a=1;b=2`, with the parameters in the
+/// Reads a List of one Item in its most common form: `"name";a=1;b=2`, with the parameters in the
 /// order of `names`.
 ///
-/// The parser would say the same, but it takes 80 ns for it.
+/// The parser has the same result, but takes 80 ns.
 #[inline]
 fn plain<'h, const N: usize>(
     line: &'h [u8],
@@ -158,7 +161,7 @@ fn plain<'h, const N: usize>(
     rest.is_empty().then(|| each(&Item::Text(Cow::Borrowed(text)), values))
 }
 
-/// What follows that prefix. It is so short that a call to compare it costs more than the
+/// The text after `prefix`. The prefixes are so short that calling a comparison costs more than the
 /// comparison.
 #[inline]
 fn after<'h>(text: &'h [u8], prefix: &str) -> Option<&'h [u8]> {
@@ -224,7 +227,7 @@ impl<'h, const N: usize, F: FnMut(&Item<'h>, [Value<'h>; N])> ParameterVisitor<'
     type Out = ();
     type Error = Infallible;
 
-    // Of parameters with one name, the last counts.
+    // If several parameters have one name, the last counts.
     #[inline]
     fn parameter(
         &mut self,
@@ -263,7 +266,7 @@ impl<'h, const N: usize> DictionaryVisitor<'h> for Members<'_, 'h, N> {
     }
 }
 
-/// Where an Item's value goes, if anywhere.
+/// Where the value of an Item is stored, if anywhere.
 struct Slot<'a, 'h>(Option<&'a mut Value<'h>>);
 
 impl<'h> EntryVisitor<'h> for Slot<'_, 'h> {

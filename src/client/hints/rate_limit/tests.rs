@@ -22,7 +22,7 @@ use crate::store::MemoryStore;
 use crate::wire::{Dialect, Fields, Format, LegacyReset};
 use crate::{Account, client::hints::Standing};
 
-/// A response with those fields, one a line.
+/// A response with these fields, one per line.
 fn headers(fields: &str) -> HeaderMap {
     let field = |line: &str| {
         let (name, value) = line.split_once(':').unwrap();
@@ -35,7 +35,7 @@ fn headers(fields: &str) -> HeaderMap {
     headers
 }
 
-/// By the first response that is read.
+/// Reads a response as the first one, without a cached policy.
 fn first(headers: &HeaderMap, endpoint: Endpoint) -> Option<Standing> {
     standing(headers, endpoint, &mut Memo::default())
 }
@@ -53,7 +53,7 @@ fn words(standing: Option<Standing>) -> String {
     format!("{remaining}{quota}{exhausted}")
 }
 
-/// What a response with those fields says to a request to `call`.
+/// What a response with these fields reports for a request to `call`.
 fn read(fields: &str) -> String {
     words(first(&headers(fields), Endpoint::CALL))
 }
@@ -62,7 +62,7 @@ fn read(fields: &str) -> String {
 fn every_dialect_is_read() {
     for (fields, said) in [
         ("Content-Type: text/plain", "nothing"),
-        // 08 to 11.
+        // Versions 08 to 11.
         (
             "RateLimit: \"call\";r=499;t=60\nRateLimit-Policy: \"call\";q=500;w=60",
             "499 of 500 in 60 s",
@@ -74,10 +74,11 @@ fn every_dialect_is_read() {
         ("RateLimit: \"a\";r=5\nRateLimit-Policy: \"a\";q=10", "5 of 10"),
         ("RateLimit: call;t=60;r=4\nRateLimit-Policy: call;w=60;q=9", "4 of 9 in 60 s"),
         (
-            "RateLimit: \"1-in-1min\"; r=0; t=9; pk=:cHNk:\nRateLimit-Policy: \"1-in-1min\"; q=1; w=60; pk=:cHNk:",
+            "RateLimit: \"1-in-1min\"; r=0; t=9; pk=:cHNk:\n\
+             RateLimit-Policy: \"1-in-1min\"; q=1; w=60; pk=:cHNk:",
             "0 of 1 in 60 s, until 9 s",
         ),
-        // 07.
+        // Version 07.
         (
             "RateLimit: limit=100, remaining=50, reset=5\nRateLimit-Policy: 10;w=1, 100;w=60",
             "50 of 100 in 60 s",
@@ -85,10 +86,11 @@ fn every_dialect_is_read() {
         ("RateLimit: limit=100, remaining=0, reset=5", "0 of 100, until 5 s"),
         ("RateLimit: remaining=3", "3"),
         ("RateLimit: limit=100, remaining=50, remaining=2, reset=5", "2 of 100"),
-        // 00 to 06.
+        // Versions 00 to 06.
         ("RateLimit-Limit: 100\nRateLimit-Remaining: 50\nRateLimit-Reset: 30", "50 of 100"),
         (
-            "RateLimit-Limit: 100, 10;w=1, 100;w=60;comment=\"x\"\nRateLimit-Remaining: 0\nRateLimit-Reset: 30",
+            "RateLimit-Limit: 100, 10;w=1, 100;w=60;comment=\"x\"\nRateLimit-Remaining: 0\n\
+             RateLimit-Reset: 30",
             "0 of 100 in 60 s, until 30 s",
         ),
         (
@@ -96,7 +98,7 @@ fn every_dialect_is_read() {
             "1 of 100 in 60 s",
         ),
         ("RateLimit-Remaining: 1", "1"),
-        // Whatever anybody does.
+        // The fields without a specification.
         ("X-RateLimit-Limit: 100\nX-RateLimit-Remaining: 50\nX-RateLimit-Reset: 30", "50 of 100"),
         (
             "X-RateLimit-Limit: 100\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 30",
@@ -129,14 +131,16 @@ fn the_limit_that_is_named_as_the_endpoint_counts_and_else_the_tightest() {
         ("RateLimit: \"a\";r=1, \"call\";r=7, \"b\";r=2", "7"),
         ("RateLimit: \"a\";r=1\nRateLimit: \"call\";r=7\nRateLimit: \"b\";r=2", "7"),
         ("RateLimit: \"a\";r=3, \"Call\";r=2, \"b\";r=4", "2"),
-        // Two servers on the way have a limit of that name.
+        // Two servers on the way each have a limit with that name.
         (
-            "RateLimit: \"call\";r=9\nRateLimit: \"call\";r=7\nRateLimit-Policy: \"call\";q=20;w=2, \"call\";q=10;w=1",
+            "RateLimit: \"call\";r=9\nRateLimit: \"call\";r=7\n\
+             RateLimit-Policy: \"call\";q=20;w=2, \"call\";q=10;w=1",
             "7 of 10 in 1 s",
         ),
         // The quota is that of the limit that counts.
         (
-            "RateLimit: \"a\";r=3, \"b\";r=2\nRateLimit-Policy: \"a\";q=30, \"b\";q=20, \"call\";q=10",
+            "RateLimit: \"a\";r=3, \"b\";r=2\n\
+             RateLimit-Policy: \"a\";q=30, \"b\";q=20, \"call\";q=10",
             "2 of 20",
         ),
         ("RateLimit: \"a\\\"\";r=3\nRateLimit-Policy: \"a\\\"\";q=30", "3 of 30"),
@@ -163,7 +167,8 @@ fn the_longest_wait_of_all_that_are_used_up_counts() {
 fn limits_of_bytes_and_the_like_are_passed_over() {
     for (fields, said) in [
         (
-            "RateLimit: \"b\";r=0;t=9, \"a\";r=7\nRateLimit-Policy: \"b\";q=20;qu=\"content-bytes\", \"a\";q=10;qu=\"requests\"",
+            "RateLimit: \"b\";r=0;t=9, \"a\";r=7\n\
+             RateLimit-Policy: \"b\";q=20;qu=\"content-bytes\", \"a\";q=10;qu=\"requests\"",
             "7 of 10",
         ),
         (
@@ -353,7 +358,8 @@ fn unspecified_fields_are_plain_numbers() {
     for (fields, said) in [
         ("X-RateLimit-Remaining: 9, 4\nX-RateLimit-Limit: 10, 100", "4 of 100"),
         (
-            "X-RateLimit-Remaining: 9\nX-RateLimit-Remaining: 4\nX-RateLimit-Limit: 10\nX-RateLimit-Limit: 100",
+            "X-RateLimit-Remaining: 9\nX-RateLimit-Remaining: 4\nX-RateLimit-Limit: 10\n\
+             X-RateLimit-Limit: 100",
             "4 of 100",
         ),
         ("X-RateLimit-Remaining: 9, 4\nX-RateLimit-Limit: 10\nX-RateLimit-Reset: 1", "4"),
@@ -430,13 +436,14 @@ fn nothing_is_allocated_for_what_servers_send() {
     for fields in [
         "Content-Type: text/plain",
         "RateLimit: \"call\";r=499;t=60\nRateLimit-Policy: \"call\";q=500;w=60",
-        "RateLimit: \"a\";r=1, \"call\";r=499;t=60\nRateLimit-Policy: \"a\";q=500;w=60, \"call\";q=500;w=60;qu=\"requests\"",
+        "RateLimit: \"a\";r=1, \"call\";r=499;t=60\n\
+         RateLimit-Policy: \"a\";q=500;w=60, \"call\";q=500;w=60;qu=\"requests\"",
         "RateLimit: limit=100, remaining=50, reset=5\nRateLimit-Policy: 100;w=60",
         "RateLimit-Limit: 100, 100;w=60;comment=\"x\"\nRateLimit-Remaining: 0\nRateLimit-Reset: 30",
         "X-RateLimit-Limit: 100, 10\nX-RateLimit-Remaining: 50, 0\nX-RateLimit-Reset: 30, 30.5",
     ] {
         let headers = headers(fields);
-        // From the second response on: the first is remembered.
+        // Allocations are counted from the second response on: the first is cached.
         let mut memo = Memo::default();
         let _ = standing(&headers, Endpoint::CALL, &mut memo);
         let again = || {
@@ -461,7 +468,7 @@ fn what_the_layer_sends_is_read_back() {
     });
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
     for (endpoint, path, quota) in paths {
-        // As a client keeps it, from one response to the next.
+        // The cache is kept from one response to the next, as in a client.
         let mut memo = Memo::default();
         for sent in 1..=quota + 1 {
             let mut request = Request::get(path).body(()).unwrap();
@@ -480,7 +487,7 @@ fn what_the_layer_sends_is_read_back() {
     }
 }
 
-/// A response to a request about which something was decided, and the decision.
+/// A decision about a request, and the response to the request.
 fn decided(format: Format) -> impl Strategy<Value = (Decision, HeaderMap)> {
     let name = prop_oneof![Just("call".to_owned()), "[A-Za-z0-9_.-]{1,3}"];
     let quota = (1..u32::MAX, 1..100_000_u64, 1..u32::MAX).prop_filter_map(
@@ -513,7 +520,7 @@ fn rounded_up(wait: Duration) -> Duration {
     Duration::from_secs(u64::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap())
 }
 
-/// Pieces of fields, well formed or not.
+/// Pieces of fields, well-formed or not.
 fn pieces(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(pieces), 0..=most).prop_map(|pieces| pieces.concat())
 }
@@ -551,7 +558,8 @@ proptest! {
         let window = (quota.emission_interval() * quota.burst()).min(Quota::MAX_REFILL_TIME);
         let (units, told) = said.quota.unwrap();
         prop_assert_eq!(units, quota.burst());
-        // The window is what the limit and the period say, without the rounding of an interval to nanoseconds.
+        // The window follows from the limit and the period, without rounding the interval to
+        // nanoseconds.
         prop_assert!(told.unwrap() <= rounded_up(window));
         prop_assert_eq!(said.exhausted, (said.remaining == 0).then(|| rounded_up(decision.next_unit())));
     }
@@ -588,7 +596,7 @@ proptest! {
         let _ = first(&headers, Endpoint::CALL);
     }
 
-    // A list of one plain member takes a path of its own, and a list of two doesn't.
+    // A List of one plain member is read by a path of its own, a List of two is not.
     #[test]
     fn how_a_list_is_read_makes_no_difference(
         limit in pieces(&[";r=0", ";r=7", ";t=9", ";r=0;t=9", "", ";r=", "1", "0", "9999999", ";", "=", ";x", "\"b\""], 4),

@@ -4,10 +4,10 @@ use super::fields::{Fields, Name};
 use super::structured::{Item, item, items, members};
 use super::{Standing, exhausted, quota, seconds_until, units};
 
-/// The parameter of a quota that is its window.
+/// The parameter with the window of a quota.
 const WINDOW: &str = "w";
 
-/// `RateLimit: limit=100, remaining=50, reset=5`, which is version 07.
+/// `RateLimit: limit=100, remaining=50, reset=5`, as in version 07.
 pub(super) fn one_field(fields: &Fields<'_>) -> Option<Standing> {
     let [limit, remaining, reset] =
         members(fields.lines(Name::RateLimit), ["limit", "remaining", "reset"])?;
@@ -15,10 +15,10 @@ pub(super) fn one_field(fields: &Fields<'_>) -> Option<Standing> {
     Some(standing(fields, limit.number(), remaining, reset.number()))
 }
 
-/// `RateLimit-Limit: 100, 100;w=60`, `RateLimit-Remaining: 50` and `RateLimit-Reset: 5`, which are
+/// `RateLimit-Limit: 100, 100;w=60`, `RateLimit-Remaining: 50` and `RateLimit-Reset: 5`, as in
 /// versions 00 to 06.
 ///
-/// There is no Unix time in them by any version, but GitLab and others send it.
+/// No version allows a Unix time in `RateLimit-Reset`, but GitLab and others send one.
 pub(super) fn three_fields(fields: &Fields<'_>) -> Option<Standing> {
     let number = |name| item(fields.lines(name))?.number();
     let remaining = number(Name::Remaining)?;
@@ -46,7 +46,7 @@ fn standing(
     }
 }
 
-/// The window that the quota of that many units has, of all that are listed.
+/// The window of the quota with `limit` units, among all listed quotas.
 fn window_of(fields: &Fields<'_>, limit: u64) -> Option<u64> {
     [Name::Policy, Name::Limit].into_iter().find_map(|name| {
         let mut found = None;
