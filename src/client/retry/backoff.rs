@@ -1,25 +1,27 @@
-//! The random part of a delay.
+//! The random part of a retry delay.
 
 use std::time::Duration;
 
 use tower::util::rng::{HasherRng, Rng};
 
-/// Exponential backoff with full jitter: the longest delay is twice as long each time, and any
-/// shorter one is as likely, so that those who were refused together do not come back together.
+/// Exponential backoff with full jitter. The longest delay doubles with each retry, and all delays
+/// up to it are equally likely, so that requests that were refused together are not retried
+/// together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
     /// The longest delay before the first retry.
     pub(super) base: Duration,
-    /// The longest delay before any.
+    /// The longest delay before any retry.
     pub(super) max: Duration,
 }
 
 impl Backoff {
-    /// A delay after so many retries: any up to `base * 2^retries`, but no longer than `max`.
+    /// A random delay for a request that has been retried `retries` times: at most `base *
+    /// 2^retries`, and at most `max`.
     pub(super) fn delay(self, retries: u32) -> Duration {
         let doubled = self.base.saturating_mul(1_u32.checked_shl(retries).unwrap_or(u32::MAX));
         let longest = u64::try_from(doubled.min(self.max).as_nanos()).unwrap_or(u64::MAX);
-        // A generator of its own has new random keys. The range is without its end.
+        // Each new generator has new random keys. The end of the range is exclusive.
         Duration::from_nanos(HasherRng::new().next_range(0..longest.saturating_add(1)))
     }
 }
@@ -38,7 +40,7 @@ mod tests {
         for (retries, longest) in
             [(0, 100), (1, 200), (2, 400), (6, 6400), (7, 10_000), (8, 10_000), (u32::MAX, 10_000)]
         {
-            // That none of a thousand is in the upper half has a chance of 2^-1000.
+            // The chance that none of 1000 delays is in the upper half is 2^-1000.
             let delay = (0..1000).map(|_| DEFAULT.delay(retries)).max().unwrap_or_default();
             let longest = Duration::from_millis(longest);
             assert!(delay <= longest && delay > longest / 2, "{delay:?} after {retries} retries");
@@ -52,7 +54,7 @@ mod tests {
             let tenth = DEFAULT.delay(0).as_millis().min(99) / 10;
             tenths[usize::try_from(tenth).unwrap_or_default()] += 1;
         }
-        // 1000 each, with a standard deviation of 30.
+        // 1000 each is expected, with a standard deviation of 30.
         assert!(tenths.iter().all(|count| (700..=1300).contains(count)), "{tenths:?}");
     }
 

@@ -1,18 +1,19 @@
 //! The bodies of requests that may have to be sent again.
 
-/// How the body of a request is kept, in case that the request has to be sent again.
+/// How to keep a copy of a request's body, in case the request has to be sent again.
 ///
-/// It is asked before the request is sent, and not only when it is refused: by then the body is
-/// gone. Implemented by [`CloneBodies`], which is the default, by [`SendOnce`], and by every
-/// closure `Fn(&B) -> Option<B>` that is [`Clone`]; see
+/// The retry policy calls it before it sends a request, because after a refusal the body is gone.
+/// It is implemented by [`CloneBodies`] (the default), by [`SendOnce`], and by every closure
+/// `Fn(&B) -> Option<B>` that is [`Clone`]; see
 /// [`RetryPolicyBuilder::clone_bodies_with`](super::RetryPolicyBuilder::clone_bodies_with).
 pub trait CloneBody<B>: Clone {
-    /// A body that says the same, or `None` if there is none: then the request is sent once, and a
-    /// refusal is handed back.
+    /// Returns a body with the same content, or `None` if the body can't be copied. With `None` the
+    /// request is sent only once, and the caller gets a refusal unchanged.
     fn clone_body(&self, body: &B) -> Option<B>;
 }
 
-/// Clones every body. A body of one shared piece such as `Full<Bytes>` is not copied by that.
+/// Clones every body. This does not copy the data of a body of one shared buffer, such as
+/// `Full<Bytes>`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneBodies;
 

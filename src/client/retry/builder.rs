@@ -1,4 +1,4 @@
-//! Building a retry policy.
+//! The builder of a retry policy.
 
 use std::fmt;
 use std::time::Duration;
@@ -36,56 +36,60 @@ impl RetryPolicyBuilder {
 }
 
 impl<C> RetryPolicyBuilder<C> {
-    /// How often a request is sent at most, the first time included: 5 by default. With 1 nothing
-    /// is sent again.
+    /// How often a request is sent at most, the first time included, at least 1. Defaults to 5.
+    /// With 1, no request is sent again.
     pub fn attempts(self, attempts: u32) -> Self {
         Self { attempts, ..self }
     }
 
-    /// How long after the first refusal a retry may still begin: 5 minutes by default, as long as a
-    /// request may [wait](crate::client::PacerBuilder::max_wait) to be sent at first.
+    /// How long after the first refusal a retry may still begin, more than 0. Defaults to 5
+    /// minutes, which is also how long a new request may
+    /// [wait](crate::client::PacerBuilder::max_wait) by default.
     ///
-    /// A retry that would begin later is not made: the response which asks to wait beyond that is
-    /// handed back at once, not after waiting. Where a [`Pacer`](crate::client::Pacer) is
-    /// below, a retry waits for its turn; if it turns out there that this will be too late, the
-    /// error is a [`WaitError`](crate::client::WaitError), since the response is gone by then.
+    /// A retry that would begin later is not made: a response that asks for such a long wait is
+    /// returned at once, not after the wait. Where a [`Pacer`](crate::client::Pacer) is below, a
+    /// retry also waits in its queue. If it can't be sent from there in time, the caller gets a
+    /// [`WaitError`](crate::client::WaitError), because the response is gone by then.
     pub fn total_time(self, total_time: Duration) -> Self {
         Self { total_time, ..self }
     }
 
-    /// How long the random part of a delay is at most: `base` before the first retry, twice as long
-    /// before each one after it, and never longer than `max`. By default 100 ms and 10 s.
+    /// The longest random part of a delay: `base` before the first retry, twice as long before each
+    /// further one, and at most `max`. Defaults to 100 ms and 10 s. `base` has to be more than 0,
+    /// and `max` not less than `base`.
     pub fn backoff(self, base: Duration, max: Duration) -> Self {
         Self { backoff: Backoff { base, max }, ..self }
     }
 
-    /// Sends a request again after 503 too, if the response says in `Retry-After` when, and the
-    /// method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or
-    /// DELETE. Otherwise the request may have had its effect.
+    /// Also retries after the status 503, if both conditions are met:
+    /// * the response has a valid `Retry-After`;
+    /// * the method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or
+    ///   DELETE. With another method, the request may already have had its effect.
+    ///
+    /// Off by default.
     pub fn retry_unavailable(self) -> Self {
         Self { unavailable: true, ..self }
     }
 
-    /// What the retries of all requests together may amount to, by which a server that refuses
-    /// everything is not sent several times as much.
+    /// The budget for the retries of all requests together. It keeps the client from sending
+    /// several times as many requests to a server that refuses all of them.
     ///
-    /// A retry withdraws from the budget, and is not made if there is nothing to withdraw. A
-    /// response that is neither 429 nor 503 makes a deposit. By default it is
-    /// `TpsBudget::new(Duration::from_secs(10), 50, 0.2)`, in which the rule of one
-    /// retry for five requests has a reserve that is as large as Bolna's largest burst to one named
-    /// endpoint: 500 requests that are refused at once may all be sent again at once, and
-    /// another 500 about ten seconds later.
+    /// A retry withdraws from the budget, and is not made if nothing is left. A response that is
+    /// neither 429 nor 503 deposits into it. The default is
+    /// `TpsBudget::new(Duration::from_secs(10), 50, 0.2)`: one retry for five requests, with a
+    /// reserve as large as Bolna's largest burst to one named endpoint. 500 requests that are
+    /// refused at once may all be sent again at once, and another 500 about ten seconds later.
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         Self { budget: Some(Box::new(budget)), ..self }
     }
 
-    /// Sends each request once, whatever its body is. For bodies of which there is only one, such
-    /// as streams.
+    /// Sends each request only once, whatever its body is. Use it for bodies that can't be copied,
+    /// such as streams.
     pub fn send_once(self) -> RetryPolicyBuilder<SendOnce> {
         self.clone_bodies_with(SendOnce)
     }
 
-    /// How a body is kept for a second attempt: by a closure `Fn(&B) -> Option<B>`, or by a type
+    /// Sets how to keep a copy of a body for a retry: a closure `Fn(&B) -> Option<B>`, or a type
     /// that implements [`CloneBody`](super::CloneBody).
     ///
     /// ```
@@ -99,7 +103,8 @@ impl<C> RetryPolicyBuilder<C> {
     /// // Requests without a body are sent again, others are not.
     /// let policy = RetryPolicy::builder()
     ///     .clone_bodies_with(|body: &Outgoing| {
-    ///         body.is_end_stream().then(|| Outgoing::new(Empty::new().map_err(|never| match never {})))
+    ///         let empty = || Outgoing::new(Empty::new().map_err(|never| match never {}));
+    ///         body.is_end_stream().then(empty)
     ///     })
     ///     .build()?;
     /// # Ok::<(), bolna_rate_limit::client::RetryPolicyError>(())
@@ -115,11 +120,11 @@ impl<C> RetryPolicyBuilder<C> {
         }
     }
 
-    /// Checks the settings and makes the policy.
+    /// Checks the settings and creates the policy.
     ///
     /// # Errors
-    /// When there are no attempts, the total time or the backoff's base is zero, or the backoff's
-    /// maximum is shorter than its base. The error names the value and the rule.
+    /// If the attempts, the total time or the base of the backoff are zero, or the maximum of the
+    /// backoff is shorter than its base. The error names the value and the rule.
     pub fn build(self) -> Result<RetryPolicy<C>, RetryPolicyError> {
         let Backoff { base, max } = self.backoff;
         if self.attempts == 0 {

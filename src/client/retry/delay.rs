@@ -1,4 +1,4 @@
-//! Waiting before a retry.
+//! The delay before a retry.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,7 +8,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
 pin_project! {
-    /// Ends when a refused request may be sent again: the future of [`RetryPolicy`](super::RetryPolicy).
+    /// The future of [`RetryPolicy`](super::RetryPolicy): completes when a refused request may be
+    /// sent again.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryDelay {

@@ -1,4 +1,4 @@
-//! Sending a refused request again.
+//! Retries of refused requests.
 
 mod backoff;
 mod bodies;
@@ -18,14 +18,13 @@ pub use delay::RetryDelay;
 pub use error::RetryPolicyError;
 pub use policy::RetryPolicy;
 
-/// Marks a request that has been refused before, in its extensions.
+/// A mark in the extensions of a request that has been refused before.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct Again {
-    /// By when it has to be sent again; `None` if it can be at any time.
+    /// By when the request has to be sent again; `None` if there is no bound.
     pub(in crate::client) deadline: Option<Instant>,
 }
 
-/// In the extensions of a refusal: for how long the pacer that it has come through sends nothing to
-/// its endpoint.
+/// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct Paused(pub(in crate::client) Duration);

@@ -1,4 +1,4 @@
-//! When a request is sent again, and after how long.
+//! When and after how long a request is retried.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,30 +16,33 @@ use super::delay::RetryDelay;
 use super::{Again, Paused};
 use crate::client::hints::retry_after;
 
-/// Sends a request again that was refused for its rate: a [`Policy`] for [`tower::retry`].
+/// Retries requests that were refused because of a rate limit: a [`Policy`] for [`tower::retry`].
 ///
-/// * **Which:** those that are answered 429, whatever the method, POST too: a request that was
-///   refused for its rate is taken to have had no effect. RFC 6585 does not promise that; [this
-///   crate's layer](crate::BolnaRateLimitLayer) does. Those that are answered 503 only [by
-///   choice](RetryPolicyBuilder::retry_unavailable). Never after an error: what a broken connection
-///   has let through, nobody knows.
-/// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, never before it, and a random
-///   time on top: anything up to 100 ms before the first retry, and up to twice as much before each one after it, to 10 s at
-///   most ("full jitter"), so that those who were refused together do not
-///   [come back together](https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
-///   Without such a field, or with one that makes no sense, only the random time.
-/// * **How often:** a request is sent 5 times at most, and no retry begins later than 5 minutes
-///   after the first refusal. All requests together, those of clones of the policy too, keep to a
-///   [budget](RetryPolicyBuilder::budget).
-/// * **After that** the last response is handed back as it came. Only where a
-///   [`Pacer`](crate::client::Pacer) is below, and a retry that has begun can't be sent in time, is
-///   it a [`WaitError`](crate::client::WaitError) instead.
+/// * **Which requests:** those with the response 429, whatever the method, POST included: the
+///   policy assumes that a request refused with 429 had no effect. RFC 6585 does not promise that;
+///   [this crate's layer](crate::BolnaRateLimitLayer) does. Requests with the response 503 are
+///   retried only [on demand](RetryPolicyBuilder::retry_unavailable). Requests that failed with an
+///   error are never retried, because a broken connection does not show whether the request had its
+///   effect.
+/// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, plus
+///   a random time; without a valid field, after the random time alone. The random time is at most
+///   100 ms before the first retry, and at most twice as long before each further one, up to 10 s.
+///   It can be anything up to that ("full jitter"), so that requests that were refused together are
+///   [not retried together][jitter].
+/// * **How often:** a request is sent at most 5 times, and no retry begins later than 5 minutes
+///   after the first refusal. All requests together, including those of clones of the policy, keep
+///   to a [budget](RetryPolicyBuilder::budget).
+/// * **After that**, the caller gets the last response unchanged. One case is different: if a
+///   [`Pacer`](crate::client::Pacer) is below, and a retry that has begun can't be sent in time,
+///   the caller gets a [`WaitError`](crate::client::WaitError).
 ///
-/// `Retry-After` may be seconds or a date; a date is measured from the response's own `Date`, if it
-/// has one, and not by the clock here.
+/// `Retry-After` may be seconds or a date. A date is compared with the response's own `Date`, or
+/// with the system's clock if the response has none.
 ///
-/// A request has to be cloned before it is sent, and its body can't be if it is a stream:
-/// [`CloneBody`] says how.
+/// A request has to be cloned before it is sent. Some bodies, such as streams, can't be cloned: see
+/// [`CloneBody`].
+///
+/// [jitter]: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,17 +62,17 @@ use crate::client::hints::retry_after;
 /// ```
 ///
 /// # Panics
-/// When a request is refused outside of a tokio runtime with its timers enabled.
+/// If a request is to be retried outside of a tokio runtime with timers enabled.
 #[derive(Clone)]
 pub struct RetryPolicy<C = CloneBodies> {
     rules: Arc<Rules>,
     bodies: C,
-    // Of the one request that this clone goes with.
+    // The state of the request that this clone belongs to.
     retries: u32,
     first_refusal: Option<Instant>,
 }
 
-/// What holds for all requests.
+/// The settings, which are the same for all requests.
 pub(super) struct Rules {
     /// At least 1.
     pub(super) attempts: u32,
@@ -81,22 +84,22 @@ pub(super) struct Rules {
 
 /// What a response means for its request.
 enum Answer {
-    /// It has been refused, and may be sent again after that time.
+    /// The request was refused, and may be sent again after that time.
     Refused(Option<Duration>),
-    /// The service is unavailable, and the request stays as it is.
+    /// The service is unavailable, and the request is not retried.
     Unavailable,
-    /// It has been handled.
+    /// The request was handled.
     Handled,
 }
 
 impl RetryPolicy {
-    /// The policy with every default.
+    /// The policy with all defaults.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().unchecked()
     }
 
-    /// A policy with settings of its own.
+    /// A builder for a policy with other settings.
     pub fn builder() -> RetryPolicyBuilder {
         RetryPolicyBuilder::new()
     }
@@ -113,7 +116,7 @@ impl<C> RetryPolicy<C> {
         Self { rules: Arc::new(rules), bodies, retries: 0, first_refusal: None }
     }
 
-    /// The delay before the next retry, if there may be one.
+    /// The delay before the next retry, or `None` if there is none.
     fn delay(&mut self, asked: Option<Duration>) -> Option<Duration> {
         if self.retries >= self.rules.attempts - 1 {
             return None;
@@ -123,7 +126,7 @@ impl<C> RetryPolicy<C> {
         let left = self.rules.total_time.saturating_sub(now - first_refusal);
         let delay =
             asked.unwrap_or_default().saturating_add(self.rules.backoff.delay(self.retries));
-        // The budget comes last, so that nothing is withdrawn in vain.
+        // The budget is asked last, so that no withdrawal is in vain.
         if delay > left || !self.rules.budget.withdraw() {
             return None;
         }
