@@ -47,8 +47,8 @@ async fn one_too_many_fails_at_once() {
     );
     assert_eq!(
         error.to_string(),
-        "not sent: a request to \"call\" would have to wait for 40.0s, and 3 requests wait already, \
-         the most that this client allows"
+        "not sent: a request to \"call\" would have to wait for 40.0s, and 3 requests wait \
+         already, the most that this client allows"
     );
     assert_eq!(usage_of_call(layer.pacer()).unsent(), 1);
 
@@ -81,7 +81,8 @@ async fn a_wait_that_is_too_long_fails_at_once() {
     );
     assert_eq!(
         error.to_string(),
-        "not sent: a request to \"call\" would have to wait for 30.0s, and this client allows at most 25.0s"
+        "not sent: a request to \"call\" would have to wait for 30.0s, and this client allows at \
+         most 25.0s"
     );
     for call in calls {
         assert!(call.await.unwrap().unwrap().is_success());
