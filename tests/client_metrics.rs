@@ -1,4 +1,4 @@
-//! The metrics of a client, read back from a real recorder.
+//! A client's metrics, read back through a real recorder.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 
-/// Runs `run` with a recorder of its own, in virtual time.
+/// Runs something with a recorder of its own, in virtual time.
 fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -27,7 +27,7 @@ fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     metrics::with_local_recorder(&recorder, || runtime.block_on(run(&snapshotter)));
 }
 
-/// The recorder's metrics with these labels, by name. Counters count from their last reading.
+/// The metrics of one endpoint in the recorder, by name. Counters count from the previous call.
 fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (key, _, description, value) in snapshotter.snapshot().into_vec() {
@@ -49,7 +49,7 @@ fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, 
     metrics
 }
 
-/// Whether the metric has exactly these labels, in this order.
+/// Whether the metric has exactly these labels.
 fn has(key: &CompositeKey, labels: &[(&str, &str)]) -> bool {
     key.key().labels().map(|label| (label.key(), label.value())).eq(labels.iter().copied())
 }
@@ -71,7 +71,7 @@ fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: 
     assert_eq!(read(snapshotter, labels), expected);
 }
 
-/// A pacer of one call in ten seconds. Two requests may wait.
+/// One call in ten seconds, and two may wait.
 fn pacer() -> Pacer {
     let policy =
         Policy::bolna().quota("call", Quota::per(1, Duration::from_secs(10))).build().unwrap();
@@ -86,12 +86,12 @@ fn they_say_what_usage_says() {
         metrics.refresh();
         let call = [("endpoint", "call")];
         assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        // 500 ms of the burst are held back. The recorder resets a counter when it is read.
+        // 500 ms of the burst are held back. The recorder forgets values that have been read.
         metrics.refresh();
         let agent = [("endpoint", "agent")];
         assert_metrics(snapshotter, &agent, [495.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
 
-        // A server that answers after two seconds, and refuses the second request.
+        // Answers after two seconds, and refuses the second of all requests.
         let calls = Arc::new(AtomicUsize::new(0));
         let server = service_fn(move |_: Request<()>| {
             let status = match calls.fetch_add(1, Ordering::Relaxed) {
@@ -117,8 +117,8 @@ fn they_say_what_usage_says() {
         metrics.refresh();
         assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
 
-        // The second request is sent at 10 s and refused at 12 s, until 42 s and up to a second
-        // more.
+        // The second is sent at 10 s and refused at 12 s. The pause lasts until 42 s and up to a
+        // second more.
         sleep(Duration::from_secs(12)).await;
         metrics.refresh();
         let mut paused = read(snapshotter, &call);

@@ -1,4 +1,4 @@
-//! Those who would have to wait for too long, or among too many, hear it at once.
+//! Requests that would have to wait too long, or among too many, fail at once.
 
 use std::time::Duration;
 
@@ -52,9 +52,9 @@ async fn one_too_many_fails_at_once() {
     );
     assert_eq!(usage_of_call(layer.pacer()).unsent(), 1);
 
-    // Another endpoint has a number of its own.
+    // Each endpoint has a bound of its own.
     assert!(send(&client, "/v2/agent/7").await.unwrap().unwrap().is_success());
-    // One leaves, and another one may come.
+    // When one request leaves the queue, another one may enter.
     let [_, second, ..] = &calls;
     second.abort();
     settle().await;
@@ -87,7 +87,7 @@ async fn a_wait_that_is_too_long_fails_at_once() {
     for call in calls {
         assert!(call.await.unwrap().unwrap().is_success());
     }
-    // In the meantime there is room.
+    // After that time the bound has room again.
     sleep(Duration::from_secs(5)).await;
     assert!(send(&client, "/call?4").await.unwrap().unwrap().is_success());
     assert_eq!(log.len(), 4);
@@ -106,7 +106,7 @@ async fn a_wait_as_long_as_the_bound_is_waited_for() {
     assert_at(log.elapsed(), Duration::from_secs(10));
 }
 
-/// Refuses the first request after a second, with that time to wait, and grants the others.
+/// Refuses the first request after a second, with that time to wait, and admits the others.
 fn refuses_the_first(log: &Log, seconds: &'static str) -> Remote {
     let server = mock(log, move |number| match number {
         1 => refusal(&[("retry-after", seconds)]),
@@ -137,9 +137,10 @@ async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
         .into_iter()
         .map(|answer| wait_error(answer).wait().as_secs())
         .collect();
-    // After those who stay: two, since the refused one is not back yet.
+    // They come after the requests that still wait: two, since the refused one is not back yet.
     assert!(waits.iter().all(|wait| (65..=66).contains(wait)), "{waits:?}");
-    // When that is back, after 45 s, it goes first, and the last of the two is late by it.
+    // When the refused one is back, after 45 s, it goes first, which makes the last of the two
+    // late.
     let wait = wait_error(answers.pop().unwrap()).wait().as_secs();
     assert!((19..=21).contains(&wait), "{wait} s");
     for answer in answers {
@@ -150,7 +151,7 @@ async fn a_refusal_sends_those_away_who_cannot_be_served_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_served_in_time() {
-    // Twelve seconds to each unit, instead of 120 ms.
+    // A unit comes back in 12 s instead of 120 ms.
     let log = Log::new();
     let server = mock(&log, |number| {
         let mut response = Response::new(());
@@ -166,7 +167,7 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
     let client = PaceLayer::new(pacer).layer(distant(server, |_| Duration::from_millis(20)));
     let calls: Vec<_> = (0..800).map(|number| send(&client, &format!("/call?{number}"))).collect();
     sleep(Duration::from_millis(100)).await;
-    // Five or so can be sent within a minute, and the others have heard that they can't.
+    // About five can be sent within a minute, and the others have failed.
     let waiting = calls.iter().filter(|call| !call.is_finished()).count();
     assert!((4..=10).contains(&waiting), "{waiting}");
     let mut sent = 0;
@@ -182,7 +183,7 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
 
 #[tokio::test(start_paused = true)]
 async fn those_stay_who_can_be_served_in_time_and_no_others() {
-    // Ten calls at once and one more later, of which the first is refused, for a while.
+    // Ten calls at once and one more later. The first is refused with a time to wait.
     let log = Log::new();
     let server =
         mock(
@@ -198,8 +199,7 @@ async fn those_stay_who_can_be_served_in_time_and_no_others() {
     let calls: Vec<_> = (0..10).map(|number| send(&client, &format!("/call?{number}"))).collect();
     sleep(Duration::from_millis(4400)).await;
     let late = send(&client, "/call?late");
-    // Five are sent before the pause, which is over after 10.5 s: too late for the others of the
-    // ten.
+    // Five are sent before the pause, which ends after 10.5 s: too late for the other five.
     sleep(Duration::from_millis(105)).await;
     let told: Vec<_> = calls.iter().map(JoinHandle::is_finished).collect();
     assert_eq!(told, [true; 10], "at {:?}", log.elapsed());
@@ -221,7 +221,7 @@ async fn one_who_misses_its_turn_is_sent_away_if_the_next_comes_too_late() {
     assert_pending!(dawdling.poll());
     sleep(Duration::from_secs(95)).await;
     let other = send(&client, "/call?other");
-    // Its turn comes after 100 s, and the other's when it misses that.
+    // It is due after 100 s. If it misses that, the other one is due then.
     sleep(Duration::from_secs(6)).await;
     assert!(other.await.unwrap().is_ok());
     assert_pending!(dawdling.poll());
@@ -238,7 +238,7 @@ async fn a_refused_request_is_sent_again_whatever_the_bounds() {
     let client = BolnaClientLayer::with_pacer(pacer).layer(refuses_the_first(&log, "30"));
     let refused = send(&client, "/call?0");
     sleep(Duration::from_secs(21)).await;
-    // It may wait from now on, and is the only one who may.
+    // It may wait from now on, and no other request may.
     let waiting = send(&client, "/call?1");
     settle().await;
     assert!(wait_error(send(&client, "/call?2").await.unwrap()).is_full());
@@ -292,7 +292,7 @@ async fn by_default_they_may_wait_for_five_minutes() {
             "{seconds} s"
         );
     }
-    // As the documentation says of Bolna's limit.
+    // The figures of the documentation for Bolna's limit.
     let log = Log::new();
     let client = BolnaClientLayer::new().layer(generous(&log));
     let answers = timeout(HOUR, send_calls(&client, 5000)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Callers who wait for their response, or do not.
+//! Callers that wait for their response, and callers that do not.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,7 +14,7 @@ pub(crate) enum Caller {
     Stays,
     /// Drops the call after that time without having polled it.
     NeverPolls(Duration),
-    /// Has a deadline.
+    /// Drops the call after that time.
     Leaves(Duration),
     /// Drops the call when it is woken, instead of polling it.
     DropsWhenWoken,
@@ -31,7 +31,7 @@ pub(crate) fn callers() -> impl Strategy<Value = Vec<Caller>> {
         1 => Just(Caller::DropsWhenWoken),
         1 => time().prop_map(Caller::Dawdles),
     ];
-    // Those who stay are enough to be served for longer than anybody dawdles.
+    // The callers that stay are served for longer than any other caller leaves its call unpolled.
     prop::collection::vec(caller, 0..80).prop_map(|mut callers| {
         callers.extend([Caller::Stays; 50]);
         callers

@@ -1,4 +1,4 @@
-//! Whatever callers do, and whatever comes back.
+//! Any behaviour of the callers, and any response of the server.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MAX_WAIT: Duration = Duration::from_secs(20);
 const TOTAL_TIME: Duration = Duration::from_secs(40);
 
-/// What the server makes of a request, and after how long.
+/// What the server does with a request, and after how long.
 #[derive(Clone, Debug)]
 enum Outcome {
     Granted(Vec<(&'static str, String)>),
@@ -32,9 +32,9 @@ struct Setting {
     evenly: bool,
     jitter: Duration,
     callers: Vec<(Duration, Caller)>,
-    /// In turn.
+    /// Used one after another.
     outcomes: Vec<(Duration, Outcome)>,
-    /// In turn.
+    /// Used one after another.
     readiness: Vec<Duration>,
     jumps: Vec<Duration>,
 }
@@ -43,7 +43,7 @@ fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
     range.prop_map(Duration::from_millis)
 }
 
-/// Fields that may make sense, each by itself.
+/// Fields of which each may have a valid value.
 fn fields() -> impl Strategy<Value = Vec<(&'static str, String)>> {
     let number = prop_oneof![
         4 => (0..60_u64).prop_map(|number| number.to_string()),
@@ -180,7 +180,7 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
         let call = client.clone().oneshot(request(&format!("/call?{number}")));
         set.spawn(async move {
             sleep(comes).await;
-            // An error is an answer, and so is a refusal.
+            // An error counts as an answer, and so does a refusal.
             caller.call(call.map(|_| true)).await
         });
     }
@@ -195,10 +195,10 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
             done.unwrap();
         }
     };
-    // Each waits for at most so long, if the service gets ready in time: to be sent, four times for
-    // a response and to be sent again.
+    // If the service gets ready in time, each request waits for at most this long: to be sent, four
+    // times for a response, and to be sent again.
     let hanging = timeout(DAY, async { tokio::join!(all, jumps) }).await;
-    prop_assert!(hanging.is_ok(), "somebody hangs: {:?}", usage_of_call(&pacer));
+    prop_assert!(hanging.is_ok(), "a call hangs: {:?}", usage_of_call(&pacer));
     let longest =
         Duration::from_secs(4 + 60) + MAX_WAIT + TOTAL_TIME + 4 * Duration::from_secs(15 + 3);
     prop_assert!(log.elapsed() <= longest, "it took {:?}", log.elapsed());
@@ -206,12 +206,13 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
     let usage = usage_of_call(&pacer);
     prop_assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
     prop_assert_eq!(usage.sent(), log.len() as u64);
-    // Who has left does not hear of it.
+    // A client does not learn of the refusals of calls that were dropped.
     prop_assert!(usage.refused() <= log.refused() as u64);
     let hour = Duration::from_secs(3600) + Duration::from_secs(period);
     prop_assert!(usage.wait() <= hour && usage.paused() <= hour, "{:?}", usage);
 
-    // The policy, by the book: a bucket that is full at a time, which each request moves on.
+    // An independent model of the policy: a bucket that is full at a certain time, which each
+    // request moves on.
     let interval = (period * 1_000_000_000).div_ceil(limit.into());
     let whole = interval * u64::from(burst - 1);
     let tolerance = if setting.evenly { whole.min(10_000_000) } else { whole };

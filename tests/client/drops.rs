@@ -20,7 +20,7 @@ use crate::support::{
     Log, Remote, assert_at, generous, one_call_in, request, settle, usage_of_call,
 };
 
-/// Three at once, and one each 100 ms after that.
+/// Three requests at once, and then one every 100 ms.
 fn ten_a_second() -> Policy {
     Policy::bolna().quota("call", Quota::per_second(10).burst(5)).build().unwrap()
 }
@@ -50,16 +50,17 @@ async fn hold(callers: Vec<Caller>) -> Result<(), TestCaseError> {
     };
     timeout(Duration::from_secs(600), all)
         .await
-        .map_err(|_| TestCaseError::fail("somebody hangs"))??;
+        .map_err(|_| TestCaseError::fail("a call hangs"))??;
 
     // A call that need not wait is sent before it is polled.
     let sent = log.len();
     prop_assert!(answered <= sent && sent <= answered + 3, "{answered} of {sent}");
-    // As if those who gave up had never come: a tenth of a second each, but for the first three.
+    // As if the dropped calls had never been made: 100 ms each, except for the first three.
     let units = |units: usize| Duration::from_millis(100) * u32::try_from(units).unwrap();
     let (least, took) = (units(sent - 3), *log.times("").last().unwrap());
     prop_assert!(took >= least, "{:?} instead of {:?}", took, least);
-    // Those who dawdle hold their units for so long, and may come when the server's bucket is full.
+    // Callers that leave their calls unpolled hold units for that long, and may come back when the
+    // server's bucket is full.
     let dawdles = |caller: &&Caller| matches!(caller, Caller::Dawdles(_) | Caller::NeverPolls(_));
     let dawdlers = callers.iter().filter(dawdles).count();
     let most = least + Duration::from_millis(if dawdlers == 0 { 3 } else { 3000 });
@@ -99,10 +100,10 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
         }
         let mut last = client.clone();
         timeout(Duration::from_secs(60), last.call(request("/call?last"))).await.unwrap().unwrap();
-        // A quarter of a second after the idle one's turn, which has not used it.
+        // A quarter of a second after the idle call was dispatched, which has not used its unit.
         assert_at(log.elapsed(), Duration::from_millis(1250));
 
-        // It needs another unit then.
+        // The idle call needs another unit then.
         assert_pending!(idle.poll());
         sleep(Duration::from_millis(1005)).await;
         assert_ready!(idle.poll()).unwrap();
@@ -114,8 +115,8 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_polled_late_are_no_burst_that_the_server_refuses() {
-    // Twenty of them are let go within seven seconds, after which the bucket would have filled up
-    // many times.
+    // Twenty of them are dispatched within seven seconds, after which the bucket would have filled
+    // up many times.
     let log = Log::new();
     let (mut client, pacer) = client(&log, ten_a_second());
     for _ in 0..3 {
@@ -132,7 +133,7 @@ async fn calls_that_are_polled_late_are_no_burst_that_the_server_refuses() {
         idle.retain_mut(|call| call.poll().is_pending());
         settle().await;
     }
-    // As many are sent as the bucket has now.
+    // As many are sent as the bucket has units now.
     assert_eq!((log.len(), usage_of_call(&pacer).remaining()), (6, 0));
 }
 
@@ -151,7 +152,7 @@ async fn calls_that_are_not_polled_do_not_slow_the_others_down() {
         others.spawn(client.call(request("/call")));
     }
     timeout(Duration::from_secs(60), others.join_all()).await.unwrap();
-    // At most as if the ten had been sent.
+    // At most as long as if the ten had been sent.
     let most = Duration::from_millis(120) * 60 + Duration::from_millis(250);
     assert!(log.elapsed() <= most, "{:?}", log.elapsed());
 }
@@ -165,7 +166,7 @@ async fn units_that_time_has_given_back_are_not_given_back_again() {
     for _ in 0..20 {
         client.call(request("/call")).await.unwrap();
     }
-    // Twenty are let go and not polled, while the bucket would have filled up many times.
+    // Twenty are dispatched and not polled, while the bucket would have filled up many times.
     let mut idle: Vec<_> = (0..20).map(|_| spawn(client.call(request("/call")))).collect();
     for call in &mut idle {
         assert_pending!(call.poll());
@@ -204,7 +205,7 @@ async fn a_dropped_job_leaves_nothing_behind() {
     }
 }
 
-/// Ends a call when it is dropped, as a task does.
+/// A waker that drops a call when it is dropped itself, as the waker of a task does.
 struct Task(#[expect(dead_code, reason = "it is kept only")] Mutex<BoxFuture>);
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -216,7 +217,8 @@ impl Wake for Task {
 #[test]
 fn a_waker_may_end_another_call_when_it_is_dropped() {
     let (done, is_done) = mpsc::channel();
-    // It would wait for its own lock, for ever.
+    // If the client dropped the waker under its lock, dropping the call would wait for that lock
+    // for ever.
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

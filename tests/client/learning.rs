@@ -1,4 +1,4 @@
-//! What the server says of its limits.
+//! What the client learns from the limits that the server reports.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The response that says so.
+/// A response with that `RateLimit` field.
 fn says(rate_limit: &str) -> Response<()> {
     let mut response = Response::new(());
     let value = http::HeaderValue::from_bytes(rate_limit.as_bytes()).unwrap();
@@ -25,7 +25,7 @@ fn says(rate_limit: &str) -> Response<()> {
 
 #[tokio::test(start_paused = true)]
 async fn units_that_others_have_taken_are_not_spent() {
-    // Another client has taken 400 of the 500 before this one begins.
+    // Another client has spent 400 of the 500 units before this one begins.
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
     for _ in 0..400 {
         limiter.check_now(&principal(), "/call").unwrap();
@@ -45,7 +45,7 @@ async fn a_stricter_limit_than_the_policys_is_believed() {
     let log = Log::new();
     let limiter = limiter(Policy::bolna().quota("call", Quota::per_minute(60)).build().unwrap());
     let client = BolnaClientLayer::new().layer(limited(&log, &limiter));
-    // The first response tells of it.
+    // The first response reports it.
     assert_all_ok(&send_calls(&client, 1).await);
     assert_all_ok(&timeout(HOUR, send_calls(&client, 119)).await.unwrap());
     assert_eq!(log.refused(), 0);
@@ -64,7 +64,7 @@ async fn a_wider_limit_than_the_policys_is_not_used() {
     assert!(took >= least, "{took:?}");
 }
 
-/// Says once that there is one request in a hundred years, and none is left.
+/// Reports once that the quota is one request in a hundred years, and that no units are left.
 fn absurd(number: usize) -> Response<()> {
     let mut response = says("\"call\";r=0");
     let policy = http::HeaderValue::from_static("\"call\";q=1;w=3155760000");
@@ -74,7 +74,7 @@ fn absurd(number: usize) -> Response<()> {
 
 #[tokio::test(start_paused = true)]
 async fn no_quota_that_a_server_tells_locks_an_endpoint_up() {
-    // Whatever becomes of those that are sent after it.
+    // This holds whatever happens to the requests that are sent after it.
     for lost in ["says nothing", "fails", "is dropped"] {
         let log = Log::new();
         let server = mock(&log, absurd);

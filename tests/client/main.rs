@@ -1,4 +1,4 @@
-//! What holds for clients: when they send, what they send again, and when.
+//! Tests of the client: when it sends, what it sends again, and when.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod callers;

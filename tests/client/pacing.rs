@@ -14,7 +14,8 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// 1,500 calls by a caller each; requests and responses take the time that is given for each.
+/// A job of 1,500 calls, each by a caller of its own. `trip` gives the time that each request and
+/// each response takes, as in [`distant`].
 async fn a_job(
     pacer: Pacer,
     trip: impl Fn(u32) -> Duration + Clone + Send + 'static,
@@ -42,7 +43,7 @@ async fn trips_of_varied_length_which_reorder_requests_lead_to_no_refusal() {
     let trip =
         move |number| Duration::from_millis((base + scattered(number, variation + 1)).into());
     a_job(Pacer::new(), trip, Duration::from_millis(290)).await;
-    // The worst: a slow one while the bucket is full, and the fast ones after it.
+    // The worst case: slow requests while the bucket is full, and fast ones after them.
     let trip = move |number: u32| Duration::from_millis(if number < 100 { 250 } else { 0 });
     a_job(Pacer::new(), trip, Duration::from_millis(250)).await;
 }
@@ -62,7 +63,7 @@ async fn whoever_has_a_wilder_network_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn slow_answers_hold_nobody_up() {
-    // The request arrives at once, and the response takes its time.
+    // The requests arrive at once, and the responses are slow.
     let trip = |number: u32| {
         Duration::from_secs(if number % 2 == 0 { 0 } else { scattered(number, 9).into() })
     };
@@ -101,7 +102,7 @@ async fn they_are_sent_in_the_order_of_their_arrival() {
 async fn a_clock_that_jumps_sends_no_more_than_a_burst_at_once() {
     for jump in [1, 30, 60, 250, 10_000, 1_000_000].map(Duration::from_secs) {
         let log = Log::new();
-        // Who may not wait for so long is sent away.
+        // Requests that would have to wait for longer than `max_wait` fail.
         let pacer = Pacer::builder().max_wait(jump + Duration::from_secs(300)).build().unwrap();
         let client =
             BolnaClientLayer::with_pacer(pacer).layer(limited(&log, &limiter(Policy::default())));

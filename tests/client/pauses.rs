@@ -1,4 +1,4 @@
-//! After a refusal an endpoint is paused for all callers.
+//! After a refusal the endpoint is paused for all callers.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::support::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long a request takes there, and its response back.
+/// How long a request takes to the server, and a response back.
 const TRIP: Duration = Duration::from_millis(20);
 
-/// What a pause is longer by at most, so that clients do not come back together: one interval, and
-/// the timers' milliseconds.
+/// By how much a pause is longer at most, so that clients do not come back together: one interval,
+/// and the milliseconds of the timers.
 const SPREAD: Duration = Duration::from_millis(123);
 
 type Fields = &'static [(&'static str, &'static str)];
 
-/// Refuses the first request with those fields, and grants the others.
+/// Refuses the first request with those fields, and admits the others.
 fn refuses_once(log: &Log, fields: Fields) -> Remote {
     mock(log, move |number| if number == 1 { refusal(fields) } else { Response::new(()) })
 }
@@ -32,12 +32,12 @@ fn refuses_always(log: &Log, fields: Fields) -> Remote {
     mock(log, move |_| refusal(fields))
 }
 
-/// That far away, so that what is sent at once is refused together.
+/// A server that is one trip away, so that requests that are sent at once are refused together.
 fn far(server: Remote) -> Remote {
     distant(server, |_| TRIP)
 }
 
-/// For how long those fields of a refusal pause the endpoint.
+/// How long a refusal with those fields pauses the endpoint.
 async fn pause(fields: Fields) -> Duration {
     let log = Log::new();
     let client = PaceLayer::new(patient().build().unwrap()).layer(refuses_once(&log, fields));
@@ -89,14 +89,14 @@ async fn for_as_long_as_the_server_asks_then_one_by_one() {
             ],
             0,
         ),
-        // Whatever makes no sense is a second.
+        // Without a valid value the pause is one second.
         (&[], 1000),
         (&[("retry-after", "")], 1000),
         (&[("retry-after", "-1")], 1000),
         (&[("retry-after", "soon")], 1000),
         (&[("retry-after", "1.5")], 1000),
         (&[("retry-after", "3"), ("retry-after", "4")], 1000),
-        // More than an hour is an hour.
+        // The longest pause is an hour.
         (&[("retry-after", "315360000")], 3_600_000),
         (&[("retry-after", "99999999999999999999999999")], 3_600_000),
         (&[("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")], 3_600_000),
@@ -115,7 +115,7 @@ async fn clients_that_are_refused_together_do_not_come_back_together() {
         client.clone().oneshot(request("/call")).await.unwrap();
         pauses.push(usage_of_call(client.pacer()).paused() - Duration::from_secs(7));
     }
-    // Up to one interval more, and as often in its first half as in its second.
+    // Up to one interval more, in its first half as often as in its second.
     let interval = Duration::from_millis(120);
     assert!(pauses.iter().all(|more| *more <= interval), "{pauses:?}");
     let in_first_half = pauses.iter().filter(|more| **more < interval / 2).count();
@@ -142,7 +142,7 @@ async fn the_other_endpoints_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn those_who_were_refused_go_first_and_nobody_comes_before_the_time() {
-    // Ten are refused at once, and fifty come after them.
+    // Ten are refused at once, and fifty more arrive after them.
     let log = Log::new();
     let server =
         mock(
@@ -164,8 +164,8 @@ async fn those_who_were_refused_go_first_and_nobody_comes_before_the_time() {
     assert_eq!(early, 0);
     let gaps: Vec<_> = after.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(118)), "{gaps:?}");
-    // Each of them waits for up to 100 ms more than it was told to, in which one of the others may
-    // go.
+    // Each of them waits for up to 100 ms more than the response asked for, and one of the others
+    // may be sent in that time.
     let is_refused = |target: &str| target.starts_with("/call?r");
     assert_eq!(
         after[..11].iter().filter(|got| is_refused(&got.target)).count(),
@@ -231,7 +231,7 @@ async fn a_grant_ends_the_backoff() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_that_is_refused_together_is_one_refusal() {
-    // The pause after it is the first of them, and not the 60 s of the hundredth.
+    // The pause after it counts as the first, and not as the hundredth, which would be 60 s.
     let log = Log::new();
     let server = mock(&log, |number| if number <= 100 { refusal(&[]) } else { Response::new(()) });
     let client = BolnaClientLayer::new().layer(far(server));
@@ -253,7 +253,7 @@ async fn one_caller_gives_up_on_a_server_that_refuses_for_ever() {
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.extensions().get(), Some(&5_usize), "the last one");
     assert_eq!(log.len(), 5);
-    // After 1, 1, 2 and 4 seconds.
+    // Pauses of 1, 1, 2 and 4 seconds.
     assert!(log.elapsed() <= Duration::from_secs(10), "{:?}", log.elapsed());
 }
 
@@ -262,8 +262,8 @@ async fn many_callers_give_up_on_a_server_that_refuses_for_ever() {
     let log = Log::new();
     let client = BolnaClientLayer::new().layer(far(refuses_always(&log, &[])));
     let answers = timeout(HOUR, send_calls(&client, 1000)).await.unwrap();
-    // Five minutes after the first refusal nobody is sent again, and nobody has waited for longer
-    // to be sent at all.
+    // No request is retried later than five minutes after its first refusal, and no request has
+    // waited longer to be sent at all.
     assert!(log.elapsed() <= Duration::from_secs(420), "{:?}", log.elapsed());
     for answer in answers {
         match answer {
@@ -273,7 +273,7 @@ async fn many_callers_give_up_on_a_server_that_refuses_for_ever() {
             }
         }
     }
-    // After the burst the server is asked ever more seldom.
+    // After the burst, the client sends to the server less and less often.
     assert!(log.len() <= 495 + 20, "{}", log.len());
 }
 
@@ -293,7 +293,7 @@ async fn a_time_that_nobody_would_wait_for_is_told_at_once() {
         let wait = error.downcast_ref::<WaitError>().unwrap().wait();
         assert!(wait >= HOUR && wait < HOUR + Duration::from_secs(200), "{wait:?}");
     }
-    // It is asked again after an hour.
+    // Another request is sent after an hour.
     sleep(HOUR + SPREAD).await;
     assert!(send(&client, "/call").await.unwrap().is_ok());
     assert_eq!(log.len(), 497);
@@ -301,7 +301,7 @@ async fn a_time_that_nobody_would_wait_for_is_told_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_gives_no_unit_back() {
-    // By the time that it arrives, time has.
+    // When the refusal arrives, the unit has come back with time.
     let log = Log::new();
     let server = distant(refuses_once(&log, &[("retry-after", "0")]), |number| {
         Duration::from_secs(if number == 3 { 11 } else { 0 })
@@ -316,7 +316,7 @@ async fn a_refusal_gives_no_unit_back() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_to_what_was_sent_before_a_pause_do_not_end_it() {
-    // A hundred are in flight when the first of them is refused; the others are granted a second
+    // A hundred are in flight when the first of them is refused; the others are admitted a second
     // later.
     let log = Log::new();
     let server = refuses_once(&log, &[("retry-after", "7")]);

@@ -1,5 +1,5 @@
-//! What a waiting request holds of the service behind the pace, and what becomes of that service's
-//! errors.
+//! What a waiting request holds of the inner service, and what happens to the errors of that
+//! service.
 
 use std::fmt;
 use std::pin::pin;
@@ -70,7 +70,7 @@ async fn those_who_are_sent_away_hold_no_permit() {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_is_not_ready_at_ones_turn_is_waited_for() {
-    // Each takes five seconds, one at a time.
+    // Each request takes five seconds, one at a time.
     let log = Log::new();
     let pacer = a_call_a_second();
     let client = ServiceBuilder::new()
@@ -91,7 +91,7 @@ async fn a_service_that_is_not_ready_at_ones_turn_is_waited_for() {
     assert_eq!((usage.sent(), usage.waiting(), usage.in_flight()), (10, 0, 0));
 }
 
-/// An error of the inner service's own.
+/// An error of the inner service.
 #[derive(Debug)]
 struct Broken(&'static str);
 
@@ -103,7 +103,7 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Is ready so many times, and then broken; or is called so many times, and then breaks.
+/// Is ready that many times, and then fails; or is called that many times, and then fails.
 #[derive(Clone)]
 struct Fragile {
     ready: Arc<AtomicUsize>,
@@ -160,7 +160,7 @@ async fn an_error_of_the_service_is_handed_through() {
         .await
         .unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "called");
-    // Nobody knows whether it has drawn a unit.
+    // It is unknown whether the server has charged it.
     let usage = usage_of_call(&pacer);
     assert_eq!((usage.sent(), usage.in_flight(), usage.remaining()), (1, 0, 0));
 
@@ -176,8 +176,8 @@ async fn an_error_of_the_service_is_handed_through() {
 async fn an_error_when_the_turn_has_come_is_handed_through_and_takes_no_unit() {
     let log = Log::new();
     let pacer = a_call_a_second();
-    // Ready for the first call, for the two that will have to wait, and not when the first of those
-    // has its turn.
+    // Ready for the first call and for the two that will have to wait, and not when the first of
+    // those is dispatched.
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(3, 9));
     client.ready().await.unwrap().call(request("/call")).await.unwrap();
     let first = client.ready().await.unwrap().call(request("/call"));
@@ -188,7 +188,7 @@ async fn an_error_when_the_turn_has_come_is_handed_through_and_takes_no_unit() {
     settle().await;
     let usage = usage_of_call(&pacer);
     assert_eq!((usage.sent(), usage.in_flight(), usage.waiting()), (1, 0, 1));
-    assert!(usage.wait() > Duration::ZERO, "the unit is the next one's, who has been let go");
+    assert!(usage.wait() > Duration::ZERO, "the unit is reserved for the next request");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,5 +203,5 @@ async fn a_future_that_has_ended_with_an_error_holds_nothing() {
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(1, 0));
     let mut let_go = pin!(client.ready().await.unwrap().call(request("/call")));
     assert!(timeout(HOUR, let_go.as_mut()).await.unwrap().is_err());
-    assert_eq!(usage().wait(), Duration::ZERO, "the unit is the next one's");
+    assert_eq!(usage().wait(), Duration::ZERO, "the unit is available to the next request");
 }

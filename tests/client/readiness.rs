@@ -1,4 +1,4 @@
-//! Services behind the pace that take their time to get ready, and what they are held by.
+//! Inner services that take time to get ready, and what waiting requests hold of them.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn policy(quota: QuotaBuilder) -> Policy {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_keeps_a_permit_in_a_pause() {
-    // The first call is refused while others have their turns, and wait for its permit.
+    // The first call is refused while others are dispatched and wait for its permit.
     for seconds in ["200", "3600"] {
         let log = Log::new();
         let fields = [("retry-after", seconds)];
@@ -46,8 +46,8 @@ async fn nobody_keeps_a_permit_in_a_pause() {
             "{took:?} for another endpoint, with a pause of {seconds} s"
         );
 
-        // A call may wait for five minutes; who may not wait for the end of the pause has heard it
-        // by now.
+        // A call may wait for five minutes. Calls that may not wait for the end of the pause have
+        // failed by now.
         let is_long = seconds == "3600";
         assert_eq!(calls.iter().all(JoinHandle::is_finished), is_long);
         for call in calls {
@@ -75,7 +75,7 @@ async fn a_service_that_is_slow_to_get_ready_slows_nobody_down() {
             let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
             let client = PaceLayer::new(pacer).layer(slow_to_ready(generous(&log), move |_| time));
             assert_all_ok(&timeout(HOUR, send_calls(&client, 100)).await.unwrap());
-            // Ready to arrive, and ready to go.
+            // Getting ready takes time twice: on arrival, and after the dispatch.
             let took = log.elapsed().saturating_sub(2 * time);
             assert!(took <= least.mul_f64(1.02), "{took:?} with {quota:?} and {time:?}");
         }
@@ -116,7 +116,7 @@ async fn one_who_is_slow_to_get_ready_has_its_turn_all_the_same() {
             let mut calls: Vec<_> =
                 (0..50).map(|number| send(&fast, &format!("/call?{number}"))).collect();
             settle().await;
-            // It arrives when it is ready, and has to be ready once more when its turn comes.
+            // The service gets ready when the call arrives, and again after the dispatch.
             calls.push(send(&slow, "/call?slow"));
             sleep(Duration::from_millis(millis + 1)).await;
             calls.extend((50..200).map(|number| send(&fast, &format!("/call?{number}"))));
@@ -140,7 +140,8 @@ async fn those_are_sent_away_who_cannot_be_served_in_time_since_another_was_read
     let pacer = Pacer::builder()
         .policy(policy(Quota::per(1, Duration::from_secs(10))))
         .max_wait(Duration::from_secs(30));
-    // Each gets ready when it arrives, and the second after its turn too, for nine seconds.
+    // Each gets ready when it arrives. The second also takes nine seconds to get ready after its
+    // dispatch.
     let late = |number| Duration::from_secs(if number == 5 { 9 } else { 0 });
     let client = PaceLayer::new(pacer.build().unwrap()).layer(slow_to_ready(generous(&log), late));
     let calls = [0, 1, 2, 3].map(|number| send(&client, &format!("/call?{number}")));
@@ -171,7 +172,7 @@ async fn those_who_are_ready_late_are_no_burst_that_the_server_refuses() {
             let pacer = patient().policy(policy(quota));
             let pacer = if evenly { pacer.evenly() } else { pacer }.build().unwrap();
             let server = distant(limited(&log, &limiter), |_| Duration::from_millis(20));
-            // Once, as when a pool is full.
+            // Slow to get ready only once, as when a pool is full.
             let late =
                 |number| Duration::from_millis(if (300..=310).contains(&number) { 230 } else { 0 });
             let client = PaceLayer::new(pacer).layer(slow_to_ready(server, late));
@@ -195,7 +196,8 @@ async fn evenly_means_evenly_for_those_who_are_ready_late_too() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
-    // Five units come back while the service is busy, and a refusal arrives before it is ready.
+    // Five units come back while the service is busy, and a refusal arrives before the service is
+    // ready.
     let log = Log::new();
     let server =
         mock(
@@ -221,8 +223,8 @@ async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn one_who_is_ready_does_not_stay_so_when_its_moment_becomes_an_hour() {
-    // The first response tells it, while the second and third have got ready at once and the third
-    // waits for its moment.
+    // The first response reports it. Meanwhile the second and third are ready at once, and the
+    // third is held for a moment.
     let log = Log::new();
     let server = mock(&log, |number| {
         let mut response = Response::new(());

@@ -1,4 +1,4 @@
-//! What is sent again, how often, and what is handed back.
+//! Which requests are retried, how often, and which response the caller gets.
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn request(method: Method) -> Request<String> {
     Request::builder().method(method).uri("/v2/agent/7").body(String::new()).unwrap()
 }
 
-/// Sends many requests at once; how many of them were not refused in the end.
+/// Sends many requests at once; returns how many of them were not refused in the end.
 async fn storm<S>(client: &S, requests: usize) -> usize
 where
     S: Service<Request<String>, Response = Response<String>, Error = io::Error> + Clone,
@@ -223,7 +223,7 @@ async fn without_a_time_the_waits_are_random_and_become_longer() {
             *longest = (*longest).max(pair[1] - pair[0]);
         }
     }
-    // The timer rounds up to milliseconds. That none of 500 is in the upper half has a chance of
+    // The timer rounds up to milliseconds. The chance that none of 500 is in the upper half is
     // 2^-500.
     for (longest, limit) in longest.into_iter().zip([100, 200, 300, 300]) {
         let limit = Duration::from_millis(limit);
@@ -261,7 +261,7 @@ async fn a_wait_beyond_the_total_time_is_not_begun() {
     let policy = RetryPolicy::builder().total_time(Duration::from_secs(20)).build().unwrap();
     let (response, times, end) =
         exchange(policy, post(), |number| refusal(&[("retry-after", "7")], number)).await;
-    // At 0, 7 and 14 s; the fourth would be at 21 s.
+    // Sent at 0, 7 and 14 s; the fourth time would be at 21 s.
     assert_eq!((response.body().as_str(), times.len()), ("3", 3));
     assert_eq!(end, times[2]);
 }
@@ -276,7 +276,7 @@ async fn the_total_time_begins_with_the_first_refusal() {
     let server = Server::start();
     let client = ServiceBuilder::new().layer(RetryLayer::new(policy)).service(slow);
     client.oneshot(post()).await.unwrap();
-    // The first takes 30 s and so does the second, after which it is late.
+    // The first response takes 30 s and so does the second, after which it is too late.
     let end = server.elapsed();
     assert!(end >= Duration::from_secs(61) && end < Duration::from_secs(62), "{end:?}");
 }
@@ -330,7 +330,7 @@ async fn by_default_the_largest_burst_may_be_sent_again_and_then_a_fifth_of_what
     storm(&refusing, 1000).await;
     assert_eq!(down.requests(), 2500 + 20);
 
-    // What was withdrawn is forgotten after 10 to 11 s.
+    // Withdrawals expire after 10 to 11 s.
     advance(Duration::from_secs(12)).await;
     storm(&refusing, 1000).await;
     assert_eq!(down.requests(), 3500 + 20 + 500);
@@ -346,7 +346,7 @@ async fn a_burst_that_is_refused_at_once_comes_through() {
     assert_eq!(storm(&client, 500).await, 500);
 }
 
-/// Counts what it is asked.
+/// A budget that counts its calls.
 #[derive(Clone, Default)]
 struct Counting(Arc<[AtomicUsize; 2]>);
 
@@ -383,12 +383,12 @@ async fn the_budget_is_charged_for_retries_and_filled_by_what_is_not_refused() {
     assert_eq!(count(), [1, 1]);
     exchange(policy.clone(), post(), |number| refusal(&[], number)).await;
     assert_eq!(count(), [0, 4]);
-    // A retry that is not made takes nothing.
+    // A retry that is not made withdraws nothing.
     exchange(policy, post(), |number| refusal(&[("retry-after", "3600")], number)).await;
     assert_eq!(count(), [0, 0]);
 }
 
-/// One retry in all.
+/// A budget of one retry in all.
 #[derive(Clone, Default)]
 struct One(Arc<AtomicUsize>);
 
@@ -419,10 +419,10 @@ async fn services_of_one_layer_draw_on_one_budget() {
 
 // Bodies.
 
-/// A body of which there is only one.
+/// A body that can't be cloned.
 struct Stream;
 
-/// How often a stream is sent, by a server that refuses everything.
+/// How often a stream is sent to a server that refuses all requests.
 async fn streams<C: CloneBody<Stream>>(policy: RetryPolicy<C>) -> usize {
     let sent = AtomicUsize::new(0);
     let refusing = service_fn(|_: Request<Stream>| {

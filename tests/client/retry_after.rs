@@ -1,4 +1,4 @@
-//! A client waits as long as it is told.
+//! A client waits as long as the response asks for.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use crate::server::{exchange, post, refusal, refusal_once};
 /// The longest random time before the first retry, and the timer's resolution.
 const RANDOM: Duration = Duration::from_millis(101);
 
-/// The time between a refusal with those fields and the retry, which every policy may make random.
+/// The time between a refusal with these fields and the retry, to which every policy may add a
+/// random time.
 async fn wait(fields: &[(&'static str, &str)]) -> Duration {
     let (response, times, _) =
         exchange(RetryPolicy::new(), post(), |number| refusal_once(fields, number)).await;

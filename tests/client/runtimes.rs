@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt};
 
 use crate::support::{Log, generous, request, usage_of_call};
 
-/// When it takes longer than that, somebody hangs.
+/// A call that takes longer than this hangs.
 const LONG: Duration = Duration::from_secs(60);
 
 fn pacer(interval: Duration) -> Pacer {
@@ -29,7 +29,7 @@ fn runtime() -> Runtime {
 
 #[test]
 fn those_who_wait_are_served_when_the_runtime_that_drives_ends() {
-    // Once before the task has begun, and once while it waits.
+    // The runtime ends once before the task has begun, and once while the task waits.
     for has_begun in [false, true] {
         let log = Log::new();
         let layer = BolnaClientLayer::with_pacer(pacer(Duration::from_millis(200)));
@@ -47,7 +47,7 @@ fn those_who_wait_are_served_when_the_runtime_that_drives_ends() {
             runtime().block_on(async { timeout(LONG, client.oneshot(request("/call"))).await })
         });
         drop(first);
-        waiting.join().unwrap().expect("it hangs").unwrap();
+        waiting.join().unwrap().expect("the call hangs").unwrap();
         assert_eq!(log.len(), 2);
     }
 }
@@ -60,7 +60,7 @@ fn a_runtime_that_has_been_shut_down_lets_nobody_wait() {
     let handle = runtime.handle().clone();
     handle.block_on(client.clone().oneshot(request("/call"))).unwrap();
     runtime.shutdown_background();
-    // It says so, rather than to try for ever.
+    // The call panics instead of trying for ever.
     let (done, is_done) = mpsc::channel();
     thread::spawn(move || {
         done.send(
@@ -69,7 +69,7 @@ fn a_runtime_that_has_been_shut_down_lets_nobody_wait() {
                 .is_err(),
         )
     });
-    assert!(is_done.recv_timeout(LONG).expect("it hangs"));
+    assert!(is_done.recv_timeout(LONG).expect("the call hangs"));
     assert_eq!(usage_of_call(layer.pacer()).waiting(), 0);
 }
 
@@ -86,7 +86,7 @@ fn runtimes_that_come_and_go_share_a_client() {
                     runtime().block_on(async {
                         let calls = (0..5).map(|_| client.clone().oneshot(request("/call")));
                         let calls = timeout(LONG, join_all(calls));
-                        assert!(calls.await.expect("somebody hangs").iter().all(Result::is_ok));
+                        assert!(calls.await.expect("a call hangs").iter().all(Result::is_ok));
                     });
                 }
             })

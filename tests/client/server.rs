@@ -1,4 +1,4 @@
-//! A server that answers as it is told, and knows what it got.
+//! A server that answers as the test says, and records the requests that it received.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -47,17 +47,17 @@ impl Server {
         )
     }
 
-    /// How many requests it got.
+    /// How many requests the server received.
     pub(crate) fn requests(&self) -> usize {
         self.got.lock().unwrap().len()
     }
 
-    /// When it got them, since it was started.
+    /// When the server received them, since it was started.
     pub(crate) fn times(&self) -> Vec<Duration> {
         self.got.lock().unwrap().iter().map(|got| got.at).collect()
     }
 
-    /// How long ago it was started.
+    /// How long ago the server was started.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -68,8 +68,9 @@ impl Server {
     }
 }
 
-/// What comes of a request, by a policy and a server that answers as it is told; the times at which
-/// the server got it, and when the client had its response.
+/// Sends a request with a policy, to a server that answers as the test says. Returns the final
+/// result, the times at which the server received the request, and when the client had its
+/// response.
 pub(crate) async fn exchange<P>(
     policy: P,
     request: Request<String>,

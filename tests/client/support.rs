@@ -16,10 +16,10 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::util::BoxCloneService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
-/// Nobody waits for that long: who does, hangs.
+/// Longer than any call waits: a call that takes so long hangs.
 const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
 
-/// The server's limiter, which goes by the same paused clock as the client.
+/// The server's limiter, which uses the same paused clock as the client.
 pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
 
 /// A server that is a function.
@@ -37,22 +37,22 @@ pub(crate) fn limiter(policy: Policy) -> ServerLimiter {
     Limiter::with_store(policy, MemoryStore::with_clock(VirtualClock(Instant::now())))
 }
 
-/// Whose key the client has.
+/// The principal that owns the client's key.
 pub(crate) fn principal() -> Principal {
     Principal::user("u-17").unwrap()
 }
 
-/// Bolna's policy but for `/call`, of which one is allowed in each period.
+/// Bolna's policy, except that `/call` allows one request in each period.
 pub(crate) fn one_call_in(period: Duration) -> Policy {
     Policy::bolna().quota("call", Quota::per(1, period)).build().unwrap()
 }
 
-/// The pacer of a client that may wait for as long as it takes.
+/// A builder of a pacer whose requests may wait for as long as necessary.
 pub(crate) fn patient() -> PacerBuilder {
     Pacer::builder().max_wait(Duration::from_secs(100_000)).max_waiting(100_000)
 }
 
-/// What a server got, in that order. Clones are the same.
+/// The requests that a server received, in order. Clones share one log.
 #[derive(Clone)]
 pub(crate) struct Log {
     started: Instant,
@@ -61,7 +61,7 @@ pub(crate) struct Log {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
-    /// Since the log was begun.
+    /// Since the log was created.
     pub(crate) at: Duration,
     pub(crate) target: String,
     pub(crate) status: StatusCode,
@@ -92,17 +92,17 @@ impl Log {
         self.got.lock().unwrap().iter().filter(|got| got.status == status).count()
     }
 
-    /// How many it refused.
+    /// How many requests the server refused.
     pub(crate) fn refused(&self) -> usize {
         self.count(StatusCode::TOO_MANY_REQUESTS)
     }
 
-    /// When it got those for that path, all of them if it is empty.
+    /// When the server received the requests for that path, or all requests if the path is empty.
     pub(crate) fn times(&self, path: &str) -> Vec<Duration> {
         self.got().iter().filter(|got| got.target.starts_with(path)).map(|got| got.at).collect()
     }
 
-    /// What it got, without the rest.
+    /// The targets of the requests that the server received.
     pub(crate) fn targets(&self) -> Vec<String> {
         self.got().into_iter().map(|got| got.target).collect()
     }
@@ -121,12 +121,12 @@ pub(crate) fn mock(
     }))
 }
 
-/// A server which grants everything.
+/// A server that admits all requests.
 pub(crate) fn generous(log: &Log) -> Remote {
     mock(log, |_| Response::new(()))
 }
 
-/// A server that is kept by the layer of this crate.
+/// A server that is limited by this crate's layer.
 pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
     let server = ServiceBuilder::new()
         .map_request(|mut request: Request<()>| {
@@ -147,7 +147,8 @@ pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
     }))
 }
 
-/// A service to which requests take `there(0)`, `there(1)` and so on, and responses the same.
+/// A service that is far away: the first request takes `there(2)` and its response `there(3)`, the
+/// next ones `there(4)` and `there(5)`, and so on.
 pub(crate) fn distant(
     service: Remote,
     there: impl Fn(u32) -> Duration + Clone + Send + 'static,
@@ -213,13 +214,13 @@ impl<F: Fn(u32) -> Duration> Service<Request<()>> for SlowToReady<F> {
     }
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
-        assert!(self.is_ready, "it has to be ready");
+        assert!(self.is_ready, "the service has to be ready");
         self.is_ready = false;
         self.service.call(request)
     }
 }
 
-/// A number below `most` that looks as if it were random, and is the same each time.
+/// A number below `most` that looks random, and is the same in each run.
 pub(crate) fn scattered(number: u32, most: u32) -> u32 {
     number.wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(0x85EB_CA6B) % most
 }
@@ -246,12 +247,12 @@ where
 {
     let call = client.clone().oneshot(request(target));
     tokio::spawn(async move {
-        let answer = timeout(A_MONTH, call).await.expect("it hangs");
+        let answer = timeout(A_MONTH, call).await.expect("the call hangs");
         answer.map(|response| response.status())
     })
 }
 
-/// `POST /call?0`, `/call?1` and so on, each in a task of its own; what came of each.
+/// Sends `POST /call?0`, `/call?1` and so on, each in a task of its own, and returns the results.
 pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<StatusCode, BoxError>>
 where
     S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>
@@ -274,7 +275,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// How `/call` stands.
+/// The usage of the endpoint `call`.
 pub(crate) fn usage_of_call(pacer: &Pacer) -> Usage {
     pacer.peek("/call").unwrap()
 }
@@ -286,7 +287,7 @@ pub(crate) fn assert_all_ok(answers: &[Result<StatusCode, BoxError>]) {
     }
 }
 
-/// At the time that was promised, but for the milliseconds in which timers count.
+/// Asserts the time at which something happened, up to the milliseconds of the timers.
 #[track_caller]
 pub(crate) fn assert_at(at: Duration, expected: Duration) {
     assert!(

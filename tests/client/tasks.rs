@@ -1,4 +1,4 @@
-//! What runs while requests wait, and what does not.
+//! Which tasks run while requests wait, and which do not.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use crate::support::{Log, generous, request, settle, usage_of_call};
 
-/// Callers that are no tasks themselves.
+/// The number of tasks, in tests whose callers are not tasks themselves.
 fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
@@ -29,7 +29,7 @@ async fn one_task_for_each_endpoint_as_long_as_somebody_waits() {
         client.call(request(path)).await.unwrap();
     }
     settle().await;
-    assert_eq!(tasks(), 0, "nobody waits");
+    assert_eq!(tasks(), 0, "no request waits");
 
     let mut calls: Vec<_> = (0..1000).map(|_| spawn(client.call(request("/call")))).collect();
     for call in &mut calls {
@@ -45,13 +45,13 @@ async fn one_task_for_each_endpoint_as_long_as_somebody_waits() {
     settle().await;
     assert_eq!(tasks(), 2);
 
-    // One is let go, and the others still wait.
+    // One is dispatched, and the others still wait.
     sleep(Duration::from_millis(60_100)).await;
     assert_eq!((calls.iter().filter(|call| call.is_woken()).count(), tasks()), (1, 2));
     drop(calls);
     settle().await;
     assert_eq!((usage_of_call(&pacer).waiting(), tasks()), (0, 1));
-    // With them goes the one who had been let go, and whose unit is the last one's.
+    // The dropped ones include the one that was dispatched, whose unit goes to the last one.
     drop(others.drain(..999));
     settle().await;
     assert_eq!((others[0].is_woken(), tasks()), (true, 0));

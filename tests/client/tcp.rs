@@ -1,4 +1,4 @@
-//! Against this crate's own server layer, over real connections.
+//! The client against this crate's own server layer, over real connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Http = Client<HttpConnector, Empty<Bytes>>;
 
-/// A server on a port of its own, gone when the test is.
+/// A server on a port of its own, which ends with the test.
 struct Server {
     address: SocketAddr,
     log: Log,
@@ -38,7 +38,7 @@ struct Server {
 }
 
 impl Server {
-    /// Bolna's limits, and a path that is exempt.
+    /// A server with Bolna's limits, and a path that is exempt.
     async fn start() -> Self {
         let log = Log::new();
         let keeps_log = log.clone();
@@ -60,7 +60,7 @@ impl Server {
             }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        // What the kernel holds back looks idle, and virtual time would pass.
+        // Data that the kernel holds back makes the runtime look idle, and virtual time would pass.
         let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
         let serve = async { axum::serve(listener, app).await.unwrap() };
         Self { address, log, _task: JoinSet::from_iter([serve]) }
@@ -70,7 +70,7 @@ impl Server {
         Request::post(format!("http://{}{target}", self.address)).body(Empty::new()).unwrap()
     }
 
-    /// Sends so many requests for that path at once; all of them have to be granted.
+    /// Sends that many requests for the path at once; all of them have to be admitted.
     fn burst(&self, client: &BolnaClient<Http>, path: &str, requests: usize) -> JoinSet<()> {
         let send = |number| {
             let (client, request) = (client.clone(), self.request(&format!("{path}?{number}")));
@@ -84,7 +84,7 @@ fn policy() -> Policy {
     Policy::bolna().exempt(["/healthz"]).build().unwrap()
 }
 
-/// Many requests go over one connection with HTTP/2.
+/// With HTTP/2, many requests share one connection.
 fn http(http2: bool) -> Http {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
@@ -96,7 +96,7 @@ fn client() -> BolnaClient<Http> {
         .layer(http(true))
 }
 
-/// So many callers do a job of 1,500 calls together.
+/// That many callers do a job of 1,500 calls together.
 async fn a_job(callers: usize, http2: bool) {
     const CALLS: usize = 1500;
     let server = Server::start().await;
@@ -120,7 +120,7 @@ async fn a_job(callers: usize, http2: bool) {
     }
     timeout(HOUR, set.join_all()).await.unwrap();
 
-    // 500 at once, and one each 120 ms after that.
+    // 500 at once, and then one every 120 ms.
     let (least, took) = (Duration::from_secs(120), server.log.elapsed());
     assert!(took >= least && took <= least.mul_f64(1.02), "{callers} callers took {took:?}");
     assert_eq!(server.log.refused(), 0);
@@ -155,7 +155,7 @@ async fn evenly_they_arrive_one_in_each_interval() {
     let times = server.log.times("/call");
     assert_eq!(times.len(), 200);
     for (number, at) in (0..).zip(times) {
-        // 10 ms are made up for at once if a timer is late, and more is not.
+        // A delay of the timer of up to 10 ms is made up for at once, a longer one is not.
         let due = Duration::from_millis(120) * number;
         let early = Duration::from_millis(10);
         assert!(at + early >= due && at <= due + Duration::from_millis(2), "{number} at {at:?}");
@@ -166,7 +166,7 @@ async fn evenly_they_arrive_one_in_each_interval() {
 async fn endpoints_do_not_hold_each_other_up() {
     let server = Server::start().await;
     let client = client();
-    // Each beyond its burst for a minute.
+    // Each endpoint gets more than its burst, for a minute.
     let jobs = [
         ("/call", 1000),
         ("/v2/agent/7", 1000),
@@ -197,7 +197,7 @@ async fn an_exempt_path_never_waits() {
     drop((calls, others));
 }
 
-/// Put together as the documentation says, with reqwest for a client.
+/// The stack of the documentation, with reqwest as the client.
 #[tokio::test(start_paused = true)]
 async fn reqwest_is_paced_too() {
     let server = Server::start().await;

@@ -1,4 +1,4 @@
-//! When another client spends from the same bucket, and does not keep to anything.
+//! Another client spends units from the same bucket, without any pacing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
     usage_of_call,
 };
 
-/// Spends so many units at once, as far as they are there, after each pause; until it is dropped.
+/// After each pause, spends that many units at once, as far as they are there; until it is dropped.
 fn another_client(limiter: &ServerLimiter, units: usize, pause: Duration) -> JoinSet<()> {
     let limiter = limiter.clone();
     let spend = async move {
@@ -27,7 +27,8 @@ fn another_client(limiter: &ServerLimiter, units: usize, pause: Duration) -> Joi
     JoinSet::from_iter([spend])
 }
 
-/// Our 1,500 calls beside another client; how many of them were refused before they were granted.
+/// Sends 1,500 calls while another client spends units. Returns how many refusals they got before
+/// all of them were admitted.
 async fn refusals_beside(
     pacer: Pacer,
     units: usize,
@@ -53,7 +54,7 @@ async fn half_of_the_limit_goes_to_another_client_evenly() {
             Duration::from_millis(millis)
         })
         .await;
-        // None was seen: the server says in time what is left.
+        // None was seen: the server reports in time what is left.
         assert!(refused <= 5, "{refused} with a trip of {millis} ms");
     }
 }
@@ -65,15 +66,15 @@ async fn half_of_the_limit_goes_to_another_client_in_bursts() {
             Duration::from_millis(millis)
         })
         .await;
-        // Up to 59 were seen, of some 24 bursts: what is on its way when there is one is refused.
+        // Up to 59 were seen, for some 24 bursts: requests on their way during a burst are refused.
         assert!(refused <= 120, "{refused} with a trip of {millis} ms");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_of_the_limit_goes_to_another_client_and_trips_are_of_varied_length() {
-    // 0, 0 and 32 were seen: what is held back is not enough for trips of the last kind and the
-    // other client's units too.
+    // 0, 0 and 32 were seen: the units held back are not enough for both the trips of the last kind
+    // and the units of the other client.
     for (variation, most) in [(20, 5), (60, 5), (200, 70)] {
         let trip = move |number| Duration::from_millis((20 + scattered(number, variation)).into());
         let refused = refusals_beside(Pacer::new(), 1, Duration::from_millis(240), trip).await;
@@ -99,7 +100,7 @@ async fn another_client_that_takes_the_whole_burst_first() {
     let client = BolnaClientLayer::new().layer(limited(&log, &limiter));
     let answers = timeout(Duration::from_secs(3600), send_calls(&client, 1000)).await.unwrap();
     assert_all_ok(&answers);
-    // Those that were sent at once, before anything was known.
+    // The requests that were sent at once, before the client knew of the other one.
     assert!(log.refused() <= 500, "{}", log.refused());
     let (least, took) = (Duration::from_secs(120), log.elapsed());
     assert!(took <= least.mul_f64(1.05), "{took:?}");
@@ -117,6 +118,6 @@ async fn two_clients_that_pace_and_do_not_know_of_each_other() {
     let (ones, others) = timeout(Duration::from_secs(3600), both).await.unwrap();
     assert_all_ok(&ones);
     assert_all_ok(&others);
-    // The burst that each takes to be its own.
+    // The burst, which each client takes to be its own.
     assert!(log.refused() <= 540, "{}", log.refused());
 }

@@ -1,4 +1,4 @@
-//! What a client can be asked.
+//! The usage that a client reports.
 
 use std::time::Duration;
 
@@ -59,12 +59,12 @@ async fn what_remains_is_what_would_be_sent_at_once() {
     send_calls(&client, 95).await;
     assert_eq!((usage().remaining(), usage().sent(), log.elapsed()), (0, 495, Duration::ZERO));
     assert!(usage().wait() > Duration::ZERO && usage().wait() <= Duration::from_millis(120));
-    // They come back at 500 a minute.
+    // Units come back at 500 a minute.
     sleep(Duration::from_secs(12)).await;
     assert_eq!((usage().remaining(), usage().wait()), (100, Duration::ZERO));
     sleep(Duration::from_secs(60)).await;
     assert_eq!(usage().remaining(), 495);
-    // Others draw on their own.
+    // Other endpoints have buckets of their own.
     assert!(
         layer
             .pacer()
@@ -117,7 +117,7 @@ async fn refusals_and_retries_are_counted() {
     sleep(Duration::from_millis(41)).await;
     let usage = usage_of_call(layer.pacer());
     assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.in_flight()), (3, 0, 3, 0));
-    // From 40 ms on, when the first refusal arrived.
+    // Counted from 40 ms on, when the first refusal arrived.
     let paused = usage.paused() + Duration::from_millis(1);
     assert!(
         paused >= Duration::from_secs(5) && paused <= Duration::from_millis(5122),

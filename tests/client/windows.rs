@@ -1,5 +1,5 @@
-//! Servers that count in fixed windows, as many do that are not of this crate, and say so in the
-//! fields of their time.
+//! Servers that count in fixed windows, as many other servers do, and report them in the fields of
+//! their dialect.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const WINDOW: u64 = 60;
 #[derive(Clone, Copy, Debug)]
 enum Dialect {
     Unspecified,
-    /// With a reset as Unix time.
+    /// With the reset as a Unix time.
     UnixTime,
     Draft06,
     Draft07,
@@ -27,11 +27,11 @@ enum Dialect {
 
 use Dialect::{Draft06, Draft07, Draft11, UnixTime, Unspecified};
 
-/// Some time in 2033.
+/// A Unix time in the year 2033.
 const STARTED: u64 = 2_000_000_000;
 
 impl Dialect {
-    /// `left` is a time in seconds, and `now` counts from the beginning.
+    /// `left` is a time in seconds, and `now` is counted from the start.
     fn fields(self, remaining: u32, left: u64, now: u64) -> Vec<(&'static str, String)> {
         match self {
             Unspecified => vec![
@@ -62,7 +62,7 @@ impl Dialect {
     }
 }
 
-/// 18 May 2033, 03:33:20, and so many seconds.
+/// 18 May 2033, 03:33:20, plus that many seconds.
 fn date(now: u64) -> String {
     let (hours, minutes, seconds) =
         ((12_800 + now) / 3600, (12_800 + now) / 60 % 60, (12_800 + now) % 60);
@@ -100,7 +100,7 @@ fn server(log: &Log, dialect: Dialect, phase: u64, rounds_up: bool) -> Remote {
     distant(Remote::new(server), |_| Duration::from_millis(20))
 }
 
-/// How many of 1,200 calls are refused before they are granted, and how long it takes.
+/// How many refusals 1,200 calls get before all of them are admitted, and how long it takes.
 async fn a_job(dialect: Dialect, phase: u64, rounds_up: bool) -> (usize, Duration) {
     let log = Log::new();
     let policy = Policy::bolna()
@@ -120,7 +120,7 @@ async fn a_job(dialect: Dialect, phase: u64, rounds_up: bool) -> (usize, Duratio
 #[tokio::test(start_paused = true)]
 async fn a_client_alone_is_done_in_the_least_time() {
     for dialect in [Unspecified, UnixTime, Draft06, Draft07, Draft11] {
-        // 500 in this window and the next each, and the rest in that after it; or as fast as the
+        // 500 in this window, 500 in the next, and the rest in the one after it; or as fast as the
         // client's own policy allows.
         for (phase, least) in [(0, 120), (8, 112), (30, 90), (45, 84)] {
             let (refused, took) = a_job(dialect, phase, true).await;
@@ -139,8 +139,8 @@ async fn a_reset_that_is_rounded_down_costs_no_more_than_one_refusal_in_a_second
     for dialect in [Unspecified, Draft06, Draft07, Draft11] {
         for phase in [0, 8, 30, 45] {
             let (refused, took) = a_job(dialect, phase, false).await;
-            // At the edge of each window one is sent too soon, and perhaps again; not a whole
-            // burst.
+            // At the edge of each window one request is sent too soon, and perhaps one more; not a
+            // whole burst.
             assert!(refused <= 4, "{refused} with {dialect:?} at {phase} s");
             assert!(took <= Duration::from_secs(123), "{dialect:?} at {phase} s took {took:?}");
         }
