@@ -1,4 +1,4 @@
-//! What an operator gives back and blocks, for all replicas.
+//! Refunds and blocks by an operator, which hold for all replicas.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn units_that_are_given_back_are_there_for_all() {
     assert_eq!((fleet[0].left(&acme).await, fleet[1].left(&acme).await), (3, 3));
     assert_eq!(fleet[0].drain(&acme).await, 3);
     grant(&fleet[0], &acme, 2).await.unwrap();
-    // The other sees it within a second.
+    // The other replica sees it within a second.
     until("it is seen", async || {
         let decision = fleet[1].check(&acme).await;
         when(decision.is_allowed(), decision)
@@ -92,8 +92,8 @@ async fn a_block_is_there_for_all_until_it_is_lifted() {
     let expires: u64 = stored(&server, &["PEXPIRETIME", &key_of("acme")]).await;
     assert_eq!(expires, until_when / 1000 + 1);
 
-    // Replaced, lifted, and lifted by a reset. What was charged is, and the one who lifts sees it
-    // at once.
+    // A block is replaced, lifted, and lifted by a reset. Charged units stay charged, and the
+    // replica that lifts the block sees it at once.
     block(&fleet[0], &acme, 100 * HOUR).await.unwrap();
     assert!(fleet[0].check(&acme).await.retry_after().unwrap() > 99 * HOUR);
     block(&fleet[0], &acme, Duration::ZERO).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_block_ends_by_itself_and_its_key_goes() {
     })
     .await;
     assert_eq!(fleet[1].drain(&acme).await, BURST);
-    // The shortest is not none.
+    // The shortest period is not zero.
     block(&fleet[0], &acme, Duration::from_nanos(1)).await.unwrap();
     nothing_was_lost(&fleet);
 }
@@ -186,7 +186,8 @@ async fn who_is_blocked_stays_so_when_the_server_is_lost() {
         assert!(wait <= HOUR && wait > HOUR / 2, "{wait:?}");
         assert!(replica.check(&globex).await.is_allowed());
     }
-    // By hand it can still be done in this process, and it is said that it was not elsewhere.
+    // A change by hand still takes effect in this process, and the error says that it did not
+    // elsewhere.
     block(&fleet[0], &acme, Duration::ZERO).await.unwrap_err();
     assert!(fleet[0].check(&acme).await.is_allowed());
     block(&fleet[0], &globex, HOUR).await.unwrap_err();

@@ -16,12 +16,12 @@ use crate::support::{Replica, charged, key_of, organization, slow};
 #[derive(Clone, Copy, Debug)]
 enum Patience {
     Micros(u64),
-    /// Until the check has been polled so many times.
+    /// Until the check has been polled that many times.
     Polls(u32),
     Endless,
 }
 
-/// The future's output, or nothing if it was dropped before.
+/// The output of the future, or `None` if it was dropped before.
 async fn wait<F: Future>(patience: Patience, future: F) -> Option<F::Output> {
     match patience {
         Patience::Endless => Some(future.await),
@@ -46,7 +46,7 @@ async fn wait<F: Future>(patience: Patience, future: F) -> Option<F::Output> {
     }
 }
 
-/// Every so manyth client of a task leaves, at another moment each time.
+/// Four of six clients of a task leave, each at another moment.
 fn patience(task: u64, request: u64) -> Patience {
     match (task + request) % 6 {
         0 => Patience::Polls(1),
@@ -106,7 +106,8 @@ async fn a_unit_is_charged_at_most_for_every_check_and_at_least_for_every_grant(
             .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         assert_eq!(dropped + granted, 12 * 300);
         assert!(dropped > 300, "{dropped} clients left");
-        // Calls for one bucket are made one after another: with this, all before it have been.
+        // Calls for one bucket are made one after another. After this call, all calls before it
+        // have been made.
         assert!(replica.check(&organization(caller)).await.is_allowed());
         let charged = charged(&server, &key_of(caller)).await;
         assert!((granted + 1..=12 * 300 + 1).contains(&charged), "{charged} {granted} {dropped}");
@@ -135,7 +136,7 @@ async fn tasks_that_are_aborted_hold_nobody_up() {
         for _ in 0..round % 8 {
             tokio::task::yield_now().await;
         }
-        // The first of a batch, some of those behind, or all.
+        // The first of a batch leaves, some behind it, or all.
         let leaving = usize::try_from(round % 11).unwrap();
         handles[..leaving].iter().for_each(tokio::task::AbortHandle::abort);
         while let Some(ended) = tasks.join_next().await {

@@ -1,4 +1,4 @@
-//! What an operator is told.
+//! The events that an operator receives.
 
 use bolna_rate_limit::store::{RedisEvent, RedisStoreErrorKind};
 
@@ -26,7 +26,7 @@ async fn a_server_that_is_still_lost_for_another_reason_is_told_of() {
 #[tokio::test]
 async fn a_listener_that_panics_does_not_keep_the_server_from_being_regained() {
     let server = Server::start().await;
-    // As `eprintln!` does when nobody reads any more.
+    // `eprintln!` panics like this when its output is closed.
     let builder = store(server.url()).on_event(|event| panic!("{event}"));
     let limiter = bolna_rate_limit::Limiter::with_store(slow(5), builder.connect().await.unwrap());
     let by_server = async || {

@@ -92,7 +92,7 @@ async fn sentinels_promote_the_replica() {
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(sentinels.service());
         assert_eq!(question.query(&mut connection), Ok(("127.0.0.1".to_owned(), second.port())));
     }
-    // ... and do it unasked when the primary is gone.
+    // ... and fails over by itself when the primary is gone.
     second.kill();
     assert_eq!(sentinels.successor_of(second).await.port(), first.port());
 }

@@ -1,4 +1,4 @@
-//! One bucket for each principal, whatever its id is made of.
+//! Each principal has a bucket of its own, whatever characters its id has.
 
 use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::{Limiter, Policy, Principal};
@@ -69,7 +69,7 @@ async fn every_id_has_a_bucket_of_its_own() {
         &almost,
     ];
     let principals = || ids.iter().flat_map(|id| [Principal::user(id).unwrap(), organization(id)]);
-    // Each another number of times, so that a unit in another's bucket is seen.
+    // Each principal has another number of requests, so that a unit in another's bucket is noticed.
     for (times, who) in (1..).zip(principals()) {
         for _ in 0..times {
             assert!(replica.check(&who).await.is_allowed(), "{who:?}");

@@ -1,5 +1,4 @@
-//! What a server answered to three replicas is what a model answers at the times that the server
-//! showed.
+//! A server's answers to three replicas are those of a model at the times that the server reported.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -15,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::servers::Server;
 use crate::support::{Replica, organization, store};
 
-/// All that went each way over one connection.
+/// All bytes that went each way over one connection.
 #[derive(Clone, Debug, Default)]
 struct Recording {
     asked: Arc<Mutex<Vec<u8>>>,
@@ -24,7 +23,7 @@ struct Recording {
 
 type Recordings = Arc<Mutex<Vec<Recording>>>;
 
-/// A way to the server on which all is recorded, and its port.
+/// Starts a proxy to the server that records everything, and returns its port.
 async fn tap(server: u16, recordings: Recordings, tasks: &mut JoinSet<()>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,7 +71,7 @@ struct Call {
 
 fn values(bytes: &[u8]) -> Vec<Value> {
     let (mut parser, mut left, mut values) = (Parser::new(), bytes, Vec::new());
-    // It reads ahead, so that what is left says nothing.
+    // The parser reads ahead, so that the rest of the input says nothing.
     while let Ok(value) = parser.parse_value(&mut left) {
         values.push(value);
     }
@@ -88,7 +87,7 @@ fn calls(recording: &Recording) -> Vec<Call> {
         if !words[0].starts_with("EVAL") || words[3].contains(":probe:") {
             return None;
         }
-        // A script that isn't known has charged nothing.
+        // A call of an unknown script has charged nothing.
         let Ok((granted, used, now)) = redis::from_redis_value(answer) else { return None };
         let number = |place: usize| words[place].parse().unwrap();
         Some(Call {
@@ -105,7 +104,7 @@ fn calls(recording: &Recording) -> Vec<Call> {
     asked.into_iter().zip(answered).filter_map(call).collect()
 }
 
-/// A bucket of tokens in whole microseconds of refill, where the script keeps a time.
+/// A token bucket that counts microseconds of refill, while the script stores a time.
 struct Model {
     fill: i64,
     now: i64,
@@ -114,7 +113,7 @@ struct Model {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
     const BURST: i64 = 20;
-    // 300 a second: a unit every 3333.3... us, which is 3334 of them.
+    // 300 a second: one unit every 3333.3... us, rounded up to 3334 us.
     const INTERVAL: i64 = 3334;
     const CALLERS: usize = 5;
     let server = Server::start().await;
@@ -156,8 +155,8 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
     drop(fleet);
 
     let mut calls: Vec<_> = recordings.lock().unwrap().iter().flat_map(calls).collect();
-    // In the order in which the server made them: within a microsecond, a grant adds to what is
-    // used.
+    // In the order in which the server made them: within one microsecond, each charge adds to the
+    // used time.
     calls.sort_by_key(|call| (call.now, call.used));
     let mut buckets: HashMap<&str, Model> = HashMap::new();
     let mut granted: HashMap<&str, i64> = HashMap::new();

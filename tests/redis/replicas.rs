@@ -1,4 +1,4 @@
-//! Several replicas on one server, or on one cluster, have one limit.
+//! Several replicas that share one server or one cluster share one limit.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ async fn fleet_on(server: &Server, policy: &Policy) -> Vec<Replica> {
     fleet
 }
 
-/// Four tasks on each replica, each with as many requests: how many were admitted.
+/// Sends from four tasks on each replica, with that many requests per task; returns how many were
+/// admitted.
 async fn hammer(fleet: &[Replica], id: &'static str, requests: u32) -> u32 {
     let mut tasks = JoinSet::new();
     for replica in fleet.iter().flat_map(|replica| [replica; 4]) {
@@ -63,7 +64,7 @@ async fn replicas_share_what_comes_back() {
     while time_of(&server).await < first + 1_500_000 {
         admitted += u64::from(hammer(&fleet, "acme", 20).await);
     }
-    // The last one is refused, so all that has come back by then was given out.
+    // The last request is refused, so all units that have come back by then were spent.
     let last = loop {
         let now = time_of(&server).await;
         if !fleet[0].check(&organization("acme")).await.is_allowed() {
@@ -113,7 +114,7 @@ async fn replicas_on_a_cluster_admit_together_what_one_would() {
     }
     assert_eq!(admitted, [BURST; 40]);
     for node in cluster.nodes() {
-        // Some 13 buckets each; none at all comes up once in ten million runs.
+        // Each node has some 13 buckets; that one has none happens once in ten million runs.
         let keys: Vec<String> = node.command(&["KEYS", "bolna:1:default:*"]).await.unwrap();
         assert_ne!(keys.len(), 0);
     }
@@ -143,7 +144,7 @@ async fn a_look_charges_nothing_and_a_reset_fills_up_for_all() {
     fleet[2].limiter.reset(&acme, Endpoint::DEFAULT).await.unwrap();
     assert_eq!(fleet[2].drain(&acme).await, 5);
     fleet[2].limiter.reset(&acme, Endpoint::DEFAULT).await.unwrap();
-    // The others see it within a second.
+    // The other replicas see it within a second.
     let began = std::time::Instant::now();
     for replica in &fleet {
         until("it is seen", async || {
@@ -184,7 +185,8 @@ async fn what_was_spent_stays_spent_when_limits_change() {
     fleet[1].limiter.set_policy(slow(20));
     assert_eq!((fleet[1].left(&acme).await, fleet[0].left(&acme).await), (16, 6));
     assert_eq!(fleet[1].drain(&acme).await, 16);
-    // Lowered, it is drained and no more: a unit comes back when one does.
+    // Under the lower limit, the bucket is just drained: the next unit comes back after one
+    // interval.
     fleet[2].limiter.set_policy(slow(3));
     let refused = fleet[2].check(&acme).await;
     assert!(!refused.is_allowed());

@@ -1,4 +1,4 @@
-//! What a store says of itself: numbers when it is asked, and changes to whoever has subscribed.
+//! What a store reports about itself: numbers on request, and changes to its subscribers.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use crate::servers::Cluster;
 use crate::servers::{Mode, Proxy, Server, until, when};
 use crate::support::{Replica, key_of, organization, slow, store};
 
-/// What one subscriber has been told.
+/// The events that one subscriber has received.
 #[derive(Clone, Default)]
 struct Ear(Arc<Mutex<Vec<StoreEvent>>>);
 
@@ -36,8 +36,8 @@ impl Ear {
         matches!(self.told().last(), Some(StoreEvent::Regained { .. }))
     }
 
-    /// Losses and their ends, each with the port of its server, but not that a loss has another
-    /// reason meanwhile.
+    /// Losses and their ends, each with the port of its server, without events that only change the
+    /// reason of a loss.
     fn of_ports(&self) -> Vec<(bool, u16)> {
         let port = |server: &Option<Arc<str>>| {
             server.as_ref().unwrap().rsplit(':').next().unwrap().parse().unwrap()
@@ -62,7 +62,7 @@ async fn a_server_that_is_killed_is_told_of_and_what_is_decided_without_it_is_co
     let store = replica.limiter.store();
     let early = [Ear::at(store), Ear::at(store)];
     let caller = organization("o");
-    // One is less than what the other replica has of the burst.
+    // Two requests, because one unit is less than the other replica's share of the burst.
     for _ in 0..2 {
         replica.check(&caller).await;
     }
@@ -221,7 +221,7 @@ async fn of_a_cluster_each_primary_has_a_breaker_and_its_successor_ends_its_loss
     old.kill();
     until("it is lost", async || when(early.is_told_lost(), early.told())).await;
     let late = Ear::at(store);
-    // It may have come just before the successor's time, or just after.
+    // The late subscriber may have come just before the time of the successor, or just after it.
     let is_over = || early.is_told_regained() && !late.is_told_lost();
     until("its successor counts", async || when(is_over(), early.told())).await;
     let told = [(true, old.port()), (false, new.port())];

@@ -11,7 +11,7 @@ use redis::FromRedisValue;
 
 use crate::servers::Server;
 
-/// Of a check. Generous, since the servers of all tests share one machine.
+/// The deadline of a check. It is long, because the servers of all tests share one machine.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(300);
 
 /// The time in which a unit comes back under a [`slow`] policy: longer than any test takes.
@@ -26,8 +26,8 @@ pub(crate) fn once_an_hour(burst: u32) -> Quota {
     Quota::per(1, HOUR).burst(burst).build().unwrap()
 }
 
-/// A store with the tests' deadline, and a share of its own when the server is lost, so that it can
-/// be seen who has decided.
+/// A store with the tests' deadline. Without the server it has a share of its own, which shows what
+/// has decided.
 pub(crate) fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
     patient(RedisStore::builder(url))
 }
@@ -63,7 +63,7 @@ impl Replica {
         self.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().remaining()
     }
 
-    /// Checks until one is refused, and tells how many were not.
+    /// Checks until a request is refused, and returns how many were admitted.
     pub(crate) async fn drain(&self, who: &Principal) -> u32 {
         let mut admitted = 0;
         while self.check(who).await.is_allowed() {
@@ -73,7 +73,7 @@ impl Replica {
     }
 }
 
-/// What a store has told.
+/// The events of a store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events(Arc<Mutex<Vec<RedisEvent>>>);
 
@@ -103,7 +103,7 @@ pub(crate) async fn time_of(server: &Server) -> u64 {
     seconds * 1_000_000 + micros
 }
 
-/// What is stored, in a cluster too.
+/// The result of a command about stored keys, in a cluster too.
 pub(crate) async fn stored<T: FromRedisValue>(server: &Server, words: &[&str]) -> T {
     server.command(words).await.unwrap()
 }
@@ -115,7 +115,7 @@ pub(crate) async fn charged(server: &Server, key: &str) -> u64 {
     (full_at - time_of(server).await).div_ceil(hour)
 }
 
-/// The keys of all buckets, in order, but for those that are nobody's.
+/// The keys of all buckets, sorted, without the keys of probes.
 pub(crate) async fn buckets(server: &Server) -> Vec<String> {
     let mut keys: Vec<String> = stored(server, &["KEYS", "*"]).await;
     keys.retain(|key| !key.contains(":1:probe:"));

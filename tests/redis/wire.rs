@@ -1,4 +1,4 @@
-//! A client can't tell which store counts.
+//! A client can't tell which store charges.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn responses_are_those_of_the_store_in_this_process() {
     let server = Server::start().await;
     let policy = Policy::bolna()
         .quota("call", once_an_hour(2))
-        // A unit every 514,285,714.28... us.
+        // One unit comes back every 514,285,714.28... us.
         .quota("executions", Quota::per(7, Duration::from_secs(3600)).burst(3))
         .exempt(["/healthz"])
         .build()

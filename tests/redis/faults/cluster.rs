@@ -1,4 +1,4 @@
-//! Nodes of a cluster that die, are succeeded, and hand slots over.
+//! Nodes of a cluster that die, are replaced, and hand slots over.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use bolna_rate_limit::store::{RedisEvent, RedisStore};
 use super::{BURST, By, Fleet, HOURLY, a_while, exists, key, until_replicated};
 use crate::servers::{Cluster, Mode, Proxy, Server, until, when};
 
-/// Callers of whom the first two are on the first node.
+/// Four callers. The buckets of the first two are on the first node.
 struct Callers {
     all: [&'static str; 4],
 }
@@ -34,7 +34,7 @@ async fn fleet(cluster: &Cluster) -> Fleet {
     Fleet::of(HOURLY, || RedisStore::cluster(&urls)).await
 }
 
-/// Has the nodes that are there serve their slots when others are not.
+/// Has the remaining nodes serve their slots when other nodes are down.
 async fn whole_or_not(cluster: &Cluster) {
     for node in cluster.nodes() {
         node.command::<()>(&["CONFIG", "SET", "cluster-require-full-coverage", "no"])
@@ -61,7 +61,8 @@ async fn of_a_cluster_only_the_buckets_of_the_node_that_died_are_counted_here() 
     traffic.until("some is spent", |who| traffic.admitted(who) >= BURST / 5).await;
     traffic
         .between_requests(async || {
-            // So that each replica has seen what is left, and they divide that.
+            // So that each replica has seen what is left in the buckets, which the replicas then
+            // divide.
             for who in theirs {
                 for replica in &fleet.replicas {
                     assert_eq!(replica.send(who).await.by, By::Server);
@@ -89,7 +90,7 @@ async fn of_a_cluster_only_the_buckets_of_the_node_that_died_are_counted_here() 
             "{who}"
         );
     }
-    // It has forgotten everything.
+    // The restarted node has forgotten everything.
     let before = theirs.iter().map(|who| traffic.granted(who, By::Server)).collect::<Vec<_>>();
     dead.restart().await;
     fleet.until_regained().await;
@@ -122,7 +123,7 @@ async fn the_replica_of_a_node_that_died_takes_its_buckets_over() {
     until("the replica takes over", async || when(new.is_primary().await, "a replica")).await;
     until("it is asked", async || when(new.calls_of("evalsha").await > calls + 10, calls)).await;
     fleet.until_regained().await;
-    // A caller who is new and on that node.
+    // A new caller whose bucket is on that node.
     let newcomer = newcomer(&cluster).await;
     for replica in &fleet.replicas {
         assert_eq!(replica.send(&newcomer).await.by, By::Server);
@@ -160,7 +161,7 @@ async fn a_slot_that_moves_is_followed_and_what_was_spent_stays_spent() {
     let callers = Callers::of(&cluster).await;
     let (from, to) = (&cluster.nodes()[0], &cluster.nodes()[1]);
     let moving = callers.all[0];
-    // Slow enough that it moves half-way.
+    // Slow enough that the slot moves while units are spent.
     let traffic = fleet.send_every(Duration::from_millis(10), &callers.all);
     traffic.until("some is spent", |who| traffic.admitted(who) >= BURST / 5).await;
     hand_over(&cluster, from, to, moving).await;
@@ -177,7 +178,7 @@ async fn a_slot_that_moves_is_followed_and_what_was_spent_stays_spent() {
     fleet.has_told_nothing();
 }
 
-/// As `redis-cli --cluster reshard` does it.
+/// In the way of `redis-cli --cluster reshard`.
 async fn hand_over(cluster: &Cluster, from: &Server, to: &Server, who: &str) {
     let slot = slot_of(cluster, who).await.to_string();
     let id = async |node: &Server| node.command::<String>(&["CLUSTER", "MYID"]).await.unwrap();

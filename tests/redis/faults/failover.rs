@@ -21,7 +21,7 @@ async fn a_primary_that_is_replaced_is_left_for_its_successor() {
     fleet.until("all have gone over", |replica| replica.events().len() == 2).await;
     let lost = began.elapsed();
     fleet.counts_on(new).await;
-    // Until the old one has been told, both grant.
+    // Until the old primary is demoted, both admit requests.
     traffic.stop().await.is_within_in_all(1, lost);
     fleet.has_told_once(&[Kind::ReadOnly, Kind::Unreachable]);
 }

@@ -1,4 +1,4 @@
-//! Buckets that hold what they should not.
+//! Keys of buckets with values that do not belong there.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::servers::{Server, until, when};
 
 const HOUR: u64 = 3_600_000_000;
 
-/// It is as if buckets had been charged by a clock an hour ahead.
+/// The buckets look as if they had been charged with a clock an hour ahead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_of_a_clock_that_was_set_back_is_drained_and_refills_at_once() {
     let server = Server::start().await;
@@ -62,19 +62,18 @@ async fn a_key_of_another_kind_takes_only_its_bucket_off_the_server_until_it_is_
     let fleet = Fleet::on(server.url(), HOURLY).await;
     server.command::<()>(&["LPUSH", &key("alpha"), "foreign"]).await.unwrap();
     let traffic = fleet.send(&WHO);
-    // Both replicas have half of it.
+    // Each of the two replicas has half of the burst.
     let spent = |who: &str| traffic.admitted(who) == BURST;
     traffic.until("all have spent their burst", spent).await;
     a_while().await;
     assert_eq!(WHO.map(|who| traffic.granted(who, By::Process)), [BURST, 0, 0]);
     assert_eq!(WHO.map(|who| traffic.granted(who, By::Server)), [0, BURST, BURST]);
-    // A request that is under way would be counted in its replica, whose own bucket is full again
-    // too.
+    // A request in flight would be charged in its replica, whose own bucket is full again too.
     let limiter = fleet.replicas[0].layer.limiter();
     let reset = async || limiter.reset(&principal("alpha"), Endpoint::DEFAULT).await;
     traffic.between_requests(reset).await.unwrap();
     traffic
-        .until("alpha has his burst", |who| {
+        .until("alpha has the whole burst", |who| {
             who != "alpha" || traffic.granted(who, By::Server) == BURST
         })
         .await;
@@ -97,7 +96,7 @@ async fn a_bucket_that_holds_no_time_is_drained_and_refills() {
     assert!(u64::from(traffic.traffic.admitted("alpha")) <= traffic.lasted.as_secs());
     assert_eq!(traffic.traffic.by(By::Process), 0);
     assert!(server.command::<u64>(&["GET", &key("alpha")]).await.unwrap() > 0);
-    // It goes when it is full, as every bucket does.
+    // The key expires when the bucket is full, as every bucket's does.
     let left: u64 = server.command(&["PTTL", &key("alpha")]).await.unwrap();
     assert!(Duration::from_millis(left) <= MINUTELY.refill_time());
     fleet.has_told_nothing();

@@ -1,5 +1,5 @@
-//! More requests than a server can answer, and operators who want something else than counting
-//! alone.
+//! More requests than a server can answer, and operators who do not want a replica to count by
+//! itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +85,7 @@ async fn without_fallback_a_lost_server_is_what_the_operator_says() {
         (&admitting, StatusCode::OK),
         (&replica, StatusCode::SERVICE_UNAVAILABLE),
     ] {
-        // Before the server is given up, and after.
+        // Before the server is taken to be lost, and after.
         for answer in replica.send_together(20, |number| format!("caller-{number}")).await {
             assert_eq!((answer.status, answer.by), (status, By::Nobody));
             assert!(answer.took <= super::DEADLINE + super::MARGIN, "{answer:?}");

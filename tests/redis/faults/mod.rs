@@ -1,5 +1,8 @@
-//! What goes wrong with a server while requests come: nobody waits for longer than the deadline,
-//! nobody gets a 5xx, nobody gets more than is promised, and nothing has to be restarted.
+//! Faults of a server while requests arrive. In each of them:
+//! * no request waits longer than the deadline;
+//! * no request gets a 5xx response;
+//! * no caller gets more units than promised;
+//! * nothing has to be restarted.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -26,11 +29,11 @@ mod refusing;
 mod stopped;
 
 const DEADLINE: Duration = Duration::from_millis(200);
-/// What a machine that is busy with other tests adds.
+/// The time that a machine which is busy with other tests may add.
 const MARGIN: Duration = Duration::from_millis(300);
 
 const BURST: u32 = 50;
-/// A unit a second, so that what comes back while something is lost can be counted.
+/// One unit comes back per second, so that the units that come back during a loss can be counted.
 const MINUTELY: Quota = quota(60, 60);
 /// No unit comes back while a test runs.
 const HOURLY: Quota = quota(1, 3600);
@@ -44,8 +47,8 @@ const fn quota(limit: u32, seconds: u64) -> Quota {
     }
 }
 
-/// Who has decided about a request, as the header fields tell: a process alone has a share of the
-/// burst.
+/// What decided about a request, as the header fields show: a process without the server has a
+/// share of the burst.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
     Server,
@@ -61,7 +64,7 @@ struct Answered {
 }
 
 impl Answered {
-    /// Whether it is in time, and no failure.
+    /// Asserts that the answer is in time, and not a failure.
     #[track_caller]
     fn is_well(&self) {
         assert!(self.took <= DEADLINE + MARGIN, "{self:?}");
@@ -108,7 +111,7 @@ impl Replica {
         Answered { status: response.status(), by, took }
     }
 
-    /// So many requests at once.
+    /// Sends that many requests at once.
     async fn send_together(&self, count: usize, who: impl Fn(usize) -> String) -> Vec<Answered> {
         let mut requests = JoinSet::new();
         for number in 0..count {
@@ -118,7 +121,7 @@ impl Replica {
         requests.join_all().await
     }
 
-    /// Losses and their ends, but not that a loss has another reason meanwhile.
+    /// Losses and their ends, without events that only change the reason of a loss.
     fn events(&self) -> Vec<RedisEvent> {
         let transition = |event: &RedisEvent| !matches!(event, RedisEvent::StillLost { .. });
         self.events.lock().unwrap().iter().filter(|event| transition(event)).cloned().collect()
@@ -131,13 +134,13 @@ impl Replica {
         self.events().into_iter().filter_map(kind).collect()
     }
 
-    /// Whether a server is lost that has not been regained.
+    /// Whether a server is lost and has not been regained.
     fn is_cut_off(&self) -> bool {
         2 * self.lost().len() > self.events().len()
     }
 }
 
-/// Two replicas that each know of the other.
+/// Two replicas that know of each other.
 struct Fleet {
     replicas: Vec<Replica>,
     quota: Quota,
@@ -156,7 +159,7 @@ impl Fleet {
         Self { replicas, quota }
     }
 
-    /// Sends requests of each caller to each replica until it is told to stop.
+    /// Sends requests of each caller to each replica until the traffic is stopped.
     fn send(&self, who: &[&'static str]) -> Traffic {
         self.send_every(Duration::from_millis(2), who)
     }
@@ -192,8 +195,8 @@ impl Fleet {
         until(what, async || when(self.replicas.iter().all(&is_so), told())).await;
     }
 
-    /// Breaks what is there, lets requests go on for a while without it, and mends it. Says how
-    /// long it took.
+    /// Breaks something, lets requests arrive for a while, and mends it. Returns how long the
+    /// outage took.
     async fn outage(&self, break_it: impl AsyncFnOnce(), mend: impl AsyncFnOnce()) -> Duration {
         let began = Instant::now();
         break_it().await;
@@ -204,8 +207,8 @@ impl Fleet {
         began.elapsed()
     }
 
-    /// Each replica has told once that the server is lost, for such a reason, and once that it is
-    /// back.
+    /// Asserts that each replica has reported two events: one loss with such a reason, and one
+    /// return.
     #[track_caller]
     fn has_told_once(&self, reasons: &[RedisStoreErrorKind]) {
         for replica in &self.replicas {
@@ -223,7 +226,7 @@ impl Fleet {
         }
     }
 
-    /// A caller who is new is counted on that server, by every replica.
+    /// Asserts that every replica counts a new caller on that server.
     async fn counts_on(&self, server: &Server) {
         let calls = server.calls_of("evalsha").await;
         for replica in &self.replicas {
@@ -235,7 +238,7 @@ impl Fleet {
     }
 }
 
-/// Requests that come all the time.
+/// Requests that arrive continuously.
 struct Traffic {
     shared: Arc<Shared>,
     tasks: Vec<JoinHandle<()>>,
@@ -247,7 +250,7 @@ struct Traffic {
 
 #[derive(Default)]
 struct Shared {
-    /// Held for reading by who sends.
+    /// Held for reading by the tasks that send.
     gate: RwLock<()>,
     sent: Mutex<Vec<Sent>>,
 }
@@ -300,7 +303,7 @@ impl Traffic {
         until(what, async || when(self.who.iter().all(|who| is_so(who)), seen())).await;
     }
 
-    /// Until the server has refused each caller at each replica.
+    /// Waits until the server has refused each caller at each replica.
     async fn until_drained(&self) {
         let refused = |who: &str, number| {
             self.count(|sent| {
@@ -315,14 +318,14 @@ impl Traffic {
         .await;
     }
 
-    /// Does something while no request is under way; those that come meanwhile are sent right
-    /// afterwards.
+    /// Does something while no request is in flight. Requests that arrive in the meantime are sent
+    /// right afterwards.
     async fn between_requests<T>(&self, act: impl AsyncFnOnce() -> T) -> T {
         let _gate = self.shared.gate.write().await;
         act().await
     }
 
-    /// Stops, having seen that every request was answered well.
+    /// Stops, after a check that every request was answered well.
     async fn stop(self) -> Ended {
         let Self { shared, tasks, .. } = &self;
         let gate = shared.gate.write().await;
@@ -341,9 +344,9 @@ struct Ended {
 }
 
 impl Ended {
-    /// Each caller had so many bursts and what came back, and more only as far as it came back
-    /// twice: once to the replicas, for as long as they had lost the server, and once to the
-    /// bucket on the server.
+    /// Asserts that each caller got at most that many bursts and the units that came back. Units
+    /// may have come back twice: to the replicas, while they had lost the server, and to the bucket
+    /// on the server.
     #[track_caller]
     fn is_within(&self, bursts: u32, lost: Duration) {
         for who in &self.traffic.who {
@@ -354,11 +357,11 @@ impl Ended {
         self.is_within_in_all(bursts, lost);
     }
 
-    /// ... where it may also have come back twice on servers, of which one has replaced the other
-    /// meanwhile.
+    /// ... where units may also have come back twice on two servers, one of which has replaced the
+    /// other.
     #[track_caller]
     fn is_within_in_all(&self, bursts: u32, lost: Duration) {
-        // What a replica has last seen of a bucket may be as old as a unit takes to come back.
+        // A replica's knowledge of a bucket may be as old as the time in which one unit comes back.
         let late = u32::try_from(self.traffic.replicas).unwrap();
         let most = bursts * BURST + self.units(self.lasted + lost) + late;
         for who in &self.traffic.who {
@@ -375,14 +378,15 @@ impl Ended {
         u32::try_from(time.as_nanos() / self.traffic.quota.emission_interval().as_nanos()).unwrap()
     }
 
-    /// The server has decided about all, and each caller had one burst to the unit.
+    /// Asserts that the server has decided about all requests, and that each caller got exactly one
+    /// burst.
     #[track_caller]
     fn is_exactly_one_burst(&self) {
         assert_eq!((self.traffic.by(By::Process), self.traffic.by(By::Nobody)), (0, 0));
         self.is_one_burst_on_the_server();
     }
 
-    /// ... whatever was admitted without the server.
+    /// ... on the server, apart from units that were admitted without it.
     #[track_caller]
     fn is_one_burst_on_the_server(&self) {
         for who in &self.traffic.who {
@@ -391,7 +395,7 @@ impl Ended {
     }
 }
 
-/// Lets requests come.
+/// Lets requests arrive.
 async fn a_while() {
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
@@ -420,9 +424,9 @@ async fn charged(server: &Server, who: &str) -> u64 {
     (full_at - time_of(server).await).div_ceil(3_600_000_000)
 }
 
-/// Until the replica has said that it has all that the primary has now. A primary sends nothing to
-/// one that has just come until it has said so for the first time, once a second; what it has not
-/// got is forgiven when it takes over.
+/// Waits until the replica has acknowledged all that the primary has now. A primary sends nothing
+/// to a new replica before its first acknowledgement, and a replica acknowledges once a second. The
+/// charges that it has not received are lost when it takes over.
 async fn until_replicated(primary: &Server) {
     let replication = async || primary.command::<InfoDict>(&["INFO", "replication"]).await.unwrap();
     let written: u64 = replication().await.get("master_repl_offset").unwrap();

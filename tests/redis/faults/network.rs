@@ -34,7 +34,7 @@ async fn a_network_that_refuses_every_connection() {
     fault(Mode::Refuse).await;
 }
 
-/// There and back it is half more than the deadline, and connecting is still possible.
+/// The delay of both ways is one and a half times the deadline, and connecting is still possible.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_that_is_slower_than_the_deadline_is_lost_once_and_not_tried_on_requests() {
     let server = Server::start().await;

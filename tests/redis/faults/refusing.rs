@@ -1,4 +1,4 @@
-//! Servers that answer, and say no.
+//! Servers that answer with an error.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ async fn a_server_that_runs_somebodys_endless_script_is_lost_until_that_is_kille
 async fn a_server_that_forgets_the_script_is_told_it_again_and_nobody_notices() {
     let server = Server::start().await;
     let fleet = Fleet::on(server.url(), HOURLY).await;
-    // Slow enough that much is granted between one flush and the next.
+    // Slow enough that many requests are admitted between one flush and the next.
     let traffic = fleet.send_every(Duration::from_millis(20), &WHO);
     let (began, texts) = (Instant::now(), server.calls_of("eval").await);
     while began.elapsed() < Duration::from_secs(1) {
@@ -70,7 +70,7 @@ async fn a_server_that_is_made_a_replica_is_lost_until_it_is_a_primary_again() {
     let fleet = Fleet::on(server.url(), MINUTELY).await;
     let traffic = fleet.send(&WHO);
     traffic.until_drained().await;
-    // A primary of nobody's, so that it keeps what it has.
+    // The primary that it follows is down, so that the server keeps its data.
     other.kill();
     let port = other.port().to_string();
     let follow = async |host, port| server.command::<()>(&["REPLICAOF", host, port]).await.unwrap();

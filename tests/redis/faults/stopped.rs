@@ -25,7 +25,8 @@ async fn a_server_that_thaws_charges_nothing_for_who_was_answered_without_it() {
     let fleet = Fleet::on(server.url(), HOURLY).await;
     let traffic = fleet.send_every(Duration::from_millis(10), &WHO);
     traffic.until("some is spent", |who| traffic.admitted(who) >= BURST / 5).await;
-    // Nothing is under way when it freezes, so all that it grants is granted in time.
+    // No request is in flight when the server is suspended, so all units that it charges are
+    // charged in time.
     traffic.between_requests(async || server.suspend()).await;
     fleet.until_lost().await;
     a_while().await;
@@ -42,7 +43,7 @@ async fn a_server_that_thaws_charges_nothing_for_who_was_answered_without_it() {
             }
         })
         .await;
-    // What is left on the server is still to be had, to the unit.
+    // Every unit that is left on the server can still be spent.
     traffic.until_drained().await;
     let traffic = traffic.stop().await;
     traffic.is_one_burst_on_the_server();
@@ -88,7 +89,7 @@ async fn a_server_that_is_down_at_the_start_is_counted_on_as_soon_as_it_is_up() 
     let fleet = Fleet::of(HOURLY, || RedisStore::builder(&url).start_degraded()).await;
     fleet.until_lost().await;
     let traffic = fleet.send(&WHO);
-    // Both have half of it.
+    // Each of the two replicas has half of the burst.
     traffic.until("the shares are spent", |who| traffic.granted(who, By::Process) == BURST).await;
     a_while().await;
     server.restart().await;

@@ -1,4 +1,4 @@
-//! What is given back and blocked by hand: what is written, how exactly and for how long.
+//! Refunds and blocks by hand: what the script writes, how exactly and for how long.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn a_grant_is_exact_and_never_past_full() {
     assert_eq!(bench.stored(&key).unwrap(), (now + TOLERANCE - 3 * INTERVAL).to_string());
     assert_eq!(expiry(&mut bench, &key), (now + TOLERANCE - 3 * INTERVAL) / 1000 + 1);
     assert_eq!(bench.take(&key, take.units(99)), Reply { granted: 3, used: TOLERANCE, now });
-    // To the microsecond, and a full one needs no key.
+    // Exact to the microsecond, and a full bucket needs no key.
     let later = now + 1;
     bench.amend(&key, Amend::grant(TOLERANCE - 2, TOLERANCE, later));
     assert_eq!(bench.stored(&key).unwrap(), (later + 1).to_string());
@@ -84,7 +84,7 @@ fn a_blocked_bucket_grants_nothing_and_writes_nothing() {
     }
     assert_eq!(bench.take(&key, take.at(now + 2).by(now + 1)).granted, -1);
     assert_eq!((bench.stored(&key).unwrap(), expiry(&mut bench, &key)), (value, 4_000_000_000_000));
-    // It has refilled meanwhile.
+    // The bucket has refilled in the meantime.
     let after = now + HOUR;
     assert_eq!(
         bench.take(&key, take.units(99).at(after)),
@@ -127,7 +127,7 @@ fn a_block_is_replaced_and_lifted() {
     bench.amend(&key, Amend::block(0, now));
     assert_eq!(bench.stored(&key).unwrap(), (now + 4 * INTERVAL).to_string());
     assert_eq!(expiry(&mut bench, &key), (now + 4 * INTERVAL) / 1000 + 1);
-    // One that is over goes with the next change.
+    // A block that is over is removed by the next change.
     bench.amend(&key, Amend::block(7, now));
     bench.amend(&key, Amend::grant(INTERVAL, TOLERANCE, now + 7));
     assert_eq!(bench.stored(&key).unwrap(), (now + 3 * INTERVAL).to_string());
@@ -171,7 +171,7 @@ fn what_only_looks_like_a_block_is_a_drained_bucket() {
         assert_eq!(bench.take(&key, take), Reply { granted: 0, used: TOLERANCE, now }, "{value:?}");
         assert_eq!(bench.stored(&key).unwrap(), (now + TOLERANCE).to_string(), "{value:?}");
     }
-    // With the times of another clock it is blocked, and no more than drained afterwards.
+    // With the times of another clock, the bucket is blocked, and afterwards just drained.
     let (key, till) = (bench.fresh(), now + HOUR);
     bench.ask::<()>(&["SET", &key, &format!("{}!{till}", "9".repeat(400))]);
     assert_eq!(bench.take(&key, take), Reply { granted: -2, used: HOUR, now });

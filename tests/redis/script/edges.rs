@@ -1,4 +1,5 @@
-//! What is written, how exactly and for how long, and what becomes of what shouldn't be there.
+//! What the script writes, how exactly and for how long, and what it does with values that do not
+//! belong there.
 
 use super::{Bench, DAY, Reply, Take, read};
 
@@ -18,7 +19,7 @@ fn nothing_is_charged_past_the_deadline() {
     let tat = bench.stored(&key);
     assert_eq!(bench.take(&key, take.by(now - 1)), Reply { granted: -1, used: 0, now });
     assert_eq!(bench.stored(&key), tat);
-    // Nor healed.
+    // A value that is not a time is not replaced either.
     bench.ask::<()>(&["SET", &key, "nonsense"]);
     assert_eq!(bench.take(&key, take.by(now - 1)).granted, -1);
     assert_eq!(bench.stored(&key).unwrap(), "nonsense");
@@ -62,7 +63,7 @@ fn a_time_too_far_ahead_is_a_drained_bucket_from_then_on() {
     let take = Take::one(INTERVAL, BURST, now);
     let drained = Reply { granted: 0, used: TOLERANCE, now };
 
-    // Within the slack it's waited out.
+    // A time within the slack stays, and the bucket is limited until then.
     let key = bench.fresh();
     let within = (now + TOLERANCE + SLACK).to_string();
     bench.ask::<()>(&["SET", &key, &within]);
@@ -79,7 +80,7 @@ fn a_time_too_far_ahead_is_a_drained_bucket_from_then_on() {
     assert_eq!(bench.take(&key, take.at(now + INTERVAL)).granted, 1);
 }
 
-/// Also those that Lua takes for numbers.
+/// This includes values that Lua takes for numbers.
 #[test]
 fn what_is_not_a_time_is_a_drained_bucket_from_then_on() {
     let mut bench = Bench::new();
@@ -140,7 +141,7 @@ fn a_key_lasts_until_the_bucket_is_full_and_hardly_longer() {
     }
 }
 
-/// 14 digits are what Lua writes of itself: hundredths of a second, at this time of the world.
+/// By default Lua writes 14 digits: hundredths of a second, at the present time.
 #[test]
 fn times_are_exact_for_a_hundred_years() {
     let mut bench = Bench::new();
@@ -163,7 +164,7 @@ fn times_are_exact_for_a_hundred_years() {
     }
 }
 
-/// As it is shipped, with nothing replaced.
+/// With the script as it is shipped, where nothing is replaced.
 #[test]
 fn the_time_is_the_servers() {
     let mut bench = Bench::new();

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::{Bench, Take};
 
-/// A token bucket in whole microseconds of refill, where the script keeps a time.
+/// A token bucket that counts microseconds of refill, while the script stores a time.
 struct Model {
     token: u64,
     capacity: u64,
@@ -30,8 +30,7 @@ impl Model {
     }
 }
 
-/// A pause in thousandths of the time in which a unit comes back, and microseconds more or less,
-/// since the edges are there.
+/// A pause: thousandths of the interval, and a few microseconds more or less, to hit the edges.
 pub(super) fn any_pause() -> impl Strategy<Value = (u32, i64)> {
     prop_oneof![
         4 => Just((0, 0)),
@@ -105,7 +104,7 @@ fn a_batch_is_granted_what_as_many_single_requests_are() {
     });
 }
 
-/// At whole microseconds, and with the time for a unit rounded up to them.
+/// Times are whole microseconds, and the interval is rounded up to whole microseconds.
 #[test]
 fn decisions_are_those_of_the_store_in_this_process() {
     let bench = RefCell::new(Bench::new());

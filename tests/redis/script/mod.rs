@@ -1,4 +1,4 @@
-//! The scripts on a real server, with the time that they read in the test's hand.
+//! The scripts on a real server, with times that the test sets.
 
 use std::time::UNIX_EPOCH;
 
@@ -16,20 +16,20 @@ const AMEND: &str = include_str!("../../../src/store/redis/amend.lua");
 const READS_TIME: &str = "\nlocal time = redis.call('TIME')\n";
 const DAY: u64 = 86_400_000_000;
 
-/// A server that knows the scripts: as it is the one that charges, and both with their time told by
-/// the caller.
+/// A server that knows the scripts: the charging script as it is shipped, and both scripts with a
+/// time that the caller sets.
 struct Bench {
     _server: Server,
     connection: Connection,
     shipped: String,
     timed: String,
     amends: String,
-    /// A midnight to come, so that no key expires meanwhile.
+    /// A midnight in the future, so that no key expires during a test.
     start: u64,
     keys: u32,
 }
 
-/// What a bucket is asked, in microseconds.
+/// A charge, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Take {
     interval: u64,
@@ -39,7 +39,7 @@ struct Take {
     now: u64,
 }
 
-/// What is done to a bucket by hand, in microseconds.
+/// A change of a bucket by hand, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Amend {
     what: &'static str,
@@ -90,7 +90,7 @@ impl Bench {
         }
     }
 
-    /// The name of a bucket that is full.
+    /// The key of a full bucket.
     fn fresh(&mut self) -> String {
         self.keys += 1;
         format!("bucket-{}", self.keys)
@@ -100,7 +100,7 @@ impl Bench {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection).unwrap()
     }
 
-    /// The bucket's TAT as it is written.
+    /// The TAT of the bucket as it is stored.
     fn stored(&mut self, key: &str) -> Option<String> {
         self.ask(&["GET", key])
     }
@@ -126,7 +126,7 @@ impl Bench {
         self.try_amend(key, amend).unwrap()
     }
 
-    /// In one round trip, since the times are known before.
+    /// Makes all charges in one round trip, since the times are known before.
     fn take_all(&mut self, takes: impl IntoIterator<Item = (String, Take)>) -> Vec<Reply> {
         let mut pipeline = redis::pipe();
         for (key, take) in takes {
@@ -153,7 +153,7 @@ fn read((granted, used, now): (i64, u64, u64)) -> Reply {
 }
 
 impl Take {
-    /// One unit of a bucket that holds `burst`.
+    /// A charge of one unit of a bucket that holds `burst`.
     fn one(interval: u64, burst: u32, now: u64) -> Self {
         Self { interval, tolerance: interval * u64::from(burst), wanted: 1, deadline: 0, now }
     }

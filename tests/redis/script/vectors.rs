@@ -5,7 +5,7 @@ use redis::{Value, from_redis_value};
 use super::{Bench, Take, read};
 use crate::read::{GcraVector, gcra};
 
-/// Every request of a vector at once, its nanoseconds divided by `per` and rounded down, and the
+/// All requests of a vector at once, with nanoseconds divided by `per` and rounded down, and the
 /// TAT after each.
 fn replay(bench: &mut Bench, vector: &GcraVector, per: u64) {
     let key = bench.fresh();
@@ -29,7 +29,7 @@ fn replay(bench: &mut Bench, vector: &GcraVector, per: u64) {
         let expected =
             (row.allowed, row.remaining.into(), tat_after - now, now, tat_after.to_string());
         assert_eq!(got, expected, "{}, request {number}", vector.id);
-        // Where nothing was rounded.
+        // Only where nothing was rounded.
         if row.t_ns % per == 0 && row.tat_after_ns % per == 0 {
             let next_unit = take.next_unit(reply);
             let got = (if row.allowed { 0 } else { next_unit }, next_unit, reply.used);
@@ -41,7 +41,7 @@ fn replay(bench: &mut Bench, vector: &GcraVector, per: u64) {
 }
 
 /// The script adds and compares, whatever the unit. But its slack is a second, and its epoch has to
-/// fit 53 bits.
+/// fit into 53 bits.
 #[test]
 fn every_decision_is_the_vectors_to_the_nanosecond() {
     let mut bench = Bench::new();

@@ -6,7 +6,7 @@ use super::{Server, until, when};
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 
-/// Three primaries that share the slots, perhaps with a replica each.
+/// Three primaries that share the slots. Each may have a replica.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     nodes: Vec<Server>,
@@ -18,7 +18,7 @@ impl Cluster {
         Self::of(PRIMARIES).await
     }
 
-    /// Node `i + 3` is the replica of node `i`, and takes over about a second after that one is
+    /// Node `i + 3` is the replica of node `i`, and takes over about a second after node `i` is
     /// killed.
     pub(crate) async fn with_replicas() -> Self {
         let cluster = Self::of(2 * PRIMARIES).await;
@@ -30,7 +30,7 @@ impl Cluster {
         for replica in replicas {
             replica.until_in_step().await;
         }
-        // Each node has to know which are replicas, too, or none takes over.
+        // Each node has to know the replicas too, or none takes over.
         for node in &cluster.nodes {
             until("all know the replicas", async || {
                 let nodes: String = node.command(&["CLUSTER", "NODES"]).await?;
@@ -49,7 +49,7 @@ impl Cluster {
         for index in 0..count {
             let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "500"];
             let node = Server::with_args(&[&AT_ONCE[..], &args].concat()).await;
-            // Unequal from the start, epochs need no voting.
+            // If the epochs differ from the start, they need no voting.
             node.command::<()>(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()])
                 .await
                 .unwrap();

@@ -1,4 +1,4 @@
-//! Servers that listen on 127.0.0.1 and end with the test that started them, whichever way it ends.
+//! Servers that listen on 127.0.0.1 and end with the test that started them, however the test ends.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -34,7 +34,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Outcome<T
     }
 }
 
-/// An error that tells what was seen, unless it `is_so`.
+/// An error with what was seen, unless `is_so`.
 pub(crate) fn when(is_so: bool, seen: impl Debug) -> Outcome<()> {
     if is_so { Ok(()) } else { Err(format!("{seen:?}").into()) }
 }

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::{env, fs, process};
 
-/// A port that nobody listens on, nor on the one 10,000 above, where a cluster's node has its bus.
-/// Never the same twice.
+/// A port on which no program listens, neither there nor on the port 10,000 above, where a
+/// cluster's node has its bus. Never the same twice.
 ///
-/// Both are below those that Linux gives to outgoing connections.
+/// Both are below the ports that Linux uses for outgoing connections.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 10_000;
@@ -37,7 +37,7 @@ pub(crate) struct Directory(PathBuf);
 impl Directory {
     pub(crate) fn of(port: u16) -> Self {
         let path = env::temp_dir().join(format!("bolna-rate-limit-{}-{port}", process::id()));
-        // From a process of the same id that was killed.
+        // The directory of a process with the same id that was killed.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap();
         Self(path)
@@ -59,9 +59,9 @@ impl Drop for Directory {
     }
 }
 
-/// The shell becomes the program, so that the child's id is the program's. What it leaves behind
-/// waits for its standard input to end, which it does however this process ends, and then kills the
-/// program.
+/// The shell becomes the program, so that the child's id is the program's id. A second process
+/// waits for the end of its standard input, which ends whenever this process does, and then kills
+/// the program.
 const WATCHED: &str =
     r#"exec 3<&0; (read -r _ || kill -9 $$) <&3 >/dev/null 2>&1 & exec "$@" 3<&- </dev/null"#;
 
@@ -74,8 +74,8 @@ impl Process {
         if let Err(error) = Command::new(program).arg("--version").stdout(Stdio::null()).status() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{program}: {error}");
             panic!(
-                "{program} is missing: `apt-get install redis-server redis-sentinel`, or name others in the environment \
-                 by VALKEY_SERVER or REDIS_SERVER, and REDIS_SENTINEL"
+                "{program} is missing: `apt-get install redis-server redis-sentinel`, or name \
+                 other programs in VALKEY_SERVER or REDIS_SERVER, and in REDIS_SENTINEL"
             );
         }
         let log = fs::File::options()
@@ -102,7 +102,7 @@ impl Process {
     }
 
     pub(super) fn signal(&self, name: &str) {
-        // The shell's own: not every system has the program.
+        // The `kill` of the shell: not every system has the program.
         let sent = Command::new("sh")
             .args(["-c", r#"kill -s "$0" "$1""#, name, &self.0.id().to_string()])
             .status();
@@ -114,7 +114,8 @@ impl Drop for Process {
     fn drop(&mut self) {
         let mut watched = self.0.stdin.take();
         if self.has_ended() {
-            // Its id may be another's by now: the watcher is to go without killing.
+            // The program's id may be in use by another process now: the watching process has to
+            // end without killing.
             let _ = watched.as_mut().map(|watched| watched.write_all(b"\n"));
         }
         drop(watched);

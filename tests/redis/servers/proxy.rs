@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::process::free_port;
 
-/// What becomes of the connections through a [`Proxy`], those that are there and those to come.
+/// What happens to the connections through a [`Proxy`], both existing and new ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mode {
     Pass,
@@ -23,7 +23,7 @@ pub(crate) enum Mode {
     Blackhole,
     /// Every connection is closed at once.
     Cut,
-    /// Every connection is closed, and nobody listens.
+    /// Every connection is closed, and no new one is accepted.
     Refuse,
 }
 
@@ -33,8 +33,8 @@ impl Mode {
     }
 }
 
-/// A way to a server on which things go wrong. It runs on a thread of its own, whatever the test's
-/// runtime does.
+/// A proxy to a server that simulates faults of the network. It runs on a thread of its own,
+/// independent of the test's runtime.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     port: u16,
@@ -45,7 +45,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A way to this port on 127.0.0.1, which passes all at first.
+    /// A proxy to this port on 127.0.0.1, which passes everything at first.
     pub(crate) fn to(server: u16) -> Self {
         let port = free_port();
         let (mode, watched) = watch::channel(Mode::Pass);
@@ -61,7 +61,7 @@ impl Proxy {
         Self { port, mode: Some(mode), heard, accepted, thread: Some(thread) }
     }
 
-    /// When it returns, the listener is in the new mode.
+    /// When this returns, the listener is in the new mode.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.as_ref().unwrap().send(mode).unwrap();
         self.heard.recv().unwrap();
@@ -75,7 +75,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// How many connections have been made to it so far, also those that it cut.
+    /// How many connections have been made to the proxy so far, including those that it cut.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -137,7 +137,7 @@ async fn bind(port: u16) -> TcpListener {
     }
 }
 
-/// Ends, and with it both connections, when either side does or the mode says so.
+/// Ends, and with it both connections, when either side ends or the mode demands it.
 async fn connect(client: TcpStream, server: u16, mut mode: watch::Receiver<Mode>) {
     let mut closing = mode.clone();
     let close = async { closing.wait_for(|mode| mode.closes()).await.is_ok() };
@@ -159,7 +159,7 @@ async fn connect(client: TcpStream, server: u16, mut mode: watch::Receiver<Mode>
     }
 }
 
-/// Reads on while what was read waits for its time.
+/// Continues to read while what was read waits for its time.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mode: watch::Receiver<Mode>) {
     let (send, mut receive) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let mut reading = mode.clone();

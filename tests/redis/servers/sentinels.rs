@@ -8,7 +8,7 @@ use super::{Server, until, when};
 
 const SERVICE: &str = "mymaster";
 
-/// A primary with a replica, and three sentinels that watch them.
+/// A primary with a replica, and three Sentinels that monitor them.
 #[derive(Debug)]
 pub(crate) struct Sentinels {
     servers: [Server; 2],
@@ -21,7 +21,7 @@ impl Sentinels {
         let port = primary.port().to_string();
         let replica =
             Server::with_args(&[&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await;
-        // A sentinel that doesn't see the replica at first looks again ten seconds later.
+        // A Sentinel that doesn't see the replica at first looks again ten seconds later.
         replica.until_in_step().await;
         let port = primary.port();
         let sentinels = [sentinel(port).await, sentinel(port).await, sentinel(port).await];
@@ -41,22 +41,22 @@ impl Sentinels {
         Self { servers: [primary, replica], sentinels }
     }
 
-    /// The sentinels' URLs.
+    /// The URLs of the Sentinels.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.sentinels.iter().map(Server::url).collect()
     }
 
-    /// The name that the sentinels know the primary by.
+    /// The name by which the Sentinels know the primary.
     pub(crate) fn service(&self) -> &'static str {
         SERVICE
     }
 
-    /// Whom all sentinels take for the primary, and who says so, too.
+    /// The server that all Sentinels take for the primary, and that reports itself as one.
     pub(crate) async fn primary(&self) -> &Server {
         self.agreed(|_| true).await
     }
 
-    /// Waits until the other server is the primary. Nothing is asked for: someone has killed or
+    /// Waits until the other server is the primary. This asks for nothing: the caller has killed or
     /// suspended `old`.
     pub(crate) async fn successor_of(&self, old: &Server) -> &Server {
         self.agreed(|primary| primary.port() != old.port()).await
@@ -104,13 +104,13 @@ async fn sentinel(primary: u16) -> Server {
             directory = directory.path().display(),
         );
         std::fs::write(&file, config).unwrap();
-        // For a server's program, which is a sentinel when it's told to.
+        // For a server's program, which `--sentinel` turns into a Sentinel.
         vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()]
     })
     .await;
-    // Else they look every ten seconds whom a server follows, and talk every two. Four times that
-    // is what they give a new primary before they make it a replica again, unless they have
-    // heard of the failover. Before 7.0 it's all fixed.
+    // By default Sentinels look every ten seconds which primary a server follows, and exchange
+    // messages every two. They give a new primary four times that before they make it a replica
+    // again, unless they have learned of the failover. Before 7.0 these times are fixed.
     let hurry = ["SENTINEL", "DEBUG", "INFO-PERIOD", "100", "PUBLISH-PERIOD", "500"];
     let _: RedisResult<()> = sentinel.command(&hurry).await;
     sentinel

@@ -8,8 +8,7 @@ use redis::{AsyncConnectionConfig, Client, FromRedisValue, InfoDict, RedisResult
 use super::process::{Directory, Process, free_port};
 use super::{until, when};
 
-/// A primary waits five seconds for more replicas before it sends what it has, unless it's told
-/// otherwise.
+/// A primary waits five seconds for more replicas before it sends its data, unless this is set.
 pub(super) const AT_ONCE: [&str; 2] = ["--repl-diskless-sync-delay", "0"];
 
 /// A server on a port of its own that keeps nothing on disk.
@@ -18,7 +17,7 @@ pub(crate) struct Server {
     port: u16,
     program: String,
     args: Vec<String>,
-    // Before the directory, which it has to leave first.
+    // Declared before the directory, because the process has to end first.
     process: Mutex<Option<Process>>,
     directory: Directory,
 }
@@ -55,7 +54,7 @@ impl Server {
         program: &str,
         args: impl Fn(u16, &Directory) -> Vec<String>,
     ) -> Self {
-        // Someone else may take the port before the server does.
+        // Another program may take the port before the server does.
         for _ in 0..5 {
             let port = free_port();
             let directory = Directory::of(port);
@@ -71,10 +70,10 @@ impl Server {
                 return server;
             }
         }
-        panic!("each of five ports was taken by someone else");
+        panic!("each of five ports was taken by another program");
     }
 
-    /// False if the port is someone else's.
+    /// False if another program has the port.
     async fn run(&self) -> bool {
         let process = Process::start(&self.program, &self.args, &self.directory);
         let pid = process.id();
@@ -121,13 +120,13 @@ impl Server {
         line.map_or(0, |line| line.split(['=', ',']).nth(1).unwrap().parse().unwrap())
     }
 
-    /// Whether it's there, and says that it's a primary.
+    /// Whether the server is up, and says that it is a primary.
     pub(crate) async fn is_primary(&self) -> bool {
         let info: RedisResult<InfoDict> = self.command(&["INFO", "replication"]).await;
         info.is_ok_and(|info| info.get("role") == Some("master".to_owned()))
     }
 
-    /// Waits until this replica has all that its primary has.
+    /// Waits until this replica has all data of its primary.
     pub(super) async fn until_in_step(&self) {
         until("the replica is in step", async || {
             let info: InfoDict = self.command(&["INFO", "replication"]).await?;
@@ -136,7 +135,7 @@ impl Server {
         .await;
     }
 
-    /// Stops it in the middle of what it does, with its connections open.
+    /// Suspends the server in the middle of its work, with its connections open.
     pub(crate) fn suspend(&self) {
         self.process.lock().unwrap().as_ref().unwrap().signal("STOP");
     }
@@ -145,12 +144,12 @@ impl Server {
         self.process.lock().unwrap().as_ref().unwrap().signal("CONT");
     }
 
-    /// Kills it as a crash would, and waits until it's gone.
+    /// Kills the server as a crash would, and waits until it is gone.
     pub(crate) fn kill(&self) {
         self.process.lock().unwrap().take();
     }
 
-    /// Starts it again, on the same port and with the same options, and empty.
+    /// Starts the server again, on the same port, with the same options, and empty.
     pub(crate) async fn restart(&self) {
         self.kill();
         until("the port is free", async || when(self.run().await, self.directory.log())).await;

@@ -76,7 +76,7 @@ async fn a_cluster_is_named_by_some_of_its_nodes() {
         forget().await;
         assert_counts(store(url)).await;
     }
-    // One that is down is no reason not to start.
+    // A node that is down does not keep the store from starting.
     let nobody = crate::servers::free_port();
     forget().await;
     assert_counts(store(format!("redis+cluster://127.0.0.1:{nobody},{}", hosts[0]))).await;

@@ -1,4 +1,5 @@
-//! What is wrong when a store starts, it says; and what is right works.
+//! A store that starts reports what is wrong with its settings or its server, and works if all is
+//! right.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex};
@@ -24,12 +25,13 @@ mod unreachable;
 
 const KEY: &str = "bolna:1:default:o:acme";
 
-/// What the server leaves of the burst after one request, and what a replica by itself leaves of
-/// its half.
+/// What the server leaves of the burst after one request, and what a replica without the server
+/// leaves of its half.
 const LEFT_BY_SERVER: u32 = 9;
 const LEFT_BY_REPLICA: u32 = 4;
 
-/// As a store of one of two replicas, and patient: the servers of all tests share one machine.
+/// The store of one of two replicas. Its deadlines are long, because the servers of all tests share
+/// one machine.
 fn store(url: impl AsRef<str>) -> RedisStoreBuilder {
     patient(RedisStore::builder(url))
 }
@@ -41,13 +43,13 @@ fn patient(builder: RedisStoreBuilder) -> RedisStoreBuilder {
         .expected_replicas(2)
 }
 
-/// Why it does not start: the kind, and the text with all its causes.
+/// Why the store does not start: the kind, and the text with all its causes.
 async fn refusal(builder: RedisStoreBuilder) -> (RedisStoreErrorKind, String) {
     let error = builder.connect().await.expect_err("it starts");
     (error.kind(), text(&error))
 }
 
-/// As an operator gets to see it.
+/// The text that an operator sees.
 fn text(error: &RedisStoreError) -> String {
     let (mut text, mut next) = (error.to_string(), error.source());
     while let Some(error) = next {
@@ -69,7 +71,7 @@ fn assert_refused(
     }
 }
 
-/// Of ten at once, none of which comes back within a test.
+/// Ten requests at once, and no unit comes back within a test.
 fn policy() -> Policy {
     let quota = Quota::per(1, Duration::from_secs(3600)).burst(10).build().unwrap();
     Policy::builder().default_quota(quota).build().unwrap()
@@ -92,12 +94,12 @@ async fn request(limiter: &Limiter<RedisStore>, who: &Principal) -> u32 {
     limiter.check(who, "/").unwrap().wait().await.unwrap().remaining()
 }
 
-/// It starts, and counts on a server.
+/// Asserts that the store starts, and charges on a server.
 async fn assert_counts(builder: RedisStoreBuilder) {
     assert_eq!(request(&connect(builder).await, &acme()).await, LEFT_BY_SERVER);
 }
 
-/// What a store tells.
+/// The events of a store.
 #[derive(Clone, Debug, Default)]
 struct Events(Arc<Mutex<Vec<RedisEvent>>>);
 
@@ -112,7 +114,7 @@ impl Events {
         self.0.lock().unwrap().clone()
     }
 
-    /// Why the server is lost, if that is all that was told.
+    /// Why the server is lost, if that is the only event.
     #[track_caller]
     fn lost(&self) -> (RedisStoreErrorKind, String) {
         match &self.all()[..] {
@@ -130,13 +132,13 @@ impl Events {
     }
 }
 
-/// The user `limiter` with the password `secret`, and these rules.
+/// Makes the user `limiter` with the password `secret` and these rules.
 async fn make_user(server: &Server, rules: &[&str]) {
     let user = ["ACL", "SETUSER", "limiter", "reset", "on", ">secret"];
     server.command::<()>(&[&user, rules].concat()).await.unwrap();
 }
 
-/// Its URL with that user.
+/// The server's URL with that user.
 fn as_user(server: &Server) -> String {
     format!("redis://limiter:secret@127.0.0.1:{}", server.port())
 }

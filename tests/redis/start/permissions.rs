@@ -13,7 +13,7 @@ use crate::servers::Server;
 const COMMANDS: [&str; 6] = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
 const KEYS: &str = "~bolna:1:*";
 
-/// All that the README says that the user needs.
+/// Makes a user with all permissions that the README names.
 async fn make_user_of_readme(server: &Server) {
     let readme = include_str!("../../../README.md");
     let line = readme
@@ -23,7 +23,7 @@ async fn make_user_of_readme(server: &Server) {
     server.command::<()>(&line.split_whitespace().collect::<Vec<_>>()).await.unwrap();
 }
 
-/// What the server has refused to anybody.
+/// How many commands the server has refused to any user.
 async fn refused_by(server: &Server) -> usize {
     server.command::<Vec<redis::Value>>(&["ACL", "LOG"]).await.unwrap().len()
 }
@@ -44,7 +44,7 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     };
     grant(1).await;
     assert_eq!(left().await, LEFT_BY_SERVER);
-    // Once to write a time, and once to delete it.
+    // A command is used once to write a time, and once to delete it.
     grant(100).await;
     for period in [Duration::from_secs(3600), Duration::ZERO] {
         limiter.store().block(who, Endpoint::DEFAULT, period).await.unwrap();
@@ -67,7 +67,7 @@ async fn each_missing_permission_is_named() {
         make_user(&server, &rules).await;
         let command = missing.trim_start_matches('+');
         let address = format!("127.0.0.1:{}", server.port());
-        // In quotes, as the server says it: the store adds a list of all.
+        // The permission is in quotes, as the server says it; the store adds a list of all.
         assert_refused(
             &refusal(store(as_user(&server))).await,
             MissingPermission,
@@ -87,7 +87,7 @@ async fn missing_keys_are_told() {
             &["access", "~<prefix>:1:*"],
         );
     }
-    // It is the prefix that has to fit.
+    // The prefix has to match the user's keys.
     let limiter = connect(store(as_user(&server)).prefix("other").without_fallback()).await;
     uses_everything(&limiter, &acme()).await;
 }
@@ -110,7 +110,7 @@ async fn a_database_other_than_0_takes_one_permission_more_which_is_named() {
 async fn what_the_readme_asks_for_is_enough() {
     let server = Server::start().await;
     make_user_of_readme(&server).await;
-    // Nothing is decided by anything but the server.
+    // Only the server decides, without a fallback.
     let limiter = connect(store(as_user(&server)).without_fallback()).await;
     uses_everything(&limiter, &acme()).await;
     assert_eq!(refused_by(&server).await, 0);
@@ -153,7 +153,7 @@ async fn a_cluster_takes_one_permission_more() {
     }
     for node in cluster.nodes() {
         assert_eq!(refused_by(node).await, 0);
-        // And each has had its share.
+        // Each node got its share of the calls.
         assert!(node.calls_of("del").await > 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The password, `hemlig`, is in nothing that may end up in a log.
+//! The password, `hemlig`, is in no text that may end up in a log.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -28,7 +28,7 @@ fn all_of(error: &impl Error) -> String {
     told
 }
 
-/// Neither the builder nor what becomes of it, error or store, nor an event.
+/// Neither the builder nor its result (an error or a store) nor an event contains the password.
 async fn assert_keeps(builder: impl Fn() -> RedisStoreBuilder, of: &str) {
     assert_silent(&debug(&builder()), of);
     for degraded in [false, true] {
@@ -118,7 +118,7 @@ async fn no_bad_address_gives_it_away() {
 async fn nothing_that_a_server_answers_gives_it_away() {
     let server = Server::start().await;
     let url = |user: &str| format!("redis://{user}:hemlig@127.0.0.1:{}", server.port());
-    // Unknown, wrong, without permissions, and right.
+    // The user is unknown, has a wrong password, lacks permissions, or is right.
     assert_keeps(|| store(url("limiter")), "an unknown user").await;
     assert_keeps(|| store(url("")), "a password that is not needed").await;
     assert_keeps(|| store(url("")).password("hemlig hemlig"), "another").await;

@@ -18,7 +18,7 @@ async fn sentinels_lead_to_the_primary() {
         store(format!("redis+sentinel://{hosts}/{service}/0")),
         store(format!("redis+sentinel://{hosts}/{service}")),
         store(format!("redis+sentinel://limiter:secret@{hosts}/{service}/0")),
-        // One that is down is no reason not to start.
+        // A Sentinel that is down does not keep the store from starting.
         store(format!("redis+sentinel://127.0.0.1:{nobody},{hosts}/{service}/0")),
         patient(all()),
         patient(all()).user("limiter").password("secret"),
@@ -46,7 +46,7 @@ async fn sentinels_lead_to_the_primary() {
     assert_refused(&refused, Kind::WrongPassword, &[&format!("127.0.0.1:{}", primary.port())]);
     let refused = refusal(store(format!("redis+sentinel://127.0.0.1:{nobody}/{service}"))).await;
     assert_refused(&refused, Kind::Unreachable, &[&format!("127.0.0.1:{nobody}")]);
-    // The one is not the other.
+    // A Sentinel is not a server, and a server is not a Sentinel.
     let refused =
         refusal(store(format!("redis+sentinel://127.0.0.1:{}/{service}", primary.port()))).await;
     assert_refused(

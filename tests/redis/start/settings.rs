@@ -4,10 +4,10 @@ use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, RedisStoreErrorKind
 
 use super::{assert_refused, refusal};
 
-/// Nobody listens there: what is wrong has to be found before it is connected to.
+/// No server listens there: the error has to be found before the store connects.
 const URL: &str = "redis://127.0.0.1:1";
 
-/// With an operator who wants to start without a server, too.
+/// The same is true if the operator wants to start without a server.
 async fn assert_wrong(builder: impl Fn() -> RedisStoreBuilder, words: &[&str]) {
     assert_refused(&refusal(builder()).await, Setting, words);
     assert_refused(&refusal(builder().start_degraded()).await, Setting, words);

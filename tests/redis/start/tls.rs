@@ -7,8 +7,8 @@ use bolna_rate_limit::store::{RedisStoreBuilder, RedisStoreErrorKind as Kind};
 use super::{assert_counts, assert_refused, refusal, store};
 use crate::servers::{Directory, Server, free_port};
 
-/// Of its own authority, and nobody else's. Not allowed to sign others, which a client would not
-/// take from a server.
+/// A certificate of the tests' own authority. It may not sign other certificates, because clients
+/// would not accept such a certificate from a server.
 const CONFIG: &str = "
 [req]
 distinguished_name = name
@@ -63,7 +63,7 @@ impl Certificate {
 }
 
 struct TlsServer {
-    // Before the directory, whose files it reads.
+    // Declared before the directory, because the server reads the files there.
     server: Server,
     port: u16,
     own: Certificate,

@@ -22,7 +22,7 @@ async fn a_server_that_runs_no_scripts_is_told_and_the_command_named() {
     }
 }
 
-/// Its URL. It answers everything with this.
+/// The URL of a server that answers everything with `answer`.
 async fn fake(answer: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -46,7 +46,7 @@ async fn an_old_server_is_told_with_its_version() {
         Kind::TooOld,
         &["version is 6.0.16", "6.2"],
     );
-    // Before 6.0 it knows no HELLO, and puts it in other quotes.
+    // Versions before 6.0 do not know HELLO, and use other quotes in the error.
     for hello in [
         "-ERR unknown command 'HELLO'\r\n",
         "-ERR unknown command `HELLO`, with args beginning with: \r\n",

@@ -27,7 +27,7 @@ async fn a_server_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_host_that_nobody_knows_is_named() {
-    // Reserved for names that do not exist.
+    // `.invalid` is reserved for names that do not exist.
     let refused =
         refusal(store("redis://redis.invalid:6379").connect_timeout(Duration::from_secs(20))).await;
     assert_refused(&refused, Kind::Unreachable, &["redis.invalid:6379"]);
