@@ -37,9 +37,9 @@ impl Usage {
 
     /// How many requests would be sent at once now; 0 while the endpoint is paused or requests
     /// wait. The number follows from the policy, from the requests that this client has sent, and
-    /// from the remaining units that the server has reported, which include the units spent by
-    /// other clients. [A part](super::PacerBuilder::jitter) of the burst is held back: of Bolna's
-    /// 500, 495 are left at the beginning.
+    /// from the remaining units that the server has reported, after the units spent by other
+    /// clients. [A part](super::PacerBuilder::jitter) of the burst is held back: of Bolna's 500,
+    /// 495 are left at the beginning.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.remaining

@@ -62,7 +62,7 @@ impl<C> RetryPolicyBuilder<C> {
     }
 
     /// Also retries after the status 503, if both conditions are met:
-    /// * the response has a valid `Retry-After`;
+    /// * the response has a valid `retry-after-ms` or `Retry-After`;
     /// * the method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or
     ///   DELETE. With another method, the request may already have had its effect.
     ///
