@@ -15,10 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bolna_rate_limit::clock::Clock;
-use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota, QuotaBuilder,
-};
+use bolna_rate_limit::observe::Observer;
+use bolna_rate_limit::store::{MemoryStore, Store};
+use bolna_rate_limit::values::QuotaBuilder;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
@@ -99,12 +99,12 @@ fn observers() -> Vec<(&'static str, SetUp)> {
         .expect("there is no other recorder");
     vec![
         #[cfg(feature = "metrics")]
-        ("metrics", |layer| layer.observe(bolna_rate_limit::insight::Metrics::new())),
+        ("metrics", |layer| observed(layer, bolna_rate_limit::observe::Metrics::new())),
         #[cfg(feature = "tracing")]
-        ("traces", |layer| layer.observe(bolna_rate_limit::insight::Traces::new())),
-        ("most refused", |layer| layer.observe(bolna_rate_limit::insight::MostRefused::new(100))),
+        ("traces", |layer| observed(layer, bolna_rate_limit::observe::Log::new())),
+        ("most refused", |layer| observed(layer, bolna_rate_limit::observe::MostRefused::new(100))),
         ("shadow mode", |layer| layer.enforcement(bolna_rate_limit::Enforcement::SHADOW)),
-        ("decision in extensions", BolnaRateLimitLayer::decision_in_extensions),
+        ("decision in extensions", BolnaRateLimitLayer::ruling_in_extensions),
         ("a candidate", |layer| {
             layer.limiter().set_candidate(Policy::default()).expect("there are few endpoints");
             layer
@@ -179,4 +179,12 @@ fn main() {
             i128::from(hot_time) - i128::from(bare_time)
         );
     }
+}
+
+fn observed<St: Store>(
+    layer: BolnaRateLimitLayer<St>,
+    observer: impl Observer,
+) -> BolnaRateLimitLayer<St> {
+    layer.limiter().observe(observer);
+    layer
 }

@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer};
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::MostRefused;
+use bolna_rate_limit::observe::{MostRefused, Observer};
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::values::QuotaBuilder;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota,
-    QuotaBuilder,
 };
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -60,14 +60,14 @@ const PARTS: [Part; 13] = [
     }),
     ("call-admit", |times| admit(times, |layer| layer)),
     ("call-admit-without-fields", |times| admit(times, |layer| layer.dialect(Dialect::Off))),
-    ("call-admit-observed", |times| admit(times, |layer| layer.observe(MostRefused::new(100)))),
+    ("call-admit-observed", |times| admit(times, |layer| observed(layer, MostRefused::new(100)))),
     ("call-refuse-one-second", |times| {
         answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)
     }),
     ("call-refuse-longer", |times| {
         answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)
     }),
-    ("call-stranger-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
+    ("call-unidentified-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
     ("client-pace", |times| send(times, PaceLayer::new(boundless()), inner)),
     ("client-pace-fields-read", |times| send(times, PaceLayer::new(boundless()), limited)),
     ("client-all-fields-read", |times| {
@@ -106,7 +106,7 @@ fn check(times: usize) {
     let store = MemoryStore::with_clock(clock.clone());
     let principal = Principal::organization(ORGANIZATION).expect("the id is not empty");
     let quota = ADMITTING.build().expect("the quota is valid");
-    let bucket = Bucket { principal: &principal, endpoint: Endpoint::AGENT, quota };
+    let bucket = Bucket::new(&principal, Endpoint::AGENT, quota);
     for _ in 0..WARM_UP + times {
         clock.advance(TICK);
         let decision = store.check(black_box(bucket)).now().and_then(Result::ok);
@@ -204,4 +204,12 @@ fn call<S, B>(
     // The requests that were not sent are not dropped: their number depends on `TIMES`, so dropping
     // them would be counted.
     mem::forget(requests);
+}
+
+fn observed<St: Store>(
+    layer: BolnaRateLimitLayer<St>,
+    observer: impl Observer,
+) -> BolnaRateLimitLayer<St> {
+    layer.limiter().observe(observer);
+    layer
 }

@@ -38,7 +38,7 @@ impl Fixture {
     fn charge(&self, number: u32) -> u64 {
         let id = format!("{:08x}-e320-4d95-a3a5-242cfe45621d", number.wrapping_mul(2_654_435_761));
         let principal = Principal::organization(id).expect("the id is not empty");
-        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: self.quota };
+        let bucket = Bucket::new(&principal, Endpoint::CALL, self.quota);
         time(|| {
             let _ = black_box(self.store.check(bucket));
         })

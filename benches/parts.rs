@@ -61,7 +61,8 @@ mod store {
 
     use bolna_rate_limit::clock::{Clock, ManualClock, MonotonicClock};
     use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
-    use bolna_rate_limit::{Decision, Endpoint, Principal, Quota, QuotaBuilder};
+    use bolna_rate_limit::values::QuotaBuilder;
+    use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
     use divan::{Bencher, black_box};
 
     /// A quota that refills faster than two cores can spend, with a bucket of the usual size.
@@ -69,11 +70,7 @@ mod store {
     const REFUSING: QuotaBuilder = Quota::per_hour(1);
 
     fn bucket(principal: &Principal, quota: QuotaBuilder) -> Bucket<'_> {
-        Bucket {
-            principal,
-            endpoint: Endpoint::AGENT,
-            quota: quota.build().expect("the quota is valid"),
-        }
+        Bucket::new(principal, Endpoint::AGENT, quota.build().expect("the quota is valid"))
     }
 
     fn principal(number: usize) -> Principal {
@@ -132,11 +129,11 @@ mod store {
     ) {
         let anyone = principal(0);
         // The quota is built once, since building it takes longer than a check.
-        let quota = bucket(&anyone, Quota::per_minute(500)).quota;
+        let quota = bucket(&anyone, Quota::per_minute(500)).quota();
         bencher
             .with_inputs(|| principal(numbers.next().expect("there is another caller")))
             .bench_local_refs(|principal| {
-                check(store, Bucket { principal, endpoint: Endpoint::AGENT, quota })
+                check(store, Bucket::new(principal, Endpoint::AGENT, quota))
             });
     }
 
@@ -173,7 +170,8 @@ mod call {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota, QuotaBuilder};
+    use bolna_rate_limit::values::QuotaBuilder;
+    use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
     use bytes::Bytes;
     use divan::{Bencher, black_box};
     use http::header::CONTENT_TYPE;

@@ -86,7 +86,7 @@ async fn decisions(store: &Arc<RedisStore>, ids: &Arc<Vec<Principal>>, tasks: us
                     if start.elapsed() >= ROUND {
                         break;
                     }
-                    let bucket = Bucket { principal, endpoint: Endpoint::CALL, quota: bolna() };
+                    let bucket = Bucket::new(principal, Endpoint::CALL, bolna());
                     store.check(bucket).wait().await.unwrap();
                     decided += 1;
                 }
@@ -110,7 +110,7 @@ async fn attack(redis: &Redis, replicas: usize) {
     let principal = Arc::new(Principal::organization(format!("attacked-by-{replicas}")).unwrap());
     let (stop, decided, admitted) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (stop, decided, admitted) = (Arc::new(stop), Arc::new(decided), Arc::new(admitted));
-    let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota: bolna() };
+    let bucket = Bucket::new(&principal, Endpoint::CALL, bolna());
     while stores[0].check(bucket).wait().await.unwrap().is_allowed() {}
     let calls = redis.calls();
     let start = Instant::now();
@@ -126,11 +126,7 @@ async fn attack(redis: &Redis, replicas: usize) {
                     turn += 1;
                     let store = &stores[turn % stores.len()];
                     for _ in 0..64 {
-                        let bucket = Bucket {
-                            principal: &principal,
-                            endpoint: Endpoint::CALL,
-                            quota: bolna(),
-                        };
+                        let bucket = Bucket::new(&principal, Endpoint::CALL, bolna());
                         let decision = match store.check(bucket) {
                             Answer::Now(decision) => decision.unwrap(),
                             Answer::Later(check) => runtime.block_on(check).unwrap(),

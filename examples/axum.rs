@@ -15,7 +15,8 @@
 //! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
 //!
-//! # 429 for the colleague too, who has the same organization; 200 for another organization, and on another endpoint
+//! # 429 for the colleague too, who has the same organization; 200 for another organization, and on
+//! # another endpoint
 //! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' 'http://127.0.0.1:3000/call?[1-600]'; \
 //! curl -i -X POST -H 'Authorization: Bearer ben@acme' http://127.0.0.1:3000/call; \
 //! curl -i -X POST -H 'Authorization: Bearer eve@other' http://127.0.0.1:3000/call; \
@@ -24,7 +25,7 @@
 //! # 404, and counted all the same
 //! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/nowhere
 //!
-//! # 401 for nobody; 200 for a health check, which is exempt
+//! # 401 without credentials; 200 for a health check, which is exempt
 //! curl -i http://127.0.0.1:3000/user/me
 //! curl -i http://127.0.0.1:3000/healthz
 //! ```
@@ -61,14 +62,12 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-#[cfg(feature = "redis")]
-use bolna_rate_limit::Limiter;
 #[cfg(feature = "metrics")]
-use bolna_rate_limit::insight::Metrics;
+use bolna_rate_limit::observe::Metrics;
 #[cfg(feature = "redis")]
 use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::store::Store;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Policy, Quota};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 #[cfg(feature = "metrics")]
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use serde_json::{Value, json};
@@ -79,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::bolna().exempt(["/healthz"]).build()?;
     let app = match env::var("REDIS_URL") {
         Ok(url) => app(on_redis(policy, &url).await?)?,
-        Err(_) => app(BolnaRateLimitLayer::with_policy(policy))?,
+        Err(_) => app(Limiter::new(policy))?,
     };
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
@@ -90,11 +89,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// The application, with limits, behind authentication.
-pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, Box<dyn Error>> {
-    // Tells of a lost store, of changed limits, and of settings that look wrong. With the feature
-    // `tracing`, `Traces` does.
-    let layer = layer.on_event(|event| eprintln!("{event}"));
-    let (layer, metrics) = with_metrics(try_out(layer)?)?;
+pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Error>> {
+    // Reports a lost store, changed limits, and settings that seem wrong. With the feature
+    // `tracing`, `Log` does.
+    limiter.on_event(|event| eprintln!("{event}"));
+    try_out(&limiter)?;
+    let metrics = with_metrics(&limiter)?;
     let app = Router::new()
         .route("/v2/agent/{agent_id}/executions", get(executions))
         .route("/v2/agent/{agent_id}", get(agent).put(agent).patch(agent).delete(agent))
@@ -105,34 +105,30 @@ pub(crate) fn app<St: Store>(layer: BolnaRateLimitLayer<St>) -> Result<Router, B
         // The layers come after everything that they cover, the fallback included: a caller who
         // asks for what is not there is still a caller.
         .fallback(not_found)
-        .layer(layer)
+        .layer(BolnaRateLimitLayer::with_limiter(limiter))
         // The last layer is the outermost: it runs first.
         .layer(from_fn(authenticate));
     Ok(app.merge(metrics))
 }
 
-/// Before a limit refuses anybody: enforced on a share of the callers, and another one evaluated
-/// beside it.
-fn try_out<St: Store>(
-    layer: BolnaRateLimitLayer<St>,
-) -> Result<BolnaRateLimitLayer<St>, Box<dyn Error>> {
+/// Before a limit refuses any caller: enforced on a share of the principals, and another one
+/// evaluated beside it.
+fn try_out<St>(limiter: &Limiter<St>) -> Result<(), Box<dyn Error>> {
     if let Ok(percent) = env::var("ENFORCE") {
-        layer.limiter().set_enforcement(Enforcement::percent(percent.parse()?));
+        limiter.set_enforcement(Enforcement::percent(percent.parse()?));
     }
     if let Ok(calls) = env::var("CANDIDATE_CALLS") {
         let candidate = Policy::bolna().quota("call", Quota::per_minute(calls.parse()?)).build()?;
-        layer.limiter().set_candidate(candidate)?;
+        limiter.set_candidate(candidate)?;
     }
-    Ok(layer)
+    Ok(())
 }
 
 /// Counts what the limiter decides, for Prometheus to fetch from `/metrics`.
 ///
 /// That page is neither limited nor behind authentication: keep it from the outside.
 #[cfg(feature = "metrics")]
-fn with_metrics<St: Store>(
-    layer: BolnaRateLimitLayer<St>,
-) -> Result<(BolnaRateLimitLayer<St>, Router), Box<dyn Error>> {
+fn with_metrics<St: Store>(limiter: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
     // A histogram, which can be summed up over replicas, instead of quantiles, which can't.
     let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
     let recorder = PrometheusBuilder::new()
@@ -143,40 +139,35 @@ fn with_metrics<St: Store>(
         .install_recorder()?;
     // Only now: what is counted before there is a recorder is lost.
     let metrics = Metrics::new();
-    let layer = layer.observe(metrics.clone());
-    let limiter = layer.limiter().clone();
+    limiter.observe(metrics.clone());
+    let limiter = limiter.clone();
     let page = move || async move {
-        metrics.refresh(&limiter);
+        metrics.refresh(&limiter.report());
         recorder.run_upkeep();
         recorder.render()
     };
-    Ok((layer, Router::new().route("/metrics", get(page))))
+    Ok(Router::new().route("/metrics", get(page)))
 }
 
 #[cfg(not(feature = "metrics"))]
-fn with_metrics<St: Store>(
-    layer: BolnaRateLimitLayer<St>,
-) -> Result<(BolnaRateLimitLayer<St>, Router), Box<dyn Error>> {
-    Ok((layer, Router::new()))
+fn with_metrics<St>(_: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
+    Ok(Router::new())
 }
 
 /// Counts on a server that several of these have in common. It need not be up when this starts.
 #[cfg(feature = "redis")]
-async fn on_redis(
-    policy: Policy,
-    url: &str,
-) -> Result<BolnaRateLimitLayer<RedisStore>, Box<dyn Error>> {
+async fn on_redis(policy: Policy, url: &str) -> Result<Limiter<RedisStore>, Box<dyn Error>> {
     let store = RedisStore::builder(url).expected_replicas(2).start_degraded().connect().await?;
-    Ok(BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store)))
+    Ok(Limiter::with_store(policy, store))
 }
 
 #[cfg(not(feature = "redis"))]
-async fn on_redis(_: Policy, _: &str) -> Result<BolnaRateLimitLayer, Box<dyn Error>> {
+async fn on_redis(_: Policy, _: &str) -> Result<Limiter, Box<dyn Error>> {
     Err("REDIS_URL is set, but this was built without --features redis".into())
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
-/// belongs to.
+/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert the
+/// account that it belongs to.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     if let Some(account) = claimed_account(request.headers()) {
         request.extensions_mut().insert(account);

@@ -20,7 +20,7 @@
 //! # 20 an hour, 2 at once: the third is refused with Retry-After: 180
 //! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv'
 //!
-//! # whatever is not named draws on 600 a minute; health checks draw on nothing and need nobody
+//! # every other path draws on 600 a minute; health checks draw on nothing and need no account
 //! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/
 //! curl -i http://127.0.0.1:3003/healthz
 //! ```
@@ -31,31 +31,31 @@ use std::error::Error;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
-use axum::http::{Extensions, HeaderValue, Response};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Response};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Identify, Policy, Principal, Quota, Reason, Refusal,
-};
+use bolna_rate_limit::layer::{Identify, Reason, Refusal};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Principal, Quota};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// What this service's authentication knows, made without a thought of rate limits.
+/// What this service's authentication knows. It need not know of rate limits.
 #[derive(Clone)]
 struct Claims {
     team: String,
     enterprise: bool,
 }
 
-/// Tells the limiter what it needs from them.
+/// Tells the limiter who is calling.
 struct ByTeam {
     enterprise: Policy,
 }
 
 impl Identify for ByTeam {
-    fn account(&self, extensions: &Extensions) -> Option<Account> {
-        let claims = extensions.get::<Claims>()?;
+    fn account(&self, head: &Parts) -> Option<Account> {
+        let claims = head.extensions.get::<Claims>()?;
         let account = Account::from(Principal::organization(&claims.team)?);
         Some(if claims.enterprise { account.with_policy(self.enterprise.clone()) } else { account })
     }
@@ -70,11 +70,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .endpoint("export", Quota::per_hour(20).burst(2), ["/export/{*file}"])
         .default_quota(Quota::per_minute(600))
         .exempt(["/healthz"]);
-    let standard = plans.build()?;
+    let standard = plans.clone().build()?;
     let enterprise = plans.quota("search", Quota::per_second(50).burst(200)).build()?;
 
     let limits = BolnaRateLimitLayer::with_policy(standard)
-        .identify(ByTeam { enterprise })
+        .identify_with(ByTeam { enterprise })
         .render_refusals(render_refusal);
     let app = Router::new()
         .route("/search", get("found\n"))

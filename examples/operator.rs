@@ -48,11 +48,11 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bolna_rate_limit::insight::MostRefused;
+use bolna_rate_limit::observe::{MostRefused, Refused};
 use bolna_rate_limit::store::{MemoryStore, StoreError};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError,
-    Principal, Quota,
+    Principal, Quota, Ruling,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ fn operator_router(desk: Desk, token: String) -> Router {
     Router::new()
         .route("/refused", get(most_refused).delete(forget_refused))
         .route("/{kind}/{id}", get(usage_of))
-        .route("/{kind}/{id}/{endpoint}/grant", post(grant))
+        .route("/{kind}/{id}/{endpoint}/grant", post(refund))
         .route("/{kind}/{id}/{endpoint}/reset", post(reset))
         .route("/{kind}/{id}/{endpoint}/block", post(block))
         .route("/policy", get(policy).post(set_policy))
@@ -123,7 +123,12 @@ async fn authenticate_operator(
 }
 
 async fn most_refused(State(desk): State<Desk>) -> Json<Value> {
-    let row = |caller: &bolna_rate_limit::insight::Refused| json!({ "principal": caller.principal.to_string(), "refusals": caller.refusals, "at_least": caller.at_least });
+    let row = |caller: &Refused| {
+        let principal = caller.principal.to_string();
+        json!({
+            "principal": principal, "refusals": caller.refusals, "at_least": caller.at_least
+        })
+    };
     Json(desk.refused.top(20).iter().map(row).collect())
 }
 
@@ -146,13 +151,13 @@ struct Grant {
     units: u32,
 }
 
-async fn grant(
+async fn refund(
     State(desk): State<Desk>,
     Path(bucket): Path<Bucket>,
     Json(body): Json<Grant>,
 ) -> Done {
     let (account, endpoint) = bucket.find(&desk.limiter)?;
-    desk.limiter.grant(account, endpoint, body.units).await?;
+    desk.limiter.refund(account, endpoint, body.units).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -205,7 +210,7 @@ async fn set_policy(State(desk): State<Desk>, Json(limits): Json<Limits>) -> Don
 }
 
 async fn candidate(State(desk): State<Desk>) -> Json<Value> {
-    let row = |report: &bolna_rate_limit::CandidateReport| {
+    let row = |report: &bolna_rate_limit::limiter::CandidateReport| {
         json!({
             "endpoint": report.endpoint.name(),
             "quota": report.quota.to_string(),
@@ -307,7 +312,7 @@ fn caller_router(limiter: Limiter<MemoryStore>) -> Router {
         .route("/call", post(call))
         .route("/usage", get(own_usage))
         .with_state(limiter.clone())
-        .layer(BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions())
+        .layer(BolnaRateLimitLayer::with_limiter(limiter).ruling_in_extensions())
         .layer(from_fn(authenticate_caller))
 }
 
@@ -315,7 +320,7 @@ async fn call(Admitted(decision): Admitted) -> Json<Value> {
     Json(json!({ "status": "queued", "calls_left": decision.remaining() }))
 }
 
-/// What was decided about the request, for a handler. `Extension<Decision>` does it too; this says
+/// What the limit says about the request, for a handler. `Extension<Ruling>` has it too; this says
 /// what is wrong when there is none.
 struct Admitted(Decision);
 
@@ -323,8 +328,8 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let none = "no decision: the path is exempt, or the layer lacks decision_in_extensions";
-        let decision = parts.extensions.get().copied();
+        let none = "no decision: the path is exempt, or the layer lacks ruling_in_extensions";
+        let decision = parts.extensions.get().and_then(Ruling::decision).copied();
         decision
             .map(Self)
             .ok_or_else(|| Problem(StatusCode::INTERNAL_SERVER_ERROR, none.to_owned()))

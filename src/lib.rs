@@ -88,36 +88,22 @@
 #[cfg(feature = "client")]
 #[cfg_attr(docsrs, doc(cfg(feature = "client")))]
 pub mod client;
-pub mod clock;
-pub mod insight;
+pub mod layer;
+pub mod limiter;
+pub mod observe;
+pub mod policy;
 pub mod store;
+pub mod values;
 
-mod account;
-mod decision;
-mod endpoint;
-mod enforcement;
-mod identity;
-mod layer;
-mod limiter;
-mod path;
-mod policy;
-mod principal;
-mod quota;
-mod wire;
-
-pub use account::Account;
-pub use decision::Decision;
-pub use endpoint::Endpoint;
-pub use enforcement::Enforcement;
-pub use identity::Identify;
-pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Fallback, ResponseBody, ResponseFuture};
-pub use limiter::{CandidateReport, Limiter, LimiterCheck};
-#[cfg(feature = "policy-file")]
-pub use policy::PolicyFileError;
-pub use policy::{Policy, PolicyBuilder, PolicyError};
-pub use principal::{Id, Principal};
-pub use quota::{Quota, QuotaBuilder, QuotaError};
-pub use wire::{Dialect, LegacyReset, Reason, Refusal};
+#[doc(no_inline)]
+pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Dialect, LegacyReset};
+pub use limiter::Limiter;
+pub use policy::{Account, Policy, PolicyError};
+pub use values::clock::{self, ManualClock};
+pub use values::{
+    Decision, Endpoint, Enforcement, OnStoreFailure, OnUnidentified, Principal, Quota, QuotaError,
+    Ruling,
+};
 
 /// The README's code is compiled and run with the other documentation tests.
 #[cfg(all(doctest, feature = "client", feature = "redis"))]

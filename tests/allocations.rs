@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::MostRefused;
+use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use bytes::Bytes;
@@ -107,7 +107,8 @@ fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_s
     for enforcement in [Enforcement::FULL, Enforcement::percent(50), Enforcement::SHADOW] {
         let Fixture { mut send, clock } = fixture(|layer| {
             layer.limiter().set_candidate(candidate.clone()).unwrap();
-            layer.enforcement(enforcement).observe(MostRefused::new(10))
+            layer.limiter().observe(MostRefused::new(10));
+            layer.enforcement(enforcement)
         });
         for _ in 0..1000 {
             send("/call", caller());
@@ -142,7 +143,7 @@ fn a_refusal_of_another_form_allocates_no_more_than_fits_in_a_line() {
 
 #[test]
 fn a_refusal_leaves_no_decision_for_a_handler_that_is_not_called() {
-    let Fixture { mut send, .. } = fixture(BolnaRateLimitLayer::decision_in_extensions);
+    let Fixture { mut send, .. } = fixture(BolnaRateLimitLayer::ruling_in_extensions);
     while send("/call", caller()).0 == StatusCode::OK {}
     assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
 }

@@ -25,7 +25,7 @@ fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
     let charge = |number: u32| {
         let id = format!("{number:08x}-e320-4d95-a3a5-242cfe45621d");
         let principal = Principal::organization(id).unwrap();
-        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
         assert!(store.check(bucket).now().unwrap().unwrap().is_allowed());
     };
 

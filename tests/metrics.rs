@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::insight::Metrics;
+use bolna_rate_limit::observe::Metrics;
 use bolna_rate_limit::store::{
     Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError,
     StoreReport,
 };
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, OnStoreFailure, Policy,
     Principal, Quota,
 };
 use bytes::Bytes;
@@ -78,8 +78,8 @@ impl Store for Distant {
         self.answer(answer)
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let answer = self.store.grant(bucket, units).await;
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let answer = self.store.refund(bucket, units).await;
         self.answer(answer)
     }
 
@@ -158,7 +158,8 @@ fn two_calls() -> Policy {
 #[test]
 fn every_request_is_counted_by_endpoint_outcome_and_mode() {
     let (snapshotter, ()) = recorded(async || {
-        let layer = BolnaRateLimitLayer::with_policy(two_calls()).observe(Metrics::new());
+        let layer = BolnaRateLimitLayer::with_policy(two_calls());
+        layer.limiter().observe(Metrics::new());
         let mut service = layer.layer(tower::service_fn(ok));
         for _ in 0..5 {
             send(&mut service, "/call", caller()).await;
@@ -179,10 +180,9 @@ fn every_request_is_counted_by_endpoint_outcome_and_mode() {
     assert_eq!(decisions("call", "allowed", "enforced"), Some(2.0));
     assert_eq!(decisions("call", "limited", "enforced"), Some(3.0));
     assert_eq!(decisions("default", "allowed", "enforced"), Some(1.0));
-    assert_eq!(decisions("(none)", "unidentified", "enforced"), Some(1.0));
+    assert_eq!(decisions("(none)", "unidentified", "enforced"), Some(2.0));
     assert_eq!(decisions("call", "limited", "shadow"), Some(4.0));
-    assert_eq!(decisions("(none)", "unidentified", "shadow"), Some(1.0));
-    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 6);
+    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 5);
     assert_eq!(read.get("events_total{event=enforcement_changed}"), Some(&1.0));
 }
 
@@ -193,7 +193,8 @@ fn what_a_candidate_says_is_counted_beside_what_is_enforced() {
         limiter
             .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
             .unwrap();
-        let layer = BolnaRateLimitLayer::with_limiter(limiter).observe(Metrics::new());
+        limiter.observe(Metrics::new());
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
         let mut service = layer.layer(tower::service_fn(ok));
         for _ in 0..5 {
             send(&mut service, "/call", caller()).await;
@@ -217,21 +218,23 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         let distant = Distant::new();
         let metrics = Metrics::new();
         let store = LocalFallback::new(Breaker::new(distant.clone()));
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), store))
-            .observe(metrics.clone());
+        let limiter = Limiter::with_store(two_calls(), store);
+        limiter.observe(metrics.clone());
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
         let mut service = layer.layer(tower::service_fn(ok));
         assert_eq!(send(&mut service, "/", caller()).await, 200);
-        metrics.refresh(layer.limiter());
+        metrics.refresh(&layer.limiter().report());
         distant.fail(true);
         // Five failures open the breaker. The store is not called for the other two requests.
         for _ in 0..7 {
             assert_eq!(send(&mut service, "/", caller()).await, 200);
         }
-        metrics.refresh(layer.limiter());
+        metrics.refresh(&layer.limiter().report());
 
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(two_calls(), distant))
-            .on_store_failure(Fallback::AdmitWithoutLimit)
-            .observe(Metrics::named("bare"));
+        let limiter = Limiter::with_store(two_calls(), distant);
+        limiter.observe(Metrics::named("bare"));
+        let layer =
+            BolnaRateLimitLayer::with_limiter(limiter).on_store_failure(OnStoreFailure::Admit);
         assert_eq!(send(&mut layer.layer(tower::service_fn(ok)), "/", caller()).await, 200);
     });
     let read = read(&snapshotter);
@@ -252,7 +255,8 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
 fn no_label_has_an_id_in_it() {
     let (snapshotter, ()) = recorded(async || {
         let metrics = Metrics::new();
-        let layer = BolnaRateLimitLayer::with_policy(two_calls()).observe(metrics.clone());
+        let layer = BolnaRateLimitLayer::with_policy(two_calls());
+        layer.limiter().observe(metrics.clone());
         let mut service = layer.layer(tower::service_fn(ok));
         for customer in 0..100 {
             let account = Account::user(format!("u-{customer}"))
@@ -261,7 +265,7 @@ fn no_label_has_an_id_in_it() {
                 send(&mut service, "/call", Some(account.clone())).await;
             }
         }
-        metrics.refresh(layer.limiter());
+        metrics.refresh(&layer.limiter().report());
     });
     let read = read(&snapshotter);
     assert!(read.keys().all(|key| !key.contains("customer") && !key.contains("u-")), "{read:?}");
@@ -276,7 +280,7 @@ fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() 
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::with_store(Policy::default(), distant);
         let metrics = Metrics::new();
-        (0..3).for_each(|_| metrics.refresh(&limiter));
+        (0..3).for_each(|_| metrics.refresh(&limiter.report()));
     });
     assert_eq!(read(&snapshotter)["sweeps_total{}"], 30.0);
 }
@@ -313,7 +317,7 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
     limiter
         .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
         .unwrap();
-    let app = example::app(BolnaRateLimitLayer::with_limiter(limiter.clone())).unwrap();
+    let app = example::app(limiter.clone()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, app).await });

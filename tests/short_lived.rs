@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bolna_rate_limit::insight::{Diagnosis, Event};
+use bolna_rate_limit::observe::{Advice, Event};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer};
 use http::{Request, Response};
 use tokio_test::assert_ready_ok;
@@ -14,10 +14,11 @@ use tokio_test::task::spawn;
 use tower::{Layer, ServiceExt};
 
 /// Makes a limiter that serves this many requests, identified or unidentified, and drops it.
-fn serve(told: &Arc<Mutex<Vec<Diagnosis>>>, requests: usize, of_somebody: bool) {
+fn serve(told: &Arc<Mutex<Vec<Advice>>>, requests: usize, of_somebody: bool) {
     let told = Arc::clone(told);
-    let layer = BolnaRateLimitLayer::new().on_event(move |event| {
-        if let Event::Diagnosis(diagnosis) = event {
+    let layer = BolnaRateLimitLayer::new();
+    layer.limiter().on_event(move |event| {
+        if let Event::Advice(diagnosis) = event {
             told.lock().unwrap().push(diagnosis.clone());
         }
     });
@@ -55,7 +56,7 @@ fn a_limiter_for_each_request_is_told_once() {
         assert_eq!(diagnoses.len(), usize::from(number >= 63), "after {number}");
     }
     let diagnosis = told.lock().unwrap()[0].clone();
-    assert!(matches!(diagnosis, Diagnosis::LimiterPerRequest { limiters: 64, .. }));
+    assert!(matches!(diagnosis, Advice::LimiterPerRequest { limiters: 64, .. }));
     assert!(diagnosis.help().ends_with("#variant.LimiterPerRequest"), "{diagnosis}");
     assert!(diagnosis.to_string().starts_with("BRL003: 64 limiters in a row "), "{diagnosis}");
 
@@ -65,10 +66,10 @@ fn a_limiter_for_each_request_is_told_once() {
     let told = Arc::new(AtomicU32::new(0));
     for _ in 0..64 {
         let told = Arc::clone(&told);
-        drop(BolnaRateLimitLayer::new().on_event(move |event| {
+        BolnaRateLimitLayer::new().limiter().on_event(move |event| {
             told.fetch_add(1, Ordering::Relaxed);
             panic!("standard error is closed: {event}");
-        }));
+        });
     }
     assert_eq!(told.load(Ordering::Relaxed), 1);
 }

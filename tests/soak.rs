@@ -18,7 +18,7 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
     let store = MemoryStore::with_clock(clock.clone()).max_buckets(CAP);
     let charge = |id: &str, quota| {
         let principal = Principal::organization(id).unwrap();
-        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
         store.check(bucket).now().unwrap().unwrap().is_allowed()
     };
     // A caller who has spent a quota that takes a day to come back.

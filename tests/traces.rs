@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::Traces;
+use bolna_rate_limit::observe::Log;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
@@ -62,14 +62,15 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(set_up: impl FnOnce(Traces<ManualClock>) -> Traces<ManualClock>) -> Self {
+    fn new(set_up: impl FnOnce(Log<ManualClock>) -> Log<ManualClock>) -> Self {
         let clock = ManualClock::default();
         let policy =
             Policy::bolna().quota("call", Quota::per_hour(1)).quota("agent", Quota::per_hour(1));
         let store = MemoryStore::with_clock(clock.clone()).max_buckets(1);
         let limiter = Limiter::with_store(policy.build().unwrap(), store);
-        let traces = set_up(Traces::with_clock(clock.clone()));
-        Self { layer: BolnaRateLimitLayer::with_limiter(limiter).observe(traces), clock }
+        let traces = set_up(Log::new().with_clock(clock.clone()));
+        limiter.observe(traces);
+        Self { layer: BolnaRateLimitLayer::with_limiter(limiter), clock }
     }
 
     fn send(&self, path: &str) -> u16 {
@@ -107,7 +108,7 @@ fn a_refusal_is_logged_at_debug_with_why_and_how_long_and_without_an_id() {
 
 #[test]
 fn who_was_refused_is_logged_on_demand() {
-    let rig = Rig::new(Traces::with_principals);
+    let rig = Rig::new(Log::with_principals);
     rig.send("/call");
     let lines = logged(Level::DEBUG, || assert_eq!(rig.send("/call"), 429));
     assert!(lines[0].contains(" principal=organization org-4 "), "{lines:?}");
@@ -115,7 +116,7 @@ fn who_was_refused_is_logged_on_demand() {
 
 #[test]
 fn an_id_cannot_make_up_a_line() {
-    let rig = Rig::new(Traces::with_principals);
+    let rig = Rig::new(Log::with_principals);
     let organization = "org-4\n INFO bolna_rate_limit: all is well\r\u{1b}[31m";
     rig.send_of(organization, "/call");
     let lines = logged(Level::DEBUG, || assert_eq!(rig.send_of(organization, "/call"), 429));

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
-use crate::quota::Quota;
+use crate::values::{Endpoint, Quota};
 
 /// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
 #[derive(Clone, Copy, Debug)]

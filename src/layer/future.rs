@@ -9,10 +9,10 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::gate::{Gate, Question, Verdict};
-use crate::limiter::Pending;
+use super::config::{Config, Next};
+use super::response::{Answer, Fields};
+use crate::limiter::Deciding;
 use crate::store::Store;
-use crate::wire::{Answer, Fields};
 
 pin_project! {
     /// The response to a request: the inner service's, or a refusal.
@@ -39,7 +39,7 @@ pin_project! {
         /// The store has been asked. The ready service waits with its request.
         Checking {
             #[pin]
-            check: Pending<St::Check>,
+            deciding: Deciding<St::Check>,
             waiting: Option<Box<Waiting<S, St, ReqBody>>>,
         },
         /// The inner service has been called.
@@ -55,8 +55,7 @@ pin_project! {
 }
 
 struct Waiting<S, St, ReqBody> {
-    question: Question,
-    gate: Arc<Gate<St>>,
+    config: Arc<Config<St>>,
     service: S,
     request: Request<ReqBody>,
 }
@@ -67,15 +66,14 @@ where
     St: Store,
 {
     pub(super) fn checking(
-        check: Pending<St::Check>,
-        question: Question,
-        gate: Arc<Gate<St>>,
+        deciding: Deciding<St::Check>,
+        config: Arc<Config<St>>,
         service: S,
         request: Request<ReqBody>,
     ) -> Self {
         // In a box, so that a future which never waits is not as large as a request.
-        let waiting = Some(Box::new(Waiting { question, gate, service, request }));
-        Self { state: State::Checking { check, waiting }, fields: Fields::default() }
+        let waiting = Some(Box::new(Waiting { config, service, request }));
+        Self { state: State::Checking { deciding, waiting }, fields: Fields::default() }
     }
 
     #[inline]
@@ -101,16 +99,17 @@ where
         let mut state = this.state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Checking { check, waiting } => {
-                    let answers = ready!(check.poll(cx));
-                    let Waiting { question, gate, mut service, mut request } =
-                        *waiting.take().expect("polled after completion");
-                    match gate.conclude_later(&mut request, &question, &answers) {
-                        Verdict::Admit(fields) => {
+                StateProjection::Checking { deciding, waiting } => {
+                    let request = &waiting.as_ref().expect("polled after completion").request;
+                    let outcome = ready!(deciding.poll_outcome(cx, request));
+                    let Waiting { config, mut service, mut request } =
+                        *waiting.take().expect("it was there just before");
+                    match config.conclude(&mut request, outcome) {
+                        Next::Call(fields) => {
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }
                         }
-                        Verdict::Refuse(answer) => State::Refused { answer: Some(answer) },
+                        Next::Refuse(answer) => State::Refused { answer: Some(answer) },
                     }
                 }
                 StateProjection::Calling { call } => {

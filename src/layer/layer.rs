@@ -3,22 +3,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use http::request::Parts;
 use tower_layer::Layer;
 
-use super::gate::{Fallback, Gate};
+use super::config::Config;
+use super::identify::{ByClosure, Identify, IntoAccount};
+use super::response::{Dialect, LegacyReset, Refusal};
 use super::service::BolnaRateLimit;
-use crate::enforcement::Enforcement;
-use crate::identity::Identify;
-use crate::insight::{Event, Observe};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
-use crate::store::{MemoryStore, Store};
-use crate::wire::{Dialect, LegacyReset, Refusal};
+use crate::store::MemoryStore;
+use crate::values::{Enforcement, OnStoreFailure, OnUnidentified};
 
 /// Limits the requests to the services that it wraps. See the [crate's documentation](crate).
 ///
 /// Clones, and all services made from them, share one limiter: wherever they stand, they count
-/// together.
+/// together. The setters below change this layer only. What several layers may share, the policy,
+/// enforcement and observers, is set on the [`Limiter`].
 ///
 /// ```
 /// use bolna_rate_limit::{BolnaRateLimitLayer, LegacyReset, Policy};
@@ -31,7 +32,7 @@ use crate::wire::{Dialect, LegacyReset, Refusal};
 /// ```
 #[must_use = "a layer does nothing until a service is wrapped in it"]
 pub struct BolnaRateLimitLayer<St = MemoryStore> {
-    gate: Arc<Gate<St>>,
+    config: Arc<Config<St>>,
 }
 
 impl BolnaRateLimitLayer {
@@ -49,35 +50,61 @@ impl BolnaRateLimitLayer {
 impl<St> BolnaRateLimitLayer<St> {
     /// Limits by that limiter, which may be in use elsewhere.
     pub fn with_limiter(limiter: Limiter<St>) -> Self {
-        Self { gate: Arc::new(Gate::new(limiter)) }
+        Self { config: Arc::new(Config::new(limiter)) }
     }
 
     /// The limiter: to look at buckets and to change limits while requests run.
     #[must_use]
     pub fn limiter(&self) -> &Limiter<St> {
-        &self.gate.limiter
+        &self.config.limiter
     }
 
-    /// Finds out in another way who pays: from a type of your own in the request's extensions. By
-    /// default from an [`Account`](crate::Account).
-    pub fn identify(self, identify: impl Identify) -> Self {
-        self.with(|gate| gate.identify = Some(Arc::new(identify)))
+    /// Finds out who is calling from the head of each request, instead of from an
+    /// [`Account`](crate::Account) in its extensions.
+    ///
+    /// The closure returns an `Account`, a [`Principal`](crate::Principal), or an `Option` of
+    /// either. It runs on the request path and must not block: see [`Identify`] for what to do
+    /// when a look-up is needed.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+    ///
+    /// #[derive(Clone)]
+    /// struct Claims { user: u64, organization: Option<u64> }
+    ///
+    /// let layer = BolnaRateLimitLayer::new().identify(|head| {
+    ///     let claims = head.extensions.get::<Claims>()?;
+    ///     Some(Account::user(claims.user).in_organization(claims.organization))
+    /// });
+    /// ```
+    pub fn identify<F, R>(self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> R + Send + Sync + 'static,
+        R: IntoAccount,
+    {
+        self.identify_with(ByClosure(identify))
     }
 
-    /// What becomes of a request that nobody can be billed for. By default it is refused with 401.
-    pub fn on_unidentified(self, fallback: Fallback) -> Self {
-        self.with(|gate| gate.unidentified = fallback)
+    /// The same by a type that implements [`Identify`].
+    pub fn identify_with(self, identify: impl Identify) -> Self {
+        self.with(|config| config.identify = Some(Arc::new(identify)))
+    }
+
+    /// What becomes of a request that has no account. By default it is refused with 401.
+    /// Enforcement has no part in it: it is about limits.
+    pub fn on_unidentified(self, what: OnUnidentified) -> Self {
+        self.with(|config| config.terms.on_unidentified = what)
     }
 
     /// What becomes of a request when the store can't be asked. By default it is refused with 503.
-    pub fn on_store_failure(self, fallback: Fallback) -> Self {
-        self.with(|gate| gate.store_failed = fallback)
+    pub fn on_store_failure(self, what: OnStoreFailure) -> Self {
+        self.with(|config| config.terms.on_store_failure = what)
     }
 
     /// The form of the `RateLimit` and `RateLimit-Policy` header fields. By default the newest
     /// draft's.
     pub fn dialect(self, dialect: Dialect) -> Self {
-        self.with(|gate| gate.format.dialect = dialect)
+        self.with(|config| config.format.dialect = dialect)
     }
 
     /// Sends `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well, for clients that know nothing
@@ -86,14 +113,14 @@ impl<St> BolnaRateLimitLayer<St> {
     /// The limit that they tell is the burst, of which the rest is what remains. A browser sees
     /// them only if CORS exposes them.
     pub fn legacy_headers(self, reset: LegacyReset) -> Self {
-        self.with(|gate| gate.format.legacy = Some(reset))
+        self.with(|config| config.format.legacy = Some(reset))
     }
 
     /// Sends `retry-after-ms` with refusals as well: the wait in milliseconds, rounded up, for
     /// clients that read it (the `OpenAI` and `Anthropic` SDKs do). Off by default. A browser
     /// sees it only if CORS exposes it.
     pub fn retry_after_ms(self) -> Self {
-        self.with(|gate| gate.format.retry_after_ms = true)
+        self.with(|config| config.format.retry_after_ms = true)
     }
 
     /// Renders refusals in another way than as `application/problem+json`.
@@ -103,11 +130,11 @@ impl<St> BolnaRateLimitLayer<St> {
     /// content.
     ///
     /// ```
-    /// use bolna_rate_limit::{BolnaRateLimitLayer, Reason, Refusal};
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, layer::Reason};
     /// use bytes::Bytes;
     /// use http::Response;
     ///
-    /// let layer = BolnaRateLimitLayer::new().render_refusals(|refusal: &Refusal<'_>| match refusal.reason() {
+    /// let layer = BolnaRateLimitLayer::new().render_refusals(|refusal| match refusal.reason() {
     ///     Reason::Limited(_) => {
     ///         let mut response = Response::new(Bytes::from_static(b"slow down\n"));
     ///         *response.status_mut() = refusal.status();
@@ -120,55 +147,47 @@ impl<St> BolnaRateLimitLayer<St> {
     where
         F: Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync + 'static,
     {
-        self.with(|gate| gate.renderer = Some(Arc::new(render)))
+        self.with(|config| config.renderer = Some(Arc::new(render)))
     }
 
-    /// On whom limits are enforced, by whatever policy: [`Enforcement::SHADOW`] refuses nobody and
-    /// reports what it would have refused. It can be changed at any time with
-    /// [`Limiter::set_enforcement`]. By default on everybody.
+    /// On which principals this layer enforces limits. By default on all. It is a setting of this
+    /// layer only: another one on the same limiter is not affected. Where the limiter, the policy
+    /// or the endpoint has a setting of its own, the least of them counts.
+    ///
+    /// To change enforcement under load, for all layers, set it on the limiter:
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement};
     ///
-    /// let layer = BolnaRateLimitLayer::new().enforcement(Enforcement::SHADOW);
-    /// // A week later, for every fourth principal:
+    /// let layer = BolnaRateLimitLayer::new();
+    /// layer.limiter().set_enforcement(Enforcement::SHADOW);
+    /// // A week later, on every fourth principal:
     /// layer.limiter().set_enforcement(Enforcement::percent(25));
+    ///
+    /// // A second layer that refuses none, and counts in the same buckets:
+    /// let shadow = BolnaRateLimitLayer::with_limiter(layer.limiter().clone())
+    ///     .enforcement(Enforcement::SHADOW);
     /// ```
     pub fn enforcement(self, enforcement: Enforcement) -> Self {
-        self.limiter().set_enforcement(enforcement);
-        self
+        self.with(|config| config.terms.enforcement = enforcement)
     }
 
-    /// Sends the `RateLimit` fields also to those on whom the limit is not enforced, so that they
-    /// can adapt to it before it is. Off by default: they are told nothing.
+    /// Sends the `RateLimit` fields also where the limit is not enforced, so that callers can adapt
+    /// to it before it is. Off by default: such responses carry no fields.
     pub fn fields_in_shadow(self) -> Self {
-        self.with(|gate| gate.fields_in_shadow = true)
+        self.with(|config| config.fields_in_shadow = true)
     }
 
-    /// Leaves the [`Decision`](crate::Decision) in the extensions of each request that goes on, for
-    /// the handler: how much is left, and in shadow mode whether the request would have been
-    /// refused. Off by default, since it is an allocation for each request. There is none for
-    /// exempt paths, nor where the store could not be asked.
-    pub fn decision_in_extensions(self) -> Self {
-        self.with(|gate| gate.hands_over = true)
+    /// Leaves the [`Ruling`](crate::values::Ruling) in the extensions of each request that is
+    /// admitted, for the handler: how much is left, and in shadow mode whether the request would
+    /// have been refused. Off by default, since it is an allocation for each request. There is none
+    /// for exempt paths, for unidentified requests, nor where the store could not be asked.
+    pub fn ruling_in_extensions(self) -> Self {
+        self.with(|config| config.ruling_in_extensions = true)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Gate<St>)) -> Self {
-        change(Arc::make_mut(&mut self.gate));
-        self
-    }
-}
-
-impl<St: Store> BolnaRateLimitLayer<St> {
-    /// Tells `observer` of every request, as [`Limiter::observe`] does.
-    pub fn observe(self, observer: impl Observe) -> Self {
-        self.limiter().observe(observer);
-        self
-    }
-
-    /// Calls `listener` when something happens to the limiter, as [`Limiter::on_event`] does.
-    pub fn on_event(self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {
-        self.limiter().on_event(listener);
+    fn with(mut self, change: impl FnOnce(&mut Config<St>)) -> Self {
+        change(Arc::make_mut(&mut self.config));
         self
     }
 }
@@ -177,13 +196,13 @@ impl<S, St> Layer<S> for BolnaRateLimitLayer<St> {
     type Service = BolnaRateLimit<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BolnaRateLimit::new(inner, Arc::clone(&self.gate))
+        BolnaRateLimit::new(inner, Arc::clone(&self.config))
     }
 }
 
 impl<St> Clone for BolnaRateLimitLayer<St> {
     fn clone(&self) -> Self {
-        Self { gate: Arc::clone(&self.gate) }
+        Self { config: Arc::clone(&self.config) }
     }
 }
 
@@ -195,6 +214,6 @@ impl Default for BolnaRateLimitLayer {
 
 impl<St: fmt::Debug> fmt::Debug for BolnaRateLimitLayer<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BolnaRateLimitLayer").field("gate", &self.gate).finish()
+        f.debug_struct("BolnaRateLimitLayer").field("config", &self.config).finish()
     }
 }

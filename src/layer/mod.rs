@@ -1,24 +1,28 @@
 //! The Tower side: a layer, the service that it makes, and the service's future and body.
 //!
-//! A request goes through five steps, each of which is a module of the domain; this one wires them:
-//!
 //! ```text
-//! request -> account -> endpoint -> policy -> store -> decision -> response
-//!            who?       which class? what quota? count   plain data   header fields, 429
+//! BolnaRateLimit::call -> Limiter::decide -> a store -> Ruling -> the response
+//!   who, and which path?  under which rule?   count      plain    header fields, 429
 //! ```
+//!
+//! Nothing else of the crate knows `http::Request`, but for the client.
 
 mod body;
+mod config;
 mod future;
-mod gate;
+mod identify;
 #[expect(
     clippy::module_inception,
     reason = "one file for each of layer, service, future and body, as in tower-http"
 )]
 mod layer;
+mod response;
 mod service;
 
+pub use crate::values::{OnStoreFailure, OnUnidentified};
 pub use body::ResponseBody;
 pub use future::ResponseFuture;
-pub use gate::Fallback;
+pub use identify::{Identify, IntoAccount};
 pub use layer::BolnaRateLimitLayer;
+pub use response::{Dialect, LegacyReset, Reason, Refusal};
 pub use service::BolnaRateLimit;

@@ -7,20 +7,20 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::config::{Config, Next, Step};
 use super::future::ResponseFuture;
-use super::gate::{Gate, Judgement, Verdict};
 use crate::store::{MemoryStore, Store};
 
 /// Limits the requests to the service that it wraps. Made by
 /// [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     inner: S,
-    gate: Arc<Gate<St>>,
+    config: Arc<Config<St>>,
 }
 
 impl<S, St> BolnaRateLimit<S, St> {
-    pub(super) fn new(inner: S, gate: Arc<Gate<St>>) -> Self {
-        Self { inner, gate }
+    pub(super) fn new(inner: S, config: Arc<Config<St>>) -> Self {
+        Self { inner, config }
     }
 
     /// The wrapped service.
@@ -65,18 +65,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.gate.judge(&mut request) {
-            Judgement::Now(Verdict::Admit(fields)) => {
+        match self.config.decide(&mut request) {
+            Step::Now(Next::Call(fields)) => {
                 ResponseFuture::calling(self.inner.call(request), fields)
             }
-            Judgement::Now(Verdict::Refuse(answer)) => {
+            Step::Now(Next::Refuse(answer)) => {
                 // A refused connection must not hold on to what the next caller is waiting for.
                 drop(self.take_ready());
                 ResponseFuture::refused(answer)
             }
-            Judgement::Later(check, question) => {
-                let service = self.take_ready();
-                ResponseFuture::checking(check, question, Arc::clone(&self.gate), service, request)
+            Step::Later(deciding) => {
+                let (config, service) = (Arc::clone(&self.config), self.take_ready());
+                ResponseFuture::checking(deciding, config, service, request)
             }
         }
     }
@@ -84,7 +84,7 @@ where
 
 impl<S: Clone, St> Clone for BolnaRateLimit<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), gate: Arc::clone(&self.gate) }
+        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
     }
 }
 
@@ -92,7 +92,7 @@ impl<S: fmt::Debug, St: fmt::Debug> fmt::Debug for BolnaRateLimit<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BolnaRateLimit")
             .field("inner", &self.inner)
-            .field("gate", &self.gate)
+            .field("config", &self.config)
             .finish()
     }
 }

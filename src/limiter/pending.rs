@@ -5,20 +5,22 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::decision::Decision;
 use crate::store::{Answer, StoreError};
+use crate::values::Decision;
 
 /// What the store says about a request.
-pub(crate) struct Answers {
-    pub(crate) enforced: Result<Decision, StoreError>,
-    /// By the candidate's rules, of the bucket beside.
-    pub(crate) candidate: Option<Decision>,
+pub(super) struct Answers {
+    /// By the policy that counts.
+    pub(super) active: Result<Decision, StoreError>,
+    /// By the candidate's rules, about the candidate's bucket.
+    pub(super) candidate: Option<Decision>,
 }
 
 pin_project! {
-    /// Every variant holds a check, so that there is no value of this type for a store that always answers at once.
+    /// Every variant holds a check, so that there is no value of this type for a store that always
+    /// answers at once.
     #[project = PendingProjection]
-    pub(crate) enum Pending<F>
+    pub(super) enum Pending<F>
     where
         F: Future,
     {
@@ -35,10 +37,10 @@ pin_project! {
     }
 }
 
-/// The other one of two answers, and what was said first.
-pub(crate) struct Other<F: Future> {
-    /// Whether it is that by the policy in force, and the check beside it the candidate's.
-    is_enforced: bool,
+/// The other one of two answers, and the one that came first.
+pub(super) struct Other<F: Future> {
+    /// Whether it is the active policy's, and the check beside it the candidate's.
+    is_active: bool,
     answer: Half<F>,
     first: Option<F::Output>,
 }
@@ -51,12 +53,12 @@ enum Half<F: Future> {
 impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
     /// Waits for both, or has both: the candidate's check has to be seen to its end for its unit to
     /// be charged.
-    pub(crate) fn both(enforced: Answer<F>, candidate: Option<Answer<F>>) -> Result<Answers, Self> {
-        let other = |is_enforced, answer| Box::new(Other { is_enforced, answer, first: None });
-        match (enforced, candidate) {
-            (Answer::Now(enforced), None) => Ok(Answers { enforced, candidate: None }),
-            (Answer::Now(enforced), Some(Answer::Now(candidate))) => {
-                Ok(Answers { enforced, candidate: candidate.ok() })
+    pub(super) fn both(active: Answer<F>, candidate: Option<Answer<F>>) -> Result<Answers, Self> {
+        let other = |is_active, answer| Box::new(Other { is_active, answer, first: None });
+        match (active, candidate) {
+            (Answer::Now(active), None) => Ok(Answers { active, candidate: None }),
+            (Answer::Now(active), Some(Answer::Now(candidate))) => {
+                Ok(Answers { active, candidate: candidate.ok() })
             }
             (Answer::Later(check), None) => Err(Self::One { check }),
             (Answer::Later(check), Some(candidate)) => {
@@ -66,8 +68,8 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
                 };
                 Err(Self::Both { check, other: other(false, candidate) })
             }
-            (Answer::Now(enforced), Some(Answer::Later(check))) => {
-                Err(Self::Both { check, other: other(true, Half::Answered(Some(enforced))) })
+            (Answer::Now(active), Some(Answer::Later(check))) => {
+                Err(Self::Both { check, other: other(true, Half::Answered(Some(active))) })
             }
         }
     }
@@ -79,10 +81,10 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answers> {
         match self.project() {
             PendingProjection::One { check } => {
-                Poll::Ready(Answers { enforced: ready!(check.poll(cx)), candidate: None })
+                Poll::Ready(Answers { active: ready!(check.poll(cx)), candidate: None })
             }
             PendingProjection::Both { check, other } => {
-                let Other { is_enforced, answer, first } = &mut **other;
+                let Other { is_active, answer, first } = &mut **other;
                 if first.is_none() {
                     *first = match check.poll(cx) {
                         Poll::Ready(output) => Some(output),
@@ -93,10 +95,10 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
                 match (second, first) {
                     (Some(second), first @ Some(_)) => {
                         let (first, second) = (first.take(), second.take());
-                        let (enforced, candidate) =
-                            if *is_enforced { (second, first) } else { (first, second) };
-                        let enforced = enforced.expect("polled after completion");
-                        Poll::Ready(Answers { enforced, candidate: candidate.and_then(Result::ok) })
+                        let (active, candidate) =
+                            if *is_active { (second, first) } else { (first, second) };
+                        let active = active.expect("polled after completion");
+                        Poll::Ready(Answers { active, candidate: candidate.and_then(Result::ok) })
                     }
                     _ => Poll::Pending,
                 }

@@ -1,13 +1,9 @@
 //! Building a policy.
 
-use std::sync::Arc;
-
-use super::error::PolicyError;
-use super::{Class, Policy, Table};
-use crate::endpoint::Endpoint;
-use crate::enforcement::Enforcement;
-use crate::path::{Billing, PathTable};
-use crate::quota::{Quota, QuotaBuilder};
+use super::error::{PathList, PolicyError};
+use super::path::{Billing, PathTable};
+use super::{Policy, Rule};
+use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
 
 /// Collects endpoints, quotas and paths; [`build`](Self::build) checks all of them.
 ///
@@ -21,52 +17,31 @@ use crate::quota::{Quota, QuotaBuilder};
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
-    pub(super) endpoints: Vec<Named>,
-    pub(super) default_quota: QuotaBuilder,
-    pub(super) default_paths: Vec<String>,
+    endpoints: Vec<Named>,
+    default: Named,
     exempt: Vec<String>,
     enforcement: Enforcement,
-    pub(super) default_enforcement: Enforcement,
     /// Names that were to be changed and are not there.
-    stray: Vec<String>,
+    unknown: Vec<String>,
 }
 
+/// An endpoint as it was asked for, not yet checked.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) quota: QuotaBuilder,
-    pub(super) enforcement: Enforcement,
-    pub(super) paths: Vec<String>,
-}
-
-/// A mistake in a builder, and where it is.
-pub(super) struct Fault {
-    pub(super) error: PolicyError,
-    #[cfg_attr(not(feature = "policy-file"), expect(dead_code, reason = "only files ask"))]
-    pub(super) place: Place,
-}
-
-/// The part of a builder that a mistake is in. The first number is the index of an endpoint, the
-/// default's being the last.
-#[cfg_attr(not(feature = "policy-file"), expect(dead_code, reason = "only files ask"))]
-pub(super) enum Place {
-    Name(usize),
-    Quota(usize),
-    Paths(usize),
-    Path(usize, usize),
-    Exempt(usize),
+struct Named {
+    name: String,
+    quota: QuotaBuilder,
+    enforcement: Enforcement,
+    paths: Vec<String>,
 }
 
 impl PolicyBuilder {
     pub(super) fn new() -> Self {
         Self {
             endpoints: Vec::new(),
-            default_quota: Quota::per_minute(1000),
-            default_paths: Vec::new(),
+            default: Named::new(Endpoint::DEFAULT.name(), Quota::per_minute(1000), Vec::new()),
             exempt: Vec::new(),
             enforcement: Enforcement::FULL,
-            default_enforcement: Enforcement::FULL,
-            stray: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 
@@ -88,44 +63,37 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        let (name, quota) = (name.into(), quota.into());
-        self.endpoints.push(Named { name, quota, enforcement: Enforcement::FULL, paths });
+        self.endpoints.push(Named::new(name, quota.into(), paths));
         self
     }
 
     /// Replaces the quota of an endpoint that is already there, `default` included.
-    pub fn quota(mut self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
-        let name = name.into();
-        if name == Endpoint::DEFAULT.name() {
-            return self.default_quota(quota);
-        }
-        match self.endpoints.iter_mut().find(|endpoint| endpoint.name == name) {
-            Some(endpoint) => endpoint.quota = quota.into(),
-            None => self.stray.push(name),
-        }
-        self
+    pub fn quota(self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
+        let quota = quota.into();
+        self.change(name.into(), |endpoint| endpoint.quota = quota)
     }
 
-    /// On whom the quota of an endpoint is enforced, `default` included. On everybody unless it is
-    /// set.
+    /// Replaces the path templates of an endpoint that is already there, `default` included.
+    pub fn paths<P: Into<String>>(
+        self,
+        name: impl Into<String>,
+        paths: impl IntoIterator<Item = P>,
+    ) -> Self {
+        let paths = paths.into_iter().map(Into::into).collect();
+        self.change(name.into(), |endpoint| endpoint.paths = paths)
+    }
+
+    /// On which principals the quota of an endpoint is enforced, `default` included. On all unless
+    /// it is set.
     ///
-    /// With [`Enforcement::SHADOW`] nobody is refused there, and what would have been refused is
-    /// reported to [observers](crate::Limiter::observe).
-    pub fn enforce(mut self, name: impl Into<String>, enforcement: Enforcement) -> Self {
-        let name = name.into();
-        if name == Endpoint::DEFAULT.name() {
-            self.default_enforcement = enforcement;
-            return self;
-        }
-        match self.endpoints.iter_mut().find(|endpoint| endpoint.name == name) {
-            Some(endpoint) => endpoint.enforcement = enforcement,
-            None => self.stray.push(name),
-        }
-        self
+    /// With [`Enforcement::SHADOW`] no request is refused there, and what would have been refused
+    /// is reported to [observers](crate::Limiter::observe).
+    pub fn enforce(self, name: impl Into<String>, enforcement: Enforcement) -> Self {
+        self.change(name.into(), |endpoint| endpoint.enforcement = enforcement)
     }
 
-    /// On whom any quota of the policy is enforced: where an endpoint has a setting of its own, the
-    /// lesser of both counts.
+    /// On which principals any quota of the policy is enforced. Where an endpoint has a setting of
+    /// its own, the lesser of both counts.
     ///
     /// It concerns this policy only. [`Limiter::set_enforcement`](crate::Limiter::set_enforcement)
     /// concerns the policies of accounts too.
@@ -136,18 +104,17 @@ impl PolicyBuilder {
 
     /// The quota of every path that no endpoint claims. 1000 requests a minute unless it is set.
     pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
-        self.default_quota = quota.into();
+        self.default.quota = quota.into();
         self
     }
 
     /// Leaves paths to `default` that a template of an endpoint would match too.
     pub fn default_paths<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
-        self.default_paths.extend(paths.into_iter().map(Into::into));
+        self.default.paths.extend(paths.into_iter().map(Into::into));
         self
     }
 
-    /// Lets paths through without counting them, whoever calls or if nobody does: health checks,
-    /// say.
+    /// Lets paths through without counting them, with an account or without: health checks, say.
     ///
     /// A path is exempt only if every server would read it as one that is, so no odd spelling of
     /// another path becomes exempt. For an account with a policy of its own, only that policy's
@@ -161,72 +128,78 @@ impl PolicyBuilder {
     ///
     /// # Errors
     /// When a name, a quota or a path makes no sense, or two paths match the same requests. The
-    /// error names the value and the rule.
-    pub fn build(&self) -> Result<Policy, PolicyError> {
-        if let Some(name) = self.stray.first() {
-            return Err(PolicyError::UnknownEndpoint { name: name.clone() });
+    /// error names the value, its place and the rule that it breaks.
+    pub fn build(self) -> Result<Policy, PolicyError> {
+        if let Some(name) = self.unknown.into_iter().next() {
+            return Err(PolicyError::UnknownEndpoint { name });
         }
-        self.assemble().map_err(|fault| fault.error)
+        let mut paths = PathTable::new(self.endpoints.len());
+        let mut rules = Vec::<Rule>::with_capacity(self.endpoints.len() + 1);
+        for (index, named) in self.endpoints.into_iter().enumerate() {
+            let endpoint = match Endpoint::new(&named.name) {
+                Ok(endpoint) => endpoint,
+                Err(reason) => return Err(PolicyError::Name { reason }),
+            };
+            if endpoint == Endpoint::DEFAULT || rules.iter().any(|rule| rule.endpoint == endpoint) {
+                return Err(PolicyError::DuplicateEndpoint { name: named.name });
+            }
+            if named.paths.is_empty() {
+                return Err(PolicyError::NoPaths { name: named.name });
+            }
+            rules.push(named.rule(endpoint, self.enforcement)?);
+            let list = PathList::Endpoint(endpoint);
+            insert(&mut paths, named.paths, Billing::Endpoint(index), list)?;
+        }
+        let default = Billing::Endpoint(rules.len());
+        let rule = self.default.rule(Endpoint::DEFAULT, self.enforcement);
+        insert(&mut paths, self.default.paths, default, PathList::Endpoint(Endpoint::DEFAULT))?;
+        insert(&mut paths, self.exempt, Billing::Exempt, PathList::Exempt)?;
+        rules.push(rule?);
+        Ok(Policy::new(paths, rules))
     }
 
-    /// [`build`](Self::build), which says where the mistake is.
-    pub(super) fn assemble(&self) -> Result<Policy, Fault> {
-        let mut paths = PathTable::new(self.endpoints.len());
-        let mut classes = Vec::<Class>::with_capacity(self.endpoints.len() + 1);
-        for (index, Named { name, quota, enforcement, paths: templates }) in
-            self.endpoints.iter().enumerate()
-        {
-            let at = |place| move |error| Fault { error, place };
-            let endpoint =
-                Endpoint::new(name).ok_or_else(|| PolicyError::Name { name: name.clone() });
-            let endpoint = endpoint.map_err(at(Place::Name(index)))?;
-            if endpoint == Endpoint::DEFAULT
-                || classes.iter().any(|class| class.endpoint == endpoint)
-            {
-                return Err(at(Place::Name(index))(PolicyError::DuplicateEndpoint {
-                    name: name.clone(),
-                }));
-            }
-            if templates.is_empty() {
-                return Err(at(Place::Paths(index))(PolicyError::NoPaths { name: name.clone() }));
-            }
-            let enforcement = enforcement.and(self.enforcement);
-            classes.push(class(endpoint, *quota, enforcement).map_err(at(Place::Quota(index)))?);
-            insert(&mut paths, templates, Billing::Endpoint(index), |path| {
-                Place::Path(index, path)
-            })?;
+    /// The quota of an endpoint as it is so far, `default` included.
+    #[cfg(feature = "policy-file")]
+    pub(super) fn quota_of(&self, name: &str) -> Option<QuotaBuilder> {
+        let mut all = self.endpoints.iter().chain([&self.default]);
+        all.find(|endpoint| endpoint.name == name).map(|endpoint| endpoint.quota)
+    }
+
+    fn change(mut self, name: String, change: impl FnOnce(&mut Named)) -> Self {
+        let named = |endpoint: &&mut Named| endpoint.name == name;
+        match self.endpoints.iter_mut().chain([&mut self.default]).find(named) {
+            Some(endpoint) => change(endpoint),
+            None => self.unknown.push(name),
         }
-        let last = classes.len();
-        insert(&mut paths, &self.default_paths, Billing::Endpoint(last), |path| {
-            Place::Path(last, path)
-        })?;
-        insert(&mut paths, &self.exempt, Billing::Exempt, Place::Exempt)?;
-        let default_enforcement = self.default_enforcement.and(self.enforcement);
-        let default = class(Endpoint::DEFAULT, self.default_quota, default_enforcement);
-        classes.push(default.map_err(|error| Fault { error, place: Place::Quota(last) })?);
-        Ok(Policy { table: Arc::new(Table::new(paths, classes)) })
+        self
     }
 }
 
-fn class(
-    endpoint: Endpoint,
-    quota: QuotaBuilder,
-    enforcement: Enforcement,
-) -> Result<Class, PolicyError> {
-    let class = |quota| Class::new(endpoint, quota, enforcement);
-    quota.build().map(class).map_err(|reason| PolicyError::Quota { endpoint, reason })
+impl Named {
+    fn new(name: impl Into<String>, quota: QuotaBuilder, paths: Vec<String>) -> Self {
+        Self { name: name.into(), quota, enforcement: Enforcement::FULL, paths }
+    }
+
+    fn rule(&self, endpoint: Endpoint, all: Enforcement) -> Result<Rule, PolicyError> {
+        match self.quota.build() {
+            Ok(quota) => Ok(Rule::new(endpoint, quota, self.enforcement.and(all))),
+            Err(reason) => Err(PolicyError::Quota { endpoint, reason }),
+        }
+    }
 }
 
 fn insert(
     table: &mut PathTable,
-    templates: &[String],
+    templates: Vec<String>,
     billing: Billing,
-    place: impl Fn(usize) -> Place,
-) -> Result<(), Fault> {
-    templates.iter().enumerate().try_for_each(|(index, template)| {
-        table.insert(template, billing).map_err(|error| Fault {
-            error: PolicyError::Path { path: template.clone(), rule: error.to_string() },
-            place: place(index),
+    list: PathList,
+) -> Result<(), PolicyError> {
+    templates.into_iter().enumerate().try_for_each(|(index, path)| {
+        table.insert(&path, billing).map_err(|reason| PolicyError::Path {
+            path,
+            list,
+            index,
+            reason,
         })
     })
 }

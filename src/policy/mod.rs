@@ -1,24 +1,34 @@
-//! Which limits are in force.
+//! Which limits there are, and which of them a request falls under.
+//!
+//! A [`Policy`] is path templates, and for each endpoint of them a quota. An [`Account`] says who is
+//! billed, and may bring a policy of its own.
 
+mod account;
 mod builder;
-mod diagnose;
 mod error;
 #[cfg(feature = "policy-file")]
 mod file;
+mod lint;
+mod path;
+mod rule;
 
 use std::fmt;
 use std::sync::Arc;
 
-use crate::endpoint::Endpoint;
-use crate::enforcement::Enforcement;
-use crate::path::{Billing, PathTable};
-use crate::quota::Quota;
-use crate::wire::Kept;
+use crate::values::{Endpoint, Enforcement, Quota};
 
+use path::{Billing, PathTable};
+
+pub use account::Account;
 pub use builder::PolicyBuilder;
-pub use error::PolicyError;
+pub use error::{PathList, PolicyError};
 #[cfg(feature = "policy-file")]
+#[cfg_attr(docsrs, doc(cfg(feature = "policy-file")))]
 pub use file::PolicyFileError;
+pub use lint::Lint;
+pub use path::TemplateError;
+
+pub(crate) use rule::Rule;
 
 /// Path templates and the quota of each endpoint, the quota of everything else, and the paths that
 /// are exempt.
@@ -52,8 +62,12 @@ pub use file::PolicyFileError;
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 #[derive(Clone)]
-pub struct Policy {
-    table: Arc<Table>,
+pub struct Policy(Arc<Rules>);
+
+struct Rules {
+    paths: PathTable,
+    /// In the order in which they were declared, `default` last.
+    rules: Vec<Rule>,
 }
 
 impl Policy {
@@ -73,36 +87,58 @@ impl Policy {
     /// method never matters.
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
-        self.table.class_of(path).map(|class| class.endpoint)
+        self.rule_of(path).map(|rule| rule.endpoint)
     }
 
-    /// The quota of an endpoint, or `None` if the policy does not name it.
+    /// The quota of an endpoint, or `None` if the policy does not have it.
     #[must_use]
     pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
-        self.table.class_of_endpoint(endpoint).map(|class| class.quota)
+        self.rule_of_endpoint(endpoint).map(|rule| rule.quota)
     }
 
-    /// On whom the quota of an endpoint is enforced, or `None` if the policy does not name it.
+    /// On which principals the quota of an endpoint is enforced, or `None` if the policy does not
+    /// have the endpoint.
     #[must_use]
     pub fn enforcement_of(&self, endpoint: Endpoint) -> Option<Enforcement> {
-        self.table.class_of_endpoint(endpoint).map(|class| class.enforcement)
+        self.rule_of_endpoint(endpoint).map(|rule| rule.enforcement)
     }
 
     /// The endpoints and their quotas, in the order in which they were declared, `default` last.
     pub fn endpoints(&self) -> impl Iterator<Item = (Endpoint, Quota)> + '_ {
-        self.table.classes.iter().map(|class| (class.endpoint, class.quota))
+        self.rules().iter().map(|rule| (rule.endpoint, rule.quota))
     }
 
-    pub(crate) fn table(&self) -> &Arc<Table> {
-        &self.table
+    fn new(paths: PathTable, rules: Vec<Rule>) -> Self {
+        Self(Arc::new(Rules { paths, rules }))
     }
 
-    pub(crate) fn into_table(self) -> Arc<Table> {
-        self.table
+    /// The rule that a path falls under, or `None` if the path is exempt.
+    #[inline]
+    pub(crate) fn rule_of(&self, path: &str) -> Option<&Rule> {
+        self.index_of(path).map(|index| &self.0.rules[index])
     }
 
-    pub(crate) fn from_table(table: Arc<Table>) -> Self {
-        Self { table }
+    /// The place of a path's rule among the [rules](Self::rules).
+    #[inline]
+    pub(crate) fn index_of(&self, path: &str) -> Option<usize> {
+        match self.0.paths.bill(path) {
+            Billing::Endpoint(index) => Some(index),
+            Billing::Exempt => None,
+        }
+    }
+
+    /// In the order in which they were declared, `default` last.
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.0.rules
+    }
+
+    pub(crate) fn rule_of_endpoint(&self, endpoint: Endpoint) -> Option<&Rule> {
+        self.rules().iter().find(|rule| rule.endpoint == endpoint)
+    }
+
+    /// Whether [`rule_of`](Self::rule_of) is `None`, found out at less cost when it is not.
+    pub(crate) fn exempts(&self, path: &str) -> bool {
+        self.0.paths.exempts(path)
     }
 }
 
@@ -119,63 +155,16 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// A policy as the request path reads it.
-pub(crate) struct Table {
-    paths: PathTable,
-    classes: Vec<Class>,
-    /// Whether every quota is enforced on all, as far as the policy is concerned.
-    pub(crate) enforces_all: bool,
-}
-
-impl Table {
-    fn new(paths: PathTable, classes: Vec<Class>) -> Self {
-        let enforces_all = classes.iter().all(|class| class.enforcement == Enforcement::FULL);
-        Self { paths, classes, enforces_all }
-    }
-
-    pub(crate) fn class_of(&self, path: &str) -> Option<&Class> {
-        self.class_index_of(path).map(|index| self.class(index))
-    }
-
-    pub(crate) fn class_index_of(&self, path: &str) -> Option<usize> {
-        match self.paths.bill(path) {
-            Billing::Endpoint(index) => Some(index),
-            Billing::Exempt => None,
-        }
-    }
-
-    /// In the order in which they were declared, `default` last.
-    pub(crate) fn classes(&self) -> &[Class] {
-        &self.classes
-    }
-
-    pub(crate) fn class_of_endpoint(&self, endpoint: Endpoint) -> Option<&Class> {
-        self.classes.iter().find(|class| class.endpoint == endpoint)
-    }
-
-    pub(crate) fn class(&self, index: usize) -> &Class {
-        &self.classes[index]
-    }
-
-    /// Whether [`class_index_of`](Self::class_index_of) is `None`, found out at less cost when it
-    /// is not.
-    pub(crate) fn exempts(&self, path: &str) -> bool {
-        self.paths.exempts(path)
-    }
-}
-
-/// An endpoint of a policy.
-pub(crate) struct Class {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) quota: Quota,
-    /// On whom, as far as the policy is concerned.
-    pub(crate) enforcement: Enforcement,
-    /// What goes over the wire for it.
-    pub(crate) kept: Option<&'static Kept>,
-}
-
-impl Class {
-    fn new(endpoint: Endpoint, quota: Quota, enforcement: Enforcement) -> Self {
-        Self { endpoint, quota, enforcement, kept: Kept::of(endpoint, quota) }
+/// Two policies are equal when they have the same endpoints in the same order, with the same quotas,
+/// enforcement and path templates.
+impl PartialEq for Policy {
+    fn eq(&self, other: &Self) -> bool {
+        let templates = |policy: &Self| {
+            let mut templates = policy.0.paths.templates();
+            templates.sort_unstable();
+            templates.into_iter().map(|(path, to)| (path.to_owned(), to)).collect::<Vec<_>>()
+        };
+        Arc::ptr_eq(&self.0, &other.0)
+            || self.rules() == other.rules() && templates(self) == templates(other)
     }
 }

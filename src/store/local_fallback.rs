@@ -12,11 +12,8 @@ use pin_project_lite::pin_project;
 
 use super::failures::Failures;
 use super::{Answer, Bucket, MemoryStore, Store, StoreError, StoreListener, StoreReport, nanos};
-use crate::clock::{Clock, MonotonicClock};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
-use crate::quota::Quota;
+use crate::values::clock::{Clock, MonotonicClock};
+use crate::values::{Decision, Endpoint, Principal, Quota};
 
 /// Decides in this process when the store fails, from the state of the buckets that the store last
 /// reported.
@@ -25,7 +22,7 @@ use crate::quota::Quota;
 /// store. So a caller who had spent the quota does not get a full bucket when the store is lost.
 /// When a check or a [`peek`](Store::peek) of the store fails, with an error of any kind, the local
 /// store answers instead, and there is no error. A failed [`reset`](Store::reset),
-/// [`grant`](Store::grant) or [`block`](Store::block) takes effect in the local store and returns
+/// [`refund`](Store::refund) or [`block`](Store::block) takes effect in the local store and returns
 /// the error.
 ///
 /// # How much is admitted
@@ -49,7 +46,7 @@ use crate::quota::Quota;
 /// a block, are copied in the same way.
 ///
 /// # Grants
-/// A [`grant`](Store::grant) refunds to the local bucket of this process its part of the units.
+/// A [`refund`](Store::refund) refunds to the local bucket of this process its part of the units.
 /// Units count by their time: 3 units of 120 ms are 360 ms, which is one unit of a third of the
 /// quota. The local buckets of other replicas do not learn of the grant and refill at their own
 /// pace. So together the replicas may admit less than was granted, and never more.
@@ -120,7 +117,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         match self.store.check(bucket) {
             Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer, changes))),
             Answer::Later(check) => {
-                let Bucket { principal, endpoint, quota } = bucket;
+                let Bucket { principal, endpoint, quota, interval } = bucket;
                 let (local, principal) = (self.local.clone(), principal.clone());
                 Answer::Later(LocalFallbackCheck {
                     check,
@@ -128,6 +125,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
                     principal,
                     endpoint,
                     quota,
+                    interval,
                     changes,
                 })
             }
@@ -169,10 +167,10 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
 
     /// Refunds the units in the store, and this process's part of them in the local store, even if
     /// the other one fails.
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let answer = self.store.grant(bucket, units).await;
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let answer = self.store.refund(bucket, units).await;
         self.local.change();
-        let time = bucket.quota.interval_nanos().saturating_mul(units.into());
+        let time = bucket.rate().time_of(units);
         self.local.store.advance(self.local.share(bucket), time);
         answer
     }
@@ -212,6 +210,7 @@ pin_project! {
         principal: Principal,
         endpoint: Endpoint,
         quota: Quota,
+        interval: u64,
         changes: u64,
     }
 }
@@ -226,8 +225,12 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let answer = ready!(this.check.poll(cx));
-        let bucket =
-            Bucket { principal: this.principal, endpoint: *this.endpoint, quota: *this.quota };
+        let bucket = Bucket {
+            principal: this.principal,
+            endpoint: *this.endpoint,
+            quota: *this.quota,
+            interval: *this.interval,
+        };
         Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.changes)))
     }
 }
@@ -262,7 +265,11 @@ impl<C> Local<C> {
     }
 
     fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
-        Bucket { quota: bucket.quota.shared_by(self.replicas), ..bucket }
+        Bucket {
+            quota: bucket.quota.shared_by(self.replicas),
+            interval: bucket.rate().shared_by(self.replicas).interval(),
+            ..bucket
+        }
     }
 }
 
@@ -306,8 +313,8 @@ impl<C: Clock> Local<C> {
         // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
-            let room = decision.quota().refill_nanos().saturating_sub(debt);
-            self.store.owe(share, share.quota.refill_nanos().saturating_sub(room));
+            let room = decision.rate().refill().saturating_sub(debt);
+            self.store.owe(share, share.rate().refill().saturating_sub(room));
         }
     }
 }

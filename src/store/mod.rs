@@ -29,10 +29,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
-use crate::quota::Quota;
+use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
 
 #[cfg(feature = "redis")]
 pub use self::redis::{
@@ -110,7 +107,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the store fails. Units may have been refunded all the same.
-    fn grant(
+    fn refund(
         &self,
         bucket: Bucket<'_>,
         units: u32,
@@ -165,12 +162,12 @@ impl<St: Store> Store for Arc<St> {
         (**self).reset(principal, endpoint)
     }
 
-    fn grant(
+    fn refund(
         &self,
         bucket: Bucket<'_>,
         units: u32,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
-        (**self).grant(bucket, units)
+        (**self).refund(bucket, units)
     }
 
     fn block(
@@ -186,12 +183,65 @@ impl<St: Store> Store for Arc<St> {
 /// A bucket, and the quota that applies to it now.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket<'a> {
-    /// The principal who is billed.
-    pub principal: &'a Principal,
-    /// The endpoint that the request is for.
-    pub endpoint: Endpoint,
-    /// How many units the bucket holds, and how fast they come back.
-    pub quota: Quota,
+    pub(crate) principal: &'a Principal,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) quota: Quota,
+    /// What the quota is counted by, in nanoseconds for each unit.
+    pub(crate) interval: u64,
+}
+
+impl<'a> Bucket<'a> {
+    /// The bucket of that principal for that endpoint, to be measured by that quota.
+    #[must_use]
+    pub const fn new(principal: &'a Principal, endpoint: Endpoint, quota: Quota) -> Self {
+        Self::with_rate(principal, endpoint, quota, quota.rate())
+    }
+
+    /// The same with a rate that is known. It may be another than the quota's own.
+    #[inline]
+    pub(crate) const fn with_rate(
+        principal: &'a Principal,
+        endpoint: Endpoint,
+        quota: Quota,
+        rate: Rate,
+    ) -> Self {
+        Self { principal, endpoint, quota, interval: rate.interval() }
+    }
+
+    /// Who is billed.
+    #[must_use]
+    pub const fn principal(&self) -> &'a Principal {
+        self.principal
+    }
+
+    /// For which paths.
+    #[must_use]
+    pub const fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// How much, and how fast.
+    #[must_use]
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// What the quota is counted by.
+    #[inline]
+    pub(crate) const fn rate(&self) -> Rate {
+        Rate::of(self.quota, self.interval)
+    }
+
+    /// The decision about a request for it, from a store that has counted by its rate.
+    #[inline]
+    pub(crate) const fn decide(&self, allowed: bool, debt: u64) -> Decision {
+        Decision::from_nanos(self.endpoint, self.quota, self.rate(), allowed, debt)
+    }
+
+    /// The decision while it is blocked.
+    pub(crate) const fn blocked(&self, wait: u64) -> Decision {
+        Decision::blocked_by(self.endpoint, self.quota, self.rate(), wait)
+    }
 }
 
 /// The answer of a store: now, or later.

@@ -8,6 +8,7 @@ use std::ops::AddAssign;
 /// [`Store::report`](super::Store::report) returns it. A number that does not apply to a store is
 /// 0. A store made of several stores adds up their reports. A store of your own starts from
 /// [`default`](Self::default), or from the report of the store that it wraps.
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreReport {

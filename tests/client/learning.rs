@@ -28,7 +28,7 @@ async fn units_that_others_have_taken_are_not_spent() {
     // Another client has spent 400 of the 500 units before this one begins.
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
     for _ in 0..400 {
-        limiter.check_now(&principal(), "/call").unwrap();
+        limiter.check_now(&principal().into(), "/call").unwrap();
     }
     let client = BolnaClientLayer::new().layer(limited(&log, &limiter));
     assert_all_ok(&send_calls(&client, 1).await);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, WaitError};
-use bolna_rate_limit::{Policy, Quota, QuotaBuilder};
+use bolna_rate_limit::values::QuotaBuilder;
+use bolna_rate_limit::{Policy, Quota};
 use http::{HeaderValue, Response, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};

@@ -19,7 +19,7 @@ fn another_client(limiter: &ServerLimiter, units: usize, pause: Duration) -> Joi
     let spend = async move {
         loop {
             for _ in 0..units {
-                limiter.check_now(&principal(), "/call").unwrap();
+                limiter.check_now(&principal().into(), "/call").unwrap();
             }
             sleep(pause).await;
         }
@@ -95,7 +95,7 @@ async fn beside_another_client_a_longer_jitter_prevents_what_varied_trips_lead_t
 async fn another_client_that_takes_the_whole_burst_first() {
     let (log, limiter) = (Log::new(), limiter(Policy::default()));
     for _ in 0..500 {
-        limiter.check_now(&principal(), "/call").unwrap();
+        limiter.check_now(&principal().into(), "/call").unwrap();
     }
     let client = BolnaClientLayer::new().layer(limited(&log, &limiter));
     let answers = timeout(Duration::from_secs(3600), send_calls(&client, 1000)).await.unwrap();

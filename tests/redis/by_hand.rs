@@ -17,9 +17,9 @@ async fn two_on(server: &Server) -> [Replica; 2] {
     [Replica::on(server, slow(BURST)).await, Replica::on(server, slow(BURST)).await]
 }
 
-async fn grant(replica: &Replica, who: &Principal, units: u32) -> Result<(), StoreError> {
-    let bucket = Bucket { principal: who, endpoint: Endpoint::DEFAULT, quota: once_an_hour(BURST) };
-    replica.limiter.store().grant(bucket, units).await
+async fn refund(replica: &Replica, who: &Principal, units: u32) -> Result<(), StoreError> {
+    let bucket = Bucket::new(who, Endpoint::DEFAULT, once_an_hour(BURST));
+    replica.limiter.store().refund(bucket, units).await
 }
 
 async fn block(replica: &Replica, who: &Principal, period: Duration) -> Result<(), StoreError> {
@@ -41,16 +41,16 @@ async fn units_that_are_given_back_are_there_for_all() {
     let server = Server::start().await;
     let fleet = two_on(&server).await;
     let acme = organization("acme");
-    grant(&fleet[0], &acme, 3).await.unwrap();
+    refund(&fleet[0], &acme, 3).await.unwrap();
     assert_eq!(buckets(&server).await.len(), 0);
     assert_eq!(fleet[0].drain(&acme).await, BURST);
     assert!(!fleet[1].check(&acme).await.is_allowed());
-    grant(&fleet[0], &acme, 0).await.unwrap();
+    refund(&fleet[0], &acme, 0).await.unwrap();
     assert_eq!(fleet[0].left(&acme).await, 0);
-    grant(&fleet[0], &acme, 3).await.unwrap();
+    refund(&fleet[0], &acme, 3).await.unwrap();
     assert_eq!((fleet[0].left(&acme).await, fleet[1].left(&acme).await), (3, 3));
     assert_eq!(fleet[0].drain(&acme).await, 3);
-    grant(&fleet[0], &acme, 2).await.unwrap();
+    refund(&fleet[0], &acme, 2).await.unwrap();
     // The other replica sees it within a second.
     until("it is seen", async || {
         let decision = fleet[1].check(&acme).await;
@@ -59,7 +59,7 @@ async fn units_that_are_given_back_are_there_for_all() {
     .await;
     assert_eq!(charged(&server, &key_of("acme")).await, u64::from(BURST) - 1);
     for units in [BURST, u32::MAX] {
-        grant(&fleet[1], &acme, units).await.unwrap();
+        refund(&fleet[1], &acme, units).await.unwrap();
         assert_eq!(buckets(&server).await.len(), 0, "a full bucket has no key");
         assert_eq!(fleet[1].drain(&acme).await, BURST);
     }
@@ -201,7 +201,7 @@ async fn a_server_that_has_forgotten_the_scripts_is_told_them_again() {
     let acme = organization("acme");
     assert_eq!(fleet[0].drain(&acme).await, BURST);
     stored::<()>(&server, &["SCRIPT", "FLUSH"]).await;
-    grant(&fleet[0], &acme, 3).await.unwrap();
+    refund(&fleet[0], &acme, 3).await.unwrap();
     stored::<()>(&server, &["SCRIPT", "FLUSH"]).await;
     block(&fleet[0], &acme, HOUR).await.unwrap();
     assert!(fleet[0].check(&acme).await.is_blocked());
@@ -217,7 +217,7 @@ async fn a_server_that_was_held_up_does_not_do_what_has_been_said_to_have_failed
     let acme = organization("acme");
     assert_eq!(replica.drain(&acme).await, BURST);
     server.suspend();
-    grant(&replica, &acme, 3).await.unwrap_err();
+    refund(&replica, &acme, 3).await.unwrap_err();
     block(&replica, &acme, HOUR).await.unwrap_err();
     server.resume();
     until("the server is asked again", async || {
@@ -241,7 +241,7 @@ async fn in_a_cluster_each_bucket_is_changed_where_it_is() {
     for number in 0..20 {
         let who = organization(&number.to_string());
         assert_eq!(fleet[0].drain(&who).await, BURST);
-        grant(&fleet[0], &who, 2).await.unwrap();
+        refund(&fleet[0], &who, 2).await.unwrap();
         assert_eq!(fleet[1].left(&who).await, 2);
         block(&fleet[0], &who, HOUR).await.unwrap();
         assert!(fleet[1].check(&who).await.is_blocked());

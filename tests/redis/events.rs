@@ -30,7 +30,8 @@ async fn a_listener_that_panics_does_not_keep_the_server_from_being_regained() {
     let builder = store(server.url()).on_event(|event| panic!("{event}"));
     let limiter = bolna_rate_limit::Limiter::with_store(slow(5), builder.connect().await.unwrap());
     let by_server = async || {
-        let decision = limiter.check(&organization("o"), "/").unwrap().wait().await.unwrap();
+        let decision = limiter.check(&organization("o").into(), "/").unwrap().wait().await.unwrap();
+        let decision = *decision.decision().unwrap();
         decision.quota().burst() == 5
     };
     assert!(by_server().await);

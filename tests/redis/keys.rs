@@ -14,7 +14,7 @@ async fn a_key_names_the_endpoint_and_who_pays_and_expires_when_the_bucket_is_fu
     let other = Replica::connect(store(server.url()), policy).await;
     let user = Principal::user("u-17").unwrap();
     let check = async |limiter: &Limiter<RedisStore>, who: &Principal, path: &str| {
-        assert!(limiter.check(who, path).unwrap().wait().await.unwrap().is_allowed());
+        assert!(limiter.check(&who.into(), path).unwrap().wait().await.unwrap().is_allowed());
     };
     check(&replica.limiter, &organization("org-4"), "/call").await;
     check(&replica.limiter, &user, "/v2/agent/7/executions").await;

@@ -141,7 +141,8 @@ async fn an_error_about_a_key_does_not_say_whose_it_is() {
     let store = store(server.url()).without_fallback().connect().await.unwrap();
     let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
     server.command::<()>(&["LPUSH", &key_of("customer"), "foreign"]).await.unwrap();
-    let error = limiter.check(&organization("customer"), "/").unwrap().wait().await.unwrap_err();
+    let error =
+        limiter.check(&organization("customer").into(), "/").unwrap().wait().await.unwrap_err();
     let text = error.source().unwrap().to_string();
     let keys = key_of("customer").replace("customer", "*");
     assert!(text.contains(&format!("a key {keys} holds something that is no bucket")), "{text}");
@@ -192,7 +193,7 @@ async fn without_fallback_failures_are_the_callers_and_say_what_kind_they_are() 
     let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
     server.command::<()>(&["LPUSH", &key_of("o"), "foreign"]).await.unwrap();
     let kind = async || {
-        let answer = limiter.check(&organization("o"), "/").unwrap().wait().await;
+        let answer = limiter.check(&organization("o").into(), "/").unwrap().wait().await;
         answer.map_or_else(|error| error.kind(), |_| "none")
     };
     assert_eq!(kind().await, "foreign_key");

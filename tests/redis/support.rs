@@ -56,7 +56,7 @@ impl Replica {
 
     /// A request to `/`.
     pub(crate) async fn check(&self, who: &Principal) -> Decision {
-        self.limiter.check(who, "/").unwrap().wait().await.unwrap()
+        *self.limiter.check(&who.into(), "/").unwrap().wait().await.unwrap().decision().unwrap()
     }
 
     pub(crate) async fn left(&self, who: &Principal) -> u32 {

@@ -67,7 +67,7 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
             .unwrap();
     assert_eq!(plan.retry_after(), Some(HOUR));
     assert_eq!(drain(store, &other), 10);
-    let elsewhere = Bucket { endpoint: Endpoint::AGENT, ..bucket(&caller, quota(10)) };
+    let elsewhere = Bucket::new(&caller, Endpoint::AGENT, quota(10));
     assert!(block_on(store.check(elsewhere).wait()).unwrap().is_allowed());
     // The block ends to the nanosecond, and the bucket has refilled meanwhile.
     clock.advance(HOUR - NANOSECOND);
@@ -96,7 +96,7 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
 
     // A grant does not lift a block, and its units are there afterwards.
     block(store, &caller, INTERVAL);
-    block_on(store.grant(bucket(&caller, quota(10)), 3)).unwrap();
+    block_on(store.refund(bucket(&caller, quota(10)), 3)).unwrap();
     assert_eq!(decide(store, &caller).retry_after(), Some(INTERVAL));
     clock.advance(INTERVAL);
     assert_eq!(drain(store, &caller), 4);

@@ -42,7 +42,7 @@ impl Rig {
 
     fn bucket(&self) -> Bucket<'_> {
         let quota = Quota::per_minute(500).build().unwrap();
-        Bucket { principal: &self.caller, endpoint: Endpoint::CALL, quota }
+        Bucket::new(&self.caller, Endpoint::CALL, quota)
     }
 
     /// Whether a check succeeds when the store answers in this way.
@@ -117,7 +117,7 @@ async fn nothing_goes_through_an_open_breaker() {
     rig.breaker.open();
     assert!(rig.breaker.peek(rig.bucket()).await.is_err());
     assert!(rig.breaker.reset(&rig.caller, Endpoint::CALL).await.is_err());
-    assert!(rig.breaker.grant(rig.bucket(), 1).await.is_err());
+    assert!(rig.breaker.refund(rig.bucket(), 1).await.is_err());
     assert!(rig.breaker.block(&rig.caller, Endpoint::CALL, SECOND).await.is_err());
     // When a trial is due they still fail, since only a check is a trial.
     rig.clock.advance(SECOND);
@@ -134,7 +134,7 @@ async fn answers_to_whatever_else_is_asked_count_too() {
     let rig = Rig::new(Answers::Failure);
     assert!(rig.breaker.peek(rig.bucket()).await.is_err());
     assert!(rig.breaker.reset(&rig.caller, Endpoint::CALL).await.is_err());
-    assert!(rig.breaker.grant(rig.bucket(), 1).await.is_err());
+    assert!(rig.breaker.refund(rig.bucket(), 1).await.is_err());
     assert!(rig.breaker.block(&rig.caller, Endpoint::CALL, SECOND).await.is_err());
     assert!(!rig.breaker.is_open());
     assert!(rig.breaker.peek(rig.bucket()).await.is_err());

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::Mode;
+use bolna_rate_limit::limiter::CandidateReport;
 use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, CandidateReport, Decision, Endpoint, Enforcement, Limiter,
-    Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal,
+    Quota,
 };
 use http::{Method, Request};
 use proptest::prelude::*;
@@ -20,7 +20,8 @@ use tower::{Layer, Service};
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
 use crate::support::{
-    call_by, now, ok, one_call, organization, request, send, stopped_limiter, tight, traffic,
+    DecideNow, call_by, now, ok, one_call, organization, request, send, stopped_limiter, tight,
+    traffic,
 };
 
 /// A policy with other quotas, endpoints and exempt paths than [`tight`].
@@ -63,7 +64,7 @@ proptest! {
             clock.advance(sent.pause);
             let caller = organization(sent.caller);
             if without_tower {
-                prop_assert_eq!(limiter.check_now(&caller, sent.path), alone.limiter().check_now(&caller, sent.path));
+                prop_assert_eq!(limiter.decide_now(&caller, sent.path), alone.limiter().decide_now(&caller, sent.path));
             } else {
                 let send = |layer| now(send(layer, request(Method::GET, sent.path, "u", sent.caller)));
                 let (response, expected) = (send(&layer), send(&alone));
@@ -74,9 +75,9 @@ proptest! {
                 prop_assert_eq!(sent.path, "/v2/agent/1/executions");
                 continue;
             };
-            let expected = candidate.check_now(&caller, sent.path);
+            let expected = candidate.decide_now(&caller, sent.path);
             prop_assert_eq!(told.candidate, expected);
-            prop_assert_eq!(told.mode, Mode::Enforced);
+            prop_assert_eq!(told.enforced, true);
             judged.extend(told.decision.zip(expected));
             let usage = |limiter: &Limiter<_>| now(limiter.usage(&caller)).unwrap();
             prop_assert_eq!(usage(&limiter), usage(alone.limiter()));
@@ -105,7 +106,7 @@ async fn a_candidate_refuses_nobody_and_its_buckets_names_are_seen_by_nobody() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     limiter.set_candidate(one_call()).unwrap();
     let witness = Witness::of(&limiter);
-    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).decision_in_extensions();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).ruling_in_extensions();
     let mut seen = Vec::new();
     for remaining in (490..500).rev() {
         let response = send(&layer, call_by("u", "o")).await;
@@ -131,7 +132,7 @@ async fn a_candidate_refuses_nobody_and_its_buckets_names_are_seen_by_nobody() {
         witness.events()
     ));
     assert!(!seen.iter().any(|seen| seen.contains("+candidate")), "{seen:?}");
-    assert_eq!(Endpoint::new("call+candidate"), None);
+    assert!(Endpoint::new("call+candidate").is_err());
     assert!(
         Policy::builder().endpoint("call+candidate", Quota::per_minute(1), ["/x"]).build().is_err()
     );
@@ -144,7 +145,7 @@ async fn an_endpoint_with_the_longest_name_can_be_tried_too() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     limiter.set_candidate(policy).unwrap();
     for _ in 0..2 {
-        limiter.check_now(&organization("o"), "/x").unwrap();
+        limiter.decide_now(&organization("o"), "/x").unwrap();
     }
     let report = limiter.candidate_report();
     assert_eq!((report[0].endpoint.name().len(), sums(&report)), (64, [1, 0, 1, 0]));
@@ -177,7 +178,7 @@ async fn strangers_and_shadow_mode_do_not_disturb_a_candidate() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     for _ in 0..2 {
         assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
-        assert_eq!(send(&layer, Request::post("/call").body(()).unwrap()).await.status(), 200);
+        assert_eq!(send(&layer, Request::post("/call").body(()).unwrap()).await.status(), 401);
     }
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 0, 1]);
     let told: Vec<_> = witness.told().into_iter().map(|told| told.candidate.is_some()).collect();
@@ -188,7 +189,7 @@ async fn strangers_and_shadow_mode_do_not_disturb_a_candidate() {
 fn a_candidate_begins_full_and_another_begins_as_it_was_left() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
-    let check = || assert!(limiter.check_now(&caller, "/call").is_some());
+    let check = || assert!(limiter.decide_now(&caller, "/call").is_some());
     (0..100).for_each(|_| check());
     assert!(limiter.candidate().is_none() && limiter.candidate_report().is_empty());
     limiter.set_candidate(one_call()).unwrap();
@@ -219,7 +220,7 @@ fn a_candidate_is_set_and_removed_under_traffic_without_a_trace() {
             .map(|_| {
                 let limiter = limiter.clone();
                 let allowed =
-                    move || limiter.check_now(&organization("o"), "/call").unwrap().is_allowed();
+                    move || limiter.decide_now(&organization("o"), "/call").unwrap().is_allowed();
                 scope.spawn(move || (0..1000).filter(|_| allowed()).count())
             })
             .collect();
@@ -231,7 +232,7 @@ fn a_candidate_is_set_and_removed_under_traffic_without_a_trace() {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert_eq!(admitted, 500);
-    assert_eq!(limiter.check_now(&organization("o"), "/call").unwrap().remaining(), 0);
+    assert_eq!(limiter.decide_now(&organization("o"), "/call").unwrap().remaining(), 0);
 }
 
 /// A store that answers the checks by the active policy's quota in one way, and those by the
@@ -255,7 +256,7 @@ impl Split {
     }
 
     fn of(&self, bucket: Bucket<'_>) -> &DeferredStore {
-        if bucket.quota.limit() == 1 { &self.by_candidate } else { &self.by_policy }
+        if bucket.quota().limit() == 1 { &self.by_candidate } else { &self.by_policy }
     }
 }
 
@@ -274,8 +275,8 @@ impl Store for Split {
         self.by_policy.reset(principal, endpoint).await
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.of(bucket).grant(bucket, units).await
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.of(bucket).refund(bucket, units).await
     }
 
     async fn block(
@@ -317,7 +318,12 @@ fn either_may_answer_later_or_fail_and_the_candidate_never_matters() {
                 let caller = caller.clone();
                 async move {
                     if without_tower {
-                        limiter.check(&caller, "/call").unwrap().wait().await.map_or(503, |_| 200)
+                        limiter
+                            .check(&caller.clone().into(), "/call")
+                            .unwrap()
+                            .wait()
+                            .await
+                            .map_or(503, |_| 200)
                     } else {
                         service.call(call_by("u", "o")).await.unwrap().status().as_u16()
                     }
@@ -407,7 +413,7 @@ async fn whoever_is_blocked_is_so_under_a_candidate_too() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     limiter.block(&organization("o"), Endpoint::CALL, Duration::from_secs(3600)).await.unwrap();
     assert_eq!(send(&layer, call_by("u", "o")).await.status(), 429);
-    let decision = limiter.check_now(&organization("o"), "/call").unwrap();
+    let decision = limiter.decide_now(&organization("o"), "/call").unwrap();
     assert!(decision.is_blocked());
     assert_eq!(witness.told().iter().map(|told| told.candidate).collect::<Vec<_>>(), [None, None]);
     assert_eq!(sums(&limiter.candidate_report()), [0; 4], "it would not have admitted them either");

@@ -7,7 +7,7 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Bucket, CapEvent, MemoryStore, Store};
 use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
-use crate::support::organization;
+use crate::support::{DecideNow, organization};
 
 type Capped = Limiter<MemoryStore<ManualClock>>;
 
@@ -24,7 +24,7 @@ fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<Cap
 }
 
 fn admitted(limiter: &Capped, caller: &Principal, calls: usize) -> usize {
-    (0..calls).filter(|_| limiter.check_now(caller, "/call").unwrap().is_allowed()).count()
+    (0..calls).filter(|_| limiter.decide_now(caller, "/call").unwrap().is_allowed()).count()
 }
 
 fn callers(name: &str, number: usize) -> Vec<Principal> {
@@ -39,7 +39,7 @@ fn whoever_owes_keeps_his_bucket() {
         assert_eq!(admitted(&limiter, caller, 501), 500);
     }
     for caller in callers("new", 10_000) {
-        let _ = limiter.check_now(&caller, "/call");
+        let _ = limiter.decide_now(&caller, "/call");
     }
     assert_eq!(limiter.store().len(), 1000);
     clock.advance(Duration::from_nanos(59_999_999_999));
@@ -75,7 +75,7 @@ fn callers_of_different_plans_do_not_share() {
     let fast = Quota::per_minute(500).build().unwrap();
     let check = |id: &str, quota| {
         let principal = organization(id);
-        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
         limiter.store().check(bucket).now().unwrap().unwrap().is_allowed()
     };
     assert!(check("old", Quota::per(1, Duration::from_secs(1_000_000)).build().unwrap()));

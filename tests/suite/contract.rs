@@ -5,7 +5,8 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::task::Poll;
 
-use bolna_rate_limit::{BolnaRateLimitLayer, Fallback, Policy, Reason, Refusal};
+use bolna_rate_limit::layer::{Reason, Refusal};
+use bolna_rate_limit::{BolnaRateLimitLayer, OnStoreFailure, Policy};
 use http::{Request, Response, StatusCode};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok};
@@ -18,7 +19,7 @@ use tower_test::mock;
 use tower_test::mock::spawn::Spawn;
 
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{call_by, ok, one_call, organization, stopped_limiter, text};
+use crate::support::{DecideNow, call_by, ok, one_call, organization, stopped_limiter, text};
 
 type Inner = mock::Mock<Request<()>, Response<String>>;
 type Handle = mock::Handle<Request<()>, Response<String>>;
@@ -108,7 +109,7 @@ async fn a_request_that_is_refused_later_gives_its_permit_up_then() {
         .layer(ConcurrencyLimitLayer::new(1))
         .service_fn(ok::<()>);
     let (mut first, mut next) = (Spawn::new(stack.clone()), Spawn::new(stack));
-    assert!(limiter.check(&organization("o"), "/call").is_some(), "takes the only unit");
+    assert!(limiter.check(&organization("o").into(), "/call").is_some(), "takes the only unit");
     assert_ready_ok!(first.poll_ready::<Request<()>>());
     let mut response = spawn(first.call(call_by("u", "o")));
     assert_pending!(response.poll());
@@ -168,7 +169,7 @@ async fn a_refused_request_gives_its_place_in_a_buffer_up() {
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
         .layer(BufferLayer::new(1))
         .service(inner);
-    let _ = limiter.check_now(&organization("o"), "/call");
+    let _ = limiter.decide_now(&organization("o"), "/call");
     // The buffer has one place. A service takes it when it is ready.
     let mut refused = Spawn::new(stack.clone());
     for _ in 0..3 {
@@ -247,7 +248,7 @@ async fn a_store_that_fails_refuses_unless_the_operator_says_otherwise() {
     });
     told.layer(tower::service_fn(ok)).oneshot(call_by("u", "o")).await.unwrap();
 
-    let open = layer.on_store_failure(Fallback::AdmitWithoutLimit).layer(tower::service_fn(ok));
+    let open = layer.on_store_failure(OnStoreFailure::Admit).layer(tower::service_fn(ok));
     let response = open.oneshot(call_by("u", "o")).await.unwrap();
     assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
 }

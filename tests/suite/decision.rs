@@ -5,7 +5,8 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use bolna_rate_limit::store::Store;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Enforcement, Fallback, Policy, Quota,
+    Account, BolnaRateLimitLayer, Enforcement, OnStoreFailure, OnUnidentified, Policy, Quota,
+    Ruling,
 };
 use http::{Method, Request, Response};
 use tokio_test::task::spawn;
@@ -17,9 +18,11 @@ use crate::support::{call_by, one_call, request, stopped_limiter, text};
 
 /// The decision that a handler finds in its request.
 fn found<B>(request: &Request<B>) -> String {
-    request.extensions().get::<Decision>().map_or("nothing".to_owned(), |decision| {
-        format!("{} {} {}", decision.endpoint(), decision.is_allowed(), decision.remaining())
-    })
+    let Some(ruling) = request.extensions().get::<Ruling>() else { return "nothing".to_owned() };
+    let decision = ruling.decision().unwrap();
+    assert!(ruling.is_admitted());
+    assert_eq!(ruling.endpoint(), Some(decision.endpoint()));
+    format!("{} {} {}", decision.endpoint(), ruling.is_allowed(), decision.remaining())
 }
 
 async fn handler(request: Request<()>) -> Result<Response<String>, std::convert::Infallible> {
@@ -45,7 +48,7 @@ async fn a_handler_finds_what_was_decided_if_the_operator_says_so() {
     let (limiter, _clock) = stopped_limiter(policy);
     let silent = BolnaRateLimitLayer::with_limiter(limiter);
     assert_eq!(handled(&silent, call_by("u", "o")).await, answer(200, "nothing"));
-    let layer = silent.decision_in_extensions();
+    let layer = silent.ruling_in_extensions();
     assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "call true 0"));
     assert_eq!(handled(&layer, call_by("u", "o")).await.0, 429);
     assert_eq!(
@@ -54,6 +57,7 @@ async fn a_handler_finds_what_was_decided_if_the_operator_says_so() {
     );
     let layer = layer.enforcement(Enforcement::SHADOW);
     assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "call false 0"));
+    let layer = layer.on_unidentified(OnUnidentified::Admit);
     assert_eq!(
         handled(&layer, Request::post("/call").body(()).unwrap()).await,
         answer(200, "nothing")
@@ -63,7 +67,7 @@ async fn a_handler_finds_what_was_decided_if_the_operator_says_so() {
 #[tokio::test]
 async fn a_handler_finds_what_was_decided_by_an_accounts_plan() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).ruling_in_extensions();
     let plan = Policy::builder()
         .endpoint("calls", Quota::per_hour(9), ["/call"])
         .exempt(["/free"])
@@ -79,7 +83,7 @@ async fn a_handler_finds_what_was_decided_by_an_accounts_plan() {
 #[test]
 fn a_handler_finds_what_was_decided_later() {
     let limiter = DeferredStore::limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).decision_in_extensions();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).ruling_in_extensions();
     let mut service = layer.layer(tower::service_fn(handler));
     let mut first = spawn(service.call(call_by("u", "o")));
     assert_pending!(first.poll());
@@ -94,8 +98,8 @@ async fn where_the_store_fails_there_is_nothing_to_find() {
         let limiter = DeferredStore::limiter(one_call());
         limiter.store().now_answers(answers);
         let layer = BolnaRateLimitLayer::with_limiter(limiter)
-            .decision_in_extensions()
-            .on_store_failure(Fallback::AdmitWithoutLimit);
+            .ruling_in_extensions()
+            .on_store_failure(OnStoreFailure::Admit);
         assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "nothing"));
     }
 }
@@ -103,11 +107,13 @@ async fn where_the_store_fails_there_is_nothing_to_find() {
 #[tokio::test]
 async fn an_axum_handler_takes_it_as_an_extension() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).decision_in_extensions();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).ruling_in_extensions();
     let app = Router::new()
         .route(
             "/call",
-            post(async |Extension(decision): Extension<Decision>| decision.remaining().to_string()),
+            post(async |Extension(ruling): Extension<Ruling>| {
+                ruling.decision().unwrap().remaining().to_string()
+            }),
         )
         .layer(layer);
     let mut request = Request::post("/call").body(Body::empty()).unwrap();

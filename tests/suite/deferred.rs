@@ -130,10 +130,10 @@ impl Store for DeferredStore {
         self.decides.reset(principal, endpoint).await
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         let answers = *self.answers.borrow();
         Self::answer(answers, Ok(()))?;
-        self.decides.grant(bucket, units).await
+        self.decides.refund(bucket, units).await
     }
 
     async fn block(

@@ -8,8 +8,9 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store,
 };
+use bolna_rate_limit::values::Id;
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Endpoint, Id, Limiter, Policy, Principal, Quota,
+    BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Principal, Quota,
 };
 use http::StatusCode;
 use proptest::prelude::*;
@@ -54,7 +55,7 @@ fn two_caches_before() -> ([Cache; 2], Arc<MemoryStore<ManualClock>>, ManualCloc
 }
 
 fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
-    match store.check(Bucket { principal, endpoint: Endpoint::CALL, quota }) {
+    match store.check(Bucket::new(principal, Endpoint::CALL, quota)) {
         Answer::Now(answer) => answer.unwrap(),
         Answer::Later(check) => assert_ready!(spawn(check).poll()).unwrap(),
     }
@@ -104,7 +105,7 @@ fn a_unit_is_not_held_back_by_the_time_that_an_answer_takes() {
     let (cache, clock) = cache();
     let caller = organization("o");
     cache.store().now_answers(Answers::NotYet);
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
     let Answer::Later(check) = cache.check(bucket) else { panic!("the store answers later") };
     let mut check = spawn(check);
     assert_pending!(check.poll());
@@ -120,7 +121,7 @@ fn a_unit_is_not_held_back_by_the_time_that_an_answer_takes() {
 fn answers_may_come_in_any_order() {
     let (cache, clock) = cache();
     let caller = organization("o");
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(2) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(2));
     cache.store().now_answers(Answers::NotYet);
     let ask = || match cache.check(bucket) {
         Answer::Later(check) => spawn(check),
@@ -185,7 +186,7 @@ fn an_answer_of_before_a_reset_is_not_remembered_after_it() {
     assert_eq!(drain(&cache, &caller, quota(1)), 1);
     reset(&cache, &caller);
     cache.store().now_answers(Answers::NotYet);
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
     let Answer::Later(check) = cache.check(bucket) else { panic!("the bucket was reset") };
     let mut check = spawn(check);
     assert_pending!(check.poll());
@@ -213,7 +214,7 @@ fn a_look_is_at_the_store() {
     let caller = organization("o");
     assert_eq!(drain(&here, &caller, quota(1)), 1);
     reset(&there, &caller);
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
     assert!(runtime().block_on(here.peek(bucket)).unwrap().is_allowed());
     assert!(!decide(&here, &caller, quota(1)).is_allowed());
 }
@@ -222,7 +223,7 @@ fn a_look_is_at_the_store() {
 fn answers_at_once_and_failures_are_not_remembered() {
     let (cache, _clock) = cache();
     let caller = organization("o");
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
     cache.store().now_answers(Answers::DecisionAtOnce);
     assert_eq!(drain(&cache, &caller, quota(1)), 1);
     assert!(cache.is_empty());
@@ -264,8 +265,7 @@ fn a_refusal_of_one_caller_is_none_of_another() {
             cache.store().asked();
             assert_eq!(drain(&cache, &principal, quota(3)), 0);
             assert_eq!(cache.store().asked(), 0);
-            let bucket =
-                Bucket { principal: &principal, endpoint: Endpoint::AGENT, quota: quota(3) };
+            let bucket = Bucket::new(&principal, Endpoint::AGENT, quota(3));
             assert!(cache.check(bucket).now().is_none());
         }
     }

@@ -8,11 +8,11 @@ use axum::body::Body;
 use axum::middleware::map_request;
 use axum::routing::{any, post};
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::{Diagnosis, Event};
+use bolna_rate_limit::observe::{Advice, Event};
+use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Fallback, Limiter, Policy, PolicyBuilder,
-    Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy, Quota,
 };
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
@@ -20,7 +20,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use crate::observers::Witness;
-use crate::support::{call_by, now, ok, organization, request, send, stopped_limiter};
+use crate::support::{DecideNow, call_by, now, ok, organization, request, send, stopped_limiter};
 
 type MemoryLayer = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
 
@@ -32,7 +32,7 @@ fn watched(policy: Policy) -> (MemoryLayer, Arc<Witness>) {
 
 /// The one diagnosis that was reported.
 #[track_caller]
-fn only(witness: &Witness) -> Diagnosis {
+fn only(witness: &Witness) -> Advice {
     let mut diagnoses = witness.diagnoses();
     assert_eq!(diagnoses.len(), 1, "{diagnoses:?}");
     let diagnosis = diagnoses.remove(0);
@@ -42,12 +42,13 @@ fn only(witness: &Witness) -> Diagnosis {
 
 /// Asserts that the text has the code and the address of the help, and that the address leads to a
 /// variant that exists.
-fn assert_explains_itself(diagnosis: &Diagnosis) {
+fn assert_explains_itself(diagnosis: &Advice) {
     let text = diagnosis.to_string();
     assert!(text.starts_with(&format!("{}: ", diagnosis.code())), "{text}");
     assert!(text.ends_with(&format!(" ({})", diagnosis.help())), "{text}");
-    assert_eq!(Event::Diagnosis(diagnosis.clone()).to_string(), text);
-    let page = "https://docs.rs/bolna-rate-limit/latest/bolna_rate_limit/insight/enum.Diagnosis.html#variant.";
+    assert_eq!(Event::Advice(diagnosis.clone()).to_string(), text);
+    let page = "https://docs.rs/bolna-rate-limit/latest/bolna_rate_limit/\
+                observe/enum.Advice.html#variant.";
     let variant = diagnosis.help().strip_prefix(page).unwrap().to_owned();
     let debug = format!("{diagnosis:?}");
     assert_eq!(debug.split(' ').next(), Some(&*variant));
@@ -80,7 +81,7 @@ async fn nobody_was_ever_identified() {
         assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
         assert_eq!(send(&layer, stranger("/healthz")).await.status(), 200);
         if number == 15 {
-            let Diagnosis::NobodyIdentified { requests, .. } = only(&witness) else {
+            let Advice::AllUnidentified { requests, .. } = only(&witness) else {
                 panic!("told of something else")
             };
             assert_eq!(requests, 16);
@@ -109,7 +110,7 @@ async fn a_request_was_charged_twice() {
     for _ in 0..40 {
         let _ = service.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
     }
-    let Diagnosis::ChargedTwice { endpoint, .. } = only(&witness) else {
+    let Advice::ChargedTwice { endpoint, .. } = only(&witness) else {
         panic!("told of something else")
     };
     assert_eq!(endpoint, Endpoint::CALL);
@@ -129,8 +130,8 @@ async fn two_limiters_that_charge_one_request_for_different_things_are_nothing_o
     let mut either = public.layer(private.layer(tower::service_fn(ok)));
     // The limiters bill different principals: the organization, and then the user.
     let (of_users, users_witness) = watched(Policy::default());
-    let of_users = of_users.identify(|extensions: &http::Extensions| {
-        let _ = extensions.get::<Account>()?;
+    let of_users = of_users.identify(|head| {
+        let _ = head.extensions.get::<Account>()?;
         bolna_rate_limit::Principal::user("u")
     });
     let (of_organizations, organizations_witness) = watched(Policy::default());
@@ -165,7 +166,7 @@ async fn a_preflight_was_charged() {
         for _ in 0..3 {
             let _ = send(&layer, request.clone()).await;
         }
-        let Diagnosis::PreflightCharged { endpoint: told, .. } = only(&witness) else {
+        let Advice::PreflightCharged { endpoint: told, .. } = only(&witness) else {
             panic!("told of something else")
         };
         assert_eq!(told, endpoint);
@@ -192,7 +193,7 @@ async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
         let _ = send(&layer, request).await;
     }
     // An unidentified preflight that is admitted without a limit is answered by the inner service.
-    let layer = layer.on_unidentified(Fallback::AdmitWithoutLimit);
+    let layer = layer.on_unidentified(OnUnidentified::Admit);
     assert_eq!(send(&layer, preflight("/call")).await.status(), 200);
     assert_eq!(witness.diagnoses(), []);
 }
@@ -203,12 +204,12 @@ fn no_rule_ever_matched() {
         let (layer, witness) = watched(Policy::default());
         for number in 0..2500 {
             if without_tower {
-                let _ = layer.limiter().check_now(&organization("o"), "/nested/call");
+                let _ = layer.limiter().decide_now(&organization("o"), "/nested/call");
             } else {
                 let _ = now(send(&layer, request(Method::POST, "/nested/call", "u", "o")));
             }
             if number == 999 {
-                let Diagnosis::NoRuleMatches { requests, endpoint, .. } = only(&witness) else {
+                let Advice::NoRuleMatches { requests, endpoint, .. } = only(&witness) else {
                     panic!("told of something else")
                 };
                 assert_eq!((requests, endpoint), (1000, Endpoint::EXECUTIONS));
@@ -228,7 +229,7 @@ fn one_match_in_a_thousand_and_a_policy_without_rules_are_nothing_odd() {
         let (layer, witness) = watched(policy);
         for number in 0..1500 {
             let path = if number == 900 { path } else { "/" };
-            layer.limiter().check_now(&organization("o"), path).unwrap();
+            layer.limiter().decide_now(&organization("o"), path).unwrap();
         }
         assert_eq!(witness.diagnoses(), []);
     }
@@ -251,8 +252,8 @@ async fn a_thing_is_told_to_all_who_observe_and_once_only() {
     assert_eq!(third.diagnoses(), []);
 }
 
-fn of_policy(builder: &PolicyBuilder) -> Vec<Diagnosis> {
-    let policy = builder.build().unwrap();
+fn of_policy(builder: &PolicyBuilder) -> Vec<Advice> {
+    let policy = builder.clone().build().unwrap();
     let (_, at_start) = watched(policy.clone());
     let (layer, later) = watched(Policy::default());
     layer.limiter().set_policy(policy.clone());
@@ -314,7 +315,7 @@ fn a_quota_that_never_binds() {
     let named: Vec<_> = diagnoses
         .iter()
         .map(|diagnosis| match diagnosis {
-            Diagnosis::QuotaNeverBinds { endpoint, quota, .. } => (endpoint.name(), quota.limit()),
+            Advice::QuotaNeverBinds { endpoint, quota, .. } => (endpoint.name(), quota.limit()),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -332,7 +333,7 @@ fn a_default_that_is_never_used() {
     ] {
         let diagnoses = of_policy(&Policy::builder().endpoint("all", quota(), paths.clone()));
         assert_eq!(diagnoses.len(), 1, "{paths:?}: {diagnoses:?}");
-        assert!(matches!(diagnoses[0], Diagnosis::DefaultNeverUsed), "{diagnoses:?}");
+        assert!(matches!(diagnoses[0], Advice::DefaultNeverUsed), "{diagnoses:?}");
     }
 }
 
@@ -345,12 +346,12 @@ fn a_rule_that_never_matches() {
         .endpoint("second", quota(), [long.as_str()])
         .exempt([format!("{long}/free")]);
     // The diagnosis is right: a path that the template matches is billed to the first endpoint.
-    assert_eq!(policy.build().unwrap().endpoint_of(&long).unwrap().name(), "first");
+    assert_eq!(policy.clone().build().unwrap().endpoint_of(&long).unwrap().name(), "first");
     let diagnoses = of_policy(&policy);
     let mut paths: Vec<_> = diagnoses
         .iter()
         .map(|diagnosis| match diagnosis {
-            Diagnosis::RuleNeverMatches { path, .. } => path.clone(),
+            Advice::RuleNeverMatches { path, .. } => path.clone(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -387,7 +388,7 @@ async fn with_axum_a_limiter_outside_of_authentication_is_told() {
     let answered =
         statuses(app().layer(map_request(authenticate)).layer(layer), calls(20, "/call")).await;
     assert!(answered.iter().all(|status| *status == 401));
-    assert!(matches!(only(&witness), Diagnosis::NobodyIdentified { .. }));
+    assert!(matches!(only(&witness), Advice::AllUnidentified { .. }));
 
     let (layer, witness) = watched(Policy::default());
     let answered =
@@ -402,7 +403,7 @@ async fn with_axum_a_limiter_inside_of_a_nested_router_is_told() {
     let (layer, witness) = watched(Policy::default());
     let app = Router::new().nest("/v2", v2().layer(layer)).layer(map_request(authenticate));
     let _ = statuses(app, calls(1001, "/v2/agent/1")).await;
-    assert!(matches!(only(&witness), Diagnosis::NoRuleMatches { .. }));
+    assert!(matches!(only(&witness), Advice::NoRuleMatches { .. }));
 
     let (layer, witness) = watched(Policy::default());
     let app = Router::new().nest("/v2", v2()).layer(layer).layer(map_request(authenticate));
@@ -419,7 +420,7 @@ async fn with_axum_two_limiters_on_nested_routers_are_told() {
         .layer(layer)
         .layer(map_request(authenticate));
     let _ = statuses(app, calls(3, "/call")).await;
-    assert!(matches!(only(&witness), Diagnosis::ChargedTwice { .. }));
+    assert!(matches!(only(&witness), Advice::ChargedTwice { .. }));
 
     // Two limiters side by side.
     let (layer, witness) = watched(Policy::default());
@@ -438,7 +439,7 @@ async fn with_axum_cors_inside_of_the_limiter_is_told() {
         statuses(app().layer(CorsLayer::permissive()).layer(layer), [preflight("/call")]).await,
         [401]
     );
-    assert!(matches!(only(&witness), Diagnosis::PreflightCharged { .. }));
+    assert!(matches!(only(&witness), Advice::PreflightCharged { .. }));
 
     let (layer, witness) = watched(Policy::default());
     assert_eq!(

@@ -36,7 +36,7 @@ fn lone(replicas: u32) -> (Replica, ManualClock) {
 }
 
 fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
-    match store.check(Bucket { principal, endpoint: Endpoint::CALL, quota }) {
+    match store.check(Bucket::new(principal, Endpoint::CALL, quota)) {
         Answer::Now(answer) => answer.unwrap(),
         Answer::Later(check) => assert_ready!(spawn(check).poll()).unwrap(),
     }
@@ -192,7 +192,7 @@ fn errors_of_requests_are_decided_here_too() {
 fn an_answer_at_once_stays_at_once_and_is_noted() {
     let (replica, _clock) = lone(1);
     let caller = organization("o");
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(10) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(10));
     replica.store().now_answers(Answers::DecisionAtOnce);
     assert_eq!(replica.check(bucket).now().unwrap().unwrap().remaining(), 9);
     replica.store().now_answers(Answers::FailureAtOnce);
@@ -204,7 +204,7 @@ fn a_debt_counts_from_when_the_answer_arrives() {
     let (replica, clock) = lone(1);
     let caller = organization("o");
     replica.store().now_answers(Answers::NotYet);
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(1) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
     let Answer::Later(check) = replica.check(bucket) else { panic!("the store answers later") };
     clock.advance(INTERVAL);
     replica.store().now_answers(Answers::Decision);
@@ -260,7 +260,7 @@ fn no_answer_is_noted_as_more_than_a_share_can_owe() {
 async fn a_look_is_at_the_store_or_else_here() {
     let (replica, _clock) = lone(2);
     let caller = organization("o");
-    let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota: quota(10) };
+    let bucket = Bucket::new(&caller, Endpoint::CALL, quota(10));
     assert!(decide(&replica, &caller, quota(10)).is_allowed());
     assert_eq!(replica.peek(bucket).await.unwrap().remaining(), 9);
     replica.store().now_answers(Answers::Failure);
@@ -336,9 +336,7 @@ fn an_answer_that_was_on_its_way_during_a_reset_does_not_take_the_reset_back() {
     let (replica, _) = lone(1);
     let (caller, quota) = (organization("o"), quota(2));
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(check) =
-        replica.check(Bucket { principal: &caller, endpoint: Endpoint::CALL, quota })
-    else {
+    let Answer::Later(check) = replica.check(Bucket::new(&caller, Endpoint::CALL, quota)) else {
         panic!("the store answers later")
     };
     let mut check = spawn(check);

@@ -23,7 +23,7 @@ pub(crate) fn quota(burst: u32) -> Quota {
 }
 
 pub(crate) fn bucket(principal: &Principal, quota: Quota) -> Bucket<'_> {
-    Bucket { principal, endpoint: Endpoint::CALL, quota }
+    Bucket::new(principal, Endpoint::CALL, quota)
 }
 
 pub(crate) fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
@@ -39,7 +39,7 @@ pub(crate) fn drain<St: Store>(store: &St, principal: &Principal, quota: Quota) 
 }
 
 fn grant<St: Store>(store: &St, principal: &Principal, quota: Quota, units: u32) {
-    block_on(store.grant(bucket(principal, quota), units)).unwrap();
+    block_on(store.refund(bucket(principal, quota), units)).unwrap();
 }
 
 fn store() -> (MemoryStore<ManualClock>, ManualClock) {
@@ -241,7 +241,7 @@ fn a_share_is_given_its_part_of_the_units_in_time() {
     clock.advance(NANOSECOND);
     assert_eq!(drain(&fleet[0], &caller, quota(30)), 1);
     // The same happens while the store is lost, and the grant returns an error.
-    block_on(fleet[1].grant(bucket(&caller, quota(30)), 3)).unwrap_err();
+    block_on(fleet[1].refund(bucket(&caller, quota(30)), 3)).unwrap_err();
     assert_eq!(drain(&fleet[1], &caller, quota(30)), 1);
     lose(Answers::Decision);
     // The seven units in the store, and the two that have come back since.

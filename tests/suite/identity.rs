@@ -1,9 +1,12 @@
 //! Identity: the principal who is billed.
 
+use bolna_rate_limit::layer::Identify;
+use bolna_rate_limit::values::Id;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Fallback, Id, Identify, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, OnUnidentified, Policy, Principal, Quota,
 };
-use http::{Extensions, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 
 use crate::support::{call_by, ok, one_call, organization, request, stopped_limiter};
@@ -83,9 +86,8 @@ fn claimed(tenant: &'static str, plan: Option<Policy>) -> Request<()> {
 #[tokio::test]
 async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let layer = BolnaRateLimitLayer::with_limiter(limiter).identify(|extensions: &Extensions| {
-        Principal::organization(extensions.get::<Claims>()?.tenant)
-    });
+    let layer = BolnaRateLimitLayer::with_limiter(limiter)
+        .identify(|head| Principal::organization(head.extensions.get::<Claims>()?.tenant));
     let service = layer.layer(tower::service_fn(ok));
     for (request, status) in [
         (claimed("a", None), StatusCode::OK),
@@ -102,8 +104,8 @@ async fn a_closure_finds_the_payer_in_a_type_of_the_users_own() {
 struct ByClaims;
 
 impl Identify for ByClaims {
-    fn account(&self, extensions: &Extensions) -> Option<Account> {
-        let claims = extensions.get::<Claims>()?;
+    fn account(&self, head: &Parts) -> Option<Account> {
+        let claims = head.extensions.get::<Claims>()?;
         let account = Account::from(Principal::organization(claims.tenant)?);
         Some(match &claims.plan {
             Some(plan) => account.with_policy(plan.clone()),
@@ -119,7 +121,7 @@ async fn a_callers_own_limits_take_the_place_of_the_limiters() {
         Policy::bolna().quota("call", Quota::per_minute(3)).exempt(["/free"]).build().unwrap();
 
     let by_claims = BolnaRateLimitLayer::with_limiter(limiter.clone())
-        .identify(ByClaims)
+        .identify_with(ByClaims)
         .layer(tower::service_fn(ok));
     for status in [200, 200, 200, 429] {
         let request = claimed("big", Some(plan.clone()));
@@ -154,7 +156,7 @@ async fn strangers_go_on_only_if_the_operator_says_so() {
     assert_eq!(strict.clone().oneshot(stranger("/user/me")).await.unwrap().status(), 401);
     assert_eq!(strict.oneshot(stranger("/healthz")).await.unwrap().status(), 200);
 
-    let open = layer.on_unidentified(Fallback::AdmitWithoutLimit).layer(tower::service_fn(ok));
+    let open = layer.on_unidentified(OnUnidentified::Admit).layer(tower::service_fn(ok));
     for _ in 0..2000 {
         let response: Response<_> = open.clone().oneshot(stranger("/user/me")).await.unwrap();
         assert_eq!(response.status(), 200);

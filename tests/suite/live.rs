@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Enforcement, Policy, Quota, QuotaBuilder};
+use bolna_rate_limit::values::QuotaBuilder;
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Enforcement, Policy, Quota};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
-use crate::support::{call_by, now, ok, one_call, organization, stopped_limiter};
+use crate::support::{DecideNow, call_by, now, ok, one_call, organization, stopped_limiter};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
@@ -34,7 +35,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
         let (limiter, clock) = stopped_limiter(Policy::default());
         let caller = organization("o");
         let peek = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
-        assert!((0..250).all(|_| limiter.check_now(&caller, "/call").unwrap().is_allowed()));
+        assert!((0..250).all(|_| limiter.decide_now(&caller, "/call").unwrap().is_allowed()));
         limiter.set_policy(calls(quota));
         assert_eq!(
             (peek().remaining(), peek().reset()),
@@ -42,7 +43,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
             "{quota:?}"
         );
         if peek().retry_after().is_none() {
-            let charged = limiter.check_now(&caller, "/call").unwrap();
+            let charged = limiter.decide_now(&caller, "/call").unwrap();
             assert_eq!(
                 charged.reset(),
                 Duration::from_millis(spent) + charged.quota().emission_interval()
@@ -50,7 +51,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
             clock.advance(charged.quota().emission_interval());
         } else {
             // A request that is refused is not charged.
-            assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
+            assert!(!limiter.decide_now(&caller, "/call").unwrap().is_allowed());
         }
         clock.advance(Duration::from_millis(spent) - NANOSECOND);
         assert_eq!(peek().reset(), NANOSECOND, "{quota:?}");
@@ -68,7 +69,7 @@ fn changing_back_and_forth_fills_no_bucket() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
     let reset = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap().reset();
-    assert!((0..250).all(|_| limiter.check_now(&caller, "/call").unwrap().is_allowed()));
+    assert!((0..250).all(|_| limiter.decide_now(&caller, "/call").unwrap().is_allowed()));
     let policies = [
         calls(Quota::per_minute(1000)),
         calls(Quota::per_minute(500)),
@@ -107,7 +108,7 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
                         while changing.load(Ordering::Relaxed) || decisions.len() < 4000 {
                             decisions.extend(
                                 ["/call", "/x"]
-                                    .map(|path| limiter.check_now(&caller, path).unwrap()),
+                                    .map(|path| limiter.decide_now(&caller, path).unwrap()),
                             );
                         }
                         decisions
@@ -174,7 +175,7 @@ fn whoever_was_refused_is_admitted_at_once_by_larger_limits() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     limiter.set_candidate(one_call()).unwrap();
     let caller = organization("o");
-    let allowed = || limiter.check_now(&caller, "/call").unwrap().is_allowed();
+    let allowed = || limiter.decide_now(&caller, "/call").unwrap().is_allowed();
     assert_eq!((0..600).filter(|_| allowed()).count(), 500);
     for round in 2..5 {
         limiter.set_policy(calls(Quota::per_minute(500).burst(500 * round)));

@@ -5,6 +5,7 @@
 mod read;
 mod support;
 
+mod accounts;
 mod blocks;
 mod breaker;
 mod candidate;

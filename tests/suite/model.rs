@@ -7,7 +7,7 @@ use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{Decision, Limiter, Policy};
 use proptest::prelude::*;
 
-use crate::support::{organization, stopped_limiter, uniform};
+use crate::support::{DecideNow, organization, stopped_limiter, uniform};
 
 /// A token bucket in exact integers. Its `fill` is in nanoseconds of refill, and a token takes
 /// `token` of them.
@@ -139,7 +139,7 @@ proptest! {
             let pause = pause.of(&model);
             clock.advance(pause);
             model.advance(pause);
-            let decision = limiter.check_now(&organization("o"), "/").unwrap();
+            let decision = limiter.decide_now(&organization("o"), "/").unwrap();
             let allowed = model.take();
             model.assert_agrees(allowed, &decision);
         }
@@ -151,12 +151,12 @@ proptest! {
         let model = Model::new(quota);
         for pause in pauses {
             clock.advance(pause.of(&model));
-            let Some(wait) = limiter.check_now(&organization("o"), "/").unwrap().retry_after() else { continue };
+            let Some(wait) = limiter.decide_now(&organization("o"), "/").unwrap().retry_after() else { continue };
             prop_assert!(wait > Duration::ZERO);
             clock.advance(wait - Duration::from_nanos(1));
-            prop_assert!(!limiter.check_now(&organization("o"), "/").unwrap().is_allowed());
+            prop_assert!(!limiter.decide_now(&organization("o"), "/").unwrap().is_allowed());
             clock.advance(Duration::from_nanos(1));
-            prop_assert!(limiter.check_now(&organization("o"), "/").unwrap().is_allowed());
+            prop_assert!(limiter.decide_now(&organization("o"), "/").unwrap().is_allowed());
         }
     }
 
@@ -168,7 +168,7 @@ proptest! {
         for pause in pauses {
             let pause = pause.of(&model);
             clock.advance(pause);
-            let now = limiter.check_now(&organization("o"), "/").unwrap().remaining();
+            let now = limiter.decide_now(&organization("o"), "/").unwrap().remaining();
             if let Some(before) = remaining.filter(|_| pause.is_zero()) {
                 prop_assert!(now <= before, "{now} > {before}");
             }
@@ -185,7 +185,7 @@ proptest! {
             let pause = pause.of(&model);
             clock.advance(pause);
             model.advance(pause);
-            if limiter.check_now(&organization("o"), "/").unwrap().is_allowed() {
+            if limiter.decide_now(&organization("o"), "/").unwrap().is_allowed() {
                 admitted.push(model.now);
             }
         }
@@ -212,7 +212,7 @@ proptest! {
             }
             sent.push(now);
             clock.set(Duration::from_millis(now));
-            prop_assert!(limiter.check_now(&organization("o"), path).unwrap().is_allowed(), "request {}", sent.len());
+            prop_assert!(limiter.decide_now(&organization("o"), path).unwrap().is_allowed(), "request {}", sent.len());
         }
     }
 }
@@ -225,7 +225,7 @@ fn who_hammers_gets_999_in_the_first_minute_and_500_in_every_other() {
     let mut admitted = [0; 10];
     for millisecond in 0..600_000_u32 {
         clock.set(Duration::from_millis(millisecond.into()));
-        while limiter.check_now(&organization("o"), "/call").unwrap().is_allowed() {
+        while limiter.decide_now(&organization("o"), "/call").unwrap().is_allowed() {
             admitted[(millisecond / 60_000) as usize] += 1;
         }
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::thread;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::MostRefused;
+use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use http::Request;
 use proptest::prelude::*;
 
-use crate::support::{call_by, now, one_call, organization, send, stopped_limiter};
+use crate::support::{DecideNow, call_by, now, one_call, organization, send, stopped_limiter};
 
 /// A limiter with `callers` drained callers, and a count of refusals with room for `places`
 /// principals.
@@ -21,14 +21,14 @@ fn drained(callers: u32, places: usize) -> (Limiter<MemoryStore<ManualClock>>, A
     limiter.observe(Arc::clone(&refused));
     for caller in 0..callers {
         assert!(
-            limiter.check_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed()
+            limiter.decide_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed()
         );
     }
     (limiter, refused)
 }
 
 fn refuse(limiter: &Limiter<MemoryStore<ManualClock>>, caller: u32) {
-    assert!(!limiter.check_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed());
+    assert!(!limiter.decide_now(&organization(&caller.to_string()), "/call").unwrap().is_allowed());
 }
 
 proptest! {
@@ -93,7 +93,7 @@ fn refusals_count_in_shadow_mode_too_and_nothing_else_does() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter).enforcement(Enforcement::SHADOW);
     for _ in 0..3 {
         assert_eq!(now(send(&layer, call_by("u", "1"))).status(), 200);
-        assert_eq!(now(send(&layer, Request::post("/call").body(()).unwrap())).status(), 200);
+        assert_eq!(now(send(&layer, Request::post("/call").body(()).unwrap())).status(), 401);
     }
     let top = refused.top(9);
     assert_eq!((top.len(), &top[0].principal, top[0].refusals), (1, &organization("1"), 3));
@@ -109,7 +109,7 @@ fn those_whom_only_a_candidate_would_refuse_are_counted_apart() {
     limiter.observe(Arc::clone(&by_candidate));
     limiter.set_candidate(one_call()).unwrap();
     for _ in 0..10 {
-        limiter.check_now(&organization("o"), "/call").unwrap();
+        limiter.decide_now(&organization("o"), "/call").unwrap();
     }
     let count =
         |refused: &MostRefused| refused.top(9).iter().map(|one| one.refusals).collect::<Vec<_>>();

@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::insight::{Diagnosis, Event, Mode, Observation, Observe, Outcome};
+use bolna_rate_limit::observe::{Advice, Event, Observation, Observer};
 use bolna_rate_limit::store::{Answer, MemoryStore, Store};
+use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Fallback, Limiter, Policy,
-    Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, OnStoreFailure,
+    OnUnidentified, Policy, Principal, Quota,
 };
 use http::{Method, Request};
 use tokio_test::task::spawn;
@@ -19,7 +20,9 @@ use tokio_test::{assert_pending, assert_ready};
 use tower::{Layer, Service};
 
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{call_by, now, ok, one_call, organization, request, send, stopped_limiter};
+use crate::support::{
+    DecideNow, call_by, now, ok, one_call, organization, request, send, stopped_limiter,
+};
 
 /// An observer that keeps everything that is reported to it.
 #[derive(Debug, Default)]
@@ -35,7 +38,7 @@ pub(crate) struct Told {
     pub(crate) endpoint: Option<Endpoint>,
     pub(crate) outcome: &'static str,
     pub(crate) decision: Option<Decision>,
-    pub(crate) mode: Mode,
+    pub(crate) enforced: bool,
     pub(crate) admitted: bool,
     pub(crate) candidate: Option<Decision>,
     pub(crate) waited: bool,
@@ -59,9 +62,9 @@ impl Witness {
     }
 
     /// The diagnoses since the last call of this method or of [`events`](Self::events).
-    pub(crate) fn diagnoses(&self) -> Vec<Diagnosis> {
+    pub(crate) fn diagnoses(&self) -> Vec<Advice> {
         let diagnosis =
-            |event| if let Event::Diagnosis(diagnosis) = event { Some(diagnosis) } else { None };
+            |event| if let Event::Advice(diagnosis) = event { Some(diagnosis) } else { None };
         self.events().into_iter().filter_map(diagnosis).collect()
     }
 
@@ -74,30 +77,35 @@ impl Witness {
     }
 }
 
-impl Observe for Witness {
-    fn decided(&self, observation: &Observation<'_>) {
+impl Observer for Witness {
+    fn on_decision(&self, observation: &Observation<'_>) {
         let told = Told {
             principal: observation.principal.cloned(),
-            endpoint: observation.endpoint,
-            outcome: observation.outcome.name(),
-            decision: observation.outcome.decision(),
-            mode: observation.mode,
-            admitted: observation.admitted,
-            candidate: observation.candidate,
+            endpoint: observation.ruling.endpoint(),
+            outcome: observation.ruling.outcome().name(),
+            decision: observation.ruling.decision().copied(),
+            enforced: observation.ruling.is_enforced(),
+            admitted: observation.ruling.is_admitted(),
+            candidate: observation.ruling.candidate().copied(),
             waited: observation.waited.is_some(),
         };
-        let fits = match observation.outcome {
-            Outcome::Allowed(decision) => decision.is_allowed(),
-            Outcome::Limited(decision) => !decision.is_allowed() && !decision.is_blocked(),
-            Outcome::Blocked(decision) => decision.is_blocked(),
-            Outcome::StoreFailed(error) => error.to_string().contains("could not be asked"),
-            _ => told.decision.is_none(),
+        let fits = match (observation.ruling.outcome(), told.decision, observation.error) {
+            (Outcome::Allowed, Some(decision), None) => decision.is_allowed(),
+            (Outcome::Limited, Some(decision), None) => {
+                !decision.is_allowed() && !decision.is_blocked()
+            }
+            (Outcome::Blocked, Some(decision), None) => decision.is_blocked(),
+            (Outcome::StoreFailed, None, Some(error)) => {
+                error.to_string().contains("could not be asked")
+            }
+            (outcome, None, None) => outcome == Outcome::Unidentified,
+            _ => false,
         };
         assert!(fits, "{observation:?}");
         self.decided.lock().unwrap().push(told);
     }
 
-    fn happened(&self, event: &Event) {
+    fn on_event(&self, event: &Event) {
         self.happened.lock().unwrap().push(event.clone());
     }
 }
@@ -119,20 +127,20 @@ async fn each_request_is_told_once_with_what_came_of_it() {
     let told = witness.one();
     assert_eq!((told.principal, told.endpoint), (Some(organization("o")), Some(Endpoint::CALL)));
     assert_eq!(
-        (told.outcome, told.mode, told.admitted, told.waited),
-        ("allowed", Mode::Enforced, true, false)
+        (told.outcome, told.enforced, told.admitted, told.waited),
+        ("allowed", true, true, false)
     );
     assert_eq!((told.decision.unwrap().remaining(), told.candidate), (0, None));
 
     assert_eq!(status(call_by("u", "o")).await, 429);
     let told = witness.one();
-    assert_eq!((told.outcome, told.mode, told.admitted), ("limited", Mode::Enforced, false));
+    assert_eq!((told.outcome, told.enforced, told.admitted), ("limited", true, false));
     assert_eq!(told.decision.unwrap().retry_after(), Some(Duration::from_secs(3600)));
 
     assert_eq!(status(stranger("/call")).await, 401);
     let told = witness.one();
     assert_eq!((told.principal, told.endpoint, told.decision), (None, None, None));
-    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Enforced, false));
+    assert_eq!((told.outcome, told.enforced, told.admitted), ("unidentified", true, false));
 
     for request in [request(Method::GET, "/healthz", "u", "o"), stranger("/healthz")] {
         assert_eq!(status(request).await, 200);
@@ -142,30 +150,29 @@ async fn each_request_is_told_once_with_what_came_of_it() {
     limiter.set_enforcement(Enforcement::SHADOW);
     assert_eq!(status(call_by("u", "o")).await, 200);
     let told = witness.one();
-    assert_eq!((told.outcome, told.mode, told.admitted), ("limited", Mode::Shadow, true));
-    assert_eq!(status(stranger("/call")).await, 200);
+    assert_eq!((told.outcome, told.enforced, told.admitted), ("limited", false, true));
+    assert_eq!(status(stranger("/call")).await, 401);
     let told = witness.one();
-    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Shadow, true));
+    assert_eq!((told.outcome, told.enforced, told.admitted), ("unidentified", true, false));
 }
 
 #[tokio::test]
 async fn strangers_who_are_admitted_by_choice_are_told_as_such() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let witness = Witness::of(&limiter);
-    let layer =
-        BolnaRateLimitLayer::with_limiter(limiter).on_unidentified(Fallback::AdmitWithoutLimit);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).on_unidentified(OnUnidentified::Admit);
     assert_eq!(send(&layer, stranger("/call")).await.status(), 200);
     let told = witness.one();
-    assert_eq!((told.outcome, told.mode, told.admitted), ("unidentified", Mode::Enforced, true));
+    assert_eq!((told.outcome, told.enforced, told.admitted), ("unidentified", true, true));
 }
 
 #[tokio::test]
 async fn a_store_that_fails_is_told_with_what_came_of_the_request() {
     for answers in [Answers::Failure, Answers::FailureAtOnce] {
         for (fallback, enforcement, mode, status) in [
-            (Fallback::Refuse, Enforcement::FULL, Mode::Enforced, 503),
-            (Fallback::AdmitWithoutLimit, Enforcement::FULL, Mode::Enforced, 200),
-            (Fallback::Refuse, Enforcement::SHADOW, Mode::Shadow, 200),
+            (OnStoreFailure::Refuse, Enforcement::FULL, true, 503),
+            (OnStoreFailure::Admit, Enforcement::FULL, true, 200),
+            (OnStoreFailure::Refuse, Enforcement::SHADOW, false, 200),
         ] {
             let limiter = DeferredStore::limiter(Policy::default());
             limiter.store().now_answers(answers);
@@ -175,7 +182,7 @@ async fn a_store_that_fails_is_told_with_what_came_of_the_request() {
             assert_eq!(send(&layer, call_by("u", "o")).await.status(), status);
             let told = witness.one();
             assert_eq!(
-                (told.outcome, told.mode, told.admitted),
+                (told.outcome, told.enforced, told.admitted),
                 ("store_failed", mode, status == 200)
             );
             assert_eq!((told.endpoint, told.decision), (Some(Endpoint::CALL), None));
@@ -211,13 +218,14 @@ fn checks_without_tower_are_told_too() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let witness = Witness::of(&limiter);
     let caller = organization("o");
-    let decision = limiter.check_now(&caller, "/call").unwrap();
+    let decision = limiter.decide_now(&caller, "/call").unwrap();
     let told = witness.one();
     assert_eq!(
         (told.principal.as_ref(), told.decision, told.outcome),
         (Some(&caller), Some(decision), "allowed")
     );
-    let decision = limiter.check(&caller, "/call").unwrap().now().unwrap().unwrap();
+    let decision = limiter.check(&caller.clone().into(), "/call").unwrap().now().unwrap().unwrap();
+    let decision = *decision.decision().unwrap();
     let told = witness.one();
     assert_eq!(
         (told.decision, told.outcome, told.admitted, told.waited),
@@ -230,7 +238,7 @@ fn checks_without_tower_are_told_when_they_are_answered() {
     let limiter = DeferredStore::limiter(one_call());
     let witness = Witness::of(&limiter);
     let caller = organization("o");
-    let Some(Answer::Later(check)) = limiter.check(&caller, "/call") else {
+    let Some(Answer::Later(check)) = limiter.check(&caller.clone().into(), "/call") else {
         panic!("the store answers later")
     };
     let mut check = spawn(check);
@@ -241,16 +249,16 @@ fn checks_without_tower_are_told_when_they_are_answered() {
     let told = witness.one();
     assert_eq!(
         (told.principal, told.decision, told.waited),
-        (Some(caller.clone()), Some(decision), true)
+        (Some(caller.clone()), decision.decision().copied(), true)
     );
     limiter.store().now_answers(Answers::Failure);
-    assert!(now(limiter.check(&caller, "/call").unwrap().wait()).is_err());
+    assert!(now(limiter.check(&caller.clone().into(), "/call").unwrap().wait()).is_err());
     let told = witness.one();
     assert_eq!((told.outcome, told.admitted, told.waited), ("store_failed", false, true));
     // A limiter without an observer answers too.
     let unwatched = DeferredStore::limiter(one_call());
     unwatched.store().now_answers(Answers::Decision);
-    assert!(now(unwatched.check(&caller, "/call").unwrap().wait()).unwrap().is_allowed());
+    assert!(now(unwatched.check(&caller.into(), "/call").unwrap().wait()).unwrap().is_allowed());
 }
 
 #[test]
@@ -272,7 +280,7 @@ fn all_observers_are_told_through_whichever_clone_they_were_added() {
     let second = Arc::new(Witness::default());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     let mut service = layer.layer(tower::service_fn(ok));
-    let _ = layer.observe(Arc::clone(&second));
+    layer.limiter().observe(Arc::clone(&second));
     now(service.call(call_by("u", "o"))).unwrap();
     assert_eq!(first.one(), second.one());
     limiter.set_enforcement(Enforcement::percent(50));
@@ -355,10 +363,11 @@ async fn an_observer_goes_with_the_limiter() {
     let witness = Arc::new(Witness::default());
     let limiter =
         Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()));
-    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).observe(Arc::clone(&witness));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    limiter.observe(Arc::clone(&witness));
     limiter.on_event({
         let witness = Arc::clone(&witness);
-        move |event| witness.happened(event)
+        move |event| witness.on_event(event)
     });
     limiter.set_policy(Policy::default());
     limiter.set_candidate(one_call()).unwrap();
@@ -403,7 +412,7 @@ impl Meddler {
         if MEDDLING.replace(true) {
             return;
         }
-        let _ = limiter.check_now(&organization("meddler"), "/v2/agent/17");
+        let _ = limiter.decide_now(&organization("meddler"), "/v2/agent/17");
         limiter.set_enforcement(Enforcement::percent(50));
         limiter.set_enforcement(Enforcement::FULL);
         limiter.set_candidate(limiter.policy()).unwrap();
@@ -411,17 +420,17 @@ impl Meddler {
         limiter.set_policy(limiter.policy());
         limiter.on_event(|_| ());
         limiter.store().shrink();
-        now(limiter.grant(&organization("meddler"), Endpoint::AGENT, 1)).unwrap();
+        now(limiter.refund(&organization("meddler"), Endpoint::AGENT, 1)).unwrap();
         MEDDLING.set(false);
     }
 }
 
-impl Observe for Meddler {
-    fn decided(&self, _: &Observation<'_>) {
+impl Observer for Meddler {
+    fn on_decision(&self, _: &Observation<'_>) {
         self.meddle();
     }
 
-    fn happened(&self, _: &Event) {
+    fn on_event(&self, _: &Event) {
         self.meddle();
     }
 }
@@ -441,7 +450,7 @@ fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
                 for number in 0..25 {
                     // Fills the store to its cap, which is reported, and lets it empty again.
                     let caller = organization(&format!("{thread}-{}", number % 5));
-                    let _ = limiter.check_now(&caller, "/call");
+                    let _ = limiter.decide_now(&caller, "/call");
                     clock.advance(Duration::from_secs(1));
                 }
             });
@@ -467,7 +476,7 @@ fn observers_that_come_while_limits_are_changed_are_all_told_of_everything_after
     });
     witnesses.iter().for_each(|witness| drop(witness.events()));
     limiter.set_policy(Policy::default());
-    let _ = limiter.check_now(&organization("o"), "/call");
+    let _ = limiter.decide_now(&organization("o"), "/call");
     assert_eq!(witnesses.len(), 32);
     for witness in witnesses {
         assert!(witness.one().candidate.is_some());

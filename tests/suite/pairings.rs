@@ -7,13 +7,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::{get, post};
 use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
+use bolna_rate_limit::layer::{Reason, Refusal, ResponseBody, ResponseFuture};
+use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{
     Answer, Bucket, Immediate, MemoryStore, StoreError, StoreEvent, StoreListener, StoreReport,
 };
+use bolna_rate_limit::values::{Id, QuotaBuilder};
 use bolna_rate_limit::{
-    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, Fallback, Id,
-    LegacyReset, Limiter, Policy, PolicyBuilder, PolicyError, Principal, Quota, QuotaBuilder,
-    QuotaError, Reason, Refusal, ResponseBody, ResponseFuture,
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset,
+    Limiter, OnStoreFailure, OnUnidentified, Policy, PolicyError, Principal, Quota, QuotaError,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -64,7 +66,8 @@ fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<StoreReport>();
     clonable::<StoreListener>();
     sendable(StoreListener::new(|_| {}));
-    plain_value::<Fallback>();
+    plain_value::<OnStoreFailure>();
+    plain_value::<OnUnidentified>();
     plain_value::<Limiter>();
     plain_value::<Limiter<DeferredStore>>();
     plain_value::<BolnaRateLimitLayer>();

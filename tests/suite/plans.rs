@@ -11,7 +11,7 @@ use crate::support::{now, one_call, send, stopped_limiter};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
-fn calls(quota: bolna_rate_limit::QuotaBuilder) -> Policy {
+fn calls(quota: bolna_rate_limit::values::QuotaBuilder) -> Policy {
     Policy::bolna().quota("call", quota).build().unwrap()
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::{Endpoint, Policy, PolicyBuilder, Quota, QuotaError};
+use bolna_rate_limit::policy::PolicyBuilder;
+use bolna_rate_limit::{Endpoint, Policy, Quota, QuotaError};
 
 /// The error names the value and says what to do.
 #[expect(clippy::needless_pass_by_value, reason = "builders are values")]

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use bolna_rate_limit::{Endpoint, Enforcement, Policy, PolicyFileError, Quota};
+use bolna_rate_limit::policy::PolicyFileError;
+use bolna_rate_limit::{Endpoint, Enforcement, Policy, Quota};
 use proptest::prelude::*;
 
-use crate::support::{organization, stopped_limiter};
+use crate::support::{DecideNow, organization, stopped_limiter};
 
 type Read = fn(&str) -> Result<Policy, PolicyFileError>;
 
@@ -594,19 +595,19 @@ fn a_policy_from_a_file_keeps_what_was_spent() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("org-4");
     for _ in 0..250 {
-        assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
+        assert!(limiter.decide_now(&caller, "/call").unwrap().is_allowed());
     }
     // Half of the bucket is spent, and it is full again in 30 s. By the new quota this is half of
     // the bucket too.
     let text = "[[endpoint]]\nname = \"call\"\nlimit = 100\nper = \"minute\"\n";
     limiter.set_policy(Policy::from_toml(text).unwrap());
-    let decision = limiter.check_now(&caller, "/call").unwrap();
+    let decision = limiter.decide_now(&caller, "/call").unwrap();
     assert_eq!(
         (decision.is_allowed(), decision.quota().limit(), decision.remaining()),
         (true, 100, 49)
     );
     clock.advance(Duration::from_secs(30));
-    assert_eq!(limiter.check_now(&caller, "/call").unwrap().remaining(), 98);
+    assert_eq!(limiter.decide_now(&caller, "/call").unwrap().remaining(), 98);
 }
 
 #[test]

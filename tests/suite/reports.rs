@@ -40,7 +40,7 @@ fn guarded(
 
 fn bucket(principal: &Principal) -> Bucket<'_> {
     let quota = Quota::per(1, SECOND).build().unwrap();
-    Bucket { principal, endpoint: Endpoint::CALL, quota }
+    Bucket::new(principal, Endpoint::CALL, quota)
 }
 
 fn check<St: Store>(store: &St, who: &str) -> Result<Decision, StoreError> {
@@ -197,7 +197,7 @@ impl Store for Failing {
         Err(StoreError::new("as it was told to").of_kind("reset"))
     }
 
-    async fn grant(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
+    async fn refund(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
         Err(StoreError::new("as it was told to").of_kind("grant"))
     }
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::{Clock, ManualClock};
 use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
-use bolna_rate_limit::{Endpoint, Id, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::values::Id;
+use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
-use crate::support::{organization, stopped_limiter, uniform};
+use crate::support::{DecideNow, organization, stopped_limiter, uniform};
 
 fn drain<C: Clock>(limiter: &Limiter<MemoryStore<C>>, principal: &Principal, path: &str) -> u32 {
     let mut admitted = 0;
-    while limiter.check_now(principal, path).unwrap().is_allowed() {
+    while limiter.decide_now(principal, path).unwrap().is_allowed() {
         admitted += 1;
     }
     admitted
@@ -28,7 +29,7 @@ fn memory_follows_the_callers_of_the_last_minute_and_not_of_all_time() {
     for caller in 0..400_000_u64 {
         // A bucket is full again 120 ms after its one request, which is 120 callers later.
         clock.advance(Duration::from_millis(1));
-        assert!(limiter.check_now(&organization(&caller.to_string()), "/").unwrap().is_allowed());
+        assert!(limiter.decide_now(&organization(&caller.to_string()), "/").unwrap().is_allowed());
         most = most.max(limiter.store().len());
     }
     assert!(most < 10_000, "{most} buckets were tracked at once, of which 120 owed");
@@ -43,7 +44,7 @@ fn a_bucket_that_owes_is_never_dropped() {
     }
     // Enough new callers to sweep every shard many times, and a shrink in addition.
     for stranger in 0..100_000 {
-        let _ = limiter.check_now(&organization(&stranger.to_string()), "/call");
+        let _ = limiter.decide_now(&organization(&stranger.to_string()), "/call");
     }
     clock.advance(Duration::from_nanos(59_999_999_999));
     limiter.store().shrink();
@@ -56,14 +57,14 @@ fn a_bucket_that_owes_is_never_dropped() {
 fn a_clock_that_has_been_ahead_does_not_stop_full_buckets_from_being_dropped() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     clock.set(Duration::from_secs(1_000_000));
-    let _ = limiter.check_now(&organization("o"), "/call");
+    let _ = limiter.decide_now(&organization("o"), "/call");
     clock.set(Duration::ZERO);
     for caller in 0..10_000 {
-        let _ = limiter.check_now(&organization(&caller.to_string()), "/call");
+        let _ = limiter.decide_now(&organization(&caller.to_string()), "/call");
     }
     for _ in 0..10_000 {
         clock.advance(Duration::from_millis(30));
-        let _ = limiter.check_now(&organization("p"), "/call");
+        let _ = limiter.decide_now(&organization("p"), "/call");
     }
     // The bucket from the wrong time is not full until that time, or until its caller's next
     // request.
@@ -74,7 +75,7 @@ fn a_clock_that_has_been_ahead_does_not_stop_full_buckets_from_being_dropped() {
 fn shrinking_drops_buckets_that_are_full_again() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     for caller in 0..1000 {
-        let _ = limiter.check_now(&organization(&caller.to_string()), "/call");
+        let _ = limiter.decide_now(&organization(&caller.to_string()), "/call");
     }
     limiter.store().shrink();
     assert_eq!(limiter.store().len(), 1000);
@@ -88,7 +89,7 @@ fn a_change_of_limits_keeps_what_was_spent() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
     for _ in 0..250 {
-        let _ = limiter.check_now(&caller, "/call");
+        let _ = limiter.decide_now(&caller, "/call");
     }
     // The bucket is full in 30 s. At 1000 a minute this is 500 units of 1000.
     limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(1000)).build().unwrap());
@@ -107,7 +108,7 @@ fn nobody_owes_more_than_a_full_refill_by_the_limits_in_force() {
     let caller = organization("o");
     assert_eq!(drain(&limiter, &caller, "/call"), 10);
     limiter.set_policy(Policy::default());
-    let refused = limiter.check_now(&caller, "/call").unwrap();
+    let refused = limiter.decide_now(&caller, "/call").unwrap();
     assert_eq!((refused.is_allowed(), refused.reset()), (false, Duration::from_secs(60)));
     // The decision was right: a minute later all units are back.
     clock.advance(Duration::from_secs(60));
@@ -226,7 +227,7 @@ fn delayed_limiter(policy: Policy) -> (Limiter<MemoryStore<Delayed>>, Delayed) {
 fn a_thread_that_was_held_up_since_it_read_the_clock_forgives_nothing() {
     let (limiter, clock) = delayed_limiter(Policy::default());
     let caller = organization("o");
-    assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
+    assert!(limiter.decide_now(&caller, "/call").unwrap().is_allowed());
     // The thread reads 0 s, so units that are spent at 30 s seem to be spent in the future.
     clock.hold_up({
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
@@ -235,8 +236,8 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_forgives_nothing() {
             assert_eq!(drain(&limiter, &caller, "/call"), 500);
         }
     });
-    assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
-    assert!(!limiter.check_now(&caller, "/call").unwrap().is_allowed());
+    assert!(!limiter.decide_now(&caller, "/call").unwrap().is_allowed());
+    assert!(!limiter.decide_now(&caller, "/call").unwrap().is_allowed());
 }
 
 #[test]
@@ -252,11 +253,11 @@ fn a_thread_that_was_held_up_since_it_read_the_clock_is_not_refused_for_what_cam
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
         move || {
             clock.set(12);
-            assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
+            assert!(limiter.decide_now(&caller, "/").unwrap().is_allowed());
         }
     });
-    assert!(limiter.check_now(&caller, "/").unwrap().is_allowed());
-    assert!(!limiter.check_now(&caller, "/").unwrap().is_allowed());
+    assert!(limiter.decide_now(&caller, "/").unwrap().is_allowed());
+    assert!(!limiter.decide_now(&caller, "/").unwrap().is_allowed());
 }
 
 #[test]
@@ -268,7 +269,7 @@ fn a_look_that_was_held_up_sees_no_debt_in_the_future() {
         let (limiter, clock, caller) = (limiter.clone(), clock.clone(), caller.clone());
         move || {
             clock.set(60);
-            assert!(limiter.check_now(&caller, "/call").unwrap().is_allowed());
+            assert!(limiter.decide_now(&caller, "/call").unwrap().is_allowed());
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -293,7 +294,7 @@ fn a_clock_that_panics_loses_no_count() {
     clock.0.store(1, Ordering::SeqCst);
     for caller in 0..50 {
         let caller = organization(&caller.to_string());
-        let check = || limiter.check_now(&caller, "/call").map(|decision| decision.is_allowed());
+        let check = || limiter.decide_now(&caller, "/call").map(|decision| decision.is_allowed());
         assert!(panic::catch_unwind(AssertUnwindSafe(check)).is_err());
     }
     clock.0.store(0, Ordering::SeqCst);
@@ -330,7 +331,7 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     let store = MemoryStore::with_clock(ManualClock::default());
     let caller = organization("o");
     let check = |quota: Quota| {
-        let bucket = Bucket { principal: &caller, endpoint: Endpoint::CALL, quota };
+        let bucket = Bucket::new(&caller, Endpoint::CALL, quota);
         store.check(bucket).now().unwrap().unwrap().is_allowed()
     };
     let slow = Quota::per_hour(10).build().unwrap();
@@ -367,8 +368,9 @@ fn buckets_come_and_go_without_a_count_being_lost() {
             let (limiter, admitted) = (&limiter, &admitted);
             scope.spawn(move || {
                 for round in 0..20_000_u32 {
-                    let _ = limiter.check_now(&organization(&format!("{thread}-{round}")), "/call");
-                    if limiter.check_now(&organization("hot"), "/call").unwrap().is_allowed() {
+                    let _ =
+                        limiter.decide_now(&organization(&format!("{thread}-{round}")), "/call");
+                    if limiter.decide_now(&organization("hot"), "/call").unwrap().is_allowed() {
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -385,8 +387,7 @@ async fn a_bucket_of_a_plan_can_be_looked_at_and_reset() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
     let bulk = Endpoint::new("bulk").unwrap();
-    let bucket =
-        Bucket { principal: &caller, endpoint: bulk, quota: Quota::per_minute(1).build().unwrap() };
+    let bucket = Bucket::new(&caller, bulk, Quota::per_minute(1).build().unwrap());
     let check = || limiter.store().check(bucket).now().unwrap().unwrap().is_allowed();
     assert_eq!([check(), check()], [true, false]);
     assert!(!limiter.store().peek(bucket).await.unwrap().is_allowed());
@@ -400,7 +401,7 @@ fn limiters_can_share_a_store() {
     let one = Limiter::with_store(Policy::default(), Arc::clone(&store));
     let other = Limiter::with_store(Policy::builder().build().unwrap(), store);
     let remaining = |limiter: &Limiter<Arc<MemoryStore<ManualClock>>>, path| {
-        limiter.check(&organization("o"), path).unwrap().now().unwrap().unwrap().remaining()
+        limiter.decide_now(&organization("o"), path).unwrap().remaining()
     };
     assert_eq!([remaining(&one, "/user/me"), remaining(&other, "/call")], [999, 998]);
 }
@@ -410,7 +411,7 @@ fn a_store_works_without_a_limiter() {
     let store = MemoryStore::with_clock(ManualClock::default());
     let principal = organization("o");
     let quota = Quota::per_second(1).build().unwrap();
-    let bucket = Bucket { principal: &principal, endpoint: Endpoint::DEFAULT, quota };
+    let bucket = Bucket::new(&principal, Endpoint::DEFAULT, quota);
     let allowed = |_| store.check(bucket).now().unwrap().unwrap().is_allowed();
     assert_eq!([0, 1].map(allowed), [true, false]);
 }

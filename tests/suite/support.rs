@@ -5,10 +5,10 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Limiter, Policy, PolicyBuilder, Principal, Quota, ResponseBody,
-};
+use bolna_rate_limit::layer::ResponseBody;
+use bolna_rate_limit::policy::PolicyBuilder;
+use bolna_rate_limit::store::{Immediate, MemoryStore, Store};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Limiter, Policy, Principal, Quota};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -27,6 +27,18 @@ pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualCloc
 /// A policy with one quota for all paths.
 pub(crate) fn uniform(limit: u32, period: Duration, burst: u32) -> PolicyBuilder {
     Policy::builder().default_quota(Quota::per(limit, period).burst(burst))
+}
+
+/// What the limit says about a request of a principal, without Tower.
+pub(crate) trait DecideNow {
+    fn decide_now(&self, principal: &Principal, path: &str) -> Option<Decision>;
+}
+
+impl<St: Store<Check = Immediate>> DecideNow for Limiter<St> {
+    fn decide_now(&self, principal: &Principal, path: &str) -> Option<Decision> {
+        let answer = self.check(&principal.into(), path)?;
+        answer.now().unwrap().unwrap().decision().copied()
+    }
 }
 
 pub(crate) fn organization(id: &str) -> Principal {

@@ -269,8 +269,9 @@ async fn the_longest_targets_that_hyper_takes_are_answered() {
 
 #[tokio::test]
 async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enforced() {
-    let layer = layer().enforcement(Enforcement::SHADOW);
+    let layer = layer();
     let limiter = layer.limiter().clone();
+    limiter.set_enforcement(Enforcement::SHADOW);
     let server = axum_server_behind(layer).await;
     for version in [Version::Http1, Version::Http2] {
         let mut connection = Connection::open(&server, version).await;
@@ -286,8 +287,8 @@ async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enfo
                 "{version:?}"
             );
         }
-        let stranger = connection.send(Method::POST, "/call", None).await;
-        assert_eq!(stranger.status(), StatusCode::OK, "{version:?}");
+        let unidentified = connection.send(Method::POST, "/call", None).await;
+        assert_eq!(unidentified.status(), StatusCode::UNAUTHORIZED, "{version:?}");
     }
     limiter.set_enforcement(Enforcement::FULL);
     let mut connection = Connection::open(&server, Version::Http1).await;

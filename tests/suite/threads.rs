@@ -9,7 +9,7 @@ use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::support::{organization, stopped_limiter};
+use crate::support::{DecideNow, organization, stopped_limiter};
 
 const THREADS: u32 = 8;
 
@@ -24,7 +24,7 @@ fn threads_are_together_admitted_exactly_as_often_as_the_burst_allows() {
                 scope.spawn(|| {
                     start.wait();
                     for _ in 0..500 {
-                        if limiter.check_now(&organization("o"), "/call").unwrap().is_allowed() {
+                        if limiter.decide_now(&organization("o"), "/call").unwrap().is_allowed() {
                             admitted.fetch_add(1, Ordering::Relaxed);
                         }
                     }
@@ -48,7 +48,7 @@ fn threads_that_meet_at_new_buckets_share_them() {
                     let callers = (0..100).map(|number| organization(&number.to_string()));
                     let checks = callers.flat_map(|caller| (0..100).map(move |_| caller.clone()));
                     checks
-                        .filter(|caller| limiter.check_now(caller, "/call").unwrap().is_allowed())
+                        .filter(|caller| limiter.decide_now(caller, "/call").unwrap().is_allowed())
                         .count()
                 })
             })

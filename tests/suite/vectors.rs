@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tower::{Layer, Service, ServiceExt};
 
 use crate::read::{GcraPolicy, GcraVector, gcra, read};
-use crate::support::{organization, stopped_limiter, uniform};
+use crate::support::{DecideNow, organization, stopped_limiter, uniform};
 
 #[derive(Deserialize)]
 struct Paths {
@@ -94,7 +94,7 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
         );
         for (number, (now, row)) in vector.unfolded().enumerate() {
             clock.set(Duration::from_nanos(now));
-            let decision = limiter.check_now(&organization("o"), "/x").unwrap();
+            let decision = limiter.decide_now(&organization("o"), "/x").unwrap();
             let Some(row) = row else { continue };
             let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap();
             let got = (

@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::{Reason, Refusal};
 use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
 use bolna_rate_limit::{
     BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal,
-    Quota, Reason, Refusal,
+    Quota,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -389,8 +390,9 @@ impl Store for Stricter {
 
     fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
         let strict = Quota::per_hour(500).build().unwrap();
-        let quota = if bucket.principal == &organization("strict") { strict } else { bucket.quota };
-        self.0.check(Bucket { quota, ..bucket })
+        let quota =
+            if bucket.principal() == &organization("strict") { strict } else { bucket.quota() };
+        self.0.check(Bucket::new(bucket.principal(), bucket.endpoint(), quota))
     }
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
@@ -401,8 +403,8 @@ impl Store for Stricter {
         self.0.reset(principal, endpoint).await
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.0.grant(bucket, units).await
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.0.refund(bucket, units).await
     }
 
     async fn block(

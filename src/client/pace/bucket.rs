@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::quota::Quota;
+use crate::values::Quota;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -180,7 +180,7 @@ impl Bucket {
 
 /// The interval of a server that counts in whole microseconds, as some do.
 fn interval(quota: Quota) -> u64 {
-    quota.in_whole_micros().interval_nanos()
+    quota.rate().in_whole_micros().interval()
 }
 
 pub(super) fn nanos(duration: Duration) -> u64 {

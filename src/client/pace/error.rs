@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::endpoint::Endpoint;
+use crate::values::Endpoint;
 
 /// A request was not sent, because it would have had to wait too long, or because too many requests
 /// were waiting.

@@ -19,8 +19,7 @@ use super::state::{Arrival, State, Verdict};
 use crate::client::hints;
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
-use crate::endpoint::Endpoint;
-use crate::quota::Quota;
+use crate::values::{Endpoint, Quota};
 
 #[derive(Debug)]
 pub(super) struct Lane {

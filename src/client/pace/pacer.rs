@@ -93,7 +93,7 @@ impl Pacer {
 
     /// The endpoint to which a path belongs, unless the path is exempt.
     pub(super) fn lane_of(&self, path: &str) -> Option<&Arc<Lane>> {
-        self.shared.policy.table().class_index_of(path).map(|index| &self.shared.lanes[index])
+        self.shared.policy.index_of(path).map(|index| &self.shared.lanes[index])
     }
 }
 

@@ -8,8 +8,7 @@ use super::queue::{Fate, Queue, Turn};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Standing};
 use crate::client::usage::Usage;
-use crate::endpoint::Endpoint;
-use crate::quota::Quota;
+use crate::values::{Endpoint, Quota};
 
 /// How long a refusal pauses the endpoint if it has no valid time.
 const PAUSE: u64 = SECOND;

@@ -2,12 +2,8 @@
 
 use super::document::{Mistake, Node, Value};
 use super::table::{POLICY, Paths, Setting, Table};
-use crate::endpoint::Endpoint;
-use crate::enforcement::Enforcement;
-use crate::path::TemplateError;
-use crate::policy::builder::{Fault, Named, Place, PolicyBuilder};
-use crate::policy::{Policy, PolicyError};
-use crate::quota::QuotaError;
+use crate::policy::{PathList, Policy, PolicyBuilder, PolicyError, TemplateError};
+use crate::values::{Endpoint, QuotaError};
 
 const DEFAULT: [&str; 5] = ["limit", "per", "burst", "enforce", "paths"];
 const ENDPOINT: [&str; 6] = ["name", "limit", "per", "burst", "enforce", "paths"];
@@ -21,12 +17,12 @@ pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     }
     let mut draft = Draft::new(&table)?;
     if let Some(node) = table.get("default") {
-        draft.default(node)?;
+        draft = draft.default(node)?;
     }
     if let Some((_, list)) =
         table.list("endpoint", "a list of tables, each begun by `[[endpoint]]` in TOML")?
     {
-        list.iter().try_for_each(|node| draft.endpoint(node))?;
+        draft = list.iter().try_fold(draft, Draft::endpoint)?;
     }
     draft.build()
 }
@@ -35,9 +31,13 @@ pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
 struct Draft {
     base: &'static str,
     builder: PolicyBuilder,
-    /// What the document says about each endpoint, if anything.
-    settings: Vec<Option<Setting>>,
-    default: Option<Setting>,
+    said: Said,
+}
+
+/// What the document says, and where.
+struct Said {
+    /// About each endpoint that it names, `default` included.
+    settings: Vec<Setting>,
     exempt: Paths,
 }
 
@@ -56,103 +56,118 @@ impl Draft {
         }
         let exempt = policy.paths("exempt")?.unwrap_or_default();
         builder = builder.exempt(&exempt.texts);
-        let settings = builder.endpoints.iter().map(|_| None).collect();
-        Ok(Self { base, builder, settings, default: None, exempt })
+        Ok(Self { base, builder, said: Said { settings: Vec::new(), exempt } })
     }
 
-    fn default(&mut self, node: &Node) -> Result<(), Mistake> {
+    fn default(self, node: &Node) -> Result<Self, Mistake> {
         let setting = Table::of(node, "endpoint \"default\"".to_owned(), &DEFAULT)?.setting()?;
-        let builder = &mut self.builder;
-        setting.apply(
-            &mut builder.default_quota,
-            &mut builder.default_enforcement,
-            &mut builder.default_paths,
-        );
-        self.default = Some(setting);
-        Ok(())
+        Ok(self.change(Setting { name: Endpoint::DEFAULT.name().to_owned(), ..setting }))
     }
 
     /// Changes an endpoint of the base, or adds one.
-    fn endpoint(&mut self, node: &Node) -> Result<(), Mistake> {
+    fn endpoint(mut self, node: &Node) -> Result<Self, Mistake> {
         let table = Table::of(node, name_of(node), &ENDPOINT)?;
         let Some((at, name)) = table.text("name", "a text")? else {
             return Err(Mistake::new(node.at, "an endpoint has no name: set `name`"));
         };
+        let name = name.to_owned();
         if name == Endpoint::DEFAULT.name() {
-            let message = "endpoint name \"default\": it stands for everything else, which the table `default` is about";
+            let message = "endpoint name \"default\": it stands for everything else, which the \
+                           table `default` is about";
             return Err(Mistake::new(at, message));
         }
-        let setting = Setting { name_at: at, ..table.setting()? };
-        let endpoints = &mut self.builder.endpoints;
-        let index = match endpoints.iter().position(|endpoint| endpoint.name == name) {
-            Some(index) if self.settings[index].is_some() => {
-                return Err(Mistake::new(
-                    at,
-                    PolicyError::DuplicateEndpoint { name: name.to_owned() }.to_string(),
-                ));
-            }
-            Some(index) => index,
-            None => {
-                let (Some(quota), Some(paths)) = (setting.quota, &setting.paths) else {
-                    let (what, base) = (&table.what, self.base);
-                    let rule = format!(
-                        "base {base:?} has none of that name, and a new one needs limit, per and paths"
-                    );
-                    return Err(Mistake::new(at, format!("{what}: {rule}")));
-                };
-                let (name, paths) = (name.to_owned(), paths.texts.clone());
-                endpoints.push(Named { name, quota, enforcement: Enforcement::FULL, paths });
-                self.settings.push(None);
-                endpoints.len() - 1
-            }
-        };
-        let Named { quota, enforcement, paths, .. } = &mut endpoints[index];
-        setting.apply(quota, enforcement, paths);
-        self.settings[index] = Some(setting);
-        Ok(())
+        if self.said.about(&name).is_some() {
+            return Err(Mistake::new(at, PolicyError::DuplicateEndpoint { name }.to_string()));
+        }
+        let setting = Setting { name, name_at: at, ..table.setting()? };
+        if self.builder.quota_of(&setting.name).is_none() {
+            let (Some(quota), Some(paths)) = (setting.quota, &setting.paths) else {
+                let (what, base) = (&table.what, self.base);
+                let rule = format!(
+                    "base {base:?} has none of that name, and a new one needs limit, per and paths"
+                );
+                return Err(Mistake::new(at, format!("{what}: {rule}")));
+            };
+            self.builder = self.builder.endpoint(&setting.name, quota, &paths.texts);
+        }
+        Ok(self.change(setting))
     }
 
-    fn build(mut self) -> Result<Policy, Mistake> {
-        self.builder.assemble().map_err(|Fault { error, place }| {
-            self.settings.push(self.default.take());
-            Mistake { at: self.locate(&error, &place), message: error.to_string() }
+    /// Changes what is said about an endpoint, and leaves the rest.
+    fn change(mut self, setting: Setting) -> Self {
+        let name = &setting.name;
+        if let Some(quota) = setting.quota.or_else(|| self.builder.quota_of(name)) {
+            let quota = setting.burst.map_or(quota, |burst| quota.burst(burst));
+            self.builder = self.builder.quota(name, quota);
+        }
+        if let Some(enforcement) = setting.enforcement {
+            self.builder = self.builder.enforce(name, enforcement);
+        }
+        if let Some(paths) = &setting.paths {
+            self.builder = self.builder.paths(name, &paths.texts);
+        }
+        self.said.settings.push(setting);
+        self
+    }
+
+    fn build(self) -> Result<Policy, Mistake> {
+        let Self { builder, said, .. } = self;
+        builder.build().map_err(|error| Mistake {
+            // Only what the document changes can be wrong.
+            at: said.place_of(&error).unwrap_or_default(),
+            message: error.to_string(),
         })
     }
+}
 
+impl Said {
     /// Where the document says what the builder has found to be wrong.
-    fn locate(&self, error: &PolicyError, place: &Place) -> usize {
-        let said = |index: &usize| self.settings[*index].as_ref();
-        let at = match place {
-            Place::Name(index) => said(index).map(|setting| setting.name_at),
-            Place::Paths(index) => {
-                said(index).and_then(|setting| setting.paths.as_ref()).map(|paths| paths.at)
+    fn place_of(&self, error: &PolicyError) -> Option<usize> {
+        match error {
+            PolicyError::Name { reason } => {
+                self.about(reason.name()).map(|setting| setting.name_at)
             }
-            Place::Quota(index) => said(index).and_then(|setting| match error {
-                PolicyError::Quota { reason: QuotaError::ZeroPeriod, .. } => setting.per_at,
-                PolicyError::Quota { reason: QuotaError::ZeroBurst, .. } => setting.burst_at,
-                _ => setting.limit_at.or(setting.burst_at),
-            }),
-            Place::Path(index, path) => {
-                match said(index).and_then(|setting| setting.paths.as_ref()) {
-                    Some(paths) => paths.each_at.get(*path).copied(),
-                    None => self.in_the_way(error),
+            PolicyError::DuplicateEndpoint { name } | PolicyError::UnknownEndpoint { name } => {
+                self.about(name).map(|setting| setting.name_at)
+            }
+            PolicyError::NoPaths { name } => self.paths_of(name).map(|paths| paths.at),
+            PolicyError::Quota { endpoint, reason } => {
+                let setting = self.about(endpoint.name())?;
+                match reason {
+                    QuotaError::ZeroPeriod => setting.per_at,
+                    QuotaError::ZeroBurst => setting.burst_at,
+                    _ => setting.limit_at.or(setting.burst_at),
                 }
             }
-            Place::Exempt(path) => self.exempt.each_at.get(*path).copied(),
-        };
-        // Only what the document changes can be wrong.
-        at.unwrap_or_default()
+            PolicyError::Path { list, index, reason, .. } => {
+                let paths = match list {
+                    PathList::Endpoint(endpoint) => self.paths_of(endpoint.name()),
+                    PathList::Exempt => Some(&self.exempt),
+                };
+                match (paths, reason) {
+                    (Some(paths), _) => paths.each_at.get(*index).copied(),
+                    // A path of the base, which is right by itself: what conflicts with it is said.
+                    (None, TemplateError::Conflict(with)) => self.place_of_path(with),
+                    (None, _) => None,
+                }
+            }
+        }
     }
 
-    /// The path that matches what one of the base's does, which is right by itself.
-    fn in_the_way(&self, error: &PolicyError) -> Option<usize> {
-        let PolicyError::Path { rule, .. } = error else {
-            return None;
-        };
-        let paths = self.settings.iter().flatten().filter_map(|setting| setting.paths.as_ref());
+    /// What the document says about an endpoint.
+    fn about(&self, name: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.name == name)
+    }
+
+    fn paths_of(&self, name: &str) -> Option<&Paths> {
+        self.about(name)?.paths.as_ref()
+    }
+
+    /// Where the document says that path template.
+    fn place_of_path(&self, path: &str) -> Option<usize> {
+        let paths = self.settings.iter().filter_map(|setting| setting.paths.as_ref());
         let mut each = paths.flat_map(|paths| paths.texts.iter().zip(&paths.each_at));
-        each.find(|(text, _)| TemplateError::Conflict(text.to_string()).to_string() == *rule)
-            .map(|(_, at)| *at)
+        each.find(|(text, _)| *text == path).map(|(_, at)| *at)
     }
 }
 

@@ -113,7 +113,7 @@ impl Policy {
     /// let search = policy.endpoint_of("/search/books").expect("it is counted");
     /// assert_eq!(policy.quota_of(search), Quota::per(5, Duration::from_secs(10)).burst(2).build().ok());
     /// assert_eq!(policy.enforcement_of(search), Some(Enforcement::percent(25)));
-    /// # Ok::<(), bolna_rate_limit::PolicyFileError>(())
+    /// # Ok::<(), bolna_rate_limit::policy::PolicyFileError>(())
     /// ```
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl Policy {
     ///
     /// let names: Vec<_> = policy.endpoints().map(|(endpoint, _)| endpoint.name()).collect();
     /// assert_eq!(names, ["executions", "agent", "call", "search", "default"]);
-    /// # Ok::<(), bolna_rate_limit::PolicyFileError>(())
+    /// # Ok::<(), bolna_rate_limit::policy::PolicyFileError>(())
     /// ```
     ///
     /// # Errors

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Entry, Mistake, Node, Value};
-use crate::enforcement::Enforcement;
-use crate::quota::{Quota, QuotaBuilder};
+use crate::values::{Enforcement, Quota, QuotaBuilder};
 
 /// The keys of the whole policy.
 pub(super) const POLICY: [&str; 5] = ["base", "enforce", "exempt", "default", "endpoint"];
@@ -26,6 +25,7 @@ pub(super) struct Paths {
 /// What an entry says about an endpoint, and where.
 #[derive(Default)]
 pub(super) struct Setting {
+    pub(super) name: String,
     pub(super) quota: Option<QuotaBuilder>,
     pub(super) burst: Option<u32>,
     pub(super) enforcement: Option<Enforcement>,
@@ -34,25 +34,6 @@ pub(super) struct Setting {
     pub(super) limit_at: Option<usize>,
     pub(super) per_at: Option<usize>,
     pub(super) burst_at: Option<usize>,
-}
-
-impl Setting {
-    /// Changes what is said, and leaves the rest.
-    pub(super) fn apply(
-        &self,
-        quota: &mut QuotaBuilder,
-        enforcement: &mut Enforcement,
-        paths: &mut Vec<String>,
-    ) {
-        *quota = self.quota.unwrap_or(*quota);
-        if let Some(burst) = self.burst {
-            *quota = quota.burst(burst);
-        }
-        *enforcement = self.enforcement.unwrap_or(*enforcement);
-        if let Some(said) = &self.paths {
-            paths.clone_from(&said.texts);
-        }
-    }
 }
 
 impl<'a> Table<'a> {
@@ -171,6 +152,7 @@ impl<'a> Table<'a> {
             burst: burst.map(|(_, burst)| burst),
             enforcement: self.enforcement()?,
             paths: self.paths("paths")?,
+            name: String::new(),
             name_at: 0,
             limit_at: limit.map(|(at, _)| at),
             per_at: per.map(|(at, _)| at),

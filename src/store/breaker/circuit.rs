@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::BreakerEvent;
-use crate::clock::Clock;
 use crate::store::listeners::Listeners;
 use crate::store::{StoreError, nanos};
+use crate::values::clock::Clock;
 
 /// This many failures in a row open the breaker.
 const IN_A_ROW: u32 = 5;

@@ -12,10 +12,8 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::{Answer, Bucket, Store, StoreError, StoreEvent, StoreListener, StoreReport};
-use crate::clock::{Clock, MonotonicClock};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
+use crate::values::clock::{Clock, MonotonicClock};
+use crate::values::{Decision, Endpoint, Principal};
 
 use circuit::{Circuit, Ticket};
 
@@ -173,9 +171,9 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         answer
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
-        let answer = self.store.grant(bucket, units).await;
+        let answer = self.store.refund(bucket, units).await;
         ticket.answered(&answer);
         answer
     }

@@ -1,12 +1,7 @@
 //! What is known about a bucket that has no unit.
 
-use std::time::Duration;
-
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
-use crate::quota::Quota;
 use crate::store::{Bucket, nanos};
+use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -28,7 +23,7 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(bucket: Bucket<'_>, at: u64, changes: u64) -> Self {
-        let Bucket { principal, endpoint, quota } = bucket;
+        let Bucket { principal, endpoint, quota, .. } = bucket;
         Self { principal: principal.clone(), endpoint, at, changes, quota }
     }
 
@@ -43,8 +38,9 @@ impl Asked {
 pub(super) struct Denial {
     pub(super) principal: Principal,
     pub(super) endpoint: Endpoint,
-    /// The quota in the store's decision.
     pub(super) quota: Quota,
+    /// The quota in the store's decision.
+    interval: u64,
     /// When the store was called, in nanoseconds.
     pub(super) asked_at: u64,
     /// The earliest time at which the bucket can be full: the time of the call plus the debt in the
@@ -55,12 +51,13 @@ pub(super) struct Denial {
 impl Denial {
     /// The refusal to remember from an answer, if the bucket has no unit after it.
     pub(super) fn of(asked: &Asked, decision: &Decision) -> Option<Self> {
-        let (quota, debt) = (decision.quota(), nanos(decision.reset()));
+        let (rate, debt) = (decision.rate(), nanos(decision.reset()));
         let blocked = if decision.is_blocked() { BLOCKED } else { 0 };
-        (blocked != 0 || debt > most_with_a_unit(quota)).then(|| Self {
+        (blocked != 0 || !rate.has(debt)).then(|| Self {
             principal: asked.principal.clone(),
             endpoint: asked.endpoint,
-            quota,
+            quota: decision.quota(),
+            interval: rate.interval(),
             asked_at: asked.at,
             full_at: (asked.at + debt) | blocked,
         })
@@ -71,6 +68,10 @@ impl Denial {
         self.endpoint == endpoint && self.principal == *principal
     }
 
+    fn rate(&self) -> Rate {
+        Rate::of(self.quota, self.interval)
+    }
+
     /// The refusal of a request now, if it is certain that the store would refuse.
     #[inline]
     pub(super) fn refuses(&self, quota: Quota, now: u64) -> Option<Decision> {
@@ -78,29 +79,23 @@ impl Denial {
         if self.full_at & BLOCKED != 0 {
             let refuses = self.is_alive(now) && self.quota == quota && debt > 0;
             return refuses
-                .then(|| Decision::blocked(self.endpoint, self.quota, Duration::from_nanos(debt)));
+                .then(|| Decision::blocked_by(self.endpoint, self.quota, self.rate(), debt));
         }
         // The store cuts a debt of more than a full refill when it is called.
-        let can_owe = debt <= self.quota.refill_nanos() + SECOND;
+        let rate = self.rate();
         let refuses = self.is_alive(now)
             && self.quota == quota
-            && can_owe
-            && debt > most_with_a_unit(self.quota);
-        refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, false, debt))
+            && rate.is_possible(debt, SECOND)
+            && !rate.has(debt);
+        refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, rate, false, debt))
     }
 
     /// Whether the refusal is still so new that it may be used. If the clock has gone back, it is
     /// not.
     #[inline]
     pub(super) fn is_alive(&self, now: u64) -> bool {
-        now.wrapping_sub(self.asked_at) <= self.quota.interval_nanos().min(SECOND)
+        now.wrapping_sub(self.asked_at) <= self.interval.min(SECOND)
     }
-}
-
-/// The longest debt, in nanoseconds, of a bucket that has a unit.
-#[inline]
-fn most_with_a_unit(quota: Quota) -> u64 {
-    quota.refill_nanos() - quota.interval_nanos()
 }
 
 #[cfg(test)]

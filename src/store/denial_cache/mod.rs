@@ -13,10 +13,8 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use super::{Answer, Bucket, Store, StoreError, StoreListener, StoreReport, nanos};
-use crate::clock::{Clock, MonotonicClock};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
+use crate::values::clock::{Clock, MonotonicClock};
+use crate::values::{Decision, Endpoint, Principal};
 
 use denial::Asked;
 use table::Denials;
@@ -137,13 +135,13 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         self.store.reset(principal, endpoint).await
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         let _forget = Forget {
             denials: &self.denials,
             principal: bucket.principal,
             endpoint: bucket.endpoint,
         };
-        self.store.grant(bucket, units).await
+        self.store.refund(bucket, units).await
     }
 
     async fn block(

@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 
 use super::denial::Denial;
-use crate::decision::Decision;
 use crate::store::Bucket;
+use crate::values::Decision;
 
 /// How many refusals a thread remembers.
 const MOST: usize = 16;

@@ -9,10 +9,8 @@ use hashbrown::HashTable;
 
 use super::denial::{Asked, Denial};
 use super::recent::{self, Source};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
 use crate::store::Bucket;
+use crate::values::{Decision, Endpoint, Principal};
 
 const SHARDS: usize = 128;
 

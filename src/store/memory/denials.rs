@@ -8,9 +8,9 @@
 use std::cell::Cell;
 
 use super::table::Key;
-use crate::principal::Id;
+use crate::values::Id;
 
-/// How many refusals a thread remembers, of 72 bytes each. It is enough for the few callers that
+/// How many refusals a thread remembers, of 80 bytes each. It is enough for the few callers that
 /// are refused much.
 const DENIALS: usize = 16;
 
@@ -28,7 +28,7 @@ struct Denial {
 struct What {
     source: Source,
     full_at: u64,
-    class: u16,
+    class: u32,
     length: u8,
     id: [u8; Id::INLINE],
 }

@@ -2,13 +2,14 @@
 
 use std::cell::Cell;
 use std::ops::Add;
+use std::time::Duration;
 
 use governor::clock::{Clock, Reference};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, RateLimiter, StateStore};
 
-use crate::quota::Quota;
+use crate::values::Rate;
 
 /// If a bucket needs longer than a full refill, by more than this many nanoseconds (1 s), to be
 /// full, the clock has gone back or the quota has changed. A smaller difference is one between the
@@ -38,27 +39,26 @@ impl FullAt {
     /// to be spent in the future. It would refuse a caller for units that have come back, or cut
     /// the debt.
     #[inline]
-    pub(super) fn charge(&self, quota: &Quota, clock: impl Fn() -> u64) -> Outcome {
+    pub(super) fn charge(&self, rate: Rate, clock: impl Fn() -> u64) -> Outcome {
         let mut healed = false;
         loop {
             let seen = self.get();
             let now = clock();
-            let (outcome, held) = self.decide(quota, now);
-            if outcome.allowed || (held == seen && outcome.debt <= quota.refill_nanos() + SLACK) {
+            let (outcome, held) = self.decide(rate, now);
+            if outcome.allowed || (held == seen && rate.is_possible(outcome.debt, SLACK)) {
                 return Outcome { healed, ..outcome };
             }
             if held == seen {
-                healed |= self.heal(quota, seen, now);
+                healed |= self.heal(rate, seen, now);
             }
         }
     }
 
     /// What [`charge`](Self::charge) would decide now, and the debt without that charge.
-    pub(super) fn peek(&self, quota: &Quota, clock: impl FnOnce() -> u64) -> Outcome {
-        let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
+    pub(super) fn peek(&self, rate: Rate, clock: impl FnOnce() -> u64) -> Outcome {
         let full_at = self.get();
-        let debt = forgive(full_at.saturating_sub(clock()), refill);
-        Outcome { allowed: debt + interval <= refill, healed: false, debt }
+        let debt = rate.heal(full_at.saturating_sub(clock()), SLACK);
+        Outcome { allowed: rate.has(debt), healed: false, debt }
     }
 
     /// Sets the time at which the bucket is full to `to`, if that is later than before. Returns the
@@ -75,11 +75,11 @@ impl FullAt {
     /// full refill is first cut to a full refill.
     ///
     /// The clock is read after the bucket, as in [`charge`](Self::charge).
-    pub(super) fn advance(&self, quota: &Quota, by: u64, clock: impl Fn() -> u64) {
+    pub(super) fn advance(&self, rate: Rate, by: u64, clock: impl Fn() -> u64) {
         let sooner = |full_at: Option<Nanos>| {
             let full_at = full_at.map_or(0, Nanos::as_u64);
             let now = clock();
-            match full_at.saturating_sub(now).min(quota.refill_nanos()) {
+            match full_at.saturating_sub(now).min(rate.refill()) {
                 0 => Err(()),
                 debt => Ok(((), Nanos::new(now + debt.saturating_sub(by)))),
             }
@@ -98,10 +98,10 @@ impl FullAt {
     ///
     /// The second value is the time at which the bucket was full before the charge.
     #[inline]
-    fn decide(&self, quota: &Quota, now: u64) -> (Outcome, u64) {
+    fn decide(&self, rate: Rate, now: u64) -> (Outcome, u64) {
         let full_at = Cell::new(0);
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
-            governor_quota(quota),
+            governor_quota(rate),
             Watched { cell: &self.0, full_at: &full_at },
             Reading(now),
         );
@@ -112,7 +112,7 @@ impl FullAt {
             Outcome {
                 allowed,
                 healed: false,
-                debt: if allowed { debt + quota.interval_nanos() } else { debt },
+                debt: if allowed { rate.after(debt, 1) } else { debt },
             },
             held,
         )
@@ -126,8 +126,8 @@ impl FullAt {
     /// refill became active. If it were not cut, a change from 10 an hour to 500 a minute would
     /// lock a caller out for up to an hour.
     #[cold]
-    fn heal(&self, quota: &Quota, seen: u64, now: u64) -> bool {
-        let drained = Nanos::new(now + quota.refill_nanos());
+    fn heal(&self, rate: Rate, seen: u64, now: u64) -> bool {
+        let drained = Nanos::new(now + rate.refill());
         let unless_changed = |full_at: Option<Nanos>| match full_at.map_or(0, Nanos::as_u64) {
             full_at if full_at == seen => Ok(((), drained)),
             _ => Err(()),
@@ -145,10 +145,9 @@ impl FullAt {
 
 /// The refusal of a bucket that is full at `full_at` at the earliest, if it has no unit now.
 #[inline]
-pub(super) fn denied(full_at: u64, quota: &Quota, now: u64) -> Option<Outcome> {
+pub(super) fn denied(full_at: u64, rate: Rate, now: u64) -> Option<Outcome> {
     let debt = full_at.saturating_sub(now);
-    let (refill, interval) = (quota.refill_nanos(), quota.interval_nanos());
-    (debt > refill - interval && debt <= refill + SLACK).then_some(Outcome {
+    (!rate.has(debt) && rate.is_possible(debt, SLACK)).then_some(Outcome {
         allowed: false,
         healed: false,
         debt,
@@ -156,17 +155,10 @@ pub(super) fn denied(full_at: u64, quota: &Quota, now: u64) -> Option<Outcome> {
 }
 
 #[inline]
-fn governor_quota(quota: &Quota) -> governor::Quota {
-    let burst = quota.burst().try_into().expect("a quota's burst is at least 1");
-    governor::Quota::with_period(quota.emission_interval())
-        .expect("a quota's interval is at least 1 ns")
-        .allow_burst(burst)
-}
-
-/// The debt that counts. A debt of more than a full refill counts as a full refill, unless it is
-/// longer by at most [`SLACK`].
-fn forgive(debt: u64, refill: u64) -> u64 {
-    if debt > refill + SLACK { refill } else { debt }
+fn governor_quota(rate: Rate) -> governor::Quota {
+    governor::Quota::with_period(Duration::from_nanos(rate.interval()))
+        .expect("a rate's interval is at least 1 ns")
+        .allow_burst(rate.burst())
 }
 
 /// A cell that records what it held when the decision was made. A response needs this, and
@@ -227,21 +219,21 @@ impl Clock for Reading {
 #[cfg(test)]
 mod tests {
     use super::FullAt;
-    use crate::quota::Quota;
+    use crate::values::Quota;
 
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
     fn a_bucket_that_has_changed_since_it_was_seen_is_not_drained_by_an_old_reading() {
-        let slow = Quota::per_hour(1).build().expect("the quota is valid");
-        let fast = Quota::per_minute(500).build().expect("the quota is valid");
+        let slow = Quota::per_hour(1).build().expect("the quota is valid").rate();
+        let fast = Quota::per_minute(500).build().expect("the quota is valid").rate();
         let full_at = FullAt::default();
-        assert!(full_at.charge(&slow, || SECOND).allowed);
+        assert!(full_at.charge(slow, || SECOND).allowed);
         let seen = full_at.get();
         // Another thread drains it, at a later time.
-        let outcome = full_at.charge(&fast, || 100 * SECOND);
+        let outcome = full_at.charge(fast, || 100 * SECOND);
         assert_eq!((outcome.allowed, outcome.healed, full_at.get()), (false, true, 160 * SECOND));
-        assert!(!full_at.heal(&fast, seen, SECOND));
+        assert!(!full_at.heal(fast, seen, SECOND));
         assert_eq!(full_at.get(), 160 * SECOND);
     }
 }

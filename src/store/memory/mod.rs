@@ -14,11 +14,8 @@ use std::time::Duration;
 use super::{
     Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport, block_nanos,
 };
-use crate::clock::{Clock, MonotonicClock};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
-use crate::quota::Quota;
+use crate::values::clock::{Clock, MonotonicClock};
+use crate::values::{Decision, Endpoint, Principal, Rate};
 
 use blocks::Blocks;
 use cap::Cap;
@@ -122,7 +119,7 @@ impl<C: Clock> MemoryStore<C> {
     /// top of the cap, as does the free room that a hash table needs.
     /// [`on_cap`](Self::on_cap) reports when the cap is reached.
     ///
-    /// A [grant](Store::grant) or a [reset](Store::reset) for a caller who shares a bucket has no
+    /// A [refund](Store::refund) or a [reset](Store::reset) for a caller who shares a bucket has no
     /// effect on it, since all who share it would profit. A [block](Store::block) affects only the
     /// caller who is blocked.
     ///
@@ -200,8 +197,8 @@ impl<C: Clock> MemoryStore<C> {
             read.set(self.now());
             read.get()
         };
-        let denied = |full_at| gcra::denied(full_at, &bucket.quota, clock());
-        let charge = |full_at: &FullAt| full_at.charge(&bucket.quota, clock);
+        let denied = |full_at| gcra::denied(full_at, bucket.rate(), clock());
+        let charge = |full_at: &FullAt| full_at.charge(bucket.rate(), clock);
         let outcome = match denials::recall(source, place.hash(), key).and_then(denied) {
             Some(outcome) => outcome,
             None => match self.table.ask(place, key, charge) {
@@ -211,21 +208,20 @@ impl<C: Clock> MemoryStore<C> {
                     }
                     outcome
                 }
-                None => self.ask_new(place, key, &bucket.quota, charge),
+                None => self.ask_new(place, key, bucket.rate(), charge),
             },
         };
         if outcome.healed {
             self.altered.fetch_add(1, Ordering::Release);
         }
         self.keep_house(read.get());
-        Decision::from_nanos(bucket.endpoint, bucket.quota, outcome.allowed, outcome.debt)
+        bucket.decide(outcome.allowed, outcome.debt)
     }
 
     /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
     /// nanoseconds, or a full refill if that is less.
     pub(crate) fn owe(&self, bucket: Bucket<'_>, debt: u64) {
-        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
-        let debt = debt.min(refill);
+        let debt = debt.min(bucket.rate().refill());
         if debt == 0 {
             return;
         }
@@ -234,10 +230,10 @@ impl<C: Clock> MemoryStore<C> {
         let now = self.now();
         let raise = |full_at: &FullAt| full_at.raise(now + debt);
         let raised = self.table.ask(place, key, raise);
-        let raised = raised.unwrap_or_else(|| self.ask_new(place, key, &bucket.quota, raise));
+        let raised = raised.unwrap_or_else(|| self.ask_new(place, key, bucket.rate(), raise));
         // Threads that have refused the caller remember a shorter wait: they must read the bucket
         // again.
-        if raised.is_some_and(|full_at| full_at.saturating_sub(now) > refill - interval) {
+        if raised.is_some_and(|full_at| !bucket.rate().has(full_at.saturating_sub(now))) {
             self.altered.fetch_add(1, Ordering::Release);
         }
         self.keep_house(now);
@@ -250,7 +246,7 @@ impl<C: Clock> MemoryStore<C> {
         }
         let key = Key::of(bucket.endpoint, bucket.principal);
         self.table.ask(self.table.place(key), key, |full_at| {
-            full_at.advance(&bucket.quota, by, || self.now())
+            full_at.advance(bucket.rate(), by, || self.now())
         });
         self.altered.fetch_add(1, Ordering::Release);
     }
@@ -287,19 +283,18 @@ impl<C: Clock> MemoryStore<C> {
     fn blocked(&self, bucket: Bucket<'_>, place: Place<'_>, key: Key<'_>) -> Option<Decision> {
         let now = self.now();
         let left = self.blocks.left(place.hash(), key, now)?;
-        let (refill, interval) = (bucket.quota.refill_nanos(), bucket.quota.interval_nanos());
-        let own = self.look(&bucket.quota, place, key).debt.saturating_sub(refill - interval);
+        let own = bucket.rate().until(self.look(bucket.rate(), place, key).debt, 1);
         self.keep_house(now);
-        Some(Decision::blocked(bucket.endpoint, bucket.quota, Duration::from_nanos(left.max(own))))
+        Some(bucket.blocked(left.max(own)))
     }
 
     /// What the bucket of a request, or the one that the request would share, decides now. Nothing
     /// is charged.
-    fn look(&self, quota: &Quota, place: Place<'_>, key: Key<'_>) -> Outcome {
-        let peek = |full_at: &FullAt| full_at.peek(quota, || self.now());
+    fn look(&self, rate: Rate, place: Place<'_>, key: Key<'_>) -> Outcome {
+        let peek = |full_at: &FullAt| full_at.peek(rate, || self.now());
         let shared = || {
             let full = self.table.owned() >= self.cap.most();
-            if full { self.table.ask_shared(place, key, quota, peek) } else { None }
+            if full { self.table.ask_shared(place, key, rate, peek) } else { None }
         };
         let peeked = self.table.ask(place, key, peek).or_else(shared);
         peeked.unwrap_or_else(|| peek(&FullAt::default()))
@@ -311,14 +306,14 @@ impl<C: Clock> MemoryStore<C> {
         &self,
         place: Place<'_>,
         key: Key<'_>,
-        quota: &Quota,
+        rate: Rate,
         ask: impl FnOnce(&FullAt) -> R,
     ) -> R {
         if self.table.owned() >= self.cap.most() {
             self.sweep(self.now());
         }
         let (answer, given) =
-            self.table.ask_new(place, key, quota, self.cap.most(), || self.now(), ask);
+            self.table.ask_new(place, key, rate, self.cap.most(), || self.now(), ask);
         if given == Given::Shared {
             self.cap.reached();
         }
@@ -387,8 +382,8 @@ impl<C: Clock> Store for MemoryStore<C> {
         let place = self.table.place(key);
         let blocked = self.blocks.may_have(place.hash()).then(|| self.blocked(bucket, place, key));
         Ok(blocked.flatten().unwrap_or_else(|| {
-            let Outcome { allowed, debt, .. } = self.look(&bucket.quota, place, key);
-            Decision::from_nanos(bucket.endpoint, bucket.quota, allowed, debt)
+            let Outcome { allowed, debt, .. } = self.look(bucket.rate(), place, key);
+            bucket.decide(allowed, debt)
         }))
     }
 
@@ -400,8 +395,8 @@ impl<C: Clock> Store for MemoryStore<C> {
         Ok(())
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.advance(bucket, bucket.quota.interval_nanos().saturating_mul(units.into()));
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        self.advance(bucket, bucket.rate().time_of(units));
         Ok(())
     }
 

@@ -8,9 +8,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use super::gcra::FullAt;
-use crate::endpoint::Endpoint;
-use crate::principal::{Id, Principal};
-use crate::quota::Quota;
+use crate::values::{Endpoint, Id, Kind, Principal, Rate};
 
 /// A hash table cut into shards, each behind a lock of its own. A request locks one shard for the
 /// time of a lookup, and a sweep locks one at a time.
@@ -49,15 +47,24 @@ struct Slot {
 /// An owned [`Key`]. It is an enum of its own because it then has room for the class where an
 /// [`Id`] would have padding.
 pub(super) enum Name {
-    Short { class: u16, length: u8, text: [u8; Id::INLINE] },
-    Long { class: u16, text: Arc<[u8]> },
+    Short {
+        class: u16,
+        length: u8,
+        text: [u8; Id::INLINE],
+    },
+    /// Of a long id, or of a principal whose kind is neither an organization nor a user.
+    Long {
+        class: u32,
+        text: Arc<[u8]>,
+    },
 }
 
 /// The key by which a bucket is found.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     /// The endpoint's number, with the bit [`ORGANIZATION`] or [`SHARED`] for the kind of bucket.
-    class: u16,
+    /// Above them, the number of the principal's kind if both bits are set.
+    class: u32,
     id: &'a Id,
 }
 
@@ -65,18 +72,24 @@ pub(super) struct Key<'a> {
 const ORGANIZATION: u16 = 1 << 14;
 /// The bit of a bucket that is shared by the callers for whose own buckets there is no room.
 const SHARED: u16 = 1 << 15;
-const _: () = assert!(Endpoint::MOST <= ORGANIZATION as usize);
+/// Both bits: of neither an organization nor a user. Above them is the number of the kind.
+const OTHER: u16 = ORGANIZATION | SHARED;
+const _: () = assert!(Endpoint::MAX <= ORGANIZATION as usize);
 
 impl<'a> Key<'a> {
     #[inline]
     pub(super) fn of(endpoint: Endpoint, principal: &'a Principal) -> Self {
-        match principal {
-            Principal::Organization(id) => Self { class: endpoint.number() | ORGANIZATION, id },
-            Principal::User(id) => Self { class: endpoint.number(), id },
+        let (number, kind, id) = (endpoint.number(), principal.kind(), principal.id());
+        if kind == Kind::ORGANIZATION {
+            Self { class: (number | ORGANIZATION).into(), id }
+        } else if kind == Kind::USER {
+            Self { class: number.into(), id }
+        } else {
+            Self { class: u32::from(number | OTHER) | u32::from(kind.number()) << 16, id }
         }
     }
 
-    pub(super) fn class(self) -> u16 {
+    pub(super) fn class(self) -> u32 {
         self.class
     }
 
@@ -88,7 +101,7 @@ impl<'a> Key<'a> {
     /// Two quotas can't share a bucket, since a time that is drained for one may be full for the
     /// other.
     fn shared(self, id: &'a Id) -> Self {
-        Self { class: self.class & !ORGANIZATION | SHARED, id }
+        Self { class: self.class & u32::from(ORGANIZATION - 1) | u32::from(SHARED), id }
     }
 }
 
@@ -147,7 +160,7 @@ impl Table {
         &self,
         place: Place<'_>,
         key: Key<'_>,
-        quota: &Quota,
+        rate: Rate,
         most: usize,
         clock: impl FnOnce() -> u64,
         ask: impl FnOnce(&FullAt) -> R,
@@ -162,7 +175,7 @@ impl Table {
         if self.counters.owned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok() {
             return (ask(self.insert(&mut slots, place.hash, key)), Given::Own);
         }
-        let everybody = everybody(quota);
+        let everybody = everybody(rate);
         let key = key.shared(&everybody);
         let hash = self.hash(key.class, key.id());
         let answer = match slots.find(hash, |slot| slot.name.is(key)) {
@@ -177,10 +190,10 @@ impl Table {
         &self,
         place: Place<'_>,
         key: Key<'_>,
-        quota: &Quota,
+        rate: Rate,
         ask: impl FnOnce(&FullAt) -> R,
     ) -> Option<R> {
-        let everybody = everybody(quota);
+        let everybody = everybody(rate);
         let key = key.shared(&everybody);
         self.ask(Place { hash: self.hash(key.class, key.id()), ..place }, key, ask)
     }
@@ -230,7 +243,7 @@ impl Table {
         let mut dropped = 0;
         slots.retain(|slot| {
             let owes = slot.full_at.owes(now);
-            dropped += usize::from(!owes && slot.name.class() & SHARED == 0);
+            dropped += usize::from(!owes && !slot.name.is_shared());
             owes
         });
         self.counters.owned.fetch_sub(dropped, Ordering::Relaxed);
@@ -268,10 +281,10 @@ impl Table {
     }
 
     #[inline]
-    fn hash(&self, class: u16, id: &[u8]) -> u64 {
+    fn hash(&self, class: u32, id: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(id);
-        hasher.write_u16(class);
+        hasher.write_u32(class);
         hasher.finish()
     }
 }
@@ -283,8 +296,8 @@ fn with_room(buckets: usize) -> usize {
 }
 
 /// The id of the bucket that callers of that quota share.
-fn everybody(quota: &Quota) -> Id {
-    Id::new(format!("{}:{}", quota.interval_nanos(), quota.burst())).expect("the id is not empty")
+fn everybody(rate: Rate) -> Id {
+    Id::new(format_args!("{}:{}", rate.interval(), rate.burst())).expect("it is not empty")
 }
 
 impl Name {
@@ -293,6 +306,9 @@ impl Name {
             return Self::Long { class, text: Arc::clone(text) };
         }
         let id = id.as_bytes();
+        let Ok(class) = u16::try_from(class) else {
+            return Self::Long { class, text: id.into() };
+        };
         let mut text = [0; Id::INLINE];
         text[..id.len()].copy_from_slice(id);
         Self::Short {
@@ -302,14 +318,13 @@ impl Name {
         }
     }
 
-    #[inline]
-    fn class(&self) -> u16 {
+    fn class(&self) -> u32 {
         match self {
-            Self::Short { class, .. } | Self::Long { class, .. } => *class,
+            Self::Short { class, .. } => u32::from(*class),
+            Self::Long { class, .. } => *class,
         }
     }
 
-    #[inline]
     fn text(&self) -> &[u8] {
         match self {
             Self::Short { length, text, .. } => &text[..usize::from(*length)],
@@ -317,9 +332,18 @@ impl Name {
         }
     }
 
+    fn is_shared(&self) -> bool {
+        self.class() & u32::from(OTHER) == u32::from(SHARED)
+    }
+
     #[inline]
     pub(super) fn is(&self, key: Key<'_>) -> bool {
-        self.class() == key.class && self.text() == key.id()
+        match self {
+            Self::Short { class, length, text } => {
+                u32::from(*class) == key.class && text[..usize::from(*length)] == *key.id()
+            }
+            Self::Long { class, text } => *class == key.class && **text == *key.id(),
+        }
     }
 }
 

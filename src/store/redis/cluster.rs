@@ -23,9 +23,8 @@ use super::sentinel::at;
 use super::servers::Route;
 use super::settings::{Settings, WHOLE};
 use super::shards::{Shard, or_degraded, start};
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
 use crate::store::{Store, StoreError, StoreReport};
+use crate::values::{Endpoint, Principal};
 
 const SLOTS: u16 = 16_384;
 

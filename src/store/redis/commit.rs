@@ -12,15 +12,15 @@ use foldhash::quality::RandomState;
 use tokio::sync::oneshot;
 
 use super::error::Failure;
-use crate::quota::Quota;
 use crate::store::StoreError;
+use crate::values::Rate;
 
 /// One request for a bucket, and the channel for its answer.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) key: Arc<str>,
     /// Its times are whole microseconds.
-    pub(super) quota: Quota,
+    pub(super) rate: Rate,
     /// When the request stops waiting.
     pub(super) deadline: Instant,
     pub(super) answer: oneshot::Sender<Result<Charge, StoreError>>,
@@ -60,7 +60,7 @@ pub(super) struct Desk {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) key: Arc<str>,
-    pub(super) quota: Quota,
+    pub(super) rate: Rate,
     /// The requests in the order of arrival.
     members: Vec<Ask>,
 }
@@ -81,14 +81,14 @@ impl Desk {
         while let Some(key) = self.ready.pop_front() {
             let Some(line) = self.waiting.get_mut(&key) else { continue };
             line.retain(Ask::is_waiting);
-            let Some(quota) = line.front().map(|first| first.quota) else {
+            let Some(rate) = line.front().map(|first| first.rate) else {
                 self.waiting.remove(&key);
                 continue;
             };
             // The first request with another quota, and all requests behind it, wait for the call
             // after this one.
-            let same = line.iter().take_while(|ask| ask.quota == quota).count();
-            return Some(Call { members: line.drain(..same).collect(), key, quota });
+            let same = line.iter().take_while(|ask| ask.rate == rate).count();
+            return Some(Call { members: line.drain(..same).collect(), key, rate });
         }
         None
     }
@@ -131,7 +131,7 @@ impl Call {
     /// Answers the requests: `granted` units were charged, and the bucket is full again after
     /// `used` microseconds.
     pub(super) fn conclude(self, granted: u64, used: u64) {
-        let interval = self.quota.interval_nanos() / 1000;
+        let interval = self.rate.interval() / 1000;
         let mut left = granted;
         for ask in self.members {
             if left > 0 {
@@ -170,8 +170,8 @@ mod tests {
     use tokio::sync::oneshot::{self, Receiver};
 
     use super::{Ask, Charge, Desk};
-    use crate::quota::Quota;
     use crate::store::StoreError;
+    use crate::values::Quota;
 
     type Answer = Receiver<Result<Charge, StoreError>>;
 
@@ -184,7 +184,12 @@ mod tests {
     fn ask(key: &str, limit: u32) -> (Ask, Answer) {
         let (answer, answered) = oneshot::channel();
         (
-            Ask { key: Arc::from(key), quota: quota(limit), deadline: Instant::now(), answer },
+            Ask {
+                key: Arc::from(key),
+                rate: quota(limit).rate(),
+                deadline: Instant::now(),
+                answer,
+            },
             answered,
         )
     }
@@ -239,7 +244,7 @@ mod tests {
         }
         for (limit, units) in [(500, 2), (1000, 1), (500, 1)] {
             let call = desk.next_call().expect("a request waits");
-            assert_eq!((call.quota, call.units()), (quota(limit), units));
+            assert_eq!((call.rate, call.units()), (quota(limit).rate(), units));
             assert!(desk.next_call().is_none());
             desk.done(&call.key);
         }

@@ -12,7 +12,7 @@ use super::error::{REPLICA, RedisStoreError, RedisStoreErrorKind as Kind};
 use super::script::{Take, Taken, forget};
 use super::server_time::ServerTime;
 use super::settings::Settings;
-use crate::quota::Quota;
+use crate::values::Quota;
 
 /// The oldest version of Redis whose `SET` has `PXAT`.
 const OLDEST: (u32, u32) = (6, 2);
@@ -173,7 +173,7 @@ async fn charge_nobody(
 /// A charge of the probe bucket, which is full again after 1 ms, so that its key expires at once.
 fn nobodys() -> Take {
     let quota = Quota::per(1, Duration::from_millis(1)).build().expect("the quota is valid");
-    Take { quota, units: 1, deadline: 0 }
+    Take { rate: quota.rate(), units: 1, deadline: 0 }
 }
 
 enum Unanswered {

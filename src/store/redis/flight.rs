@@ -49,7 +49,7 @@ pub(super) async fn fly(mut commands: MultiplexedConnection, cargo: Cargo) -> La
             Landing::Calls { calls, how, sent, answers }
         }
         Cargo::Look(ask) => {
-            let take = Take { quota: ask.quota, units: 0, deadline: 0 };
+            let take = Take { rate: ask.rate, units: 0, deadline: 0 };
             let answer =
                 run(&mut commands, take.by_hash(&ask.key), || take.by_text(&ask.key)).await;
             Landing::Look(ask, answer)

@@ -5,8 +5,7 @@ use std::fmt::Write;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
+use crate::values::{Endpoint, Kind, Principal};
 
 /// The longest id, in bytes, that is part of a key. Longer ids are hashed.
 const LONGEST: usize = 64;
@@ -21,14 +20,17 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 ///
 /// The limit is not part of the key, so units that were spent stay spent when limits change.
 pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> String {
-    let (kind, id) = match principal {
-        Principal::Organization(id) => ('o', id.as_str()),
-        Principal::User(id) => ('u', id.as_str()),
-    };
+    let (id, kind) = (principal.id().as_str(), principal.kind());
     let mut key =
         String::with_capacity(prefix.len() + endpoint.name().len() + id.len().min(LONGEST) + 16);
     // Writing to a string never fails.
-    let _ = write!(key, "{prefix}:1:{endpoint}:{kind}:");
+    let _ = if kind == Kind::ORGANIZATION {
+        write!(key, "{prefix}:1:{endpoint}:o:")
+    } else if kind == Kind::USER {
+        write!(key, "{prefix}:1:{endpoint}:u:")
+    } else {
+        write!(key, "{prefix}:1:{endpoint}:~{kind}:")
+    };
     if id.len() <= LONGEST {
         key.extend(utf8_percent_encode(id, PLAIN));
     } else {
@@ -60,8 +62,8 @@ mod tests {
     use std::collections::HashSet;
 
     use super::key;
-    use crate::endpoint::Endpoint;
-    use crate::principal::Principal;
+    use crate::values::Endpoint;
+    use crate::values::Principal;
 
     #[test]
     fn ids_never_collide_and_never_choose_their_slot() {

@@ -8,13 +8,11 @@ use pin_project_lite::pin_project;
 
 use super::link::LinkCheck;
 use super::shards::Shards;
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
 use crate::store::{
     Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError,
     StoreListener, StoreReport,
 };
+use crate::values::{Decision, Endpoint, Principal};
 
 pub(super) enum Ladder {
     /// This process charges its own buckets, with its share of the limit.
@@ -82,10 +80,10 @@ impl Store for Ladder {
         }
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         match self {
-            Self::Counting(store) => store.grant(bucket, units).await,
-            Self::Failing(store) => store.grant(bucket, units).await,
+            Self::Counting(store) => store.refund(bucket, units).await,
+            Self::Failing(store) => store.refund(bucket, units).await,
         }
     }
 

@@ -16,11 +16,8 @@ use super::error::Failure;
 use super::key::key;
 use super::script::Amendment;
 use super::settings::{RedisEvent, Settings};
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
-use crate::quota::Quota;
 use crate::store::{Answer, Bucket, Store, StoreError, block_nanos};
+use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
 
 /// Sends requests to one server, through the supervisor that keeps a connection to it.
 ///
@@ -131,7 +128,7 @@ impl Link {
         &self,
         principal: &Principal,
         endpoint: Endpoint,
-        quota: Quota,
+        rate: Rate,
         message: impl FnOnce(Ask) -> Message,
     ) -> Result<Waiting, StoreError> {
         if !self.shared.up.load(Ordering::Acquire) {
@@ -142,7 +139,7 @@ impl Link {
         let deadline = Instant::now() + settings.deadline;
         let (answer, receiver) = oneshot::channel();
         let key = key(&settings.prefix, endpoint, principal).into();
-        let message = message(Ask { key, quota, deadline, answer });
+        let message = message(Ask { key, rate, deadline, answer });
         self.messages.send(message).map_err(|_| Failure::Lost)?;
         // The timer needs a tokio runtime, and the caller may use another executor.
         let _runtime = self.shared.runtime.enter();
@@ -159,7 +156,7 @@ impl Link {
         amendment: Amendment,
     ) -> Result<(), StoreError> {
         // An amendment does not use the quota in `Ask`, so any quota will do.
-        let any = Quota::per_second(1).build().map_err(StoreError::new)?;
+        let any = Quota::per_second(1).build().map_err(StoreError::new)?.rate();
         self.ask(principal, endpoint, any, |ask| Message::Amend(ask, amendment))?.await.map(|_| ())
     }
 }
@@ -167,45 +164,39 @@ impl Link {
 impl Store for Link {
     type Check = LinkCheck;
 
-    fn check(&self, Bucket { principal, endpoint, quota }: Bucket<'_>) -> Answer<LinkCheck> {
-        let quota = quota.in_whole_micros();
-        match self.ask(principal, endpoint, quota, Message::Take) {
-            Ok(waiting) => Answer::Later(LinkCheck { waiting, endpoint, quota }),
+    fn check(&self, bucket: Bucket<'_>) -> Answer<LinkCheck> {
+        let Bucket { principal, endpoint, quota, .. } = bucket;
+        let rate = bucket.rate().in_whole_micros();
+        match self.ask(principal, endpoint, rate, Message::Take) {
+            Ok(waiting) => Answer::Later(LinkCheck { waiting, endpoint, quota, rate }),
             Err(error) => Answer::Now(Err(error)),
         }
     }
 
-    async fn peek(
-        &self,
-        Bucket { principal, endpoint, quota }: Bucket<'_>,
-    ) -> Result<Decision, StoreError> {
-        let quota = quota.in_whole_micros();
-        let seen = self.ask(principal, endpoint, quota, Message::Look)?.await?;
-        let could = |debt: u64| {
-            debt.saturating_mul(1000).saturating_add(quota.interval_nanos()) <= quota.refill_nanos()
-        };
-        Ok(match seen {
-            Charge::Denied { debt } if could(debt) => {
-                decision(endpoint, quota, Charge::Granted { debt })
+    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
+        let Bucket { principal, endpoint, quota, .. } = bucket;
+        let rate = bucket.rate().in_whole_micros();
+        let seen = self.ask(principal, endpoint, rate, Message::Look)?.await?;
+        let seen = match seen {
+            Charge::Denied { debt } if rate.has(debt.saturating_mul(1000)) => {
+                Charge::Granted { debt }
             }
-            seen => decision(endpoint, quota, seen),
-        })
+            seen => seen,
+        };
+        Ok(decision(endpoint, quota, rate, seen))
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
         self.amend(principal, endpoint, Amendment::Forget).await
     }
 
-    async fn grant(
-        &self,
-        Bucket { principal, endpoint, quota }: Bucket<'_>,
-        units: u32,
-    ) -> Result<(), StoreError> {
-        let quota = quota.in_whole_micros();
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        let rate = bucket.rate().in_whole_micros();
         // A refund is capped at a full refill: more has no further effect, and might not be exact
         // on the server.
-        let nanos = quota.interval_nanos().saturating_mul(units.into()).min(quota.refill_nanos());
-        self.amend(principal, endpoint, Amendment::Grant { micros: nanos / 1000, quota }).await
+        let micros = rate.time_of(units).min(rate.refill()) / 1000;
+        let grant = Amendment::Grant { micros, rate };
+        self.amend(bucket.principal, bucket.endpoint, grant).await
     }
 
     async fn block(
@@ -220,14 +211,16 @@ impl Store for Link {
 }
 
 /// The decision that follows from an answer in microseconds.
-fn decision(endpoint: Endpoint, quota: Quota, charge: Charge) -> Decision {
+fn decision(endpoint: Endpoint, quota: Quota, rate: Rate, charge: Charge) -> Decision {
     let of = |allowed, debt: u64| {
-        Decision::from_nanos(endpoint, quota, allowed, debt.saturating_mul(1000))
+        Decision::from_nanos(endpoint, quota, rate, allowed, debt.saturating_mul(1000))
     };
     match charge {
         Charge::Granted { debt } => of(true, debt),
         Charge::Denied { debt } => of(false, debt),
-        Charge::Blocked { wait } => Decision::blocked(endpoint, quota, Duration::from_micros(wait)),
+        Charge::Blocked { wait } => {
+            Decision::blocked_by(endpoint, quota, rate, wait.saturating_mul(1000))
+        }
     }
 }
 
@@ -238,6 +231,7 @@ pin_project! {
         waiting: Waiting,
         endpoint: Endpoint,
         quota: Quota,
+        rate: Rate,
     }
 }
 
@@ -247,7 +241,7 @@ impl Future for LinkCheck {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let charge = ready!(this.waiting.poll(cx))?;
-        Poll::Ready(Ok(decision(*this.endpoint, *this.quota, charge)))
+        Poll::Ready(Ok(decision(*this.endpoint, *this.quota, *this.rate, charge)))
     }
 }
 

@@ -32,9 +32,7 @@ use pin_project_lite::pin_project;
 use super::{
     Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreListener, StoreReport,
 };
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
+use crate::values::{Decision, Endpoint, Principal};
 
 use ladder::{Ladder, LadderCheck};
 
@@ -190,8 +188,8 @@ impl Store for RedisStore {
     /// Other replicas see the refund within one emission interval or one second, whichever is
     /// shorter. After an error it is not known whether the units were given back, unless the server
     /// was not reached at all.
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        if units == 0 { Ok(()) } else { self.store.grant(bucket, units).await }
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+        if units == 0 { Ok(()) } else { self.store.refund(bucket, units).await }
     }
 
     /// Other replicas refuse requests at once. When the block is lifted, they see it within one

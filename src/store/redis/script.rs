@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-use crate::quota::Quota;
+use crate::values::Rate;
 
 static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(TAKE_CODE));
 const TAKE_CODE: &str = include_str!("take.lua");
@@ -16,7 +16,7 @@ const AMEND_CODE: &str = include_str!("amend.lua");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Take {
     /// Its times are whole microseconds.
-    pub(super) quota: Quota,
+    pub(super) rate: Rate,
     /// The number of units; 0 reads the bucket without charging it.
     pub(super) units: usize,
     /// The time after which nothing is charged, in microseconds of the server's clock; 0 means that
@@ -39,7 +39,7 @@ pub(super) enum Amendment {
     /// Fills the bucket up and lifts a block.
     Forget,
     /// Refunds units: the bucket is full this many microseconds earlier.
-    Grant { micros: u64, quota: Quota },
+    Grant { micros: u64, rate: Rate },
     /// Blocks the bucket for this many microseconds; 0 lifts the block.
     Block { micros: u64 },
 }
@@ -61,8 +61,8 @@ impl Take {
             .arg(script)
             .arg(1)
             .arg(key)
-            .arg(self.quota.interval_nanos() / 1000)
-            .arg(self.quota.refill_nanos() / 1000)
+            .arg(self.rate.interval() / 1000)
+            .arg(self.rate.refill() / 1000)
             .arg(self.units)
             .arg(self.deadline);
         cmd
@@ -84,7 +84,7 @@ impl Amendment {
     fn call(self, command: &str, script: &str, key: &str, deadline: i64) -> Cmd {
         let (what, micros, tolerance) = match self {
             Self::Forget => return forget(key),
-            Self::Grant { micros, quota } => ("grant", micros, quota.refill_nanos() / 1000),
+            Self::Grant { micros, rate } => ("grant", micros, rate.refill() / 1000),
             Self::Block { micros } => ("block", micros, 0),
         };
         let mut cmd = redis::cmd(command);

@@ -188,7 +188,7 @@ impl<'a> Service<'a> {
         let mut pipeline = Pipeline::with_capacity(calls.len());
         for call in &calls {
             let deadline = call.deadline().map_or(0, |deadline| self.latest(deadline));
-            let take = Take { quota: call.quota, units: call.units(), deadline };
+            let take = Take { rate: call.rate, units: call.units(), deadline };
             pipeline.add_command(if how == How::ByText {
                 take.by_text(&call.key)
             } else {

@@ -13,13 +13,11 @@ use super::link::{Link, LinkCheck};
 use super::servers::{Route, Servers};
 use super::settings::{RedisEvent, Settings, WHOLE};
 use super::supervisor::Supervisor;
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::principal::Principal;
 use crate::store::{
     Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreListener,
     StoreReport,
 };
+use crate::values::{Decision, Endpoint, Principal};
 
 /// One server, behind a breaker that keeps requests from waiting for it when it fails.
 pub(super) type Shard = Arc<Breaker<Link>>;
@@ -174,12 +172,12 @@ impl Store for Shards {
         }
     }
 
-    async fn grant(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
+    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
         match self {
-            Self::One(shard) => shard.grant(bucket, units).await,
+            Self::One(shard) => shard.refund(bucket, units).await,
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => {
-                cluster.shard(bucket.principal, bucket.endpoint)?.grant(bucket, units).await
+                cluster.shard(bucket.principal, bucket.endpoint)?.refund(bucket, units).await
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bolna_rate_limit::Fallback;
+use bolna_rate_limit::OnStoreFailure;
 use bolna_rate_limit::store::RedisStore;
 use http::StatusCode;
 
@@ -76,7 +76,7 @@ async fn without_fallback_a_lost_server_is_what_the_operator_says() {
     let replica =
         Replica::connect(RedisStore::builder(server.url()).without_fallback(), HOURLY).await;
     let admitting = Replica {
-        layer: replica.layer.clone().on_store_failure(Fallback::AdmitWithoutLimit),
+        layer: replica.layer.clone().on_store_failure(OnStoreFailure::Admit),
         events: Arc::clone(&replica.events),
     };
     server.suspend();

@@ -33,17 +33,17 @@ fn a_grant_is_exact_and_never_past_full() {
     let mut bench = Bench::new();
     let now = bench.start;
     let (key, take) = drained(&mut bench);
-    assert_eq!(bench.amend(&key, Amend::grant(3 * INTERVAL, TOLERANCE, now)), 1);
+    assert_eq!(bench.amend(&key, Amend::refund(3 * INTERVAL, TOLERANCE, now)), 1);
     assert_eq!(bench.stored(&key).unwrap(), (now + TOLERANCE - 3 * INTERVAL).to_string());
     assert_eq!(expiry(&mut bench, &key), (now + TOLERANCE - 3 * INTERVAL) / 1000 + 1);
     assert_eq!(bench.take(&key, take.units(99)), Reply { granted: 3, used: TOLERANCE, now });
     // Exact to the microsecond, and a full bucket needs no key.
     let later = now + 1;
-    bench.amend(&key, Amend::grant(TOLERANCE - 2, TOLERANCE, later));
+    bench.amend(&key, Amend::refund(TOLERANCE - 2, TOLERANCE, later));
     assert_eq!(bench.stored(&key).unwrap(), (later + 1).to_string());
-    bench.amend(&key, Amend::grant(1, TOLERANCE, later));
+    bench.amend(&key, Amend::refund(1, TOLERANCE, later));
     assert_eq!(bench.stored(&key), None);
-    bench.amend(&key, Amend::grant(TOLERANCE, TOLERANCE, later));
+    bench.amend(&key, Amend::refund(TOLERANCE, TOLERANCE, later));
     assert_eq!(bench.stored(&key), None);
     assert_eq!(bench.take(&key, take.units(99).at(later)).granted, 10);
 }
@@ -57,7 +57,7 @@ fn a_grant_counts_from_a_drained_bucket_at_most() {
     for value in [&*beyond, "9007199254740993", &long, "", "nonsense", "-7", "7!", "!7", "7!7!7"] {
         let key = bench.fresh();
         bench.ask::<()>(&["SET", &key, value]);
-        assert_eq!(bench.amend(&key, Amend::grant(3 * INTERVAL, TOLERANCE, now)), 1);
+        assert_eq!(bench.amend(&key, Amend::refund(3 * INTERVAL, TOLERANCE, now)), 1);
         assert_eq!(
             bench.take(&key, take.units(99)),
             Reply { granted: 3, used: TOLERANCE, now },
@@ -115,9 +115,9 @@ fn a_block_is_replaced_and_lifted() {
         bench.amend(&key, Amend::block(period, now));
         assert_eq!(bench.stored(&key).unwrap(), format!("{tat}!{}", now + period));
     }
-    bench.amend(&key, Amend::grant(3 * INTERVAL, TOLERANCE, now));
+    bench.amend(&key, Amend::refund(3 * INTERVAL, TOLERANCE, now));
     assert_eq!(bench.stored(&key).unwrap(), format!("{}!{}", tat - 3 * INTERVAL, now + DAY));
-    bench.amend(&key, Amend::grant(TOLERANCE, TOLERANCE, now));
+    bench.amend(&key, Amend::refund(TOLERANCE, TOLERANCE, now));
     assert_eq!(bench.stored(&key).unwrap(), format!("{now}!{}", now + DAY));
     bench.amend(&key, Amend::block(0, now));
     assert_eq!(bench.stored(&key), None);
@@ -129,7 +129,7 @@ fn a_block_is_replaced_and_lifted() {
     assert_eq!(expiry(&mut bench, &key), (now + 4 * INTERVAL) / 1000 + 1);
     // A block that is over is removed by the next change.
     bench.amend(&key, Amend::block(7, now));
-    bench.amend(&key, Amend::grant(INTERVAL, TOLERANCE, now + 7));
+    bench.amend(&key, Amend::refund(INTERVAL, TOLERANCE, now + 7));
     assert_eq!(bench.stored(&key).unwrap(), (now + 3 * INTERVAL).to_string());
 }
 
@@ -138,7 +138,7 @@ fn nothing_is_changed_past_the_deadline() {
     let mut bench = Bench::new();
     let now = bench.start;
     let (key, _) = drained(&mut bench);
-    for amend in [Amend::grant(INTERVAL, TOLERANCE, now), Amend::block(HOUR, now)] {
+    for amend in [Amend::refund(INTERVAL, TOLERANCE, now), Amend::block(HOUR, now)] {
         let before = bench.stored(&key);
         assert_eq!(bench.amend(&key, Amend { deadline: now - 1, ..amend }), 0);
         assert_eq!(bench.stored(&key), before);
@@ -210,7 +210,7 @@ fn a_key_of_another_kind_is_left_alone() {
     let mut bench = Bench::new();
     let key = bench.fresh();
     bench.ask::<()>(&["RPUSH", &key, "another's"]);
-    for amend in [Amend::grant(1, TOLERANCE, bench.start), Amend::block(HOUR, bench.start)] {
+    for amend in [Amend::refund(1, TOLERANCE, bench.start), Amend::block(HOUR, bench.start)] {
         let error = bench.try_amend(&key, amend).unwrap_err();
         assert!(error.to_string().contains("WRONGTYPE"), "{error}");
     }
@@ -224,7 +224,7 @@ fn times_are_exact_for_a_hundred_years() {
     let now = bench.start + 1;
     let (key, take) = (bench.fresh(), Take::one(century / 7 - 1, 7, now));
     assert_eq!(bench.take(&key, take.units(99)).granted, 7);
-    bench.amend(&key, Amend::grant(take.interval * 2 - 1, take.tolerance, now));
+    bench.amend(&key, Amend::refund(take.interval * 2 - 1, take.tolerance, now));
     bench.amend(&key, Amend::block(century, now));
     let tat = now + take.tolerance - take.interval * 2 + 1;
     assert_eq!(bench.stored(&key).unwrap(), format!("{tat}!{}", now + century));
@@ -264,7 +264,7 @@ fn it_decides_and_tells_as_the_store_in_this_process_does() {
         let clock = ManualClock::default();
         let store = MemoryStore::with_clock(clock.clone());
         let principal = Principal::user("u").unwrap();
-        let bucket = Bucket { principal: &principal, endpoint: Endpoint::CALL, quota };
+        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
         let take = Take::one(interval, burst, bench.start);
         let mut now = bench.start;
         for (step_pause, step) in steps {
@@ -279,8 +279,8 @@ fn it_decides_and_tells_as_the_store_in_this_process_does() {
                 }
                 Step::Grant(units) => {
                     let time = (interval * u64::from(units)).min(take.tolerance);
-                    assert_eq!(bench.amend(&key, Amend::grant(time, take.tolerance, now)), 1);
-                    block_on(store.grant(bucket, units)).unwrap();
+                    assert_eq!(bench.amend(&key, Amend::refund(time, take.tolerance, now)), 1);
+                    block_on(store.refund(bucket, units)).unwrap();
                     continue;
                 }
                 Step::Block(thousandths) => {

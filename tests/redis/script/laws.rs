@@ -135,7 +135,8 @@ fn decisions_are_those_of_the_store_in_this_process() {
             bench.take_all(times.iter().map(|now| (key.clone(), first.at(first.now + now))));
         for (now, reply) in times.into_iter().zip(replies) {
             clock.set(Duration::from_micros(now));
-            let decision = limiter.check_now(&principal, "/").unwrap();
+            let decision =
+                *limiter.check_now(&principal.clone().into(), "/").unwrap().decision().unwrap();
             let wait = (reply.granted == 0).then(|| first.next_unit(reply));
             assert_eq!(decision.is_allowed(), reply.granted == 1);
             assert_eq!(u64::from(decision.remaining()), first.remaining(reply));

@@ -50,7 +50,7 @@ struct Amend {
 }
 
 impl Amend {
-    fn grant(micros: u64, tolerance: u64, now: u64) -> Self {
+    fn refund(micros: u64, tolerance: u64, now: u64) -> Self {
         Self { what: "grant", micros, tolerance, deadline: 0, now }
     }
 

@@ -91,7 +91,8 @@ fn acme() -> Principal {
 
 /// What is left after a request of this organization.
 async fn request(limiter: &Limiter<RedisStore>, who: &Principal) -> u32 {
-    limiter.check(who, "/").unwrap().wait().await.unwrap().remaining()
+    let ruling = limiter.check(&who.into(), "/").unwrap().wait().await.unwrap();
+    ruling.decision().unwrap().remaining()
 }
 
 /// Asserts that the store starts, and charges on a server.

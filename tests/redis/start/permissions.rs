@@ -36,11 +36,7 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     assert_eq!(left().await, LEFT_BY_SERVER - 1);
     let grant = async |units| {
         let quota = limiter.policy().quota_of(Endpoint::DEFAULT).unwrap();
-        limiter
-            .store()
-            .grant(Bucket { principal: who, endpoint: Endpoint::DEFAULT, quota }, units)
-            .await
-            .unwrap();
+        limiter.store().refund(Bucket::new(who, Endpoint::DEFAULT, quota), units).await.unwrap();
     };
     grant(1).await;
     assert_eq!(left().await, LEFT_BY_SERVER);

@@ -90,7 +90,7 @@ async fn without_a_fallback_it_starts_too_and_every_request_is_an_error_at_first
     server.kill();
     let (builder, events) = Events::of(store(server.url()).without_fallback().start_degraded());
     let limiter = limiter(builder.connect().await.unwrap());
-    let error = limiter.check(&acme(), "/").unwrap().wait().await.unwrap_err();
+    let error = limiter.check(&acme().into(), "/").unwrap().wait().await.unwrap_err();
     let reason = error.source().unwrap().to_string();
     assert!(reason.contains("no connection to the server"), "{reason}");
     server.restart().await;

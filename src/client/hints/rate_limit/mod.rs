@@ -15,8 +15,7 @@ use http::HeaderMap;
 
 use super::Standing;
 use super::retry_after::unix_now;
-use crate::endpoint::Endpoint;
-use crate::quota::Quota;
+use crate::values::{Endpoint, Quota};
 
 use fields::Fields;
 pub(in crate::client) use named::Memo;

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use super::fields::{Fields, Name};
 use super::structured::{Item, Value, items};
 use super::{Standing, exhausted, quota, units};
-use crate::endpoint::Endpoint;
+use crate::values::Endpoint;
 
 /// The names of a dialect's parameters.
 pub(super) struct Names {

@@ -11,16 +11,14 @@ use proptest::prelude::*;
 use tower::{Layer, ServiceExt};
 
 use super::{Memo, standing};
-use crate::clock::ManualClock;
-use crate::decision::Decision;
-use crate::endpoint::Endpoint;
-use crate::layer::BolnaRateLimitLayer;
+use crate::Account;
+use crate::client::hints::Standing;
+use crate::layer::{BolnaRateLimitLayer, Dialect, LegacyReset};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
-use crate::quota::Quota;
-use crate::store::MemoryStore;
-use crate::wire::{Dialect, Fields, Format, LegacyReset};
-use crate::{Account, client::hints::Standing};
+use crate::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
+use crate::values::clock::ManualClock;
+use crate::values::{Decision, Endpoint, Principal, Quota};
 
 /// A response with these fields, one per line.
 fn headers(fields: &str) -> HeaderMap {
@@ -487,8 +485,36 @@ fn what_the_layer_sends_is_read_back() {
     }
 }
 
-/// A decision about a request, and the response to the request.
-fn decided(format: Format) -> impl Strategy<Value = (Decision, HeaderMap)> {
+/// A store that says the same about every request.
+struct Says(Decision);
+
+impl Store for Says {
+    type Check = Immediate;
+
+    fn check(&self, _: Bucket<'_>) -> Answer<Immediate> {
+        Answer::Now(Ok(self.0))
+    }
+
+    async fn peek(&self, _: Bucket<'_>) -> Result<Decision, StoreError> {
+        Ok(self.0)
+    }
+
+    async fn reset(&self, _: &Principal, _: Endpoint) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn refund(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn block(&self, _: &Principal, _: Endpoint, _: Duration) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A decision about a request, and the header fields of the response to the request. `legacy` is
+/// whether it has the older fields only, and else there are those of another server before them.
+fn decided(legacy: bool) -> impl Strategy<Value = (Decision, HeaderMap)> {
     let name = prop_oneof![Just("call".to_owned()), "[A-Za-z0-9_.-]{1,3}"];
     let quota = (1..u32::MAX, 1..100_000_u64, 1..u32::MAX).prop_filter_map(
         "the quota is valid",
@@ -498,21 +524,36 @@ fn decided(format: Format) -> impl Strategy<Value = (Decision, HeaderMap)> {
     );
     // Half of the buckets are nearly empty.
     let debt = prop_oneof![0.0..1.0_f64, 0.999_999..1.0];
-    (name, quota, debt, 0..3).prop_map(move |(name, quota, debt, verdict)| {
+    (name, quota, debt, 0..3).prop_map(move |(name, quota, debt, status)| {
         let endpoint = Endpoint::new(&name).unwrap();
         let debt = quota.refill_time().mul_f64(debt);
-        let decision = match verdict {
+        let decision = match status {
             0 => Decision::allowed(endpoint, quota, debt),
             1 => Decision::limited(endpoint, quota, debt),
             _ => Decision::blocked(endpoint, quota, debt),
         };
-        let mut headers =
-            headers("RateLimit: \"up+stream\";r=0\nRateLimit-Policy: \"up+stream\";q=1");
-        if format.dialect == Dialect::Off {
-            headers.clear();
+        let limiter = Limiter::with_store(Policy::default(), Says(decision));
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        let layer = if legacy {
+            layer.dialect(Dialect::Off).legacy_headers(LegacyReset::DeltaSeconds)
+        } else {
+            layer
+        };
+        let mut request = Request::new(());
+        request.extensions_mut().insert(Account::user("u"));
+        let inner = tower::service_fn(async |_: Request<()>| {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let response = tokio_test::block_on(layer.layer(inner).oneshot(request)).unwrap();
+        let mut fields = if legacy {
+            HeaderMap::new()
+        } else {
+            headers("RateLimit: \"up+stream\";r=0\nRateLimit-Policy: \"up+stream\";q=1")
+        };
+        for (name, value) in response.headers() {
+            fields.append(name, value.clone());
         }
-        Fields::new(None, &decision, format).append_to(&mut headers);
-        (decision, headers)
+        (decision, fields)
     })
 }
 
@@ -551,7 +592,7 @@ fn any_fields(value: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = He
 
 proptest! {
     #[test]
-    fn what_the_server_says_is_read_back((decision, headers) in decided(Format::default())) {
+    fn what_the_server_says_is_read_back((decision, headers) in decided(false)) {
         let said = first(&headers, decision.endpoint()).unwrap();
         let quota = decision.quota();
         prop_assert_eq!(said.remaining, decision.remaining());
@@ -566,11 +607,7 @@ proptest! {
 
     #[test]
     fn what_the_server_says_in_older_fields_is_read_back(
-        (decision, headers) in decided(Format {
-            dialect: Dialect::Off,
-            legacy: Some(LegacyReset::DeltaSeconds),
-            ..Format::default()
-        })
+        (decision, headers) in decided(true)
     ) {
         let said = first(&headers, decision.endpoint()).unwrap();
         prop_assert_eq!(said.remaining, decision.remaining());

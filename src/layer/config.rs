@@ -1,0 +1,166 @@
+//! What the setters of a layer set, and what becomes of a request by it.
+
+use std::fmt;
+use std::mem;
+use std::sync::Arc;
+
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::request::Parts;
+use http::{Extensions, Method, Request};
+
+use super::identify::Identify;
+use super::response::{Answer, Cause, Fields, Format, Refusal, Renderer};
+use crate::limiter::{Decided, Deciding, Limiter, Outcome, Terms};
+use crate::observe::{Mark, Seen};
+use crate::policy::Account;
+use crate::store::Store;
+use crate::values::Ruling;
+
+/// The limiter and the settings that every clone of a layer, and every service that it makes, have
+/// in common.
+pub(super) struct Config<St> {
+    pub(super) limiter: Limiter<St>,
+    /// `None`: an [`Account`] in the extensions.
+    pub(super) identify: Option<Arc<dyn Identify>>,
+    pub(super) terms: Terms,
+    pub(super) format: Format,
+    pub(super) renderer: Option<Renderer>,
+    /// Whether responses tell of limits that are not enforced.
+    pub(super) fields_in_shadow: bool,
+    pub(super) ruling_in_extensions: bool,
+}
+
+/// What becomes of a request: known at once, or when the store has answered.
+pub(super) enum Step<F: Future> {
+    Now(Next),
+    Later(Deciding<F>),
+}
+
+/// What becomes of a request.
+pub(super) enum Next {
+    /// The inner service is called, and its response gets the fields.
+    Call(Fields),
+    /// The inner service is not called.
+    Refuse(Answer),
+}
+
+impl<St> Config<St> {
+    pub(super) fn new(limiter: Limiter<St>) -> Self {
+        Self {
+            limiter,
+            identify: None,
+            terms: Terms::default(),
+            format: Format::default(),
+            renderer: None,
+            fields_in_shadow: false,
+            ruling_in_extensions: false,
+        }
+    }
+
+    /// What becomes of a request about which that was decided.
+    #[inline]
+    pub(super) fn conclude<B>(&self, request: &mut Request<B>, outcome: Outcome) -> Next {
+        let Outcome { ruling, error, mark } = outcome;
+        if !ruling.is_admitted() {
+            let cause = Cause::of(&ruling, error.as_deref());
+            return Next::Refuse(self.refuse(request, cause));
+        }
+        if self.ruling_in_extensions || mark.is_some() {
+            self.leave_in(request.extensions_mut(), &ruling, mark);
+        }
+        Next::Call(match ruling.decision() {
+            Some(decision) if ruling.is_enforced() || self.fields_in_shadow => {
+                Fields::new(decision, self.format)
+            }
+            _ => Fields::default(),
+        })
+    }
+
+    #[inline(never)]
+    fn refuse<B>(&self, request: &Request<B>, cause: Cause<'_>) -> Answer {
+        Refusal::new(request, cause).answer(self.renderer.as_ref(), self.format)
+    }
+
+    #[cold]
+    fn leave_in(&self, extensions: &mut Extensions, ruling: &Ruling, mark: Option<Box<Mark>>) {
+        if self.ruling_in_extensions && ruling.decision().is_some() {
+            extensions.insert(*ruling);
+        }
+        if let Some(mark) = mark {
+            extensions.insert(*mark);
+        }
+    }
+}
+
+impl<St: Store> Config<St> {
+    #[inline]
+    pub(super) fn decide<B>(&self, request: &mut Request<B>) -> Step<St::Check> {
+        let decided = match &self.identify {
+            None => self.decide_for(request.extensions().get(), request),
+            Some(identify) => {
+                let account = identified(&**identify, request);
+                self.decide_for(account.as_ref(), request)
+            }
+        };
+        match decided {
+            Decided::Exempt => Step::Now(Next::Call(Fields::default())),
+            Decided::Now(outcome) => Step::Now(self.conclude(request, outcome)),
+            Decided::Later(deciding) => Step::Later(deciding),
+        }
+    }
+
+    #[inline]
+    fn decide_for<B>(&self, account: Option<&Account>, request: &Request<B>) -> Decided<St::Check> {
+        self.limiter.decide(account, request.uri().path(), &self.terms, request)
+    }
+}
+
+/// Who is calling. The head is taken out of the request for it, and put back.
+fn identified<B>(identify: &dyn Identify, request: &mut Request<B>) -> Option<Account> {
+    let (mut head, ()) = Request::new(()).into_parts();
+    swap_head(request, &mut head);
+    let account = identify.account(&head);
+    swap_head(request, &mut head);
+    account
+}
+
+fn swap_head<B>(request: &mut Request<B>, head: &mut Parts) {
+    mem::swap(request.method_mut(), &mut head.method);
+    mem::swap(request.uri_mut(), &mut head.uri);
+    mem::swap(request.version_mut(), &mut head.version);
+    mem::swap(request.headers_mut(), &mut head.headers);
+    mem::swap(request.extensions_mut(), &mut head.extensions);
+}
+
+impl<B> Seen for Request<B> {
+    fn is_preflight(&self) -> bool {
+        *self.method() == Method::OPTIONS
+            && self.headers().contains_key(ORIGIN)
+            && self.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        self.extensions().get()
+    }
+}
+
+impl<St> Clone for Config<St> {
+    fn clone(&self) -> Self {
+        Self {
+            limiter: self.limiter.clone(),
+            identify: self.identify.clone(),
+            renderer: self.renderer.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<St: fmt::Debug> fmt::Debug for Config<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("limiter", &self.limiter)
+            .field("terms", &self.terms)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,302 @@
+//! Rendered texts, kept for the life of the process and shared by all layers.
+//!
+//! The domain knows no header field. So the texts of a response are found by the decision's endpoint
+//! and quota, and are rendered when they are first wanted.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+
+use super::fields::{Dialect, Format, draft11, retry_after};
+use super::problem::Limited;
+use crate::values::{Decision, Endpoint, Quota};
+
+/// Values of `RateLimit` are kept for remainders below this; beyond, they are written afresh for
+/// each response.
+const REMAINDERS: u32 = 4096;
+
+/// Refusals are kept for waits of up to so many seconds.
+const WAITS: u32 = 60;
+
+/// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a
+/// wait together. Each takes about 100 bytes once it has occurred. It is enough for some fifty
+/// policies of the size of Bolna's; the texts of later ones are rendered afresh for each response.
+const MAX: u32 = 1 << 17;
+
+/// So many chains are searched by a hash of the endpoint and quota. A power of two.
+const CHAINS: usize = 1 << 10;
+
+/// The texts of one endpoint's responses under one quota.
+///
+/// They are statics, and so never freed: a value that is shared in any other way has a reference
+/// count, which every request of an endpoint would write, on whatever core it runs.
+pub(in crate::layer) struct Texts {
+    endpoint: Endpoint,
+    quota: Quota,
+    /// Those of another endpoint or quota whose hash is the same.
+    next: OnceLock<&'static Texts>,
+    policy: HeaderValue,
+    problem: OnceLock<Limited>,
+    /// The value of `RateLimit` for each remainder from 1 on, which determines it.
+    limits: OnceLock<Box<[OnceLock<HeaderValue>]>>,
+    /// What there is to say when nothing remains, for each wait from one second on.
+    waits: OnceLock<Box<[Wait]>>,
+}
+
+#[derive(Default)]
+struct Wait {
+    limit: OnceLock<HeaderValue>,
+    body: OnceLock<Bytes>,
+    /// The refusal without the `RateLimit` fields, and with them.
+    refusals: [OnceLock<Response<Bytes>>; 2],
+}
+
+/// A hash table that only grows, so that it is read without a lock.
+struct Cache {
+    chains: [OnceLock<&'static Texts>; CHAINS],
+    /// How much of [`MAX`] is used.
+    size: AtomicU32,
+    adding: Mutex<()>,
+}
+
+static CACHE: Cache = Cache::new();
+
+impl Cache {
+    const fn new() -> Self {
+        Self {
+            chains: [const { OnceLock::new() }; CHAINS],
+            size: AtomicU32::new(0),
+            adding: Mutex::new(()),
+        }
+    }
+
+    #[inline]
+    fn get(&self, endpoint: Endpoint, quota: Quota) -> Option<&'static Texts> {
+        let mut place = &self.chains[chain(endpoint, quota)];
+        while let Some(texts) = place.get() {
+            if texts.endpoint == endpoint && texts.quota == quota {
+                return Some(texts);
+            }
+            place = &texts.next;
+        }
+        None
+    }
+
+    /// Adds them unless they are there, or there is no room.
+    #[cold]
+    fn add(&self, endpoint: Endpoint, quota: Quota) -> Option<&'static Texts> {
+        let needed = remainders(quota) + 16 * waits(quota);
+        let used = || self.size.load(Ordering::Relaxed);
+        // Without the lock, which the requests under a quota that has no room would wait for.
+        if used() + needed > MAX {
+            return None;
+        }
+        // It guards nothing that a panic could leave broken.
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut place = &self.chains[chain(endpoint, quota)];
+        while let Some(texts) = place.get() {
+            if texts.endpoint == endpoint && texts.quota == quota {
+                return Some(texts);
+            }
+            place = &texts.next;
+        }
+        if used() + needed > MAX {
+            return None;
+        }
+        self.size.fetch_add(needed, Ordering::Relaxed);
+        Some(place.get_or_init(|| Box::leak(Box::new(Texts::new(endpoint, quota)))))
+    }
+}
+
+/// A few multiplications: it is computed for each response.
+#[inline]
+fn chain(endpoint: Endpoint, quota: Quota) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let numbers = u64::from(quota.limit()) << 32 | u64::from(quota.burst());
+    let others = quota.period().as_secs() << 16 ^ u64::from(endpoint.number());
+    let hash = (numbers.wrapping_mul(ODD) ^ others).wrapping_mul(ODD);
+    (hash >> 32) as usize & (CHAINS - 1)
+}
+
+impl Texts {
+    /// The texts for that endpoint and quota, or `None` if too many are kept already.
+    #[inline]
+    pub(super) fn of(endpoint: Endpoint, quota: Quota) -> Option<&'static Self> {
+        CACHE.get(endpoint, quota).or_else(|| CACHE.add(endpoint, quota))
+    }
+
+    fn new(endpoint: Endpoint, quota: Quota) -> Self {
+        Self {
+            endpoint,
+            quota,
+            next: OnceLock::new(),
+            policy: rendered(draft11::policy(endpoint, quota)),
+            problem: OnceLock::new(),
+            limits: OnceLock::new(),
+            waits: OnceLock::new(),
+        }
+    }
+
+    /// The value of `RateLimit-Policy`.
+    #[inline]
+    pub(super) fn policy(&self) -> &HeaderValue {
+        &self.policy
+    }
+
+    /// The value of `RateLimit`, if it is one that is kept.
+    #[inline]
+    pub(super) fn limit(&self, decision: &Decision) -> Option<&HeaderValue> {
+        let limit = match decision.remaining().checked_sub(1) {
+            Some(index) => self.limits().get(index as usize)?,
+            None => &self.wait(decision)?.limit,
+        };
+        Some(limit.get_or_init(|| rendered(draft11::limit(decision))))
+    }
+
+    #[inline]
+    fn limits(&self) -> &[OnceLock<HeaderValue>] {
+        let limits = || (0..remainders(self.quota)).map(|_| OnceLock::new()).collect();
+        self.limits.get_or_init(limits)
+    }
+
+    /// The body of a refusal.
+    pub(super) fn body(&self, decision: &Decision) -> Bytes {
+        let problem = self.problem.get_or_init(|| Limited::new(self.endpoint, self.quota));
+        let render = || problem.body(retry_after::seconds(decision));
+        match self.wait(decision) {
+            Some(wait) => {
+                let body = || Bytes::from_static(render().leak().as_bytes());
+                wait.body.get_or_init(body).clone()
+            }
+            None => render().into(),
+        }
+    }
+
+    /// The refusal, rendered for the first request that is refused, if it is one that is kept.
+    pub(super) fn refusal(
+        &self,
+        decision: &Decision,
+        format: Format,
+        render: impl FnOnce() -> Response<Bytes>,
+    ) -> Option<&Response<Bytes>> {
+        let with_fields = match format {
+            Format { dialect: Dialect::Off, legacy: None, retry_after_ms: false } => 0,
+            Format { dialect: Dialect::Draft11, legacy: None, retry_after_ms: false } => 1,
+            _ => return None,
+        };
+        Some(self.wait(decision)?.refusals[with_fields].get_or_init(render))
+    }
+
+    #[inline]
+    fn wait(&self, decision: &Decision) -> Option<&Wait> {
+        let waits = || (0..waits(self.quota)).map(|_| Wait::default()).collect();
+        let index = draft11::seconds_until_one(decision).checked_sub(1)?;
+        self.waits.get_or_init(waits).get(usize::try_from(index).ok()?)
+    }
+}
+
+fn remainders(quota: Quota) -> u32 {
+    quota.burst().min(REMAINDERS)
+}
+
+/// As many seconds as a unit takes to come back.
+fn waits(quota: Quota) -> u32 {
+    let seconds = retry_after::whole_seconds(quota.emission_interval());
+    u32::try_from(seconds).map_or(WAITS, |seconds| seconds.min(WAITS))
+}
+
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Texts").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+fn rendered(text: String) -> HeaderValue {
+    HeaderValue::from_static(text.leak())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+    use std::time::Duration;
+
+    use http::{HeaderMap, Request};
+
+    use super::super::{Cause, Dialect, Fields, Format, Refusal};
+    use super::{CHAINS, Cache, MAX, REMAINDERS, Texts};
+    use crate::values::{Decision, Endpoint, Quota};
+
+    fn quota(limit: u32) -> Quota {
+        Quota::per_minute(limit).build().expect("the quota is valid")
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_kept_once() {
+        let cache = Cache::new();
+        let first = cache.add(Endpoint::CALL, quota(1)).expect("there is room");
+        let full = |more| cache.add(Endpoint::CALL, quota(REMAINDERS + more)).is_none();
+        let more = (0..).take_while(|more| !full(*more)).count();
+        assert_eq!(more, (MAX / REMAINDERS) as usize - 1);
+        let again = cache.add(Endpoint::CALL, quota(1)).expect("it is there");
+        assert!(ptr::eq(first, again));
+    }
+
+    #[test]
+    fn texts_of_one_chain_are_told_apart() {
+        let cache = Cache::new();
+        let quotas = || {
+            (1..=2 * u32::try_from(CHAINS).expect("it is small")).map(|limit| {
+                Quota::per(limit, Duration::from_secs(1)).burst(1).build().expect("it is valid")
+            })
+        };
+        for quota in quotas() {
+            cache.add(Endpoint::CALL, quota).expect("there is room");
+        }
+        for quota in quotas() {
+            let texts = cache.get(Endpoint::CALL, quota).expect("it is there");
+            assert_eq!((texts.endpoint, texts.quota), (Endpoint::CALL, quota));
+            assert!(cache.get(Endpoint::AGENT, quota).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_is_rendered_alike() {
+        let quota = Quota::per_minute(20).burst(3).build().expect("the quota is valid");
+        let texts = Texts::of(Endpoint::CALL, quota);
+        assert!(texts.is_some());
+        let off = Format { dialect: Dialect::Off, ..Format::default() };
+        for debt in (0..=10_000).step_by(250).map(Duration::from_millis) {
+            let allowed = Decision::allowed(Endpoint::CALL, quota, debt);
+            let limited = Decision::limited(Endpoint::CALL, quota, debt);
+            let blocked = Decision::blocked(Endpoint::CALL, quota, debt);
+            let fields = |texts, decision| {
+                let mut headers = HeaderMap::new();
+                Fields::from_texts(texts, decision, Format::default()).append_to(&mut headers);
+                headers
+            };
+            for decision in [&allowed, &limited, &blocked] {
+                assert_eq!(fields(texts, decision), fields(None, decision), "{decision:?}");
+            }
+            let refusal = |texts, format, decision| {
+                let request = Request::new(());
+                let (head, body) = Refusal::new(&request, Cause::Limited(decision, texts))
+                    .answer(None, format)
+                    .into_response()
+                    .into_parts();
+                (head.status, head.headers, body)
+            };
+            for format in [Format::default(), off] {
+                for decision in [limited, blocked] {
+                    assert_eq!(
+                        refusal(texts, format, decision),
+                        refusal(None, format, decision),
+                        "{decision:?}"
+                    );
+                }
+            }
+        }
+    }
+}

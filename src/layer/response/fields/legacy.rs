@@ -1,0 +1,39 @@
+//! `X-RateLimit-*`, for clients that know nothing newer.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue};
+
+use super::number;
+use super::retry_after::whole_seconds;
+use crate::values::Decision;
+
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// What `X-RateLimit-Reset` counts, which no specification says and every API does in its own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LegacyReset {
+    /// Seconds from now until the bucket is full again, rounded up.
+    DeltaSeconds,
+    /// The Unix time, in seconds, at which the bucket is full again, rounded up.
+    EpochSeconds,
+}
+
+/// All three fields.
+pub(super) fn fields(decision: &Decision, reset: LegacyReset) -> [(HeaderName, HeaderValue); 3] {
+    let reset = match reset {
+        LegacyReset::DeltaSeconds => decision.reset(),
+        LegacyReset::EpochSeconds => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.saturating_add(decision.reset())
+        }
+    };
+    [
+        (X_RATELIMIT_LIMIT, number(decision.quota().burst().into())),
+        (X_RATELIMIT_REMAINING, number(decision.remaining().into())),
+        (X_RATELIMIT_RESET, number(whole_seconds(reset))),
+    ]
+}

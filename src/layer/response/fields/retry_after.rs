@@ -1,0 +1,36 @@
+//! `Retry-After`, and `retry-after-ms`, which the SDKs of `OpenAI` and `Anthropic` read.
+
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName};
+
+use super::{Format, add, number};
+use crate::values::Decision;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// Adds `Retry-After`, and `retry-after-ms` if it is wanted, unless they are there.
+pub(in crate::layer::response) fn add_to(
+    headers: &mut HeaderMap,
+    decision: &Decision,
+    format: Format,
+) {
+    add(headers, RETRY_AFTER, || number(seconds(decision)));
+    if format.retry_after_ms {
+        let wait = decision.retry_after().unwrap_or_default();
+        let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        add(headers, RETRY_AFTER_MS, || number(millis.max(1)));
+    }
+}
+
+/// `Retry-After` counts whole seconds (RFC 9110, section 10.2.3). Rounded down, every wait here
+/// would be none at all.
+pub(in crate::layer::response) fn seconds(decision: &Decision) -> u64 {
+    whole_seconds(decision.retry_after().unwrap_or_default()).max(1)
+}
+
+/// Rounded up.
+pub(in crate::layer::response) fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}

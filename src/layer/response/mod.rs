@@ -1,0 +1,11 @@
+//! What goes over the wire: the header fields of every counted response, and refusals.
+
+mod cache;
+mod fields;
+mod problem;
+mod refusal;
+
+pub use fields::{Dialect, LegacyReset};
+pub(super) use fields::{Fields, Format};
+pub(super) use refusal::{Answer, Cause, Renderer};
+pub use refusal::{Reason, Refusal};

@@ -1,0 +1,204 @@
+//! The one way of a request through the limiter.
+//!
+//! [`Limiter::decide`] finds the rule, asks the store and the candidate, applies enforcement and
+//! reports to observers. The Tower service, `check` and `check_now` all go through it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Limiter;
+use super::active::Active;
+use super::deciding::Deciding;
+use super::pending::{Answers, Pending};
+use crate::observe::{Mark, Observation, Seen};
+use crate::policy::{Account, Policy, Rule};
+use crate::store::{Answer, Bucket, Store, StoreError};
+use crate::values::{Decision, Enforcement, OnStoreFailure, OnUnidentified, Principal, Ruling};
+
+/// What the one who asks adds to the limiter's own settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) enforcement: Enforcement,
+    pub(crate) on_unidentified: OnUnidentified,
+    pub(crate) on_store_failure: OnStoreFailure,
+}
+
+/// What the limiter says about a request: at once, or when the store has answered.
+pub(crate) enum Decided<F: Future> {
+    /// The path is exempt, so nothing was decided and nothing is counted.
+    Exempt,
+    Now(Outcome),
+    Later(Deciding<F>),
+}
+
+/// A ruling, and what the one who asked may need besides.
+pub(crate) struct Outcome {
+    pub(crate) ruling: Ruling,
+    /// Why the store could not be asked. In a box, since an admitted request makes room for it too.
+    pub(crate) error: Option<Box<StoreError>>,
+    /// To be left in the request, if it is admitted.
+    pub(crate) mark: Option<Box<Mark>>,
+}
+
+impl<St: Store> Limiter<St> {
+    /// Decides about a request: of that account, if it has one, to that path, which is as it came
+    /// over the wire.
+    #[inline]
+    pub(crate) fn decide(
+        &self,
+        account: Option<&Account>,
+        path: &str,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Decided<St::Check> {
+        let active = self.active();
+        let own = account.and_then(Account::policy);
+        let policy = own.unwrap_or(&active.policy);
+        let Some(principal) = account.and_then(Account::principal) else {
+            return unidentified(&active, policy, path, terms, seen);
+        };
+        let Some(rule) = policy.rule_of(path) else { return Decided::Exempt };
+        let answer = self.store().check(bucket(principal, rule));
+        let enforced_on_all =
+            (terms.enforcement, rule.enforcement) == (Enforcement::FULL, Enforcement::FULL);
+        if active.is_plain() && enforced_on_all {
+            return match answer {
+                Answer::Now(answer) => Decided::Now(Outcome::plain(answer, rule, terms)),
+                Answer::Later(check) => Decided::Later(Deciding::plain(check, *rule, *terms)),
+            };
+        }
+        let request = Request { policy, rule, principal, waited: None };
+        if active.candidate.is_none() {
+            return match answer {
+                Answer::Now(answer) => {
+                    Decided::Now(active.conclude(&request, answer, None, terms, seen))
+                }
+                Answer::Later(check) => {
+                    Decided::Later(Deciding::full(Pending::One { check }, &active, &request, terms))
+                }
+            };
+        }
+        self.decide_with_candidate(&active, &request, own.is_some(), path, answer, terms, seen)
+    }
+
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "they are all that is known of the request")]
+    fn decide_with_candidate(
+        &self,
+        active: &Arc<Active>,
+        request: &Request<'_>,
+        has_own_policy: bool,
+        path: &str,
+        answer: Answer<St::Check>,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Decided<St::Check> {
+        // A block holds under any policy, and nothing is charged under it.
+        let is_blocked = matches!(&answer, Answer::Now(Ok(decision)) if decision.is_blocked());
+        let candidate = active.candidate.as_ref().filter(|_| !is_blocked && !has_own_policy);
+        let candidate =
+            candidate.and_then(|candidate| candidate.check(self.store(), request.principal, path));
+        match Pending::both(answer, candidate) {
+            Ok(Answers { active: answer, candidate }) => {
+                Decided::Now(active.conclude(request, answer, candidate, terms, seen))
+            }
+            Err(pending) => Decided::Later(Deciding::full(pending, active, request, terms)),
+        }
+    }
+}
+
+/// A request that is billed to a principal under a rule.
+pub(super) struct Request<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) rule: &'a Rule,
+    pub(super) principal: &'a Principal,
+    /// How long the store took, if it did not answer at once.
+    pub(super) waited: Option<Duration>,
+}
+
+impl Active {
+    /// What comes of the store's answer: applies enforcement, counts for the candidate, and reports
+    /// to observers.
+    #[inline(always)]
+    pub(super) fn conclude(
+        &self,
+        request: &Request<'_>,
+        answer: Result<Decision, StoreError>,
+        candidate: Option<Decision>,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Outcome {
+        let enforcement = self.enforcement.and(request.rule.enforcement).and(terms.enforcement);
+        let enforced = enforcement.applies_to(request.principal);
+        let judged = self.candidate.as_ref().zip(candidate);
+        let candidate = judged
+            .and_then(|(candidate, decision)| candidate.count(decision, answer.as_ref().ok()));
+        let (ruling, error) = rule_on(answer, candidate, request.rule, enforced, terms);
+        let mut mark = None;
+        if let Some(observers) = &self.observers {
+            let (principal, error) = (request.principal, error.as_deref());
+            let observation = Observation::new(Some(principal), &ruling, error, request.waited);
+            observers.on_decision(&observation);
+            if let Some(decision) = ruling.decision() {
+                mark = observers.check(seen, request.policy, principal, decision);
+            }
+        }
+        Outcome { ruling, error, mark }
+    }
+}
+
+impl Outcome {
+    /// When there is nothing to do but to decide.
+    #[inline]
+    pub(super) fn plain(answer: Result<Decision, StoreError>, rule: &Rule, terms: &Terms) -> Self {
+        let (ruling, error) = rule_on(answer, None, rule, true, terms);
+        Self { ruling, error, mark: None }
+    }
+}
+
+#[inline]
+fn rule_on(
+    answer: Result<Decision, StoreError>,
+    candidate: Option<Decision>,
+    rule: &Rule,
+    enforced: bool,
+    terms: &Terms,
+) -> (Ruling, Option<Box<StoreError>>) {
+    match answer {
+        Ok(decision) => (Ruling::of_decision(decision, enforced, candidate), None),
+        Err(error) => {
+            let admits = terms.on_store_failure == OnStoreFailure::Admit;
+            let ruling = Ruling::store_failed(rule.endpoint, enforced, admits, candidate);
+            (ruling, Some(Box::new(error)))
+        }
+    }
+}
+
+pub(super) const fn bucket<'a>(principal: &'a Principal, rule: &Rule) -> Bucket<'a> {
+    Bucket::with_rate(principal, rule.endpoint, rule.quota, rule.rate)
+}
+
+/// About a request that has no principal to bill. Enforcement is about limits, so it has no part
+/// in this.
+#[inline(never)]
+fn unidentified<F: Future>(
+    active: &Active,
+    policy: &Policy,
+    path: &str,
+    terms: &Terms,
+    seen: &impl Seen,
+) -> Decided<F> {
+    let admits = terms.on_unidentified == OnUnidentified::Admit;
+    let ruling = Ruling::unidentified(admits);
+    if admits && active.observers.is_none() {
+        return Decided::Now(Outcome { ruling, error: None, mark: None });
+    }
+    if policy.exempts(path) {
+        return Decided::Exempt;
+    }
+    if let Some(observers) = &active.observers {
+        observers.on_decision(&Observation::new(None, &ruling, None, None));
+        observers.check_unidentified(seen, !admits);
+    }
+    Decided::Now(Outcome { ruling, error: None, mark: None })
+}

@@ -1,0 +1,124 @@
+//! A decision that waits for the store.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use pin_project_lite::pin_project;
+
+use super::active::Active;
+use super::decide::{Outcome, Request, Terms};
+use super::pending::Pending;
+use crate::observe::{Nothing, Seen};
+use crate::policy::{Policy, Rule};
+use crate::store::{Immediate, StoreError};
+use crate::values::{Decision, Principal, Ruling};
+
+pin_project! {
+    /// A decision that waits for the store. The request is decided by the policy and the settings
+    /// that were active when it came, even if others have become active meanwhile.
+    pub(crate) struct Deciding<F>
+    where
+        F: Future,
+    {
+        #[pin]
+        pending: Pending<F>,
+        rule: Rule,
+        terms: Terms,
+        // Unless there is nothing to do but to decide.
+        full: Option<Box<Full>>,
+    }
+}
+
+/// What it takes to do more than to decide.
+struct Full {
+    active: Arc<Active>,
+    policy: Policy,
+    principal: Principal,
+    asked: Instant,
+}
+
+impl<F: Future> Deciding<F> {
+    pub(super) fn plain(check: F, rule: Rule, terms: Terms) -> Self {
+        Self { pending: Pending::One { check }, rule, terms, full: None }
+    }
+
+    pub(super) fn full(
+        pending: Pending<F>,
+        active: &Arc<Active>,
+        request: &Request<'_>,
+        terms: &Terms,
+    ) -> Self {
+        let full = Full {
+            active: Arc::clone(active),
+            policy: request.policy.clone(),
+            principal: request.principal.clone(),
+            asked: Instant::now(),
+        };
+        Self { pending, rule: *request.rule, terms: *terms, full: Some(Box::new(full)) }
+    }
+}
+
+impl Deciding<Immediate> {
+    /// There is no value of this type.
+    pub(super) fn never(self) -> ! {
+        match self.pending {
+            Pending::One { check } | Pending::Both { check, .. } => match check {},
+        }
+    }
+}
+
+impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
+    /// Waits for the outcome. `seen` is the request, as it is when the store has answered.
+    pub(crate) fn poll_outcome(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        seen: &impl Seen,
+    ) -> Poll<Outcome> {
+        let this = self.project();
+        let answers = ready!(this.pending.poll(cx));
+        Poll::Ready(match this.full.as_deref() {
+            None => Outcome::plain(answers.active, this.rule, this.terms),
+            Some(Full { active, policy, principal, asked }) => {
+                let request =
+                    Request { policy, rule: this.rule, principal, waited: Some(asked.elapsed()) };
+                active.conclude(&request, answers.active, answers.candidate, this.terms, seen)
+            }
+        })
+    }
+}
+
+pin_project! {
+    /// The [check](crate::Limiter::check) of a limiter whose store can't answer at once.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct LimiterCheck<F>
+    where
+        F: Future,
+    {
+        #[pin]
+        deciding: Deciding<F>,
+    }
+}
+
+impl<F: Future> LimiterCheck<F> {
+    pub(super) fn new(deciding: Deciding<F>) -> Self {
+        Self { deciding }
+    }
+}
+
+impl<F: Future<Output = Result<Decision, StoreError>>> Future for LimiterCheck<F> {
+    type Output = Result<Ruling, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(self.project().deciding.poll_outcome(cx, &Nothing));
+        Poll::Ready(outcome.error.map_or(Ok(outcome.ruling), |error| Err(*error)))
+    }
+}
+
+impl<F: Future> fmt::Debug for LimiterCheck<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimiterCheck").finish_non_exhaustive()
+    }
+}

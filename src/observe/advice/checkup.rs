@@ -1,0 +1,162 @@
+//! Looking for what is set up wrongly, in the first requests of a limiter.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use super::Advice;
+use crate::observe::{Event, Observers};
+use crate::policy::Policy;
+use crate::values::{Decision, Endpoint, Principal, Quota};
+
+/// So many unidentified requests, with no identified one before, are reported.
+const UNIDENTIFIED: u32 = 16;
+/// So many requests are marked, for a second limiter to see.
+const MARKED: u32 = 16;
+/// After so many requests without a rule that matches, that is reported.
+const UNMATCHED: u32 = 1000;
+/// So many limiters that serve one request at most are reported.
+const SHORT_LIVED: u32 = 64;
+
+/// How many limiters in a row have been dropped after one request at most.
+static DROPPED: AtomicU32 = AtomicU32::new(0);
+
+/// What has been seen so far.
+#[derive(Default)]
+pub(crate) struct Checkup {
+    /// Identified requests, up to [`UNMATCHED`].
+    requests: AtomicU32,
+    /// Whether one of them was billed to another endpoint than `default`.
+    matched: AtomicBool,
+    unidentified: AtomicU32,
+    /// A bit for each advice that has been given.
+    given: AtomicU32,
+}
+
+/// What can be seen of a request besides its account and its path, by the one who has the request.
+pub(crate) trait Seen {
+    /// Whether it is a CORS preflight.
+    fn is_preflight(&self) -> bool;
+
+    /// The mark that another limiter has left in it.
+    fn mark(&self) -> Option<&Mark>;
+}
+
+/// A check without a request.
+pub(crate) struct Nothing;
+
+impl Seen for Nothing {
+    fn is_preflight(&self) -> bool {
+        false
+    }
+
+    fn mark(&self) -> Option<&Mark> {
+        None
+    }
+}
+
+/// Left in the first requests of a limiter.
+#[derive(Clone)]
+pub(crate) struct Mark {
+    principal: Principal,
+    endpoint: Endpoint,
+    quota: Quota,
+}
+
+impl Observers {
+    /// An unidentified request. `refused` is whether such requests are refused.
+    pub(crate) fn check_unidentified(&self, seen: &impl Seen, refused: bool) {
+        let checkup = &self.checkup;
+        if checkup.unidentified.load(Ordering::Relaxed) < UNIDENTIFIED
+            && checkup.unidentified.fetch_add(1, Ordering::Relaxed) + 1 == UNIDENTIFIED
+            && checkup.requests.load(Ordering::Relaxed) == 0
+        {
+            self.advise_once(Advice::AllUnidentified { requests: UNIDENTIFIED });
+        }
+        if refused && seen.is_preflight() {
+            self.advise_once(Advice::PreflightCharged { endpoint: None });
+        }
+    }
+
+    /// A request about which a limit has decided. The first ones get a mark.
+    #[inline]
+    pub(crate) fn check(
+        &self,
+        seen: &impl Seen,
+        policy: &Policy,
+        principal: &Principal,
+        decision: &Decision,
+    ) -> Option<Box<Mark>> {
+        if seen.is_preflight() {
+            self.advise_once(Advice::PreflightCharged { endpoint: Some(decision.endpoint()) });
+        }
+        if self.checkup.requests.load(Ordering::Relaxed) < UNMATCHED {
+            self.check_early(seen, policy, principal, decision)
+        } else {
+            None
+        }
+    }
+
+    #[cold]
+    fn check_early(
+        &self,
+        seen: &impl Seen,
+        policy: &Policy,
+        principal: &Principal,
+        decision: &Decision,
+    ) -> Option<Box<Mark>> {
+        let checkup = &self.checkup;
+        if decision.endpoint() != Endpoint::DEFAULT {
+            checkup.matched.store(true, Ordering::Relaxed);
+        }
+        let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if requests == UNMATCHED && !checkup.matched.load(Ordering::Relaxed) {
+            if let Some(endpoint) = policy.first_endpoint() {
+                self.advise_once(Advice::NoRuleMatches { requests, endpoint });
+            }
+        }
+        if requests > MARKED || !decision.is_allowed() {
+            return None;
+        }
+        let (endpoint, quota) = (decision.endpoint(), decision.quota());
+        let again = |mark: &Mark| {
+            mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal
+        };
+        if seen.mark().is_some_and(again) {
+            self.advise_once(Advice::ChargedTwice { endpoint });
+        }
+        Some(Box::new(Mark { principal: principal.clone(), endpoint, quota }))
+    }
+
+    /// What can be seen without requests.
+    pub(crate) fn check_policy(&self, policy: &Policy) {
+        for lint in policy.lint() {
+            self.on_event(&Event::Advice(lint.into()));
+        }
+    }
+
+    /// The limiter is dropped.
+    pub(crate) fn check_end(&self) {
+        let seen = |requests: &AtomicU32| requests.load(Ordering::Relaxed);
+        if seen(&self.checkup.requests) + seen(&self.checkup.unidentified) > 1 {
+            DROPPED.store(0, Ordering::Relaxed);
+        } else if DROPPED.fetch_add(1, Ordering::Relaxed) + 1 == SHORT_LIVED {
+            let event = Event::Advice(Advice::LimiterPerRequest { limiters: SHORT_LIVED });
+            // An observer's panic would end the process if the limiter is dropped because of
+            // another.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.on_event(&event)));
+        }
+    }
+
+    #[cold]
+    fn advise_once(&self, advice: Advice) {
+        let bit = match advice {
+            Advice::AllUnidentified { .. } => 1,
+            Advice::ChargedTwice { .. } => 2,
+            Advice::NoRuleMatches { .. } => 4,
+            _ => 8,
+        };
+        if self.checkup.given.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.on_event(&Event::Advice(advice));
+        }
+    }
+}

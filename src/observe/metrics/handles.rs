@@ -1,0 +1,121 @@
+//! The recorder's counters, each asked for once.
+
+use std::sync::OnceLock;
+
+use metrics::{Counter, Histogram, Label, counter, histogram};
+
+use super::names;
+use crate::observe::Observation;
+use crate::values::{Endpoint, Outcome, Ruling};
+
+/// How many endpoints have their counters in one allocation.
+const CHUNK: usize = 64;
+
+/// A place for every endpoint that a process can have. Found by its number, since a hash of labels
+/// for each request would take longer than the decision.
+pub(super) struct Handles {
+    labels: Vec<Label>,
+    chunks: Box<[OnceLock<Box<[Series; CHUNK]>>]>,
+    unidentified: Series,
+    wait: OnceLock<Histogram>,
+}
+
+/// The counters of one endpoint.
+struct Series {
+    /// By outcome and mode.
+    decisions: [[OnceLock<Counter>; 2]; OUTCOMES],
+    /// By the candidate's outcome and the enforced one.
+    candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
+}
+
+const OUTCOMES: usize = 5;
+
+impl Handles {
+    pub(super) fn new(labels: Vec<Label>) -> Self {
+        let chunks = (0..Endpoint::MAX / CHUNK).map(|_| OnceLock::new()).collect();
+        Self { labels, chunks, unidentified: Series::new(), wait: OnceLock::new() }
+    }
+
+    /// Those that everything has, and these.
+    pub(super) fn labels(&self, more: &[(&'static str, &'static str)]) -> Vec<Label> {
+        let more = more.iter().map(|(name, value)| Label::from_static_parts(name, value));
+        self.labels.iter().cloned().chain(more).collect()
+    }
+
+    #[inline]
+    pub(super) fn count(&self, observation: &Observation<'_>) {
+        let ruling = observation.ruling;
+        let decisions = &self.series(ruling.endpoint()).decisions[place(ruling.outcome())];
+        let counter = &decisions[usize::from(!ruling.is_enforced())];
+        counter.get_or_init(|| self.decisions(ruling)).increment(1);
+        if ruling.candidate().is_some()
+            || observation.waited.is_some()
+            || observation.error.is_some()
+        {
+            self.count_more(observation);
+        }
+    }
+
+    #[inline(never)]
+    fn count_more(&self, observation: &Observation<'_>) {
+        let outcome = observation.ruling.outcome();
+        if let Some(decision) = observation.ruling.candidate() {
+            let allowed = decision.is_allowed();
+            let series = self.series(Some(decision.endpoint()));
+            let counter = &series.candidate[usize::from(!allowed)][place(outcome)];
+            let candidate = || {
+                let says = if allowed { "allowed" } else { "limited" };
+                let endpoint = ("endpoint", decision.endpoint().name());
+                let labels = [endpoint, ("outcome", says), ("enforced", outcome.name())];
+                counter!(names::CANDIDATE_DECISIONS, self.labels(&labels))
+            };
+            counter.get_or_init(candidate).increment(1);
+        }
+        if let Some(error) = observation.error {
+            counter!(names::FAILURES, self.labels(&[("kind", error.kind())])).increment(1);
+        }
+        if let Some(waited) = observation.waited {
+            let wait = || histogram!(names::STORE_WAIT, self.labels.clone());
+            self.wait.get_or_init(wait).record(waited);
+        }
+    }
+
+    #[inline]
+    fn series(&self, endpoint: Option<Endpoint>) -> &Series {
+        let Some(endpoint) = endpoint else { return &self.unidentified };
+        let number = usize::from(endpoint.number());
+        let chunk =
+            self.chunks[number / CHUNK].get_or_init(|| Box::new([const { Series::new() }; CHUNK]));
+        &chunk[number % CHUNK]
+    }
+
+    #[cold]
+    fn decisions(&self, ruling: &Ruling) -> Counter {
+        // Not a name that an endpoint can have.
+        let endpoint = ruling.endpoint().map_or("(none)", |endpoint| endpoint.name());
+        let mode = if ruling.is_enforced() { "enforced" } else { "shadow" };
+        let outcome = ("outcome", ruling.outcome().name());
+        let labels = [("endpoint", endpoint), outcome, ("mode", mode)];
+        counter!(names::DECISIONS, self.labels(&labels))
+    }
+}
+
+impl Series {
+    const fn new() -> Self {
+        Self {
+            decisions: [const { [const { OnceLock::new() }; 2] }; OUTCOMES],
+            candidate: [const { [const { OnceLock::new() }; OUTCOMES] }; 2],
+        }
+    }
+}
+
+#[inline]
+const fn place(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::Allowed => 0,
+        Outcome::Limited => 1,
+        Outcome::Unidentified => 2,
+        Outcome::StoreFailed => 3,
+        Outcome::Blocked => 4,
+    }
+}

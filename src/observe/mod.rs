@@ -1,0 +1,56 @@
+//! Observers: who is told what a limiter decides and what happens to it.
+//!
+//! A limiter reports each request that it decides about to its [observers](Observer), and each
+//! [event](Event) that is not of one request: limits were changed, the store was lost, a setting
+//! seems [wrong](Advice). Without observers it reports nothing and spends nothing on it.
+//!
+//! | | |
+//! |---|---|
+//! | [`MostRefused`] | which principals are refused most, in bounded memory |
+//! | a closure, with [`Limiter::on_event`](crate::Limiter::on_event) | events, for a line each |
+//! | `Metrics`, with the feature `metrics` | counters and gauges, with the `metrics` facade |
+//! | `Log`, with the feature `tracing` | refusals and events, as events of `tracing` |
+//! | a type of your own that implements [`Observer`] | everything |
+//!
+//! Observers belong to the [`Limiter`](crate::Limiter), which several layers may share:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy, observe::MostRefused};
+//!
+//! let refused = Arc::new(MostRefused::new(100));
+//! let limiter = Limiter::new(Policy::bolna().exempt(["/healthz"]).build()?);
+//! limiter.observe(Arc::clone(&refused));
+//! limiter.on_event(|event| eprintln!("rate limiter: {event}"));
+//! let layer = BolnaRateLimitLayer::with_limiter(limiter);
+//! # Ok::<(), bolna_rate_limit::PolicyError>(())
+//! ```
+
+mod advice;
+mod event;
+#[cfg(feature = "tracing")]
+mod log;
+#[cfg(feature = "metrics")]
+mod metrics;
+mod most_refused;
+mod observation;
+mod observer;
+mod report;
+#[cfg(feature = "tracing")]
+mod throttle;
+
+pub use advice::Advice;
+pub use event::Event;
+#[cfg(feature = "tracing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing")))]
+pub use log::Log;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use metrics::Metrics;
+pub use most_refused::{MostRefused, Refused};
+pub use observation::Observation;
+pub use observer::Observer;
+pub use report::Report;
+
+pub(crate) use advice::{Mark, Nothing, Seen};
+pub(crate) use observer::{Listener, Observers};

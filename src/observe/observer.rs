@@ -1,0 +1,94 @@
+//! Who is told.
+
+use std::sync::Arc;
+
+use super::advice::Checkup;
+use super::{Event, Observation};
+
+/// Is told what a limiter decides and what happens to it. See
+/// [`Limiter::observe`](crate::Limiter::observe).
+///
+/// Observers run on the request path, from several threads at once, so keep them fast: count, or
+/// hand something on. If one panics, the request panics.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use bolna_rate_limit::Limiter;
+/// use bolna_rate_limit::observe::{Observation, Observer};
+///
+/// #[derive(Default)]
+/// struct Refusals(AtomicU64);
+///
+/// impl Observer for Refusals {
+///     fn on_decision(&self, observation: &Observation<'_>) {
+///         if !observation.ruling.is_admitted() {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// let refusals = Arc::new(Refusals::default());
+/// Limiter::default().observe(Arc::clone(&refusals));
+/// ```
+pub trait Observer: Send + Sync + 'static {
+    /// A request was decided about. Called once for each request, except for those to exempt paths,
+    /// about which nothing is decided, and those that are dropped before the store has answered.
+    fn on_decision(&self, observation: &Observation<'_>) {
+        let _ = observation;
+    }
+
+    /// Something happened that is not of one request.
+    ///
+    /// Events from concurrent changes may arrive in any order; ask the limiter for the current
+    /// state. Events of one store arrive in order.
+    fn on_event(&self, event: &Event) {
+        let _ = event;
+    }
+}
+
+/// An observer can be shared, to be asked what it has seen.
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn on_decision(&self, observation: &Observation<'_>) {
+        (**self).on_decision(observation);
+    }
+
+    fn on_event(&self, event: &Event) {
+        (**self).on_event(event);
+    }
+}
+
+/// The observers of a limiter.
+#[derive(Clone, Default)]
+pub(crate) struct Observers {
+    all: Vec<Arc<dyn Observer>>,
+    pub(super) checkup: Arc<Checkup>,
+}
+
+impl Observers {
+    pub(crate) fn add(&mut self, observer: Arc<dyn Observer>) {
+        self.all.push(observer);
+    }
+
+    #[inline]
+    pub(crate) fn on_decision(&self, observation: &Observation<'_>) {
+        for observer in &self.all {
+            observer.on_decision(observation);
+        }
+    }
+
+    pub(crate) fn on_event(&self, event: &Event) {
+        for observer in &self.all {
+            observer.on_event(event);
+        }
+    }
+}
+
+/// An observer of events only.
+pub(crate) struct Listener<F>(pub(crate) F);
+
+impl<F: Fn(&Event) + Send + Sync + 'static> Observer for Listener<F> {
+    fn on_event(&self, event: &Event) {
+        (self.0)(event);
+    }
+}

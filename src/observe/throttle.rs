@@ -1,0 +1,37 @@
+//! A bound on how much is logged.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::store::{Bucket, MemoryStore};
+use crate::values::clock::Clock;
+use crate::values::{Endpoint, Principal, Quota, QuotaBuilder};
+
+/// Lets a quota of lines through, and counts those that it leaves out.
+pub(super) struct Throttle<C> {
+    store: MemoryStore<C>,
+    quota: Quota,
+    left_out: AtomicU64,
+}
+
+impl<C: Clock> Throttle<C> {
+    pub(super) fn new(quota: QuotaBuilder, clock: C) -> Self {
+        let quota = quota.build().expect("it is a constant");
+        Self {
+            store: MemoryStore::with_clock(clock).max_buckets(256),
+            quota,
+            left_out: AtomicU64::new(0),
+        }
+    }
+
+    /// How many have been left out before this one, if it is let through. `what` and `endpoint`
+    /// have a measure of their own.
+    pub(super) fn admit(&self, what: &'static str, endpoint: Endpoint) -> Option<u64> {
+        let principal = Principal::user(what)?;
+        if self.store.charge(Bucket::new(&principal, endpoint, self.quota)).is_allowed() {
+            Some(self.left_out.swap(0, Ordering::Relaxed))
+        } else {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}

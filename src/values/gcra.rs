@@ -1,0 +1,188 @@
+//! The law of [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), once.
+//!
+//! A bucket is one time: when it is full again if no unit is taken until then. How far that is
+//! from now is its *debt*, in nanoseconds. A unit taken adds one interval to the debt, and time
+//! passing takes the debt away. A bucket has a unit while its debt leaves room for one interval
+//! below the refill, which is the debt of a drained bucket.
+
+use std::num::NonZeroU32;
+
+use super::quota::Quota;
+
+/// How a bucket refills, as a store counts it: a whole number of nanoseconds for each unit, up to
+/// the burst.
+///
+/// It is not the [`Quota`] that was asked for. A store that counts microseconds rounds the interval
+/// up to a whole number of them, and a replica that is cut off counts a share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Rate {
+    /// In nanoseconds, at least 1.
+    interval: u64,
+    burst: NonZeroU32,
+}
+
+impl Rate {
+    /// `interval * burst` is at most [`Quota::MAX_REFILL_TIME`].
+    pub(super) const fn new(interval: u64, burst: NonZeroU32) -> Self {
+        Self { interval, burst }
+    }
+
+    /// What a store counts that quota by, of which the interval is known.
+    #[inline]
+    pub(crate) const fn of(quota: Quota, interval: u64) -> Self {
+        Self { interval, burst: quota.burst_non_zero() }
+    }
+
+    /// The time in which one unit comes back, in nanoseconds.
+    #[inline]
+    pub(crate) const fn interval(self) -> u64 {
+        self.interval
+    }
+
+    /// The units that a full bucket has.
+    #[inline]
+    pub(crate) const fn burst(self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// The debt of a drained bucket, in nanoseconds.
+    #[inline]
+    pub(crate) const fn refill(self) -> u64 {
+        self.interval * self.burst.get() as u64
+    }
+
+    /// Whether a bucket that owes `debt` has a unit.
+    #[inline]
+    pub(crate) const fn has(self, debt: u64) -> bool {
+        debt <= self.refill() - self.interval
+    }
+
+    /// The debt once `units` more have been taken.
+    #[inline]
+    pub(crate) const fn after(self, debt: u64, units: u32) -> u64 {
+        debt.saturating_add(self.time_of(units))
+    }
+
+    /// How long a bucket that owes `debt` takes to have `units`, at most the burst. Zero if it has
+    /// them.
+    #[inline]
+    pub(crate) const fn until(self, debt: u64, units: u32) -> u64 {
+        debt.saturating_sub(self.refill().saturating_sub(self.time_of(units)))
+    }
+
+    /// The units that a bucket has that owes `debt`.
+    #[inline]
+    pub(crate) const fn left(self, debt: u64) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "at most the burst, which is a u32")]
+        let units = (self.refill().saturating_sub(debt) / self.interval) as u32;
+        units
+    }
+
+    /// The debt that counts: more than a refill is impossible and counts as that. It comes from a
+    /// clock that went back, or from a quota that was slower. `slack` is by how much two readings
+    /// of a clock may differ.
+    #[inline]
+    pub(crate) const fn heal(self, debt: u64, slack: u64) -> u64 {
+        if self.is_possible(debt, slack) { debt } else { self.refill() }
+    }
+
+    /// Whether [`heal`](Self::heal) leaves a debt as it is.
+    #[inline]
+    pub(crate) const fn is_possible(self, debt: u64, slack: u64) -> bool {
+        debt <= self.refill() + slack
+    }
+
+    /// The time in which `units` come back, in nanoseconds.
+    #[inline]
+    pub(crate) const fn time_of(self, units: u32) -> u64 {
+        self.interval.saturating_mul(units as u64)
+    }
+
+    /// The same for a store that counts microseconds: a unit comes back in a whole number of them,
+    /// rounded **up**.
+    #[cfg(any(feature = "client", feature = "redis"))]
+    pub(crate) const fn in_whole_micros(self) -> Self {
+        Self { interval: self.interval.div_ceil(1000) * 1000, ..self }
+    }
+
+    /// One replica's share when `replicas` of them can't count together: that many times slower,
+    /// and that part of the burst, rounded down but at least 1.
+    ///
+    /// A share that would take longer than [`Quota::MAX_REFILL_TIME`] to refill takes that long.
+    pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
+        let slowest = Quota::MAX_REFILL_TIME.as_secs() * 1_000_000_000;
+        Self {
+            // Only a burst that has been rounded up can come to more.
+            interval: self.interval.saturating_mul(u64::from(replicas.get())).min(slowest),
+            burst: share_of_burst(self.burst, replicas),
+        }
+    }
+}
+
+/// That part of the burst, rounded down but at least 1.
+pub(super) fn share_of_burst(burst: NonZeroU32, replicas: NonZeroU32) -> NonZeroU32 {
+    NonZeroU32::new(burst.get() / replicas).unwrap_or(NonZeroU32::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts units one by one, on a time line of whole intervals.
+    struct Counter {
+        left: u32,
+        burst: u32,
+    }
+
+    impl Counter {
+        fn take(&mut self) -> bool {
+            let has = self.left > 0;
+            self.left -= u32::from(has);
+            has
+        }
+
+        fn refill(&mut self, intervals: u32) {
+            self.left = self.left.saturating_add(intervals).min(self.burst);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_debt_says_what_a_counter_of_units_says(
+            interval in 1_u64..1_000_000,
+            burst in 1_u32..50,
+            steps in prop::collection::vec((0_u32..60, 0_u32..8), 1..40),
+        ) {
+            let rate = Rate::new(interval, NonZeroU32::new(burst).expect("at least 1"));
+            let (mut debt, mut counter) = (0, Counter { left: burst, burst });
+            for (takes, waits) in steps {
+                for _ in 0..takes {
+                    prop_assert_eq!(rate.has(debt), counter.left > 0);
+                    if counter.take() {
+                        debt = rate.after(debt, 1);
+                    }
+                    prop_assert_eq!(rate.left(debt), counter.left);
+                    prop_assert!(rate.is_possible(debt, 0));
+                }
+                // After exactly the wait that is named, and no sooner, there are as many.
+                for units in 1..=burst {
+                    let wait = rate.until(debt, units);
+                    prop_assert!(rate.left(debt.saturating_sub(wait)) >= units);
+                    prop_assert!(wait == 0 || rate.left(debt - (wait - 1)) < units);
+                }
+                counter.refill(waits);
+                debt = debt.saturating_sub(rate.time_of(waits));
+            }
+        }
+
+        #[test]
+        fn an_impossible_debt_counts_as_a_drained_bucket(debt: u64, slack in 0_u64..2_000_000_000) {
+            let rate = Rate::new(120_000_000, NonZeroU32::new(500).expect("at least 1"));
+            let healed = rate.heal(debt, slack);
+            prop_assert!(healed == debt || healed == rate.refill());
+            prop_assert_eq!(healed == debt, debt <= rate.refill() + slack || debt == rate.refill());
+        }
+    }
+}

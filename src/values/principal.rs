@@ -1,0 +1,379 @@
+//! Who is billed for a request.
+
+use std::cmp::Ordering;
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::hash::{Hash, Hasher};
+use std::ptr;
+use std::str::{self, FromStr};
+use std::sync::Arc;
+
+use super::names::{Name, NameError, Names};
+
+/// Who is billed for a request: a [`Kind`] and an [`Id`].
+///
+/// An organization and a user with the same id are different principals. Cheap to clone, to hash
+/// and to compare.
+///
+/// ```
+/// use bolna_rate_limit::Principal;
+/// use bolna_rate_limit::values::Kind;
+///
+/// let organization = Principal::organization("4").expect("the id is not empty");
+/// assert_ne!(Some(organization), Principal::user(4));
+/// assert_eq!(Principal::user(""), None);
+///
+/// let key = Principal::new(Kind::new("api_key")?, "k-7").expect("the id is not empty");
+/// assert_eq!(key.to_string(), "api_key k-7");
+/// # Ok::<(), bolna_rate_limit::values::NameError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal {
+    kind: Kind,
+    id: Id,
+}
+
+impl Principal {
+    /// The principal of that kind and id, or `None` if the id is empty.
+    #[must_use]
+    pub fn new<M>(kind: Kind, id: impl IntoId<M>) -> Option<Self> {
+        id.into_id().map(|id| Self { kind, id })
+    }
+
+    /// The organization with that id, or `None` if the id is empty. All its users share its
+    /// buckets.
+    #[must_use]
+    pub fn organization<M>(id: impl IntoId<M>) -> Option<Self> {
+        Self::new(Kind::ORGANIZATION, id)
+    }
+
+    /// The user with that id, or `None` if the id is empty.
+    #[must_use]
+    pub fn user<M>(id: impl IntoId<M>) -> Option<Self> {
+        Self::new(Kind::USER, id)
+    }
+
+    /// What the id is an id of.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The id, without what it is an id of.
+    #[must_use]
+    pub const fn id(&self) -> &Id {
+        &self.id
+    }
+}
+
+/// `organization org-4` or `user u-17`.
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.id)
+    }
+}
+
+/// What an id is an id of: an organization, a user, an address, or something of your own.
+///
+/// One pointer: free to copy and to compare. A name is 1 to 64 characters of `[A-Za-z0-9_.-]`, and
+/// is kept until the process ends. A process has at most [`Kind::MAX`] of them.
+#[derive(Clone, Copy)]
+pub struct Kind(&'static Name);
+
+impl Kind {
+    /// An organization: all its users share its buckets.
+    pub const ORGANIZATION: Self = Self(&ORGANIZATION);
+    /// A user.
+    pub const USER: Self = Self(&USER);
+    /// A network address.
+    pub const ADDRESS: Self = Self(&ADDRESS);
+
+    /// How many distinct kinds a process can have: 256.
+    pub const MAX: usize = 1 << 8;
+
+    /// The kind of that name. Make it once, at the start, and copy it: it takes a lock.
+    ///
+    /// # Errors
+    /// When the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or is a new one and the process
+    /// has [`MAX`](Self::MAX) already.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        NAMES.get(name).map(Self)
+    }
+
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.0.text
+    }
+
+    /// Its number in this process, below [`MAX`](Self::MAX).
+    #[expect(clippy::cast_possible_truncation, reason = "there are at most MAX")]
+    pub(crate) const fn number(self) -> u8 {
+        self.0.number as u8
+    }
+}
+
+// Statics, which have one address each, unlike constants: two kinds are equal when they are at one
+// address.
+static ORGANIZATION: Name = Name { text: "organization", number: 0 };
+static USER: Name = Name { text: "user", number: 1 };
+static ADDRESS: Name = Name { text: "address", number: 2 };
+
+static NAMES: Names = Names::new(&[&ORGANIZATION, &USER, &ADDRESS], Kind::MAX);
+
+impl PartialEq for Kind {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Kind {}
+
+impl Hash for Kind {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::hash(self.0, state);
+    }
+}
+
+/// By the name.
+impl Ord for Kind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for Kind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl AsRef<str> for Kind {
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
+impl FromStr for Kind {
+    type Err = NameError;
+
+    fn from_str(name: &str) -> Result<Self, NameError> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for Kind {
+    type Error = NameError;
+
+    fn try_from(name: &str) -> Result<Self, NameError> {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kind({})", self.name())
+    }
+}
+
+/// The id of a principal: any text but the empty one, whose bucket unrelated callers would share.
+///
+/// Up to [`Id::INLINE`] bytes, so a UUID in its usual spelling too, are held in place; a longer id
+/// is allocated once and shared by its clones. Ids are compared byte for byte: `A` and `a` are two.
+#[derive(Clone)]
+pub struct Id(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Inline { len: u8, bytes: [u8; Id::INLINE] },
+    Shared(Arc<[u8]>),
+}
+
+impl Id {
+    /// The longest id, in bytes, that needs no allocation: 36.
+    pub const INLINE: usize = 36;
+
+    /// The id, or `None` if it is empty: a text, a number, a UUID, or whatever displays.
+    #[must_use]
+    pub fn new<M>(id: impl IntoId<M>) -> Option<Self> {
+        id.into_id()
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Made from a `str` and never cut, so it is UTF-8.
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The id as bytes of UTF-8.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Shared(bytes) => bytes,
+        }
+    }
+
+    /// The allocation of an id that is longer than [`INLINE`](Self::INLINE).
+    pub(crate) fn shared(&self) -> Option<&Arc<[u8]>> {
+        match &self.0 {
+            Repr::Inline { .. } => None,
+            Repr::Shared(bytes) => Some(bytes),
+        }
+    }
+}
+
+/// What can be an id: anything that displays, or an `Option` of it, of which `None` is no id.
+///
+/// You need not name this trait. `M` tells the two cases apart for the compiler, which finds it by
+/// itself.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be an id",
+    label = "this neither implements `Display` nor is an `Option` of what does",
+    note = "an id is a text, a number, a UUID, or whatever displays, or an `Option` of these"
+)]
+pub trait IntoId<M> {
+    /// The id, or `None` if the text is empty or there is none.
+    fn into_id(self) -> Option<Id>;
+}
+
+/// Marks what displays.
+#[derive(Debug)]
+pub enum Displayed {}
+
+/// Marks an `Option`.
+#[derive(Debug)]
+pub enum Optional {}
+
+impl<T: fmt::Display> IntoId<Displayed> for T {
+    fn into_id(self) -> Option<Id> {
+        let mut text = Text { len: 0, bytes: [0; Id::INLINE], more: String::new() };
+        // Only a `Display` of the caller's own can fail, and what it has written is no id then.
+        write!(text, "{self}").ok()?;
+        text.into_id()
+    }
+}
+
+impl<T: fmt::Display> IntoId<Optional> for Option<T> {
+    fn into_id(self) -> Option<Id> {
+        self?.into_id()
+    }
+}
+
+/// A text in the making, which is allocated only when it does not fit in place.
+struct Text {
+    len: u8,
+    bytes: [u8; Id::INLINE],
+    more: String,
+}
+
+impl Text {
+    #[inline]
+    fn into_id(self) -> Option<Id> {
+        let Self { len, bytes, more } = self;
+        if more.is_empty() {
+            (len > 0).then_some(Id(Repr::Inline { len, bytes }))
+        } else {
+            Some(Id(Repr::Shared(more.into_bytes().into())))
+        }
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.more.is_empty() {
+            let start = usize::from(self.len);
+            let end = start + text.len();
+            if let (Ok(len), Some(place)) = (u8::try_from(end), self.bytes.get_mut(start..end)) {
+                place.copy_from_slice(text.as_bytes());
+                self.len = len;
+                return Ok(());
+            }
+            self.more = str::from_utf8(&self.bytes[..start]).unwrap_or_default().to_owned();
+        }
+        self.more.push_str(text);
+        Ok(())
+    }
+}
+
+impl PartialEq for Id {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Id {}
+
+impl PartialOrd for Id {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Byte for byte.
+impl Ord for Id {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl AsRef<str> for Id {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl FromStr for Id {
+    type Err = EmptyId;
+
+    fn from_str(id: &str) -> Result<Self, EmptyId> {
+        Self::new(id).ok_or(EmptyId)
+    }
+}
+
+impl TryFrom<&str> for Id {
+    type Error = EmptyId;
+
+    fn try_from(id: &str) -> Result<Self, EmptyId> {
+        id.parse()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// An id was empty, so it identifies no principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EmptyId;
+
+impl fmt::Display for EmptyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the id is empty, so it identifies no principal: it needs at least 1 character")
+    }
+}
+
+impl Error for EmptyId {}

@@ -1,0 +1,268 @@
+//! How much may be used, and how fast it comes back.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::gcra::{Rate, share_of_burst};
+
+const NANOS_PER_SEC: u64 = 1_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A limit over a period, and the burst that may be used at once. Always valid.
+///
+/// It is enforced as [GCRA], a token bucket that keeps one time instead of a counter: the bucket
+/// holds [`burst`](Self::burst) units, a request takes one, and one comes back every
+/// [`emission_interval`](Self::emission_interval). With the default burst, which is the limit
+/// itself:
+///
+/// * a caller that sends at most `limit` requests in every period is never refused;
+/// * a caller that sends as fast as it can gets at most `limit + burst - 1` in any one period, and
+///   `limit` a period from then on.
+///
+/// [GCRA]: https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::Quota;
+///
+/// let quota = Quota::per_minute(500).burst(50).build()?;
+/// assert_eq!(quota.emission_interval(), Duration::from_millis(120));
+/// assert_eq!(quota.refill_time(), Duration::from_secs(6));
+/// assert_eq!(quota.to_string(), "500 requests per minute");
+/// # Ok::<(), bolna_rate_limit::QuotaError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Quota {
+    limit: NonZeroU32,
+    burst: NonZeroU32,
+    period: Duration,
+}
+
+impl Quota {
+    /// The longest time that a drained bucket may take to fill up: 100 years of 365.25 days.
+    ///
+    /// It keeps every sum of times within 63 bits of nanoseconds here, and exact in a store that
+    /// counts microseconds in floating point.
+    pub const MAX_REFILL_TIME: Duration = Duration::from_secs(36_525 * 86_400);
+
+    /// `limit` requests per second.
+    pub const fn per_second(limit: u32) -> QuotaBuilder {
+        Self::per(limit, SECOND)
+    }
+
+    /// `limit` requests per minute.
+    pub const fn per_minute(limit: u32) -> QuotaBuilder {
+        Self::per(limit, MINUTE)
+    }
+
+    /// `limit` requests per hour.
+    pub const fn per_hour(limit: u32) -> QuotaBuilder {
+        Self::per(limit, HOUR)
+    }
+
+    /// `limit` requests per `period`.
+    pub const fn per(limit: u32, period: Duration) -> QuotaBuilder {
+        QuotaBuilder { limit, period, burst: None }
+    }
+
+    /// The number of requests per [`period`](Self::period) that can be kept up for ever; at least
+    /// 1.
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.limit.get()
+    }
+
+    /// The time over which [`limit`](Self::limit) is counted; never zero.
+    #[must_use]
+    pub const fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// The number of requests that a full bucket admits at one instant; at least 1.
+    #[must_use]
+    pub const fn burst(&self) -> u32 {
+        self.burst.get()
+    }
+
+    /// The time in which one unit comes back: `period / limit`, rounded **up** to a nanosecond, and
+    /// at least 1 ns.
+    ///
+    /// Rounded down, as [`governor`](https://docs.rs/governor) does on its own, more than `limit` would come back in a
+    /// period.
+    #[must_use]
+    pub const fn emission_interval(&self) -> Duration {
+        Duration::from_nanos(self.rate().interval())
+    }
+
+    /// The time in which an empty bucket is full again: `burst` emission intervals.
+    #[must_use]
+    pub const fn refill_time(&self) -> Duration {
+        Duration::from_nanos(self.rate().refill())
+    }
+
+    pub(super) const fn burst_non_zero(&self) -> NonZeroU32 {
+        self.burst
+    }
+
+    /// What a store counts by. It takes a long division, so what counts keeps it.
+    pub(crate) const fn rate(&self) -> Rate {
+        // A period is longer than 0 ns, so this is at least 1.
+        let interval = self.period.as_nanos().div_ceil(self.limit.get() as u128);
+        let slowest = Self::MAX_REFILL_TIME.as_nanos();
+        // A share that is shown may be slower; `build` refuses any other.
+        let interval = if interval > slowest { slowest } else { interval };
+        #[expect(clippy::cast_possible_truncation, reason = "at most MAX_REFILL_TIME")]
+        let rate = Rate::new(interval as u64, self.burst);
+        rate
+    }
+
+    /// What a share of the quota is shown as when `replicas` can't count together: the limit in
+    /// that many times the period, with that part of the burst. The share is counted by
+    /// [`Rate::shared_by`].
+    pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
+        Self {
+            limit: self.limit,
+            burst: share_of_burst(self.burst, replicas),
+            period: self.period.saturating_mul(replicas.get()),
+        }
+    }
+
+    /// The whole seconds, rounded up, in which `units` come back at the sustained rate, before the
+    /// rounding that [`emission_interval`](Self::emission_interval) does.
+    pub(crate) const fn seconds_for(&self, units: u32) -> u64 {
+        let nanos = (units as u128 * self.period.as_nanos()).div_ceil(self.limit.get() as u128);
+        let seconds = nanos.div_ceil(NANOS_PER_SEC as u128);
+        #[expect(clippy::cast_possible_truncation, reason = "compared just before")]
+        let seconds = if seconds > u64::MAX as u128 { u64::MAX } else { seconds as u64 };
+        seconds
+    }
+}
+
+/// `500 requests per minute`; the burst is not named.
+impl fmt::Display for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, period) = (self.limit, self.period);
+        let requests = if limit.get() == 1 { "request" } else { "requests" };
+        match period {
+            SECOND => write!(f, "{limit} {requests} per second"),
+            MINUTE => write!(f, "{limit} {requests} per minute"),
+            HOUR => write!(f, "{limit} {requests} per hour"),
+            _ if period.subsec_nanos() == 0 => {
+                write!(f, "{limit} {requests} per {} seconds", period.as_secs())
+            }
+            _ => write!(f, "{limit} {requests} per {period:?}"),
+        }
+    }
+}
+
+impl fmt::Debug for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quota")
+            .field("limit", &self.limit)
+            .field("period", &self.period)
+            .field("burst", &self.burst)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Quota`] as it was asked for, not yet checked.
+///
+/// [`PolicyBuilder`](crate::PolicyBuilder) takes it as it is and reports what is wrong with it, so
+/// a number read from a file never panics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a quota does nothing until it is built or given to a policy"]
+pub struct QuotaBuilder {
+    limit: u32,
+    period: Duration,
+    burst: Option<u32>,
+}
+
+impl QuotaBuilder {
+    /// The number of requests that may be used at one instant. By default the limit: the smallest
+    /// burst with which nobody who keeps to the limit is ever refused.
+    pub const fn burst(self, burst: u32) -> Self {
+        Self { burst: Some(burst), ..self }
+    }
+
+    /// Checks the numbers.
+    ///
+    /// # Errors
+    /// When the limit, the period or the burst is zero, or when an empty bucket would take longer
+    /// than [`Quota::MAX_REFILL_TIME`] to fill up.
+    pub const fn build(self) -> Result<Quota, QuotaError> {
+        let Some(limit) = NonZeroU32::new(self.limit) else {
+            return Err(QuotaError::ZeroLimit);
+        };
+        if self.period.is_zero() {
+            return Err(QuotaError::ZeroPeriod);
+        }
+        let burst = match self.burst {
+            None => limit,
+            Some(burst) => match NonZeroU32::new(burst) {
+                Some(burst) => burst,
+                None => return Err(QuotaError::ZeroBurst),
+            },
+        };
+        let interval = self.period.as_nanos().div_ceil(limit.get() as u128);
+        if interval * burst.get() as u128 > Quota::MAX_REFILL_TIME.as_nanos() {
+            return Err(QuotaError::TooSlow(self));
+        }
+        Ok(Quota { limit, burst, period: self.period })
+    }
+}
+
+impl From<Quota> for QuotaBuilder {
+    fn from(quota: Quota) -> Self {
+        Self { limit: quota.limit(), period: quota.period, burst: Some(quota.burst()) }
+    }
+}
+
+impl TryFrom<QuotaBuilder> for Quota {
+    type Error = QuotaError;
+
+    fn try_from(builder: QuotaBuilder) -> Result<Self, QuotaError> {
+        builder.build()
+    }
+}
+
+/// What is wrong with a quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// A limit of 0 requests.
+    ZeroLimit,
+    /// A period of 0 s.
+    ZeroPeriod,
+    /// A burst of 0 requests.
+    ZeroBurst,
+    /// An empty bucket would take longer than [`Quota::MAX_REFILL_TIME`] to fill up.
+    TooSlow(QuotaBuilder),
+}
+
+impl fmt::Display for QuotaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroLimit => f.write_str(
+                "limit is 0, which would refuse everything for ever: it must be at least 1 request per period",
+            ),
+            Self::ZeroPeriod => f.write_str("period is 0 s: it must be at least 1 ns"),
+            Self::ZeroBurst => {
+                f.write_str("burst is 0, which would refuse everything for ever: it must be at least 1 request")
+            }
+            Self::TooSlow(asked) => write!(
+                f,
+                "limit {} per {:?} with burst {} takes more than 100 years to fill up: \
+                 raise the limit, shorten the period or lower the burst",
+                asked.limit,
+                asked.period,
+                asked.burst.unwrap_or(asked.limit),
+            ),
+        }
+    }
+}
+
+impl Error for QuotaError {}

@@ -1,0 +1,119 @@
+//! How the values are written and read with `serde`.
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::{Decision, Endpoint, Enforcement, Id, Kind, Outcome, Principal, Quota, Ruling};
+
+/// As its text, which is checked when it is read.
+macro_rules! as_text {
+    ($($value:ty),+) => {$(
+        impl Serialize for $value {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_ref())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $value {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+    )+};
+}
+
+as_text!(Endpoint, Kind, Id);
+
+/// As the percentage.
+impl Serialize for Enforcement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.as_percent())
+    }
+}
+
+impl<'de> Deserialize<'de> for Enforcement {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            percent @ 0..=100 => Ok(Self::percent(percent)),
+            percent => Err(D::Error::custom(format_args!(
+                "enforcement {percent}: it is a whole number of percent from 0 to 100"
+            ))),
+        }
+    }
+}
+
+/// `{"kind": "user", "id": "u-17"}`
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainPrincipal {
+    kind: Kind,
+    id: Id,
+}
+
+impl Serialize for Principal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        PlainPrincipal { kind: self.kind(), id: self.id().clone() }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Principal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PlainPrincipal { kind, id } = PlainPrincipal::deserialize(deserializer)?;
+        Self::new(kind, &id).ok_or_else(|| D::Error::custom(super::EmptyId))
+    }
+}
+
+/// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`; the burst can be left out.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainQuota {
+    limit: u32,
+    period: std::time::Duration,
+    #[serde(default)]
+    burst: Option<u32>,
+}
+
+impl Serialize for Quota {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        PlainQuota { limit: self.limit(), period: self.period(), burst: Some(self.burst()) }
+            .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Quota {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PlainQuota { limit, period, burst } = PlainQuota::deserialize(deserializer)?;
+        let quota = Self::per(limit, period);
+        burst.map_or(quota, |burst| quota.burst(burst)).build().map_err(D::Error::custom)
+    }
+}
+
+/// What it says, to be read by people and pages. It can't be read back.
+impl Serialize for Decision {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Decision", 7)?;
+        fields.serialize_field("endpoint", &self.endpoint())?;
+        fields.serialize_field("quota", &self.quota())?;
+        fields.serialize_field("allowed", &self.is_allowed())?;
+        fields.serialize_field("blocked", &self.is_blocked())?;
+        fields.serialize_field("remaining", &self.remaining())?;
+        fields.serialize_field("retry_after", &self.retry_after())?;
+        fields.serialize_field("reset", &self.reset())?;
+        fields.end()
+    }
+}
+
+/// What it says, to be read by people and pages. It can't be read back.
+impl Serialize for Ruling {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let outcome: Outcome = self.outcome();
+        let mut fields = serializer.serialize_struct("Ruling", 6)?;
+        fields.serialize_field("outcome", &outcome)?;
+        fields.serialize_field("enforced", &self.is_enforced())?;
+        fields.serialize_field("admitted", &self.is_admitted())?;
+        fields.serialize_field("endpoint", &self.endpoint())?;
+        fields.serialize_field("decision", &self.decision())?;
+        fields.serialize_field("candidate", &self.candidate())?;
+        fields.end()
+    }
+}
