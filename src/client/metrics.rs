@@ -71,7 +71,7 @@ impl Metrics {
     /// Like [`new`](Self::new), with a label `client` of that name on every metric, for a process
     /// that has more than one pacer.
     #[must_use]
-    pub fn named(name: impl Into<String>, pacer: Pacer) -> Self {
+    pub fn with_name(name: impl Into<String>, pacer: Pacer) -> Self {
         Self::with_labels(pacer, vec![Label::new("client", name.into())])
     }
 
@@ -101,11 +101,11 @@ impl Metrics {
         let Shared { pacer, reported, .. } = &*self.shared;
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
         for (usage, reported) in pacer.usage().iter().zip(&mut *reported) {
-            self.tell(usage, reported);
+            self.report(usage, reported);
         }
     }
 
-    fn tell(&self, usage: &Usage, reported: &mut [u64; COUNTERS]) {
+    fn report(&self, usage: &Usage, reported: &mut [u64; COUNTERS]) {
         let mut labels = self.shared.labels.clone();
         labels.push(Label::new("endpoint", usage.endpoint().name()));
         // Exact up to 2^53.

@@ -44,7 +44,7 @@ impl<S: Clone, St> BolnaRateLimit<S, St> {
     ///
     /// Whatever the ready one holds, a concurrency permit or a place in a buffer, goes with it.
     /// Calling the clone instead would call a service that was never ready.
-    fn take_ready(&mut self) -> S {
+    fn replace_ready(&mut self) -> S {
         let fresh = self.inner.clone();
         mem::replace(&mut self.inner, fresh)
     }
@@ -71,11 +71,11 @@ where
             }
             Step::Now(Next::Refuse(answer)) => {
                 // A refused connection must not hold on to what the next caller is waiting for.
-                drop(self.take_ready());
+                drop(self.replace_ready());
                 ResponseFuture::refused(answer)
             }
             Step::Later(deciding) => {
-                let (config, service) = (Arc::clone(&self.config), self.take_ready());
+                let (config, service) = (Arc::clone(&self.config), self.replace_ready());
                 ResponseFuture::checking(deciding, config, service, request)
             }
         }

@@ -17,8 +17,8 @@ use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
-    endpoints: Vec<Named>,
-    default: Named,
+    endpoints: Vec<Draft>,
+    default: Draft,
     exempt: Vec<String>,
     enforcement: Enforcement,
     /// Names that were to be changed and are not there.
@@ -27,7 +27,7 @@ pub struct PolicyBuilder {
 
 /// An endpoint as it was asked for, not yet checked.
 #[derive(Clone, Debug)]
-struct Named {
+struct Draft {
     name: String,
     quota: QuotaBuilder,
     enforcement: Enforcement,
@@ -38,7 +38,7 @@ impl PolicyBuilder {
     pub(super) fn new() -> Self {
         Self {
             endpoints: Vec::new(),
-            default: Named::new(Endpoint::DEFAULT.name(), Quota::per_minute(1000), Vec::new()),
+            default: Draft::new(Endpoint::DEFAULT.name(), Quota::per_minute(1000), Vec::new()),
             exempt: Vec::new(),
             enforcement: Enforcement::FULL,
             unknown: Vec::new(),
@@ -63,7 +63,7 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        self.endpoints.push(Named::new(name, quota.into(), paths));
+        self.endpoints.push(Draft::new(name, quota.into(), paths));
         self
     }
 
@@ -165,8 +165,8 @@ impl PolicyBuilder {
         all.find(|endpoint| endpoint.name == name).map(|endpoint| endpoint.quota)
     }
 
-    fn change(mut self, name: String, change: impl FnOnce(&mut Named)) -> Self {
-        let named = |endpoint: &&mut Named| endpoint.name == name;
+    fn change(mut self, name: String, change: impl FnOnce(&mut Draft)) -> Self {
+        let named = |endpoint: &&mut Draft| endpoint.name == name;
         match self.endpoints.iter_mut().chain([&mut self.default]).find(named) {
             Some(endpoint) => change(endpoint),
             None => self.unknown.push(name),
@@ -175,7 +175,7 @@ impl PolicyBuilder {
     }
 }
 
-impl Named {
+impl Draft {
     fn new(name: impl Into<String>, quota: QuotaBuilder, paths: Vec<String>) -> Self {
         Self { name: name.into(), quota, enforcement: Enforcement::FULL, paths }
     }

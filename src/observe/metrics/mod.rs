@@ -96,7 +96,7 @@ impl Metrics {
     /// Counts with a label `limiter` of that name on everything, for a process that has more than
     /// one.
     #[must_use]
-    pub fn named(name: impl Into<String>) -> Self {
+    pub fn with_name(name: impl Into<String>) -> Self {
         Self::with_labels(vec![Label::new("limiter", name.into())])
     }
 

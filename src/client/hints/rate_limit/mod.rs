@@ -1,8 +1,8 @@
 //! The `RateLimit` fields, in all their dialects.
 
+mod by_name;
 mod fields;
 mod legacy;
-mod named;
 mod structured;
 mod unnamed;
 
@@ -17,8 +17,8 @@ use super::Standing;
 use super::retry_after::unix_now;
 use crate::values::{Endpoint, Quota};
 
+pub(in crate::client) use by_name::Memo;
 use fields::Fields;
-pub(in crate::client) use named::Memo;
 
 /// Resets beyond this, about 31 years, are points in time.
 const LONGEST_DELTA: u64 = 1_000_000_000;
@@ -37,7 +37,7 @@ pub(in crate::client) fn standing(
     memo: &mut Memo,
 ) -> Option<Standing> {
     let fields = Fields::find(headers)?;
-    named::standing(&fields, endpoint, &named::DRAFT_08, memo)
+    by_name::standing(&fields, endpoint, &by_name::DRAFT_08, memo)
         .or_else(|| unnamed::one_field(&fields))
         .or_else(|| unnamed::three_fields(&fields))
         .or_else(|| legacy::standing(&fields))
