@@ -1,8 +1,9 @@
-"""What scripts/arrows and scripts/words read Rust with: a lexer that tells code from comments and literals, and a few
-steps on its result. It needs no parser, since it is run on code that has compiled. Every text that these functions
-return is as long as the one they were given, with spaces in place of what is left out, so that positions and line
-numbers stay.
+"""What scripts/arrows and scripts/words read Rust with: a lexer that tells code from comments and
+literals, and a few steps on its result. It needs no parser, since it is run on code that compiles.
+Every text that these functions return is as long as the one they were given, with spaces in place
+of what is left out, so that positions and line numbers stay.
 """
+
 import re
 
 TOKEN = re.compile(
@@ -36,8 +37,11 @@ def split(text):
             close = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL).match(text, end)
             end = close.end() if close else len(text)
         found = text[start:end]
-        for parts, kept in ((code, False), (comments, token["comment"]),
-                            (strings, token["raw"] or token["string"])):
+        for parts, kept in (
+            (code, False),
+            (comments, token["comment"]),
+            (strings, token["raw"] or token["string"]),
+        ):
             between = text[at:start]
             parts.append(between if parts is code else blank(between))
             parts.append(found if kept else blank(found))
@@ -82,7 +86,7 @@ def without(text, spans):
 
 
 def test_files(root, files):
-    """The files that are modules under `#[cfg(test)]`: `mod tests;` in one file makes another one."""
+    """The files that are modules under `#[cfg(test)]`: `mod tests;` in one makes another one."""
     found = set()
     for path in files:
         code = split(path.read_text())[0]
