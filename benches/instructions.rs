@@ -56,22 +56,22 @@ const PARTS: [Part; 13] = [
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
     ("store-check-hit", check),
     ("call-bare-service", |times| {
-        call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {})
+        call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {});
     }),
     ("call-admit", |times| admit(times, |layer| layer)),
     ("call-admit-without-fields", |times| admit(times, |layer| layer.dialect(Dialect::Off))),
     ("call-admit-observed", |times| admit(times, |layer| observed(layer, MostRefused::new(100)))),
     ("call-refuse-one-second", |times| {
-        answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS)
+        answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS);
     }),
     ("call-refuse-longer", |times| {
-        answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS)
+        answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS);
     }),
     ("call-unidentified-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
     ("client-pace", |times| send(times, PaceLayer::new(boundless()), inner)),
     ("client-pace-fields-read", |times| send(times, PaceLayer::new(boundless()), limited)),
     ("client-all-fields-read", |times| {
-        send(times, BolnaClientLayer::with_pacer(boundless()), limited)
+        send(times, BolnaClientLayer::with_pacer(boundless()), limited);
     }),
 ];
 

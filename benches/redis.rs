@@ -160,7 +160,7 @@ async fn attack(redis: &Redis, replicas: usize) {
 async fn latency(redis: &Redis) {
     println!("\nan admitted request through the layer, us         p50      p99");
     let row = |what: &str, of: &[f64]| {
-        println!("{what:<45} {:>7.1} {:>8.1}", percentile(of, 50), percentile(of, 99))
+        println!("{what:<45} {:>7.1} {:>8.1}", percentile(of, 50), percentile(of, 99));
     };
     for tasks in [1, 16] {
         row(

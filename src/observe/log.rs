@@ -9,7 +9,7 @@ use tracing::{Level, debug, enabled, info, warn};
 use super::throttle::Throttle;
 use super::{Event, Observation, Observer};
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Endpoint, Outcome, Quota};
+use crate::values::{Decision, Endpoint, Outcome, Quota};
 
 const TARGET: &str = "bolna_rate_limit";
 
@@ -82,7 +82,7 @@ impl<C: Clock> Log<C> {
         let outcome = ruling.outcome().name();
         let endpoint = ruling.endpoint().unwrap_or(Endpoint::DEFAULT);
         let Some(left_out) = self.refusals.admit(outcome, endpoint) else { return };
-        let wait = ruling.decision().and_then(|decision| decision.retry_after());
+        let wait = ruling.decision().and_then(Decision::retry_after);
         let millis = |wait: Duration| wait.as_nanos().div_ceil(1_000_000);
         let principal = observation.principal.filter(|_| self.principals);
         debug!(

@@ -269,7 +269,7 @@ async fn many_callers_give_up_on_a_server_that_refuses_for_ever() {
         match answer {
             Ok(status) => assert_eq!(status, StatusCode::TOO_MANY_REQUESTS),
             Err(error) => {
-                assert!(error.downcast_ref::<WaitError>().unwrap().wait() > Duration::ZERO)
+                assert!(error.downcast_ref::<WaitError>().unwrap().wait() > Duration::ZERO);
             }
         }
     }

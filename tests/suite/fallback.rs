@@ -313,7 +313,7 @@ fn answers_on_several_threads_are_all_noted() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                (0..100).for_each(|_| assert!(decide(&replica, &caller, quota(500)).is_allowed()))
+                (0..100).for_each(|_| assert!(decide(&replica, &caller, quota(500)).is_allowed()));
             });
         }
     });

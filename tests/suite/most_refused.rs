@@ -74,7 +74,7 @@ fn threads_count_together() {
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    (0..100).for_each(|_| (0..callers).for_each(|caller| refuse(&limiter, caller)))
+                    (0..100).for_each(|_| (0..callers).for_each(|caller| refuse(&limiter, caller)));
                 });
             }
         });

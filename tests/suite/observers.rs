@@ -224,7 +224,7 @@ fn checks_without_tower_are_told_too() {
         (told.principal.as_ref(), told.decision, told.outcome),
         (Some(&caller), Some(decision), "allowed")
     );
-    let decision = limiter.check(&caller.clone().into(), "/call").unwrap().now().unwrap().unwrap();
+    let decision = limiter.check(&caller.into(), "/call").unwrap().now().unwrap().unwrap();
     let decision = *decision.decision().unwrap();
     let told = witness.one();
     assert_eq!(

@@ -6,7 +6,6 @@ use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::{Endpoint, Policy, Quota, QuotaError};
 
 /// The error names the value and says what to do.
-#[expect(clippy::needless_pass_by_value, reason = "builders are values")]
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
     let text = builder.build().expect_err("the policy makes no sense").to_string();
     assert!(

@@ -338,7 +338,7 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     assert_eq!((0..20).filter(|_| check(slow)).count(), 10);
     // By this quota, a debt is at most a minute.
     thread::scope(|scope| {
-        scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap()
+        scope.spawn(|| assert!(!check(Quota::per_minute(500).build().unwrap()))).join().unwrap();
     });
     // By the slow quota, a minute is a part of one of the ten units.
     assert_eq!((0..20).filter(|_| check(slow)).count(), 9);

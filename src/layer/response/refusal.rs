@@ -155,7 +155,7 @@ impl<'a> Refusal<'a> {
                 });
             }
             Cause::StoreFailed(_) => {
-                fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"))
+                fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
             }
         }
         if *self.method == Method::HEAD {

@@ -72,7 +72,7 @@ impl fmt::Display for PolicyFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.path, self.position) {
             (Some(path), Some((line, column))) => {
-                write!(f, "{}:{line}:{column}: ", path.display())?
+                write!(f, "{}:{line}:{column}: ", path.display())?;
             }
             (Some(path), None) => write!(f, "{}: ", path.display())?,
             (None, Some((line, column))) => write!(f, "line {line}, column {column}: ")?,

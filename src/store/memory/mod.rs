@@ -246,7 +246,7 @@ impl<C: Clock> MemoryStore<C> {
         }
         let key = Key::of(bucket.endpoint, bucket.principal);
         self.table.ask(self.table.place(key), key, |full_at| {
-            full_at.advance(bucket.rate(), by, || self.now())
+            full_at.advance(bucket.rate(), by, || self.now());
         });
         self.altered.fetch_add(1, Ordering::Release);
     }

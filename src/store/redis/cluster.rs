@@ -170,7 +170,7 @@ impl Cluster {
                 let trouble = Arc::clone(&self.trouble);
                 let shard =
                     start(route, probe.clone(), settings, number, connection, told, move || {
-                        trouble.notify_one()
+                        trouble.notify_one();
                     });
                 Primary { address, probe, shard }
             });

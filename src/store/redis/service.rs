@@ -109,7 +109,7 @@ impl<'a> Service<'a> {
                 match message {
                     Message::Take(ask) => self.desk.join(ask),
                     Message::Look(ask) => {
-                        flights.push(fly(self.commands.clone(), Cargo::Look(ask)))
+                        flights.push(fly(self.commands.clone(), Cargo::Look(ask)));
                     }
                     Message::Amend(ask, amendment) => {
                         let deadline = self.latest(ask.deadline);
@@ -275,7 +275,7 @@ impl<'a> Service<'a> {
                 }
             }
             Err(error) if is_unknown_script(&error) && how == How::ByHash => {
-                self.once_more(call, arrived, How::ByText)
+                self.once_more(call, arrived, How::ByText);
             }
             Err(error) => {
                 let failure = self.failure(&call.key, &error);

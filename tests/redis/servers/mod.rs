@@ -27,7 +27,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Outcome<T
         match ask().await {
             Ok(answer) => return answer,
             Err(error) => {
-                assert!(began.elapsed() < Duration::from_secs(20), "until {what}: {error}")
+                assert!(began.elapsed() < Duration::from_secs(20), "until {what}: {error}");
             }
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
