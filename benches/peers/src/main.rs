@@ -137,7 +137,7 @@ impl Options {
                 "--chart" => options.chart = value.into(),
                 "--rounds" => {
                     options.rounds =
-                        value.parse().map_err(|error| format!("--rounds {value}: {error}"))?
+                        value.parse().map_err(|error| format!("--rounds {value}: {error}"))?;
                 }
                 _ => {
                     return Err(format!(
