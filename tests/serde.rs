@@ -1,0 +1,103 @@
+//! Plain data is written and read with `serde`.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bolna_rate_limit::observe::MostRefused;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::{Id, Kind};
+use bolna_rate_limit::{
+    Account, Endpoint, Enforcement, Limiter, ManualClock, OnStoreFailure, OnUnidentified, Policy,
+    Principal, Quota,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, from_value, json, to_value};
+
+/// Asserts that the value is written so, and read back from it.
+#[track_caller]
+fn assert_both_ways<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T, text: Value) {
+    assert_eq!(to_value(&value).unwrap(), text);
+    assert_eq!(from_value::<T>(text).unwrap(), value);
+}
+
+/// Asserts that the text is refused for that reason.
+#[track_caller]
+fn assert_refused<T: DeserializeOwned + Debug>(text: Value, reason: &str) {
+    let error = from_value::<T>(text).unwrap_err().to_string();
+    assert!(error.contains(reason), "{error}");
+}
+
+#[test]
+fn values_are_written_plainly_and_read_back() {
+    assert_both_ways(Endpoint::CALL, json!("call"));
+    assert_both_ways(Kind::ADDRESS, json!("address"));
+    assert_both_ways(Id::new("u-17").unwrap(), json!("u-17"));
+    let principal = Principal::organization("org-4").unwrap();
+    assert_both_ways(principal, json!({ "kind": "organization", "id": "org-4" }));
+    assert_both_ways(Enforcement::percent(25), json!(25));
+    assert_both_ways(OnUnidentified::Admit, json!("admit"));
+    assert_both_ways(OnStoreFailure::Refuse, json!("refuse"));
+    let quota = Quota::per_minute(500).burst(50).build().unwrap();
+    let period = json!({ "secs": 60, "nanos": 0 });
+    assert_both_ways(quota, json!({ "limit": 500, "period": period, "burst": 50 }));
+    let without_burst = from_value::<Quota>(json!({ "limit": 500, "period": period })).unwrap();
+    assert_eq!(without_burst, Quota::per_minute(500).build().unwrap());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    assert_refused::<Endpoint>(json!("no spaces"), "1 to 64 characters");
+    assert_refused::<Kind>(json!(""), "1 to 64 characters");
+    assert_refused::<Id>(json!(""), "the id is empty");
+    assert_refused::<Principal>(json!({ "kind": "user", "id": "" }), "the id is empty");
+    assert_refused::<Principal>(json!({ "kind": "user", "id": "u", "x": 1 }), "unknown field");
+    assert_refused::<Enforcement>(json!(101), "from 0 to 100");
+    let quota = |limit| json!({ "limit": limit, "period": { "secs": 60, "nanos": 0 } });
+    assert_refused::<Quota>(quota(0), "limit is 0");
+}
+
+#[test]
+fn an_operators_page_shows_what_was_decided() {
+    let clock = ManualClock::new();
+    let policy = Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap();
+    let limiter = Limiter::with_store(policy, MemoryStore::with_clock(clock.clone()));
+    let refused = Arc::new(MostRefused::new(9));
+    limiter.observe(Arc::clone(&refused));
+    limiter.set_candidate(Policy::default()).unwrap();
+    let account = Account::user("u").in_organization("o");
+    let allowed = limiter.check_now(&account, "/call").unwrap();
+    clock.advance(Duration::from_secs(600));
+    let limited = limiter.check_now(&account, "/call").unwrap();
+
+    let allowed = to_value(allowed).unwrap();
+    assert_eq!(allowed["outcome"], "allowed");
+    assert_eq!(allowed["decision"]["remaining"], 0);
+    assert_eq!(allowed["decision"]["retry_after"], Value::Null);
+    assert_eq!(allowed["candidate"]["remaining"], 499);
+    let limited = to_value(limited).unwrap();
+    let wait = json!({ "secs": 3000, "nanos": 0 });
+    let quota = json!({ "limit": 1, "period": { "secs": 3600, "nanos": 0 }, "burst": 1 });
+    let decision = json!({
+        "endpoint": "call", "quota": quota, "allowed": false, "blocked": false, "remaining": 0,
+        "retry_after": wait, "reset": wait,
+    });
+    assert_eq!(limited["decision"], decision);
+    assert_eq!(
+        (&limited["outcome"], &limited["enforced"], &limited["admitted"], &limited["endpoint"]),
+        (&json!("limited"), &json!(true), &json!(false), &json!("call"))
+    );
+
+    let report = to_value(limiter.report()).unwrap();
+    assert_eq!((&report["enforcement"], &report["store"]["buckets"]), (&json!(100), &json!(2)));
+    let candidate = to_value(limiter.candidate_report()).unwrap();
+    assert_eq!(
+        (&candidate[2]["endpoint"], &candidate[2]["newly_allowed"]),
+        (&json!("call"), &json!(1))
+    );
+    let top = to_value(refused.top(9)).unwrap();
+    let organization = json!({ "kind": "organization", "id": "o" });
+    assert_eq!(top, json!([{ "principal": organization, "refusals": 1, "at_least": 1 }]));
+}
