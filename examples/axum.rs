@@ -1,5 +1,5 @@
-//! Bolna's limits in front of an axum application: who is calling comes from an authentication
-//! middleware, what they may do from `Policy::bolna()`, and nothing else changes.
+//! Bolna's limits in front of an axum application. An authentication middleware says who is
+//! calling, `Policy::bolna()` says what the limits are, and nothing else changes.
 //!
 //! ```text
 //! cargo run --example axum
@@ -8,45 +8,45 @@
 //! Then, in another terminal:
 //!
 //! ```text
-//! # 200, with what is left: RateLimit: "call";r=499;t=60
+//! # 200, with the units that are left: RateLimit: "call";r=499;t=60
 //! curl -i -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/call
 //!
 //! # 600 at once: about 501 are answered 200, the rest 429 (a unit comes back every 120 ms)
 //! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
 //!
-//! # 429 for the colleague too, who has the same organization; 200 for another organization, and on
+//! # 429 also for another user of the same organization; 200 for another organization, and for
 //! # another endpoint
-//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' 'http://127.0.0.1:3000/call?[1-600]'; \
+//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3000/call?[1-600]'; \
 //! curl -i -X POST -H 'Authorization: Bearer ben@acme' http://127.0.0.1:3000/call; \
 //! curl -i -X POST -H 'Authorization: Bearer eve@other' http://127.0.0.1:3000/call; \
 //! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/v2/agent/17
 //!
-//! # 404, and counted all the same
+//! # 404, which is counted too
 //! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/nowhere
 //!
-//! # 401 without credentials; 200 for a health check, which is exempt
+//! # 401 without credentials; 200 for a health check, whose path is exempt
 //! curl -i http://127.0.0.1:3000/user/me
 //! curl -i http://127.0.0.1:3000/healthz
 //! ```
 //!
-//! Several of them with one limit, counted on a Redis or Valkey server:
+//! Two processes with one limit, which is counted on a Redis or Valkey server:
 //!
 //! ```text
 //! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3000 cargo run --example axum --features redis
 //! REDIS_URL=redis://127.0.0.1:6379 LISTEN=127.0.0.1:3001 cargo run --example axum --features redis
 //! ```
 //!
-//! With metrics for Prometheus, which `examples/dashboard.json` shows in Grafana, and what happens
-//! in the log:
+//! With metrics for Prometheus, which `examples/dashboard.json` shows in Grafana:
 //!
 //! ```text
 //! cargo run --example axum --features metrics
 //! curl -s http://127.0.0.1:3000/metrics
 //! ```
 //!
-//! Limits that are enforced on half of the callers only, and what 250 calls a minute would refuse,
-//! counted beside them:
+//! With limits that are enforced on half of the principals only, and with a candidate policy, which
+//! counts what 250 calls a minute would refuse:
 //!
 //! ```text
 //! ENFORCE=50 CANDIDATE_CALLS=250 cargo run --example axum --features metrics
@@ -90,8 +90,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The application, with limits, behind authentication.
 pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Error>> {
-    // Reports a lost store, changed limits, and settings that seem wrong. With the feature
-    // `tracing`, `Log` does.
+    // Prints a line when the store is lost, limits are changed, or a setting seems wrong. With the
+    // feature `tracing`, the observer `Log` logs the same.
     limiter.on_event(|event| eprintln!("{event}"));
     try_out(&limiter)?;
     let metrics = with_metrics(&limiter)?;
@@ -102,8 +102,8 @@ pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Err
         .route("/call", post(call))
         .route("/user/me", get(me))
         .route("/healthz", get("ok"))
-        // The layers come after everything that they cover, the fallback included: a caller who
-        // asks for what is not there is still a caller.
+        // The layers come after everything that they cover. That includes the fallback, so that
+        // requests to unknown paths are limited too.
         .fallback(not_found)
         .layer(BolnaRateLimitLayer::with_limiter(limiter))
         // The last layer is the outermost: it runs first.
@@ -111,8 +111,8 @@ pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Err
     Ok(app.merge(metrics))
 }
 
-/// Before a limit refuses any caller: enforced on a share of the principals, and another one
-/// evaluated beside it.
+/// Tries limits out before they refuse all callers: enforces them on a share of the principals, and
+/// evaluates a candidate policy.
 fn try_out<St>(limiter: &Limiter<St>) -> Result<(), Box<dyn Error>> {
     if let Ok(percent) = env::var("ENFORCE") {
         limiter.set_enforcement(Enforcement::percent(percent.parse()?));
@@ -126,10 +126,11 @@ fn try_out<St>(limiter: &Limiter<St>) -> Result<(), Box<dyn Error>> {
 
 /// Counts what the limiter decides, for Prometheus to fetch from `/metrics`.
 ///
-/// That page is neither limited nor behind authentication: keep it from the outside.
+/// That page is neither limited nor behind authentication, so make sure that it can't be reached
+/// from the outside.
 #[cfg(feature = "metrics")]
 fn with_metrics<St: Store>(limiter: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
-    // A histogram, which can be summed up over replicas, instead of quantiles, which can't.
+    // A histogram, because histograms can be added up over replicas, and quantiles can't.
     let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(
@@ -137,7 +138,7 @@ fn with_metrics<St: Store>(limiter: &Limiter<St>) -> Result<Router, Box<dyn Erro
             &seconds,
         )?
         .install_recorder()?;
-    // Only now: what is counted before there is a recorder is lost.
+    // After the recorder is installed, because what is counted before that is lost.
     let metrics = Metrics::new();
     limiter.observe(metrics.clone());
     let limiter = limiter.clone();
@@ -154,7 +155,8 @@ fn with_metrics<St>(_: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
     Ok(Router::new())
 }
 
-/// Counts on a server that several of these have in common. It need not be up when this starts.
+/// A limiter that counts on a server, which several processes share. The server need not be up when
+/// the process starts.
 #[cfg(feature = "redis")]
 async fn on_redis(policy: Policy, url: &str) -> Result<Limiter<RedisStore>, Box<dyn Error>> {
     let store = RedisStore::builder(url).expected_replicas(2).start_degraded().connect().await?;
@@ -166,8 +168,8 @@ async fn on_redis(_: Policy, _: &str) -> Result<Limiter, Box<dyn Error>> {
     Err("REDIS_URL is set, but this was built without --features redis".into())
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert the
-/// account that it belongs to.
+/// A DEMO: it believes any token. In your application, look the API key up and insert the account
+/// that the key belongs to.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     if let Some(account) = claimed_account(request.headers()) {
         request.extensions_mut().insert(account);
@@ -176,8 +178,8 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Reads `Authorization: Bearer <user>` or `Bearer <user>@<organization>`. An empty id is none to
-/// the limiter.
+/// Reads `Authorization: Bearer <user>` or `Bearer <user>@<organization>`. The limiter treats an
+/// empty id as none.
 fn claimed_account(headers: &HeaderMap) -> Option<Account> {
     let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     Some(match token.split_once('@') {

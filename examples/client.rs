@@ -1,15 +1,18 @@
-//! A bulk dialler that places 1,500 calls through an API which allows 500 a minute: the naive way,
-//! paced in bursts, and paced evenly.
+//! A bulk dialler that places 1,500 calls through an API that allows 500 a minute, in three ways:
+//! naively, paced in bursts, and paced evenly.
 //!
 //! ```text
 //! cargo run --release --example client --features client
 //! ```
 //!
-//! It starts the API itself, on loopback and with its own limiter, and ends after some 18 seconds:
-//! a minute of the API takes three unless `COMPRESS=1` says that it is a minute, or `COMPRESS=60`
-//! that it is a second. (What delays a request can't be compressed: on a slow machine some may be
-//! refused then, and are sent again.) At the end it prints what the API has seen of each dialler.
-//! It fails if a paced one has lost a lead.
+//! The example starts the API itself, on loopback and with a limiter. It ends after about 18
+//! seconds, because a minute of the API takes only three seconds. `COMPRESS`, from 1 to 60, sets
+//! how many times shorter the API's minute is: 20 by default, 1 for a real minute, 60 for a second.
+//! (The delays of the network and the machine can't be compressed. On a slow machine some requests
+//! may therefore be refused, and are retried.)
+//!
+//! At the end the example prints what the API has seen of each dialler. It fails if a paced dialler
+//! has lost a lead.
 
 use std::env;
 use std::error::Error;
@@ -39,7 +42,7 @@ use tower::{Service, ServiceBuilder, ServiceExt};
 
 const LEADS: usize = 1500;
 const A_MINUTE: u32 = 500;
-/// What the network and a busy machine may delay a request by, which can't be compressed.
+/// How long the network and a busy machine may delay a request. It can't be compressed.
 const JITTER: Duration = Duration::from_millis(50);
 
 #[tokio::main]
@@ -50,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         format!("COMPRESS is {compress:?}: it must be a whole number from 1 to 60")
     })?;
     let minute = Duration::from_secs(60) / times;
-    // One policy for both ends.
+    // The API and the client have the same policy.
     let policy = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute)).build()?;
     let api = Api::serve(policy.clone()).await?;
     let pacer = Pacer::builder().policy(policy).jitter(JITTER);
@@ -72,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// 50 calls at once, then a second's sleep, and a lead is lost if its call is refused.
+/// Sends 50 calls at once, then sleeps for a second. If a call is refused, its lead is lost.
 async fn naive(api: &Api, second: Duration) -> Job {
     let (client, job) = (http_client(), Job::start("naive"));
     let mut placed = 0;
@@ -84,8 +87,7 @@ async fn naive(api: &Api, second: Duration) -> Job {
     job.end(placed, api)
 }
 
-/// All calls at once, as far as the dialler is concerned: the layer sends each when its turn has
-/// come.
+/// Makes all calls at once; the layer sends each as soon as the limit allows it.
 async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
     let layer = BolnaClientLayer::with_pacer(pacer.clone());
     let (client, job) =
@@ -100,7 +102,7 @@ async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
     job.end(placed, api)
 }
 
-/// Whether the call was placed. A refusal that is handed back is a response as well.
+/// Whether the call was placed. A refusal is a response too, so the status decides.
 async fn place<S, B>(client: S, call: http::Request<Full<Bytes>>) -> bool
 where
     S: Service<http::Request<Full<Bytes>>, Response = http::Response<B>>,
@@ -109,11 +111,11 @@ where
 }
 
 fn http_client() -> Client<HttpConnector, Full<Bytes>> {
-    // One connection for all requests, so that not so many files are open.
+    // HTTP/2 takes one connection for all requests, so fewer files are open.
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
-/// A bar, redrawn while requests wait. Nothing unless somebody can see it.
+/// Draws a progress bar while requests wait, if standard error is a terminal.
 async fn show_progress(name: &str, pacer: Pacer) {
     while stderr().is_terminal() {
         if let Some(usage) = pacer.peek("/call") {
@@ -128,7 +130,7 @@ async fn show_progress(name: &str, pacer: Pacer) {
     }
 }
 
-/// When the API has answered, and how.
+/// When the API has answered each request, and with which status.
 type Seen = Arc<Mutex<Vec<(Instant, StatusCode)>>>;
 
 /// The API, with its limiter, and what it has seen.
@@ -159,7 +161,7 @@ impl Api {
     }
 }
 
-/// A DEMO: each key is a user of its own. Remembers how each request was answered.
+/// A DEMO: each key is a user of its own. Also records how each request was answered.
 async fn authenticate(State(seen): State<Seen>, mut request: Request, next: Next) -> Response {
     if let Some(key) = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
         let account = Account::user(key);
@@ -170,7 +172,7 @@ async fn authenticate(State(seen): State<Seen>, mut request: Request, next: Next
     response
 }
 
-/// What a dialler was given, and what the API saw of it.
+/// What a dialler has reached, and what the API has seen of it.
 struct Job {
     name: &'static str,
     started: Instant,
@@ -189,8 +191,8 @@ impl Job {
         Self { placed, took: self.started.elapsed(), seen, ..self }
     }
 
-    /// How many requests were answered by 200, and by 429, in a period that begins so long after
-    /// the start.
+    /// How many requests were answered 200, and how many 429, in the period that begins `from`
+    /// after the start.
     fn seen_in(&self, from: Duration, period: Duration) -> [usize; 2] {
         [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS].map(|status| {
             let at = self.started + from..self.started + from + period;
@@ -199,7 +201,7 @@ impl Job {
     }
 }
 
-/// A table of what was reached, and the load over time.
+/// Prints a table of the results, and the load over time.
 fn report(jobs: &[Job], minute: Duration) {
     eprintln!();
     println!(

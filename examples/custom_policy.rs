@@ -1,5 +1,5 @@
-//! Limits of another API: its own paths and quotas, a plan with more for those who pay for it,
-//! callers told from its own authentication type, and refusals in its own error shape.
+//! Limits of another API: its own paths and quotas, a paid plan with higher limits, callers that
+//! are identified from its own authentication type, and refusals in its own error shape.
 //!
 //! ```text
 //! cargo run --example custom_policy
@@ -8,10 +8,11 @@
 //! Then, in another terminal:
 //!
 //! ```text
-//! # 60 a minute, but only 10 at once: 10 times 200, then 429 with the error shape below and Retry-After: 1
+//! # 60 a minute, but only 10 at once: 10 times 200, then 429 with the error shape below and
+//! # Retry-After: 1
 //! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/search?[1-11]'
 //!
-//! # the same bucket by another path: still 429, or 200 a second later
+//! # another path of the same endpoint, so the same bucket: still 429, or 200 a second later
 //! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/v2/books/search
 //!
 //! # a team on the enterprise plan: RateLimit-Policy: "search";q=200;w=4
@@ -20,7 +21,7 @@
 //! # 20 an hour, 2 at once: the third is refused with Retry-After: 180
 //! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv'
 //!
-//! # every other path draws on 600 a minute; health checks draw on nothing and need no account
+//! # all other paths share 600 a minute; health checks are not counted and need no account
 //! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/
 //! curl -i http://127.0.0.1:3003/healthz
 //! ```
@@ -41,14 +42,14 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-/// What this service's authentication knows. It need not know of rate limits.
+/// What this service's authentication knows about a caller. It knows nothing of rate limits.
 #[derive(Clone)]
 struct Claims {
     team: String,
     enterprise: bool,
 }
 
-/// Tells the limiter who is calling.
+/// Makes an account of the claims, for the limiter.
 struct ByTeam {
     enterprise: Policy,
 }
@@ -63,8 +64,8 @@ impl Identify for ByTeam {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Both plans have the same paths. A policy is made once, at start-up, where a mistake in it is
-    // an error.
+    // Both plans have the same paths. A policy is built once, at start-up, and a mistake in it is
+    // an error there.
     let plans = Policy::builder()
         .endpoint("search", Quota::per_minute(60).burst(10), ["/search", "/v2/{collection}/search"])
         .endpoint("export", Quota::per_hour(20).burst(2), ["/export/{*file}"])
@@ -93,8 +94,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The service's own error shape. `Retry-After` and the `RateLimit` fields are added to whatever
-/// this makes.
+/// The service's own error shape. The limiter adds `Retry-After` and the `RateLimit` fields to this
+/// response.
 fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
     let Reason::Limited(decision) = refusal.reason() else {
         return refusal.problem();
@@ -110,7 +111,7 @@ fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
     response
 }
 
-/// A DEMO: it believes whatever it is told, `Bearer <team>`, with a `!` at the end for the
+/// A DEMO: it believes any token. The token is `Bearer <team>`, with a `!` at the end for the
 /// enterprise plan.
 async fn authenticate(mut request: Request, next: Next) -> axum::response::Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -1,23 +1,25 @@
 //! Bolna's limits in front of an API written in any language: a reverse proxy made of hyper and
-//! tower, without a web framework. Paths go on as they came, and bodies stream through both ways.
+//! tower, without a web framework. It forwards paths unchanged, and streams bodies both ways.
 //!
 //! ```text
 //! python3 -m http.server 8000 --bind 127.0.0.1 &
 //! cargo run --example hyper_proxy
 //! ```
 //!
-//! `UPSTREAM` (default `http://127.0.0.1:8000`) and `LISTEN` (default `127.0.0.1:3001`) choose other addresses. Then:
+//! `UPSTREAM` (default `http://127.0.0.1:8000`) and `LISTEN` (default `127.0.0.1:3001`) set other
+//! addresses. Then, in another terminal:
 //!
 //! ```text
 //! # 200 from Python, with RateLimit: "default";r=999;t=60, over either version of HTTP
 //! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
 //! curl -i --http2-prior-knowledge -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
 //!
-//! # 1000 in a row: 404 from Python for the first 500 and one more every 120 ms, 429 from here for the rest
+//! # 1000 in a row: 404 from Python for the first 500 and for one more every 120 ms, and 429 from
+//! # the proxy for the rest
 //! curl -s -o /dev/null -w '%{http_code}\n' -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3001/v2/agent/17?[1-1000]' | sort | uniq -c
 //!
-//! # 401 for nobody, and 502 once Python is stopped
+//! # 401 without credentials; with credentials, 502 once Python is stopped
 //! curl -i http://127.0.0.1:3001/
 //! ```
 
@@ -51,14 +53,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let upstream = upstream.parse::<Authority>()?;
     let client = Client::builder(TokioExecutor::new()).build_http();
 
-    // Made once and cloned for each connection: all of them count together.
+    // Made once and cloned for each connection, so that all connections count together.
     let service = ServiceBuilder::new()
         .map_request(authenticate)
         .layer(BolnaRateLimitLayer::new())
         .service_fn(move |request| forward(client.clone(), upstream.clone(), request));
 
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()); // header fields that never end are given up after 30 s
+    server.http1().timer(TokioTimer::new()); // closes a connection whose head takes over 30 s
     let listener =
         TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned()))
             .await?;
@@ -67,7 +69,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                eprintln!("accept: {error}"); // too many open files, say: that passes
+                eprintln!("accept: {error}"); // for example too many open files, which passes
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -81,8 +83,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A DEMO: it believes whatever it is told, `Bearer <user>` or `Bearer <user>@<organization>`. In
-/// its place, look the API key up and insert whom it belongs to.
+/// A DEMO: it believes any token, `Bearer <user>` or `Bearer <user>@<organization>`. In your
+/// application, look the API key up and insert the account that the key belongs to.
 fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(token) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
@@ -93,8 +95,8 @@ fn authenticate(mut request: Request<Incoming>) -> Request<Incoming> {
     request
 }
 
-/// Sends a request on. Its path and query stay as they came: what the limiter has judged is what
-/// the upstream gets.
+/// Forwards a request. Its path and query stay unchanged, so that the upstream gets the path that
+/// the limiter has decided about.
 async fn forward(
     client: Client<HttpConnector, Incoming>,
     upstream: Authority,
@@ -105,14 +107,14 @@ async fn forward(
     target.authority = Some(upstream);
     target.path_and_query.get_or_insert(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from_parts(target).expect("it has all three parts");
-    *request.version_mut() = Version::HTTP_11; // whatever was spoken on this side
+    *request.version_mut() = Version::HTTP_11; // whatever version the caller speaks
     request.headers_mut().remove(HOST); // the client sets it from the target
     strip_hop_by_hop(request.headers_mut());
 
     Ok(match client.request(request).await {
         Ok(mut response) => {
             strip_hop_by_hop(response.headers_mut());
-            *response.version_mut() = Version::default(); // this side's, not the upstream's
+            *response.version_mut() = Version::default(); // not the upstream's
             response.map(Either::Left)
         }
         Err(error) => {
@@ -124,10 +126,11 @@ async fn forward(
     })
 }
 
-/// Removes the header fields that are between two neighbours only (RFC 9110, section 7.6.1).
+/// Removes the header fields that concern one connection only (RFC 9110, section 7.6.1).
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH); // RFC 9112, section 6.3: it means nothing then, and must not be passed on
+        // RFC 9112, section 6.3: it has no meaning then, and must not be forwarded.
+        headers.remove(CONTENT_LENGTH);
     }
     let connection: Vec<_> =
         headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).collect();

@@ -1,6 +1,6 @@
-//! What an operator and the support desk need, as a router behind authentication: who has used how
-//! much, who is refused most, giving units back, blocking, and changing limits under load. The
-//! callers themselves can look at their usage.
+//! What operators and support need, as a router behind authentication: how much a customer has
+//! used, which callers are refused most, refunds, blocks, and changing limits under load. Callers
+//! can look at their own usage.
 //!
 //! ```text
 //! OPERATOR_TOKEN=change-me cargo run --example operator
@@ -9,26 +9,28 @@
 //! Then, in another terminal:
 //!
 //! ```text
-//! # As a caller: some calls, and what is left of them
+//! # As a caller: some calls, and how many are left
 //! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
 //! curl -s -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/usage
 //!
-//! # As the operator, on a port of its own: "why was acme refused?"
-//! alias operator="curl -s -H 'Authorization: Bearer change-me' -H 'Content-Type: application/json'"
+//! # As an operator, on another port: "why was acme refused?"
+//! alias operator="curl -s -H 'Authorization: Bearer change-me' \
+//!     -H 'Content-Type: application/json'"
 //! operator http://127.0.0.1:3001/refused
 //! operator http://127.0.0.1:3001/organization/acme
 //!
-//! # 100 calls more, a full bucket, no calls for an hour, and all is forgiven
+//! # Give 100 calls back, fill the bucket, block calls for an hour, and lift the block
 //! operator http://127.0.0.1:3001/organization/acme/call/grant -d '{"units": 100}'
 //! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
 //! operator http://127.0.0.1:3001/organization/acme/call/block -d '{"seconds": 3600}'
 //! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
 //!
-//! # Half the calls for everybody: first beside what is in force, where it would refuse about half of 500 calls, then enforced on
-//! # every fourth caller, then on all
+//! # Half the calls for all callers: first as a candidate beside the active policy, which would
+//! # refuse about half of 500 calls, then enforced on every fourth caller, then on all
 //! operator http://127.0.0.1:3001/candidate -d '{"call_per_minute": 250}'
-//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' 'http://127.0.0.1:3000/call?[1-500]'
+//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3000/call?[1-500]'
 //! operator http://127.0.0.1:3001/candidate
 //! operator http://127.0.0.1:3001/enforcement -d '{"percent": 25}'
 //! operator http://127.0.0.1:3001/policy -d '{"call_per_minute": 250}'
@@ -60,9 +62,9 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Not an empty one either, which everybody shows who shows nothing.
+    // An empty token counts as none, because it would protect nothing.
     let token = env::var("OPERATOR_TOKEN").ok().filter(|token| !token.is_empty());
-    let token = token.ok_or("set OPERATOR_TOKEN to what operators have to show")?;
+    let token = token.ok_or("set OPERATOR_TOKEN to the token of operators")?;
     let refused = Arc::new(MostRefused::new(200));
     let limiter = Limiter::new(Policy::bolna().exempt(["/usage"]).build()?);
     limiter.observe(Arc::clone(&refused));
@@ -82,15 +84,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What operators work with.
+/// What the handlers for operators need.
 #[derive(Clone)]
 struct Desk {
     limiter: Limiter<MemoryStore>,
     refused: Arc<MostRefused>,
 }
 
-/// Everything in here can be done by whoever has the token. It is best served on a port that only
-/// operators can reach.
+/// A caller that has the token can do everything in here. Serve it on a port that only operators
+/// can reach.
 fn operator_router(desk: Desk, token: String) -> Router {
     Router::new()
         .route("/refused", get(most_refused).delete(forget_refused))
@@ -110,7 +112,7 @@ async fn authenticate_operator(
     request: Request,
     next: Next,
 ) -> Response {
-    // Every byte is looked at, so that the time does not tell how many are right.
+    // Compares every byte, so that the time does not show how many bytes are right.
     let differs =
         |shown: &str| shown.bytes().zip(token.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b));
     if bearer(request.headers())
@@ -141,7 +143,7 @@ async fn usage_of(
     State(desk): State<Desk>,
     Path((kind, id)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    // Where customers have plans, look up which one it is:
+    // If customers have plans, look up the customer's plan, and use
     // `Account::from(principal).with_policy(plan)`.
     Ok(Json(usage(&desk.limiter, &principal(&kind, &id)?.into()).await?))
 }
@@ -247,7 +249,7 @@ async fn set_enforcement(State(desk): State<Desk>, Json(share): Json<Share>) -> 
     StatusCode::NO_CONTENT
 }
 
-/// The bucket that a path names.
+/// The bucket that the path of a request names.
 #[derive(Deserialize)]
 struct Bucket {
     kind: String,
@@ -258,8 +260,8 @@ struct Bucket {
 impl Bucket {
     fn find(&self, limiter: &Limiter<MemoryStore>) -> Result<(Account, Endpoint), Problem> {
         let account = principal(&self.kind, &self.id)?.into();
-        // Not `Endpoint::new`, which would make a name for the life of the process out of whatever
-        // is asked for.
+        // Not `Endpoint::new`, which would keep any name that is asked for as long as the process
+        // lives.
         let endpoints: Vec<_> =
             limiter.policy().endpoints().map(|(endpoint, _)| endpoint).collect();
         let endpoint = endpoints.into_iter().find(|endpoint| endpoint.name() == self.endpoint);
@@ -284,7 +286,7 @@ fn principal(kind: &str, id: &str) -> Result<Principal, Problem> {
 
 type Done = Result<StatusCode, Problem>;
 
-/// Why it could not be done.
+/// Why a request of an operator or a caller failed.
 struct Problem(StatusCode, String);
 
 impl From<StoreError> for Problem {
@@ -306,7 +308,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The API itself. Callers can look at their own usage, which costs them nothing.
+/// The API itself. Callers can look at their own usage, which is not counted.
 fn caller_router(limiter: Limiter<MemoryStore>) -> Router {
     Router::new()
         .route("/call", post(call))
@@ -320,8 +322,8 @@ async fn call(Admitted(decision): Admitted) -> Json<Value> {
     Json(json!({ "status": "queued", "calls_left": decision.remaining() }))
 }
 
-/// What the limit says about the request, for a handler. `Extension<Ruling>` has it too; this says
-/// what is wrong when there is none.
+/// What the limit says about the request, for a handler. `Extension<Ruling>` has it too. This
+/// extractor says what is wrong when there is none.
 struct Admitted(Decision);
 
 impl<S: Sync> FromRequestParts<S> for Admitted {
@@ -346,8 +348,8 @@ async fn own_usage(
     Ok(Json(usage(&limiter, &account).await?))
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
-/// belongs to.
+/// A DEMO: it believes any token. In your application, look the API key up and insert the account
+/// that the key belongs to.
 async fn authenticate_caller(mut request: Request, next: Next) -> Response {
     let account = bearer(request.headers()).map(|token| match token.split_once('@') {
         Some((user, organization)) => Account::user(user).in_organization(organization),
@@ -362,13 +364,14 @@ async fn authenticate_caller(mut request: Request, next: Next) -> Response {
 async fn usage(limiter: &Limiter<MemoryStore>, account: &Account) -> Result<Value, StoreError> {
     let usage = limiter.usage(account).await?;
     let row = |left: &Decision| {
+        let blocked_for = left.retry_after().filter(|_| left.is_blocked());
         json!({
             "endpoint": left.endpoint().name(),
             "quota": left.quota().to_string(),
             "left": left.remaining(),
             "of": left.quota().burst(),
             "full_in_seconds": left.reset().as_secs_f64(),
-            "blocked_for_seconds": left.retry_after().filter(|_| left.is_blocked()).map(|wait| wait.as_secs_f64()),
+            "blocked_for_seconds": blocked_for.map(|wait| wait.as_secs_f64()),
         })
     };
     Ok(usage.iter().map(row).collect())

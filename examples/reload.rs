@@ -1,5 +1,6 @@
-//! Limits from a file, which is read again when it changes or on SIGHUP: a good one is in force at
-//! once and keeps what was spent, a broken one is told and changes nothing.
+//! Limits from a file, which is read again when it changes, and on SIGHUP. The new policy is active
+//! at once, and spent units stay spent. If the file has a mistake, the mistake is printed, and the
+//! limits stay as they are.
 //!
 //! ```text
 //! cargo run --example reload --features policy-file -- examples/limits.toml
@@ -8,23 +9,30 @@
 //! Then, in another terminal:
 //!
 //! ```text
-//! # traffic, as long as it lasts: 10 at once and then one a second are answered 200, the rest 429
-//! while sleep 0.1; do curl -s -o /dev/null -w '%{http_code} ' -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3004/call; done
+//! # traffic until you stop it: 10 at once and then one a second are answered 200, the rest 429
+//! while sleep 0.1; do
+//!     curl -s -o /dev/null -w '%{http_code} ' -X POST -H 'Authorization: Bearer ana@acme' \
+//!         http://127.0.0.1:3004/call
+//! done
 //! ```
 //!
-//! and, in a third one:
+//! And in a third one:
 //!
 //! ```text
-//! # raise the limit: `call: 60 requests per minute, 10 at once -> 300 requests per minute, 10 at once`
+//! # raise the limit, and see
+//! # `call: 60 requests per minute, 10 at once -> 300 requests per minute, 10 at once`
 //! sed -i 's/^limit = 60$/limit = 300/' examples/limits.toml
 //!
-//! # break it: `examples/limits.toml:13:9: quota of endpoint "call": limit is 0, which ...`, and the limit stays 300
+//! # make a mistake, and see
+//! # `examples/limits.toml:13:9: quota of endpoint "call": limit is 0, which ...`;
+//! # the limit stays 300
 //! sed -i 's/^limit = 300$/limit = 0/' examples/limits.toml
 //!
-//! # replace it as a whole, as editors and Kubernetes do
-//! sed 's/^limit = 0$/limit = 60/' examples/limits.toml > /tmp/limits.toml && mv /tmp/limits.toml examples/limits.toml
+//! # replace the whole file, as editors and Kubernetes do
+//! sed 's/^limit = 0$/limit = 60/' examples/limits.toml > /tmp/limits.toml \
+//!     && mv /tmp/limits.toml examples/limits.toml
 //!
-//! # read it again whether it has changed or not
+//! # read the file again, whether it has changed or not
 //! kill -HUP "$(pidof reload)"
 //! ```
 
@@ -48,47 +56,48 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::sleep;
 
-/// How long a writer is given to finish.
+/// How long to wait, after a change, for the writer to finish.
 const SETTLED: Duration = Duration::from_millis(200);
 
-/// Reads the file whenever it may be another one, and puts what it says in force.
+/// Reads the file each time that it may have changed, and makes its policy the active one.
 async fn reload(path: PathBuf, limiter: Limiter, mut wakes: Receiver<()>) -> Result<(), JoinError> {
     while wakes.recv().await.is_some() {
-        // One change makes several events, and the first comes before the last byte is written.
+        // One change causes several events, and the first of them comes before the last byte is
+        // written.
         sleep(SETTLED).await;
         while wakes.try_recv().is_ok() {}
 
         let read = path.clone();
         match spawn_blocking(move || Policy::read(read)).await? {
             Ok(policy) => {
-                println!("{} is in force{}", path.display(), changes(&limiter.policy(), &policy));
+                println!("{} is active{}", path.display(), changes(&limiter.policy(), &policy));
                 limiter.set_policy(policy);
             }
-            Err(error) => eprintln!("{error}; the old limits stay in force"),
+            Err(error) => eprintln!("{error}; the old limits stay active"),
         }
     }
     Ok(())
 }
 
-/// Wakes on a change of the file, for as long as the watcher lives.
+/// Wakes the reloader when the file changes, for as long as the watcher lives.
 fn watch(path: &Path, wake: Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Reading is an event too, ours included. If one is waiting already, it is as good as
-        // another.
+        // Reading the file is an event too, and so is our own reading. If a wake-up is already
+        // waiting, it is enough.
         if !event.is_ok_and(|event| event.kind.is_access()) {
             let _ = wake.try_send(());
         }
     })?;
-    // The folder, since a file that is replaced is another file. In a Kubernetes config map even
-    // that is a link to a link that is replaced, under another name, so every change in the
-    // folder counts.
+    // Watch the folder, because a file that is replaced is another file. In a Kubernetes config map
+    // the file is a link to a link, and the latter is replaced, under another name. So every change
+    // in the folder counts.
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     watcher.watch(folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 
-/// Wakes on SIGHUP.
+/// Wakes the reloader on SIGHUP.
 #[cfg(unix)]
 fn on_hangup(wake: Sender<()>) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -111,7 +120,7 @@ fn on_hangup(_: Sender<()>) -> io::Result<()> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let path =
         PathBuf::from(env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned()));
-    // Watched first and read then, so that no change falls between.
+    // Watch the file before reading it, so that no change is missed in between.
     let (wake, wakes) = mpsc::channel(1);
     on_hangup(wake.clone())?;
     let _watcher = watch(&path, wake)?;
@@ -135,7 +144,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What differs between two policies, endpoint by endpoint.
+/// The differences between two policies, endpoint by endpoint.
 fn changes(old: &Policy, new: &Policy) -> String {
     let added = new.endpoints().filter(|(endpoint, _)| old.quota_of(*endpoint).is_none());
     let mut text = String::new();
@@ -160,7 +169,7 @@ fn limit(policy: &Policy, endpoint: Endpoint) -> String {
     text
 }
 
-/// A DEMO: it believes whatever it is told, `Bearer <user>@<organization>`.
+/// A DEMO: it believes any token, `Bearer <user>@<organization>`.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some((user, organization)) =

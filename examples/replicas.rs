@@ -1,13 +1,14 @@
-//! Three replicas of one API with one limit, which a Redis server counts; half-way the server is
-//! killed, and started again.
+//! Three replicas of one API with one limit, which is counted on a Redis server. Half-way the
+//! server is killed, and later started again.
 //!
 //! ```text
 //! cargo run --example replicas --features redis
 //! ```
 //!
-//! It starts a `redis-server` of its own (`REDIS_SERVER` names another binary, of Valkey for
-//! example) and ends it. One organization may make 10 calls a second, and 30 at once. It sends to
-//! all three replicas as fast as they answer, and a table says what was admitted, second by second.
+//! The example starts a `redis-server` of its own (`REDIS_SERVER` names another binary, for example
+//! Valkey's), and ends it. One organization may make 10 calls a second, and 30 at once. It sends
+//! requests to all three replicas as fast as they answer. A table shows how many were admitted,
+//! second by second.
 
 use std::env;
 use std::error::Error;
@@ -75,12 +76,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
             slowest % 1000 / 100,
         );
         if second == KILLED_AFTER {
-            println!("        -- the server is killed: each replica counts its third");
+            println!("        -- the server is killed: each replica admits its third");
             redis.kill()?;
         }
         if second == STARTED_AFTER {
             println!(
-                "        -- the server is started, with an empty memory: the burst can be had once more"
+                "        -- the server is started with an empty memory: \
+                 a full burst is there again"
             );
             redis = Redis::start(port)?;
         }
@@ -117,7 +119,7 @@ struct Counts {
     slowest_micros: AtomicU64,
 }
 
-/// Calls one replica, one call after the other.
+/// Sends requests to one replica, one after the other.
 async fn send(address: SocketAddr, counts: Arc<Counts>) {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let uri = format!("http://{address}/call");
@@ -136,7 +138,7 @@ async fn send(address: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// A server that ends with the example.
+/// A server, which is killed when this is dropped.
 struct Redis(Child);
 
 impl Redis {
@@ -162,7 +164,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It may have ended before.
+        // It may have been killed before.
         let _ = self.kill();
     }
 }

@@ -1,4 +1,4 @@
-//! The limiter among other layers: what stands outside of it, what inside, and why.
+//! The limiter among other layers: which are outside of it, which are inside, and why.
 //!
 //! ```text
 //! cargo run --example tower_stack
@@ -11,16 +11,21 @@
 //! curl -i -X OPTIONS -H 'Origin: https://app.example' -H 'Access-Control-Request-Method: POST' \
 //!     -H 'Access-Control-Request-Headers: authorization' http://127.0.0.1:3002/call
 //!
-//! # drain the bucket; the refusal carries the CORS fields too, so that the page can read when to come back
-//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana' 'http://127.0.0.1:3002/call?[1-600]'; \
-//! curl -i -X POST -H 'Authorization: Bearer ana' -H 'Origin: https://app.example' http://127.0.0.1:3002/call
+//! # drain the bucket; the refusal has the CORS fields too, so that the page can read how long to
+//! # wait
+//! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana' \
+//!     'http://127.0.0.1:3002/call?[1-600]'; \
+//! curl -i -X POST -H 'Authorization: Bearer ana' -H 'Origin: https://app.example' \
+//!     http://127.0.0.1:3002/call
 //!
 //! # 504 after 2 s
 //! curl -i -H 'Authorization: Bearer ana' http://127.0.0.1:3002/slow
 //!
-//! # 30 slow requests at once: 8 run, 1 is next and 16 wait, all of which time out (504); 5 are turned away at once (503)
-//! curl -s --no-progress-meter -Z --parallel-max 30 --parallel-immediate -o /dev/null -w '%{http_code}\n' \
-//!     -H 'Authorization: Bearer ana' 'http://127.0.0.1:3002/slow?[1-30]' | sort | uniq -c
+//! # 30 slow requests at once: 8 run, 1 is next and 16 wait, and all of these time out (504); 5 are
+//! # shed at once (503)
+//! curl -s --no-progress-meter -Z --parallel-max 30 --parallel-immediate -o /dev/null \
+//!     -w '%{http_code}\n' -H 'Authorization: Bearer ana' 'http://127.0.0.1:3002/slow?[1-30]' \
+//!     | sort | uniq -c
 //! ```
 
 use std::env;
@@ -52,39 +57,38 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .allow_origin(HeaderValue::from_static("https://app.example"))
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        // Without this a page can't see them.
+        // Without this, a page can't read these fields.
         .expose_headers([
             RETRY_AFTER,
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
         ]);
 
-    // From the outside in. Around the whole router rather than with `Router::layer`, which would
-    // wrap each route on its own: then each would have its own queue and its own concurrency
-    // limit.
+    // From the outside in. The layers are around the whole router. `Router::layer` would wrap each
+    // route on its own, and then each route would have a queue and a concurrency limit of its own.
     let app = ServiceBuilder::new()
-        // What `axum::serve` wants, whatever the layers have made of the body.
+        // The layers have changed the type of the body; `axum::serve` needs axum's own.
         .map_response(IntoResponse::into_response)
-        // Sees every answer, whoever gives it.
+        // Sees every response, those of other layers included.
         .layer(TraceLayer::new_for_http())
-        // Answers preflights, which carry no credentials, before anybody asks for them; marks
-        // refusals as it does the rest.
+        // Answers preflights, which carry no credentials, before a layer asks for credentials. Adds
+        // the CORS fields to refusals as well.
         .layer(cors)
-        // Before the limiter, which wants to know who calls.
+        // Runs before the limiter, which needs the account.
         .layer(from_fn(authenticate))
         // A refused request takes no place and no permit of the layers below.
         .layer(BolnaRateLimitLayer::new())
-        // Makes responses of the errors below. It is always ready, so the limiter decides at once
-        // even when they are full.
+        // Turns the errors of the layers below into responses. Its service is always ready, so the
+        // limiter decides at once even when the layers below are full.
         .layer(HandleErrorLayer::new(overloaded))
-        // Turns a request away when the queue is full, instead of waiting for a place.
+        // Refuses a request when the queue is full, instead of waiting for a place.
         .load_shed()
-        // Outside the queue, so that waiting counts. Inside the limiter: a request that times out
-        // has been charged.
+        // Outside the queue, so that the time in the queue counts. Inside the limiter, so a request
+        // that times out has been charged.
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(2)))
-        // The queue: it keeps those who wait for a permit, in order.
+        // The queue: it holds requests that wait for a permit, in order.
         .buffer(16)
-        // Directly at what it protects.
+        // Directly around the router that it protects.
         .concurrency_limit(8)
         .service(Router::new().route("/call", post("queued\n")).route("/slow", get(slow)));
 
@@ -96,8 +100,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A DEMO: it believes whatever it is told. In its place, look the API key up and insert whom it
-/// belongs to.
+/// A DEMO: it believes any token. In your application, look the API key up and insert the account
+/// that the key belongs to.
 async fn authenticate(mut request: Request, next: Next) -> Response {
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     if let Some(user) = authorization.and_then(|value| value.strip_prefix("Bearer ")) {
