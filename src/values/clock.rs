@@ -1,4 +1,4 @@
-//! Where the time comes from.
+//! Sources of time for stores in this process.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 /// A source of time for a store that counts in this process.
 ///
-/// One clock serves a store for its whole life, so its origin does not matter; that it does not go
-/// back does. When it does all the same, nobody becomes unlimited and nobody stays locked out for
-/// longer than the quota's [`refill_time`](crate::Quota::refill_time) and a second, nor
-/// [blocked](crate::store::Store::block) again for longer than the block was made for.
+/// A store uses one clock for its whole life, so the clock's origin does not matter. The clock must
+/// not go back. If it goes back all the same,
 ///
-/// The default asks the operating system, which knows whether the processor's counter can be
-/// trusted, and takes some 25 ns for it. Who knows the machines can read the counter itself, as [`quanta`](https://docs.rs/quanta) does, and save 20 ns
-/// of each request:
+/// * no caller becomes unlimited,
+/// * no caller is refused for longer than the quota's [`refill_time`](crate::Quota::refill_time)
+///   and one second because of that, and
+/// * no [block](crate::store::Store::block) goes on for longer than its period and one second.
+///
+/// The default, [`MonotonicClock`], asks the operating system, which knows whether the processor's
+/// counter can be trusted. This takes some 25 ns. If you know your machines, a clock that reads the
+/// counter itself, as [`quanta`](https://docs.rs/quanta) does, saves some 20 ns per request:
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,12 +37,12 @@ use std::time::{Duration, Instant};
 /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The time since an origin of the clock's own choice. Readings past 146 years count as 146
-    /// years.
+    /// The time since an origin of the clock's choice. Readings of more than 146 years are clamped
+    /// to 146 years.
     fn now(&self) -> Duration;
 }
 
-/// The operating system's monotonic clock, measured from when this value was made.
+/// The operating system's monotonic clock. Its origin is the moment in which it was made.
 #[derive(Clone, Copy, Debug)]
 pub struct MonotonicClock(Instant);
 
@@ -56,7 +59,7 @@ impl Clock for MonotonicClock {
     }
 }
 
-/// A clock that stands still until it is told to move, for tests. Clones share the time.
+/// A clock for tests, which moves only when it is told to. Clones share the time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -76,23 +79,23 @@ impl Clock for MonotonicClock {
 pub struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    /// A clock that shows zero.
+    /// A clock whose time is zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves the time forward. It stops at the largest time that fits 64 bits of nanoseconds, 584
+    /// Moves the time forward, at most to the largest time that fits in 64 bits of nanoseconds: 584
     /// years.
     pub fn advance(&self, by: Duration) {
         let by = nanos(by);
-        // The closure always answers, so this can't fail.
+        // This can't fail, because the closure never returns `None`.
         let _ = self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| Some(now.saturating_add(by)));
     }
 
-    /// Sets the time, which may go back.
+    /// Sets the time, forward or back.
     pub fn set(&self, now: Duration) {
         self.0.store(nanos(now), Ordering::SeqCst);
     }

@@ -8,17 +8,36 @@ use super::quota::Quota;
 
 /// What a limit says about one request, and how much of the quota is left.
 ///
-/// Everything is derived from the *debt*: how long from now the bucket takes to be full again if no
-/// unit is taken meanwhile. A bucket may also be *blocked* for a time, and refuses everything
-/// until then.
+/// A limit *allows* a request or *limits* it, or its bucket is *blocked*: an operator has it refuse
+/// every request for a time. All numbers are derived from the bucket's *debt*: the time until the
+/// bucket is full again if no more units are charged to it.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::{Account, Limiter, Policy, Quota};
+///
+/// let policy = Policy::bolna().quota("call", Quota::per_minute(1)).build()?;
+/// let limiter = Limiter::new(policy);
+/// let caller = Account::user("u-17");
+/// let _first = limiter.check_now(&caller, "/call");
+/// let second = limiter.check_now(&caller, "/call").expect("/call is not exempt");
+///
+/// let decision = second.decision().expect("the caller is identified");
+/// assert!(!decision.is_allowed());
+/// assert_eq!(decision.remaining(), 0);
+/// let wait = decision.retry_after().expect("the request is limited");
+/// assert!(wait <= Duration::from_secs(60));
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     endpoint: Endpoint,
     quota: Quota,
-    /// What the store counts the quota by.
+    /// The time in which one unit comes back, as the store counts it, in nanoseconds.
     interval: u64,
     status: Status,
-    /// Of a blocked bucket, the debt with which the first unit comes back at the end of the wait.
+    /// In nanoseconds. If the bucket is blocked, this is the debt with which the first unit would
+    /// come back at the end of the wait.
     debt: u64,
 }
 
@@ -30,18 +49,18 @@ enum Status {
 }
 
 impl Decision {
-    /// For stores: the request is admitted, and with its unit charged (or, from a peek, as it is)
-    /// the bucket is full again after `debt`.
+    /// For stores: the request is allowed, and the bucket is full again after `debt`. The debt
+    /// includes the request's own unit; in a peek, which charges nothing, it does not.
     #[must_use]
     pub const fn allowed(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
         Self::new(endpoint, quota, quota.rate(), Status::Allowed, saturating_nanos(debt))
     }
 
-    /// For stores: the request is refused, nothing is charged, and the bucket is full again after
+    /// For stores: the request is limited, nothing is charged, and the bucket is full again after
     /// `debt`.
     ///
-    /// A bucket that has a unit refuses nothing, so a smaller debt counts as the smallest with
-    /// which it has none.
+    /// A bucket limits a request only if it has no unit. So a debt with which it would have one is
+    /// raised to the smallest debt with which it has none.
     #[must_use]
     pub const fn limited(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
         let rate = quota.rate();
@@ -50,18 +69,16 @@ impl Decision {
         Self::new(endpoint, quota, rate, Status::Limited, debt)
     }
 
-    /// For stores: the bucket is blocked, the request is refused and nothing is charged, and one is
-    /// admitted after `wait` at the earliest: at the end of the block, or later if the bucket
-    /// has no unit by then.
-    ///
-    /// No wait at all counts as 1 ns.
+    /// For stores: the bucket is blocked and nothing is charged. `wait` is the time until a request
+    /// can be allowed: until the end of the block, or longer if the bucket has no unit by then. A
+    /// zero `wait` is treated as 1 ns.
     #[must_use]
     pub const fn blocked(endpoint: Endpoint, quota: Quota, wait: Duration) -> Self {
         Self::blocked_by(endpoint, quota, quota.rate(), saturating_nanos(wait))
     }
 
-    /// [`allowed`](Self::allowed) or [`limited`](Self::limited), from a store that has got the
-    /// numbers right.
+    /// [`allowed`](Self::allowed) or [`limited`](Self::limited), from a store that counts by `rate`
+    /// and whose `allowed` and `debt`, in nanoseconds, agree.
     #[inline]
     pub(crate) const fn from_nanos(
         endpoint: Endpoint,
@@ -74,7 +91,7 @@ impl Decision {
         Self::new(endpoint, quota, rate, status, debt)
     }
 
-    /// [`blocked`](Self::blocked), from a store that counts by `rate`.
+    /// [`blocked`](Self::blocked), from a store that counts by `rate`; `wait` is in nanoseconds.
     pub(crate) const fn blocked_by(
         endpoint: Endpoint,
         quota: Quota,
@@ -90,12 +107,12 @@ impl Decision {
         Self { endpoint, quota, interval: rate.interval(), status, debt }
     }
 
-    /// The same for another endpoint.
+    /// The same decision under the name of another endpoint.
     pub(crate) const fn of_endpoint(self, endpoint: Endpoint) -> Self {
         Self { endpoint, ..self }
     }
 
-    /// What the store has counted by.
+    /// The rate by which the store has counted.
     #[inline]
     pub(crate) const fn rate(&self) -> Rate {
         Rate::of(self.quota, self.interval)
@@ -107,55 +124,57 @@ impl Decision {
         matches!(self.status, Status::Allowed)
     }
 
-    /// Whether the request is refused because its bucket is [blocked](crate::store::Store::block),
-    /// however much is left.
+    /// Whether the request is over the limit because its bucket is
+    /// [blocked](crate::store::Store::block), however much is left in it.
     #[must_use]
     pub const fn is_blocked(&self) -> bool {
         matches!(self.status, Status::Blocked)
     }
 
-    /// The endpoint that the request was billed to.
+    /// The endpoint that the request is charged to.
     #[must_use]
     pub const fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
 
-    /// The quota that it was measured by.
+    /// The quota of the endpoint.
     #[must_use]
     pub const fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// How many requests would be admitted now: after this one, or, from a peek, this one included.
-    /// Between 0 and the quota's burst; 0 of a blocked bucket.
+    /// The units that are left, from 0 to the quota's burst: how many more requests would be
+    /// allowed now. 0 if the bucket is blocked. In a check the request's own unit is charged
+    /// already; a peek charges nothing.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.rate().left(self.debt)
     }
 
-    /// On a refusal, how long until a request would be admitted if nobody else uses the bucket:
-    /// exact, and more than zero. `None` when the request was allowed.
+    /// The time until a request would be allowed if no other request is charged to the bucket
+    /// meanwhile. It is exact and never zero. `None` if this request is allowed.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         if self.is_allowed() { None } else { Some(self.until(1)) }
     }
 
-    /// How long until the bucket holds one more unit than [`remaining`](Self::remaining) now; zero
-    /// when it is full. Of a blocked bucket, the same as [`retry_after`](Self::retry_after).
+    /// The time until the bucket holds one unit more than the [`remaining`](Self::remaining) ones;
+    /// zero if the bucket is full. If the bucket is blocked, the same as
+    /// [`retry_after`](Self::retry_after).
     #[must_use]
     pub const fn next_unit(&self) -> Duration {
         if self.debt == 0 { Duration::ZERO } else { self.until(self.remaining() + 1) }
     }
 
-    /// How long until the bucket is full again if nobody uses it. Of a blocked bucket, which goes
-    /// on refilling, no more is known than [`retry_after`](Self::retry_after), and this is the
-    /// same.
+    /// The time until the bucket is full again if nothing is charged to it meanwhile; zero if it is
+    /// full. If the bucket is blocked, the same as [`retry_after`](Self::retry_after): a blocked
+    /// bucket goes on refilling, but no store says how full it is.
     #[must_use]
     pub const fn reset(&self) -> Duration {
         if self.is_blocked() { self.until(1) } else { Duration::from_nanos(self.debt) }
     }
 
-    /// How long until the bucket holds `units`.
+    /// The time until the bucket holds `units`.
     const fn until(&self, units: u32) -> Duration {
         Duration::from_nanos(self.rate().until(self.debt, units))
     }

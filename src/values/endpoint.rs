@@ -1,4 +1,4 @@
-//! The names of endpoints.
+//! Endpoints: groups of paths that are limited together.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -11,13 +11,13 @@ use super::names::{Name, NameError, Names};
 /// A group of paths that are limited together: `executions`, `agent`, `call`, `default`, or a name
 /// from a custom policy.
 ///
-/// One pointer: free to copy and to compare. A name is 1 to 64 characters of `[A-Za-z0-9_.-]`, so
-/// that it can stand in a header field, a key and a metric label as it is. If two policies use one
-/// name, they mean one endpoint, and a principal's bucket for it survives a change from one policy
-/// to the other.
+/// An endpoint is one pointer, so it is cheap to copy and to compare. Its name is 1 to 64
+/// characters of `[A-Za-z0-9_.-]`, so that it needs no escaping in a header field, a key or a
+/// metric label. Two policies that use the same name mean the same endpoint: a principal keeps its
+/// bucket when one of the policies replaces the other.
 ///
-/// Names are kept: each distinct one takes some hundred bytes until the process ends, however many
-/// policies use it. A process has at most [`Endpoint::MAX`] of them.
+/// Names are never freed. Each distinct name takes some hundred bytes until the process ends,
+/// however many policies use it, and a process can have at most [`Endpoint::MAX`] names.
 ///
 /// ```
 /// use bolna_rate_limit::Endpoint;
@@ -38,23 +38,24 @@ impl Endpoint {
     pub const AGENT: Self = Self(&AGENT);
     /// `/call` in Bolna's table.
     pub const CALL: Self = Self(&CALL);
-    /// Every path that no other endpoint claims, in every policy.
+    /// All paths that no other endpoint claims, in every policy.
     pub const DEFAULT: Self = Self(&DEFAULT);
 
-    /// How many distinct names a process can have: 16,384.
+    /// The number of distinct names that a process can have: 16,384, including the four constants.
+    /// Each endpoint of a [candidate](crate::Limiter::set_candidate) takes a second name.
     pub const MAX: usize = 1 << 14;
 
-    /// The endpoint of that name.
+    /// The endpoint of that name. A name that is not one of the constants takes a lock.
     ///
     /// # Errors
-    /// When the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or is a new one and the process
-    /// has [`MAX`](Self::MAX) already.
+    /// If the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or if it is new and the process
+    /// has [`MAX`](Self::MAX) names already.
     pub fn new(name: &str) -> Result<Self, NameError> {
         NAMES.get(name).map(Self)
     }
 
-    /// The name under which a store keeps a candidate policy's buckets of this endpoint. No policy
-    /// can have an endpoint of that name.
+    /// The endpoint under which a store keeps a candidate policy's buckets for this endpoint. Its
+    /// name is one that no policy can use.
     pub(crate) fn for_candidate(self) -> Result<Self, NameError> {
         NAMES.intern(&format!("{}+candidate", self.name())).map(Self)
     }
@@ -65,14 +66,14 @@ impl Endpoint {
         self.0.text
     }
 
-    /// Its number in this process, below [`MAX`](Self::MAX).
+    /// The number of the endpoint in this process, below [`MAX`](Self::MAX).
     pub(crate) const fn number(self) -> u16 {
         self.0.number
     }
 }
 
-// Statics, which have one address each, unlike constants: two endpoints are equal when they are at
-// one address.
+// Statics and not constants, because a static has one address: two endpoints are equal if they have
+// the same address.
 static EXECUTIONS: Name = Name { text: "executions", number: 0 };
 static AGENT: Name = Name { text: "agent", number: 1 };
 static CALL: Name = Name { text: "call", number: 2 };
@@ -95,7 +96,7 @@ impl Hash for Endpoint {
     }
 }
 
-/// By the name.
+/// Endpoints are ordered by their names.
 impl Ord for Endpoint {
     fn cmp(&self, other: &Self) -> Ordering {
         self.name().cmp(other.name())

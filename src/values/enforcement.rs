@@ -1,18 +1,18 @@
-//! Whether a limit is enforced, and on whom.
+//! On which principals a limit is enforced.
 
 use std::fmt;
 
 use super::principal::{Kind, Principal};
 
-/// On whom a limit is enforced: on all, on a share of the principals, or on nobody (*shadow mode*).
+/// On which principals a limit is enforced: on all of them, on a share, or on none (*shadow mode*).
 ///
-/// Whoever it is not enforced on is counted and judged all the same, and everything is reported as
-/// it would have been; only the request goes on. What a request costs, and what a later one is
-/// told, is never changed by it.
+/// The requests of the other principals are charged, decided about and reported all the same, but
+/// they are admitted even if they are over the limit. So enforcement changes neither what a request
+/// costs nor what is decided about later ones.
 ///
-/// A share is always of the same principals, in every process, on every endpoint and in every
-/// version of this crate, and whoever is in a share is in every larger one too. So a limit can be
-/// rolled out step by step.
+/// A share always consists of the same principals: in every process, on every endpoint and in every
+/// version of this crate. A larger share contains every smaller one. So a limit can be rolled out
+/// step by step.
 ///
 /// ```
 /// use bolna_rate_limit::{Enforcement, Principal};
@@ -29,19 +29,19 @@ pub struct Enforcement {
 }
 
 impl Enforcement {
-    /// On everybody. The default.
+    /// On all principals. The default.
     pub const FULL: Self = Self { percent: 100 };
-    /// On nobody.
+    /// On no principal.
     pub const SHADOW: Self = Self { percent: 0 };
 
-    /// On that part of the principals, from 0, which is nobody, to 100, which is everybody. More
-    /// counts as 100.
+    /// On that percentage of the principals: from 0, which is none, to 100, which is all. Values
+    /// above 100 are treated as 100.
     #[must_use]
     pub const fn percent(percent: u8) -> Self {
         Self { percent: if percent > 100 { 100 } else { percent } }
     }
 
-    /// On how many of a hundred principals.
+    /// The percentage of principals, from 0 to 100.
     #[must_use]
     pub const fn as_percent(self) -> u8 {
         self.percent
@@ -57,7 +57,7 @@ impl Enforcement {
         }
     }
 
-    /// Where both have to apply.
+    /// Enforcement where both settings have to apply: the lesser of them.
     pub(crate) fn and(self, other: Self) -> Self {
         self.min(other)
     }
@@ -69,7 +69,7 @@ impl Default for Enforcement {
     }
 }
 
-/// `full`, `shadow`, or the share: `25 %`.
+/// `full`, `shadow`, or the share, such as `25 %`.
 impl fmt::Display for Enforcement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
@@ -86,19 +86,19 @@ impl fmt::Debug for Enforcement {
     }
 }
 
-/// A principal's place among a hundred.
+/// The place of a principal among a hundred, from 0 to 99.
 ///
-/// FNV-1a (draft-eastlake-fnv) with a final mix, for FNV leaves the highest bits of short texts
-/// alike. Not one of the hashers that the tables use: theirs may be another in the next version,
-/// and an operator's share may not.
+/// The hash is FNV-1a (draft-eastlake-fnv) with a final mix, because FNV leaves the highest bits of
+/// short texts alike. It is not the hash of the tables: that one may change with a version of this
+/// crate, and the principals of a share must not.
 fn place(principal: &Principal) -> u8 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let start = 0xcbf2_9ce4_8422_2325;
-    // Of these two the first letter alone counts, as it always has.
+    // Of these two names only the first letter is hashed. This must stay, or shares would change.
     let hash = match principal.kind() {
         kind if kind == Kind::ORGANIZATION => step(start, &b'o'),
         kind if kind == Kind::USER => step(start, &b'u'),
-        // No name has a byte of 0 in it, so no name and id run into another's.
+        // The 0 separates the name from the id: no name contains it.
         other => step(other.name().as_bytes().iter().fold(start, step), &0),
     };
     let hash = principal.id().as_bytes().iter().fold(hash, step);

@@ -1,19 +1,20 @@
-//! The law of [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), once.
+//! The arithmetic of [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), which all
+//! stores and the client share.
 //!
-//! A bucket is one time: when it is full again if no unit is taken until then. How far that is
-//! from now is its *debt*, in nanoseconds. A unit taken adds one interval to the debt, and time
-//! passing takes the debt away. A bucket has a unit while its debt leaves room for one interval
-//! below the refill, which is the debt of a drained bucket.
+//! A bucket is one time: when it will be full again if no more units are charged to it. Its *debt*
+//! is how far that time lies ahead, in nanoseconds. Each unit that is charged adds one interval to
+//! the debt, and the debt shrinks as time passes. The debt of a drained bucket is called the
+//! *refill*. A bucket has a unit as long as its debt is at least one interval below the refill.
 
 use std::num::NonZeroU32;
 
 use super::quota::Quota;
 
-/// How a bucket refills, as a store counts it: a whole number of nanoseconds for each unit, up to
-/// the burst.
+/// The rate by which a store counts: a unit comes back in a whole number of nanoseconds, until the
+/// bucket holds the burst.
 ///
-/// It is not the [`Quota`] that was asked for. A store that counts microseconds rounds the interval
-/// up to a whole number of them, and a replica that is cut off counts a share.
+/// It may be slower than the [`Quota`] says: a store that counts microseconds rounds the interval
+/// up to a whole number of them, and a replica that is cut off counts its share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Rate {
     /// In nanoseconds, at least 1.
@@ -27,7 +28,7 @@ impl Rate {
         Self { interval, burst }
     }
 
-    /// What a store counts that quota by, of which the interval is known.
+    /// The rate of a quota whose interval, in nanoseconds, is known.
     #[inline]
     pub(crate) const fn of(quota: Quota, interval: u64) -> Self {
         Self { interval, burst: quota.burst_non_zero() }
@@ -39,7 +40,7 @@ impl Rate {
         self.interval
     }
 
-    /// The units that a full bucket has.
+    /// The units that a full bucket holds.
     #[inline]
     pub(crate) const fn burst(self) -> NonZeroU32 {
         self.burst
@@ -51,26 +52,26 @@ impl Rate {
         self.interval * self.burst.get() as u64
     }
 
-    /// Whether a bucket that owes `debt` has a unit.
+    /// Whether a bucket with that debt has a unit.
     #[inline]
     pub(crate) const fn has(self, debt: u64) -> bool {
         debt <= self.refill() - self.interval
     }
 
-    /// The debt once `units` more have been taken.
+    /// The debt after `units` more are charged.
     #[inline]
     pub(crate) const fn after(self, debt: u64, units: u32) -> u64 {
         debt.saturating_add(self.time_of(units))
     }
 
-    /// How long a bucket that owes `debt` takes to have `units`, at most the burst. Zero if it has
-    /// them.
+    /// The time, in nanoseconds, until a bucket with that debt holds `units`, which is at most the
+    /// burst. Zero if it holds them now.
     #[inline]
     pub(crate) const fn until(self, debt: u64, units: u32) -> u64 {
         debt.saturating_sub(self.refill().saturating_sub(self.time_of(units)))
     }
 
-    /// The units that a bucket has that owes `debt`.
+    /// The units that a bucket with that debt holds.
     #[inline]
     pub(crate) const fn left(self, debt: u64) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "at most the burst, which is a u32")]
@@ -78,15 +79,15 @@ impl Rate {
         units
     }
 
-    /// The debt that counts: more than a refill is impossible and counts as that. It comes from a
-    /// clock that went back, or from a quota that was slower. `slack` is by how much two readings
-    /// of a clock may differ.
+    /// Corrects an impossible debt. A debt of more than a refill comes from a clock that went back,
+    /// or from a quota that was slower, and is treated as a refill. `slack`, in nanoseconds, is by
+    /// how much two readings of the clock may differ.
     #[inline]
     pub(crate) const fn heal(self, debt: u64, slack: u64) -> u64 {
         if self.is_possible(debt, slack) { debt } else { self.refill() }
     }
 
-    /// Whether [`heal`](Self::heal) leaves a debt as it is.
+    /// Whether [`heal`](Self::heal) leaves that debt as it is.
     #[inline]
     pub(crate) const fn is_possible(self, debt: u64, slack: u64) -> bool {
         debt <= self.refill() + slack
@@ -98,28 +99,28 @@ impl Rate {
         self.interval.saturating_mul(units as u64)
     }
 
-    /// The same for a store that counts microseconds: a unit comes back in a whole number of them,
+    /// The rate for a store that counts microseconds: the interval is a whole number of them,
     /// rounded **up**.
     #[cfg(any(feature = "client", feature = "redis"))]
     pub(crate) const fn in_whole_micros(self) -> Self {
         Self { interval: self.interval.div_ceil(1000) * 1000, ..self }
     }
 
-    /// One replica's share when `replicas` of them can't count together: that many times slower,
-    /// and that part of the burst, rounded down but at least 1.
+    /// One replica's share when `replicas` of them can't count together: an interval that is
+    /// `replicas` times as long, and one `replicas`th of the burst, rounded down but at least 1.
     ///
-    /// A share that would take longer than [`Quota::MAX_REFILL_TIME`] to refill takes that long.
+    /// The interval is at most [`Quota::MAX_REFILL_TIME`].
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
         let slowest = Quota::MAX_REFILL_TIME.as_secs() * 1_000_000_000;
         Self {
-            // Only a burst that has been rounded up can come to more.
+            // It would be longer only if the burst was rounded up to 1.
             interval: self.interval.saturating_mul(u64::from(replicas.get())).min(slowest),
             burst: share_of_burst(self.burst, replicas),
         }
     }
 }
 
-/// That part of the burst, rounded down but at least 1.
+/// One `replicas`th of the burst, rounded down but at least 1.
 pub(super) fn share_of_burst(burst: NonZeroU32, replicas: NonZeroU32) -> NonZeroU32 {
     NonZeroU32::new(burst.get() / replicas).unwrap_or(NonZeroU32::MIN)
 }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     impl Counter {
-        fn take(&mut self) -> bool {
+        fn charge(&mut self) -> bool {
             let has = self.left > 0;
             self.left -= u32::from(has);
             has
@@ -157,16 +158,16 @@ mod tests {
         ) {
             let rate = Rate::new(interval, NonZeroU32::new(burst).expect("at least 1"));
             let (mut debt, mut counter) = (0, Counter { left: burst, burst });
-            for (takes, waits) in steps {
-                for _ in 0..takes {
+            for (charges, waits) in steps {
+                for _ in 0..charges {
                     prop_assert_eq!(rate.has(debt), counter.left > 0);
-                    if counter.take() {
+                    if counter.charge() {
                         debt = rate.after(debt, 1);
                     }
                     prop_assert_eq!(rate.left(debt), counter.left);
                     prop_assert!(rate.is_possible(debt, 0));
                 }
-                // After exactly the wait that is named, and no sooner, there are as many.
+                // After exactly that wait, and no sooner, the bucket holds as many.
                 for units in 1..=burst {
                     let wait = rate.until(debt, units);
                     prop_assert!(rate.left(debt.saturating_sub(wait)) >= units);

@@ -1,7 +1,29 @@
 //! Plain data: who is billed, for what, how much, and what was decided.
 //!
-//! Nothing here knows a policy, a store or HTTP. The names that nearly every program needs are at
-//! the root of the crate as well.
+//! * A [`Principal`] is who is billed: a [`Kind`] and an [`Id`].
+//! * An [`Endpoint`] is a group of paths that are limited together.
+//! * A [`Quota`] is a limit over a period, and a burst.
+//! * A [`Decision`] is what a limit says about one request, and how much is left.
+//! * A [`Ruling`] is what comes of the request: a decision, or the reason why there is none, and
+//!   whether the request is admitted.
+//! * [`Enforcement`] says on which principals limits are enforced.
+//! * A [`Clock`](clock::Clock) tells a store in this process the time.
+//!
+//! Nothing here depends on policies, stores or HTTP. The types that nearly every program needs are
+//! at the root of the crate as well. With the feature `serde` the values can be serialized, and all
+//! but decisions and rulings can be read back.
+//!
+//! ```
+//! use std::time::Duration;
+//! use bolna_rate_limit::{Decision, Endpoint, Quota};
+//!
+//! let quota = Quota::per_minute(500).build()?;
+//! // The bucket takes 12 s to be full again, so a hundred units of 120 ms are missing.
+//! let decision = Decision::allowed(Endpoint::CALL, quota, Duration::from_secs(12));
+//! assert_eq!(decision.remaining(), 400);
+//! assert_eq!(decision.retry_after(), None);
+//! # Ok::<(), bolna_rate_limit::QuotaError>(())
+//! ```
 
 pub mod clock;
 

@@ -1,29 +1,34 @@
-//! Names that are kept for the life of the process, each once.
+//! Names that are stored once each and never freed.
 
 use std::error::Error;
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
-/// A name has one address and one number for as long as the process lives.
+/// A name. Its address and its number stay the same until the process ends.
 pub(super) struct Name {
     pub(super) text: &'static str,
     pub(super) number: u16,
 }
 
-/// All names of one sort: those that the crate brings, and those that were asked for.
+/// All names of one sort, such as the names of endpoints.
 pub(super) struct Names {
+    /// The names that the crate defines.
     known: &'static [&'static Name],
+    /// The names that were added.
     more: RwLock<Vec<&'static Name>>,
     max: usize,
 }
 
 impl Names {
-    /// `known` are numbered from 0 on, in their order.
+    /// `known` are numbered from 0 on, in their order. At most `max` names are stored.
     pub(super) const fn new(known: &'static [&'static Name], max: usize) -> Self {
         Self { known, more: RwLock::new(Vec::new()), max }
     }
 
-    /// The name, which is made unless it is there.
+    /// Finds the name, or adds it.
+    ///
+    /// # Errors
+    /// If the text is not a valid name, or if it is new and there are `max` names already.
     pub(super) fn get(&self, text: &str) -> Result<&'static Name, NameError> {
         if let Some(known) = find(self.known, text) {
             return Ok(known);
@@ -34,10 +39,13 @@ impl Names {
         self.intern(text)
     }
 
-    /// The same for a text that need not follow the rule for names.
+    /// Finds or adds a text that need not be a valid name.
+    ///
+    /// # Errors
+    /// If the text is new and there are `max` names already.
     pub(super) fn intern(&self, text: &str) -> Result<&'static Name, NameError> {
-        // The list only ever grows by one finished element, so a poisoned lock guards nothing
-        // broken.
+        // A panic can't leave the list broken, since it only grows by one finished element at a
+        // time. So a poisoned lock does no harm.
         if let Some(name) = find(&self.more.read().unwrap_or_else(PoisonError::into_inner), text) {
             return Ok(name);
         }
@@ -60,7 +68,8 @@ fn find(names: &[&'static Name], text: &str) -> Option<&'static Name> {
     names.iter().copied().find(|name| name.text == text)
 }
 
-/// A name can stand in a header field, a key and a metric's label as it is.
+/// Whether a text is a valid name: one that needs no escaping in a header field, a key or a metric
+/// label.
 fn is_name(text: &str) -> bool {
     let ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     (1..=64).contains(&text.len()) && text.bytes().all(ok)
@@ -70,18 +79,18 @@ fn is_name(text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     name: String,
-    /// How many names there can be, if there are as many already.
+    /// The most names that there can be, if the name was refused because there are as many.
     max: Option<usize>,
 }
 
 impl NameError {
-    /// The text.
+    /// The text that can't be a name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the text would be a name, but the process has as many as it can have.
+    /// Whether the text is a valid name, but the process has as many names as it can have.
     #[must_use]
     pub const fn is_one_too_many(&self) -> bool {
         self.max.is_some()

@@ -34,32 +34,32 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The principal of that kind and id, or `None` if the id is empty.
+    /// The principal of that kind and id. `None` if the id is empty or there is none.
     #[must_use]
     pub fn new<M>(kind: Kind, id: impl IntoId<M>) -> Option<Self> {
         id.into_id().map(|id| Self { kind, id })
     }
 
-    /// The organization with that id, or `None` if the id is empty. All its users share its
-    /// buckets.
+    /// The organization with that id. `None` if the id is empty or there is none. All users of an
+    /// organization share its buckets.
     #[must_use]
     pub fn organization<M>(id: impl IntoId<M>) -> Option<Self> {
         Self::new(Kind::ORGANIZATION, id)
     }
 
-    /// The user with that id, or `None` if the id is empty.
+    /// The user with that id. `None` if the id is empty or there is none.
     #[must_use]
     pub fn user<M>(id: impl IntoId<M>) -> Option<Self> {
         Self::new(Kind::USER, id)
     }
 
-    /// What the id is an id of.
+    /// The kind of the principal: what its id is an id of.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The id, without what it is an id of.
+    /// The id, without the kind.
     #[must_use]
     pub const fn id(&self) -> &Id {
         &self.id
@@ -73,29 +73,29 @@ impl fmt::Display for Principal {
     }
 }
 
-/// What an id is an id of: an organization, a user, an address, or something of your own.
+/// The kind of a principal: an organization, a user, an address, or a kind of your own.
 ///
-/// One pointer: free to copy and to compare. A name is 1 to 64 characters of `[A-Za-z0-9_.-]`, and
-/// is kept until the process ends. A process has at most [`Kind::MAX`] of them.
+/// A kind is one pointer, so it is cheap to copy and to compare. Its name is 1 to 64 characters of
+/// `[A-Za-z0-9_.-]`. Names are never freed, and a process can have at most [`Kind::MAX`] of them.
 #[derive(Clone, Copy)]
 pub struct Kind(&'static Name);
 
 impl Kind {
-    /// An organization: all its users share its buckets.
+    /// An organization. All its users share its buckets.
     pub const ORGANIZATION: Self = Self(&ORGANIZATION);
     /// A user.
     pub const USER: Self = Self(&USER);
     /// A network address.
     pub const ADDRESS: Self = Self(&ADDRESS);
 
-    /// How many distinct kinds a process can have: 256.
+    /// The number of distinct kinds that a process can have: 256, including the three constants.
     pub const MAX: usize = 1 << 8;
 
-    /// The kind of that name. Make it once, at the start, and copy it: it takes a lock.
+    /// The kind of that name. This takes a lock, so call it once, at the start, and copy the kind.
     ///
     /// # Errors
-    /// When the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or is a new one and the process
-    /// has [`MAX`](Self::MAX) already.
+    /// If the name is not 1 to 64 characters of `[A-Za-z0-9_.-]`, or if it is new and the process
+    /// has [`MAX`](Self::MAX) kinds already.
     pub fn new(name: &str) -> Result<Self, NameError> {
         NAMES.get(name).map(Self)
     }
@@ -106,15 +106,15 @@ impl Kind {
         self.0.text
     }
 
-    /// Its number in this process, below [`MAX`](Self::MAX).
+    /// The number of the kind in this process, below [`MAX`](Self::MAX).
     #[expect(clippy::cast_possible_truncation, reason = "there are at most MAX")]
     pub(crate) const fn number(self) -> u8 {
         self.0.number as u8
     }
 }
 
-// Statics, which have one address each, unlike constants: two kinds are equal when they are at one
-// address.
+// Statics and not constants, because a static has one address: two kinds are equal if they have the
+// same address.
 static ORGANIZATION: Name = Name { text: "organization", number: 0 };
 static USER: Name = Name { text: "user", number: 1 };
 static ADDRESS: Name = Name { text: "address", number: 2 };
@@ -136,7 +136,7 @@ impl Hash for Kind {
     }
 }
 
-/// By the name.
+/// Kinds are ordered by their names.
 impl Ord for Kind {
     fn cmp(&self, other: &Self) -> Ordering {
         self.name().cmp(other.name())
@@ -183,10 +183,12 @@ impl fmt::Debug for Kind {
     }
 }
 
-/// The id of a principal: any text but the empty one, whose bucket unrelated callers would share.
+/// The id of a principal: any text that is not empty. An empty id would let unrelated callers share
+/// one bucket.
 ///
-/// Up to [`Id::INLINE`] bytes, so a UUID in its usual spelling too, are held in place; a longer id
-/// is allocated once and shared by its clones. Ids are compared byte for byte: `A` and `a` are two.
+/// An id of up to [`Id::INLINE`] bytes, such as a UUID in its usual spelling, needs no allocation.
+/// A longer id is allocated once and shared by its clones. Ids are compared byte for byte, so `A`
+/// and `a` are different.
 #[derive(Clone)]
 pub struct Id(Repr);
 
@@ -197,10 +199,11 @@ enum Repr {
 }
 
 impl Id {
-    /// The longest id, in bytes, that needs no allocation: 36.
+    /// The length, in bytes, of the longest id that needs no allocation: 36.
     pub const INLINE: usize = 36;
 
-    /// The id, or `None` if it is empty: a text, a number, a UUID, or whatever displays.
+    /// Makes an id from a text, a number, a UUID, or any other type that implements `Display`, or
+    /// from an `Option` of one. `None` if the text is empty or there is none.
     #[must_use]
     pub fn new<M>(id: impl IntoId<M>) -> Option<Self> {
         id.into_id()
@@ -209,7 +212,7 @@ impl Id {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Made from a `str` and never cut, so it is UTF-8.
+        // It was made from a whole `str`, so it is valid UTF-8.
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
@@ -231,32 +234,33 @@ impl Id {
     }
 }
 
-/// What can be an id: anything that displays, or an `Option` of it, of which `None` is no id.
+/// Types from which an [`Id`] can be made: all types that implement `Display`, and `Option`s of
+/// them, where `None` is no id.
 ///
-/// You need not name this trait. `M` tells the two cases apart for the compiler, which finds it by
-/// itself.
+/// You need not name this trait. `M` keeps the two cases apart, and the compiler infers it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an id",
     label = "this neither implements `Display` nor is an `Option` of what does",
-    note = "an id is a text, a number, a UUID, or whatever displays, or an `Option` of these"
+    note = "an id is a text, a number, a UUID, or any other type that implements `Display`, or an \
+            `Option` of these"
 )]
 pub trait IntoId<M> {
     /// The id, or `None` if the text is empty or there is none.
     fn into_id(self) -> Option<Id>;
 }
 
-/// Marks what displays.
+/// The `M` of an [`IntoId`] that implements `Display`.
 #[derive(Debug)]
 pub enum Displayed {}
 
-/// Marks an `Option`.
+/// The `M` of an [`IntoId`] that is an `Option`.
 #[derive(Debug)]
 pub enum Optional {}
 
 impl<T: fmt::Display> IntoId<Displayed> for T {
     fn into_id(self) -> Option<Id> {
         let mut text = Text { len: 0, bytes: [0; Id::INLINE], more: String::new() };
-        // Only a `Display` of the caller's own can fail, and what it has written is no id then.
+        // `Text` never fails, but a `Display` of the user's own may. Then there is no id.
         write!(text, "{self}").ok()?;
         text.into_id()
     }
@@ -268,7 +272,7 @@ impl<T: fmt::Display> IntoId<Optional> for Option<T> {
     }
 }
 
-/// A text in the making, which is allocated only when it does not fit in place.
+/// A text that is being written. It is allocated only if it is longer than [`Id::INLINE`].
 struct Text {
     len: u8,
     bytes: [u8; Id::INLINE],
@@ -318,7 +322,7 @@ impl PartialOrd for Id {
     }
 }
 
-/// Byte for byte.
+/// Ids are ordered byte for byte.
 impl Ord for Id {
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_bytes().cmp(other.as_bytes())
@@ -365,7 +369,7 @@ impl fmt::Debug for Id {
     }
 }
 
-/// An id was empty, so it identifies no principal.
+/// The error of an empty id, which identifies no principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmptyId;

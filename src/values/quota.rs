@@ -1,4 +1,4 @@
-//! How much may be used, and how fast it comes back.
+//! How many requests are admitted, and how fast units come back.
 
 use std::error::Error;
 use std::fmt;
@@ -12,16 +12,16 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A limit over a period, and the burst that may be used at once. Always valid.
+/// A limit over a period, and the burst that may be used at one instant. Always valid.
 ///
-/// It is enforced as [GCRA], a token bucket that keeps one time instead of a counter: the bucket
-/// holds [`burst`](Self::burst) units, a request takes one, and one comes back every
-/// [`emission_interval`](Self::emission_interval). With the default burst, which is the limit
-/// itself:
+/// It is enforced by [GCRA], a token bucket that stores one time instead of a counter. The bucket
+/// holds up to [`burst`](Self::burst) units. A request takes one unit, and one unit comes back
+/// every [`emission_interval`](Self::emission_interval). So
 ///
-/// * a caller that sends at most `limit` requests in every period is never refused;
-/// * a caller that sends as fast as it can gets at most `limit + burst - 1` in any one period, and
-///   `limit` a period from then on.
+/// * with the default burst, which is the limit itself, a caller that sends at most `limit`
+///   requests in every period is never refused;
+/// * a caller that sends as fast as it can is admitted at most `limit + burst - 1` times in any one
+///   period, and `limit` times a period in the long run.
 ///
 /// [GCRA]: https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 ///
@@ -43,40 +43,44 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// The longest time that a drained bucket may take to fill up: 100 years of 365.25 days.
+    /// The longest time that a drained bucket may take to be full again: 100 years of 365.25 days.
     ///
-    /// It keeps every sum of times within 63 bits of nanoseconds here, and exact in a store that
+    /// With this bound a sum of times fits in 63 bits of nanoseconds, and is exact in a store that
     /// counts microseconds in floating point.
     pub const MAX_REFILL_TIME: Duration = Duration::from_secs(36_525 * 86_400);
 
-    /// `limit` requests per second.
+    /// `limit` requests per second. The burst is `limit` too unless it is
+    /// [set](QuotaBuilder::burst).
     pub const fn per_second(limit: u32) -> QuotaBuilder {
         Self::per(limit, SECOND)
     }
 
-    /// `limit` requests per minute.
+    /// `limit` requests per minute. The burst is `limit` too unless it is
+    /// [set](QuotaBuilder::burst).
     pub const fn per_minute(limit: u32) -> QuotaBuilder {
         Self::per(limit, MINUTE)
     }
 
-    /// `limit` requests per hour.
+    /// `limit` requests per hour. The burst is `limit` too unless it is
+    /// [set](QuotaBuilder::burst).
     pub const fn per_hour(limit: u32) -> QuotaBuilder {
         Self::per(limit, HOUR)
     }
 
-    /// `limit` requests per `period`.
+    /// `limit` requests per `period`. The burst is `limit` too unless it is
+    /// [set](QuotaBuilder::burst).
     pub const fn per(limit: u32, period: Duration) -> QuotaBuilder {
         QuotaBuilder { limit, period, burst: None }
     }
 
-    /// The number of requests per [`period`](Self::period) that can be kept up for ever; at least
-    /// 1.
+    /// The number of requests per [`period`](Self::period) that are admitted in the long run; at
+    /// least 1.
     #[must_use]
     pub const fn limit(&self) -> u32 {
         self.limit.get()
     }
 
-    /// The time over which [`limit`](Self::limit) is counted; never zero.
+    /// The time over which the [`limit`](Self::limit) is counted; never zero.
     #[must_use]
     pub const fn period(&self) -> Duration {
         self.period
@@ -88,17 +92,17 @@ impl Quota {
         self.burst.get()
     }
 
-    /// The time in which one unit comes back: `period / limit`, rounded **up** to a nanosecond, and
-    /// at least 1 ns.
+    /// The time in which one unit comes back: `period / limit`, rounded **up** to a whole
+    /// nanosecond. At least 1 ns.
     ///
-    /// Rounded down, as [`governor`](https://docs.rs/governor) does on its own, more than `limit` would come back in a
-    /// period.
+    /// If it were rounded down, as [`governor`](https://docs.rs/governor) does by itself, more than
+    /// `limit` units would come back in a period.
     #[must_use]
     pub const fn emission_interval(&self) -> Duration {
         Duration::from_nanos(self.rate().interval())
     }
 
-    /// The time in which an empty bucket is full again: `burst` emission intervals.
+    /// The time in which a drained bucket is full again: `burst` emission intervals.
     #[must_use]
     pub const fn refill_time(&self) -> Duration {
         Duration::from_nanos(self.rate().refill())
@@ -108,21 +112,21 @@ impl Quota {
         self.burst
     }
 
-    /// What a store counts by. It takes a long division, so what counts keeps it.
+    /// The rate by which a store counts. This is a long division, so keep the result.
     pub(crate) const fn rate(&self) -> Rate {
         // A period is longer than 0 ns, so this is at least 1.
         let interval = self.period.as_nanos().div_ceil(self.limit.get() as u128);
         let slowest = Self::MAX_REFILL_TIME.as_nanos();
-        // A share that is shown may be slower; `build` refuses any other.
+        // `build` accepts nothing slower. But the quota that `shared_by` makes may be slower.
         let interval = if interval > slowest { slowest } else { interval };
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_REFILL_TIME")]
         let rate = Rate::new(interval as u64, self.burst);
         rate
     }
 
-    /// What a share of the quota is shown as when `replicas` can't count together: the limit in
-    /// that many times the period, with that part of the burst. The share is counted by
-    /// [`Rate::shared_by`].
+    /// One replica's share of the quota, for display, when `replicas` of them can't count together:
+    /// the same limit in `replicas` times the period, with one `replicas`th of the burst. The share
+    /// is counted by [`Rate::shared_by`].
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
         Self {
             limit: self.limit,
@@ -131,8 +135,8 @@ impl Quota {
         }
     }
 
-    /// The whole seconds, rounded up, in which `units` come back at the sustained rate, before the
-    /// rounding that [`emission_interval`](Self::emission_interval) does.
+    /// The time in which `units` come back, in whole seconds, rounded up. It is computed from the
+    /// limit and the period, not from the rounded [`emission_interval`](Self::emission_interval).
     pub(crate) const fn seconds_for(&self, units: u32) -> u64 {
         let nanos = (units as u128 * self.period.as_nanos()).div_ceil(self.limit.get() as u128);
         let seconds = nanos.div_ceil(NANOS_PER_SEC as u128);
@@ -142,7 +146,7 @@ impl Quota {
     }
 }
 
-/// `500 requests per minute`; the burst is not named.
+/// `500 requests per minute`; the burst is not shown.
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (limit, period) = (self.limit, self.period);
@@ -169,10 +173,10 @@ impl fmt::Debug for Quota {
     }
 }
 
-/// A [`Quota`] as it was asked for, not yet checked.
+/// A [`Quota`] that has not been checked yet.
 ///
-/// [`PolicyBuilder`](crate::PolicyBuilder) takes it as it is and reports what is wrong with it, so
-/// a number read from a file never panics.
+/// A [`PolicyBuilder`](crate::policy::PolicyBuilder) takes it unchecked and reports what is wrong
+/// with it, so a wrong number from a file is an error and not a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a quota does nothing until it is built or given to a policy"]
 pub struct QuotaBuilder {
@@ -182,8 +186,9 @@ pub struct QuotaBuilder {
 }
 
 impl QuotaBuilder {
-    /// The number of requests that may be used at one instant. By default the limit: the smallest
-    /// burst with which nobody who keeps to the limit is ever refused.
+    /// Sets the number of requests that a full bucket admits at one instant; at least 1. Defaults
+    /// to the limit: the smallest burst with which no caller that keeps to the limit is ever
+    /// refused.
     pub const fn burst(self, burst: u32) -> Self {
         Self { burst: Some(burst), ..self }
     }
@@ -191,8 +196,8 @@ impl QuotaBuilder {
     /// Checks the numbers.
     ///
     /// # Errors
-    /// When the limit, the period or the burst is zero, or when an empty bucket would take longer
-    /// than [`Quota::MAX_REFILL_TIME`] to fill up.
+    /// If the limit, the period or the burst is zero, or if a drained bucket would take longer than
+    /// [`Quota::MAX_REFILL_TIME`] to be full again.
     pub const fn build(self) -> Result<Quota, QuotaError> {
         let Some(limit) = NonZeroU32::new(self.limit) else {
             return Err(QuotaError::ZeroLimit);
@@ -233,13 +238,13 @@ impl TryFrom<QuotaBuilder> for Quota {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QuotaError {
-    /// A limit of 0 requests.
+    /// The limit is 0 requests.
     ZeroLimit,
-    /// A period of 0 s.
+    /// The period is 0 s.
     ZeroPeriod,
-    /// A burst of 0 requests.
+    /// The burst is 0 requests.
     ZeroBurst,
-    /// An empty bucket would take longer than [`Quota::MAX_REFILL_TIME`] to fill up.
+    /// A drained bucket would take longer than [`Quota::MAX_REFILL_TIME`] to be full again.
     TooSlow(QuotaBuilder),
 }
 
@@ -247,12 +252,13 @@ impl fmt::Display for QuotaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ZeroLimit => f.write_str(
-                "limit is 0, which would refuse everything for ever: it must be at least 1 request per period",
+                "limit is 0, which would refuse everything for ever: it must be at least 1 request \
+                 per period",
             ),
             Self::ZeroPeriod => f.write_str("period is 0 s: it must be at least 1 ns"),
-            Self::ZeroBurst => {
-                f.write_str("burst is 0, which would refuse everything for ever: it must be at least 1 request")
-            }
+            Self::ZeroBurst => f.write_str(
+                "burst is 0, which would refuse everything for ever: it must be at least 1 request",
+            ),
             Self::TooSlow(asked) => write!(
                 f,
                 "limit {} per {:?} with burst {} takes more than 100 years to fill up: \

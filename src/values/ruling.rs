@@ -1,4 +1,4 @@
-//! What was decided about one request, and what comes of it.
+//! What was decided about one request as a whole.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use super::endpoint::Endpoint;
 
 /// What was decided about one request as a whole, and what comes of it.
 ///
-/// A [`Decision`] is what the limit says. A ruling says besides whether that is enforced, whether
-/// the request is admitted, and what a [candidate](crate::Limiter::set_candidate) policy would have
-/// decided.
+/// It holds the [`Decision`] of the limit, or the reason why there is none. And it says whether the
+/// limit is enforced on the principal, whether the request is admitted, and what a
+/// [candidate](crate::Limiter::set_candidate) policy would have decided.
 ///
 /// ```
 /// use bolna_rate_limit::{Account, Enforcement, Limiter, Policy, Quota};
@@ -22,7 +22,7 @@ use super::endpoint::Endpoint;
 /// let first = limiter.check_now(&caller, "/call").expect("/call is not exempt");
 /// let second = limiter.check_now(&caller, "/call").expect("/call is not exempt");
 /// assert!(first.is_allowed() && !second.is_allowed());
-/// // In shadow mode the request goes on all the same.
+/// // In shadow mode the request is admitted all the same.
 /// assert!(second.is_admitted());
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
@@ -41,26 +41,27 @@ enum Found {
     NoStore(Endpoint),
 }
 
-/// What the limiter found out about a request.
+/// What the limiter found out about a request, enforced or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It is within its quota.
+    /// The request is within its quota.
     Allowed,
     /// The quota is used up.
     Limited,
-    /// An operator has [blocked](crate::Limiter::block) it.
+    /// An operator has [blocked](crate::Limiter::block) the principal's requests to the endpoint.
     Blocked,
-    /// It has no account, so there is no principal to bill.
+    /// The request has no account, so there is no principal to bill.
     Unidentified,
-    /// The store could not be asked.
+    /// The store failed, so no limit has decided.
     StoreFailed,
 }
 
 impl Ruling {
-    /// About a request that is admitted if the limit allows it, or where that is not enforced.
+    /// For a request about which a limit has decided. It is admitted if the limit allows it or is
+    /// not enforced.
     #[inline]
     pub(crate) const fn of_decision(
         decision: Decision,
@@ -71,12 +72,12 @@ impl Ruling {
         Self { found: Found::Decision(decision), enforced, admitted, candidate }
     }
 
-    /// About a request that has no account. Enforcement has no part in it.
+    /// For a request without an account. Enforcement plays no part in it.
     pub(crate) const fn unidentified(admitted: bool) -> Self {
         Self { found: Found::NoAccount, enforced: true, admitted, candidate: None }
     }
 
-    /// About a request for which the store could not be asked.
+    /// For a request for which the store failed. `admits` is the operator's choice for that case.
     pub(crate) const fn store_failed(
         endpoint: Endpoint,
         enforced: bool,
@@ -99,29 +100,32 @@ impl Ruling {
         }
     }
 
-    /// Whether the request goes on: because the limit allows it, because the limit is not enforced
-    /// on its principal, or because the operator has chosen to admit requests about which no limit
-    /// can decide.
+    /// Whether the request is admitted. It is if
+    ///
+    /// * the limit allows it,
+    /// * the limit is not enforced on its principal, or
+    /// * no limit can decide, and the operator has chosen to admit such requests
+    ///   ([`OnUnidentified`](crate::OnUnidentified), [`OnStoreFailure`](crate::OnStoreFailure)).
     #[must_use]
     pub const fn is_admitted(&self) -> bool {
         self.admitted
     }
 
-    /// Whether the limit allows the request, whether that is enforced or not. `false` if there is
-    /// no [decision](Self::decision).
+    /// Whether the limit allows the request, enforced or not. `false` if there is no
+    /// [decision](Self::decision).
     #[must_use]
     pub const fn is_allowed(&self) -> bool {
         matches!(self.outcome(), Outcome::Allowed)
     }
 
-    /// Whether what the limit says is enforced. See [`Enforcement`](crate::Enforcement). A request
-    /// without an account is in no mode: this is `true`.
+    /// Whether the limit is [enforced](crate::Enforcement) on the request's principal. `true` for
+    /// an unidentified request, to which enforcement does not apply.
     #[must_use]
     pub const fn is_enforced(&self) -> bool {
         self.enforced
     }
 
-    /// The endpoint that the request is billed to. `None` if it is unidentified.
+    /// The endpoint that the request is charged to. `None` if the request is unidentified.
     #[must_use]
     #[inline]
     pub const fn endpoint(&self) -> Option<Endpoint> {
@@ -132,7 +136,7 @@ impl Ruling {
         }
     }
 
-    /// What the limit says. `None` if the request is unidentified or the store could not be asked.
+    /// What the limit says. `None` if the request is unidentified or the store failed.
     #[must_use]
     #[inline]
     pub const fn decision(&self) -> Option<&Decision> {
@@ -142,8 +146,9 @@ impl Ruling {
         }
     }
 
-    /// What the candidate policy would have decided, if there is one and it was asked. The
-    /// decision's endpoint is the candidate's.
+    /// What the candidate policy would have decided. The endpoint of this decision is the
+    /// candidate's. `None` without a candidate, and for requests for which the candidate is
+    /// [not evaluated](crate::Limiter::set_candidate).
     #[must_use]
     pub const fn candidate(&self) -> Option<&Decision> {
         self.candidate.as_ref()
@@ -151,7 +156,7 @@ impl Ruling {
 }
 
 impl Outcome {
-    /// A word for it that can be a metric's label: `allowed`, `limited`, `blocked`, `unidentified`
+    /// The outcome as a word for a metric's label: `allowed`, `limited`, `blocked`, `unidentified`
     /// or `store_failed`.
     #[must_use]
     pub const fn name(self) -> &'static str {

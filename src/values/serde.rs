@@ -1,11 +1,11 @@
-//! How the values are written and read with `serde`.
+//! How the values are serialized with `serde`, and read back.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::{Decision, Endpoint, Enforcement, Id, Kind, Outcome, Principal, Quota, Ruling};
 
-/// As its text, which is checked when it is read.
+/// Serialized as its text, which is checked when it is read back.
 macro_rules! as_text {
     ($($value:ty),+) => {$(
         impl Serialize for $value {
@@ -24,7 +24,7 @@ macro_rules! as_text {
 
 as_text!(Endpoint, Kind, Id);
 
-/// As the percentage.
+/// Serialized as the percentage, a number from 0 to 100.
 impl Serialize for Enforcement {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u8(self.as_percent())
@@ -63,7 +63,8 @@ impl<'de> Deserialize<'de> for Principal {
     }
 }
 
-/// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`; the burst can be left out.
+/// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`. When it is read, the burst
+/// can be left out and defaults to the limit.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainQuota {
@@ -88,7 +89,7 @@ impl<'de> Deserialize<'de> for Quota {
     }
 }
 
-/// What it says, to be read by people and pages. It can't be read back.
+/// For status pages and the like: what it says, field by field. It can't be read back.
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Decision", 7)?;
@@ -103,7 +104,7 @@ impl Serialize for Decision {
     }
 }
 
-/// What it says, to be read by people and pages. It can't be read back.
+/// For status pages and the like: what it says, field by field. It can't be read back.
 impl Serialize for Ruling {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let outcome: Outcome = self.outcome();
