@@ -1,13 +1,14 @@
-//! What authentication knows about a caller.
+//! Accounts: what authentication knows about a caller.
 
 use super::Policy;
 use crate::values::{IntoId, Kind, Principal};
 
-/// Who is calling: a user, perhaps within an organization, perhaps with limits of its own.
+/// What authentication knows about a caller: the user, perhaps the organization, and perhaps a
+/// policy of its own.
 ///
-/// Authentication makes one and inserts it into the request's extensions, where the limiter finds
-/// it. An id is anything that displays: a text, a number, a UUID. An `Option` of these is taken as
-/// it comes from a database.
+/// Authentication makes an account and inserts it into the request's extensions, where the layer
+/// finds it. An id is any type that implements `Display`, such as a text, a number or a UUID, or an
+/// `Option` of one, as a database may return it.
 ///
 /// ```
 /// use bolna_rate_limit::{Account, Policy, Principal, Quota};
@@ -20,7 +21,7 @@ use crate::values::{IntoId, Kind, Principal};
 /// let account = Account::user(user).in_organization(organization);
 /// assert_eq!(account.principal(), Principal::user("17").as_ref());
 ///
-/// // Made once, at start-up; cloning a policy copies a pointer.
+/// // Make it once, at the start: cloning a policy copies a pointer.
 /// let enterprise = Policy::bolna().quota("call", Quota::per_minute(5000)).build()?;
 /// let account = account.with_policy(enterprise.clone());
 /// # let mut request = http::Request::new(());
@@ -30,22 +31,22 @@ use crate::values::{IntoId, Kind, Principal};
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Account {
-    /// Who is billed.
+    /// Who is billed. `None` for an unidentified caller.
     principal: Option<Principal>,
-    /// The user, where an organization is billed.
+    /// The user, if an organization is billed.
     member: Option<Principal>,
     policy: Option<Policy>,
 }
 
 impl Account {
-    /// An account of that user, who belongs to no organization. An empty id, or none, identifies no
-    /// user.
+    /// An account of that user, without an organization. If the id is empty or `None`, the account
+    /// names no user.
     pub fn user<M>(id: impl IntoId<M>) -> Self {
         Self { principal: Principal::user(id), member: None, policy: None }
     }
 
-    /// The user belongs to that organization, which is billed. An empty id, or none, is no
-    /// organization: the user is billed.
+    /// Sets the organization of the user. The organization is billed then. If the id is empty or
+    /// `None`, nothing changes, and the user is billed.
     pub fn in_organization<M>(self, id: impl IntoId<M>) -> Self {
         match Principal::organization(id) {
             organization @ Some(_) => {
@@ -56,29 +57,32 @@ impl Account {
         }
     }
 
-    /// The account has limits of its own instead of the limiter's, exempt paths included. The units
-    /// that its principal has spent stay spent when its policy changes, up to one full refill by
-    /// the new quota: so give all users of an organization the same policy.
+    /// Sets a policy for this account, which applies instead of the limiter's, exempt paths
+    /// included.
+    ///
+    /// A principal keeps its buckets when its policy changes: the time at which a bucket is full
+    /// again stays the same, but is at most one full refill, by the new quota, ahead. So give all
+    /// users of an organization the same policy, since they share its buckets.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }
     }
 
-    /// Who is billed: the organization, or else the user. `None` if both ids are empty: the account
-    /// is unidentified.
+    /// The principal that is billed: the organization, or else the user. `None` if the account has
+    /// neither. Its requests are unidentified then.
     #[must_use]
     #[inline]
     pub const fn principal(&self) -> Option<&Principal> {
         self.principal.as_ref()
     }
 
-    /// The user, whether an organization is billed or not.
+    /// The user, whether an organization is billed or not. `None` if the account names no user.
     #[must_use]
     pub fn user_principal(&self) -> Option<&Principal> {
         let user = |principal: &&Principal| principal.kind() == Kind::USER;
         self.member.as_ref().or_else(|| self.principal.as_ref().filter(user))
     }
 
-    /// The account's own limits, if it has any.
+    /// The account's own policy, if it has one.
     #[must_use]
     #[inline]
     pub const fn policy(&self) -> Option<&Policy> {

@@ -1,19 +1,42 @@
-//! Building a policy.
+//! The builder of policies.
 
 use super::error::{PathList, PolicyError};
 use super::path::{Billing, PathTable};
 use super::{Policy, Rule};
 use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
 
-/// Collects endpoints, quotas and paths; [`build`](Self::build) checks all of them.
+/// Builds a [`Policy`]. Nothing is checked before [`build`](Self::build).
+///
+/// ```
+/// use bolna_rate_limit::{Policy, Quota};
+///
+/// let policy = Policy::builder()
+///     .endpoint("search", Quota::per_second(5).burst(20), ["/search", "/{collection}/search"])
+///     .endpoint("files", Quota::per_minute(60), ["/files/{*path}"])
+///     .default_quota(Quota::per_minute(600))
+///     .exempt(["/healthz"])
+///     .build()?;
+/// assert_eq!(policy.endpoints().count(), 3);
+///
+/// let error = Policy::bolna().quota("calls", Quota::per_minute(9)).build().unwrap_err();
+/// assert!(error.to_string().starts_with("endpoint name \"calls\": there is no such endpoint"));
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 ///
 /// # Paths
-/// A template is a path as it is after decoding, segment by segment: a literal, `{name}` for any
-/// one non-empty segment, or `{*name}` for the rest of the path, as in axum. A literal beats a
-/// parameter, whatever the order, and the whole path must match. The order of the endpoints matters
-/// for paths that are [spelled oddly](crate#paths-that-are-spelled-to-escape) only: such a path is
-/// billed to the first endpoint that a server might route it to, so declare first what is most in
-/// need of protection.
+/// A path template describes paths as they are after decoding. As in axum, each of its segments is
+///
+/// * a literal,
+/// * `{name}`, which matches any one segment that is not empty, or
+/// * as the last segment, `{*name}`, which matches the rest of the path, if that is not empty.
+///
+/// A template must match the whole path. At each segment a literal beats `{name}`, which beats
+/// `{*name}`, whatever the order of the templates.
+///
+/// The order of the endpoints matters only for paths that are
+/// [spelled oddly](crate#paths-that-are-spelled-to-escape): such a path is charged to the first
+/// endpoint that a server might route it to. So declare the endpoint first that needs protection
+/// most.
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
@@ -21,11 +44,11 @@ pub struct PolicyBuilder {
     default: Draft,
     exempt: Vec<String>,
     enforcement: Enforcement,
-    /// Names that were to be changed and are not there.
+    /// The names of endpoints that were to be changed and do not exist.
     unknown: Vec<String>,
 }
 
-/// An endpoint as it was asked for, not yet checked.
+/// An endpoint that has not been checked yet.
 #[derive(Clone, Debug)]
 struct Draft {
     name: String,
@@ -50,12 +73,13 @@ impl PolicyBuilder {
             .endpoint("executions", Quota::per_minute(500), ["/v2/agent/{agent_id}/executions"])
             .endpoint("agent", Quota::per_minute(500), ["/v2/agent/{agent_id}"])
             .endpoint("call", Quota::per_minute(500), ["/call"])
-            // The list endpoint: documented under "all other endpoints", not an agent whose id is
-            // "all".
+            // This path lists agents. It belongs to "all other endpoints" in Bolna's documentation,
+            // and is not an agent whose id is "all".
             .default_paths(["/v2/agent/all"])
     }
 
-    /// Adds an endpoint with its quota and the path templates that draw on it.
+    /// Adds an endpoint with its quota and its [path templates](Self#paths), of which it needs at
+    /// least one. It is enforced on all principals unless [`enforce`](Self::enforce) changes that.
     pub fn endpoint<P: Into<String>>(
         mut self,
         name: impl Into<String>,
@@ -67,13 +91,13 @@ impl PolicyBuilder {
         self
     }
 
-    /// Replaces the quota of an endpoint that is already there, `default` included.
+    /// Replaces the quota of an existing endpoint, which can be `default`.
     pub fn quota(self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = quota.into();
         self.change(name.into(), |endpoint| endpoint.quota = quota)
     }
 
-    /// Replaces the path templates of an endpoint that is already there, `default` included.
+    /// Replaces the path templates of an existing endpoint, which can be `default`.
     pub fn paths<P: Into<String>>(
         self,
         name: impl Into<String>,
@@ -83,52 +107,63 @@ impl PolicyBuilder {
         self.change(name.into(), |endpoint| endpoint.paths = paths)
     }
 
-    /// On which principals the quota of an endpoint is enforced, `default` included. On all unless
-    /// it is set.
+    /// Sets on which principals the quota of an existing endpoint, which can be `default`, is
+    /// enforced. Defaults to all of them.
     ///
-    /// With [`Enforcement::SHADOW`] no request is refused there, and what would have been refused
-    /// is reported to [observers](crate::Limiter::observe).
+    /// With [`Enforcement::SHADOW`] the quota refuses no request. Requests over the limit are
+    /// reported to [observers](crate::Limiter::observe) all the same.
     pub fn enforce(self, name: impl Into<String>, enforcement: Enforcement) -> Self {
         self.change(name.into(), |endpoint| endpoint.enforcement = enforcement)
     }
 
-    /// On which principals any quota of the policy is enforced. Where an endpoint has a setting of
-    /// its own, the lesser of both counts.
+    /// Sets on which principals the quotas of this policy are enforced. Defaults to all of them. If
+    /// an endpoint has a [setting of its own](Self::enforce), the lesser of the two applies.
     ///
-    /// It concerns this policy only. [`Limiter::set_enforcement`](crate::Limiter::set_enforcement)
-    /// concerns the policies of accounts too.
+    /// This concerns this policy only.
+    /// [`Limiter::set_enforcement`](crate::Limiter::set_enforcement) concerns the policies of
+    /// accounts too.
     pub fn enforcement(mut self, enforcement: Enforcement) -> Self {
         self.enforcement = enforcement;
         self
     }
 
-    /// The quota of every path that no endpoint claims. 1000 requests a minute unless it is set.
+    /// Sets the quota of `default`, to which all paths are charged that no endpoint claims.
+    /// Defaults to 1000 requests a minute.
     pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
         self.default.quota = quota.into();
         self
     }
 
-    /// Leaves paths to `default` that a template of an endpoint would match too.
+    /// Adds path templates to `default`, for paths that a wider template of an endpoint would
+    /// match.
     pub fn default_paths<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.default.paths.extend(paths.into_iter().map(Into::into));
         self
     }
 
-    /// Lets paths through without counting them, with an account or without: health checks, say.
+    /// Adds paths that are exempt, for example health checks: requests to them are admitted without
+    /// being counted, with an account or without.
     ///
-    /// A path is exempt only if every server would read it as one that is, so no odd spelling of
-    /// another path becomes exempt. For an account with a policy of its own, only that policy's
-    /// exemptions hold.
+    /// A path is exempt only if every server would read it as an exempt one, so no odd spelling of
+    /// another path is exempt. An account with a policy of its own has that policy's exempt paths
+    /// only.
     pub fn exempt<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.exempt.extend(paths.into_iter().map(Into::into));
         self
     }
 
-    /// Checks everything and makes the policy.
+    /// Checks all settings and makes the policy.
     ///
     /// # Errors
-    /// When a name, a quota or a path makes no sense, or two paths match the same requests. The
-    /// error names the value, its place and the rule that it breaks.
+    /// If
+    ///
+    /// * the name of an endpoint is not valid, is used twice, or is `default`;
+    /// * a setting is for an endpoint that does not exist;
+    /// * an endpoint has no paths;
+    /// * a quota is not [valid](QuotaBuilder::build);
+    /// * a path template is not valid, or two templates match the same paths.
+    ///
+    /// The error holds the value, its place and the rule that it breaks.
     pub fn build(self) -> Result<Policy, PolicyError> {
         if let Some(name) = self.unknown.into_iter().next() {
             return Err(PolicyError::UnknownEndpoint { name });
@@ -158,7 +193,7 @@ impl PolicyBuilder {
         Ok(Policy::new(paths, rules))
     }
 
-    /// The quota of an endpoint as it is so far, `default` included.
+    /// The quota that an endpoint, which can be `default`, has so far.
     #[cfg(feature = "policy-file")]
     pub(super) fn quota_of(&self, name: &str) -> Option<QuotaBuilder> {
         let mut all = self.endpoints.iter().chain([&self.default]);

@@ -1,4 +1,4 @@
-//! What can be wrong with a policy.
+//! The errors of building a policy.
 
 use std::error::Error;
 use std::fmt;
@@ -6,17 +6,18 @@ use std::fmt;
 use super::path::TemplateError;
 use crate::values::{Endpoint, NameError, QuotaError};
 
-/// Why a policy can't be built: the value, where it is, the rule that it breaks, and what to do.
+/// Why a policy can't be built. `Display` says in one line which value is wrong, where it is, which
+/// rule it breaks, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// A text can't be the name of an endpoint.
+    /// The name of an endpoint is not valid.
     #[non_exhaustive]
     Name {
-        /// The name, and what is wrong with it.
+        /// Which name it is, and what is wrong with it.
         reason: NameError,
     },
-    /// Two endpoints have one name, or one has the name `default`.
+    /// Two endpoints have the same name, or one has the name `default`.
     #[non_exhaustive]
     DuplicateEndpoint {
         /// The name.
@@ -28,28 +29,28 @@ pub enum PolicyError {
         /// The name.
         name: String,
     },
-    /// An endpoint has no paths, so its quota would never be used.
+    /// An endpoint has no paths, so its quota would never apply.
     #[non_exhaustive]
     NoPaths {
         /// The name.
         name: String,
     },
-    /// A quota makes no sense.
+    /// A quota is not valid.
     #[non_exhaustive]
     Quota {
-        /// The endpoint that it was meant for.
+        /// The endpoint that the quota is for.
         endpoint: Endpoint,
         /// What is wrong with it.
         reason: QuotaError,
     },
-    /// A path template makes no sense, or matches what another one matches.
+    /// A path template is not valid, or matches the same paths as another one.
     #[non_exhaustive]
     Path {
         /// The template.
         path: String,
         /// The list that it is in.
         list: PathList,
-        /// Its place in the list, from 0.
+        /// The place of the template in that list, from 0.
         index: usize,
         /// What is wrong with it.
         reason: TemplateError,
@@ -60,9 +61,9 @@ pub enum PolicyError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathList {
-    /// Those of an endpoint.
+    /// The templates of an endpoint.
     Endpoint(Endpoint),
-    /// Those that are exempt.
+    /// The templates of exempt paths.
     Exempt,
 }
 
@@ -85,7 +86,7 @@ impl fmt::Display for PolicyError {
                  first"
             ),
             Self::NoPaths { name } => {
-                write!(f, "endpoint {name:?}: it has no paths, so nothing would draw on its quota")
+                write!(f, "endpoint {name:?}: it has no paths, so its quota would never apply")
             }
             Self::Quota { endpoint, reason } => {
                 write!(f, "quota of endpoint {:?}: {reason}", endpoint.name())
@@ -95,5 +96,5 @@ impl fmt::Display for PolicyError {
     }
 }
 
-// Without sources: each message holds its reason.
+// It has no source, because each message contains its reason.
 impl Error for PolicyError {}

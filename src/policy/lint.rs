@@ -1,21 +1,21 @@
-//! What is odd about a policy that can be built all the same.
+//! Probable mistakes in a policy that can be built all the same.
 
 use super::Policy;
 use super::path::Billing;
 use crate::values::{Endpoint, Quota};
 
-/// A quota whose units come back faster, in nanoseconds, can't bind.
+/// A quota whose units come back in a shorter time, in nanoseconds, never limits a caller.
 const FASTEST: u64 = 1_000;
 
-/// A segment that no template spells out.
+/// A segment that no template is likely to contain as a literal.
 const ANY: &str = "0~0";
 
-/// What is odd about a policy that can be built all the same. See [`Policy::lint`].
+/// A probable mistake in a policy that can be built all the same. See [`Policy::lint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lint {
-    /// A quota admits more than a million requests a second of one principal, which is more than a
-    /// process can be asked.
+    /// A quota admits more than a million requests a second of one principal, more than one process
+    /// can receive.
     #[non_exhaustive]
     QuotaNeverBinds {
         /// The endpoint whose quota it is.
@@ -23,9 +23,9 @@ pub enum Lint {
         /// The quota.
         quota: Quota,
     },
-    /// Every path, but perhaps `/`, is claimed by another endpoint than `default`.
+    /// Other endpoints claim every path, except perhaps `/`, so none is charged to `default`.
     DefaultNeverUsed,
-    /// Every path that the template matches is billed to something else.
+    /// The template never applies: every path that it matches is charged to something else.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.
@@ -34,8 +34,8 @@ pub enum Lint {
 }
 
 impl Policy {
-    /// What is likely to be a mistake in the policy. It takes time in proportion to the number of
-    /// its path templates, and is made for start-up and for reloads.
+    /// Looks for probable mistakes in the policy. The time that this takes grows with the number of
+    /// path templates, so call it at the start and when a policy is reloaded, not for each request.
     ///
     /// ```
     /// use bolna_rate_limit::{Policy, Quota};
@@ -62,19 +62,19 @@ impl Policy {
         fast.chain(unmatched).chain(unused.then_some(Lint::DefaultNeverUsed)).collect()
     }
 
-    /// The first endpoint, unless there is only `default`.
+    /// The first endpoint. `None` if there is only `default`.
     pub(crate) fn first_endpoint(&self) -> Option<Endpoint> {
         self.rules().first().map(|rule| rule.endpoint).filter(|first| *first != Endpoint::DEFAULT)
     }
 
-    /// Whether there is a path that the template has to itself: where it ends with the rest of a
-    /// path, narrower ones may claim what is less deep.
+    /// Whether the template applies to some path. If it ends in `{*name}`, narrower templates may
+    /// claim all paths of some depths, so each depth is tried.
     fn matches(&self, template: &str, billing: Billing, deepest: usize) -> bool {
         (1..=deepest).any(|depth| self.0.paths.bill(&example(template, depth)) == billing)
     }
 
-    /// Whether anything is left to `default`, or exempt, apart from `/`: that is not in `/{*rest}`,
-    /// and still little.
+    /// Whether a path other than `/` is charged to `default`, or is exempt. `/` does not count:
+    /// `/{*rest}` does not match it, and it alone is hardly what `default` is meant for.
     fn uses_default(&self, templates: &[(&str, Billing)], deepest: usize) -> bool {
         let default = self.rules().len() - 1;
         let is_named = |billing| matches!(billing, Billing::Endpoint(index) if index < default);
@@ -83,8 +83,8 @@ impl Policy {
     }
 }
 
-/// A path that the template is meant for, as it comes over the wire; the rest of a path is that
-/// many segments.
+/// A path that the template matches, as it comes over the wire. For `{*name}` it has `rest`
+/// segments.
 fn example(template: &str, rest: usize) -> String {
     let part = |segment: &str| match segment.strip_prefix('{') {
         Some(parameter) => any(if parameter.starts_with('*') { rest } else { 1 }),
@@ -93,6 +93,7 @@ fn example(template: &str, rest: usize) -> String {
     template.split('/').skip(1).map(part).collect()
 }
 
+/// A path of `depth` segments that no template is likely to contain as literals.
 fn any(depth: usize) -> String {
     format!("/{ANY}").repeat(depth)
 }

@@ -1,7 +1,28 @@
-//! Which limits there are, and which of them a request falls under.
+//! Which limits there are, and which of them applies to a request.
 //!
-//! A [`Policy`] is path templates, and for each endpoint of them a quota. An [`Account`] says who is
-//! billed, and may bring a policy of its own.
+//! A [`Policy`] maps path templates to endpoints, and gives each endpoint a quota. It is built with
+//! a [`PolicyBuilder`] or, with the feature `policy-file`, read from a file. [`Policy::lint`]
+//! points out what is probably a mistake in it.
+//!
+//! An [`Account`] says who is billed. It can have a policy of its own, for callers with other
+//! limits.
+//!
+//! ```
+//! use bolna_rate_limit::{Account, Endpoint, Enforcement, Policy, Quota};
+//!
+//! // Bolna's limits, with a smaller burst for `/call`, which is not enforced yet.
+//! let policy = Policy::bolna()
+//!     .quota("call", Quota::per_minute(500).burst(50))
+//!     .enforce("call", Enforcement::SHADOW)
+//!     .exempt(["/healthz"])
+//!     .build()?;
+//! assert_eq!(policy.endpoint_of("/call"), Some(Endpoint::CALL));
+//!
+//! // A customer with a higher limit.
+//! let enterprise = Policy::bolna().quota("call", Quota::per_minute(5000)).build()?;
+//! let account = Account::user("u-17").in_organization("org-4").with_policy(enterprise);
+//! # Ok::<(), bolna_rate_limit::PolicyError>(())
+//! ```
 
 mod account;
 mod builder;
@@ -30,11 +51,10 @@ pub use path::TemplateError;
 
 pub(crate) use rule::Rule;
 
-/// Path templates and the quota of each endpoint, the quota of everything else, and the paths that
+/// Endpoints with their path templates and quotas, the quota of all other paths, and the paths that
 /// are exempt.
 ///
-/// [`Policy::default`] is what the Bolna API documents as its rate limits (as of 7 February
-/// 2026):
+/// [`Policy::default`] holds the rate limits that the Bolna API documents (7 February 2026):
 ///
 /// | endpoint | paths | requests a minute |
 /// |---|---|---|
@@ -43,9 +63,9 @@ pub(crate) use rule::Rule;
 /// | `call` | `/call` | 500 |
 /// | `default` | everything else, `/v2/agent/all` included | 1000 |
 ///
-/// A policy is checked when it is built and never changes; cloning it copies a pointer. Others are
-/// built from that table with [`Policy::bolna`], from nothing with [`Policy::builder`] or, with the
-/// feature `policy-file`, from a file with `Policy::read`:
+/// A policy is checked when it is built, and never changes afterwards. Cloning it copies a pointer.
+/// To make another one, start from Bolna's table with [`Policy::bolna`] or from nothing with
+/// [`Policy::builder`], or read it from a file with `Policy::read` (feature `policy-file`).
 ///
 /// ```
 /// use bolna_rate_limit::{Endpoint, Policy, Quota};
@@ -56,7 +76,8 @@ pub(crate) use rule::Rule;
 ///     .exempt(["/healthz", "/assets/{*file}"])
 ///     .build()?;
 ///
-/// assert_eq!(policy.endpoint_of("/v2/books/search").map(|endpoint| endpoint.name()), Some("search"));
+/// let search = policy.endpoint_of("/v2/books/search").expect("it is not exempt");
+/// assert_eq!(search.name(), "search");
 /// assert_eq!(policy.endpoint_of("/v2/books"), Some(Endpoint::DEFAULT));
 /// assert_eq!(policy.endpoint_of("/healthz"), None);
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
@@ -71,39 +92,41 @@ struct Rules {
 }
 
 impl Policy {
-    /// Starts from Bolna's table, to change a quota or to exempt a path.
+    /// A builder that starts from Bolna's table, to change a quota or to exempt a path.
     pub fn bolna() -> PolicyBuilder {
         PolicyBuilder::bolna()
     }
 
-    /// Starts from nothing: every path is `default`, with 1000 requests a minute.
+    /// A builder that starts from nothing: every path is charged to `default`, with 1000 requests a
+    /// minute.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::new()
     }
 
-    /// The endpoint that a path is billed to, or `None` if the path is exempt.
+    /// The endpoint that a request to `path` is charged to. `None` if the path is exempt.
     ///
-    /// `path` is a request's path without its query, as it came over the wire: not decoded. The
-    /// method never matters.
+    /// `path` is the request's path as it came over the wire, that is not decoded, without the
+    /// query. The method never matters.
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
         self.rule_of(path).map(|rule| rule.endpoint)
     }
 
-    /// The quota of an endpoint, or `None` if the policy does not have it.
+    /// The quota of an endpoint. `None` if the policy does not have the endpoint.
     #[must_use]
     pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
         self.rule_of_endpoint(endpoint).map(|rule| rule.quota)
     }
 
-    /// On which principals the quota of an endpoint is enforced, or `None` if the policy does not
-    /// have the endpoint.
+    /// On which principals the policy enforces the quota of an endpoint. `None` if the policy does
+    /// not have the endpoint. A limiter or a layer may enforce less.
     #[must_use]
     pub fn enforcement_of(&self, endpoint: Endpoint) -> Option<Enforcement> {
         self.rule_of_endpoint(endpoint).map(|rule| rule.enforcement)
     }
 
-    /// The endpoints and their quotas, in the order in which they were declared, `default` last.
+    /// The endpoints and their quotas, in the order in which they were declared, with `default`
+    /// last.
     pub fn endpoints(&self) -> impl Iterator<Item = (Endpoint, Quota)> + '_ {
         self.rules().iter().map(|rule| (rule.endpoint, rule.quota))
     }
@@ -112,13 +135,13 @@ impl Policy {
         Self(Arc::new(Rules { paths, rules }))
     }
 
-    /// The rule that a path falls under, or `None` if the path is exempt.
+    /// The rule for a path. `None` if the path is exempt.
     #[inline]
     pub(crate) fn rule_of(&self, path: &str) -> Option<&Rule> {
         self.index_of(path).map(|index| &self.0.rules[index])
     }
 
-    /// The place of a path's rule among the [rules](Self::rules).
+    /// The index of a path's rule in [`rules`](Self::rules). `None` if the path is exempt.
     #[inline]
     pub(crate) fn index_of(&self, path: &str) -> Option<usize> {
         match self.0.paths.bill(path) {
@@ -127,7 +150,7 @@ impl Policy {
         }
     }
 
-    /// In the order in which they were declared, `default` last.
+    /// The rules, in the order in which their endpoints were declared, with `default` last.
     pub(crate) fn rules(&self) -> &[Rule] {
         &self.0.rules
     }
@@ -136,13 +159,14 @@ impl Policy {
         self.rules().iter().find(|rule| rule.endpoint == endpoint)
     }
 
-    /// Whether [`rule_of`](Self::rule_of) is `None`, found out at less cost when it is not.
+    /// Whether a path is exempt. For a path that is not, this is cheaper than
+    /// [`rule_of`](Self::rule_of).
     pub(crate) fn exempts(&self, path: &str) -> bool {
         self.0.paths.exempts(path)
     }
 }
 
-/// Bolna's documented limits.
+/// The limits that Bolna documents.
 impl Default for Policy {
     fn default() -> Self {
         Self::bolna().build().expect("Bolna's table is valid")
@@ -155,8 +179,8 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// Two policies are equal when they have the same endpoints in the same order, with the same quotas,
-/// enforcement and path templates.
+/// Two policies are equal if they have the same endpoints in the same order, with the same quotas,
+/// enforcement and path templates, and exempt the same templates.
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         let templates = |policy: &Self| {

@@ -1,4 +1,4 @@
-//! What a policy says about one endpoint.
+//! Rules: what a policy says about one endpoint.
 
 use crate::values::{Endpoint, Enforcement, Quota, Rate};
 
@@ -7,9 +7,9 @@ use crate::values::{Endpoint, Enforcement, Quota, Rate};
 pub(crate) struct Rule {
     pub(crate) endpoint: Endpoint,
     pub(crate) quota: Quota,
-    /// What a store counts the quota by.
+    /// The rate by which a store counts the quota.
     pub(crate) rate: Rate,
-    /// On which principals, as far as the policy is concerned.
+    /// On which principals the policy enforces the quota. The limiter or a layer may enforce less.
     pub(crate) enforcement: Enforcement,
 }
 

@@ -81,9 +81,9 @@ fn a_path_that_makes_no_sense_is_an_error() {
         ("/agent/{id}.json", "whole segment"),
         ("/agent/{a}{b}", "whole segment"),
         ("/agent/{id:[0-9]+}", "whole segment"),
-        ("/{*rest}/x", "stands last"),
-        ("/{*rest}/{*more}", "stands last"),
-        ("/x/{*rest}/{*more}", "stands last"),
+        ("/{*rest}/x", "the last segment"),
+        ("/{*rest}/{*more}", "the last segment"),
+        ("/x/{*rest}/{*more}", "the last segment"),
     ];
     for (path, rule) in rules {
         assert_says(

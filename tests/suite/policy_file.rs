@@ -289,17 +289,20 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ),
         ("[default]\nenforce = @-1\n", &["enforce of endpoint \"default\"", "found -1"]),
         // Half a quota.
-        (&format!("{call}limit = @5\n"), &["limit of endpoint \"call\"", "per what?"]),
-        (&format!("{call}per = @\"minute\"\n"), &["per of endpoint \"call\"", "how many?"]),
+        (&format!("{call}limit = @5\n"), &["limit of endpoint \"call\"", "it needs a period"]),
+        (&format!("{call}per = @\"minute\"\n"), &["per of endpoint \"call\"", "set `limit` too"]),
         (
             "[[endpoint]]\nname = @\"new\"\npaths = [\"/new\"]\n",
             &["\"new\"", "limit, per and paths"],
         ),
         (
             "[[endpoint]]\nname = @\"cal\"\nlimit = 5\nper = \"minute\"\n",
-            &["endpoint \"cal\": base \"bolna\" has none of that name", "limit, per and paths"],
+            &[
+                "endpoint \"cal\": base \"bolna\" has no endpoint of that name",
+                "limit, per and paths",
+            ],
         ),
-        ("base = \"empty\"\n[[endpoint]]\nname = @\"call\"\n", &["base \"empty\" has none"]),
+        ("base = \"empty\"\n[[endpoint]]\nname = @\"call\"\n", &["base \"empty\" has no endpoint"]),
         // Quotas that make no sense.
         (
             &format!("{call}limit = @0\nper = \"minute\"\n"),
@@ -445,8 +448,8 @@ fn a_mistake_in_json_is_told_by_its_place() {
         ),
         (&call("\"enforce\": @0.25"), &["enforce of endpoint \"call\"", "found 0.25"]),
         // Half a quota.
-        (&call("\"limit\": @5"), &["limit of endpoint \"call\"", "per what?"]),
-        (&call("\"per\": @\"minute\""), &["per of endpoint \"call\"", "how many?"]),
+        (&call("\"limit\": @5"), &["limit of endpoint \"call\"", "it needs a period"]),
+        (&call("\"per\": @\"minute\""), &["per of endpoint \"call\"", "set `limit` too"]),
         (
             "{\"endpoint\": [\n{ \"name\": @\"new\", \"paths\": [\"/new\"] }\n]}",
             &["\"new\"", "limit, per and paths"],

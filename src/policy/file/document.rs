@@ -1,12 +1,12 @@
-//! What is written in a file, whatever its format: values, and where each of them stands.
+//! The contents of a file in either format: values, and the position of each of them.
 
 use std::fmt;
 
-/// How deep a policy nests: a table, its list of endpoints, one of them, its list of paths. What is
-/// deeper is no setting, and not looked at.
+/// How deep a policy nests: the table of the policy, its list of endpoints, the table of one
+/// endpoint, and its list of paths. Deeper values are not settings and are not looked at.
 pub(super) const DEPTH: usize = 4;
 
-/// A value, and the byte at which it begins.
+/// A value, and the byte of the document at which it begins.
 pub(super) struct Node {
     pub(super) at: usize,
     pub(super) value: Value,
@@ -17,18 +17,18 @@ pub(super) enum Value {
     Whole(u64),
     List(Vec<Node>),
     Table(Vec<Entry>),
-    /// What no setting is, as an error shows it.
+    /// A value of a type that no setting has, as the text that an error shows.
     Other(String),
 }
 
-/// A key with its value, and the byte at which the key begins.
+/// A key with its value, and the byte of the document at which the key begins.
 pub(super) struct Entry {
     pub(super) at: usize,
     pub(super) key: String,
     pub(super) node: Node,
 }
 
-/// A mistake, and the byte at which it is.
+/// A mistake, and the byte of the document at which it is.
 pub(super) struct Mistake {
     pub(super) at: usize,
     pub(super) message: String,
@@ -40,7 +40,7 @@ impl Mistake {
     }
 }
 
-/// As an error shows it.
+/// The text that an error shows.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

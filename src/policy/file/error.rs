@@ -1,4 +1,4 @@
-//! What can be wrong with a policy's file.
+//! The error of reading a policy.
 
 use std::error::Error;
 use std::fmt;
@@ -9,12 +9,12 @@ use super::document::Mistake;
 
 /// Why a policy can't be read: the file, the line, and what is wrong there.
 ///
-/// Shown in one line: `limits.toml:12:9: quota of endpoint "call": limit is 0, which ...`, or
-/// `line 12, column 9: quota of ...` when the policy was not read from a file.
+/// `Display` shows it in one line: `limits.toml:12:9: quota of endpoint "call": limit is 0,
+/// which ...`, or `line 12, column 9: quota of ...` if the policy was not read from a file.
 #[derive(Debug)]
 pub struct PolicyFileError {
     path: Option<PathBuf>,
-    /// The line and the column.
+    /// The line and the column, from 1.
     position: Option<(usize, usize)>,
     message: String,
     source: Option<io::Error>,
@@ -42,26 +42,28 @@ impl PolicyFileError {
         Self { path: Some(path.to_owned()), ..self }
     }
 
-    /// The file, as it was given to [`Policy::read`](crate::Policy::read).
+    /// The path that was given to [`Policy::read`](crate::Policy::read). `None` if the policy was
+    /// not read from a file.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// The line that the mistake is in, from 1. `None` if the file can't be read, or is of neither
-    /// format.
+    /// The line of the mistake, from 1. `None` if the file can't be read, or if its name ends in
+    /// neither `.toml` nor `.json`.
     #[must_use]
     pub fn line(&self) -> Option<usize> {
         self.position.map(|(line, _)| line)
     }
 
-    /// The character of the [line](Self::line) at which the mistake is, from 1.
+    /// The position of the mistake in its [line](Self::line), in characters from 1. `None` if there
+    /// is no line.
     #[must_use]
     pub fn column(&self) -> Option<usize> {
         self.position.map(|(_, column)| column)
     }
 
-    /// What is wrong, without the place: the value and the rule that it breaks.
+    /// What is wrong, without the position: the value and the rule that it breaks.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
@@ -83,15 +85,15 @@ impl fmt::Display for PolicyFileError {
     }
 }
 
-/// The source is why the file can't be read, if that is what failed. The message holds it too.
+/// The source is the error of reading the file, if that is what failed. `Display` shows it too.
 impl Error for PolicyFileError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_ref().map(|error| error as _)
     }
 }
 
-/// The line and the column of a byte, from 1. What the text ends too early for is missed behind the
-/// last thing in it.
+/// The line and the column of a byte, both from 1. If something is missing at the end of the text,
+/// this is the position after the last character that is not white space.
 fn position(text: &[u8], at: usize) -> (usize, usize) {
     let before = if at < text.len() { &text[..at] } else { text.trim_ascii_end() };
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

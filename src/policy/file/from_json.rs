@@ -1,4 +1,4 @@
-//! JSON, by the crate `serde_json`.
+//! Reading JSON with the crate `serde_json`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, Value as Any};
 use super::document::{DEPTH, Entry, Mistake, Node, Value};
 
 pub(super) fn document(text: &str) -> Result<Node, Mistake> {
-    // It says more about what is no JSON than raw values do.
+    // This first pass is for the error: it says more about invalid JSON than raw values do.
     parse::<Any>(text, text)?;
     node(text, parse(text, text)?, DEPTH)
 }
@@ -41,14 +41,14 @@ fn entries(document: &str, written: &str, depth: usize) -> Result<Vec<Entry>, Mi
         let at = offset(document, key.get());
         let key: String = parse(document, key.get())?;
         if !seen.insert(key.clone()) {
-            return Err(Mistake::new(at, format!("key {key:?}: it is there twice")));
+            return Err(Mistake::new(at, format!("key {key:?}: it is set twice")));
         }
         entries.push(Entry { at, key, node: node(document, raw, depth)? });
     }
     Ok(entries)
 }
 
-/// Parses a part of the document.
+/// Parses a part of the document. The position of an error is that in the whole document.
 fn parse<'a, T: Deserialize<'a>>(document: &str, part: &'a str) -> Result<T, Mistake> {
     serde_json::from_str(part).map_err(|error| {
         let before: usize =
@@ -65,7 +65,7 @@ fn offset(document: &str, part: &str) -> usize {
     part.as_ptr().addr() - document.as_ptr().addr()
 }
 
-/// The members of an object in their order.
+/// The members of an object, in the order in which they are written.
 struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

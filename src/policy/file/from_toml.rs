@@ -1,4 +1,4 @@
-//! TOML, by the crate `toml`.
+//! Reading TOML with the crate `toml`.
 
 use std::ops::Range;
 
@@ -38,7 +38,7 @@ fn node(spanned: &Spanned<DeValue<'_>>, depth: usize) -> Node {
     Node { at: spanned.span().start, value }
 }
 
-/// In the order in which they are written; the parser sorts them by their keys.
+/// The entries of a table in the order in which they are written. The parser sorts them by key.
 fn entries(table: &DeTable<'_>, depth: usize) -> Vec<Entry> {
     let entry = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| Entry {
         at: key.span().start,

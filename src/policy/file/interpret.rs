@@ -1,4 +1,4 @@
-//! What a document says about a policy.
+//! Makes a policy of a document.
 
 use super::document::{Mistake, Node, Value};
 use super::table::{POLICY, Paths, Setting, Table};
@@ -10,9 +10,9 @@ const ENDPOINT: [&str; 6] = ["name", "limit", "per", "burst", "enforce", "paths"
 
 pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     let table = Table::of(document, "the policy".to_owned(), &POLICY)?;
-    // As an editor leaves a file behind for the time between emptying and filling it.
+    // An editor may leave an empty file behind for a moment while it writes.
     if table.is_empty() {
-        let message = "nothing is set: for Bolna's limits as they are, set `base` to \"bolna\"";
+        let message = "nothing is set: for Bolna's limits unchanged, set `base` to \"bolna\"";
         return Err(Mistake::new(document.at, message));
     }
     let mut draft = Draft::new(&table)?;
@@ -27,16 +27,16 @@ pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     draft.build()
 }
 
-/// A policy in the making, and where its parts come from.
+/// A policy that is being built, and the positions of its settings in the document.
 struct Draft {
     base: &'static str,
     builder: PolicyBuilder,
     said: Said,
 }
 
-/// What the document says, and where.
+/// The settings of the document, and their positions.
 struct Said {
-    /// About each endpoint that it names, `default` included.
+    /// The settings of each endpoint in the document, which can be `default`.
     settings: Vec<Setting>,
     exempt: Paths,
 }
@@ -64,7 +64,7 @@ impl Draft {
         Ok(self.change(Setting { name: Endpoint::DEFAULT.name().to_owned(), ..setting }))
     }
 
-    /// Changes an endpoint of the base, or adds one.
+    /// Changes an endpoint of the base, or adds a new one.
     fn endpoint(mut self, node: &Node) -> Result<Self, Mistake> {
         let table = Table::of(node, name_of(node), &ENDPOINT)?;
         let Some((at, name)) = table.text("name", "a text")? else {
@@ -72,8 +72,8 @@ impl Draft {
         };
         let name = name.to_owned();
         if name == Endpoint::DEFAULT.name() {
-            let message = "endpoint name \"default\": it stands for everything else, which the \
-                           table `default` is about";
+            let message = "endpoint name \"default\": it stands for everything else, and its \
+                           settings go into the table `default`";
             return Err(Mistake::new(at, message));
         }
         if self.said.about(&name).is_some() {
@@ -84,7 +84,8 @@ impl Draft {
             let (Some(quota), Some(paths)) = (setting.quota, &setting.paths) else {
                 let (what, base) = (&table.what, self.base);
                 let rule = format!(
-                    "base {base:?} has none of that name, and a new one needs limit, per and paths"
+                    "base {base:?} has no endpoint of that name, and a new one needs limit, per \
+                     and paths"
                 );
                 return Err(Mistake::new(at, format!("{what}: {rule}")));
             };
@@ -93,7 +94,7 @@ impl Draft {
         Ok(self.change(setting))
     }
 
-    /// Changes what is said about an endpoint, and leaves the rest.
+    /// Applies the settings of an endpoint, and leaves everything else as it is.
     fn change(mut self, setting: Setting) -> Self {
         let name = &setting.name;
         if let Some(quota) = setting.quota.or_else(|| self.builder.quota_of(name)) {
@@ -113,7 +114,7 @@ impl Draft {
     fn build(self) -> Result<Policy, Mistake> {
         let Self { builder, said, .. } = self;
         builder.build().map_err(|error| Mistake {
-            // Only what the document changes can be wrong.
+            // The base is valid, so the mistake is in the document.
             at: said.place_of(&error).unwrap_or_default(),
             message: error.to_string(),
         })
@@ -121,7 +122,7 @@ impl Draft {
 }
 
 impl Said {
-    /// Where the document says what the builder has found to be wrong.
+    /// The position in the document of what the builder reports as an error.
     fn place_of(&self, error: &PolicyError) -> Option<usize> {
         match error {
             PolicyError::Name { reason } => {
@@ -146,7 +147,8 @@ impl Said {
                 };
                 match (paths, reason) {
                     (Some(paths), _) => paths.each_at.get(*index).copied(),
-                    // A path of the base, which is right by itself: what conflicts with it is said.
+                    // The path is from the base, which is valid by itself. So the path that
+                    // conflicts with it is in the document.
                     (None, TemplateError::Conflict(with)) => self.place_of_path(with),
                     (None, _) => None,
                 }
@@ -154,7 +156,7 @@ impl Said {
         }
     }
 
-    /// What the document says about an endpoint.
+    /// The settings of an endpoint in the document.
     fn about(&self, name: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.name == name)
     }
@@ -163,7 +165,7 @@ impl Said {
         self.about(name)?.paths.as_ref()
     }
 
-    /// Where the document says that path template.
+    /// The position of a path template in the document.
     fn place_of_path(&self, path: &str) -> Option<usize> {
         let paths = self.settings.iter().filter_map(|setting| setting.paths.as_ref());
         let mut each = paths.flat_map(|paths| paths.texts.iter().zip(&paths.each_at));
@@ -171,7 +173,7 @@ impl Said {
     }
 }
 
-/// How errors call an entry.
+/// The name of an endpoint's table in errors.
 fn name_of(node: &Node) -> String {
     if let Value::Table(entries) = &node.value {
         if let Some(Value::Text(name)) =

@@ -1,4 +1,4 @@
-//! Policies from files.
+//! Policies that are read from files.
 
 mod document;
 mod error;

@@ -1,4 +1,4 @@
-//! Reading a policy.
+//! Reading a policy from a file or a text.
 
 use std::fs;
 use std::path::Path;
@@ -12,55 +12,68 @@ use crate::policy::Policy;
 type Format = fn(&str) -> Result<Node, Mistake>;
 
 impl Policy {
-    /// Reads a policy from a file: `.toml` as [TOML](Self::from_toml), `.json` as
-    /// [JSON](Self::from_json).
+    /// Reads a policy from a file. A name that ends in `.toml` is read as [TOML](Self::from_toml),
+    /// one that ends in `.json` as [JSON](Self::from_json).
     ///
-    /// It blocks while the file is read. To replace the policy in force by what the file says now,
-    /// hand it to [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps what was
-    /// spent; the example `reload` does so whenever the file changes.
+    /// This blocks while the file is read. To make the policy the active one, pass it to
+    /// [`Limiter::set_policy`](crate::Limiter::set_policy), which keeps the buckets. The example
+    /// `reload` does so whenever the file changes.
     ///
     /// # Format
-    /// Both formats hold the same keys, a table of TOML being an object of JSON. What is not set
-    /// stays as the base has it; what is set replaces it. A key that is not listed here is an
-    /// error.
+    /// Both formats have the same keys; a table of TOML is an object of JSON. A key that is set
+    /// replaces the setting of the base. A key that is not listed here is an error.
     ///
-    /// | key | value | if it is not set |
-    /// |---|---|---|
-    /// | `base` | `"bolna"`: [`Policy::bolna`]; `"empty"`: [`Policy::builder`] | `"bolna"` |
-    /// | `enforce` | on whom any quota is [enforced](crate::PolicyBuilder::enforcement): `"full"`, `"shadow"`, or a whole number of percent, 0 to 100 | `"full"` |
-    /// | `exempt` | a list of paths that are [not counted](crate::PolicyBuilder::exempt) | none |
-    /// | `default` | a table: the endpoint of every path that no other claims | as the base has it |
-    /// | `endpoint` | a list of tables, an endpoint each: those of the base are changed, others are added behind them, in the order of the list | none |
+    /// Keys of the policy:
     ///
-    /// In `default` and in each `endpoint`:
+    /// * `base`: where to start from, `"bolna"` for [`Policy::bolna`] or `"empty"` for
+    ///   [`Policy::builder`]. Defaults to `"bolna"`.
+    /// * `enforce`: on which principals all quotas are
+    ///   [enforced](crate::policy::PolicyBuilder::enforcement), `"full"`, `"shadow"`, or a whole
+    ///   number of percent from 0 to 100. Defaults to `"full"`.
+    /// * `exempt`: a list of paths that are [exempt](crate::policy::PolicyBuilder::exempt).
+    ///   Defaults to none.
+    /// * `default`: a table with settings of the endpoint `default`.
+    /// * `endpoint`: a list of tables, each with the settings of one endpoint. An endpoint of the
+    ///   base is changed. A new one is added after those of the base, in the order of the list.
     ///
-    /// | key | value | if it is not set |
-    /// |---|---|---|
-    /// | `name` | the endpoint's [name](crate::Endpoint); not in `default` | an error |
-    /// | `limit` | how many requests, 1 to 4294967295; together with `per` | as the base has it |
-    /// | `per` | in what time: `"second"`, `"minute"`, `"hour"`, `"day"`, or a number of them, as in `"10 seconds"` | as the base has it |
-    /// | `burst` | how many of them [at one instant](crate::QuotaBuilder::burst) | the limit; as the base has it if that is not set either |
-    /// | `enforce` | on whom this quota is [enforced](crate::PolicyBuilder::enforce), as above | `"full"` |
-    /// | `paths` | a list of [templates](crate::PolicyBuilder#paths); they replace those of the base | as the base has it |
+    /// Keys of `default` and of each `endpoint`. A key that is not set stays as it is in the base,
+    /// unless another default is given here:
     ///
-    /// An endpoint that the base does not have needs `limit`, `per` and `paths`. An empty file is
-    /// an error: it is what an editor leaves behind for a moment while it writes.
+    /// * `name`: the [name](crate::Endpoint) of the endpoint. Required, but not allowed in
+    ///   `default`.
+    /// * `limit`: the number of requests, from 1 to 4294967295. It must be set together with `per`.
+    /// * `per`: the period, `"second"`, `"minute"`, `"hour"`, `"day"`, or a number of one of them,
+    ///   such as `"10 seconds"`.
+    /// * `burst`: the number of requests that can be admitted
+    ///   [at one instant](crate::values::QuotaBuilder::burst), from 1 to 4294967295. Defaults to
+    ///   `limit` if that is set.
+    /// * `enforce`: on which principals this quota is
+    ///   [enforced](crate::policy::PolicyBuilder::enforce), with the values given above. Defaults
+    ///   to `"full"`.
+    /// * `paths`: a list of [path templates](crate::policy::PolicyBuilder#paths), which replaces
+    ///   that of the base.
+    ///
+    /// A new endpoint needs `limit`, `per` and `paths`. An empty file is an error, because an
+    /// editor may leave one behind for a moment while it writes.
     ///
     /// # Errors
-    /// When the file can't be read, is neither TOML nor JSON, or when anything in it is wrong: the
-    /// error names the line and the rule.
+    /// If the file can't be read, if its name ends in neither `.toml` nor `.json`, if it is not
+    /// valid TOML or JSON in UTF-8, or if a setting is wrong. The error holds the line and the
+    /// rule.
     ///
     /// ```
     /// use std::fs;
     /// use bolna_rate_limit::Policy;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("bolna-rate-limit-{}", std::process::id()));
+    /// # let folder = std::env::temp_dir().join(format!("bolna-rate-limit-{}",
+    /// std::process::id()));
     /// # fs::create_dir_all(&folder)?;
     /// let path = folder.join("limits.toml");
     /// fs::write(&path, "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n")?;
     /// let error = Policy::read(&path).expect_err("a limit of 0");
     /// assert_eq!((error.path(), error.line()), (Some(path.as_path()), Some(3)));
-    /// assert!(error.to_string().contains("limits.toml:3:9: quota of endpoint \"call\": limit is 0, which"));
+    /// let place = "limits.toml:3:9: quota of endpoint \"call\": limit is 0, which";
+    /// assert!(error.to_string().contains(place));
     /// # fs::remove_dir_all(&folder)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
@@ -94,7 +107,7 @@ impl Policy {
     ///     paths = ["/v2/agent/all", "/search/help"]
     ///
     ///     [[endpoint]]
-    ///     name = "call"                 # Bolna's has it: only what stands here changes
+    ///     name = "call"                 # an endpoint of the base: only its burst changes
     ///     burst = 50
     ///
     ///     [[endpoint]]
@@ -102,7 +115,7 @@ impl Policy {
     ///     limit = 5
     ///     per = "10 seconds"
     ///     burst = 2
-    ///     enforce = 25                  # on a quarter of the callers, for a start
+    ///     enforce = 25                  # on a quarter of the principals, for a start
     ///     paths = ["/search", "/search/{topic}"]
     ///     "#,
     /// )?;
@@ -111,13 +124,14 @@ impl Policy {
     /// assert_eq!(policy.endpoint_of("/search/help"), Some(Endpoint::DEFAULT));
     /// assert_eq!(policy.quota_of(Endpoint::CALL), Quota::per_minute(500).burst(50).build().ok());
     /// let search = policy.endpoint_of("/search/books").expect("it is counted");
-    /// assert_eq!(policy.quota_of(search), Quota::per(5, Duration::from_secs(10)).burst(2).build().ok());
+    /// let quota = Quota::per(5, Duration::from_secs(10)).burst(2).build();
+    /// assert_eq!(policy.quota_of(search), quota.ok());
     /// assert_eq!(policy.enforcement_of(search), Some(Enforcement::percent(25)));
     /// # Ok::<(), bolna_rate_limit::policy::PolicyFileError>(())
     /// ```
     ///
     /// # Errors
-    /// When anything in it is wrong: the error names the line and the rule.
+    /// If the text is not valid, or a setting is wrong. The error holds the line and the rule.
     #[cfg_attr(docsrs, doc(cfg(feature = "policy-file")))]
     pub fn from_toml(text: &str) -> Result<Self, PolicyFileError> {
         parse(text.as_bytes(), from_toml::document)
@@ -132,7 +146,11 @@ impl Policy {
     ///     r#"{
     ///         "base": "bolna",
     ///         "exempt": ["/healthz"],
-    ///         "default": { "limit": 600, "per": "minute", "paths": ["/v2/agent/all", "/search/help"] },
+    ///         "default": {
+    ///             "limit": 600,
+    ///             "per": "minute",
+    ///             "paths": ["/v2/agent/all", "/search/help"]
+    ///         },
     ///         "endpoint": [
     ///             { "name": "call", "burst": 50 },
     ///             {
@@ -153,7 +171,7 @@ impl Policy {
     /// ```
     ///
     /// # Errors
-    /// When anything in it is wrong: the error names the line and the rule.
+    /// If the text is not valid, or a setting is wrong. The error holds the line and the rule.
     #[cfg_attr(docsrs, doc(cfg(feature = "policy-file")))]
     pub fn from_json(text: &str) -> Result<Self, PolicyFileError> {
         parse(text.as_bytes(), from_json::document)
@@ -172,7 +190,7 @@ fn format_of(path: &Path) -> Option<Format> {
 }
 
 fn parse(bytes: &[u8], format: Format) -> Result<Policy, PolicyFileError> {
-    // The mark that some editors begin a file with.
+    // A byte order mark, with which some editors begin a file.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let document = match str::from_utf8(bytes) {
         Ok(text) => format(text),

@@ -1,4 +1,4 @@
-//! A table of a document, and the settings that it may hold.
+//! Tables of a document, and the settings that they may hold.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::values::{Enforcement, Quota, QuotaBuilder};
 pub(super) const POLICY: [&str; 5] = ["base", "enforce", "exempt", "default", "endpoint"];
 
 pub(super) struct Table<'a> {
-    /// Whose settings these are, for errors.
+    /// What the settings are of, for errors.
     pub(super) what: String,
     entries: &'a [Entry],
 }
 
-/// Path templates, and where they stand.
+/// Path templates, and the positions of the list and of each template.
 #[derive(Default)]
 pub(super) struct Paths {
     pub(super) at: usize,
@@ -22,7 +22,7 @@ pub(super) struct Paths {
     pub(super) each_at: Vec<usize>,
 }
 
-/// What an entry says about an endpoint, and where.
+/// The settings of an endpoint, and their positions.
 #[derive(Default)]
 pub(super) struct Setting {
     pub(super) name: String,
@@ -37,7 +37,10 @@ pub(super) struct Setting {
 }
 
 impl<'a> Table<'a> {
-    /// Checks that the node is a table, and that it has none but these keys.
+    /// Checks that the node is a table, and that it has no other keys than `keys`.
+    ///
+    /// # Errors
+    /// If it is not a table, or has another key.
     pub(super) fn of(node: &'a Node, what: String, keys: &[&str]) -> Result<Self, Mistake> {
         let Value::Table(entries) = &node.value else {
             return Err(Mistake::new(
@@ -51,7 +54,7 @@ impl<'a> Table<'a> {
             return Ok(Self { what, entries });
         };
         let hint = if POLICY.contains(&key.as_str()) {
-            ", and this one is the whole policy's: in TOML it goes above the first `[`"
+            ", and this one belongs to the whole policy: in TOML it goes above the first `[`"
         } else {
             ""
         };
@@ -128,7 +131,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// All that `default` and the entries of endpoints have in common.
+    /// The settings that `default` and the other endpoints have in common.
     pub(super) fn setting(&self) -> Result<Setting, Mistake> {
         let (limit, per, burst) = (self.whole("limit")?, self.period()?, self.whole("burst")?);
         let quota = match (limit, per) {
@@ -137,13 +140,16 @@ impl<'a> Table<'a> {
             (Some((at, _)), None) => {
                 return Err(Mistake::new(
                     at,
-                    format!("limit of {}: per what? It needs `per` too", self.what),
+                    format!("limit of {}: it needs a period, so set `per` too", self.what),
                 ));
             }
             (None, Some((at, _))) => {
                 return Err(Mistake::new(
                     at,
-                    format!("per of {}: how many? It needs `limit` too", self.what),
+                    format!(
+                        "per of {}: it needs a number of requests, so set `limit` too",
+                        self.what
+                    ),
                 ));
             }
         };
@@ -191,8 +197,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// `minute`, `1 minute`, `10 minutes`. Never a number alone: of what it counts is what people get
-/// wrong.
+/// Parses a period: `minute`, `1 minute`, `10 minutes`. A number alone is no period, because its
+/// unit would be easy to get wrong.
 fn period(text: &str) -> Option<Duration> {
     let (count, unit) = match text.split_once(' ') {
         Some((count, unit)) => (count.parse::<u64>().ok()?, unit.strip_suffix('s').unwrap_or(unit)),
@@ -205,6 +211,7 @@ fn period(text: &str) -> Option<Duration> {
         "day" => 86_400,
         _ => return None,
     };
-    // A quota of so long a period is refused, whatever it is.
+    // Any quota with a period that is too long for 64 bits is too slow, and refused when it is
+    // built.
     Some(Duration::from_secs(count.saturating_mul(seconds)))
 }

@@ -1,10 +1,11 @@
-//! Which endpoint a path is billed to.
+//! Which endpoint a path is charged to.
 //!
-//! A *plain* path has one reading: whatever server stands behind, it routes the path as it is
-//! written. That is nearly every path there is, and it is matched without allocating. Any other
-//! path is *odd*: `/%63all`, `//call` and `/x/..;/call` reach the handler of `/call` behind one
-//! server or another. An odd path is read every way that a common server might, and billed to the
-//! first named endpoint among its readings, so that no spelling escapes into the wider default.
+//! A *plain* path has one reading: every server routes it as it is written. Nearly all paths are
+//! plain, and they are matched without an allocation. Any other path is *odd*: `/%63all`, `//call`
+//! and `/x/..;/call` reach the handler of `/call` on one server or another. An odd path is read in
+//! every way in which a common server might read it. It is charged to the first endpoint of the
+//! policy that one of its readings reaches. `default` comes last, so no spelling of a path escapes
+//! to the higher limit of `default`.
 
 mod readings;
 mod template;
@@ -14,11 +15,11 @@ use tree::Tree;
 
 pub use template::TemplateError;
 
-/// An odd path longer than this, in bytes, is not read but billed to the first endpoint of the
-/// policy.
+/// The length, in bytes, of the longest odd path that is read. A longer one is charged to the first
+/// endpoint of the policy.
 pub(crate) const LONGEST_ODD_PATH: usize = 512;
 
-/// What a path costs.
+/// What a request to a path costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Billing {
     /// A unit of the endpoint with that index in the policy.
@@ -27,17 +28,17 @@ pub(crate) enum Billing {
     Exempt,
 }
 
-/// Path templates and what they are billed to.
+/// Path templates, and what each of them is charged to.
 #[derive(Clone)]
 pub(crate) struct PathTable {
     tree: Tree,
-    /// What no template claims: the last index.
+    /// The index of the endpoint for paths that no template matches. It is the last one.
     default: usize,
 }
 
 impl PathTable {
-    /// An empty table for a policy with that many named endpoints, whose indices come before the
-    /// default's.
+    /// An empty table for a policy with `named` endpoints other than `default`. Their indices come
+    /// before that of `default`.
     pub(crate) fn new(named: usize) -> Self {
         Self { tree: Tree::default(), default: named }
     }
@@ -51,13 +52,14 @@ impl PathTable {
         if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
     }
 
-    /// All templates, and what they are billed to.
+    /// All templates, and what each of them is charged to.
     pub(crate) fn templates(&self) -> Vec<(&str, Billing)> {
         self.tree.templates()
     }
 
     pub(crate) fn exempts(&self, path: &str) -> bool {
-        // The path as it is written is one of its readings, and all of them have to be exempt.
+        // The path as it is written is one of the readings, and all readings have to be exempt. So
+        // the first test is enough for a path that is not.
         self.route(path.as_bytes()) == Billing::Exempt && self.bill(path) == Billing::Exempt
     }
 
@@ -67,12 +69,12 @@ impl PathTable {
 
     #[cold]
     fn bill_odd(&self, path: &str) -> Billing {
-        // `*` and what is left of an authority: no template can match.
+        // `*`, or what is left of an authority. No template can match it.
         if !path.starts_with('/') {
             return Billing::Endpoint(self.default);
         }
-        // Spending time in proportion to what a stranger sends is a gift to him; a wrong guess
-        // costs him only his own.
+        // Reading a long or very ambiguous path would let callers use up processor time at will. If
+        // charging it to the first endpoint is wrong, only the caller that sent it is affected.
         let narrowest = Billing::Endpoint(0);
         if path.len() > LONGEST_ODD_PATH {
             return narrowest;
@@ -80,22 +82,23 @@ impl PathTable {
         let Some(readings) = readings::of(path.as_bytes()) else {
             return narrowest;
         };
-        // Exempt only if every reading is: an odd spelling opens no gate. Nor does one that a
-        // second server might decode once more, which is not read.
+        // A path is exempt only if every reading is, so no odd spelling gets around the limiter. A
+        // path with `%25` is never exempt: a second server might decode it once more, and that
+        // reading is not among these.
         let least =
             if path.contains("%25") { Billing::Endpoint(self.default) } else { Billing::Exempt };
         readings.iter().map(|reading| self.bill_reading(reading)).fold(least, first)
     }
 
-    /// Bills one reading, with and without its trailing slashes: some servers take them for
-    /// nothing.
+    /// What one reading is charged to. It is looked up with and without its trailing slashes, which
+    /// some servers ignore.
     fn bill_reading(&self, reading: &[u8]) -> Billing {
         let end = reading.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
         first(self.route(reading), self.route(reading.get(..end).unwrap_or_default()))
     }
 }
 
-/// The one that comes first in the policy.
+/// The endpoint that comes first in the policy. An exemption comes after all endpoints.
 fn first(a: Billing, b: Billing) -> Billing {
     match (a, b) {
         (Billing::Endpoint(a), Billing::Endpoint(b)) => Billing::Endpoint(a.min(b)),
@@ -103,7 +106,7 @@ fn first(a: Billing, b: Billing) -> Billing {
     }
 }
 
-/// Whether every server reads the path as it is written.
+/// Whether a path is plain: whether every server reads it as it is written.
 #[inline]
 fn is_plain(path: &[u8]) -> bool {
     let ([b'/', ..], [.., last]) = (path, path) else {
@@ -115,9 +118,9 @@ fn is_plain(path: &[u8]) -> bool {
     let Some(end) = path.last_chunk::<17>() else {
         return path.windows(2).all(|pair| !is_odd(pair[0], pair[1]));
     };
-    // Sixteen bytes at a time, each with the one that follows it. No early exit and a lane for
-    // each, or else the compiler takes them one by one; and the end once more for the same
-    // reason.
+    // This looks at sixteen bytes at a time, each with the byte that follows it. For the compiler
+    // to use vector instructions, there is no early exit, each byte of the window has its own
+    // result, and the last window overlaps the one before it.
     let mut odd = [0; 16];
     let mut look = |window: &[u8; 17]| {
         for at in 0..16 {
@@ -133,7 +136,7 @@ fn is_plain(path: &[u8]) -> bool {
     odd == [0; 16]
 }
 
-/// Whether a byte, or the pair that it makes with the next, is one that servers differ about.
+/// Whether servers differ about a byte, or about the pair that it forms with the next byte.
 #[inline]
 fn is_odd(byte: u8, next: u8) -> bool {
     is_odd_byte(byte) | ((byte == b'/') & ((next == b'/') | (next == b'.')))
@@ -141,7 +144,7 @@ fn is_odd(byte: u8, next: u8) -> bool {
 
 #[inline]
 fn is_odd_byte(byte: u8) -> bool {
-    // Not `matches!`, which becomes a table of bits, one look-up for each byte.
+    // Not `matches!`: the compiler turns it into a table look-up for each byte.
     (byte <= b' ')
         | (byte == b'#')
         | (byte == b'%')

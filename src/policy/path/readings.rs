@@ -1,35 +1,38 @@
-//! The ways in which servers read one path.
+//! The ways in which servers read a path.
 //!
-//! Each step below is something that a server, a proxy or a framework in common use does to a path
-//! before it matches it. Which of them stand behind the limiter, and one behind the other, is not
-//! known here; so each step is taken and not taken, in the order in which a chain of servers takes
+//! Each step below is what a server, a proxy or a framework in common use does to a path before it
+//! matches the path. It is not known here which servers are behind the limiter, and in which order.
+//! So each step is both taken and left out, in the order in which a chain of servers would take
 //! them.
 
-/// More than any honest path has; past it a path is not worth understanding.
+/// The most readings of a path. No path that is sent in good faith has as many.
 const MOST: usize = 64;
 
-/// A step: what it makes of a path, nothing if it would change nothing.
+/// A step: up to three ways in which servers change a path. `None` for each that leaves it as it
+/// is.
 type Step = fn(&[u8]) -> [Option<Vec<u8>>; 3];
 
 const STEPS: [Step; 9] = [
-    // What resolves the target as a reference (RFC 3986, section 4.2) takes a first `//host` for
-    // the host; Node's `new URL(target, base)` does so whatever the number and the kind of the
-    // slashes before it and behind it.
+    // A server that resolves the target as a reference (RFC 3986, section 4.2) takes `//host` at
+    // the start for the host. Node's `new URL(target, base)` does so for any number of slashes, of
+    // either kind, before the host and after it.
     |path| [cut_authority(path), cut_any_authority(path), None],
-    // Servlet containers drop `;parameters` before they decode; what decodes first may do it
-    // afterwards.
+    // Servlet containers drop `;parameters` before they decode. Other servers may do it afterwards,
+    // so this step comes twice.
     |path| [cut_parameters(path), None, None],
-    // Starlette and nginx decode everything, once. RFC 3986 (section 6.2.2.2) normalises only what
-    // needs no escape.
+    // Starlette and nginx decode every escape, once. RFC 3986 (section 6.2.2.2) normalises only the
+    // escapes of characters that need none.
     |path| [decode(path, |_| true), decode(path, is_unreserved), None],
     |path| [cut_parameters(path), None, None],
-    // IIS and its like take a backslash for a slash.
+    // IIS and similar servers treat a backslash as a slash.
     |path| [replace_backslashes(path), None, None],
-    // What hands the path on as a C string or as a URL to parse again cuts it here.
+    // A server that passes the path on as a C string cuts it at a zero byte, and one that parses it
+    // as a URL again cuts it at `?` or `#`.
     |path| [cut_at(path, 0), cut_at(path, b'?'), cut_at(path, b'#')],
-    // Python's `$` matches before a final newline; others trim all white space (of ASCII).
+    // Python's `$` matches before a final newline. Others trim all ASCII white space.
     |path| [trim_end(path), None, None],
-    // nginx and actix merge slashes. RFC 3986 does not, and resolves dots between empty segments.
+    // nginx and actix merge slashes. RFC 3986 does not, and resolves dot segments among empty
+    // segments.
     |path| [merge_slashes(path), None, None],
     |path| {
         let resolved = resolve_dots(path);
@@ -37,11 +40,11 @@ const STEPS: [Step; 9] = [
     },
 ];
 
-/// The distinct readings of a path, the path itself first; `None` when it has more than [`MOST`].
+/// The distinct readings of a path, the path itself first. `None` if it has more than [`MOST`].
 pub(super) fn of(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut readings = vec![path.to_vec()];
     for step in STEPS {
-        // A step's own results are not fed to it again: nobody decodes twice.
+        // A step is not applied to its own results: no server decodes twice.
         for index in 0..readings.len() {
             for reading in step(&readings[index]).into_iter().flatten() {
                 if readings.contains(&reading) {
@@ -57,7 +60,7 @@ pub(super) fn of(path: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(readings)
 }
 
-// Each of these answers `None` when it would change nothing.
+// Each of these functions returns `None` if it would change nothing.
 
 fn decode(path: &[u8], decodes: fn(u8) -> bool) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(path.len());
@@ -77,7 +80,8 @@ fn decode(path: &[u8], decodes: fn(u8) -> bool) -> Option<Vec<u8>> {
     (decoded.len() < path.len()).then_some(decoded)
 }
 
-/// The byte that `%XX` at the start of `text` stands for. What is malformed stands for itself.
+/// The byte that an escape `%XX` at the start of `text` stands for. `None` without a well-formed
+/// escape there.
 fn escape(text: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = text else {
         return None;
@@ -86,11 +90,12 @@ fn escape(text: &[u8]) -> Option<u8> {
     Some(digit(*high)? << 4 | digit(*low)?)
 }
 
-/// RFC 3986, section 2.3.
+/// Whether a character needs no escape: the unreserved characters of RFC 3986, section 2.3.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
+/// Cuts `//host` at the start.
 fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
     let host = path.strip_prefix(b"//")?;
     Some(
@@ -100,6 +105,7 @@ fn cut_authority(path: &[u8]) -> Option<Vec<u8>> {
     )
 }
 
+/// Cuts the host at the start, after two or more slashes or backslashes.
 fn cut_any_authority(path: &[u8]) -> Option<Vec<u8>> {
     let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
     let start = path.iter().position(|byte| !is_slash(byte)).unwrap_or(path.len());
@@ -128,7 +134,7 @@ fn cut_at(path: &[u8], end: u8) -> Option<Vec<u8>> {
 }
 
 fn trim_end(path: &[u8]) -> Option<Vec<u8>> {
-    // Vertical tab is white space to Python and C, though not to Rust.
+    // The vertical tab is white space in Python and C, but not in Rust.
     let kept = path
         .iter()
         .rposition(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b)
@@ -144,7 +150,7 @@ fn merge_slashes(path: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-/// RFC 3986, section 5.2.4, for a path that starts with a slash.
+/// Resolves dot segments as in RFC 3986, section 5.2.4, in a path that starts with a slash.
 fn resolve_dots(path: &[u8]) -> Option<Vec<u8>> {
     let mut kept: Vec<&[u8]> = Vec::new();
     let mut segments = path.split(|&byte| byte == b'/').skip(1).peekable();

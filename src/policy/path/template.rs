@@ -1,9 +1,10 @@
-//! What a path template may look like.
+//! The syntax of path templates.
 
 use std::error::Error;
 use std::fmt;
 
-/// What is wrong with a path template.
+/// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)
+/// for the syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TemplateError {
@@ -11,18 +12,25 @@ pub enum TemplateError {
     NoSlash,
     /// It ends with a slash.
     TrailingSlash,
-    /// It is spelled in a way that stands for another path, with an escape or a dot segment, say.
+    /// It is spelled in a way that stands for another path, for example with an escape, an empty
+    /// segment or a dot segment.
     NotPlain,
-    /// It has a parameter in the syntax of older routers: `:name`.
+    /// It has a parameter in the syntax of older routers, such as `:name` or `*name`.
     OldSyntax,
-    /// A parameter is not a whole segment, has no valid name, or is `{*name}` and not the last.
+    /// A parameter is not a whole segment, its name is not made of letters, digits and `_`, or it
+    /// is `{*name}` and not the last segment.
     Parameter,
-    /// It matches the same paths as that template.
+    /// It matches the same paths as this other template.
     Conflict(String),
 }
 
-/// A template is matched against what a path may stand for, so a spelling that stands for another
-/// path would match too little.
+/// Checks the syntax of a template.
+///
+/// Templates are matched against the readings of a path. A template that is itself an odd spelling
+/// of another path would not match all paths that stand for it, so it is an error.
+///
+/// # Errors
+/// If the template is not valid.
 pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     let Some(rest) = template.strip_prefix('/') else {
         return Err(TemplateError::NoSlash);
@@ -39,7 +47,7 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
         return Ok(());
     }
     let mut segments = rest.split('/');
-    // The rest of a path has nothing behind it.
+    // Nothing can follow the rest of a path.
     if segments.clone().rev().skip(1).any(|segment| segment.starts_with("{*")) {
         return Err(TemplateError::Parameter);
     }
@@ -72,16 +80,20 @@ impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoSlash => f.write_str("a path starts with `/`"),
-            Self::TrailingSlash => {
-                f.write_str("leave the trailing slash out: a path with one is billed as the path without it")
-            }
-            Self::NotPlain => f.write_str(
-                "write the path as it is after decoding, without a query, `%`, `;`, `\\`, white space, `//`, `.` or \
-                 `..` segments: such spellings are read as what they may stand for",
+            Self::TrailingSlash => f.write_str(
+                "leave the trailing slash out: a path with one is charged as the path without it",
             ),
-            Self::OldSyntax => f.write_str("a parameter is written `{name}`, and the rest of a path `{*name}`"),
+            Self::NotPlain => f.write_str(
+                "write the path as it is after decoding, without a query, `%`, `;`, `\\`, white \
+                 space, `//`, and `.` or `..` segments: requests with such spellings are matched \
+                 by what they may stand for",
+            ),
+            Self::OldSyntax => {
+                f.write_str("a parameter is written `{name}`, and the rest of a path `{*name}`")
+            }
             Self::Parameter => f.write_str(
-                "a parameter is a whole segment `{name}`, of letters, digits and `_`; `{*name}`, the rest of a path, stands last",
+                "a parameter is a whole segment `{name}`, its name of letters, digits and `_`; \
+                 `{*name}`, the rest of a path, can only be the last segment",
             ),
             Self::Conflict(with) => write!(f, "it matches the same paths as `{with}`"),
         }

@@ -1,8 +1,8 @@
 //! Path templates as a tree of segments.
 //!
-//! Ours, since a path is looked up for every request: matchit, which axum uses, keeps the
-//! parameters' values and allocates when it has to turn back from a literal to a parameter, as for
-//! every agent whose id begins like `all`.
+//! A tree of our own, because a path is looked up for every request. matchit, which axum uses,
+//! stores the values of parameters, and allocates when it has to go back from a literal to a
+//! parameter, as for every agent whose id begins like `all`.
 
 use std::cmp::Ordering;
 
@@ -15,19 +15,22 @@ pub(super) struct Tree {
 
 #[derive(Clone, Default)]
 struct Node {
-    /// Sorted by the segment.
+    /// The children for literal segments, sorted by the segment.
     literals: Vec<(Literal, Node)>,
+    /// The child for `{name}`.
     parameter: Option<Box<Node>>,
-    /// A template that ends here with the rest of the path.
+    /// A template that ends here with `{*name}`.
     rest: Option<Leaf>,
     /// A template that ends here.
     end: Option<Leaf>,
 }
 
-/// A segment: compared by its length and its first eight bytes, which nearly always settles it.
+/// A literal segment. It is compared by its length and its first eight bytes first, which is nearly
+/// always enough.
 #[derive(Clone)]
 struct Literal {
     length: usize,
+    /// The first eight bytes, little-endian and padded with zeros.
     head: u64,
     text: Box<[u8]>,
 }
@@ -39,7 +42,10 @@ struct Leaf {
 }
 
 impl Tree {
-    /// The error is the template that matches the same paths.
+    /// Adds a template.
+    ///
+    /// # Errors
+    /// If the tree has a template that matches the same paths. The error is that template.
     pub(super) fn insert(&mut self, template: &str, billing: Billing) -> Result<(), String> {
         let mut node = &mut self.root;
         let mut to_the_end = false;
@@ -62,13 +68,13 @@ impl Tree {
         }
     }
 
-    /// What the path is billed to. At each segment a literal beats a parameter, which beats the
-    /// rest of a path.
+    /// What the path is charged to. `None` if no template matches it. At each segment a literal
+    /// beats a parameter, which beats the rest of a path.
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
         self.root.find(path.strip_prefix(b"/")?).map(|leaf| leaf.billing)
     }
 
-    /// Every template, and what it is billed to.
+    /// All templates, and what each of them is charged to.
     pub(super) fn templates(&self) -> Vec<(&str, Billing)> {
         let (mut leaves, mut nodes) = (Vec::new(), vec![&self.root]);
         while let Some(node) = nodes.pop() {
@@ -84,6 +90,7 @@ impl Tree {
 }
 
 impl Node {
+    /// The child for a literal segment, which is added if it does not exist.
     fn literal(&mut self, segment: &[u8]) -> &mut Self {
         let segment = Segment::of(segment);
         let index = self
@@ -101,9 +108,10 @@ impl Node {
         &mut self.literals[index].1
     }
 
+    /// The child for a literal segment, if it exists.
     #[inline]
     fn under(&self, segment: &Segment<'_>) -> Option<&Self> {
-        // A few are gone through in less time than a search takes to begin.
+        // A few children are compared one by one in less time than a binary search takes.
         let index = if self.literals.len() <= 8 {
             self.literals.iter().position(|(literal, _)| literal.is(segment))?
         } else {
@@ -112,7 +120,8 @@ impl Node {
         Some(&self.literals[index].1)
     }
 
-    /// As deep as the longest template at most, however long the path.
+    /// Finds the template for the rest of a path, which begins after a slash. This goes at most as
+    /// deep as the deepest template, however long the path is.
     fn find(&self, mut path: &[u8]) -> Option<&Leaf> {
         let mut node = self;
         let mut rest = None;
@@ -163,11 +172,12 @@ impl Literal {
 struct Segment<'a> {
     path: &'a [u8],
     length: usize,
+    /// The first eight bytes of the segment, little-endian and padded with zeros.
     head: u64,
 }
 
 impl<'a> Segment<'a> {
-    /// Eight bytes at a time: ids are long.
+    /// Finds the first segment of a path. It looks at eight bytes at a time, since ids are long.
     #[inline]
     fn of(path: &'a [u8]) -> Self {
         const ONES: u64 = u64::from_le_bytes([1; 8]);
@@ -177,13 +187,14 @@ impl<'a> Segment<'a> {
         let first = u64::from_le_bytes(*first);
         let (mut word, mut from) = (first, 0);
         loop {
-            // A byte that was a slash is zero now, and borrows into its highest bit; nothing below
-            // the first one does.
+            // Bytes that were slashes are zero now. In the subtraction each of them borrows, which
+            // sets its highest bit. No byte below the first of them does.
             word ^= ONES * u64::from(b'/');
             let slashes = word.wrapping_sub(ONES) & !word & (ONES << 7);
             if slashes != 0 {
                 let bits = slashes.trailing_zeros();
-                // Below the first slash if that is here.
+                // The bytes of the head that are below the slash, if the slash is among the first
+                // eight bytes.
                 let kept = if from == 0 { (1_u64 << (bits - 7)) - 1 } else { u64::MAX };
                 return Self { path, length: from + bits as usize / 8, head: first & kept };
             }
@@ -195,7 +206,8 @@ impl<'a> Segment<'a> {
         }
     }
 
-    /// When fewer than eight bytes are left to look at.
+    /// Finds the end of the segment if fewer than eight bytes are left to look at. The bytes before
+    /// `from` contain no slash.
     #[inline]
     fn of_few(path: &'a [u8], from: usize, mut head: u64) -> Self {
         let mut length = from;
@@ -213,7 +225,7 @@ impl<'a> Segment<'a> {
         &self.path[..self.length]
     }
 
-    /// What is behind the slash that ends it, if one does.
+    /// What follows the slash that ends the segment. `None` if no slash does.
     #[inline]
     fn left(&self) -> Option<&'a [u8]> {
         self.path.get(self.length + 1..)
