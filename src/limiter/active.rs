@@ -1,4 +1,4 @@
-//! What is active: read once for each request, and replaced as a whole.
+//! The active policy and settings, which are read once for each request and replaced as a whole.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use crate::observe::Observers;
 use crate::policy::Policy;
 use crate::values::Enforcement;
 
-/// The policy and the settings that decide. A request is decided by one of these, never by a
-/// mixture of two.
+/// The policy and the settings that decide now. A request is decided by one value of this type,
+/// never by a mixture of two.
 #[derive(Clone)]
 pub(super) struct Active {
     pub(super) policy: Policy,
-    /// On which principals anything is enforced, by whatever policy.
+    /// On which principals limits are enforced, whatever the policy.
     pub(super) enforcement: Enforcement,
     pub(super) candidate: Option<Arc<Candidate>>,
     pub(super) observers: Option<Observers>,
@@ -30,7 +30,8 @@ impl Active {
         changed
     }
 
-    /// Whether there is nothing to do for a request but to decide about it.
+    /// Whether a request only has to be decided about: full enforcement, no candidate, no
+    /// observers.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.enforcement == Enforcement::FULL

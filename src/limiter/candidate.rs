@@ -1,4 +1,4 @@
-//! A policy that is evaluated beside the active one.
+//! The candidate: a policy that is evaluated beside the active one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,28 +6,29 @@ use crate::policy::{Policy, PolicyError, Rule};
 use crate::store::{Answer, Bucket, Store};
 use crate::values::{Decision, Endpoint, Principal, Quota};
 
-/// How a [candidate](crate::Limiter::set_candidate) has decided about requests to one of its
-/// endpoints, beside the active policy.
+/// How a [candidate](crate::Limiter::set_candidate) has decided about the requests to one of its
+/// endpoints, compared with the active policy.
 ///
-/// A caller that sends more than its limit gets each unit that comes back, by the one policy and by
-/// the other, but the units come back at different moments. So a stricter candidate, too, admits
-/// requests that the active policy refuses. How many more would be refused is
-/// [`newly_limited`](Self::newly_limited) less [`newly_allowed`](Self::newly_allowed).
+/// Even a stricter candidate allows some requests that the active policy limits: if a caller sends
+/// more than both limits, each policy allows a request whenever a unit has come back, and their
+/// units come back at different moments. So the number of requests that the candidate would refuse
+/// in addition is [`newly_limited`](Self::newly_limited) minus
+/// [`newly_allowed`](Self::newly_allowed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct CandidateReport {
-    /// The endpoint, in the candidate.
+    /// The endpoint of the candidate.
     pub endpoint: Endpoint,
-    /// The quota that the candidate has for it.
+    /// The candidate's quota for the endpoint.
     pub quota: Quota,
-    /// Requests that both admit.
+    /// The number of requests that both policies allow.
     pub allowed: u64,
-    /// Requests that both refuse.
+    /// The number of requests that both policies limit.
     pub limited: u64,
-    /// Requests that only the candidate would have refused.
+    /// The number of requests that the candidate limits and the active policy allows.
     pub newly_limited: u64,
-    /// Requests that only the candidate would have admitted.
+    /// The number of requests that the candidate allows and the active policy limits.
     pub newly_allowed: u64,
 }
 
@@ -38,10 +39,10 @@ pub(super) struct Candidate {
 }
 
 struct Trial {
-    /// The name under which the store keeps its buckets.
+    /// The endpoint under which the store keeps the candidate's buckets.
     name: Endpoint,
-    /// How often both admit, only the active policy does, only the candidate does, and neither
-    /// does.
+    /// The number of requests that both policies allow, that only the active one does, that only
+    /// the candidate does, and that neither does.
     counts: [AtomicU64; 4],
 }
 
@@ -59,7 +60,7 @@ impl Candidate {
         &self.policy
     }
 
-    /// Asks the store by the candidate's rules. `None` if the candidate exempts the path.
+    /// Charges the candidate's bucket for a request. `None` if the candidate exempts the path.
     pub(super) fn check<St: Store>(
         &self,
         store: &St,
@@ -71,8 +72,8 @@ impl Candidate {
         Some(store.check(Bucket::with_rate(principal, self.trials[index].name, quota, rate)))
     }
 
-    /// Counts what came of it, and gives the decision its endpoint's own name. Nothing comes of a
-    /// request that is blocked, since a block holds under any policy.
+    /// Counts the candidate's decision, and returns it under the endpoint's own name. `None` if the
+    /// request is blocked, since a block holds under any policy.
     pub(super) fn count(&self, decision: Decision, active: Option<&Decision>) -> Option<Decision> {
         if active.is_some_and(Decision::is_blocked) {
             return None;

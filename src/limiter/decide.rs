@@ -1,7 +1,7 @@
-//! The one way of a request through the limiter.
+//! How the limiter decides about a request.
 //!
-//! [`Limiter::decide`] finds the rule, asks the store and the candidate, applies enforcement and
-//! reports to observers. The Tower service, `check` and `check_now` all go through it.
+//! [`Limiter::decide`] finds the rule, charges the bucket and that of the candidate, applies
+//! enforcement and reports to observers. The Tower service, `check` and `check_now` all call it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::policy::{Account, Policy, Rule};
 use crate::store::{Answer, Bucket, Store, StoreError};
 use crate::values::{Decision, Enforcement, OnStoreFailure, OnUnidentified, Principal, Ruling};
 
-/// What the one who asks adds to the limiter's own settings.
+/// The settings that a layer adds to those of the limiter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Terms {
     pub(crate) enforcement: Enforcement,
@@ -23,26 +23,26 @@ pub(crate) struct Terms {
     pub(crate) on_store_failure: OnStoreFailure,
 }
 
-/// What the limiter says about a request: at once, or when the store has answered.
+/// What was decided about a request, at once or when the store has answered.
 pub(crate) enum Decided<F: Future> {
-    /// The path is exempt, so nothing was decided and nothing is counted.
+    /// The path is exempt: nothing was decided or counted.
     Exempt,
     Now(Outcome),
     Later(Deciding<F>),
 }
 
-/// A ruling, and what the one who asked may need besides.
+/// A ruling, and what a layer needs besides.
 pub(crate) struct Outcome {
     pub(crate) ruling: Ruling,
-    /// Why the store could not be asked. In a box, since an admitted request makes room for it too.
+    /// Why the store failed. In a box, because admitted requests have this field too.
     pub(crate) error: Option<Box<StoreError>>,
-    /// To be left in the request, if it is admitted.
+    /// A mark to leave in the request, if the request is admitted.
     pub(crate) mark: Option<Box<Mark>>,
 }
 
 impl<St: Store> Limiter<St> {
-    /// Decides about a request: of that account, if it has one, to that path, which is as it came
-    /// over the wire.
+    /// Decides about a request. `account` is `None` if it has none, and `path` is as it came over
+    /// the wire.
     #[inline]
     pub(crate) fn decide(
         &self,
@@ -82,7 +82,7 @@ impl<St: Store> Limiter<St> {
     }
 
     #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "they are all that is known of the request")]
+    #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
     fn decide_with_candidate(
         &self,
         active: &Arc<Active>,
@@ -93,7 +93,7 @@ impl<St: Store> Limiter<St> {
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
-        // A block holds under any policy, and nothing is charged under it.
+        // A block holds under any policy, and blocked requests are not charged.
         let is_blocked = matches!(&answer, Answer::Now(Ok(decision)) if decision.is_blocked());
         let candidate = active.candidate.as_ref().filter(|_| !is_blocked && !has_own_policy);
         let candidate =
@@ -107,7 +107,7 @@ impl<St: Store> Limiter<St> {
     }
 }
 
-/// A request that is billed to a principal under a rule.
+/// A request that is charged to a principal by a rule.
 pub(super) struct Request<'a> {
     pub(super) policy: &'a Policy,
     pub(super) rule: &'a Rule,
@@ -117,8 +117,8 @@ pub(super) struct Request<'a> {
 }
 
 impl Active {
-    /// What comes of the store's answer: applies enforcement, counts for the candidate, and reports
-    /// to observers.
+    /// Makes the outcome of the store's answer: applies enforcement, counts for the candidate, and
+    /// reports to observers.
     #[inline(always)]
     pub(super) fn conclude(
         &self,
@@ -148,7 +148,7 @@ impl Active {
 }
 
 impl Outcome {
-    /// When there is nothing to do but to decide.
+    /// The outcome for a request that only has to be decided about.
     #[inline]
     pub(super) fn plain(answer: Result<Decision, StoreError>, rule: &Rule, terms: &Terms) -> Self {
         let (ruling, error) = rule_on(answer, None, rule, true, terms);
@@ -178,8 +178,7 @@ pub(super) const fn bucket<'a>(principal: &'a Principal, rule: &Rule) -> Bucket<
     Bucket::with_rate(principal, rule.endpoint, rule.quota, rule.rate)
 }
 
-/// About a request that has no principal to bill. Enforcement is about limits, so it has no part
-/// in this.
+/// Decides about an unidentified request. Enforcement is about limits, so it plays no part in this.
 #[inline(never)]
 fn unidentified<F: Future>(
     active: &Active,

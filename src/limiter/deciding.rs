@@ -27,12 +27,12 @@ pin_project! {
         pending: Pending<F>,
         rule: Rule,
         terms: Terms,
-        // Unless there is nothing to do but to decide.
+        // `None` if the request only has to be decided about.
         full: Option<Box<Full>>,
     }
 }
 
-/// What it takes to do more than to decide.
+/// What is needed for enforcement, the candidate and observers.
 struct Full {
     active: Arc<Active>,
     policy: Policy,
@@ -62,7 +62,7 @@ impl<F: Future> Deciding<F> {
 }
 
 impl Deciding<Immediate> {
-    /// There is no value of this type.
+    /// Shows the compiler that this can't happen: there is no value of this type.
     pub(super) fn never(self) -> ! {
         match self.pending {
             Pending::One { check } | Pending::Both { check, .. } => match check {},
@@ -71,7 +71,7 @@ impl Deciding<Immediate> {
 }
 
 impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
-    /// Waits for the outcome. `seen` is the request, as it is when the store has answered.
+    /// Polls for the outcome. `seen` is the request.
     pub(crate) fn poll_outcome(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -91,7 +91,7 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
 }
 
 pin_project! {
-    /// The [check](crate::Limiter::check) of a limiter whose store can't answer at once.
+    /// The future of a [check](crate::Limiter::check) that the store can't answer at once.
     #[must_use = "futures do nothing unless polled"]
     pub struct LimiterCheck<F>
     where

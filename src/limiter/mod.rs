@@ -1,4 +1,32 @@
-//! The limiter: everything that is true without HTTP.
+//! The limiter: a policy, a store, and everything that is decided without HTTP.
+//!
+//! A [`Limiter`] decides about requests with [`check`](Limiter::check) or, if its store is in this
+//! process, with [`check_now`](Limiter::check_now). The [layer](crate::BolnaRateLimitLayer) is
+//! built on it. Keep a clone of the layer's limiter to
+//!
+//! * change limits while requests run: [`set_policy`](Limiter::set_policy),
+//!   [`set_enforcement`](Limiter::set_enforcement);
+//! * try limits before they are enforced: [`set_candidate`](Limiter::set_candidate);
+//! * help callers: [`peek`](Limiter::peek), [`usage`](Limiter::usage), [`reset`](Limiter::reset),
+//!   [`refund`](Limiter::refund), [`block`](Limiter::block);
+//! * watch it: [`observe`](Limiter::observe), [`on_event`](Limiter::on_event),
+//!   [`report`](Limiter::report).
+//!
+//! ```
+//! use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let layer = BolnaRateLimitLayer::new();
+//! let limiter: Limiter = layer.limiter().clone();
+//!
+//! let caller = Account::user("u-17").in_organization("org-4");
+//! if let Some(decision) = limiter.peek(&caller, Endpoint::CALL).await? {
+//!     println!("{} of {} left", decision.remaining(), decision.quota().burst());
+//! }
+//! limiter.reset(&caller, Endpoint::CALL).await?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod active;
 mod candidate;
@@ -27,11 +55,11 @@ pub use deciding::LimiterCheck;
 pub(crate) use decide::{Decided, Outcome, Terms};
 pub(crate) use deciding::Deciding;
 
-/// A policy and a store: decides, without HTTP and without Tower.
+/// Decides about requests by a policy, and counts them in a store. It knows neither HTTP nor Tower.
 ///
-/// Clones share everything, so a limiter can be handed to several layers, and kept to ask about
-/// buckets and to change limits. What is set here holds for all of them; what is set on a
-/// [layer](crate::BolnaRateLimitLayer) holds for that layer only.
+/// Clones share everything. So several layers can use one limiter, and a clone can be kept to look
+/// at buckets and to change limits. The settings of a limiter apply to all its clones and layers;
+/// the settings of a [layer](crate::BolnaRateLimitLayer) apply to that layer only.
 ///
 /// ```
 /// use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Quota};
@@ -44,7 +72,7 @@ pub(crate) use deciding::Deciding;
 /// assert!(ruling.is_admitted());
 /// assert_eq!(ruling.decision().map(|decision| decision.remaining()), Some(499));
 ///
-/// // Under load, without losing what was spent:
+/// // While requests run; the bucket keeps its state:
 /// limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(2000)).build()?);
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
@@ -58,7 +86,7 @@ struct Shared<St> {
 }
 
 impl Limiter {
-    /// A limiter that counts in this process.
+    /// A limiter with that policy, which counts in this process.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self::with_store(policy, MemoryStore::new())
@@ -66,7 +94,8 @@ impl Limiter {
 }
 
 impl<St> Limiter<St> {
-    /// A limiter that counts in `store`.
+    /// A limiter with that policy, which counts in `store`. Limits are enforced on all principals
+    /// until [`set_enforcement`](Self::set_enforcement) changes that.
     #[must_use]
     pub fn with_store(policy: Policy, store: St) -> Self {
         let active = ArcSwap::from_pointee(Active::new(policy));
@@ -79,12 +108,12 @@ impl<St> Limiter<St> {
         self.active().policy.clone()
     }
 
-    /// Makes another policy the active one, for every clone of the limiter and every service made
-    /// from it.
+    /// Makes another policy the active one, for all clones of the limiter and all services made
+    /// from them.
     ///
-    /// A request is decided by the one policy or by the other, never by a mixture. Nothing that was
-    /// spent is forgotten: a bucket that would have been full again in 30 s still is, but never
-    /// more than drained by the measure of its new quota.
+    /// Each request is decided by one of the two policies, never by a mixture of both. Buckets keep
+    /// their state: a bucket that would have been full again in 30 s still will be, or sooner if a
+    /// full refill by its new quota takes less time.
     pub fn set_policy(&self, policy: Policy) {
         let before = self.change(|active| active.policy = policy.clone());
         if let Some(observers) = &self.active().observers {
@@ -94,19 +123,23 @@ impl<St> Limiter<St> {
         }
     }
 
-    /// On which principals limits are enforced, by whatever policy. On all unless it was set.
+    /// On which principals this limiter enforces limits, whatever the policy. All of them by
+    /// default.
     #[must_use]
     pub fn enforcement(&self) -> Enforcement {
         self.active().enforcement
     }
 
-    /// Enforces limits on all principals, on a share of them, or on none, from the next request on.
+    /// Sets on which principals limits are enforced from the next request on: on all of them, on a
+    /// share, or on none.
     ///
-    /// Where a layer, a policy or an endpoint has
-    /// [an enforcement of its own](crate::policy::PolicyBuilder::enforce), the least of them
-    /// counts. In shadow mode no request is refused because of a limit, nor because the store
-    /// could not be asked. Enforcement is about limits only: what happens to unidentified requests
-    /// is [`on_unidentified`](crate::BolnaRateLimitLayer::on_unidentified) alone.
+    /// A layer, a policy and an endpoint can have an
+    /// [enforcement of their own](crate::policy::PolicyBuilder::enforce). The least of all these
+    /// settings applies. In shadow mode no request is refused because of a limit, nor because the
+    /// store failed.
+    ///
+    /// Enforcement is about limits only. What happens to unidentified requests is decided by
+    /// [`on_unidentified`](crate::BolnaRateLimitLayer::on_unidentified) alone.
     pub fn set_enforcement(&self, enforcement: Enforcement) {
         let before = self.change(|active| active.enforcement = enforcement).enforcement;
         if before == enforcement {
@@ -117,35 +150,53 @@ impl<St> Limiter<St> {
         }
     }
 
-    /// The policy that is evaluated beside the active one, if there is one.
+    /// The candidate policy, which is evaluated beside the active one, if there is one.
     #[must_use]
     pub fn candidate(&self) -> Option<Policy> {
         self.active().candidate.as_ref().map(|candidate| candidate.policy().clone())
     }
 
-    /// Evaluates a policy beside the active one, on the same requests, or none any more: what would
-    /// it refuse if it were enforced? It refuses no request, and charges no bucket that is
-    /// enforced.
+    /// Evaluates a candidate policy beside the active one, on the same requests, to show what it
+    /// would refuse if it were the active one. `None` ends this. A candidate refuses no request,
+    /// and does not change the buckets of the active policy.
     ///
-    /// It has buckets of its own in the same store, so a request costs two checks, and if the store
-    /// can't answer at once the request waits for both. The buckets begin full, or, if another
-    /// candidate was evaluated before, as that one has left them: in the first
-    /// [`refill_time`](crate::Quota::refill_time) it refuses less than it will. They count towards
-    /// a cap of the store, such as [`MemoryStore::max_buckets`], and a [`reset`](Self::reset) does
-    /// not fill them. What it says is in each
-    /// [`Observation`](crate::observe::Observation) and summed up by
-    /// [`candidate_report`](Self::candidate_report).
+    /// What the candidate would have decided is in each
+    /// [`Observation`](crate::observe::Observation), and
+    /// [`candidate_report`](Self::candidate_report) sums it up.
     ///
-    /// Not evaluated are:
+    /// ```
+    /// use bolna_rate_limit::{Account, Limiter, Policy, Quota};
+    ///
+    /// let limiter = Limiter::default();
+    /// let stricter = Policy::bolna().quota("call", Quota::per_minute(1)).build()?;
+    /// limiter.set_candidate(stricter)?;
+    /// for _ in 0..3 {
+    ///     let ruling = limiter.check_now(&Account::user("u-17"), "/call");
+    ///     assert!(ruling.is_some_and(|ruling| ruling.is_admitted()));
+    /// }
+    /// let refused: u64 = limiter.candidate_report().iter().map(|it| it.newly_limited).sum();
+    /// assert_eq!(refused, 2);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    ///
+    /// The candidate has buckets of its own in the same store:
+    ///
+    /// * A request costs two checks. If the store does not answer at once, the request waits for
+    ///   both of them.
+    /// * The buckets start full, or as a previous candidate has left them. So during the first
+    ///   [`refill_time`](crate::Quota::refill_time) the candidate refuses less than it would later.
+    /// * They count towards a cap of the store, such as [`MemoryStore::max_buckets`].
+    /// * [`reset`](Self::reset) does not fill them.
+    ///
+    /// The candidate is not evaluated for
     ///
     /// * requests of accounts that have a policy of their own;
     /// * requests to paths that the active policy or the candidate exempts;
-    /// * requests that are refused because of a [`block`](Self::block), which holds under any
-    ///   policy. (If the store does not answer at once, these are charged to the candidate's
-    ///   buckets all the same.)
+    /// * requests that are [blocked](Self::block), since a block holds under any policy. (If the
+    ///   store does not answer at once, they are charged to the candidate's buckets all the same.)
     ///
     /// # Errors
-    /// When the process would have more names of endpoints than
+    /// If the process would have more names of endpoints than
     /// [`Endpoint::MAX`](crate::Endpoint::MAX). Nothing changes then.
     pub fn set_candidate(&self, candidate: impl Into<Option<Policy>>) -> Result<(), PolicyError> {
         let to = candidate.into();
@@ -160,14 +211,14 @@ impl<St> Limiter<St> {
         Ok(())
     }
 
-    /// How the candidate has decided since it was set, beside the active policy: by endpoint, in
-    /// the candidate's order. Empty if there is none.
+    /// How the candidate has decided since it was set, compared with the active policy: one report
+    /// for each endpoint of the candidate, in its order. Empty without a candidate.
     #[must_use]
     pub fn candidate_report(&self) -> Vec<CandidateReport> {
         self.active().candidate.as_ref().map(|candidate| candidate.report()).unwrap_or_default()
     }
 
-    /// The store.
+    /// The store in which the limiter counts.
     #[must_use]
     pub fn store(&self) -> &St {
         &self.shared.store
@@ -178,19 +229,19 @@ impl<St> Limiter<St> {
         self.shared.active.load()
     }
 
-    /// Changes what is active, and returns it as it was before.
+    /// Changes what is active, and returns what was active before.
     fn change(&self, change: impl Fn(&mut Active)) -> Arc<Active> {
         self.shared.active.rcu(|active| active.with(&change))
     }
 }
 
 impl<St: Store> Limiter<St> {
-    /// Reports every request from now on to `observer`, and what happens to the limiter and its
-    /// store. There can be several observers.
+    /// Adds an observer. From now on the limiter reports to it every request that it decides about,
+    /// and every [event](Event) of the limiter and its store. A limiter can have several observers.
     ///
-    /// The limiter and its store, which may be shared, keep the observer for as long as they live.
-    /// So an observer must not own either of them, nor a clone of the limiter or a layer, or none
-    /// of them is ever freed: give it a [`Weak`](std::sync::Weak) of what it needs.
+    /// The limiter and its store own the observer until they are dropped, and the store may be
+    /// shared. So an observer must not own the store, a clone of the limiter or a layer, or none of
+    /// them is ever dropped: give it a [`Weak`](std::sync::Weak).
     pub fn observe(&self, observer: impl Observer) {
         let observer: Arc<dyn Observer> = Arc::new(observer);
         let add = |active: &mut Active| {
@@ -206,8 +257,9 @@ impl<St: Store> Limiter<St> {
         alone.check_policy(&before.policy);
     }
 
-    /// Calls `listener` when something happens to the limiter: limits are changed, the store is
-    /// lost, a setting seems wrong. For a line in the log:
+    /// Calls `listener` with every [event](Event) of the limiter and its store from now on: limits
+    /// were changed, the store was lost, a setting seems wrong. For example, to print a line for
+    /// each:
     ///
     /// ```
     /// # let limiter = bolna_rate_limit::Limiter::default();
@@ -217,18 +269,21 @@ impl<St: Store> Limiter<St> {
         self.observe(Listener(listener));
     }
 
-    /// The numbers of the limiter and its store now, for metrics.
+    /// The current numbers of the limiter and its store, for metrics.
     #[must_use]
     pub fn report(&self) -> Report {
         Report::new(self.enforcement(), self.store().report())
     }
 
-    /// Charges the account's principal for one request to `path`, if its bucket has the unit.
-    /// `None` if the path is exempt.
+    /// Decides about one request of that account to `path`, and charges one unit if the bucket has
+    /// one. `None` if the path is exempt.
     ///
-    /// The account's own policy counts, or else the active one. `path` is a request's path without
-    /// its query, as it came over the wire: not decoded. An account without a principal is
-    /// refused.
+    /// The account's own policy applies, or else the active one. An account without a principal is
+    /// refused. `path` is the request's path as it came over the wire, that is not decoded, without
+    /// the query.
+    ///
+    /// # Errors
+    /// The answer is an error if the store fails.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Limiter};
@@ -241,7 +296,7 @@ impl<St: Store> Limiter<St> {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use = "the request has been charged: the ruling says whether it may go on"]
+    #[must_use = "the request has been charged: the ruling says whether it is admitted"]
     pub fn check(&self, account: &Account, path: &str) -> Option<Answer<LimiterCheck<St::Check>>> {
         match self.decide(Some(account), path, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
@@ -254,8 +309,9 @@ impl<St: Store> Limiter<St> {
 }
 
 impl<C: Clock> Limiter<MemoryStore<C>> {
-    /// [`check`](Self::check) where the answer is always there at once and never an error.
-    #[must_use = "the request has been charged: the ruling says whether it may go on"]
+    /// The same as [`check`](Self::check), for a limiter whose store always answers at once and
+    /// never fails. `None` if the path is exempt.
+    #[must_use = "the request has been charged: the ruling says whether it is admitted"]
     pub fn check_now(&self, account: &Account, path: &str) -> Option<Ruling> {
         match self.decide(Some(account), path, &Terms::default(), &Nothing) {
             Decided::Exempt => None,

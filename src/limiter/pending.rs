@@ -1,4 +1,4 @@
-//! Waiting for a store, and perhaps for what it says to the candidate as well.
+//! Waiting for the store's answer, and perhaps for its answer to the candidate's check.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,17 +8,17 @@ use pin_project_lite::pin_project;
 use crate::store::{Answer, StoreError};
 use crate::values::Decision;
 
-/// What the store says about a request.
+/// The store's answers about a request.
 pub(super) struct Answers {
-    /// By the policy that counts.
+    /// About the bucket of the active policy, or of the account's own.
     pub(super) active: Result<Decision, StoreError>,
-    /// By the candidate's rules, about the candidate's bucket.
+    /// About the candidate's bucket.
     pub(super) candidate: Option<Decision>,
 }
 
 pin_project! {
-    /// Every variant holds a check, so that there is no value of this type for a store that always
-    /// answers at once.
+    /// One or two checks that wait for the store. Every variant holds a check, so that there is no
+    /// value of this type for a store that always answers at once.
     #[project = PendingProjection]
     pub(super) enum Pending<F>
     where
@@ -31,17 +31,18 @@ pin_project! {
         Both {
             #[pin]
             check: F,
-            // In a box, since there seldom is a candidate.
+            // In a box, because there seldom is a candidate.
             other: Box<Other<F>>,
         },
     }
 }
 
-/// The other one of two answers, and the one that came first.
+/// The second of two answers, and the output of the first check once it is there.
 pub(super) struct Other<F: Future> {
-    /// Whether it is the active policy's, and the check beside it the candidate's.
+    /// Whether this is the answer for the active policy, and the first check is the candidate's.
     is_active: bool,
     answer: Half<F>,
+    /// The output of the first check.
     first: Option<F::Output>,
 }
 
@@ -51,8 +52,11 @@ enum Half<F: Future> {
 }
 
 impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
-    /// Waits for both, or has both: the candidate's check has to be seen to its end for its unit to
-    /// be charged.
+    /// Both answers, if they are there, or else a future that waits for both. The candidate's check
+    /// has to be polled to its end for its unit to be charged.
+    ///
+    /// # Errors
+    /// The future.
     pub(super) fn both(active: Answer<F>, candidate: Option<Answer<F>>) -> Result<Answers, Self> {
         let other = |is_active, answer| Box::new(Other { is_active, answer, first: None });
         match (active, candidate) {
@@ -108,7 +112,7 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
 }
 
 impl<F: Future> Half<F> {
-    /// Where the answer is, when it is there.
+    /// The place of the answer, once it is there.
     fn poll(&mut self, cx: &mut Context<'_>) -> Option<&mut Option<F::Output>> {
         if let Self::Asked(check) = self {
             let Poll::Ready(output) = check.as_mut().poll(cx) else { return None };

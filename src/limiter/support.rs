@@ -1,4 +1,4 @@
-//! What an operator asks and changes by hand.
+//! What operators look up and change for a single account.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::store::{Store, StoreError};
 use crate::values::{Decision, Endpoint, Enforcement, Principal};
 
 impl<St> Limiter<St> {
-    /// Whether an account's requests to an endpoint are refused when they are over the limit, or go
-    /// on all the same, as in shadow mode.
+    /// Whether the limit of an endpoint is enforced on an account, so that its requests over the
+    /// limit are refused.
     ///
-    /// The account's own policy counts, or else the active one, and the limiter's enforcement; a
-    /// layer may enforce less. `false` if the policy has no such endpoint, or the account has no
-    /// principal: no limit is about it.
+    /// The account's own policy applies, or else the active one, and the limiter's enforcement. A
+    /// layer may enforce less. `false` if the policy has no such endpoint or the account has no
+    /// principal, because then there is no limit.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Enforcement, Limiter};
@@ -39,12 +39,12 @@ impl<St> Limiter<St> {
 }
 
 impl<St: Store> Limiter<St> {
-    /// How much of an endpoint's quota an account has left, without charging anything: what a check
-    /// would decide now. `None` if the account's policy, its own or else the active one, has no
-    /// such endpoint.
+    /// What a check would decide now about a request of an account to an endpoint. Nothing is
+    /// charged. The account's own policy applies, or else the active one. `None` if it has no such
+    /// endpoint.
     ///
     /// # Errors
-    /// When the store can't be asked, or the account has no principal.
+    /// If the store fails, or if the account has no principal.
     pub async fn peek(
         &self,
         account: impl Into<Account>,
@@ -57,10 +57,10 @@ impl<St: Store> Limiter<St> {
         }
     }
 
-    /// How much of each endpoint's quota an account has left, without charging anything: in the
-    /// order of its policy, which is its own or else the active one.
+    /// What [`peek`](Self::peek) says about each endpoint of the account's own policy, or else the
+    /// active one, in the policy's order. Nothing is charged.
     ///
-    /// A platform can show it to its customers, who are told to monitor their usage.
+    /// A platform can show this to its customers, who are asked to monitor their usage.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Limiter};
@@ -75,7 +75,7 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// # Errors
-    /// When the store can't be asked, or the account has no principal.
+    /// If the store fails, or if the account has no principal.
     pub async fn usage(&self, account: impl Into<Account>) -> Result<Vec<Decision>, StoreError> {
         let account = account.into();
         let principal = principal_of(&account)?;
@@ -86,11 +86,12 @@ impl<St: Store> Limiter<St> {
         Ok(usage)
     }
 
-    /// Gives an account a full bucket for an endpoint, of whatever policy, and lifts a
-    /// [`block`](Self::block).
+    /// Fills an account's bucket for an endpoint, whether a policy has the endpoint or not, and
+    /// lifts its [`block`](Self::block), if there is one.
     ///
     /// # Errors
-    /// When the store can't be asked, or the account has no principal.
+    /// If the store fails, or if the account has no principal. The bucket may have been reset all
+    /// the same if the store fails.
     pub async fn reset(
         &self,
         account: impl Into<Account>,
@@ -100,8 +101,8 @@ impl<St: Store> Limiter<St> {
         self.store().reset(principal_of(&account)?, endpoint).await
     }
 
-    /// Gives an account units of an endpoint's quota back, at most until its bucket is full: for
-    /// requests that were charged and should not have been.
+    /// Refunds units of an endpoint's quota to an account, at most until its bucket is full. Use it
+    /// for requests that were charged and should not have been.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Limiter};
@@ -114,8 +115,9 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// # Errors
-    /// When the store can't be asked, the account has no principal, or its policy, its own or else
-    /// the active one, has no such endpoint.
+    /// If the store fails, if the account has no principal, or if its own policy, or else the
+    /// active one, has no such endpoint. Units may have been refunded all the same if the store
+    /// fails.
     pub async fn refund(
         &self,
         account: impl Into<Account>,
@@ -130,12 +132,15 @@ impl<St: Store> Limiter<St> {
         self.store().refund(bucket(principal_of(&account)?, rule), units).await
     }
 
-    /// Refuses all requests of an account to an endpoint, of whatever policy, from now on for that
-    /// period, at most 100 years. Its bucket goes on refilling. A later block replaces this one; a
-    /// block for no time, or a [`reset`](Self::reset), lifts it.
+    /// Blocks an account on an endpoint, whatever the policy: all its requests to the endpoint are
+    /// refused from now on for `period`.
     ///
-    /// Where a limit is [not enforced](Self::enforces) on the account, a block is not either. For
-    /// all endpoints, block each:
+    /// Periods of more than 100 years are clamped to that. A zero `period` lifts the block, as does
+    /// a [`reset`](Self::reset), and a later block replaces an earlier one. The bucket goes on
+    /// refilling meanwhile. If the limit is [not enforced](Self::enforces) on the account, the
+    /// block is not enforced either.
+    ///
+    /// To block an account on all endpoints, block each:
     ///
     /// ```
     /// use std::time::Duration;
@@ -151,7 +156,7 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// # Errors
-    /// When the store can't be asked, or the account has no principal.
+    /// If the store fails, or if the account has no principal.
     pub async fn block(
         &self,
         account: impl Into<Account>,
