@@ -1,4 +1,4 @@
-//! What happens to a limiter.
+//! The events of a limiter.
 
 use std::fmt;
 
@@ -7,42 +7,42 @@ use crate::policy::Policy;
 use crate::store::StoreEvent;
 use crate::values::{Endpoint, Enforcement};
 
-/// Something that happened to a limiter and is not of one request. `Display` says it in one line,
-/// without any id.
+/// Something that happened to a limiter and does not concern a single request. `Display` says it in
+/// one line, without ids, unless an error of the store contains one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// Another policy is active.
+    /// A policy was made the active one. It may be equal to the previous one.
     #[non_exhaustive]
     PolicyChanged {
-        /// The policy until now.
+        /// The policy that was active before.
         from: Policy,
-        /// The policy from now on.
+        /// The policy that is active now.
         to: Policy,
     },
-    /// Limits are enforced on other principals than before.
+    /// The limiter's [enforcement](crate::Limiter::set_enforcement) was changed.
     #[non_exhaustive]
     EnforcementChanged {
-        /// On which principals they were enforced until now.
+        /// The enforcement before.
         from: Enforcement,
-        /// On which principals they are enforced from now on.
+        /// The enforcement now.
         to: Enforcement,
     },
-    /// Another candidate is evaluated beside the active policy, or none any more.
+    /// A [candidate](crate::Limiter::set_candidate) was set or removed.
     #[non_exhaustive]
     CandidateChanged {
-        /// The candidate from now on.
+        /// The candidate now, if there is one.
         to: Option<Policy>,
     },
-    /// The store was lost or regained, or has as many buckets as it may have.
+    /// The state of the store has changed: it was lost or regained, or reached its cap of buckets.
     Store(StoreEvent),
-    /// The limiter seems to be set up wrongly. Reported once, or, if it is about a policy, each time
-    /// that the policy is set.
+    /// The limiter is probably set up wrongly. Each advice is reported once, or, if it is about a
+    /// policy, each time that the policy is set.
     Advice(Advice),
 }
 
 impl Event {
-    /// What [`name`](Self::name) can say, but for codes.
+    /// All that [`name`](Self::name) can return, except the codes of advice.
     #[cfg(feature = "metrics")]
     pub(super) const NAMES: [&'static str; 8] = [
         "policy_changed",
@@ -55,9 +55,9 @@ impl Event {
         "cap_relieved",
     ];
 
-    /// A word for it that can be a metric's label: `policy_changed`, `enforcement_changed`,
+    /// The event as a word for a metric's label: `policy_changed`, `enforcement_changed`,
     /// `candidate_changed`, `store_lost`, `store_still_lost`, `store_regained`, `cap_reached`,
-    /// `cap_relieved`, or the code of an advice: `BRL001`.
+    /// `cap_relieved`, or the [code](Advice::code) of an advice, such as `BRL001`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -73,7 +73,8 @@ impl Event {
         }
     }
 
-    /// Whether it is something to look into.
+    /// Whether an operator should look into it: the store is lost or still lost, the cap is
+    /// reached, or there is an advice.
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self {

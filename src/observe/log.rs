@@ -13,20 +13,21 @@ use crate::values::{Decision, Endpoint, Outcome, Quota};
 
 const TARGET: &str = "bolna_rate_limit";
 
-/// Logs what a limiter decides and what happens to it with [`tracing`](https://docs.rs/tracing),
-/// under the target `bolna_rate_limit`.
+/// An observer that logs with [`tracing`](https://docs.rs/tracing), under the target
+/// `bolna_rate_limit`.
 ///
-/// * `debug`: a request was refused, or would have been. Fields: `endpoint`, `outcome`, `mode`,
-///   `retry_after_ms`, `error`, `left_out`, and on demand `principal`.
+/// * `debug`: a request was refused, or would have been. Fields: `endpoint`, `outcome`, `mode`
+///   (`enforced` or `shadow`), `retry_after_ms`, `error`, `left_out`, and `principal` if it is
+///   [asked for](Self::with_principals).
 /// * `warn`: the store is lost, the cap is reached, a setting seems wrong. Fields: `event`,
-///   `left_out`, and of an [`Advice`](super::Advice) its `code` and `help`.
-/// * `info`: the store is back, there is room again, limits were changed. Fields: `event`,
-///   `left_out`.
+///   `left_out`, and for an [`Advice`](super::Advice) its `code` and `help`.
+/// * `info`: the store is back, there is room under the cap again, limits were changed. Fields:
+///   `event`, `left_out`.
 ///
-/// It does not flood the log: of each kind of event it logs ten at once and then one a second, and
-/// of refusals as many for each endpoint and outcome. It counts what it leaves out: the next
-/// refusal that it logs, of whatever endpoint, says in `left_out` how many refusals were left out,
-/// and the next event, of whatever kind, how many events.
+/// The number of lines is bounded. For each kind of event it is at most ten at once and one a
+/// second after that, and the same for the refusals of each endpoint and outcome. The field
+/// `left_out` of the next line is the number of lines that were left out before it: of refusals of
+/// any endpoint and outcome, or of events of any kind.
 ///
 /// ```
 /// use bolna_rate_limit::Limiter;
@@ -41,7 +42,7 @@ pub struct Log<C = MonotonicClock> {
 }
 
 impl Log {
-    /// Logs everything but ids.
+    /// A log without the ids of principals.
     #[must_use]
     pub fn new() -> Self {
         Self::on(MonotonicClock::default())
@@ -60,15 +61,15 @@ impl<C: Clock + Clone> Log<C> {
 }
 
 impl<C> Log<C> {
-    /// Measures on that clock how much it has logged. By default on the operating system's.
+    /// Sets the clock by which the number of lines is bounded. Defaults to a [`MonotonicClock`].
     #[must_use]
     pub fn with_clock<D: Clock + Clone>(self, clock: D) -> Log<D> {
         Log { principals: self.principals, ..Log::on(clock) }
     }
 
-    /// Logs also which principal was refused, in the field `principal`: `user u-17`. Off by
-    /// default, since not every log is a place for customers' ids. A control character in an id is
-    /// escaped, `\n` say, so that no id can forge a line.
+    /// Adds the field `principal` to refusals, such as `user u-17`. Off by default, because the ids
+    /// of customers do not belong in every log. Control characters in an id, such as a line break,
+    /// are escaped, so that no id can forge a line.
     #[must_use]
     pub fn with_principals(self) -> Self {
         Self { principals: true, ..self }
@@ -155,8 +156,8 @@ impl fmt::Display for Reasons<'_> {
     }
 }
 
-/// A text whose control characters are escaped: callers may have chosen their ids, and an error may
-/// quote what a server has said.
+/// A text with its control characters escaped. Callers may have chosen their ids, and an error may
+/// quote a server's answer.
 struct OneLine<T>(T);
 
 impl<T: fmt::Display> fmt::Display for OneLine<T> {

@@ -1,16 +1,21 @@
-//! Observers: who is told what a limiter decides and what happens to it.
+//! Observers, which receive what a limiter decides and what happens to it.
 //!
-//! A limiter reports each request that it decides about to its [observers](Observer), and each
-//! [event](Event) that is not of one request: limits were changed, the store was lost, a setting
-//! seems [wrong](Advice). Without observers it reports nothing and spends nothing on it.
+//! A limiter reports to its [observers](Observer)
 //!
-//! | | |
-//! |---|---|
-//! | [`MostRefused`] | which principals are refused most, in bounded memory |
-//! | a closure, with [`Limiter::on_event`](crate::Limiter::on_event) | events, for a line each |
-//! | `Metrics`, with the feature `metrics` | counters and gauges, with the `metrics` facade |
-//! | `Log`, with the feature `tracing` | refusals and events, as events of `tracing` |
-//! | a type of your own that implements [`Observer`] | everything |
+//! * each request that it decides about, as an [`Observation`], and
+//! * each [`Event`] that does not concern a single request: limits were changed, the store was
+//!   lost, a setting seems wrong ([`Advice`]).
+//!
+//! Without observers it reports nothing, and requests pay nothing for this. There are observers for
+//! the common cases:
+//!
+//! * [`MostRefused`] counts which principals are refused most, in bounded memory.
+//! * A closure receives events: [`Limiter::on_event`](crate::Limiter::on_event).
+//! * `Metrics` (feature `metrics`) counts with the `metrics` facade.
+//! * `Log` (feature `tracing`) logs refusals and events with `tracing`.
+//! * A type of your own implements [`Observer`].
+//!
+//! A [`Report`] holds the numbers of a limiter and its store, on request.
 //!
 //! Observers belong to the [`Limiter`](crate::Limiter), which several layers may share:
 //!

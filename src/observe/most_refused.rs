@@ -1,4 +1,4 @@
-//! Which principals are refused most.
+//! The principals that are refused most.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -9,17 +9,19 @@ use std::sync::{PoisonError, RwLock};
 use super::{Observation, Observer};
 use crate::values::{Decision, Outcome, Principal};
 
-/// Counts refusals by principal, for an operator to see which are refused most: in bounded memory,
-/// and at no cost to requests that are allowed.
+/// An observer that counts refusals by principal, to show an operator which principals are refused
+/// most. Its memory is bounded, and requests that are allowed pay nothing for it.
 ///
-/// It counts what the limit says, enforced or not, so in shadow mode it shows which principals
-/// would be refused. Principals that an operator has [blocked](crate::Limiter::block) are not
-/// counted: these are known.
+/// It counts the requests that are over the limit, enforced or not. So in shadow mode it shows
+/// which principals would be refused. Requests that are [blocked](crate::Limiter::block) are not
+/// counted, because the operator knows them.
 ///
-/// When there are more principals than places, it keeps those that are refused most, and gives the
-/// place of the least refused to each new one ([Space-Saving]). With `n` places, a principal that
-/// has more than one in `n` of all refusals is never missing. A count may be too high:
-/// [`Refused::at_least`] shows by how much at most.
+/// It has a fixed number of places. If there are more principals than places, a new principal takes
+/// the place, and the count, of the one with the fewest refusals ([Space-Saving]). So
+///
+/// * with `n` places, a principal with more than one in `n` of all refusals is never missing;
+/// * a count may be too high: the true number is between [`Refused::at_least`] and
+///   [`Refused::refusals`].
 ///
 /// [Space-Saving]: https://doi.org/10.1007/978-3-540-30570-5_27
 ///
@@ -42,7 +44,7 @@ pub struct MostRefused {
 
 struct Count {
     refusals: AtomicU64,
-    /// How many of them may have been those of the principal that had the place before.
+    /// The part of the count that was taken over from the principal that had the place before.
     inherited: u64,
 }
 
@@ -53,30 +55,31 @@ struct Count {
 pub struct Refused {
     /// The principal.
     pub principal: Principal,
-    /// How often it was refused, at most.
+    /// The number of its refusals, at most.
     pub refusals: u64,
-    /// How often it was refused, at least.
+    /// The number of its refusals, at least.
     pub at_least: u64,
 }
 
 impl MostRefused {
-    /// Counts for that many principals, at least 1. Each takes some 150 bytes. A principal that has
-    /// no place yet costs a look at all places, so some hundreds are enough.
+    /// An observer with that number of places; 0 is treated as 1. A place takes some 150 bytes. The
+    /// first refusal of a principal without a place looks at all places, so use some hundreds of
+    /// them at most.
     #[must_use]
     pub fn new(places: usize) -> Self {
         Self { places: places.max(1), by_candidate: false, counts: RwLock::default() }
     }
 
-    /// Counts instead the requests that the limit allows and the
-    /// [candidate](crate::Limiter::set_candidate) would have refused: which principals are worse
-    /// off under the new limits.
+    /// Counts other requests instead: those that the limit allows and the
+    /// [candidate](crate::Limiter::set_candidate) would have refused. This shows which principals
+    /// would be worse off with the candidate.
     #[must_use]
     pub fn by_candidate(self) -> Self {
         Self { by_candidate: true, ..self }
     }
 
-    /// The principals that were refused most since the start, or since [`clear`](Self::clear): at
-    /// most that many, the most refused first.
+    /// The principals that were refused most since the start or since the last
+    /// [`clear`](Self::clear): at most `most` of them, those with the most refusals first.
     #[must_use]
     pub fn top(&self, most: usize) -> Vec<Refused> {
         let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +90,7 @@ impl MostRefused {
         all
     }
 
-    /// Forgets all principals.
+    /// Forgets all principals and starts again.
     pub fn clear(&self) {
         self.counts.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -150,7 +153,7 @@ impl Observer for MostRefused {
 
 impl fmt::Debug for MostRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Ids do not belong in a log.
+        // Without the principals: ids do not belong in a log.
         f.debug_struct("MostRefused").field("places", &self.places).finish_non_exhaustive()
     }
 }

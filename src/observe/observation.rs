@@ -1,11 +1,11 @@
-//! What observers are told about one request.
+//! What observers receive about one request.
 
 use std::time::Duration;
 
 use crate::store::StoreError;
 use crate::values::{Principal, Ruling};
 
-/// What was decided about one request, and whose it is.
+/// What was decided about one request, and who is billed for it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observation<'a> {
@@ -15,9 +15,10 @@ pub struct Observation<'a> {
     pub principal: Option<&'a Principal>,
     /// What was decided, and what comes of it.
     pub ruling: &'a Ruling,
-    /// Why the store could not be asked, if that is the [outcome](Ruling::outcome).
+    /// Why the store failed, if that is the [outcome](Ruling::outcome).
     pub error: Option<&'a StoreError>,
-    /// How long the store took. `None` if it answered at once, as one in this process always does.
+    /// The time that the store took to answer; with a candidate, the time until both answers were
+    /// there. `None` if it answered at once, as a store in this process always does.
     pub waited: Option<Duration>,
 }
 

@@ -1,15 +1,15 @@
-//! Who is told.
+//! The trait of observers, and the observers of a limiter.
 
 use std::sync::Arc;
 
 use super::advice::Checkup;
 use super::{Event, Observation};
 
-/// Is told what a limiter decides and what happens to it. See
+/// Receives what a limiter decides and what happens to it. Add an observer with
 /// [`Limiter::observe`](crate::Limiter::observe).
 ///
-/// Observers run on the request path, from several threads at once, so keep them fast: count, or
-/// hand something on. If one panics, the request panics.
+/// Observers run on the request path and on several threads at once. So keep them fast, and let
+/// them only count, or pass something on. If an observer panics, the request panics.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -32,13 +32,15 @@ use super::{Event, Observation};
 /// Limiter::default().observe(Arc::clone(&refusals));
 /// ```
 pub trait Observer: Send + Sync + 'static {
-    /// A request was decided about. Called once for each request, except for those to exempt paths,
-    /// about which nothing is decided, and those that are dropped before the store has answered.
+    /// A request was decided about. By default this does nothing.
+    ///
+    /// It is called once for each request, except for requests to exempt paths, and for requests
+    /// that are dropped before the store has answered.
     fn on_decision(&self, observation: &Observation<'_>) {
         let _ = observation;
     }
 
-    /// Something happened that is not of one request.
+    /// Something happened that does not concern a single request. By default this does nothing.
     ///
     /// Events from concurrent changes may arrive in any order; ask the limiter for the current
     /// state. Events of one store arrive in order.
@@ -47,7 +49,7 @@ pub trait Observer: Send + Sync + 'static {
     }
 }
 
-/// An observer can be shared, to be asked what it has seen.
+/// An observer can be shared, for example to read later what it has counted.
 impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn on_decision(&self, observation: &Observation<'_>) {
         (**self).on_decision(observation);
@@ -84,7 +86,7 @@ impl Observers {
     }
 }
 
-/// An observer of events only.
+/// A closure as an observer of events.
 pub(crate) struct Listener<F>(pub(crate) F);
 
 impl<F: Fn(&Event) + Send + Sync + 'static> Observer for Listener<F> {

@@ -1,4 +1,4 @@
-//! A bound on how much is logged.
+//! A bound on the number of lines that are logged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use crate::store::{Bucket, MemoryStore};
 use crate::values::clock::Clock;
 use crate::values::{Endpoint, Principal, Quota, QuotaBuilder};
 
-/// Lets a quota of lines through, and counts those that it leaves out.
+/// Admits lines up to a quota, and counts the lines that are left out.
 pub(super) struct Throttle<C> {
     store: MemoryStore<C>,
     quota: Quota,
@@ -23,8 +23,8 @@ impl<C: Clock> Throttle<C> {
         }
     }
 
-    /// How many have been left out before this one, if it is let through. `what` and `endpoint`
-    /// have a measure of their own.
+    /// If the line is admitted, the number of lines that were left out since the last one. `None`
+    /// if it is left out. Each pair of `what` and `endpoint` has a quota of its own.
     pub(super) fn admit(&self, what: &'static str, endpoint: Endpoint) -> Option<u64> {
         let principal = Principal::user(what)?;
         if self.store.charge(Bucket::new(&principal, endpoint, self.quota)).is_allowed() {

@@ -1,4 +1,4 @@
-//! Looking for what is set up wrongly, in the first requests of a limiter.
+//! Looks for what is set up wrongly, mostly in the first requests of a limiter.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -8,40 +8,42 @@ use crate::observe::{Event, Observers};
 use crate::policy::Policy;
 use crate::values::{Decision, Endpoint, Principal, Quota};
 
-/// So many unidentified requests, with no identified one before, are reported.
+/// The number of unidentified requests, without an identified one, after which this is reported.
 const UNIDENTIFIED: u32 = 16;
-/// So many requests are marked, for a second limiter to see.
+/// The number of requests that are marked, so that a second limiter recognises them.
 const MARKED: u32 = 16;
-/// After so many requests without a rule that matches, that is reported.
+/// The number of requests that were all charged to `default` after which this is reported.
 const UNMATCHED: u32 = 1000;
-/// So many limiters that serve one request at most are reported.
+/// The number of limiters in a row with one request at most after which this is reported.
 const SHORT_LIVED: u32 = 64;
 
-/// How many limiters in a row have been dropped after one request at most.
+/// The number of limiters in a row that were dropped after one request at most.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 
-/// What has been seen so far.
+/// What was seen so far.
 #[derive(Default)]
 pub(crate) struct Checkup {
-    /// Identified requests, up to [`UNMATCHED`].
+    /// The number of identified requests, counted up to [`UNMATCHED`].
     requests: AtomicU32,
-    /// Whether one of them was billed to another endpoint than `default`.
+    /// Whether one of them was charged to another endpoint than `default`.
     matched: AtomicBool,
+    /// The number of unidentified requests, counted up to [`UNIDENTIFIED`].
     unidentified: AtomicU32,
     /// A bit for each advice that has been given.
     given: AtomicU32,
 }
 
-/// What can be seen of a request besides its account and its path, by the one who has the request.
+/// What is looked at in a request besides its account and its path. The layer implements it for
+/// HTTP requests.
 pub(crate) trait Seen {
     /// Whether it is a CORS preflight.
     fn is_preflight(&self) -> bool;
 
-    /// The mark that another limiter has left in it.
+    /// The mark that another limiter has left in the request.
     fn mark(&self) -> Option<&Mark>;
 }
 
-/// A check without a request.
+/// Stands for the request in a check without one.
 pub(crate) struct Nothing;
 
 impl Seen for Nothing {
@@ -54,7 +56,7 @@ impl Seen for Nothing {
     }
 }
 
-/// Left in the first requests of a limiter.
+/// What a limiter leaves in its first requests: to what each was charged.
 #[derive(Clone)]
 pub(crate) struct Mark {
     principal: Principal,
@@ -63,7 +65,7 @@ pub(crate) struct Mark {
 }
 
 impl Observers {
-    /// An unidentified request. `refused` is whether such requests are refused.
+    /// Looks at an unidentified request. `refused` is whether it is refused.
     pub(crate) fn check_unidentified(&self, seen: &impl Seen, refused: bool) {
         let checkup = &self.checkup;
         if checkup.unidentified.load(Ordering::Relaxed) < UNIDENTIFIED
@@ -77,7 +79,7 @@ impl Observers {
         }
     }
 
-    /// A request about which a limit has decided. The first ones get a mark.
+    /// Looks at a request about which a limit has decided. The first ones get a mark.
     #[inline]
     pub(crate) fn check(
         &self,
@@ -127,22 +129,22 @@ impl Observers {
         Some(Box::new(Mark { principal: principal.clone(), endpoint, quota }))
     }
 
-    /// What can be seen without requests.
+    /// Looks at a policy when it is set.
     pub(crate) fn check_policy(&self, policy: &Policy) {
         for lint in policy.lint() {
             self.on_event(&Event::Advice(lint.into()));
         }
     }
 
-    /// The limiter is dropped.
+    /// Looks at a limiter when it is dropped.
     pub(crate) fn check_end(&self) {
         let seen = |requests: &AtomicU32| requests.load(Ordering::Relaxed);
         if seen(&self.checkup.requests) + seen(&self.checkup.unidentified) > 1 {
             DROPPED.store(0, Ordering::Relaxed);
         } else if DROPPED.fetch_add(1, Ordering::Relaxed) + 1 == SHORT_LIVED {
             let event = Event::Advice(Advice::LimiterPerRequest { limiters: SHORT_LIVED });
-            // An observer's panic would end the process if the limiter is dropped because of
-            // another.
+            // The limiter may be dropped because of a panic. A second panic, of an observer, would
+            // abort the process.
             let _ = catch_unwind(AssertUnwindSafe(|| self.on_event(&event)));
         }
     }

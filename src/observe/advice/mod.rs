@@ -1,4 +1,4 @@
-//! What is likely to be set up wrongly.
+//! Advice about what is probably set up wrongly.
 
 mod checkup;
 
@@ -10,25 +10,41 @@ use crate::values::{Endpoint, Quota};
 
 pub(crate) use checkup::{Checkup, Mark, Nothing, Seen};
 
-/// A limiter seems to be set up wrongly: what was seen, what it means, and what to do.
+/// Advice about a limiter that is probably set up wrongly: what was seen, what it means, and what
+/// to do.
 ///
-/// Observers of the limiter receive each as an [`Event`](super::Event): once, or, if it is about a
-/// policy, each time that the policy is set. Without observers nothing is looked for. `Display` says
-/// all of it in one line, with the [code](Self::code) and the [address](Self::help) of its
-/// explanation below.
+/// Observers of the limiter receive it as an [`Event`](super::Event): once for each kind, or, if it
+/// is about a policy, each time that the policy is set. Without observers the limiter looks for
+/// nothing. `Display` says all of it in one line, with the [code](Self::code) and the
+/// [address](Self::help) of the explanation below.
+///
+/// ```
+/// use bolna_rate_limit::{Limiter, Policy, Quota};
+/// use bolna_rate_limit::observe::Event;
+///
+/// let limiter = Limiter::default();
+/// limiter.on_event(|event| {
+///     if let Event::Advice(advice) = event {
+///         assert_eq!(advice.code(), "BRL007");
+///     }
+/// });
+/// let policy = Policy::builder().endpoint("all", Quota::per_minute(9), ["/{*rest}"]).build()?;
+/// limiter.set_policy(policy);
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
     /// **BRL001.** The first sixteen requests were all unidentified: they had no
     /// [`Account`](crate::Account) in their extensions.
     ///
-    /// Most likely the layer is outside of authentication, and runs before it. In axum the layer
-    /// that is added last is the outermost and runs first: so add authentication after the
-    /// limiter. If authentication inserts a type of its own, read it with
+    /// Most likely the layer is outside of authentication and so runs before it. In axum the layer
+    /// that is added last is the outermost and runs first. So add authentication after the limiter.
+    /// If authentication inserts a type of its own, read it with
     /// [`identify`](crate::BolnaRateLimitLayer::identify).
     ///
-    /// If it is reported only now and then, and callers are served, then the first sixteen requests
-    /// just had no credentials. They may be health checks, whose path is better
+    /// If callers are served and this is reported only after some starts, then the first sixteen
+    /// requests just had no credentials. They may be health checks, whose path should be
     /// [exempt](crate::policy::PolicyBuilder::exempt), or scans of a new address.
     #[non_exhaustive]
     AllUnidentified {
@@ -37,9 +53,9 @@ pub enum Advice {
     },
     /// **BRL002.** One request was charged twice for the same endpoint, principal and quota.
     ///
-    /// Most likely there are two copies of the layer in the stack, on a router and again on one
-    /// that is nested in it, so that each caller gets half of its limit. Keep the outer one. It is
-    /// looked for in the first sixteen requests of a limiter.
+    /// Most likely there are two copies of the layer in the stack, for example on a router and on
+    /// another one that is nested in it. If they share a limiter, callers get half of their limits.
+    /// Keep the outer one. Only the first sixteen requests of a limiter are examined.
     #[non_exhaustive]
     ChargedTwice {
         /// The endpoint.
@@ -49,42 +65,43 @@ pub enum Advice {
     ///
     /// Most likely [`BolnaRateLimitLayer::new`](crate::BolnaRateLimitLayer::new) is called for each
     /// request or connection. Then every request finds full buckets, and none is ever refused. Make
-    /// one layer at the start, and clone it or what it wraps. A test suite that makes a limiter for
-    /// each test looks the same.
+    /// one layer at the start, and clone it or the service that it makes. A test suite that makes a
+    /// limiter for each test looks the same.
     #[non_exhaustive]
     LimiterPerRequest {
         /// How many limiters there were.
         limiters: u32,
     },
     /// **BRL004.** None of the first thousand requests matched a path of the policy: all were
-    /// billed to `default`.
+    /// charged to `default`.
     ///
-    /// Most likely the layer is inside of what cuts a prefix off the path, as axum's `nest` does,
-    /// so that no rule can ever match. Put it on the outermost router, or write the templates as
-    /// the layer sees the paths.
+    /// Most likely the layer is inside of something that cuts a prefix off the path, such as axum's
+    /// `nest`, so that no template can ever match. Put it on the outermost router, or write the
+    /// templates without the prefix.
     #[non_exhaustive]
     NoRuleMatches {
         /// How many requests there were.
         requests: u32,
-        /// An endpoint whose paths were expected.
+        /// The first endpoint of the policy, whose paths were expected.
         endpoint: Endpoint,
     },
     /// **BRL005.** A CORS preflight was charged or refused.
     ///
-    /// Browsers send an `OPTIONS` request before the real one, without credentials. If it gets
-    /// here, `CorsLayer` is inside of the limiter: callers pay twice, or get a 401 instead of what
-    /// CORS allows. Put `CorsLayer` outside. It is not reported for unidentified requests that
+    /// Browsers send an `OPTIONS` request, a preflight, without credentials before the real
+    /// request. If it reaches the limiter, `CorsLayer` is inside of the limiter: callers are
+    /// charged twice, or the preflight is refused with 401. Put `CorsLayer` outside of the limiter.
+    /// This is not reported for unidentified requests that
     /// [are admitted](crate::BolnaRateLimitLayer::on_unidentified).
     #[non_exhaustive]
     PreflightCharged {
-        /// The endpoint that it was charged to, or `None` if it was unidentified.
+        /// The endpoint of the preflight. `None` if it was unidentified, and so refused.
         endpoint: Option<Endpoint>,
     },
-    /// **BRL006.** A quota can't bind: it admits more than a million requests a second of one
-    /// principal, which is more than a process can be asked.
+    /// **BRL006.** A quota never limits anything: it admits more than a million requests a second
+    /// of one principal, more than one process can receive.
     ///
-    /// Most likely another limit or period was meant. If a path is to have no limit, say so with
-    /// [`exempt`](crate::policy::PolicyBuilder::exempt).
+    /// Most likely another limit or period was meant. If a path should have no limit, make it
+    /// [exempt](crate::policy::PolicyBuilder::exempt).
     #[non_exhaustive]
     QuotaNeverBinds {
         /// The endpoint whose quota it is.
@@ -92,17 +109,19 @@ pub enum Advice {
         /// The quota.
         quota: Quota,
     },
-    /// **BRL007.** The quota of `default` is of no use: every path, but perhaps `/`, is claimed by
-    /// another endpoint.
+    /// **BRL007.** The quota of `default` is never used: other endpoints claim every path, except
+    /// perhaps `/`.
     ///
-    /// Most likely a template such as `/{*rest}` claims more than it was meant to. If it is meant,
-    /// give its quota to `default` and leave the template out.
+    /// Most likely a template such as `/{*rest}` claims more than it should. If it is intended,
+    /// give its quota to `default` and remove the template.
     DefaultNeverUsed,
-    /// **BRL008.** A rule can never match: paths that it matches are billed to something else.
+    /// **BRL008.** A path template never applies: all paths that it matches are charged to
+    /// something else.
     ///
-    /// A path that is spelled oddly, and is longer than 512 bytes, is billed to the first endpoint
-    /// without being read. So a template that is as long, and has a segment that begins with a
-    /// dot, matches nothing. Make it shorter.
+    /// A path that is [spelled oddly](crate#paths-that-are-spelled-to-escape) and longer than 512
+    /// bytes is charged to the first endpoint without being read. A segment that begins with a dot
+    /// is such a spelling. So a template that is longer than 512 bytes and has such a segment never
+    /// applies. Make it shorter.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.
@@ -121,14 +140,13 @@ impl From<Lint> for Advice {
 }
 
 impl Advice {
-    /// A short name that stays the same, for searching and for telling an alert from another:
-    /// `BRL001`.
+    /// A short code that never changes, such as `BRL001`, for searches and for alerts.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         self.entry().0
     }
 
-    /// Where it is explained.
+    /// The address of the explanation.
     #[must_use]
     pub fn help(&self) -> String {
         const PAGE: &str =
@@ -136,7 +154,7 @@ impl Advice {
         format!("{PAGE}#variant.{}", self.entry().1)
     }
 
-    /// The code, and the variant's name, which is the anchor of its explanation.
+    /// The code, and the name of the variant, which is part of the explanation's address.
     const fn entry(&self) -> (&'static str, &'static str) {
         match self {
             Self::AllUnidentified { .. } => ("BRL001", "AllUnidentified"),
@@ -187,17 +205,17 @@ impl fmt::Display for Advice {
             }
             Self::QuotaNeverBinds { endpoint, quota } => write!(
                 f,
-                "the quota of {endpoint}, {quota}, is more than a million a second and can't bind; \
-                 check the limit and the period, or exempt the paths"
+                "the quota of {endpoint}, {quota}, is more than a million a second and never \
+                 limits anything; check the limit and the period, or exempt the paths"
             ),
             Self::DefaultNeverUsed => f.write_str(
-                "every path but perhaps / is claimed by another endpoint, so the quota of default \
-                 is of no use; check the templates that end in {*rest}",
+                "other endpoints claim every path, except perhaps /, so the quota of default is \
+                 never used; check the templates that end in {*rest}",
             ),
             Self::RuleNeverMatches { path } => write!(
                 f,
-                "the rule {path:?} can never match: such a path is too long and too odd to be \
-                 read; make it shorter"
+                "the path template {path:?} never applies: such paths are too long and too odd to \
+                 be read; make it shorter"
             ),
         }?;
         write!(f, " ({})", self.help())

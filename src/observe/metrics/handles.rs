@@ -1,4 +1,4 @@
-//! The recorder's counters, each asked for once.
+//! The counters of the recorder, each of which is registered once.
 
 use std::sync::OnceLock;
 
@@ -8,11 +8,11 @@ use super::names;
 use crate::observe::Observation;
 use crate::values::{Endpoint, Outcome, Ruling};
 
-/// How many endpoints have their counters in one allocation.
+/// The number of endpoints whose counters share one allocation.
 const CHUNK: usize = 64;
 
-/// A place for every endpoint that a process can have. Found by its number, since a hash of labels
-/// for each request would take longer than the decision.
+/// The counters of every endpoint that a process can have. They are found by the endpoint's number:
+/// hashing labels for each request would take longer than the decision.
 pub(super) struct Handles {
     labels: Vec<Label>,
     chunks: Box<[OnceLock<Box<[Series; CHUNK]>>]>,
@@ -24,7 +24,7 @@ pub(super) struct Handles {
 struct Series {
     /// By outcome and mode.
     decisions: [[OnceLock<Counter>; 2]; OUTCOMES],
-    /// By the candidate's outcome and the enforced one.
+    /// By the candidate's outcome and that of the active policy.
     candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
 }
 
@@ -36,7 +36,7 @@ impl Handles {
         Self { labels, chunks, unidentified: Series::new(), wait: OnceLock::new() }
     }
 
-    /// Those that everything has, and these.
+    /// The labels that all metrics have, and `more`.
     pub(super) fn labels(&self, more: &[(&'static str, &'static str)]) -> Vec<Label> {
         let more = more.iter().map(|(name, value)| Label::from_static_parts(name, value));
         self.labels.iter().cloned().chain(more).collect()
@@ -91,7 +91,7 @@ impl Handles {
 
     #[cold]
     fn decisions(&self, ruling: &Ruling) -> Counter {
-        // Not a name that an endpoint can have.
+        // `(none)` is not a valid name of an endpoint.
         let endpoint = ruling.endpoint().map_or("(none)", |endpoint| endpoint.name());
         let mode = if ruling.is_enforced() { "enforced" } else { "shadow" };
         let outcome = ("outcome", ruling.outcome().name());

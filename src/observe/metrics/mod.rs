@@ -1,4 +1,4 @@
-//! Counting with the `metrics` facade.
+//! An observer that counts with the `metrics` facade.
 
 mod handles;
 mod names;
@@ -14,15 +14,15 @@ use crate::store::StoreReport;
 
 use handles::Handles;
 
-/// Counts what a limiter decides with the [`metrics`](https://docs.rs/metrics) facade, for whatever
-/// recorder the process has installed: Prometheus, `StatsD`, OpenTelemetry.
+/// An observer that counts with the [`metrics`](https://docs.rs/metrics) facade, for the recorder
+/// that the process has installed: Prometheus, `StatsD`, OpenTelemetry and others.
 ///
 /// ```
 /// use bolna_rate_limit::Limiter;
 /// use bolna_rate_limit::observe::Metrics;
 ///
 /// let limiter = Limiter::default();
-/// // After the recorder has been installed.
+/// // After the recorder has been installed:
 /// let metrics = Metrics::new();
 /// limiter.observe(metrics.clone());
 /// // Before each scrape, or every few seconds:
@@ -30,42 +30,58 @@ use handles::Handles;
 /// ```
 ///
 /// # Names
-/// Counted for each request:
+/// All names begin with `bolna_rate_limit_`.
 ///
-/// * `bolna_rate_limit_decisions_total`, a counter, by `endpoint` (`(none)` if the request is unidentified),
-///   `outcome` (`allowed`, `limited`, `blocked`, `unidentified`, `store_failed`) and `mode`
-///   (`enforced`, `shadow`).
-/// * `bolna_rate_limit_candidate_decisions_total`, a counter, by `endpoint`, `outcome` (what the candidate says:
-///   `allowed`, `limited`) and `enforced` (what the active policy says).
-/// * `bolna_rate_limit_store_wait_seconds`, a histogram of the time that a store took, if it did not answer at once.
-/// * `bolna_rate_limit_events_total`, a counter of what is not of one request, by `event`.
+/// Counted when a request is decided about:
+///
+/// * `bolna_rate_limit_decisions_total`, a counter of requests. Labels:
+///   * `endpoint`; `(none)` if the request is unidentified
+///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified` or `store_failed`
+///   * `mode`: `enforced` or `shadow`
+/// * `bolna_rate_limit_candidate_decisions_total`, a counter of the requests for which the
+///   [candidate](crate::Limiter::set_candidate) was evaluated. Labels:
+///   * `endpoint`: the candidate's
+///   * `outcome`: what the candidate says, `allowed` or `limited`
+///   * `enforced`: the outcome by the active policy
+/// * `bolna_rate_limit_store_wait_seconds`, a histogram of the time that the store took to answer.
+///   Answers that were given at once are not in it.
+///
+/// Counted when it happens:
+///
+/// * `bolna_rate_limit_events_total`, a counter of events, by `event`:
+///   [`Event::name`](super::Event::name).
 ///
 /// Brought up to date by [`refresh`](Self::refresh):
 ///
-/// * `bolna_rate_limit_store_failures_total`, a counter of calls of the store that failed, by `kind`, whether a
-///   fallback decided instead or not. Where there is no fallback it is counted at once.
-/// * `bolna_rate_limit_fallbacks_total`, a counter of decisions taken in this process because the store could not be
-///   asked.
-/// * `bolna_rate_limit_breakers` and `bolna_rate_limit_open_breakers`, gauges: how many breakers there are, and how many are open.
-/// * `bolna_rate_limit_buckets` and `bolna_rate_limit_max_buckets`, gauges: buckets tracked in this process, and the cap if there is
-///   one.
-/// * `bolna_rate_limit_remembered_denials`, a gauge: buckets that are refused without asking the store.
-/// * `bolna_rate_limit_sweeps_total` and `bolna_rate_limit_dropped_buckets_total`, counters of housekeeping turns, and of the full
-///   buckets that they dropped.
-/// * `bolna_rate_limit_enforcement_percent`, a gauge: on how many of a hundred principals the limiter enforces
-///   limits.
+/// * `bolna_rate_limit_store_failures_total`, a counter of failed calls of the store, by `kind`:
+///   [`StoreError::kind`](crate::store::StoreError::kind). Failures that a fallback has answered
+///   are added by `refresh`, others when they happen.
+/// * `bolna_rate_limit_fallbacks_total`, a counter of checks that were decided in this process
+///   because the store failed.
+/// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
+/// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
+/// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process.
+/// * `bolna_rate_limit_max_buckets`, a gauge: the cap of that number, if there is one.
+/// * `bolna_rate_limit_remembered_denials`, a gauge: the number of buckets for which requests are
+///   refused without a call of the store.
+/// * `bolna_rate_limit_sweeps_total`, a counter of sweeps: how many times a shard of the buckets in
+///   this process was cleared of full ones.
+/// * `bolna_rate_limit_dropped_buckets_total`, a counter of the buckets that sweeps have dropped.
+/// * `bolna_rate_limit_enforcement_percent`, a gauge, from 0 to 100: the percentage of principals
+///   on which the limiter enforces limits.
 ///
-/// No label holds an id, so there are as many series as the endpoints ask for, however many
-/// customers there are.
+/// No label holds an id. So the number of series grows with the number of endpoints, but not with
+/// the number of customers.
+///
+/// If the store has a fallback, the checks of a candidate are among the failures and the fallbacks.
 ///
 /// # Cost
-/// A request takes one addition to a counter of the recorder, two with a candidate, and an entry in
-/// the histogram if it had to wait. The recorder is asked for a counter once, when it first occurs.
-/// So it has to be installed before the first request: what is counted before is lost. Only a
-/// failure of a store without a fallback asks for its counter each time.
+/// A request adds one to a counter of the recorder; with a candidate it adds one to a second
+/// counter, and if it waited for the store, it adds an entry to the histogram.
 ///
-/// A [candidate](crate::Limiter::set_candidate) asks the store too, so its checks are among the
-/// failures and the fallbacks.
+/// A counter is registered once, when it is first needed. So install the recorder before the first
+/// request: what was counted before is lost. Only a failure of a store without a fallback registers
+/// its counter each time.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -73,11 +89,11 @@ pub struct Metrics {
 
 struct Shared {
     handles: Handles,
-    /// What was last reported, to count what has come since.
+    /// The numbers of the last report, to count what was added since.
     reported: Mutex<Reported>,
 }
 
-/// What a report counts from the store's beginning.
+/// The numbers of a report that are counted since the store was made.
 #[derive(Default)]
 struct Reported {
     fallbacks: u64,
@@ -87,14 +103,15 @@ struct Reported {
 }
 
 impl Metrics {
-    /// Counts without further labels. Describes the metrics to the recorder that is installed.
+    /// An observer without a label of its own. This describes the metrics to the recorder that is
+    /// installed.
     #[must_use]
     pub fn new() -> Self {
         Self::with_labels(Vec::new())
     }
 
-    /// Counts with a label `limiter` of that name on everything, for a process that has more than
-    /// one.
+    /// An observer that adds the label `limiter` with that name to all metrics, for a process with
+    /// several limiters.
     #[must_use]
     pub fn with_name(name: impl Into<String>) -> Self {
         Self::with_labels(vec![Label::new("limiter", name.into())])
@@ -103,18 +120,18 @@ impl Metrics {
     fn with_labels(labels: Vec<Label>) -> Self {
         names::describe();
         let handles = Handles::new(labels);
-        // From 0 on: Prometheus takes the first value of a counter for no increase, and of most
-        // events there is only one.
+        // Registers the counters of events with 0. Prometheus does not see an increase in the first
+        // value of a counter, and many events occur only once.
         for name in Event::NAMES {
             counter!(names::EVENTS, handles.labels(&[("event", name)])).increment(0);
         }
         Self { shared: Arc::new(Shared { handles, reported: Mutex::default() }) }
     }
 
-    /// Brings those metrics up to date that are not counted for each request: the store's, and the
-    /// enforcement.
+    /// Brings the metrics of the store and of the enforcement up to date. Call it before each
+    /// scrape, or every few seconds; it takes some microseconds.
     ///
-    /// It takes some microseconds. The report has to be that of the limiter that this observes.
+    /// The report must be from the limiter that this observes.
     pub fn refresh(&self, report: &Report) {
         self.set(names::ENFORCEMENT, usize::from(report.enforcement.as_percent()));
         let report = &report.store;
@@ -129,7 +146,7 @@ impl Metrics {
     }
 
     fn set(&self, name: &'static str, value: usize) {
-        // Exact up to 2^53.
+        // Exact up to 2^53, which is enough.
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
         gauge!(name, self.shared.handles.labels(&[])).set(value as f64);
     }
@@ -138,7 +155,7 @@ impl Metrics {
         let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |name: &'static str, labels: Vec<Label>, before: &mut u64, now: u64| {
             counter!(name, labels).increment(now.saturating_sub(*before));
-            // Another thread's report may be newer, and counted already.
+            // Another thread may have counted a newer report already.
             *before = now.max(*before);
         };
         let labels = || self.shared.handles.labels(&[]);

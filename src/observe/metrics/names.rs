@@ -1,4 +1,4 @@
-//! What the metrics are called.
+//! The names and descriptions of the metrics.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -17,34 +17,37 @@ pub(super) const SWEEPS: &str = "bolna_rate_limit_sweeps_total";
 pub(super) const DROPPED: &str = "bolna_rate_limit_dropped_buckets_total";
 pub(super) const ENFORCEMENT: &str = "bolna_rate_limit_enforcement_percent";
 
-/// Tells the recorder what they mean.
+/// Describes the metrics to the recorder.
 pub(super) fn describe() {
     describe_counter!(DECISIONS, "Requests that were decided about");
-    describe_counter!(CANDIDATE_DECISIONS, "Requests that the candidate policy was evaluated for");
+    describe_counter!(CANDIDATE_DECISIONS, "Requests for which the candidate policy was evaluated");
     describe_histogram!(
         STORE_WAIT,
         Unit::Seconds,
-        "How long a store took that did not answer at once"
+        "Time until the store answered, if it did not answer at once"
     );
-    describe_counter!(EVENTS, "Events of the limiter that are not of one request");
+    describe_counter!(EVENTS, "Events of the limiter that do not concern a single request");
     describe_counter!(
         FAILURES,
-        "Calls of the store that failed, whether a fallback decided instead or not"
+        "Calls of the store that failed, whether or not a fallback decided instead"
     );
     describe_counter!(
         FALLBACKS,
-        "Decisions taken in this process because the store could not be asked"
+        "Checks that were decided in this process because the store failed"
     );
     describe_gauge!(BREAKERS, "Circuit breakers in front of servers");
     describe_gauge!(OPEN_BREAKERS, "Circuit breakers that are open");
     describe_gauge!(BUCKETS, "Buckets that are tracked in this process");
-    describe_gauge!(MAX_BUCKETS, "The most buckets that are tracked in this process");
-    describe_gauge!(REMEMBERED_DENIALS, "Buckets that are refused without asking the store");
-    describe_counter!(SWEEPS, "Housekeeping turns");
-    describe_counter!(DROPPED, "Full buckets that housekeeping has dropped");
+    describe_gauge!(MAX_BUCKETS, "The most buckets that may be tracked in this process");
+    describe_gauge!(
+        REMEMBERED_DENIALS,
+        "Buckets for which requests are refused without a call of the store"
+    );
+    describe_counter!(SWEEPS, "Sweeps of a shard of the buckets in this process");
+    describe_counter!(DROPPED, "Full buckets that sweeps have dropped");
     describe_gauge!(
         ENFORCEMENT,
         Unit::Percent,
-        "On how many of a hundred principals limits are enforced"
+        "Percentage of principals on which limits are enforced"
     );
 }
