@@ -6,7 +6,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of a response: the inner service's, or that of a refusal.
+    /// The body of a response: that of the inner service, or that of a refusal.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -38,7 +38,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// An empty body, of whatever kind: `CorsLayer` and others make responses of their own from it.
+/// An empty body. `CorsLayer` and other layers need it to make responses of their own.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::refusal(Bytes::new())

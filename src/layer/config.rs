@@ -1,4 +1,4 @@
-//! What the setters of a layer set, and what becomes of a request by it.
+//! The settings of a layer, and what happens to a request by them.
 
 use std::fmt;
 use std::mem;
@@ -16,29 +16,28 @@ use crate::policy::Account;
 use crate::store::Store;
 use crate::values::Ruling;
 
-/// The limiter and the settings that every clone of a layer, and every service that it makes, have
-/// in common.
+/// The limiter and the settings that the clones of a layer and all services made from them share.
 pub(super) struct Config<St> {
     pub(super) limiter: Limiter<St>,
-    /// `None`: an [`Account`] in the extensions.
+    /// How to find the account. `None`: it is the [`Account`] in the extensions.
     pub(super) identify: Option<Arc<dyn Identify>>,
     pub(super) terms: Terms,
     pub(super) format: Format,
     pub(super) renderer: Option<Renderer>,
-    /// Whether responses tell of limits that are not enforced.
+    /// Whether responses have the `RateLimit` fields also if the limit is not enforced.
     pub(super) fields_in_shadow: bool,
     pub(super) ruling_in_extensions: bool,
 }
 
-/// What becomes of a request: known at once, or when the store has answered.
+/// What happens to a request: known at once, or when the store has answered.
 pub(super) enum Step<F: Future> {
     Now(Next),
     Later(Deciding<F>),
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 pub(super) enum Next {
-    /// The inner service is called, and its response gets the fields.
+    /// The inner service is called, and its response gets these fields.
     Call(Fields),
     /// The inner service is not called.
     Refuse(Answer),
@@ -57,7 +56,7 @@ impl<St> Config<St> {
         }
     }
 
-    /// What becomes of a request about which that was decided.
+    /// What happens to a request with that outcome.
     #[inline]
     pub(super) fn conclude<B>(&self, request: &mut Request<B>, outcome: Outcome) -> Next {
         let Outcome { ruling, error, mark } = outcome;
@@ -115,7 +114,7 @@ impl<St: Store> Config<St> {
     }
 }
 
-/// Who is calling. The head is taken out of the request for it, and put back.
+/// Finds the account of a request. For this the head is taken out of the request, and put back.
 fn identified<B>(identify: &dyn Identify, request: &mut Request<B>) -> Option<Account> {
     let (mut head, ()) = Request::new(()).into_parts();
     swap_head(request, &mut head);

@@ -15,7 +15,8 @@ use crate::limiter::Deciding;
 use crate::store::Store;
 
 pin_project! {
-    /// The response to a request: the inner service's, or a refusal.
+    /// The future of a [`BolnaRateLimit`](crate::BolnaRateLimit): the response of the inner
+    /// service, or a refusal.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, St, ReqBody>
     where
@@ -24,7 +25,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, St, ReqBody>,
-        // What the inner service's response gets.
+        // The header fields for the response of the inner service.
         fields: Fields,
     }
 }
@@ -36,7 +37,7 @@ pin_project! {
         S: Service<Request<ReqBody>>,
         St: Store,
     {
-        /// The store has been asked. The ready service waits with its request.
+        /// The store has not answered yet. The ready service waits with its request.
         Checking {
             #[pin]
             deciding: Deciding<St::Check>,
@@ -71,7 +72,7 @@ where
         service: S,
         request: Request<ReqBody>,
     ) -> Self {
-        // In a box, so that a future which never waits is not as large as a request.
+        // In a box, so that the future does not get larger by a request that seldom waits.
         let waiting = Some(Box::new(Waiting { config, service, request }));
         Self { state: State::Checking { deciding, waiting }, fields: Fields::default() }
     }

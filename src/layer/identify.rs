@@ -1,15 +1,15 @@
-//! Finding out who is calling from the head of a request.
+//! Finding the account of a request from its head.
 
 use http::request::Parts;
 
 use crate::policy::Account;
 use crate::values::Principal;
 
-/// Finds out from a request's head who is calling, for services whose authentication inserts a type
-/// of its own, or sets a header field.
+/// Finds the account of a request from the request's head: for services whose authentication
+/// inserts a type of its own, or sets a header field.
 ///
-/// A closure is enough for [`identify`](crate::BolnaRateLimitLayer::identify). Implement the trait
-/// for a type with a name, and set it with
+/// Often a closure is enough: [`identify`](crate::BolnaRateLimitLayer::identify). Or implement this
+/// trait for a type of your own, and set it with
 /// [`identify_with`](crate::BolnaRateLimitLayer::identify_with):
 ///
 /// ```
@@ -32,25 +32,26 @@ use crate::values::Principal;
 /// let layer = BolnaRateLimitLayer::new().identify_with(ByClaims);
 /// ```
 ///
-/// It runs on the request path and must not block. If a look-up is needed, in a database say, do it
-/// in a layer of your own outside of this one, which can wait, and insert the [`Account`] there.
+/// It runs on the request path and must not block. If a look-up is needed, for example in a
+/// database, write a layer of your own that awaits it and inserts the [`Account`], and put that
+/// layer outside of this one.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `Identify`",
     label = "`identify_with` takes a type that implements `Identify`",
     note = "a closure on the request's head goes to `identify`"
 )]
 pub trait Identify: Send + Sync + 'static {
-    /// Who is calling, or `None` if the request is unidentified.
+    /// The account of the request. `None` if the request is unidentified.
     fn account(&self, head: &Parts) -> Option<Account>;
 }
 
-/// What a closure that [identifies](crate::BolnaRateLimitLayer::identify) may return: an
+/// Types that a closure for [`identify`](crate::BolnaRateLimitLayer::identify) can return: an
 /// [`Account`], a [`Principal`], or an `Option` of either.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` says nothing about who is calling",
+    message = "`{Self}` can't be turned into an account",
     label = "the closure returns this",
-    note = "it returns an `Account`, a `Principal`, or an `Option` of either; a closure that \
-            returns a future can't be awaited here: look things up in a layer outside of this one"
+    note = "it must return an `Account`, a `Principal`, or an `Option` of either; a future can't \
+            be awaited here: look things up in a layer outside of this one"
 )]
 pub trait IntoAccount {
     /// The account, or `None` if the request is unidentified.
@@ -75,7 +76,7 @@ impl<T: Into<Account>> IntoAccount for Option<T> {
     }
 }
 
-/// A closure that identifies.
+/// A closure as an [`Identify`].
 pub(super) struct ByClosure<F>(pub(super) F);
 
 impl<F, R> Identify for ByClosure<F>

@@ -15,11 +15,11 @@ use crate::policy::Policy;
 use crate::store::MemoryStore;
 use crate::values::{Enforcement, OnStoreFailure, OnUnidentified};
 
-/// Limits the requests to the services that it wraps. See the [crate's documentation](crate).
+/// The layer that limits the requests to a service. See the [crate's documentation](crate).
 ///
-/// Clones, and all services made from them, share one limiter: wherever they stand, they count
-/// together. The setters below change this layer only. What several layers may share, the policy,
-/// enforcement and observers, is set on the [`Limiter`].
+/// The clones of a layer, and all services made from them, share one [`Limiter`], and so count
+/// together. The setters below change this layer only. The settings that all layers of a limiter
+/// share are set on the limiter: the policy, enforcement and observers.
 ///
 /// ```
 /// use bolna_rate_limit::{BolnaRateLimitLayer, LegacyReset, Policy};
@@ -36,35 +36,35 @@ pub struct BolnaRateLimitLayer<St = MemoryStore> {
 }
 
 impl BolnaRateLimitLayer {
-    /// Bolna's documented limits, counted in this process.
+    /// A layer with the limits that Bolna documents, counted in this process.
     pub fn new() -> Self {
         Self::with_policy(Policy::default())
     }
 
-    /// Other limits, counted in this process.
+    /// A layer with that policy, counted in this process.
     pub fn with_policy(policy: Policy) -> Self {
         Self::with_limiter(Limiter::new(policy))
     }
 }
 
 impl<St> BolnaRateLimitLayer<St> {
-    /// Limits by that limiter, which may be in use elsewhere.
+    /// A layer around that limiter, which may also be used elsewhere.
     pub fn with_limiter(limiter: Limiter<St>) -> Self {
         Self { config: Arc::new(Config::new(limiter)) }
     }
 
-    /// The limiter: to look at buckets and to change limits while requests run.
+    /// The limiter, for example to look at buckets or to change limits while requests run.
     #[must_use]
     pub fn limiter(&self) -> &Limiter<St> {
         &self.config.limiter
     }
 
-    /// Finds out who is calling from the head of each request, instead of from an
-    /// [`Account`](crate::Account) in its extensions.
+    /// Finds the account of a request with a closure on the request's head. By default it is the
+    /// [`Account`](crate::Account) in the request's extensions.
     ///
     /// The closure returns an `Account`, a [`Principal`](crate::Principal), or an `Option` of
-    /// either. It runs on the request path and must not block: see [`Identify`] for what to do
-    /// when a look-up is needed.
+    /// either. It runs on the request path and must not block. See [`Identify`] for what to do if a
+    /// look-up is needed.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, BolnaRateLimitLayer};
@@ -85,49 +85,56 @@ impl<St> BolnaRateLimitLayer<St> {
         self.identify_with(ByClosure(identify))
     }
 
-    /// The same by a type that implements [`Identify`].
+    /// The same as [`identify`](Self::identify), with a type that implements [`Identify`].
     pub fn identify_with(self, identify: impl Identify) -> Self {
         self.with(|config| config.identify = Some(Arc::new(identify)))
     }
 
-    /// What becomes of a request that has no account. By default it is refused with 401.
-    /// Enforcement has no part in it: it is about limits.
+    /// Sets what happens to a request that has no account. By default it is refused with 401.
+    /// Enforcement does not change this, because it is about limits.
     pub fn on_unidentified(self, what: OnUnidentified) -> Self {
         self.with(|config| config.terms.on_unidentified = what)
     }
 
-    /// What becomes of a request when the store can't be asked. By default it is refused with 503.
+    /// Sets what happens to a request when the store fails. By default it is refused with 503 and
+    /// `Retry-After: 1`. Where the limit is not [enforced](Self::enforcement), the request is
+    /// admitted.
     pub fn on_store_failure(self, what: OnStoreFailure) -> Self {
         self.with(|config| config.terms.on_store_failure = what)
     }
 
-    /// The form of the `RateLimit` and `RateLimit-Policy` header fields. By default the newest
-    /// draft's.
+    /// Sets the form of the `RateLimit` and `RateLimit-Policy` header fields. Defaults to
+    /// [`Dialect::Draft11`].
     pub fn dialect(self, dialect: Dialect) -> Self {
         self.with(|config| config.format.dialect = dialect)
     }
 
-    /// Sends `X-RateLimit-Limit`, `-Remaining` and `-Reset` as well, for clients that know nothing
-    /// newer. Off by default.
+    /// Sends `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` as well, for
+    /// clients that do not know the newer fields. Off by default.
     ///
-    /// The limit that they tell is the burst, of which the rest is what remains. A browser sees
-    /// them only if CORS exposes them.
+    /// `X-RateLimit-Limit` is the burst, since `X-RateLimit-Remaining` is what is left of the
+    /// burst. Scripts in a browser see these fields only if CORS exposes them.
     pub fn legacy_headers(self, reset: LegacyReset) -> Self {
         self.with(|config| config.format.legacy = Some(reset))
     }
 
-    /// Sends `retry-after-ms` with refusals as well: the wait in milliseconds, rounded up, for
-    /// clients that read it (the `OpenAI` and `Anthropic` SDKs do). Off by default. A browser
-    /// sees it only if CORS exposes it.
+    /// Sends `retry-after-ms` with 429 as well: the wait in milliseconds, rounded up and at least
+    /// 1, for clients that read it, such as the SDKs of `OpenAI` and `Anthropic`. Off by default.
+    /// Scripts in a browser see it only if CORS exposes it.
     pub fn retry_after_ms(self) -> Self {
         self.with(|config| config.format.retry_after_ms = true)
     }
 
-    /// Renders refusals in another way than as `application/problem+json`.
+    /// Renders refusals with a closure. By default they are `application/problem+json`.
     ///
-    /// What the renderer makes is completed: `Cache-Control` and, on 429, `Retry-After` are added
-    /// unless it has set them, the `RateLimit` fields are appended, and a HEAD request gets no
-    /// content.
+    /// The layer completes the response of the closure:
+    ///
+    /// * It adds `Cache-Control: no-store` unless the field is set.
+    /// * If the reason is a limit, it adds `Retry-After` and, if it is on, `retry-after-ms`, unless
+    ///   they are set. And it appends the `RateLimit` fields.
+    /// * If the request is unidentified, it adds `WWW-Authenticate` unless the field is set.
+    /// * If the store failed, it adds `Retry-After: 1` unless the field is set.
+    /// * If the method is HEAD, it removes the content.
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, layer::Reason};
@@ -150,11 +157,11 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.renderer = Some(Arc::new(render)))
     }
 
-    /// On which principals this layer enforces limits. By default on all. It is a setting of this
-    /// layer only: another one on the same limiter is not affected. Where the limiter, the policy
-    /// or the endpoint has a setting of its own, the least of them counts.
+    /// Sets on which principals this layer enforces limits. Defaults to all of them. Other layers
+    /// on the same limiter are not affected. The limiter, the policy and the endpoint can have an
+    /// enforcement of their own. The least of all these settings applies.
     ///
-    /// To change enforcement under load, for all layers, set it on the limiter:
+    /// To change enforcement for all layers while requests run, set it on the limiter:
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement};
@@ -164,7 +171,7 @@ impl<St> BolnaRateLimitLayer<St> {
     /// // A week later, on every fourth principal:
     /// layer.limiter().set_enforcement(Enforcement::percent(25));
     ///
-    /// // A second layer that refuses none, and counts in the same buckets:
+    /// // A second layer that charges the same buckets and never refuses a request for its limit:
     /// let shadow = BolnaRateLimitLayer::with_limiter(layer.limiter().clone())
     ///     .enforcement(Enforcement::SHADOW);
     /// ```
@@ -172,16 +179,31 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.terms.enforcement = enforcement)
     }
 
-    /// Sends the `RateLimit` fields also where the limit is not enforced, so that callers can adapt
-    /// to it before it is. Off by default: such responses carry no fields.
+    /// Sends the `RateLimit` fields also if the limit is not enforced on the principal, so that
+    /// callers can adapt before it is. Off by default: such responses have no such fields.
     pub fn fields_in_shadow(self) -> Self {
         self.with(|config| config.fields_in_shadow = true)
     }
 
-    /// Leaves the [`Ruling`](crate::values::Ruling) in the extensions of each request that is
-    /// admitted, for the handler: how much is left, and in shadow mode whether the request would
-    /// have been refused. Off by default, since it is an allocation for each request. There is none
-    /// for exempt paths, for unidentified requests, nor where the store could not be asked.
+    /// Inserts the [`Ruling`](crate::Ruling) into the extensions of each admitted request. From it
+    /// a handler learns how much is left, and in shadow mode whether the request is over the limit.
+    /// Off by default, because it costs each request an allocation.
+    ///
+    /// There is no ruling in the extensions of requests to exempt paths, of unidentified requests,
+    /// and of requests for which the store failed.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Ruling};
+    /// use http::Request;
+    ///
+    /// let layer = BolnaRateLimitLayer::new().ruling_in_extensions();
+    ///
+    /// // In a handler:
+    /// fn units_left<B>(request: &Request<B>) -> Option<u32> {
+    ///     let ruling = request.extensions().get::<Ruling>()?;
+    ///     ruling.decision().map(|decision| decision.remaining())
+    /// }
+    /// ```
     pub fn ruling_in_extensions(self) -> Self {
         self.with(|config| config.ruling_in_extensions = true)
     }

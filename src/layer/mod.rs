@@ -1,11 +1,37 @@
-//! The Tower side: a layer, the service that it makes, and the service's future and body.
+//! The Tower middleware: a layer, the service that it makes, and the service's future and body.
 //!
-//! ```text
-//! BolnaRateLimit::call -> Limiter::decide -> a store -> Ruling -> the response
-//!   who, and which path?  under which rule?   count      plain    header fields, 429
+//! A request goes through these steps:
+//!
+//! 1. [`BolnaRateLimit`] finds the account, in the request's extensions or with [`Identify`].
+//! 2. The [`Limiter`](crate::Limiter) finds the rule for the path, charges the bucket in the
+//!    store, and returns a [`Ruling`](crate::Ruling).
+//! 3. If the request is admitted, the inner service is called, and its response gets the header
+//!    fields of the [`Dialect`]. If not, the response is a [`Refusal`], and the inner service is
+//!    not called.
+//!
+//! Except for the client, nothing else in the crate depends on `http::Request`.
+//!
 //! ```
+//! use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+//! use http::{Request, Response, StatusCode};
+//! use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
 //!
-//! Nothing else of the crate knows `http::Request`, but for the client.
+//! # tokio_test::block_on(async {
+//! let service = ServiceBuilder::new()
+//!     .layer(BolnaRateLimitLayer::new())
+//!     .service(service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) }));
+//!
+//! let mut request = Request::post("/call").body(())?;
+//! let unidentified = service.clone().oneshot(request.clone()).await?;
+//! assert_eq!(unidentified.status(), StatusCode::UNAUTHORIZED);
+//!
+//! request.extensions_mut().insert(Account::user("u-17"));
+//! let admitted = service.oneshot(request).await?;
+//! assert_eq!(admitted.status(), StatusCode::OK);
+//! assert_eq!(admitted.headers()["ratelimit"], "\"call\";r=499;t=60");
+//! # Ok::<(), BoxError>(())
+//! # }).unwrap();
+//! ```
 
 mod body;
 mod config;

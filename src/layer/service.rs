@@ -11,7 +11,7 @@ use super::config::{Config, Next, Step};
 use super::future::ResponseFuture;
 use crate::store::{MemoryStore, Store};
 
-/// Limits the requests to the service that it wraps. Made by
+/// The service that limits the requests to the service that it wraps. It is made by a
 /// [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     inner: S,
@@ -40,10 +40,10 @@ impl<S, St> BolnaRateLimit<S, St> {
 }
 
 impl<S: Clone, St> BolnaRateLimit<S, St> {
-    /// Takes the service that has been polled ready and leaves a fresh clone, which has not.
+    /// Takes the service that was polled ready, and leaves a fresh clone that was not.
     ///
-    /// Whatever the ready one holds, a concurrency permit or a place in a buffer, goes with it.
-    /// Calling the clone instead would call a service that was never ready.
+    /// What the ready service holds, such as a concurrency permit or a place in a buffer, is taken
+    /// with it. The clone must not be called before it is polled ready itself.
     fn replace_ready(&mut self) -> S {
         let fresh = self.inner.clone();
         mem::replace(&mut self.inner, fresh)
@@ -70,7 +70,8 @@ where
                 ResponseFuture::calling(self.inner.call(request), fields)
             }
             Step::Now(Next::Refuse(answer)) => {
-                // A refused connection must not hold on to what the next caller is waiting for.
+                // A connection that waits for its next request must not hold a permit that other
+                // callers wait for.
                 drop(self.replace_ready());
                 ResponseFuture::refused(answer)
             }

@@ -1,7 +1,7 @@
-//! Rendered texts, kept for the life of the process and shared by all layers.
+//! A cache of rendered texts, which all layers share. Nothing in it is ever freed.
 //!
-//! The domain knows no header field. So the texts of a response are found by the decision's endpoint
-//! and quota, and are rendered when they are first wanted.
+//! Policies and limiters know no header fields. So the texts of a response are found by the
+//! endpoint and the quota of the decision, and are rendered when they are first needed.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,35 +14,37 @@ use super::fields::{Dialect, Format, draft11, retry_after};
 use super::problem::Limited;
 use crate::values::{Decision, Endpoint, Quota};
 
-/// Values of `RateLimit` are kept for remainders below this; beyond, they are written afresh for
-/// each response.
+/// The values of `RateLimit` are cached for up to this many remaining units. With more units left,
+/// the value is rendered for each response.
 const REMAINDERS: u32 = 4096;
 
-/// Refusals are kept for waits of up to so many seconds.
+/// Refusals are cached for waits of up to this many seconds.
 const WAITS: u32 = 60;
 
-/// All endpoints and quotas that are kept have at most this many remainders and sixteenths of a
-/// wait together. Each takes about 100 bytes once it has occurred. It is enough for some fifty
-/// policies of the size of Bolna's; the texts of later ones are rendered afresh for each response.
+/// The size of the cache: the most remainders that all its endpoints and quotas have together,
+/// where each wait counts as sixteen remainders. A remainder takes about 100 bytes once it has
+/// occurred. This is enough for some fifty policies of the size of Bolna's. The texts of further
+/// policies are rendered for each response.
 const MAX: u32 = 1 << 17;
 
-/// So many chains are searched by a hash of the endpoint and quota. A power of two.
+/// The number of chains, of which one is searched, chosen by a hash of the endpoint and the quota.
+/// A power of two.
 const CHAINS: usize = 1 << 10;
 
-/// The texts of one endpoint's responses under one quota.
+/// The texts of the responses for one endpoint with one quota.
 ///
-/// They are statics, and so never freed: a value that is shared in any other way has a reference
-/// count, which every request of an endpoint would write, on whatever core it runs.
+/// They live as long as the process. If they were shared in another way, they would have a
+/// reference count, which each request would write, whatever core it runs on.
 pub(in crate::layer) struct Texts {
     endpoint: Endpoint,
     quota: Quota,
-    /// Those of another endpoint or quota whose hash is the same.
+    /// The next texts in the chain: those of another endpoint or quota with the same hash.
     next: OnceLock<&'static Texts>,
     policy: HeaderValue,
     problem: OnceLock<Limited>,
-    /// The value of `RateLimit` for each remainder from 1 on, which determines it.
+    /// The value of `RateLimit` for each number of remaining units, from 1 on.
     limits: OnceLock<Box<[OnceLock<HeaderValue>]>>,
-    /// What there is to say when nothing remains, for each wait from one second on.
+    /// The texts if no unit remains, for each wait in whole seconds, from 1 on.
     waits: OnceLock<Box<[Wait]>>,
 }
 
@@ -54,11 +56,12 @@ struct Wait {
     refusals: [OnceLock<Response<Bytes>>; 2],
 }
 
-/// A hash table that only grows, so that it is read without a lock.
+/// A hash table that only grows, so that it can be read without a lock.
 struct Cache {
     chains: [OnceLock<&'static Texts>; CHAINS],
-    /// How much of [`MAX`] is used.
+    /// The part of [`MAX`] that is used.
     size: AtomicU32,
+    /// Held while texts are added.
     adding: Mutex<()>,
 }
 
@@ -85,16 +88,17 @@ impl Cache {
         None
     }
 
-    /// Adds them unless they are there, or there is no room.
+    /// Adds texts, unless they are there. `None` if there is no room.
     #[cold]
     fn add(&self, endpoint: Endpoint, quota: Quota) -> Option<&'static Texts> {
         let needed = remainders(quota) + 16 * waits(quota);
         let used = || self.size.load(Ordering::Relaxed);
-        // Without the lock, which the requests under a quota that has no room would wait for.
+        // This test takes no lock, so that requests with a quota for which there is no room never
+        // wait for each other.
         if used() + needed > MAX {
             return None;
         }
-        // It guards nothing that a panic could leave broken.
+        // A panic can't leave anything broken here, so a poisoned lock does no harm.
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let mut place = &self.chains[chain(endpoint, quota)];
         while let Some(texts) = place.get() {
@@ -111,7 +115,7 @@ impl Cache {
     }
 }
 
-/// A few multiplications: it is computed for each response.
+/// The index of a chain. It is computed for each response, so the hash is only two multiplications.
 #[inline]
 fn chain(endpoint: Endpoint, quota: Quota) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -122,7 +126,7 @@ fn chain(endpoint: Endpoint, quota: Quota) -> usize {
 }
 
 impl Texts {
-    /// The texts for that endpoint and quota, or `None` if too many are kept already.
+    /// The texts for that endpoint and quota. `None` if there is no room for them.
     #[inline]
     pub(super) fn of(endpoint: Endpoint, quota: Quota) -> Option<&'static Self> {
         CACHE.get(endpoint, quota).or_else(|| CACHE.add(endpoint, quota))
@@ -146,7 +150,7 @@ impl Texts {
         &self.policy
     }
 
-    /// The value of `RateLimit`, if it is one that is kept.
+    /// The value of `RateLimit`. `None` if it is not among the cached ones.
     #[inline]
     pub(super) fn limit(&self, decision: &Decision) -> Option<&HeaderValue> {
         let limit = match decision.remaining().checked_sub(1) {
@@ -175,7 +179,8 @@ impl Texts {
         }
     }
 
-    /// The refusal, rendered for the first request that is refused, if it is one that is kept.
+    /// The refusal, which the first refused request renders. `None` if it is not among the cached
+    /// ones.
     pub(super) fn refusal(
         &self,
         decision: &Decision,
@@ -198,11 +203,13 @@ impl Texts {
     }
 }
 
+/// How many values of `RateLimit` are cached for a quota.
 fn remainders(quota: Quota) -> u32 {
     quota.burst().min(REMAINDERS)
 }
 
-/// As many seconds as a unit takes to come back.
+/// How many waits are cached for a quota: one for each second in which a unit comes back, at most
+/// [`WAITS`].
 fn waits(quota: Quota) -> u32 {
     let seconds = retry_after::whole_seconds(quota.emission_interval());
     u32::try_from(seconds).map_or(WAITS, |seconds| seconds.min(WAITS))
@@ -234,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_kept_once() {
+    fn the_cache_is_bounded_and_holds_texts_once() {
         let cache = Cache::new();
         let first = cache.add(Endpoint::CALL, quota(1)).expect("there is room");
         let full = |more| cache.add(Endpoint::CALL, quota(REMAINDERS + more)).is_none();
@@ -263,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_is_rendered_alike() {
+    fn a_text_is_the_same_whether_it_is_cached_or_not() {
         let quota = Quota::per_minute(20).burst(3).build().expect("the quota is valid");
         let texts = Texts::of(Endpoint::CALL, quota);
         assert!(texts.is_some());

@@ -1,4 +1,4 @@
-//! What goes over the wire: the header fields of every counted response, and refusals.
+//! What goes over the wire: the header fields of responses, and refusals.
 
 mod cache;
 mod fields;

@@ -1,4 +1,4 @@
-//! Answers to requests that do not go on.
+//! Responses to refused requests.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +13,13 @@ use super::problem::{self, Limited};
 use crate::store::StoreError;
 use crate::values::{Decision, Ruling};
 
-/// Renders refusals in the user's own way.
+/// A closure of the user that renders refusals.
 pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync>;
 
-/// A request that is refused, for a renderer of your own.
+/// A refused request, and why it is refused.
 ///
-/// See [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
+/// It is passed to a closure that renders refusals: see
+/// [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
 pub struct Refusal<'a> {
     cause: Cause<'a>,
     method: &'a Method,
@@ -30,15 +31,15 @@ pub struct Refusal<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Reason<'a> {
-    /// The quota is used up, or the bucket is [blocked](Decision::is_blocked): 429.
+    /// The quota is used up, or the bucket is [blocked](Decision::is_blocked). The status is 429.
     Limited(Decision),
-    /// The request has no account, so there is no principal to bill: 401.
+    /// The request has no account, so there is no principal to bill. The status is 401.
     Unidentified,
-    /// The store could not be asked: 503.
+    /// The store failed, so no limit has decided. The status is 503.
     StoreFailed(&'a StoreError),
 }
 
-/// The reason with what it takes to render it.
+/// The reason of a refusal, with the texts to render it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::layer) enum Cause<'a> {
     Limited(Decision, Option<&'static Texts>),
@@ -63,7 +64,7 @@ impl<'a> Refusal<'a> {
         Self { cause, method: request.method(), uri: request.uri(), headers: request.headers() }
     }
 
-    /// Why.
+    /// Why the request is refused.
     #[must_use]
     pub const fn reason(&self) -> Reason<'a> {
         match self.cause {
@@ -73,7 +74,7 @@ impl<'a> Refusal<'a> {
         }
     }
 
-    /// The status that says so: 429, 401 or 503.
+    /// The status for the reason: 429, 401 or 503.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.cause {
@@ -101,7 +102,7 @@ impl<'a> Refusal<'a> {
         self.headers
     }
 
-    /// The response that is sent unless a renderer makes another: `application/problem+json`.
+    /// The default response, `application/problem+json`. The layer adds header fields to it.
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
         let body = match self.cause {
@@ -124,7 +125,8 @@ impl<'a> Refusal<'a> {
         response
     }
 
-    /// The finished answer. Whatever a renderer made of it, the client is told when to come back.
+    /// The finished response. Even if the user's closure has rendered it, it says when to try
+    /// again.
     pub(in crate::layer) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let rendered = match self.cause {
@@ -159,7 +161,8 @@ impl<'a> Refusal<'a> {
             }
         }
         if *self.method == Method::HEAD {
-            // RFC 9110, section 9.3.2: the fields of a GET, its length included, and no content.
+            // RFC 9110, section 9.3.2: the same header fields as for GET, including the length, but
+            // no content.
             let length = response.body().len();
             fields::add(response.headers_mut(), CONTENT_LENGTH, || length.into());
             *response.body_mut() = Bytes::new();
@@ -173,9 +176,10 @@ static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
 
 /// A refusal that is ready to be sent.
 pub(in crate::layer) enum Answer {
-    /// A usual one.
+    /// A response from the cache.
     Rendered(&'static Response<Bytes>),
-    /// Any other. In a box, for an admitted request makes room for it too.
+    /// A response that was made for this request. In a box, because the futures of admitted
+    /// requests have room for it too.
     Made(Box<Response<Bytes>>),
 }
 
@@ -190,7 +194,7 @@ impl Answer {
 
 impl fmt::Debug for Refusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the header fields: credentials are among them.
+        // Without the header fields, since credentials are among them.
         f.debug_struct("Refusal")
             .field("reason", &self.reason())
             .field("method", &self.method)

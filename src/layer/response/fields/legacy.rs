@@ -1,4 +1,4 @@
-//! `X-RateLimit-*`, for clients that know nothing newer.
+//! `X-RateLimit-*`, for clients that do not know the newer fields.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,13 +12,13 @@ const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit
 const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// What `X-RateLimit-Reset` counts, which no specification says and every API does in its own way.
+/// The meaning of `X-RateLimit-Reset`. No specification defines it, and APIs differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LegacyReset {
-    /// Seconds from now until the bucket is full again, rounded up.
+    /// The seconds from now until the bucket is full again, rounded up.
     DeltaSeconds,
-    /// The Unix time, in seconds, at which the bucket is full again, rounded up.
+    /// The Unix time in seconds, rounded up, at which the bucket is full again.
     EpochSeconds,
 }
 

@@ -1,4 +1,4 @@
-//! The header fields that tell what was decided, a file for each dialect.
+//! The header fields that say what was decided, with a file for each dialect.
 
 pub(super) mod draft11;
 mod legacy;
@@ -11,21 +11,25 @@ use crate::values::Decision;
 
 pub use legacy::LegacyReset;
 
-/// Which form of the `RateLimit` header fields responses carry.
+/// The form of the `RateLimit` header fields of responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// [draft-ietf-httpapi-ratelimit-headers-11][draft]: `RateLimit-Policy: "agent";q=500;w=60` and
-    /// `RateLimit: "agent";r=250;t=30`.
+    /// [draft-ietf-httpapi-ratelimit-headers-11][draft]:
+    ///
+    /// * `RateLimit-Policy: "agent";q=500;w=60`: the endpoint, its burst, and the seconds in which
+    ///   the burst comes back.
+    /// * `RateLimit: "agent";r=250;t=30`: the endpoint, the units that remain, and the seconds for
+    ///   which they last at the sustained rate; if none remains, the seconds until one comes back.
     ///
     /// [draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
     #[default]
     Draft11,
-    /// Neither field. `Retry-After` is still sent with a refusal.
+    /// Neither field. Refusals still have `Retry-After`.
     Off,
 }
 
-/// Which header fields the operator wants.
+/// Which header fields responses have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::layer) struct Format {
     pub(in crate::layer) dialect: Dialect,
@@ -33,17 +37,17 @@ pub(in crate::layer) struct Format {
     pub(in crate::layer) retry_after_ms: bool,
 }
 
-/// The header fields of one response that tell what was decided.
+/// The header fields of one response that say what was decided.
 #[derive(Debug, Default)]
 pub(in crate::layer) struct Fields {
     /// `RateLimit-Policy` and `RateLimit`, if both values are in the cache.
     rendered: Option<(&'static HeaderValue, &'static HeaderValue)>,
-    /// What had to be made for this response. In a box, since there nearly never is any.
+    /// The fields that were rendered for this response. In a box, because there seldom are any.
     made: Option<Box<[(HeaderName, HeaderValue)]>>,
 }
 
 impl Fields {
-    /// The fields of a response to a request about which that was decided.
+    /// The fields for that decision.
     #[inline(always)]
     pub(in crate::layer) fn new(decision: &Decision, format: Format) -> Self {
         let texts = match format.dialect {
@@ -72,12 +76,11 @@ impl Fields {
         Self { rendered, made }
     }
 
-    /// Adds the fields beside those that an upstream has set: each list member stands for a limit
-    /// of its own.
+    /// Appends the fields. Those that an upstream has set stay, since each list member is about a
+    /// limit of its own.
     #[inline]
     pub(in crate::layer) fn append_to(self, headers: &mut HeaderMap) {
-        // A map that can take no more keeps what it has: a response without these fields beats
-        // none.
+        // If the map is full, these fields are left out. The response is still sent.
         if let Some((policy, limit)) = self.rendered {
             let _ = headers.try_append(draft11::RATELIMIT_POLICY, policy.clone());
             let _ = headers.try_append(draft11::RATELIMIT, limit.clone());
@@ -88,7 +91,7 @@ impl Fields {
     }
 }
 
-/// Older fields, and before them the standard ones if they are not in the cache.
+/// Renders the standard fields, if they are not in the cache, and the older ones.
 #[inline(never)]
 fn make(
     texts: Option<&'static Texts>,
@@ -101,8 +104,7 @@ fn make(
     standard.into_iter().flatten().chain(legacy.into_iter().flatten()).collect()
 }
 
-/// Adds a field unless it is there, or the map can take no more (`HeaderMap::entry` would panic
-/// then).
+/// Adds a field, unless it is there or the map is full. (`HeaderMap::entry` panics if it is full.)
 pub(super) fn add(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce() -> HeaderValue) {
     if !headers.contains_key(&name) {
         let _ = headers.try_insert(name, value());

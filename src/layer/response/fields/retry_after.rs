@@ -1,4 +1,5 @@
-//! `Retry-After`, and `retry-after-ms`, which the SDKs of `OpenAI` and `Anthropic` read.
+//! `Retry-After` in seconds, and `retry-after-ms` in milliseconds, which the SDKs of `OpenAI` and
+//! `Anthropic` read.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::values::Decision;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// Adds `Retry-After`, and `retry-after-ms` if it is wanted, unless they are there.
+/// Adds `Retry-After`, and `retry-after-ms` if the format has it, unless they are there.
 pub(in crate::layer::response) fn add_to(
     headers: &mut HeaderMap,
     decision: &Decision,
@@ -24,13 +25,13 @@ pub(in crate::layer::response) fn add_to(
     }
 }
 
-/// `Retry-After` counts whole seconds (RFC 9110, section 10.2.3). Rounded down, every wait here
-/// would be none at all.
+/// The value of `Retry-After`: whole seconds (RFC 9110, section 10.2.3), rounded up, at least 1. If
+/// it were rounded down, it would be 0 for all of Bolna's limits.
 pub(in crate::layer::response) fn seconds(decision: &Decision) -> u64 {
     whole_seconds(decision.retry_after().unwrap_or_default()).max(1)
 }
 
-/// Rounded up.
+/// A time in whole seconds, rounded up.
 pub(in crate::layer::response) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
