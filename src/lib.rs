@@ -1,5 +1,6 @@
-//! Tower middleware that enforces the rate limits of the [Bolna](https://www.bolna.ai) voice-AI API: per organization,
-//! exact to the nanosecond, and honest about how long to wait.
+//! Tower middleware that enforces the rate limits of the [Bolna](https://www.bolna.ai) voice-AI API
+//! for each organization, in front of axum, hyper or any other Tower service. Counting is exact,
+//! and a refused caller learns how long to wait.
 //!
 //! # In front of axum
 //! ```
@@ -20,68 +21,105 @@
 //!     .layer(from_fn(authenticate));       // outermost, so it runs first and inserts the Account
 //! ```
 //!
-//! Put the layer on the outermost router: inside [`nest`], axum has already cut the prefix off the
-//! path. The examples `axum`, `hyper_proxy`, `tower_stack` and `custom_policy` run as they are.
+//! Put the layer on the outermost router: inside of axum's [`nest`], it would see paths without
+//! their prefix. The examples `axum`, `hyper_proxy`, `tower_stack` and `custom_policy` can be run
+//! as they are; `operator`, `reload`, `replicas` and `client` show more.
 //!
 //! [`nest`]: https://docs.rs/axum/latest/axum/struct.Router.html#method.nest
 //!
 //! # What happens to a request
-//! 1. **Who pays?** The [`Account`] that authentication inserted into the request's extensions says
-//!    so: the organization or else the user, its [`Principal`]. Services with an authentication
-//!    type of their own say it with [`Identify`]. A request that nobody can be billed for is
-//!    answered 401.
-//! 2. **For what?** The path falls into one [`Endpoint`] of the [`Policy`]; methods and queries
-//!    never matter. Exempt paths go on at once, and uncounted.
-//! 3. **Is there a unit left?** The [store] holds one bucket for each principal and endpoint, and
-//!    takes a unit by the endpoint's [`Quota`]. The [`Decision`] says what is left.
-//! 4. **Yes:** the inner service is called, and its response carries the `RateLimit` and `RateLimit-Policy` header
-//!    fields. **No:** the inner service is not called. The answer is 429 with `Retry-After` and a
-//!    [problem document](https://www.rfc-editor.org/rfc/rfc9457); a refused request costs nothing.
+//! 1. **Who is billed?** The [`Account`] that authentication has inserted into the request's
+//!    extensions names the [`Principal`]: the organization, or else the user. If your
+//!    authentication inserts a type of its own, read it with
+//!    [`identify`](BolnaRateLimitLayer::identify). A request without an account is *unidentified*
+//!    and is refused with 401.
+//! 2. **Which endpoint?** The [`Policy`] assigns each path to one [`Endpoint`]. Methods and queries
+//!    never matter. Requests to exempt paths are admitted at once and not counted.
+//! 3. **Is there a unit left?** The [store] has a bucket for each principal and endpoint. It
+//!    charges one unit to the bucket, if there is one, by the endpoint's [`Quota`]. The
+//!    [`Decision`] says what is left.
+//! 4. **If yes,** the inner service is called, and its response gets the header fields `RateLimit`
+//!    and `RateLimit-Policy`. **If not,** the inner service is not called. The response is 429 with
+//!    `Retry-After` and a [problem document]. A refused request costs nothing.
+//!
+//! [problem document]: https://www.rfc-editor.org/rfc/rfc9457
 //!
 //! # What "500 requests per minute" means
-//! One unit comes back every 120 ms, and up to 500 can be saved up ([GCRA](Quota)). So a caller who
-//! sends at most 500 in every 60 s is never refused, however unevenly; one who hammers gets at most
-//! 999 in the first 60 s and 500 a minute from then on. An operator who wants less of a burst sets
-//! [`burst`](QuotaBuilder::burst).
+//! One unit comes back every 120 ms, and a bucket holds up to 500 units ([GCRA](Quota)). So a
+//! caller that sends at most 500 requests in every 60 s is never refused, however it spreads them.
+//! A caller that sends as fast as it can is admitted at most 999 times in the first 60 s, and 500
+//! times a minute from then on. To allow smaller bursts, set
+//! [`burst`](values::QuotaBuilder::burst).
 //!
 //! # Paths that are spelled to escape
-//! One request target reaches different handlers behind different servers: axum matches it as it is
-//! written, Starlette decodes it, nginx merges slashes and resolves dots, servlet containers cut
-//! `;parameters`. A path in which nothing of that kind occurs has one reading, and nearly all have.
-//! Any other path is read in every way that these servers have, and billed to the first named
-//! endpoint among its readings, in the order of the policy. So `/%63all`, `//call`, `/x/..;/call`
-//! and `/call%00.png` are all billed to `call`, whatever stands behind the limiter. An odd path of
-//! more than 512 bytes, or with more than 64 readings, is billed to the policy's first endpoint
-//! without being understood.
+//! Servers read the same path in different ways: axum matches it as it is written, Starlette
+//! decodes it, nginx merges slashes and resolves dots, and servlet containers cut `;parameters`. So
+//! a caller could try to escape a limit by another spelling of the path.
 //!
-//! # Without Tower
-//! [`Limiter`] is the engine: [`check_now`](Limiter::check_now) decides, [`peek`](Limiter::peek)
-//! looks, [`reset`](Limiter::reset) forgives, [`set_policy`](Limiter::set_policy) changes limits
-//! under load. A layer and all of its clones share one.
+//! * A path without anything of that kind, as nearly all are, is read in one way.
+//! * An *odd* path is read in every way in which these servers read it, and is charged to the first
+//!   endpoint of the policy that one of the readings reaches. `/%63all`, `//call`, `/x/..;/call`
+//!   and `/call%00.png` are all charged to `call`, whichever server is behind the limiter.
+//! * An odd path that is longer than 512 bytes or has more than 64 readings is not analysed, and is
+//!   charged to the first endpoint of the policy.
+//! * An odd path is exempt only if all its readings are.
+//!
+//! # In production
+//! A [`Limiter`] decides for a layer, and can be shared by several of them. Keep a clone of it to
+//! operate the service:
+//!
+//! * Start in shadow mode or with a share of the principals, with [`Enforcement`], and compare a
+//!   [candidate](Limiter::set_candidate) with the active policy.
+//! * Change limits while requests run: [`set_policy`](Limiter::set_policy). Buckets keep their
+//!   state.
+//! * Help a caller: [`peek`](Limiter::peek) at a bucket, [`reset`](Limiter::reset) it,
+//!   [`refund`](Limiter::refund) units, or [`block`](Limiter::block) the caller.
+//! * Add observers for metrics, logs and advice about a wrong setup: [`observe`].
+//!
+//! Without Tower, [`check`](Limiter::check) and [`check_now`](Limiter::check_now) decide about a
+//! request.
 //!
 //! # Several replicas
-//! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, on a primary
-//! that Sentinels watch or, with `redis-cluster`, on a cluster, so that several replicas have one
-//! limit. When the server is lost, no request waits for it, and each replica takes its share of the
-//! limit. A store of your own can be wrapped in what keeps that one fast and safe:
-//! [`store::DenialCache`], [`store::LocalFallback`] and [`store::Breaker`].
+//! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, so that
+//! several replicas share one limit. It can be a single server, a primary that Sentinels watch or,
+//! with the feature `redis-cluster`, a cluster. When the server is lost, no request waits for
+//! longer than a deadline of 25 ms by default, and each replica enforces its share of the limit by
+//! itself.
 //!
-//! # The other end
-//! With the feature `client`, `client::BolnaClientLayer` goes around an HTTP client: it keeps what
-//! is sent within the same policy, so that nothing is refused, believes what responses say of other
-//! spenders, and sends again what is refused all the same.
+//! A [store](store::Store) of your own can be wrapped in the same parts: [`store::Breaker`],
+//! [`store::LocalFallback`] and [`store::DenialCache`].
+//!
+//! # The client
+//! With the feature `client`, `client::BolnaClientLayer` wraps an HTTP client. It keeps outgoing
+//! requests within the same policy, so that the server need not refuse them. It learns from
+//! responses how many units other clients have spent, and it retries requests that are refused all
+//! the same.
 //!
 //! # Features
-//! | | |
-//! |---|---|
-//! | none, the default | the limiter that counts in one process; needs no runtime and starts no task or thread |
-//! | `redis` | `store::RedisStore`; needs a tokio runtime, and starts a task on it |
-//! | `redis-cluster` | ... on a cluster |
-//! | `redis-tls` | ... over TLS, with rustls |
-//! | `policy-file` | `Policy::read`: a policy from a TOML or JSON file, with errors that name the line |
-//! | `client` | `client`: paces and retries outgoing requests; needs a tokio runtime |
-//! | `metrics` | `insight::Metrics`, which counts with the `metrics` facade |
-//! | `tracing` | `insight::Traces`, which logs with `tracing` |
+//! By default no feature is on. The limiter then counts in this process, needs no runtime, and
+//! starts no tasks or threads. Features only add:
+//!
+//! * `redis`: `store::RedisStore`. It needs a tokio runtime, on which it starts tasks.
+//! * `redis-cluster`: the same on a cluster. Includes `redis`.
+//! * `redis-tls`: the same over TLS, with rustls. Includes `redis`.
+//! * `policy-file`: `Policy::read`, which reads a policy from a TOML or JSON file. Its errors name
+//!   the line.
+//! * `client`: the module `client`. It needs a tokio runtime.
+//! * `serde`: plain data such as [principals](Principal), [quotas](Quota), [decisions](Decision)
+//!   and [reports](observe::Report) can be serialized, and some of it read back.
+//! * `metrics`: `observe::Metrics`, which counts with the `metrics` facade.
+//! * `tracing`: `observe::Log`, which logs with `tracing`.
+//!
+//! # How the source is laid out
+//! The crate has six folders, and the client beside them. Each folder uses only those before it in
+//! this list; the client uses [`values`], [`policy`] and [`observe`].
+//!
+//! 1. [`values`]: plain data, such as principals, quotas and decisions.
+//! 2. [`policy`]: from paths to endpoints and quotas; accounts.
+//! 3. [`store`]: where buckets are.
+//! 4. [`observe`]: observers, metrics, logs and advice.
+//! 5. [`limiter`]: decides about requests, without HTTP.
+//! 6. [`layer`]: the Tower middleware.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
