@@ -48,7 +48,7 @@
 //! One unit comes back every 120 ms, and a bucket holds up to 500 units ([GCRA](Quota)). So a
 //! caller that sends at most 500 requests in every 60 s is never refused, however it spreads them.
 //! A caller that sends as fast as it can is admitted at most 999 times in the first 60 s, and 500
-//! times a minute from then on. To allow smaller bursts, set
+//! times a minute from then on. To admit smaller bursts only, lower the
 //! [`burst`](values::QuotaBuilder::burst).
 //!
 //! # Paths that are spelled to escape
@@ -72,7 +72,7 @@
 //!   [candidate](Limiter::set_candidate) with the active policy.
 //! * Change limits while requests run: [`set_policy`](Limiter::set_policy). Buckets keep their
 //!   state.
-//! * Help a caller: [`peek`](Limiter::peek) at a bucket, [`reset`](Limiter::reset) it,
+//! * Look after a single caller: [`peek`](Limiter::peek) at a bucket, [`reset`](Limiter::reset) it,
 //!   [`refund`](Limiter::refund) units, or [`block`](Limiter::block) the caller.
 //! * Add observers for metrics, logs and advice about a wrong setup: [`observe`].
 //!

@@ -7,8 +7,8 @@
 //! * change limits while requests run: [`set_policy`](Limiter::set_policy),
 //!   [`set_enforcement`](Limiter::set_enforcement);
 //! * try limits before they are enforced: [`set_candidate`](Limiter::set_candidate);
-//! * help callers: [`peek`](Limiter::peek), [`usage`](Limiter::usage), [`reset`](Limiter::reset),
-//!   [`refund`](Limiter::refund), [`block`](Limiter::block);
+//! * look after single callers: [`peek`](Limiter::peek), [`usage`](Limiter::usage),
+//!   [`reset`](Limiter::reset), [`refund`](Limiter::refund), [`block`](Limiter::block);
 //! * watch it: [`observe`](Limiter::observe), [`on_event`](Limiter::on_event),
 //!   [`report`](Limiter::report).
 //!
