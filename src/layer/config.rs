@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Extensions, Method, Request};
 
 use super::identify::Identify;
-use super::response::{Answer, Cause, Fields, Format, Refusal, Renderer};
+use super::response::{Answer, Fields, Format, Reason, Refusal, Renderer};
 use crate::limiter::{Decided, Deciding, Limiter, Outcome, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
@@ -61,11 +61,15 @@ impl<St> Config<St> {
     pub(super) fn conclude<B>(&self, request: &mut Request<B>, outcome: Outcome) -> Next {
         let Outcome { ruling, error, mark } = outcome;
         if !ruling.is_admitted() {
-            let cause = Cause::of(&ruling, error.as_deref());
-            return Next::Refuse(self.refuse(request, cause));
+            let reason = match (ruling.decision(), error.as_deref()) {
+                (Some(decision), _) => Reason::Limited(*decision),
+                (None, Some(error)) => Reason::StoreFailed(error),
+                (None, None) => Reason::Unidentified,
+            };
+            return Next::Refuse(self.refuse(request, reason));
         }
         if self.ruling_in_extensions || mark.is_some() {
-            self.leave_in(request.extensions_mut(), &ruling, mark);
+            self.leave_in(request.extensions_mut(), ruling, mark);
         }
         Next::Call(match ruling.decision() {
             Some(decision) if ruling.is_enforced() || self.fields_in_shadow => {
@@ -76,14 +80,14 @@ impl<St> Config<St> {
     }
 
     #[inline(never)]
-    fn refuse<B>(&self, request: &Request<B>, cause: Cause<'_>) -> Answer {
-        Refusal::new(request, cause).answer(self.renderer.as_ref(), self.format)
+    fn refuse<B>(&self, request: &Request<B>, reason: Reason<'_>) -> Answer {
+        Refusal::new(request, reason).answer(self.renderer.as_ref(), self.format)
     }
 
     #[cold]
-    fn leave_in(&self, extensions: &mut Extensions, ruling: &Ruling, mark: Option<Box<Mark>>) {
+    fn leave_in(&self, extensions: &mut Extensions, ruling: Ruling, mark: Option<Box<Mark>>) {
         if self.ruling_in_extensions && ruling.decision().is_some() {
-            extensions.insert(*ruling);
+            extensions.insert(ruling);
         }
         if let Some(mark) = mark {
             extensions.insert(*mark);
@@ -94,23 +98,20 @@ impl<St> Config<St> {
 impl<St: Store> Config<St> {
     #[inline]
     pub(super) fn decide<B>(&self, request: &mut Request<B>) -> Step<St::Check> {
-        let decided = match &self.identify {
-            None => self.decide_for(request.extensions().get(), request),
+        let found;
+        let account = match &self.identify {
+            None => request.extensions().get::<Account>(),
             Some(identify) => {
-                let account = identified(&**identify, request);
-                self.decide_for(account.as_ref(), request)
+                found = identified(&**identify, request);
+                found.as_ref()
             }
         };
+        let decided = self.limiter.decide(account, request.uri().path(), &self.terms, request);
         match decided {
             Decided::Exempt => Step::Now(Next::Call(Fields::default())),
             Decided::Now(outcome) => Step::Now(self.conclude(request, outcome)),
             Decided::Later(deciding) => Step::Later(deciding),
         }
-    }
-
-    #[inline]
-    fn decide_for<B>(&self, account: Option<&Account>, request: &Request<B>) -> Decided<St::Check> {
-        self.limiter.decide(account, request.uri().path(), &self.terms, request)
     }
 }
 

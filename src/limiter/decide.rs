@@ -68,22 +68,13 @@ impl<St: Store> Limiter<St> {
             };
         }
         let request = Request { policy, rule, principal, waited: None };
-        if active.candidate.is_none() {
-            return match answer {
-                Answer::Now(answer) => {
-                    Decided::Now(active.conclude(&request, answer, None, terms, seen))
-                }
-                Answer::Later(check) => {
-                    Decided::Later(Deciding::full(Pending::One { check }, &active, &request, terms))
-                }
-            };
-        }
-        self.decide_with_candidate(&active, &request, own.is_some(), path, answer, terms, seen)
+        self.decide_in_full(&active, &request, own.is_some(), path, answer, terms, seen)
     }
 
+    /// When there is more to do than to decide: a candidate, observers, or enforcement on some.
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
-    fn decide_with_candidate(
+    fn decide_in_full(
         &self,
         active: &Arc<Active>,
         request: &Request<'_>,
@@ -94,10 +85,13 @@ impl<St: Store> Limiter<St> {
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         // A block holds under any policy, and blocked requests are not charged.
-        let is_blocked = matches!(&answer, Answer::Now(Ok(decision)) if decision.is_blocked());
-        let candidate = active.candidate.as_ref().filter(|_| !is_blocked && !has_own_policy);
-        let candidate =
-            candidate.and_then(|candidate| candidate.check(self.store(), request.principal, path));
+        let is_blocked = || matches!(&answer, Answer::Now(Ok(decision)) if decision.is_blocked());
+        let candidate = match &active.candidate {
+            Some(candidate) if !has_own_policy && !is_blocked() => {
+                candidate.check(self.store(), request.principal, path)
+            }
+            _ => None,
+        };
         match Pending::both(answer, candidate) {
             Ok(Answers { active: answer, candidate }) => {
                 Decided::Now(active.conclude(request, answer, candidate, terms, seen))

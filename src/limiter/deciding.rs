@@ -71,7 +71,8 @@ impl Deciding<Immediate> {
 }
 
 impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
-    /// Polls for the outcome. `seen` is the request.
+    /// Polls for the outcome. `seen` is the request, as it is when the store has answered.
+    #[inline]
     pub(crate) fn poll_outcome(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -11,7 +11,7 @@ use super::cache::Texts;
 use super::fields::{self, Fields, Format, retry_after};
 use super::problem::{self, Limited};
 use crate::store::StoreError;
-use crate::values::{Decision, Ruling};
+use crate::values::Decision;
 
 /// A closure of the user that renders refusals.
 pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync>;
@@ -21,7 +21,7 @@ pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes>
 /// It is passed to a closure that renders refusals: see
 /// [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
 pub struct Refusal<'a> {
-    cause: Cause<'a>,
+    reason: Reason<'a>,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
@@ -39,48 +39,24 @@ pub enum Reason<'a> {
     StoreFailed(&'a StoreError),
 }
 
-/// The reason of a refusal, with the texts to render it.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::layer) enum Cause<'a> {
-    Limited(Decision, Option<&'static Texts>),
-    Unidentified,
-    StoreFailed(&'a StoreError),
-}
-
-impl<'a> Cause<'a> {
-    pub(in crate::layer) fn of(ruling: &Ruling, error: Option<&'a StoreError>) -> Self {
-        match (ruling.decision(), error) {
-            (Some(decision), _) => {
-                Self::Limited(*decision, Texts::of(decision.endpoint(), decision.quota()))
-            }
-            (None, Some(error)) => Self::StoreFailed(error),
-            (None, None) => Self::Unidentified,
-        }
-    }
-}
-
 impl<'a> Refusal<'a> {
-    pub(in crate::layer) fn new<B>(request: &'a Request<B>, cause: Cause<'a>) -> Self {
-        Self { cause, method: request.method(), uri: request.uri(), headers: request.headers() }
+    pub(in crate::layer) fn new<B>(request: &'a Request<B>, reason: Reason<'a>) -> Self {
+        Self { reason, method: request.method(), uri: request.uri(), headers: request.headers() }
     }
 
     /// Why the request is refused.
     #[must_use]
     pub const fn reason(&self) -> Reason<'a> {
-        match self.cause {
-            Cause::Limited(decision, _) => Reason::Limited(decision),
-            Cause::Unidentified => Reason::Unidentified,
-            Cause::StoreFailed(error) => Reason::StoreFailed(error),
-        }
+        self.reason
     }
 
     /// The status for the reason: 429, 401 or 503.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self.cause {
-            Cause::Limited(..) => StatusCode::TOO_MANY_REQUESTS,
-            Cause::Unidentified => StatusCode::UNAUTHORIZED,
-            Cause::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        match self.reason {
+            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Reason::Unidentified => StatusCode::UNAUTHORIZED,
+            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -105,17 +81,28 @@ impl<'a> Refusal<'a> {
     /// The default response, `application/problem+json`. The layer adds header fields to it.
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
-        let body = match self.cause {
-            Cause::Limited(decision, _) if decision.is_blocked() => {
-                problem::blocked(decision.endpoint(), retry_after::seconds(&decision)).into()
+        self.problem_from(self.texts())
+    }
+
+    fn texts(&self) -> Option<&'static Texts> {
+        match &self.reason {
+            Reason::Limited(decision) => Texts::of(decision.endpoint(), decision.quota()),
+            _ => None,
+        }
+    }
+
+    fn problem_from(&self, texts: Option<&'static Texts>) -> Response<Bytes> {
+        let body = match (&self.reason, texts) {
+            (Reason::Limited(decision), _) if decision.is_blocked() => {
+                problem::blocked(decision.endpoint(), retry_after::seconds(decision)).into()
             }
-            Cause::Limited(decision, Some(texts)) => texts.body(&decision),
-            Cause::Limited(decision, None) => {
+            (Reason::Limited(decision), Some(texts)) => texts.body(decision),
+            (Reason::Limited(decision), None) => {
                 let problem = Limited::new(decision.endpoint(), decision.quota());
-                problem.body(retry_after::seconds(&decision)).into()
+                problem.body(retry_after::seconds(decision)).into()
             }
-            Cause::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
-            Cause::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
+            (Reason::Unidentified, _) => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
+            (Reason::StoreFailed(_), _) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
         };
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -127,36 +114,43 @@ impl<'a> Refusal<'a> {
 
     /// The finished response. Even if the user's closure has rendered it, it says when to try
     /// again.
-    pub(in crate::layer) fn answer(self, renderer: Option<&Renderer>, format: Format) -> Answer {
+    pub(in crate::layer) fn answer(&self, renderer: Option<&Renderer>, format: Format) -> Answer {
+        let texts = self.texts();
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
-        let rendered = match self.cause {
-            Cause::Limited(decision, Some(texts)) if as_usual && !decision.is_blocked() => {
-                texts.refusal(&decision, format, || self.render(None, format))
+        let rendered = match (&self.reason, texts) {
+            (Reason::Limited(decision), Some(texts)) if as_usual && !decision.is_blocked() => {
+                texts.refusal(decision, format, || self.render(Some(texts), None, format))
             }
-            Cause::Unidentified if as_usual => {
-                Some(UNIDENTIFIED.get_or_init(|| self.render(None, format)))
+            (Reason::Unidentified, _) if as_usual => {
+                Some(UNIDENTIFIED.get_or_init(|| self.render(None, None, format)))
             }
             _ => None,
         };
-        rendered
-            .map_or_else(|| Answer::Made(Box::new(self.render(renderer, format))), Answer::Rendered)
+        let make = || Answer::Made(Box::new(self.render(texts, renderer, format)));
+        rendered.map_or_else(make, Answer::Rendered)
     }
 
-    fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
-        let mut response = renderer.map_or_else(|| self.problem(), |render| render(self));
+    /// Renders the refusal from the texts, if there are some, or afresh.
+    pub(super) fn render(
+        &self,
+        texts: Option<&'static Texts>,
+        renderer: Option<&Renderer>,
+        format: Format,
+    ) -> Response<Bytes> {
+        let mut response = renderer.map_or_else(|| self.problem_from(texts), |render| render(self));
         let headers = response.headers_mut();
         fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
-        match self.cause {
-            Cause::Limited(decision, texts) => {
-                retry_after::add_to(headers, &decision, format);
-                Fields::from_texts(texts, &decision, format).append_to(headers);
+        match &self.reason {
+            Reason::Limited(decision) => {
+                retry_after::add_to(headers, decision, format);
+                Fields::from_texts(texts, decision, format).append_to(headers);
             }
-            Cause::Unidentified => {
+            Reason::Unidentified => {
                 fields::add(headers, WWW_AUTHENTICATE, || {
                     HeaderValue::from_static("Bearer realm=\"api\"")
                 });
             }
-            Cause::StoreFailed(_) => {
+            Reason::StoreFailed(_) => {
                 fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
             }
         }
