@@ -92,12 +92,16 @@ impl<St: Store> Limiter<St> {
             }
             _ => None,
         };
-        match Pending::both(answer, candidate) {
-            Ok(Answers { active: answer, candidate }) => {
-                Decided::Now(active.conclude(request, answer, candidate, terms, seen))
-            }
-            Err(pending) => Decided::Later(Deciding::full(pending, active, request, terms)),
-        }
+        let (answer, candidate) = match (answer, candidate) {
+            (Answer::Now(answer), None) => (answer, None),
+            (answer, candidate) => match Pending::both(answer, candidate) {
+                Ok(Answers { active, candidate }) => (active, candidate),
+                Err(pending) => {
+                    return Decided::Later(Deciding::full(pending, active, request, terms));
+                }
+            },
+        };
+        Decided::Now(active.conclude(request, answer, candidate, terms, seen))
     }
 }
 

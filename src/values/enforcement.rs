@@ -49,6 +49,7 @@ impl Enforcement {
 
     /// Whether a limit is enforced on that principal.
     #[must_use]
+    #[inline]
     pub fn applies_to(self, principal: &Principal) -> bool {
         match self {
             Self::FULL => true,
@@ -58,6 +59,7 @@ impl Enforcement {
     }
 
     /// Enforcement where both settings have to apply: the lesser of them.
+    #[inline]
     pub(crate) fn and(self, other: Self) -> Self {
         self.min(other)
     }
