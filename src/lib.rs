@@ -120,6 +120,8 @@
 //! 4. [`observe`]: observers, metrics, logs and advice.
 //! 5. [`limiter`]: decides about requests, without HTTP.
 //! 6. [`layer`]: the Tower middleware.
+//!
+//! The page [`design`] explains it to maintainers.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -142,6 +144,11 @@ pub use values::{
     Decision, Endpoint, Enforcement, OnStoreFailure, OnUnidentified, Principal, Quota, QuotaError,
     Ruling,
 };
+
+/// For maintainers: where things are, which way a request goes, and why things are so.
+#[cfg(doc)]
+#[doc = include_str!("../DESIGN.md")]
+pub mod design {}
 
 /// The README's code is compiled and run with the other documentation tests.
 #[cfg(all(doctest, feature = "client", feature = "redis"))]

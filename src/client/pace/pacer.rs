@@ -181,7 +181,7 @@ impl PacerBuilder {
     ///
     /// # Errors
     /// If [`max_waiting`](Self::max_waiting) or [`max_wait`](Self::max_wait) is zero. A limit of
-    /// zero is an error when the policy is [built](crate::PolicyBuilder::build).
+    /// zero is an error when the policy is [built](crate::policy::PolicyBuilder::build).
     pub fn build(self) -> Result<Pacer, PacerError> {
         match self.settings {
             Settings { max_waiting: 0, .. } => Err(PacerError::ZeroWaiting),

@@ -38,8 +38,9 @@ impl Asked {
 pub(super) struct Denial {
     pub(super) principal: Principal,
     pub(super) endpoint: Endpoint,
-    pub(super) quota: Quota,
     /// The quota in the store's decision.
+    pub(super) quota: Quota,
+    /// What the store counts it by, in nanoseconds for each unit: it may round.
     interval: u64,
     /// When the store was called, in nanoseconds.
     pub(super) asked_at: u64,

@@ -15,8 +15,8 @@ const LONGEST: usize = 64;
 /// slot in a cluster.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
-/// The key of a bucket: `<prefix>:1:<endpoint>:<o|u>:<id>`, where 1 is the version of the format,
-/// and `o` or `u` stands for an organization or a user.
+/// The key of a bucket: `<prefix>:1:<endpoint>:<kind>:<id>`, where 1 is the version of the format.
+/// The kind is `o` for an organization, `u` for a user, and `~` with its name for any other.
 ///
 /// The limit is not part of the key, so units that were spent stay spent when limits change.
 pub(super) fn key(prefix: &str, endpoint: Endpoint, principal: &Principal) -> String {
@@ -62,8 +62,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::key;
-    use crate::values::Endpoint;
-    use crate::values::Principal;
+    use crate::values::{Endpoint, Kind, Principal};
 
     #[test]
     fn ids_never_collide_and_never_choose_their_slot() {
@@ -102,9 +101,9 @@ mod tests {
         ];
         let mut keys = HashSet::new();
         for id in ids {
-            for principal in
-                [Principal::user(id), Principal::organization(id)].into_iter().flatten()
-            {
+            let kinds = ["organization", "user", "address", "o", "u"].map(Kind::new);
+            for kind in kinds.into_iter().flatten() {
+                let principal = Principal::new(kind, id).expect("the id is not empty");
                 for endpoint in [Endpoint::CALL, Endpoint::AGENT] {
                     let key = key("p", endpoint, &principal);
                     assert!(
@@ -118,6 +117,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(keys.len(), 4 * ids.len());
+        assert_eq!(keys.len(), 10 * ids.len());
     }
 }
