@@ -3,7 +3,8 @@
 -- ARGV: 'grant'; by how much earlier the bucket is full; burst * T; the deadline, 0 for none.
 -- Or: 'block'; how long the bucket is blocked from now on, 0 to lift a block; 0; the deadline.
 -- Replies 1, or 0 after the deadline.
-local what, micros, tolerance, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local what, micros = ARGV[1], tonumber(ARGV[2])
+local tolerance, deadline = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -36,7 +37,8 @@ end
 if tat <= now and blocked <= now then
     redis.call('DEL', KEYS[1])
 else
-    local value, expiry = string.format('%.0f', tat), string.format('%.0f', math.floor(math.max(tat, blocked) / 1000) + 1)
+    local value = string.format('%.0f', tat)
+    local expiry = string.format('%.0f', math.floor(math.max(tat, blocked) / 1000) + 1)
     if blocked > now then
         value = value .. '!' .. string.format('%.0f', blocked)
     end

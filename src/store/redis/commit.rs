@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_has_one_call_at_a_time_and_whoever_comes_meanwhile_joins_the_next() {
+    fn a_bucket_has_one_call_at_a_time_and_later_requests_join_the_next() {
         let mut desk = Desk::default();
         let (first, mut first_answer) = ask("a", 500);
         desk.join(first);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_measured_by_another_quota_waits_for_the_call_after() {
+    fn a_request_with_another_quota_waits_for_the_call_after() {
         let mut desk = Desk::default();
         let mut answers = VecDeque::new();
         for limit in [500, 500, 1000, 500] {
@@ -291,7 +291,9 @@ mod tests {
         /// A request may leave at any moment between two steps: while it waits, while its call is
         /// in flight, or as the first request of its call.
         #[test]
-        fn nobody_who_leaves_takes_a_unit_from_another_nor_holds_him_up(steps in prop::collection::vec(step(), 1..200)) {
+        fn no_request_that_leaves_takes_a_unit_from_another_nor_holds_it_up(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
             let mut desk = Desk::default();
             // The requests that were not answered yet, in the order of arrival.
             let mut waiting: VecDeque<Answer> = VecDeque::new();
@@ -323,13 +325,15 @@ mod tests {
                         let granted = alive.min(usize::try_from(granted).expect("small"));
                         prop_assert!(alive <= units && alive <= before);
                         let is_granted = |charge: &Charge| matches!(charge, Charge::Granted { .. });
-                        prop_assert!(answers[..granted].iter().all(is_granted), "in the order of arrival");
-                        prop_assert!(!answers[granted..].iter().any(is_granted), "no unit twice");
+                        let (first, rest) = answers.split_at(granted);
+                        prop_assert!(first.iter().all(is_granted), "in the order of arrival");
+                        prop_assert!(!rest.iter().any(is_granted), "no unit twice");
                     },
                     Step::Fails => if let Some((call, _)) = flying.take() {
                         desk.done(&call.key);
                         call.fail(|| StoreError::new("lost"));
-                        let failed = waiting.iter_mut().map_while(|answer| answer.try_recv().ok()).count();
+                        let failed = |answer: &mut Answer| answer.try_recv().ok();
+                        let failed = waiting.iter_mut().map_while(failed).count();
                         waiting.drain(..failed);
                     },
                 }

@@ -8,7 +8,8 @@
 -- The arithmetic is exact in doubles: all values are whole numbers below 2^53. The floor of a
 -- quotient is exact too: if the sum of two such numbers is below 2^53, their quotient is never
 -- rounded up to a whole number.
-local T, tolerance, wanted, deadline = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local T, tolerance = tonumber(ARGV[1]), tonumber(ARGV[2])
+local wanted, deadline = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 
@@ -46,7 +47,8 @@ if granted > 0 or (healed and wanted > 0) then
     tat = tat + granted * T
     -- tostring would keep only 14 digits. The expiry is in ms and rounded up: an early one would
     -- give units back early.
-    local full_at, expiry = string.format('%.0f', tat), string.format('%.0f', math.floor(tat / 1000) + 1)
+    local full_at = string.format('%.0f', tat)
+    local expiry = string.format('%.0f', math.floor(tat / 1000) + 1)
     redis.call('SET', KEYS[1], full_at, 'PXAT', expiry)
 end
 return {granted, tat - now, now}

@@ -602,7 +602,8 @@ proptest! {
         // The window follows from the limit and the period, without rounding the interval to
         // nanoseconds.
         prop_assert!(told.unwrap() <= rounded_up(window));
-        prop_assert_eq!(said.exhausted, (said.remaining == 0).then(|| rounded_up(decision.next_unit())));
+        let wait = (said.remaining == 0).then(|| rounded_up(decision.next_unit()));
+        prop_assert_eq!(said.exhausted, wait);
     }
 
     #[test]
@@ -613,7 +614,8 @@ proptest! {
         prop_assert_eq!(said.remaining, decision.remaining());
         prop_assert_eq!(said.quota, Some((decision.quota().burst(), None)));
         if decision.reset() < Duration::from_secs(1_000_000_000) {
-            prop_assert_eq!(said.exhausted, (said.remaining == 0).then(|| rounded_up(decision.reset())));
+            let wait = (said.remaining == 0).then(|| rounded_up(decision.reset()));
+            prop_assert_eq!(said.exhausted, wait);
         }
     }
 
@@ -625,8 +627,9 @@ proptest! {
     #[test]
     fn no_field_is_too_strange(
         headers in any_fields(pieces(&[
-            "\"call\"", "\"a\"", ";r=", ";t=", ";q=", ";w=", ";qu=", "remaining=", "limit=", "reset=", "requests", "0", "1", "60",
-            "999999999999999", "99999999999999999999", "1.5", "-", ".", ",", ", ", " ", "\t", ";", "(", ")", "\"", "\\", "?", ":", "@",
+            "\"call\"", "\"a\"", ";r=", ";t=", ";q=", ";w=", ";qu=", "remaining=", "limit=",
+            "reset=", "requests", "0", "1", "60", "999999999999999", "99999999999999999999",
+            "1.5", "-", ".", ",", ", ", " ", "\t", ";", "(", ")", "\"", "\\", "?", ":", "@",
             "%\"", "\u{e9}",
         ], 12).prop_map(String::into_bytes))
     ) {
@@ -636,8 +639,20 @@ proptest! {
     // A List of one plain member is read by a path of its own, a List of two is not.
     #[test]
     fn how_a_list_is_read_makes_no_difference(
-        limit in pieces(&[";r=0", ";r=7", ";t=9", ";r=0;t=9", "", ";r=", "1", "0", "9999999", ";", "=", ";x", "\"b\""], 4),
-        policy in pieces(&[";q=5", ";w=60", ";q=5;w=60", "", ";q=", "1", "0", "9999999", ";", "=", ";qu=requests", ";qu=b"], 4),
+        limit in pieces(
+            &[
+                ";r=0", ";r=7", ";t=9", ";r=0;t=9", "", ";r=", "1", "0", "9999999", ";", "=",
+                ";x", "\"b\"",
+            ],
+            4,
+        ),
+        policy in pieces(
+            &[
+                ";q=5", ";w=60", ";q=5;w=60", "", ";q=", "1", "0", "9999999", ";", "=",
+                ";qu=requests", ";qu=b",
+            ],
+            4,
+        ),
     ) {
         let limit = format!("\"call\"{limit}");
         let policy = format!("\"call\"{policy}");
