@@ -10,14 +10,14 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
-        kind: Kind<B>,
+        kind: BodyKind<B>,
     }
 }
 
 pin_project! {
-    #[project = KindProjection]
+    #[project = BodyKindProjection]
     #[derive(Debug)]
-    enum Kind<B> {
+    enum BodyKind<B> {
         Inner {
             #[pin]
             body: B,
@@ -30,11 +30,11 @@ pin_project! {
 
 impl<B> ResponseBody<B> {
     pub(super) fn inner(body: B) -> Self {
-        Self { kind: Kind::Inner { body } }
+        Self { kind: BodyKind::Inner { body } }
     }
 
     pub(super) fn refusal(body: Bytes) -> Self {
-        Self { kind: Kind::Refusal { body } }
+        Self { kind: BodyKind::Refusal { body } }
     }
 }
 
@@ -57,9 +57,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
-            KindProjection::Inner { body } => body.poll_frame(cx),
-            KindProjection::Refusal { body } if body.is_empty() => Poll::Ready(None),
-            KindProjection::Refusal { body } => {
+            BodyKindProjection::Inner { body } => body.poll_frame(cx),
+            BodyKindProjection::Refusal { body } if body.is_empty() => Poll::Ready(None),
+            BodyKindProjection::Refusal { body } => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(body)))))
             }
         }
@@ -67,15 +67,15 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } => body.is_end_stream(),
-            Kind::Refusal { body } => body.is_empty(),
+            BodyKind::Inner { body } => body.is_end_stream(),
+            BodyKind::Refusal { body } => body.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Inner { body } => body.size_hint(),
-            Kind::Refusal { body } => SizeHint::with_exact(body.len() as u64),
+            BodyKind::Inner { body } => body.size_hint(),
+            BodyKind::Refusal { body } => SizeHint::with_exact(body.len() as u64),
         }
     }
 }

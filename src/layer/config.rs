@@ -9,8 +9,8 @@ use http::request::Parts;
 use http::{Extensions, Method, Request};
 
 use super::identify::Identify;
-use super::response::{Answer, Fields, Format, Reason, Refusal, Renderer};
-use crate::limiter::{Decided, Deciding, Limiter, Outcome, Terms};
+use super::response::{Fields, Format, Reason, Refusal, RefusalResponse, Renderer};
+use crate::limiter::{Conclusion, Decided, Deciding, Limiter, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
 use crate::store::Store;
@@ -40,7 +40,7 @@ pub(super) enum Next {
     /// The inner service is called, and its response gets these fields.
     Call(Fields),
     /// The inner service is not called.
-    Refuse(Answer),
+    Refuse(RefusalResponse),
 }
 
 impl<St> Config<St> {
@@ -56,10 +56,10 @@ impl<St> Config<St> {
         }
     }
 
-    /// What happens to a request with that outcome.
+    /// What happens to a request with that conclusion.
     #[inline]
-    pub(super) fn conclude<B>(&self, request: &mut Request<B>, outcome: Outcome) -> Next {
-        let Outcome { ruling, error, mark } = outcome;
+    pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: Conclusion) -> Next {
+        let Conclusion { ruling, error, mark } = conclusion;
         if !ruling.is_admitted() {
             let reason = match (ruling.decision(), error.as_deref()) {
                 (Some(decision), _) => Reason::Limited(*decision),
@@ -80,7 +80,7 @@ impl<St> Config<St> {
     }
 
     #[inline(never)]
-    fn refuse<B>(&self, request: &Request<B>, reason: Reason<'_>) -> Answer {
+    fn refuse<B>(&self, request: &Request<B>, reason: Reason<'_>) -> RefusalResponse {
         Refusal::new(request, reason).answer(self.renderer.as_ref(), self.format)
     }
 
@@ -109,7 +109,7 @@ impl<St: Store> Config<St> {
         let decided = self.limiter.decide(account, request.uri().path(), &self.terms, request);
         match decided {
             Decided::Exempt => Step::Now(Next::Call(Fields::default())),
-            Decided::Now(outcome) => Step::Now(self.conclude(request, outcome)),
+            Decided::Now(conclusion) => Step::Now(self.next(request, conclusion)),
             Decided::Later(deciding) => Step::Later(deciding),
         }
     }

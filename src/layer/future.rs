@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::config::{Config, Next};
-use super::response::{Answer, Fields};
+use super::response::{Fields, RefusalResponse};
 use crate::limiter::Deciding;
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ pin_project! {
         },
         /// The inner service was not called.
         Refused {
-            answer: Option<Answer>,
+            answer: Option<RefusalResponse>,
         },
     }
 }
@@ -83,7 +83,7 @@ where
     }
 
     #[inline]
-    pub(super) fn refused(answer: Answer) -> Self {
+    pub(super) fn refused(answer: RefusalResponse) -> Self {
         Self { state: State::Refused { answer: Some(answer) }, fields: Fields::default() }
     }
 }
@@ -102,10 +102,10 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Checking { deciding, waiting } => {
                     let request = &waiting.as_ref().expect("polled after completion").request;
-                    let outcome = ready!(deciding.poll_outcome(cx, request));
+                    let conclusion = ready!(deciding.poll_conclusion(cx, request));
                     let Waiting { config, mut service, mut request } =
                         *waiting.take().expect("it was there just before");
-                    match config.conclude(&mut request, outcome) {
+                    match config.next(&mut request, conclusion) {
                         Next::Call(fields) => {
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }

@@ -27,12 +27,12 @@ pub(crate) struct Terms {
 pub(crate) enum Decided<F: Future> {
     /// The path is exempt: nothing was decided or counted.
     Exempt,
-    Now(Outcome),
+    Now(Conclusion),
     Later(Deciding<F>),
 }
 
 /// A ruling, and what a layer needs besides.
-pub(crate) struct Outcome {
+pub(crate) struct Conclusion {
     pub(crate) ruling: Ruling,
     /// Why the store failed. In a box, because admitted requests have this field too.
     pub(crate) error: Option<Box<StoreError>>,
@@ -63,7 +63,7 @@ impl<St: Store> Limiter<St> {
             (terms.enforcement, rule.enforcement) == (Enforcement::FULL, Enforcement::FULL);
         if active.is_plain() && enforced_on_all {
             return match answer {
-                Answer::Now(answer) => Decided::Now(Outcome::plain(answer, rule, terms)),
+                Answer::Now(answer) => Decided::Now(Conclusion::plain(answer, rule, terms)),
                 Answer::Later(check) => Decided::Later(Deciding::plain(check, *rule, *terms)),
             };
         }
@@ -115,7 +115,7 @@ pub(super) struct Request<'a> {
 }
 
 impl Active {
-    /// Makes the outcome of the store's answer: applies enforcement, counts for the candidate, and
+    /// Draws the conclusion from the store's answer: applies enforcement, counts for the candidate, and
     /// reports to observers.
     #[inline(always)]
     pub(super) fn conclude(
@@ -125,7 +125,7 @@ impl Active {
         candidate: Option<Decision>,
         terms: &Terms,
         seen: &impl Seen,
-    ) -> Outcome {
+    ) -> Conclusion {
         let enforcement = self.enforcement.and(request.rule.enforcement).and(terms.enforcement);
         let enforced = enforcement.applies_to(request.principal);
         let judged = self.candidate.as_ref().zip(candidate);
@@ -141,12 +141,12 @@ impl Active {
                 mark = observers.check(seen, request.policy, principal, decision);
             }
         }
-        Outcome { ruling, error, mark }
+        Conclusion { ruling, error, mark }
     }
 }
 
-impl Outcome {
-    /// The outcome for a request that only has to be decided about.
+impl Conclusion {
+    /// The conclusion for a request that only has to be decided about.
     #[inline]
     pub(super) fn plain(answer: Result<Decision, StoreError>, rule: &Rule, terms: &Terms) -> Self {
         let (ruling, error) = rule_on(answer, None, rule, true, terms);
@@ -188,7 +188,7 @@ fn unidentified<F: Future>(
     let admits = terms.on_unidentified == OnUnidentified::Admit;
     let ruling = Ruling::unidentified(admits);
     if admits && active.observers.is_none() {
-        return Decided::Now(Outcome { ruling, error: None, mark: None });
+        return Decided::Now(Conclusion { ruling, error: None, mark: None });
     }
     if policy.exempts(path) {
         return Decided::Exempt;
@@ -197,5 +197,5 @@ fn unidentified<F: Future>(
         observers.on_decision(&Observation::new(None, &ruling, None, None));
         observers.check_unidentified(seen, !admits);
     }
-    Decided::Now(Outcome { ruling, error: None, mark: None })
+    Decided::Now(Conclusion { ruling, error: None, mark: None })
 }

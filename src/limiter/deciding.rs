@@ -9,7 +9,7 @@ use std::time::Instant;
 use pin_project_lite::pin_project;
 
 use super::active::Active;
-use super::decide::{Outcome, Request, Terms};
+use super::decide::{Conclusion, Request, Terms};
 use super::pending::Pending;
 use crate::observe::{Nothing, Seen};
 use crate::policy::{Policy, Rule};
@@ -71,17 +71,17 @@ impl Deciding<Immediate> {
 }
 
 impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
-    /// Polls for the outcome. `seen` is the request, as it is when the store has answered.
+    /// Polls for the conclusion. `seen` is the request, as it is when the store has answered.
     #[inline]
-    pub(crate) fn poll_outcome(
+    pub(crate) fn poll_conclusion(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         seen: &impl Seen,
-    ) -> Poll<Outcome> {
+    ) -> Poll<Conclusion> {
         let this = self.project();
         let answers = ready!(this.pending.poll(cx));
         Poll::Ready(match this.full.as_deref() {
-            None => Outcome::plain(answers.active, this.rule, this.terms),
+            None => Conclusion::plain(answers.active, this.rule, this.terms),
             Some(Full { active, policy, principal, asked }) => {
                 let request =
                     Request { policy, rule: this.rule, principal, waited: Some(asked.elapsed()) };
@@ -113,8 +113,8 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for LimiterCheck<F
     type Output = Result<Ruling, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(self.project().deciding.poll_outcome(cx, &Nothing));
-        Poll::Ready(outcome.error.map_or(Ok(outcome.ruling), |error| Err(*error)))
+        let conclusion = ready!(self.project().deciding.poll_conclusion(cx, &Nothing));
+        Poll::Ready(conclusion.error.map_or(Ok(conclusion.ruling), |error| Err(*error)))
     }
 }
 

@@ -52,7 +52,7 @@ use candidate::Candidate;
 pub use candidate::CandidateReport;
 pub use deciding::LimiterCheck;
 
-pub(crate) use decide::{Decided, Outcome, Terms};
+pub(crate) use decide::{Conclusion, Decided, Terms};
 pub(crate) use deciding::Deciding;
 
 /// Decides about requests by a policy, and counts them in a store. It knows neither HTTP nor Tower.
@@ -77,10 +77,10 @@ pub(crate) use deciding::Deciding;
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 pub struct Limiter<St = MemoryStore> {
-    shared: Arc<Shared<St>>,
+    shared: Arc<LimiterState<St>>,
 }
 
-struct Shared<St> {
+struct LimiterState<St> {
     active: ArcSwap<Active>,
     store: St,
 }
@@ -99,7 +99,7 @@ impl<St> Limiter<St> {
     #[must_use]
     pub fn with_store(policy: Policy, store: St) -> Self {
         let active = ArcSwap::from_pointee(Active::new(policy));
-        Self { shared: Arc::new(Shared { active, store }) }
+        Self { shared: Arc::new(LimiterState { active, store }) }
     }
 
     /// The active policy.
@@ -300,7 +300,7 @@ impl<St: Store> Limiter<St> {
     pub fn check(&self, account: &Account, path: &str) -> Option<Answer<LimiterCheck<St::Check>>> {
         match self.decide(Some(account), path, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
-            Decided::Now(Outcome { ruling, error, .. }) => {
+            Decided::Now(Conclusion { ruling, error, .. }) => {
                 Some(Answer::Now(error.map_or(Ok(ruling), |error| Err(*error))))
             }
             Decided::Later(deciding) => Some(Answer::Later(LimiterCheck::new(deciding))),
@@ -315,13 +315,13 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
     pub fn check_now(&self, account: &Account, path: &str) -> Option<Ruling> {
         match self.decide(Some(account), path, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
-            Decided::Now(outcome) => Some(outcome.ruling),
+            Decided::Now(conclusion) => Some(conclusion.ruling),
             Decided::Later(deciding) => deciding.never(),
         }
     }
 }
 
-impl<St> Drop for Shared<St> {
+impl<St> Drop for LimiterState<St> {
     fn drop(&mut self) {
         if let Some(observers) = &self.active.load().observers {
             observers.check_end();

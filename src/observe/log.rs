@@ -92,8 +92,8 @@ impl<C: Clock> Log<C> {
             outcome,
             mode = if ruling.is_enforced() { "enforced" } else { "shadow" },
             retry_after_ms = wait.map(|wait| u64::try_from(millis(wait)).unwrap_or(u64::MAX)),
-            error = observation.error.map(|error| tracing::field::display(OneLine(Reasons(error)))),
-            principal = principal.map(|principal| tracing::field::display(OneLine(principal))),
+            error = observation.error.map(|error| tracing::field::display(Escaped(Reasons(error)))),
+            principal = principal.map(|principal| tracing::field::display(Escaped(principal))),
             left_out,
             "{}",
             if ruling.is_admitted() {
@@ -158,9 +158,9 @@ impl fmt::Display for Reasons<'_> {
 
 /// A text with its control characters escaped. Callers may have chosen their ids, and an error may
 /// quote a server's answer.
-struct OneLine<T>(T);
+struct Escaped<T>(T);
 
-impl<T: fmt::Display> fmt::Display for OneLine<T> {
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(Escaping(f), "{}", self.0)
     }

@@ -40,8 +40,8 @@ use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
-    endpoints: Vec<Draft>,
-    default: Draft,
+    endpoints: Vec<EndpointDraft>,
+    default: EndpointDraft,
     exempt: Vec<String>,
     enforcement: Enforcement,
     /// The names of endpoints that were to be changed and do not exist.
@@ -50,7 +50,7 @@ pub struct PolicyBuilder {
 
 /// An endpoint that has not been checked yet.
 #[derive(Clone, Debug)]
-struct Draft {
+struct EndpointDraft {
     name: String,
     quota: QuotaBuilder,
     enforcement: Enforcement,
@@ -61,7 +61,11 @@ impl PolicyBuilder {
     pub(super) fn new() -> Self {
         Self {
             endpoints: Vec::new(),
-            default: Draft::new(Endpoint::DEFAULT.name(), Quota::per_minute(1000), Vec::new()),
+            default: EndpointDraft::new(
+                Endpoint::DEFAULT.name(),
+                Quota::per_minute(1000),
+                Vec::new(),
+            ),
             exempt: Vec::new(),
             enforcement: Enforcement::FULL,
             unknown: Vec::new(),
@@ -87,7 +91,7 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        self.endpoints.push(Draft::new(name, quota.into(), paths));
+        self.endpoints.push(EndpointDraft::new(name, quota.into(), paths));
         self
     }
 
@@ -200,8 +204,8 @@ impl PolicyBuilder {
         all.find(|endpoint| endpoint.name == name).map(|endpoint| endpoint.quota)
     }
 
-    fn change(mut self, name: String, change: impl FnOnce(&mut Draft)) -> Self {
-        let named = |endpoint: &&mut Draft| endpoint.name == name;
+    fn change(mut self, name: String, change: impl FnOnce(&mut EndpointDraft)) -> Self {
+        let named = |endpoint: &&mut EndpointDraft| endpoint.name == name;
         match self.endpoints.iter_mut().chain([&mut self.default]).find(named) {
             Some(endpoint) => change(endpoint),
             None => self.unknown.push(name),
@@ -210,7 +214,7 @@ impl PolicyBuilder {
     }
 }
 
-impl Draft {
+impl EndpointDraft {
     fn new(name: impl Into<String>, quota: QuotaBuilder, paths: Vec<String>) -> Self {
         Self { name: name.into(), quota, enforcement: Enforcement::FULL, paths }
     }

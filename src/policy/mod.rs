@@ -83,9 +83,9 @@ pub(crate) use rule::Rule;
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 #[derive(Clone)]
-pub struct Policy(Arc<Rules>);
+pub struct Policy(Arc<PolicyData>);
 
-struct Rules {
+struct PolicyData {
     paths: PathTable,
     /// In the order in which they were declared, `default` last.
     rules: Vec<Rule>,
@@ -132,7 +132,7 @@ impl Policy {
     }
 
     fn new(paths: PathTable, rules: Vec<Rule>) -> Self {
-        Self(Arc::new(Rules { paths, rules }))
+        Self(Arc::new(PolicyData { paths, rules }))
     }
 
     /// The rule for a path. `None` if the path is exempt.

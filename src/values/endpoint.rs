@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::ptr;
 use std::str::FromStr;
 
-use super::names::{Name, NameError, Names};
+use super::names::{Interned, Interner, NameError};
 
 /// A group of paths that are limited together: `executions`, `agent`, `call`, `default`, or a name
 /// from a custom policy.
@@ -29,7 +29,7 @@ use super::names::{Name, NameError, Names};
 /// # Ok::<(), bolna_rate_limit::values::NameError>(())
 /// ```
 #[derive(Clone, Copy)]
-pub struct Endpoint(&'static Name);
+pub struct Endpoint(&'static Interned);
 
 impl Endpoint {
     /// `/v2/agent/{agent_id}/executions` in Bolna's table.
@@ -74,12 +74,12 @@ impl Endpoint {
 
 // Statics and not constants, because a static has one address: two endpoints are equal if they have
 // the same address.
-static EXECUTIONS: Name = Name { text: "executions", number: 0 };
-static AGENT: Name = Name { text: "agent", number: 1 };
-static CALL: Name = Name { text: "call", number: 2 };
-static DEFAULT: Name = Name { text: "default", number: 3 };
+static EXECUTIONS: Interned = Interned { text: "executions", number: 0 };
+static AGENT: Interned = Interned { text: "agent", number: 1 };
+static CALL: Interned = Interned { text: "call", number: 2 };
+static DEFAULT: Interned = Interned { text: "default", number: 3 };
 
-static NAMES: Names = Names::new(&[&EXECUTIONS, &AGENT, &CALL, &DEFAULT], Endpoint::MAX);
+static NAMES: Interner = Interner::new(&[&EXECUTIONS, &AGENT, &CALL, &DEFAULT], Endpoint::MAX);
 
 impl PartialEq for Endpoint {
     #[inline]

@@ -5,23 +5,23 @@ use std::fmt;
 use std::sync::{PoisonError, RwLock};
 
 /// A name. Its address and its number stay the same until the process ends.
-pub(super) struct Name {
+pub(super) struct Interned {
     pub(super) text: &'static str,
     pub(super) number: u16,
 }
 
 /// All names of one sort, such as the names of endpoints.
-pub(super) struct Names {
+pub(super) struct Interner {
     /// The names that the crate defines.
-    known: &'static [&'static Name],
+    known: &'static [&'static Interned],
     /// The names that were added.
-    more: RwLock<Vec<&'static Name>>,
+    more: RwLock<Vec<&'static Interned>>,
     max: usize,
 }
 
-impl Names {
+impl Interner {
     /// `known` are numbered from 0 on, in their order. At most `max` names are stored.
-    pub(super) const fn new(known: &'static [&'static Name], max: usize) -> Self {
+    pub(super) const fn new(known: &'static [&'static Interned], max: usize) -> Self {
         Self { known, more: RwLock::new(Vec::new()), max }
     }
 
@@ -29,7 +29,7 @@ impl Names {
     ///
     /// # Errors
     /// If the text is not a valid name, or if it is new and there are `max` names already.
-    pub(super) fn get(&self, text: &str) -> Result<&'static Name, NameError> {
+    pub(super) fn get(&self, text: &str) -> Result<&'static Interned, NameError> {
         if let Some(known) = find(self.known, text) {
             return Ok(known);
         }
@@ -43,7 +43,7 @@ impl Names {
     ///
     /// # Errors
     /// If the text is new and there are `max` names already.
-    pub(super) fn intern(&self, text: &str) -> Result<&'static Name, NameError> {
+    pub(super) fn intern(&self, text: &str) -> Result<&'static Interned, NameError> {
         // A panic can't leave the list broken, since it only grows by one finished element at a
         // time. So a poisoned lock does no harm.
         if let Some(name) = find(&self.more.read().unwrap_or_else(PoisonError::into_inner), text) {
@@ -57,14 +57,14 @@ impl Names {
         let number = u16::try_from(number).ok().filter(|_| number < self.max);
         let number =
             number.ok_or_else(|| NameError { name: text.to_owned(), max: Some(self.max) })?;
-        let name: &'static Name =
-            Box::leak(Box::new(Name { text: Box::leak(text.into()), number }));
+        let name: &'static Interned =
+            Box::leak(Box::new(Interned { text: Box::leak(text.into()), number }));
         more.push(name);
         Ok(name)
     }
 }
 
-fn find(names: &[&'static Name], text: &str) -> Option<&'static Name> {
+fn find(names: &[&'static Interned], text: &str) -> Option<&'static Interned> {
     names.iter().copied().find(|name| name.text == text)
 }
 

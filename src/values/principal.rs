@@ -8,7 +8,7 @@ use std::ptr;
 use std::str::{self, FromStr};
 use std::sync::Arc;
 
-use super::names::{Name, NameError, Names};
+use super::names::{Interned, Interner, NameError};
 
 /// Who is billed for a request: a [`Kind`] and an [`Id`].
 ///
@@ -78,7 +78,7 @@ impl fmt::Display for Principal {
 /// A kind is one pointer, so it is cheap to copy and to compare. Its name is 1 to 64 characters of
 /// `[A-Za-z0-9_.-]`. Names are never freed, and a process can have at most [`Kind::MAX`] of them.
 #[derive(Clone, Copy)]
-pub struct Kind(&'static Name);
+pub struct Kind(&'static Interned);
 
 impl Kind {
     /// An organization. All its users share its buckets.
@@ -115,11 +115,11 @@ impl Kind {
 
 // Statics and not constants, because a static has one address: two kinds are equal if they have the
 // same address.
-static ORGANIZATION: Name = Name { text: "organization", number: 0 };
-static USER: Name = Name { text: "user", number: 1 };
-static ADDRESS: Name = Name { text: "address", number: 2 };
+static ORGANIZATION: Interned = Interned { text: "organization", number: 0 };
+static USER: Interned = Interned { text: "user", number: 1 };
+static ADDRESS: Interned = Interned { text: "address", number: 2 };
 
-static NAMES: Names = Names::new(&[&ORGANIZATION, &USER, &ADDRESS], Kind::MAX);
+static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS], Kind::MAX);
 
 impl PartialEq for Kind {
     #[inline]

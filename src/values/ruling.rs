@@ -28,14 +28,14 @@ use super::endpoint::Endpoint;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ruling {
-    found: Found,
+    found: Finding,
     enforced: bool,
     admitted: bool,
     candidate: Option<Decision>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
+enum Finding {
     Decision(Decision),
     NoAccount,
     NoStore(Endpoint),
@@ -69,12 +69,12 @@ impl Ruling {
         candidate: Option<Decision>,
     ) -> Self {
         let admitted = decision.is_allowed() || !enforced;
-        Self { found: Found::Decision(decision), enforced, admitted, candidate }
+        Self { found: Finding::Decision(decision), enforced, admitted, candidate }
     }
 
     /// For a request without an account. Enforcement plays no part in it.
     pub(crate) const fn unidentified(admitted: bool) -> Self {
-        Self { found: Found::NoAccount, enforced: true, admitted, candidate: None }
+        Self { found: Finding::NoAccount, enforced: true, admitted, candidate: None }
     }
 
     /// For a request for which the store failed. `admits` is the operator's choice for that case.
@@ -84,7 +84,12 @@ impl Ruling {
         admits: bool,
         candidate: Option<Decision>,
     ) -> Self {
-        Self { found: Found::NoStore(endpoint), enforced, admitted: admits || !enforced, candidate }
+        Self {
+            found: Finding::NoStore(endpoint),
+            enforced,
+            admitted: admits || !enforced,
+            candidate,
+        }
     }
 
     /// What the limiter found out about the request.
@@ -92,11 +97,11 @@ impl Ruling {
     #[inline]
     pub const fn outcome(&self) -> Outcome {
         match &self.found {
-            Found::Decision(decision) if decision.is_allowed() => Outcome::Allowed,
-            Found::Decision(decision) if decision.is_blocked() => Outcome::Blocked,
-            Found::Decision(_) => Outcome::Limited,
-            Found::NoAccount => Outcome::Unidentified,
-            Found::NoStore(_) => Outcome::StoreFailed,
+            Finding::Decision(decision) if decision.is_allowed() => Outcome::Allowed,
+            Finding::Decision(decision) if decision.is_blocked() => Outcome::Blocked,
+            Finding::Decision(_) => Outcome::Limited,
+            Finding::NoAccount => Outcome::Unidentified,
+            Finding::NoStore(_) => Outcome::StoreFailed,
         }
     }
 
@@ -130,9 +135,9 @@ impl Ruling {
     #[inline]
     pub const fn endpoint(&self) -> Option<Endpoint> {
         match &self.found {
-            Found::Decision(decision) => Some(decision.endpoint()),
-            Found::NoAccount => None,
-            Found::NoStore(endpoint) => Some(*endpoint),
+            Finding::Decision(decision) => Some(decision.endpoint()),
+            Finding::NoAccount => None,
+            Finding::NoStore(endpoint) => Some(*endpoint),
         }
     }
 
@@ -141,8 +146,8 @@ impl Ruling {
     #[inline]
     pub const fn decision(&self) -> Option<&Decision> {
         match &self.found {
-            Found::Decision(decision) => Some(decision),
-            Found::NoAccount | Found::NoStore(_) => None,
+            Finding::Decision(decision) => Some(decision),
+            Finding::NoAccount | Finding::NoStore(_) => None,
         }
     }
 

@@ -7,5 +7,5 @@ mod refusal;
 
 pub use fields::{Dialect, LegacyReset};
 pub(super) use fields::{Fields, Format};
-pub(super) use refusal::{Answer, Renderer};
 pub use refusal::{Reason, Refusal};
+pub(super) use refusal::{RefusalResponse, Renderer};

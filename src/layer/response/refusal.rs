@@ -114,7 +114,11 @@ impl<'a> Refusal<'a> {
 
     /// The finished response. Even if the user's closure has rendered it, it says when to try
     /// again.
-    pub(in crate::layer) fn answer(&self, renderer: Option<&Renderer>, format: Format) -> Answer {
+    pub(in crate::layer) fn answer(
+        &self,
+        renderer: Option<&Renderer>,
+        format: Format,
+    ) -> RefusalResponse {
         let texts = self.texts();
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let rendered = match (&self.reason, texts) {
@@ -126,8 +130,8 @@ impl<'a> Refusal<'a> {
             }
             _ => None,
         };
-        let make = || Answer::Made(Box::new(self.render(texts, renderer, format)));
-        rendered.map_or_else(make, Answer::Rendered)
+        let make = || RefusalResponse::Made(Box::new(self.render(texts, renderer, format)));
+        rendered.map_or_else(make, RefusalResponse::Rendered)
     }
 
     /// Renders the refusal from the texts, if there are some, or afresh.
@@ -169,7 +173,7 @@ impl<'a> Refusal<'a> {
 static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
 
 /// A refusal that is ready to be sent.
-pub(in crate::layer) enum Answer {
+pub(in crate::layer) enum RefusalResponse {
     /// A response from the cache.
     Rendered(&'static Response<Bytes>),
     /// A response that was made for this request. In a box, because the futures of admitted
@@ -177,7 +181,7 @@ pub(in crate::layer) enum Answer {
     Made(Box<Response<Bytes>>),
 }
 
-impl Answer {
+impl RefusalResponse {
     pub(in crate::layer) fn into_response(self) -> Response<Bytes> {
         match self {
             Self::Rendered(response) => response.clone(),

@@ -84,10 +84,10 @@ use handles::Handles;
 /// its counter each time.
 #[derive(Clone)]
 pub struct Metrics {
-    shared: Arc<Shared>,
+    shared: Arc<MetricsState>,
 }
 
-struct Shared {
+struct MetricsState {
     handles: Handles,
     /// The numbers of the last report, to count what was added since.
     reported: Mutex<Reported>,
@@ -125,7 +125,7 @@ impl Metrics {
         for name in Event::NAMES {
             counter!(names::EVENTS, handles.labels(&[("event", name)])).increment(0);
         }
-        Self { shared: Arc::new(Shared { handles, reported: Mutex::default() }) }
+        Self { shared: Arc::new(MetricsState { handles, reported: Mutex::default() }) }
     }
 
     /// Brings the metrics of the store and of the enforcement up to date. Call it before each

@@ -34,7 +34,7 @@ fn node(document: &str, raw: &RawValue, depth: usize) -> Result<Node, Mistake> {
 }
 
 fn entries(document: &str, written: &str, depth: usize) -> Result<Vec<Entry>, Mistake> {
-    let Members(members) = parse(document, written)?;
+    let JsonMembers(members) = parse(document, written)?;
     let mut seen = HashSet::with_capacity(members.len());
     let mut entries = Vec::with_capacity(members.len());
     for (key, raw) in members {
@@ -66,14 +66,14 @@ fn offset(document: &str, part: &str) -> usize {
 }
 
 /// The members of an object, in the order in which they are written.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+struct JsonMembers<'a>(Vec<(&'a RawValue, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for JsonMembers<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder;
 
         impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
+            type Value = JsonMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(JsonMembers(members))
             }
         }
 

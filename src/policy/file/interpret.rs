@@ -1,7 +1,7 @@
 //! Makes a policy of a document.
 
 use super::document::{Mistake, Node, Value};
-use super::table::{POLICY, Paths, Setting, Table};
+use super::table::{DocumentTable, POLICY, Paths, Setting};
 use crate::policy::{PathList, Policy, PolicyBuilder, PolicyError, TemplateError};
 use crate::values::{Endpoint, QuotaError};
 
@@ -9,40 +9,40 @@ const DEFAULT: [&str; 5] = ["limit", "per", "burst", "enforce", "paths"];
 const ENDPOINT: [&str; 6] = ["name", "limit", "per", "burst", "enforce", "paths"];
 
 pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
-    let table = Table::of(document, "the policy".to_owned(), &POLICY)?;
+    let table = DocumentTable::of(document, "the policy".to_owned(), &POLICY)?;
     // An editor may leave an empty file behind for a moment while it writes.
     if table.is_empty() {
         let message = "nothing is set: for Bolna's limits unchanged, set `base` to \"bolna\"";
         return Err(Mistake::new(document.at, message));
     }
-    let mut draft = Draft::new(&table)?;
+    let mut draft = PolicyDraft::new(&table)?;
     if let Some(node) = table.get("default") {
         draft = draft.default(node)?;
     }
     if let Some((_, list)) =
         table.list("endpoint", "a list of tables, each begun by `[[endpoint]]` in TOML")?
     {
-        draft = list.iter().try_fold(draft, Draft::endpoint)?;
+        draft = list.iter().try_fold(draft, PolicyDraft::endpoint)?;
     }
     draft.build()
 }
 
 /// A policy that is being built, and the positions of its settings in the document.
-struct Draft {
+struct PolicyDraft {
     base: &'static str,
     builder: PolicyBuilder,
-    said: Said,
+    said: Statements,
 }
 
 /// The settings of the document, and their positions.
-struct Said {
+struct Statements {
     /// The settings of each endpoint in the document, which can be `default`.
     settings: Vec<Setting>,
     exempt: Paths,
 }
 
-impl Draft {
-    fn new(policy: &Table<'_>) -> Result<Self, Mistake> {
+impl PolicyDraft {
+    fn new(policy: &DocumentTable<'_>) -> Result<Self, Mistake> {
         const BASES: &str = "\"bolna\" or \"empty\"";
         let (base, mut builder) = match policy.text("base", BASES)? {
             None | Some((_, "bolna")) => ("bolna", PolicyBuilder::bolna()),
@@ -56,17 +56,18 @@ impl Draft {
         }
         let exempt = policy.paths("exempt")?.unwrap_or_default();
         builder = builder.exempt(&exempt.texts);
-        Ok(Self { base, builder, said: Said { settings: Vec::new(), exempt } })
+        Ok(Self { base, builder, said: Statements { settings: Vec::new(), exempt } })
     }
 
     fn default(self, node: &Node) -> Result<Self, Mistake> {
-        let setting = Table::of(node, "endpoint \"default\"".to_owned(), &DEFAULT)?.setting()?;
+        let setting =
+            DocumentTable::of(node, "endpoint \"default\"".to_owned(), &DEFAULT)?.setting()?;
         Ok(self.change(Setting { name: Endpoint::DEFAULT.name().to_owned(), ..setting }))
     }
 
     /// Changes an endpoint of the base, or adds a new one.
     fn endpoint(mut self, node: &Node) -> Result<Self, Mistake> {
-        let table = Table::of(node, name_of(node), &ENDPOINT)?;
+        let table = DocumentTable::of(node, name_of(node), &ENDPOINT)?;
         let Some((at, name)) = table.text("name", "a text")? else {
             return Err(Mistake::new(node.at, "an endpoint has no name: set `name`"));
         };
@@ -121,7 +122,7 @@ impl Draft {
     }
 }
 
-impl Said {
+impl Statements {
     /// The position in the document of what the builder reports as an error.
     fn place_of(&self, error: &PolicyError) -> Option<usize> {
         match error {

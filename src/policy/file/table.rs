@@ -8,7 +8,7 @@ use crate::values::{Enforcement, Quota, QuotaBuilder};
 /// The keys of the whole policy.
 pub(super) const POLICY: [&str; 5] = ["base", "enforce", "exempt", "default", "endpoint"];
 
-pub(super) struct Table<'a> {
+pub(super) struct DocumentTable<'a> {
     /// What the settings are of, for errors.
     pub(super) what: String,
     entries: &'a [Entry],
@@ -36,7 +36,7 @@ pub(super) struct Setting {
     pub(super) burst_at: Option<usize>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> DocumentTable<'a> {
     /// Checks that the node is a table, and that it has no other keys than `keys`.
     ///
     /// # Errors

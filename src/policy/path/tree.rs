@@ -10,15 +10,15 @@ use super::Billing;
 
 #[derive(Clone, Default)]
 pub(super) struct Tree {
-    root: Node,
+    root: TreeNode,
 }
 
 #[derive(Clone, Default)]
-struct Node {
+struct TreeNode {
     /// The children for literal segments, sorted by the segment.
-    literals: Vec<(Literal, Node)>,
+    literals: Vec<(Literal, TreeNode)>,
     /// The child for `{name}`.
-    parameter: Option<Box<Node>>,
+    parameter: Option<Box<TreeNode>>,
     /// A template that ends here with `{*name}`.
     rest: Option<Leaf>,
     /// A template that ends here.
@@ -89,7 +89,7 @@ impl Tree {
     }
 }
 
-impl Node {
+impl TreeNode {
     /// The child for a literal segment, which is added if it does not exist.
     fn literal(&mut self, segment: &[u8]) -> &mut Self {
         let segment = Segment::of(segment);

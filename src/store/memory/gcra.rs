@@ -23,7 +23,7 @@ pub(super) struct FullAt(InMemoryState);
 
 /// A decision that fits in two registers. A larger value would be copied at every return.
 #[derive(Clone, Copy)]
-pub(super) struct Outcome {
+pub(super) struct CellOutcome {
     pub(super) allowed: bool,
     /// Whether the bucket's debt was cut to a full refill because it was longer.
     pub(super) healed: bool,
@@ -39,14 +39,14 @@ impl FullAt {
     /// to be spent in the future. It would refuse a caller for units that have come back, or cut
     /// the debt.
     #[inline]
-    pub(super) fn charge(&self, rate: Rate, clock: impl Fn() -> u64) -> Outcome {
+    pub(super) fn charge(&self, rate: Rate, clock: impl Fn() -> u64) -> CellOutcome {
         let mut healed = false;
         loop {
             let seen = self.get();
             let now = clock();
             let (outcome, held) = self.decide(rate, now);
             if outcome.allowed || (held == seen && rate.is_possible(outcome.debt, SLACK)) {
-                return Outcome { healed, ..outcome };
+                return CellOutcome { healed, ..outcome };
             }
             if held == seen {
                 healed |= self.heal(rate, seen, now);
@@ -55,10 +55,10 @@ impl FullAt {
     }
 
     /// What [`charge`](Self::charge) would decide now, and the debt without that charge.
-    pub(super) fn peek(&self, rate: Rate, clock: impl FnOnce() -> u64) -> Outcome {
+    pub(super) fn peek(&self, rate: Rate, clock: impl FnOnce() -> u64) -> CellOutcome {
         let full_at = self.get();
         let debt = rate.heal(full_at.saturating_sub(clock()), SLACK);
-        Outcome { allowed: rate.has(debt), healed: false, debt }
+        CellOutcome { allowed: rate.has(debt), healed: false, debt }
     }
 
     /// Sets the time at which the bucket is full to `to`, if that is later than before. Returns the
@@ -98,7 +98,7 @@ impl FullAt {
     ///
     /// The second value is the time at which the bucket was full before the charge.
     #[inline]
-    fn decide(&self, rate: Rate, now: u64) -> (Outcome, u64) {
+    fn decide(&self, rate: Rate, now: u64) -> (CellOutcome, u64) {
         let full_at = Cell::new(0);
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Reading>>::new(
             governor_quota(rate),
@@ -109,7 +109,7 @@ impl FullAt {
         let held = full_at.get();
         let debt = held.saturating_sub(now);
         (
-            Outcome {
+            CellOutcome {
                 allowed,
                 healed: false,
                 debt: if allowed { rate.after(debt, 1) } else { debt },
@@ -145,9 +145,9 @@ impl FullAt {
 
 /// The refusal of a bucket that is full at `full_at` at the earliest, if it has no unit now.
 #[inline]
-pub(super) fn denied(full_at: u64, rate: Rate, now: u64) -> Option<Outcome> {
+pub(super) fn denied(full_at: u64, rate: Rate, now: u64) -> Option<CellOutcome> {
     let debt = full_at.saturating_sub(now);
-    (!rate.has(debt) && rate.is_possible(debt, SLACK)).then_some(Outcome {
+    (!rate.has(debt) && rate.is_possible(debt, SLACK)).then_some(CellOutcome {
         allowed: false,
         healed: false,
         debt,

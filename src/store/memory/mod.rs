@@ -20,7 +20,7 @@ use crate::values::{Decision, Endpoint, Principal, Rate};
 use blocks::Blocks;
 use cap::Cap;
 use denials::Source;
-use gcra::{FullAt, Outcome};
+use gcra::{CellOutcome, FullAt};
 use table::{Given, Key, Place, Table};
 
 pub use cap::CapEvent;
@@ -290,7 +290,7 @@ impl<C: Clock> MemoryStore<C> {
 
     /// What the bucket of a request, or the one that the request would share, decides now. Nothing
     /// is charged.
-    fn look(&self, rate: Rate, place: Place<'_>, key: Key<'_>) -> Outcome {
+    fn look(&self, rate: Rate, place: Place<'_>, key: Key<'_>) -> CellOutcome {
         let peek = |full_at: &FullAt| full_at.peek(rate, || self.now());
         let shared = || {
             let full = self.table.owned() >= self.cap.most();
@@ -382,7 +382,7 @@ impl<C: Clock> Store for MemoryStore<C> {
         let place = self.table.place(key);
         let blocked = self.blocks.may_have(place.hash()).then(|| self.blocked(bucket, place, key));
         Ok(blocked.flatten().unwrap_or_else(|| {
-            let Outcome { allowed, debt, .. } = self.look(bucket.rate(), place, key);
+            let CellOutcome { allowed, debt, .. } = self.look(bucket.rate(), place, key);
             bucket.decide(allowed, debt)
         }))
     }
