@@ -1,6 +1,6 @@
 //! Limits from a file, which is read again when it changes, and on SIGHUP. The new policy is active
-//! at once, and spent units stay spent. If the file has a mistake, the mistake is printed, and the
-//! limits stay as they are.
+//! at once, and units that were spent stay spent, in time. A mistake in the file is printed, and
+//! the limits stay as they are.
 //!
 //! ```text
 //! cargo run --example reload --features policy-file -- examples/limits.toml

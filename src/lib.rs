@@ -4,10 +4,11 @@
 //!
 //! # In front of axum
 //! ```
-//! use axum::{Router, middleware::from_fn, routing::post};
+//! use axum::extract::Request;
+//! use axum::middleware::{Next, from_fn};
+//! use axum::response::Response;
+//! use axum::{Router, routing::post};
 //! use bolna_rate_limit::{Account, BolnaRateLimitLayer};
-//! # use axum::{extract::Request, middleware::Next, response::Response};
-//! # async fn make_call() {}
 //!
 //! async fn authenticate(mut request: Request, next: Next) -> Response {
 //!     // ... once the API key is known to be good:
@@ -15,10 +16,12 @@
 //!     next.run(request).await
 //! }
 //!
-//! let app: Router = Router::new()
-//!     .route("/call", post(make_call))
-//!     .layer(BolnaRateLimitLayer::new())   // 500/500/500/1000 a minute, in this process
-//!     .layer(from_fn(authenticate));       // outermost, so it runs first and inserts the Account
+//! fn app() -> Router {
+//!     Router::new()
+//!         .route("/call", post(async || "called"))
+//!         .layer(BolnaRateLimitLayer::new()) // 500/500/500/1000 a minute, in this process
+//!         .layer(from_fn(authenticate)) // outermost, so it runs first and inserts the Account
+//! }
 //! ```
 //!
 //! Put the layer on the outermost router: inside of axum's [`nest`], it would see paths without

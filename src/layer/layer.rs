@@ -63,8 +63,8 @@ impl<St> BolnaRateLimitLayer<St> {
     /// [`Account`](crate::Account) in the request's extensions.
     ///
     /// The closure returns an `Account`, a [`Principal`](crate::Principal), or an `Option` of
-    /// either. It runs on the request path and must not block. See [`Identify`] for what to do if a
-    /// look-up is needed.
+    /// either: values, so an account in the extensions is `.cloned()`. It runs on the request path
+    /// and must not block. See [`Identify`] for what to do if a look-up is needed.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, BolnaRateLimitLayer};

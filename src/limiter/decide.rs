@@ -115,8 +115,8 @@ pub(super) struct Request<'a> {
 }
 
 impl Active {
-    /// Draws the conclusion from the store's answer: applies enforcement, counts for the candidate, and
-    /// reports to observers.
+    /// Draws the conclusion from the store's answer: applies enforcement, counts for the candidate,
+    /// and reports to observers.
     #[inline(always)]
     pub(super) fn conclude(
         &self,

@@ -31,6 +31,11 @@ use super::{Event, Observation};
 /// let refusals = Arc::new(Refusals::default());
 /// Limiter::default().observe(Arc::clone(&refusals));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not implement `Observer`",
+    label = "an observer is a type that implements `Observer`",
+    note = "a closure on events goes to `Limiter::on_event`; for decisions, implement `on_decision`"
+)]
 pub trait Observer: Send + Sync + 'static {
     /// A request was decided about. By default this does nothing.
     ///

@@ -82,8 +82,8 @@ impl fmt::Display for PolicyError {
             ),
             Self::UnknownEndpoint { name } => write!(
                 f,
-                "endpoint name {name:?}: there is no such endpoint to change; add it with endpoint \
-                 first"
+                "endpoint name {name:?}: there is no such endpoint to change; add it with \
+                 `endpoint(...)` first"
             ),
             Self::NoPaths { name } => {
                 write!(f, "endpoint {name:?}: it has no paths, so its quota would never apply")

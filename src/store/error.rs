@@ -76,9 +76,14 @@ impl StoreError {
 /// The kind of an error whose kind was not set.
 pub(super) const OTHER: &str = "other";
 
+/// Without the reason, which is the [source](Error::source).
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the rate limiter's store could not be asked")
+        f.write_str(if self.of_store {
+            "the rate limiter's store could not be asked"
+        } else {
+            "the rate limiter's store could not be asked for this request"
+        })
     }
 }
 
