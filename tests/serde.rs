@@ -49,8 +49,8 @@ fn values_are_written_plainly_and_read_back() {
 
 #[test]
 fn what_makes_no_sense_is_refused_with_the_reason() {
-    assert_refused::<Endpoint>(json!("no spaces"), "1 to 64 characters");
-    assert_refused::<Kind>(json!(""), "1 to 64 characters");
+    assert_refused::<Endpoint>(json!("no spaces"), "no endpoint of that name is known");
+    assert_refused::<Kind>(json!(""), "no kind of that name is known");
     assert_refused::<Id>(json!(""), "the id is empty");
     assert_refused::<Principal>(json!({ "kind": "user", "id": "" }), "the id is empty");
     assert_refused::<Principal>(json!({ "kind": "user", "id": "u", "x": 1 }), "unknown field");
@@ -100,4 +100,19 @@ fn an_operators_page_shows_what_was_decided() {
     let top = to_value(refused.top(9)).unwrap();
     let organization = json!({ "kind": "organization", "id": "o" });
     assert_eq!(top, json!([{ "principal": organization, "refusals": 1, "at_least": 1 }]));
+}
+
+/// Names are kept for the life of the process, and there can be 256 kinds.
+#[test]
+fn a_name_from_outside_is_not_kept() {
+    for number in 0..300 {
+        let principal = json!({ "kind": format!("kind-{number}"), "id": "x" });
+        assert_refused::<Principal>(principal, "no kind of that name is known");
+        let endpoint = json!(format!("endpoint-{number}"));
+        assert_refused::<Endpoint>(endpoint, "no endpoint of that name is known");
+    }
+    assert_refused::<Endpoint>(json!("call+candidate"), "no endpoint of that name is known");
+    let kind = Kind::new("api_key").unwrap();
+    assert_both_ways(&Principal::new(kind, 7).unwrap(), &json!({ "kind": "api_key", "id": "7" }));
+    assert_both_ways(&Endpoint::new("search").unwrap(), &json!("search"));
 }

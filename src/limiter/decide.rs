@@ -146,6 +146,15 @@ impl Active {
 }
 
 impl Conclusion {
+    /// For a check without Tower: the ruling, or why the store failed, if the request is refused
+    /// for that.
+    pub(super) fn into_result(self) -> Result<Ruling, StoreError> {
+        match self.error {
+            Some(error) if !self.ruling.is_admitted() => Err(*error),
+            _ => Ok(self.ruling),
+        }
+    }
+
     /// The conclusion for a request that only has to be decided about.
     #[inline]
     pub(super) fn plain(answer: Result<Decision, StoreError>, rule: &Rule, terms: &Terms) -> Self {

@@ -114,7 +114,7 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for LimiterCheck<F
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let conclusion = ready!(self.project().deciding.poll_conclusion(cx, &Nothing));
-        Poll::Ready(conclusion.error.map_or(Ok(conclusion.ruling), |error| Err(*error)))
+        Poll::Ready(conclusion.into_result())
     }
 }
 

@@ -283,7 +283,8 @@ impl<St: Store> Limiter<St> {
     /// the query.
     ///
     /// # Errors
-    /// The answer is an error if the store fails.
+    /// The answer is an error if the store fails and the limit is enforced on the principal. Where
+    /// it is not enforced, the request is admitted, and the ruling says that the store failed.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Limiter};
@@ -300,9 +301,7 @@ impl<St: Store> Limiter<St> {
     pub fn check(&self, account: &Account, path: &str) -> Option<Answer<LimiterCheck<St::Check>>> {
         match self.decide(Some(account), path, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
-            Decided::Now(Conclusion { ruling, error, .. }) => {
-                Some(Answer::Now(error.map_or(Ok(ruling), |error| Err(*error))))
-            }
+            Decided::Now(conclusion) => Some(Answer::Now(conclusion.into_result())),
             Decided::Later(deciding) => Some(Answer::Later(LimiterCheck::new(deciding))),
         }
     }

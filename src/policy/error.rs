@@ -91,7 +91,12 @@ impl fmt::Display for PolicyError {
             Self::Quota { endpoint, reason } => {
                 write!(f, "quota of endpoint {:?}: {reason}", endpoint.name())
             }
-            Self::Path { path, reason, .. } => write!(f, "path {path:?}: {reason}"),
+            Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
+                write!(f, "path {path:?} of endpoint {:?}: {reason}", endpoint.name())
+            }
+            Self::Path { path, list: PathList::Exempt, reason, .. } => {
+                write!(f, "exempt path {path:?}: {reason}")
+            }
         }
     }
 }

@@ -137,7 +137,11 @@ impl Decision {
         self.endpoint
     }
 
-    /// The quota of the endpoint.
+    /// The quota that the request was measured by: the endpoint's, or a replica's share of it.
+    ///
+    /// A store may count it more coarsely: a `RedisStore` in whole microseconds for each unit,
+    /// rounded up. Then [`reset`](Self::reset) can be longer than the quota's
+    /// [`refill_time`](Quota::refill_time).
     #[must_use]
     pub const fn quota(&self) -> Quota {
         self.quota

@@ -54,6 +54,13 @@ impl Endpoint {
         NAMES.get(name).map(Self)
     }
 
+    /// The endpoint of that name, if one of the constants, a policy or [`new`](Self::new) has made
+    /// it. For names that come from outside, since it makes none.
+    #[must_use]
+    pub fn known(name: &str) -> Option<Self> {
+        NAMES.known(name).map(Self)
+    }
+
     /// The endpoint under which a store keeps a candidate policy's buckets for this endpoint. Its
     /// name is one that no policy can use.
     pub(crate) fn for_candidate(self) -> Result<Self, NameError> {

@@ -39,6 +39,15 @@ impl Interner {
         self.intern(text)
     }
 
+    /// Finds a name.
+    pub(super) fn known(&self, text: &str) -> Option<&'static Interned> {
+        if let Some(known) = find(self.known, text) {
+            return Some(known);
+        }
+        let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
+        find(&more, text).filter(|_| is_name(text))
+    }
+
     /// Finds or adds a text that need not be a valid name.
     ///
     /// # Errors

@@ -100,6 +100,13 @@ impl Kind {
         NAMES.get(name).map(Self)
     }
 
+    /// The kind of that name, if it is one of the constants or [`new`](Self::new) has made it. For
+    /// names that come from outside, since it makes none.
+    #[must_use]
+    pub fn known(name: &str) -> Option<Self> {
+        NAMES.known(name).map(Self)
+    }
+
     /// The name.
     #[must_use]
     pub const fn name(&self) -> &'static str {

@@ -5,7 +5,7 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::{Decision, Endpoint, Enforcement, Id, Kind, Outcome, Principal, Quota, Ruling};
 
-/// Serialized as its text, which is checked when it is read back.
+/// As its text.
 macro_rules! as_text {
     ($($value:ty),+) => {$(
         impl Serialize for $value {
@@ -13,16 +13,35 @@ macro_rules! as_text {
                 serializer.serialize_str(self.as_ref())
             }
         }
+    )+};
+}
 
+as_text!(Endpoint, Kind, Id);
+
+/// From a name that the process knows: names are kept for its life, and a text from outside must
+/// not use them up.
+macro_rules! from_known_name {
+    ($($value:ty: $rule:literal),+) => {$(
         impl<'de> Deserialize<'de> for $value {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+                let name = String::deserialize(deserializer)?;
+                let unknown = || D::Error::custom(format_args!(concat!("{:?}: ", $rule), name));
+                Self::known(&name).ok_or_else(unknown)
             }
         }
     )+};
 }
 
-as_text!(Endpoint, Kind, Id);
+from_known_name!(
+    Endpoint: "no endpoint of that name is known; a policy or `Endpoint::new` makes it known",
+    Kind: "no kind of that name is known; `Kind::new` makes it known"
+);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
 
 /// Serialized as the percentage, a number from 0 to 100.
 impl Serialize for Enforcement {

@@ -1,6 +1,7 @@
 //! Enforcement: the principals on which a limit is enforced.
 
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy,
     PolicyError, Principal, Quota,
@@ -45,6 +46,22 @@ async fn in_shadow_mode_a_store_that_fails_refuses_nobody() {
         assert_eq!(send(&layer, call_by("u", "o")).await.status(), 503);
         let response = send(&layer.enforcement(Enforcement::SHADOW), call_by("u", "o")).await;
         assert_eq!((response.status().as_u16(), response.headers().len()), (200, 0));
+    }
+}
+
+/// Without Tower, too: the ruling says that the request goes on, and why.
+#[test]
+fn a_check_of_a_store_that_fails_is_an_error_only_where_the_limit_is_enforced() {
+    for answers in [Answers::Failure, Answers::FailureAtOnce, Answers::FailureOfRequest] {
+        let limiter = DeferredStore::limiter(one_call());
+        limiter.store().now_answers(answers);
+        let check = || now(limiter.check(&Account::user("u"), "/call").unwrap().wait());
+        assert!(check().is_err());
+        limiter.set_enforcement(Enforcement::SHADOW);
+        let ruling = check().unwrap();
+        assert_eq!(ruling.outcome(), Outcome::StoreFailed);
+        assert!(ruling.is_admitted() && !ruling.is_enforced() && ruling.decision().is_none());
+        assert_eq!(ruling.endpoint(), Some(Endpoint::CALL));
     }
 }
 

@@ -115,13 +115,16 @@ impl Cache {
     }
 }
 
-/// One multiplication, since it is computed for each response. Quotas of one endpoint nearly always
-/// differ in their limits.
+/// The index of a chain. All of a quota counts: the plans of a platform may differ in their bursts
+/// or periods alone.
 #[inline]
 fn chain(endpoint: Endpoint, quota: Quota) -> usize {
-    // 2^32 divided by the golden ratio: neighbouring limits end up far apart.
-    let limit = quota.limit().wrapping_mul(0x9e37_79b9) >> 22;
-    (limit as usize ^ usize::from(endpoint.number())) % CHAINS
+    // 2^64 divided by the golden ratio: neighbouring numbers end up far apart.
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let units = u64::from(quota.limit()) << 32 | u64::from(quota.burst());
+    let period = quota.period().as_secs() << 30 ^ u64::from(quota.period().subsec_nanos());
+    let hash = (units ^ period.rotate_left(17)).wrapping_mul(GOLDEN) >> 54;
+    (hash as usize ^ usize::from(endpoint.number())) % CHAINS
 }
 
 impl Texts {
@@ -233,7 +236,7 @@ mod tests {
     use http::{HeaderMap, Request, Response};
 
     use super::super::{Dialect, Fields, Format, Reason, Refusal};
-    use super::{CHAINS, Cache, MAX, REMAINDERS, Texts};
+    use super::{CHAINS, Cache, MAX, REMAINDERS, Texts, chain};
     use crate::values::{Decision, Endpoint, Quota};
 
     fn quota(limit: u32) -> Quota {
@@ -254,18 +257,37 @@ mod tests {
     #[test]
     fn texts_of_one_chain_are_told_apart() {
         let cache = Cache::new();
-        let quotas = || {
-            (1..=2 * u32::try_from(CHAINS).expect("it is small")).map(|limit| {
-                Quota::per(limit, Duration::from_secs(1)).burst(1).build().expect("it is valid")
-            })
-        };
-        for quota in quotas() {
-            cache.add(Endpoint::CALL, quota).expect("there is room");
+        let quotas: Vec<_> = (1..=2 * u32::try_from(CHAINS).expect("it is small"))
+            .map(|limit| Quota::per(limit, Duration::from_secs(1)).burst(1).build())
+            .map(|quota| quota.expect("the quota is valid"))
+            .collect();
+        for quota in &quotas {
+            cache.add(Endpoint::CALL, *quota).expect("there is room");
         }
-        for quota in quotas() {
+        for quota in quotas {
             let texts = cache.get(Endpoint::CALL, quota).expect("it is there");
             assert_eq!((texts.endpoint, texts.quota), (Endpoint::CALL, quota));
             assert!(cache.get(Endpoint::AGENT, quota).is_none());
+        }
+    }
+
+    /// A chain is walked for each response.
+    #[test]
+    fn quotas_that_differ_in_one_number_are_spread_over_the_chains() {
+        let all = || 1..=1000_u32;
+        let second = Duration::from_secs(1);
+        let limits = all().map(|limit| Quota::per(limit, second)).collect::<Vec<_>>();
+        let one_burst = all().map(|limit| Quota::per(limit, second).burst(1)).collect();
+        let bursts = all().map(|burst| Quota::per_minute(500).burst(burst)).collect();
+        let periods = all().map(|seconds| Quota::per(500, seconds * second)).collect();
+        let millis = all().map(|millis| Quota::per(5, Duration::from_millis(millis.into())));
+        for quotas in [limits, one_burst, bursts, periods, millis.collect()] {
+            let mut lengths = vec![0; CHAINS];
+            for quota in quotas {
+                lengths[chain(Endpoint::CALL, quota.build().expect("the quota is valid"))] += 1;
+            }
+            let longest = lengths.into_iter().max();
+            assert!(longest <= Some(8), "{longest:?} of 1000 quotas are in one chain");
         }
     }
 
