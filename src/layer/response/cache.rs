@@ -121,10 +121,13 @@ impl Cache {
 fn chain(endpoint: Endpoint, quota: Quota) -> usize {
     // 2^64 divided by the golden ratio: neighbouring numbers end up far apart.
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (period, number) = (quota.period(), u64::from(endpoint.number()));
     let units = u64::from(quota.limit()) << 32 | u64::from(quota.burst());
-    let period = quota.period().as_secs() << 30 ^ u64::from(quota.period().subsec_nanos());
-    let hash = (units ^ period.rotate_left(17)).wrapping_mul(GOLDEN) >> 54;
-    (hash as usize ^ usize::from(endpoint.number())) % CHAINS
+    let time = period.as_secs() ^ u64::from(period.subsec_nanos());
+    let hash = (units ^ time).wrapping_add(number).wrapping_mul(GOLDEN);
+    #[expect(clippy::cast_possible_truncation, reason = "below CHAINS")]
+    let chain = (hash >> (u64::BITS - CHAINS.ilog2())) as usize;
+    chain
 }
 
 impl Texts {
