@@ -52,8 +52,8 @@ const LATEST: u64 = 1 << 62;
 /// # Memory
 /// An empty store takes 128 KiB. A bucket takes 49 bytes; with the free room that a hash table
 /// needs it is at most about 126 bytes, once there are tens of thousands of buckets. An id of more
-/// than [`Id::INLINE`](crate::values::Id::INLINE) bytes has an allocation of its own, and so has the
-/// id of a principal that is neither an organization nor a user.
+/// than [`Id::INLINE`](crate::values::Id::INLINE) bytes has an allocation of its own, and so has
+/// the id of a principal that is neither an organization nor a user.
 ///
 /// A bucket is dropped only after it has become full again. Memory that a spike has left is freed
 /// too. There is no background task, and no method has to be called for this: now and then a
