@@ -248,6 +248,10 @@ impl<'a> Bucket<'a> {
 ///
 /// An answer that is given at once costs the request no box, no clone and no trip through the
 /// executor.
+#[expect(
+    clippy::exhaustive_enums,
+    reason = "stores around stores match both, and there is no third"
+)]
 pub enum Answer<F: Future> {
     /// The answer itself.
     Now(F::Output),
@@ -288,6 +292,7 @@ where
 
 /// The [`Store::Check`] of a store that always answers at once. This type has no value.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "that it has no value is the point")]
 pub enum Immediate {}
 
 impl Future for Immediate {

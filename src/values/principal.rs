@@ -258,10 +258,12 @@ pub trait IntoId<M> {
 
 /// The `M` of an [`IntoId`] that implements `Display`.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "it is a mark for the compiler, without a value")]
 pub enum Displayed {}
 
 /// The `M` of an [`IntoId`] that is an `Option`.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "it is a mark for the compiler, without a value")]
 pub enum Optional {}
 
 impl<T: fmt::Display> IntoId<Displayed> for T {

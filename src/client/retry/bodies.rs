@@ -15,6 +15,7 @@ pub trait CloneBody<B>: Clone {
 /// Clones every body. This does not copy the data of a body of one shared buffer, such as
 /// `Full<Bytes>`.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "its name is its only value")]
 pub struct CloneBodies;
 
 impl<B: Clone> CloneBody<B> for CloneBodies {
@@ -25,6 +26,7 @@ impl<B: Clone> CloneBody<B> for CloneBodies {
 
 /// Clones no body, of whatever type: no request is sent again.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "its name is its only value")]
 pub struct SendOnce;
 
 impl<B> CloneBody<B> for SendOnce {
