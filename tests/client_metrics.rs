@@ -149,10 +149,8 @@ fn they_say_what_usage_says() {
 fn clients_have_names() {
     recorded(async |snapshotter| {
         let pacer = pacer();
-        let (one, another) = (
-            Metrics::with_name("calls", pacer.clone()),
-            Metrics::with_name("reports", Pacer::new()),
-        );
+        let (one, another) =
+            (Metrics::labelled("calls", pacer.clone()), Metrics::labelled("reports", Pacer::new()));
         BolnaClientLayer::with_pacer(pacer.clone())
             .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
             .oneshot(Request::post("/call").body(()).unwrap())

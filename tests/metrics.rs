@@ -232,7 +232,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         metrics.refresh(&layer.limiter().report());
 
         let limiter = Limiter::with_store(two_calls(), distant);
-        limiter.observe(Metrics::with_name("bare"));
+        limiter.observe(Metrics::labelled("bare"));
         let layer =
             BolnaRateLimitLayer::with_limiter(limiter).on_store_failure(OnStoreFailure::Admit);
         assert_eq!(send(&mut layer.layer(tower::service_fn(ok)), "/", caller()).await, 200);

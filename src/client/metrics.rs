@@ -71,7 +71,7 @@ impl Metrics {
     /// Like [`new`](Self::new), with a label `client` of that name on every metric, for a process
     /// that has more than one pacer.
     #[must_use]
-    pub fn with_name(name: impl Into<String>, pacer: Pacer) -> Self {
+    pub fn labelled(name: impl Into<String>, pacer: Pacer) -> Self {
         Self::with_labels(pacer, vec![Label::new("client", name.into())])
     }
 

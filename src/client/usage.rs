@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::values::{Endpoint, Quota};
 
 /// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub(super) endpoint: Endpoint,
     pub(super) quota: Quota,

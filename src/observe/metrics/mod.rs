@@ -113,7 +113,7 @@ impl Metrics {
     /// An observer that adds the label `limiter` with that name to all metrics, for a process with
     /// several limiters.
     #[must_use]
-    pub fn with_name(name: impl Into<String>) -> Self {
+    pub fn labelled(name: impl Into<String>) -> Self {
         Self::with_labels(vec![Label::new("limiter", name.into())])
     }
 
