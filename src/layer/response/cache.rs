@@ -78,14 +78,27 @@ impl Cache {
 
     #[inline]
     fn get(&self, endpoint: Endpoint, quota: Quota) -> Option<&'static Texts> {
+        self.find(endpoint, quota).ok()
+    }
+
+    /// The texts.
+    ///
+    /// # Errors
+    /// The place for them, at the end of their chain.
+    #[inline]
+    fn find(
+        &self,
+        endpoint: Endpoint,
+        quota: Quota,
+    ) -> Result<&'static Texts, &OnceLock<&'static Texts>> {
         let mut place = &self.chains[chain(endpoint, quota)];
         while let Some(texts) = place.get() {
             if texts.endpoint == endpoint && texts.quota == quota {
-                return Some(texts);
+                return Ok(texts);
             }
             place = &texts.next;
         }
-        None
+        Err(place)
     }
 
     /// Adds texts, unless they are there. `None` if there is no room.
@@ -100,13 +113,10 @@ impl Cache {
         }
         // A panic can't leave anything broken here, so a poisoned lock does no harm.
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = &self.chains[chain(endpoint, quota)];
-        while let Some(texts) = place.get() {
-            if texts.endpoint == endpoint && texts.quota == quota {
-                return Some(texts);
-            }
-            place = &texts.next;
-        }
+        let place = match self.find(endpoint, quota) {
+            Ok(texts) => return Some(texts),
+            Err(place) => place,
+        };
         if used() + needed > MAX {
             return None;
         }
