@@ -31,7 +31,6 @@ fn ids_are_texts_numbers_uuids_and_options_of_them() {
     let user = |account: &Account| account.principal().unwrap().id().as_str().to_owned();
     assert_eq!(user(&Account::user("u-17")), "u-17");
     assert_eq!(user(&Account::user(String::from("u-17"))), "u-17");
-    assert_eq!(user(&Account::user(String::from("u-17"))), "u-17");
     assert_eq!(user(&Account::user(17_u64)), "17");
     assert_eq!(user(&Account::user(-17_i32)), "-17");
     assert_eq!(user(&Account::user(Uuid(1, 2))), "000000000000000001000000000000000002");
