@@ -20,7 +20,7 @@ use std::time::Duration;
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer};
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::{MostRefused, Observer};
-use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota,
@@ -106,11 +106,12 @@ fn check(times: usize) {
     let store = MemoryStore::with_clock(clock.clone());
     let principal = Principal::organization(ORGANIZATION).expect("the id is not empty");
     let quota = ADMITTING.build().expect("the quota is valid");
-    let bucket = Bucket::new(&principal, Endpoint::AGENT, quota);
+    let entry = Entry::new(Endpoint::AGENT, quota);
+    let charge = Charge::of_one(&principal, &entry);
     for _ in 0..WARM_UP + times {
         clock.advance(TICK);
-        let decision = store.check(black_box(bucket)).now().and_then(Result::ok);
-        assert!(decision.is_some_and(|decision| decision.is_allowed()));
+        let decisions = store.check(black_box(charge)).now().and_then(Result::ok);
+        assert!(decisions.is_some_and(|decisions| decisions.outcome().is_admitted()));
     }
 }
 

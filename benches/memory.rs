@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use memory_stats::memory_stats;
 
@@ -19,7 +19,7 @@ const BUCKETS: u32 = 1_000_000;
 
 /// Longer than two turns of the store's shards, so that every request sweeps as many shards as a
 /// request may.
-const OVERDUE: Duration = Duration::from_millis(100);
+const OVERDUE: Duration = Duration::from_millis(300);
 
 struct Fixture {
     store: MemoryStore<ManualClock>,
@@ -38,9 +38,9 @@ impl Fixture {
     fn charge(&self, number: u32) -> u64 {
         let id = format!("{:08x}-e320-4d95-a3a5-242cfe45621d", number.wrapping_mul(2_654_435_761));
         let principal = Principal::organization(id).expect("the id is not empty");
-        let bucket = Bucket::new(&principal, Endpoint::CALL, self.quota);
+        let entry = Entry::new(Endpoint::CALL, self.quota);
         time(|| {
-            let _ = black_box(self.store.check(bucket));
+            let _ = black_box(self.store.check(Charge::of_one(&principal, &entry)));
         })
     }
 

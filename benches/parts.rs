@@ -60,17 +60,17 @@ mod store {
     use std::task::{Context, Poll, Waker};
 
     use bolna_rate_limit::clock::{Clock, ManualClock, MonotonicClock};
-    use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+    use bolna_rate_limit::store::{Charge, Command, Decisions, Entry, MemoryStore, Store};
     use bolna_rate_limit::values::QuotaBuilder;
-    use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+    use bolna_rate_limit::{Endpoint, Principal, Quota};
     use divan::{Bencher, black_box};
 
     /// A quota that refills faster than two cores can spend, with a bucket of the usual size.
     const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
     const REFUSING: QuotaBuilder = Quota::per_hour(1);
 
-    fn bucket(principal: &Principal, quota: QuotaBuilder) -> Bucket<'_> {
-        Bucket::new(principal, Endpoint::AGENT, quota.build().expect("the quota is valid"))
+    fn entry(quota: QuotaBuilder) -> Entry {
+        Entry::new(Endpoint::AGENT, quota.build().expect("the quota is valid"))
     }
 
     fn principal(number: usize) -> Principal {
@@ -78,9 +78,9 @@ mod store {
             .expect("the id is not empty")
     }
 
-    fn check<C: Clock>(store: &MemoryStore<C>, bucket: Bucket<'_>) -> Decision {
+    fn check<C: Clock>(store: &MemoryStore<C>, caller: &Principal, entry: &Entry) -> Decisions {
         store
-            .check(black_box(bucket))
+            .check(black_box(Charge::of_one(caller, entry)))
             .now()
             .expect("the answer is there")
             .expect("the store can be asked")
@@ -90,33 +90,34 @@ mod store {
     #[divan::bench(threads = [1, 2], sample_count = 50, sample_size = 200_000)]
     fn hot_admitted(bencher: Bencher<'_, '_>) {
         let (store, caller) = (MemoryStore::new(), principal(0));
-        let bucket = bucket(&caller, ADMITTING);
-        bencher.bench(|| check(&store, bucket));
+        let entry = entry(ADMITTING);
+        bencher.bench(|| check(&store, &caller, &entry));
     }
 
     #[divan::bench]
     fn hot_admitted_without_the_clock(bencher: Bencher<'_, '_>) {
         let (store, caller) = (MemoryStore::with_clock(ManualClock::default()), principal(0));
-        let bucket = bucket(&caller, Quota::per_second(u32::MAX));
-        bencher.bench_local(|| check(&store, bucket));
+        let entry = entry(Quota::per_second(u32::MAX));
+        bencher.bench_local(|| check(&store, &caller, &entry));
     }
 
     #[divan::bench]
     fn hot_refused(bencher: Bencher<'_, '_>) {
         let (store, caller) = (MemoryStore::new(), principal(0));
-        let bucket = bucket(&caller, REFUSING);
-        check(&store, bucket);
-        bencher.bench_local(|| check(&store, bucket));
+        let entry = entry(REFUSING);
+        check(&store, &caller, &entry);
+        bencher.bench_local(|| check(&store, &caller, &entry));
     }
 
     #[divan::bench]
     fn hot_peek(bencher: Bencher<'_, '_>) {
         let (store, caller) = (MemoryStore::new(), principal(0));
-        let bucket = bucket(&caller, REFUSING);
-        check(&store, bucket);
+        let entry = entry(REFUSING);
+        check(&store, &caller, &entry);
         let mut context = Context::from_waker(Waker::noop());
-        bencher.bench_local(|| match pin!(store.peek(black_box(bucket))).poll(&mut context) {
-            Poll::Ready(decision) => decision.expect("the store can be asked"),
+        let peek = || store.command(black_box(Command::Peek(Charge::of_one(&caller, &entry))));
+        bencher.bench_local(|| match pin!(peek()).poll(&mut context) {
+            Poll::Ready(reply) => reply.expect("the store can be asked"),
             Poll::Pending => unreachable!("nothing waits"),
         });
     }
@@ -127,14 +128,11 @@ mod store {
         store: &MemoryStore<ManualClock>,
         mut numbers: impl Iterator<Item = usize>,
     ) {
-        let anyone = principal(0);
         // The quota is built once, since building it takes longer than a check.
-        let quota = bucket(&anyone, Quota::per_minute(500)).quota();
+        let entry = entry(Quota::per_minute(500));
         bencher
             .with_inputs(|| principal(numbers.next().expect("there is another caller")))
-            .bench_local_refs(|principal| {
-                check(store, Bucket::new(principal, Endpoint::AGENT, quota))
-            });
+            .bench_local_refs(|principal| check(store, principal, &entry));
     }
 
     // Every caller checks once before any checks again. So memory limits the speed, not the
@@ -143,7 +141,7 @@ mod store {
     fn cold_admitted(bencher: Bencher<'_, '_>, callers: usize) {
         let store = MemoryStore::with_clock(ManualClock::default());
         (0..callers).for_each(|number| {
-            check(&store, bucket(&principal(number), Quota::per_minute(500)));
+            check(&store, &principal(number), &entry(Quota::per_minute(500)));
         });
         // A prime step visits every number, and never two neighbours in a row.
         bench_callers(bencher, &store, (0..callers).cycle().map(|turn| turn * 7_368_787 % callers));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bolna_rate_limit::store::{Answer, Bucket, RedisStore, Store};
+use bolna_rate_limit::store::{Answer, Charge, Entry, RedisStore, Store};
 use bolna_rate_limit::{
     Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota,
 };
@@ -81,13 +81,13 @@ async fn decisions(store: &Arc<RedisStore>, ids: &Arc<Vec<Principal>>, tasks: us
         .map(|task| {
             let (store, ids) = (Arc::clone(store), Arc::clone(ids));
             tokio::spawn(async move {
+                let entry = Entry::new(Endpoint::CALL, bolna());
                 let mut decided = 0_u64;
                 for principal in ids.iter().cycle().skip(task * BUCKETS / tasks) {
                     if start.elapsed() >= ROUND {
                         break;
                     }
-                    let bucket = Bucket::new(principal, Endpoint::CALL, bolna());
-                    store.check(bucket).wait().await.unwrap();
+                    store.check(Charge::of_one(principal, &entry)).wait().await.unwrap();
                     decided += 1;
                 }
                 decided
@@ -110,8 +110,9 @@ async fn attack(redis: &Redis, replicas: usize) {
     let principal = Arc::new(Principal::organization(format!("attacked-by-{replicas}")).unwrap());
     let (stop, decided, admitted) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (stop, decided, admitted) = (Arc::new(stop), Arc::new(decided), Arc::new(admitted));
-    let bucket = Bucket::new(&principal, Endpoint::CALL, bolna());
-    while stores[0].check(bucket).wait().await.unwrap().is_allowed() {}
+    let entry = Entry::new(Endpoint::CALL, bolna());
+    let charge = Charge::of_one(&principal, &entry);
+    while stores[0].check(charge).wait().await.unwrap().outcome().is_admitted() {}
     let calls = redis.calls();
     let start = Instant::now();
     let threads: Vec<_> = (0..2)
@@ -126,12 +127,11 @@ async fn attack(redis: &Redis, replicas: usize) {
                     turn += 1;
                     let store = &stores[turn % stores.len()];
                     for _ in 0..64 {
-                        let bucket = Bucket::new(&principal, Endpoint::CALL, bolna());
-                        let decision = match store.check(bucket) {
-                            Answer::Now(decision) => decision.unwrap(),
+                        let decisions = match store.check(Charge::of_one(&principal, &entry)) {
+                            Answer::Now(answer) => answer.unwrap(),
                             Answer::Later(check) => runtime.block_on(check).unwrap(),
                         };
-                        granted += u64::from(decision.is_allowed());
+                        granted += u64::from(decisions.outcome().is_admitted());
                         here += 1;
                     }
                 }

@@ -66,7 +66,7 @@ use axum::{Json, Router};
 use bolna_rate_limit::observe::Metrics;
 #[cfg(feature = "redis")]
 use bolna_rate_limit::store::RedisStore;
-use bolna_rate_limit::store::Store;
+use bolna_rate_limit::store::{AnyStore, MemoryStore};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 #[cfg(feature = "metrics")]
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -76,10 +76,7 @@ use tokio::net::TcpListener;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let policy = Policy::bolna().exempt(["/healthz"]).build()?;
-    let app = match env::var("REDIS_URL") {
-        Ok(url) => app(on_redis(policy, &url).await?)?,
-        Err(_) => app(Limiter::new(policy))?,
-    };
+    let app = app(Limiter::with_store(policy, store().await?))?;
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
@@ -88,8 +85,24 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Counts on the server that `REDIS_URL` names, which several processes share, or else in this
+/// process. Either way it is the same type.
+async fn store() -> Result<AnyStore, Box<dyn Error>> {
+    match env::var("REDIS_URL") {
+        // The server need not be up when this process starts.
+        #[cfg(feature = "redis")]
+        Ok(url) => {
+            let store = RedisStore::builder(url).expected_replicas(2).start_degraded();
+            Ok(store.connect().await?.into())
+        }
+        #[cfg(not(feature = "redis"))]
+        Ok(_) => Err("REDIS_URL is set, but this was built without --features redis".into()),
+        Err(_) => Ok(MemoryStore::new().into()),
+    }
+}
+
 /// The application, with limits, behind authentication.
-pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Error>> {
+pub(crate) fn app(limiter: Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> {
     // Prints a line when the store is lost, limits are changed, or a setting seems wrong. With the
     // feature `tracing`, the observer `Log` logs the same.
     limiter.on_event(|event| eprintln!("{event}"));
@@ -113,7 +126,7 @@ pub(crate) fn app<St: Store>(limiter: Limiter<St>) -> Result<Router, Box<dyn Err
 
 /// Tries limits out before they refuse all callers: enforces them on a share of the principals, and
 /// evaluates a candidate policy.
-fn try_out<St>(limiter: &Limiter<St>) -> Result<(), Box<dyn Error>> {
+fn try_out(limiter: &Limiter<AnyStore>) -> Result<(), Box<dyn Error>> {
     if let Ok(percent) = env::var("ENFORCE") {
         limiter.set_enforcement(Enforcement::percent(percent.parse()?));
     }
@@ -129,7 +142,7 @@ fn try_out<St>(limiter: &Limiter<St>) -> Result<(), Box<dyn Error>> {
 /// That page is neither limited nor behind authentication, so make sure that it can't be reached
 /// from the outside.
 #[cfg(feature = "metrics")]
-fn with_metrics<St: Store>(limiter: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
+fn with_metrics(limiter: &Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> {
     // A histogram, because histograms can be added up over replicas, and quantiles can't.
     let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
     let recorder = PrometheusBuilder::new()
@@ -151,21 +164,8 @@ fn with_metrics<St: Store>(limiter: &Limiter<St>) -> Result<Router, Box<dyn Erro
 }
 
 #[cfg(not(feature = "metrics"))]
-fn with_metrics<St>(_: &Limiter<St>) -> Result<Router, Box<dyn Error>> {
+fn with_metrics(_: &Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> {
     Ok(Router::new())
-}
-
-/// A limiter that counts on a server, which several processes share. The server need not be up when
-/// the process starts.
-#[cfg(feature = "redis")]
-async fn on_redis(policy: Policy, url: &str) -> Result<Limiter<RedisStore>, Box<dyn Error>> {
-    let store = RedisStore::builder(url).expected_replicas(2).start_degraded().connect().await?;
-    Ok(Limiter::with_store(policy, store))
-}
-
-#[cfg(not(feature = "redis"))]
-async fn on_redis(_: Policy, _: &str) -> Result<Limiter, Box<dyn Error>> {
-    Err("REDIS_URL is set, but this was built without --features redis".into())
 }
 
 /// A DEMO: it believes any token. In your application, look the API key up and insert the account

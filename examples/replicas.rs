@@ -94,13 +94,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn replica(number: u32, redis: u16) -> Result<SocketAddr, Box<dyn Error>> {
     let store = RedisStore::builder(format!("redis://127.0.0.1:{redis}"))
         .expected_replicas(REPLICAS)
-        .on_event(move |event| println!("        replica {number}: {event}"))
         .connect()
         .await?;
     let policy = Policy::bolna().quota("call", Quota::per_second(10).burst(30)).build()?;
+    let limiter = Limiter::with_store(policy, store);
+    // The server is lost or regained.
+    limiter.on_event(move |event| println!("        replica {number}: {event}"));
     let app = Router::new()
         .route("/call", post("calling"))
-        .layer(BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store)))
+        .layer(BolnaRateLimitLayer::with_limiter(limiter))
         .layer(from_fn(async |mut request: Request, next: Next| {
             request.extensions_mut().insert(Account::user("ana").in_organization("acme"));
             next.run(request).await

@@ -66,7 +66,7 @@ impl Rig {
         let clock = ManualClock::default();
         let policy =
             Policy::bolna().quota("call", Quota::per_hour(1)).quota("agent", Quota::per_hour(1));
-        let store = MemoryStore::with_clock(clock.clone()).max_buckets(1);
+        let store = MemoryStore::with_clock(clock.clone()).max_buckets(2);
         let limiter = Limiter::with_store(policy.build().unwrap(), store);
         let traces = set_up(Log::new().with_clock(clock.clone()));
         limiter.observe(traces);
@@ -200,6 +200,7 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
     let lines = logged(Level::WARN, || {
         rig.send("/call");
         rig.send("/v2/agent/17");
+        rig.send("/user/me");
         let policy = Policy::bolna().quota("call", Quota::per_second(2_000_000)).build().unwrap();
         rig.layer.limiter().set_policy(policy);
     });

@@ -6,27 +6,28 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use memory_stats::memory_stats;
 
 const BUCKETS: u32 = 1_000_000;
-const MOST_PER_BUCKET: usize = 128;
+const MOST_PER_BUCKET: usize = 64;
 
 fn resident() -> usize {
     memory_stats().expect("the operating system tells").physical_mem
 }
 
 #[test]
-fn a_bucket_takes_at_most_128_bytes_and_gives_them_back() {
+fn a_bucket_takes_at_most_64_bytes_and_gives_them_back() {
     let clock = ManualClock::default();
     let store = MemoryStore::with_clock(clock.clone());
     let quota = Quota::per_minute(500).build().unwrap();
     let charge = |number: u32| {
         let id = format!("{number:08x}-e320-4d95-a3a5-242cfe45621d");
         let principal = Principal::organization(id).unwrap();
-        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
-        assert!(store.check(bucket).now().unwrap().unwrap().is_allowed());
+        let entry = Entry::new(Endpoint::CALL, quota);
+        let check = store.check(Charge::of_one(&principal, &entry));
+        assert!(check.now().unwrap().unwrap().first().is_allowed());
     };
 
     let before = resident();

@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use bolna_rate_limit::observe::Metrics;
 use bolna_rate_limit::store::{
-    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store, StoreError,
-    StoreReport,
+    Answer, AnyStore, Breaker, Charge, Checked, Command, DenialCache, LocalFallback, MemoryStore,
+    Reply, Store, StoreError, StoreReport,
 };
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, OnStoreFailure, Policy,
-    Principal, Quota,
+    Account, BolnaRateLimitLayer, Enforcement, Limiter, OnStoreFailure, Policy, Quota,
 };
 use bytes::Bytes;
 use http::{Request, Response};
@@ -55,10 +53,10 @@ impl Distant {
 }
 
 impl Store for Distant {
-    type Check = Ready<Result<Decision, StoreError>>;
+    type Check = Ready<Checked>;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let answer = self.store.check(bucket).now().unwrap();
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        let answer = self.store.check(charge).now().unwrap();
         Answer::Later(ready(self.answer(answer)))
     }
 
@@ -68,29 +66,9 @@ impl Store for Distant {
         report
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        let answer = self.store.peek(bucket).await;
-        self.answer(answer)
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        let answer = self.store.reset(principal, endpoint).await;
-        self.answer(answer)
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let answer = self.store.refund(bucket, units).await;
-        self.answer(answer)
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let answer = self.store.block(principal, endpoint, period).await;
-        self.answer(answer)
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        let reply = self.store.command(command).await;
+        self.answer(reply)
     }
 }
 
@@ -313,7 +291,7 @@ async fn the_example_serves_every_metric_that_the_dashboard_reads() {
     let distant = Distant::new();
     let local = MemoryStore::new().max_buckets(1000);
     let store = DenialCache::new(LocalFallback::with_local(Breaker::new(distant.clone()), local));
-    let limiter = Limiter::with_store(two_calls(), store);
+    let limiter = Limiter::with_store(two_calls(), AnyStore::from(store));
     limiter
         .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
         .unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use memory_stats::memory_stats;
 
@@ -18,8 +18,9 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
     let store = MemoryStore::with_clock(clock.clone()).max_buckets(CAP);
     let charge = |id: &str, quota| {
         let principal = Principal::organization(id).unwrap();
-        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
-        store.check(bucket).now().unwrap().unwrap().is_allowed()
+        let entry = Entry::new(Endpoint::CALL, quota);
+        let check = store.check(Charge::of_one(&principal, &entry));
+        check.now().unwrap().unwrap().first().is_allowed()
     };
     // A caller who has spent a quota that takes a day to come back.
     let daily = Quota::per(1, Duration::from_secs(86_400)).build().unwrap();
@@ -48,7 +49,7 @@ fn ten_million_callers_fit_in_a_hundred_thousand_buckets() {
             store.len()
         );
         assert!(store.len() <= CAP);
-        assert!(held <= 128 * CAP as i64, "{held} bytes are allocated");
+        assert!(held <= 64 * CAP as i64, "{held} bytes are allocated");
         // By chance, a shard has one size or the next. In sum this is a few hundred kilobytes.
         let level = *level.get_or_insert(resident);
         assert!(

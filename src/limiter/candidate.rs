@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::policy::{Policy, PolicyError, Rule};
-use crate::store::{Answer, Bucket, Store};
+use crate::store::{Answer, Charge, Entry, Store};
 use crate::values::{Decision, Endpoint, Principal, Quota};
 
 /// How a [candidate](crate::Limiter::set_candidate) has decided about the requests to one of its
@@ -39,8 +39,9 @@ pub(super) struct Candidate {
 }
 
 struct Trial {
-    /// The endpoint under which the store keeps the candidate's buckets.
-    name: Endpoint,
+    /// What a request is charged. Its endpoint is the one under which the store keeps the
+    /// candidate's buckets.
+    entry: Entry,
     /// The number of requests that both policies allow, that only the active one does, that only
     /// the candidate does, and that neither does.
     counts: [AtomicU64; 4],
@@ -48,8 +49,11 @@ struct Trial {
 
 impl Candidate {
     pub(super) fn new(policy: Policy) -> Result<Self, PolicyError> {
-        let trial = |rule: &Rule| match rule.endpoint.for_candidate() {
-            Ok(name) => Ok(Trial { name, counts: <[_; 4]>::default() }),
+        let trial = |rule: &Rule| match rule.endpoint().for_candidate() {
+            Ok(name) => {
+                let entry = Entry::counted_by(name, rule.quota(), rule.entry.rate());
+                Ok(Trial { entry, counts: <[_; 4]>::default() })
+            }
             Err(reason) => Err(PolicyError::Name { reason }),
         };
         let trials = policy.rules().iter().map(trial).collect::<Result<_, _>>()?;
@@ -68,8 +72,7 @@ impl Candidate {
         path: &str,
     ) -> Option<Answer<St::Check>> {
         let index = self.policy.index_of(path)?;
-        let Rule { quota, rate, .. } = self.policy.rules()[index];
-        Some(store.check(Bucket::with_rate(principal, self.trials[index].name, quota, rate)))
+        Some(store.check(Charge::of_one(principal, &self.trials[index].entry)))
     }
 
     /// Counts the candidate's decision, and returns it under the endpoint's own name. `None` if the
@@ -78,19 +81,20 @@ impl Candidate {
         if active.is_some_and(Decision::is_blocked) {
             return None;
         }
-        let index = self.trials.iter().position(|trial| trial.name == decision.endpoint())?;
+        let index =
+            self.trials.iter().position(|trial| trial.entry.endpoint() == decision.endpoint())?;
         if let Some(active) = active {
             let case = usize::from(!decision.is_allowed()) + 2 * usize::from(!active.is_allowed());
             self.trials[index].counts[case].fetch_add(1, Ordering::Relaxed);
         }
-        Some(decision.of_endpoint(self.policy.rules()[index].endpoint))
+        Some(decision.of_endpoint(self.policy.rules()[index].endpoint()))
     }
 
     pub(super) fn report(&self) -> Vec<CandidateReport> {
         let report = |(rule, trial): (&Rule, &Trial)| {
             let [allowed, newly_limited, newly_allowed, limited] =
                 [0, 1, 2, 3].map(|case: usize| trial.counts[case].load(Ordering::Relaxed));
-            let (endpoint, quota) = (rule.endpoint, rule.quota);
+            let (endpoint, quota) = (rule.endpoint(), rule.quota());
             CandidateReport { endpoint, quota, allowed, limited, newly_limited, newly_allowed }
         };
         self.policy.rules().iter().zip(&self.trials).map(report).collect()

@@ -12,7 +12,7 @@ use super::deciding::Deciding;
 use super::pending::{Answers, Pending};
 use crate::observe::{Mark, Observation, Seen};
 use crate::policy::{Account, Policy, Rule};
-use crate::store::{Answer, Bucket, Store, StoreError};
+use crate::store::{Answer, Charge, Checked, Store, StoreError};
 use crate::values::{Decision, Enforcement, OnStoreFailure, OnUnidentified, Principal, Ruling};
 
 /// The settings that a layer adds to those of the limiter.
@@ -58,12 +58,14 @@ impl<St: Store> Limiter<St> {
             return unidentified(&active, policy, path, terms, seen);
         };
         let Some(rule) = policy.rule_of(path) else { return Decided::Exempt };
-        let answer = self.store().check(bucket(principal, rule));
+        let answer = self.store().check(Charge::of_one(principal, &rule.entry));
         let enforced_on_all =
             (terms.enforcement, rule.enforcement) == (Enforcement::FULL, Enforcement::FULL);
         if active.is_plain() && enforced_on_all {
             return match answer {
-                Answer::Now(answer) => Decided::Now(Conclusion::plain(answer, rule, terms)),
+                Answer::Now(answer) => {
+                    Decided::Now(Conclusion::plain(of_first(answer), rule, terms))
+                }
                 Answer::Later(check) => Decided::Later(Deciding::plain(check, *rule, *terms)),
             };
         }
@@ -85,7 +87,8 @@ impl<St: Store> Limiter<St> {
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         // A block holds under any policy, and blocked requests are not charged.
-        let is_blocked = || matches!(&answer, Answer::Now(Ok(decision)) if decision.is_blocked());
+        let is_blocked =
+            || matches!(&answer, Answer::Now(Ok(decisions)) if decisions.first().is_blocked());
         let candidate = match &active.candidate {
             Some(candidate) if !has_own_policy && !is_blocked() => {
                 candidate.check(self.store(), request.principal, path)
@@ -93,7 +96,7 @@ impl<St: Store> Limiter<St> {
             _ => None,
         };
         let (answer, candidate) = match (answer, candidate) {
-            (Answer::Now(answer), None) => (answer, None),
+            (Answer::Now(answer), None) => (of_first(answer), None),
             (answer, candidate) => match Pending::both(answer, candidate) {
                 Ok(Answers { active, candidate }) => (active, candidate),
                 Err(pending) => {
@@ -175,14 +178,16 @@ fn rule_on(
         Ok(decision) => (Ruling::of_decision(decision, enforced, candidate), None),
         Err(error) => {
             let admits = terms.on_store_failure == OnStoreFailure::Admit;
-            let ruling = Ruling::store_failed(rule.endpoint, enforced, admits, candidate);
+            let ruling = Ruling::store_failed(rule.endpoint(), enforced, admits, candidate);
             (ruling, Some(Box::new(error)))
         }
     }
 }
 
-pub(super) const fn bucket<'a>(principal: &'a Principal, rule: &Rule) -> Bucket<'a> {
-    Bucket::with_rate(principal, rule.endpoint, rule.quota, rule.rate)
+/// The decision about the only entry of a charge.
+#[inline]
+pub(super) fn of_first(answer: Checked) -> Result<Decision, StoreError> {
+    answer.map(|decisions| *decisions.first())
 }
 
 /// Decides about an unidentified request. Enforcement is about limits, so it plays no part in this.

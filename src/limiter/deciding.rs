@@ -13,8 +13,8 @@ use super::decide::{Conclusion, Request, Terms};
 use super::pending::Pending;
 use crate::observe::{Nothing, Seen};
 use crate::policy::{Policy, Rule};
-use crate::store::{Immediate, StoreError};
-use crate::values::{Decision, Principal, Ruling};
+use crate::store::{Checked, Immediate, StoreError};
+use crate::values::{Principal, Ruling};
 
 pin_project! {
     /// A decision that waits for the store. The request is decided by the policy and the settings
@@ -70,7 +70,7 @@ impl Deciding<Immediate> {
     }
 }
 
-impl<F: Future<Output = Result<Decision, StoreError>>> Deciding<F> {
+impl<F: Future<Output = Checked>> Deciding<F> {
     /// Polls for the conclusion. `seen` is the request, as it is when the store has answered.
     #[inline]
     pub(crate) fn poll_conclusion(
@@ -109,7 +109,7 @@ impl<F: Future> LimiterCheck<F> {
     }
 }
 
-impl<F: Future<Output = Result<Decision, StoreError>>> Future for LimiterCheck<F> {
+impl<F: Future<Output = Checked>> Future for LimiterCheck<F> {
     type Output = Result<Ruling, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -5,8 +5,10 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::store::{Answer, StoreError};
+use crate::store::{Answer, Checked, StoreError};
 use crate::values::Decision;
+
+use super::decide::of_first;
 
 /// The store's answers about a request.
 pub(super) struct Answers {
@@ -14,6 +16,13 @@ pub(super) struct Answers {
     pub(super) active: Result<Decision, StoreError>,
     /// About the candidate's bucket.
     pub(super) candidate: Option<Decision>,
+}
+
+impl Answers {
+    fn of(active: Checked, candidate: Option<Checked>) -> Self {
+        let candidate = candidate.and_then(|answer| of_first(answer).ok());
+        Self { active: of_first(active), candidate }
+    }
 }
 
 pin_project! {
@@ -51,7 +60,7 @@ enum Half<F: Future> {
     Answered(Option<F::Output>),
 }
 
-impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
+impl<F: Future<Output = Checked>> Pending<F> {
     /// Both answers, if they are there, or else a future that waits for both. The candidate's check
     /// has to be polled to its end for its unit to be charged.
     ///
@@ -60,9 +69,9 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
     pub(super) fn both(active: Answer<F>, candidate: Option<Answer<F>>) -> Result<Answers, Self> {
         let other = |is_active, answer| Box::new(Other { is_active, answer, first: None });
         match (active, candidate) {
-            (Answer::Now(active), None) => Ok(Answers { active, candidate: None }),
+            (Answer::Now(active), None) => Ok(Answers::of(active, None)),
             (Answer::Now(active), Some(Answer::Now(candidate))) => {
-                Ok(Answers { active, candidate: candidate.ok() })
+                Ok(Answers::of(active, Some(candidate)))
             }
             (Answer::Later(check), None) => Err(Self::One { check }),
             (Answer::Later(check), Some(candidate)) => {
@@ -79,13 +88,13 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Pending<F> {
     }
 }
 
-impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
+impl<F: Future<Output = Checked>> Future for Pending<F> {
     type Output = Answers;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answers> {
         match self.project() {
             PendingProjection::One { check } => {
-                Poll::Ready(Answers { active: ready!(check.poll(cx)), candidate: None })
+                Poll::Ready(Answers::of(ready!(check.poll(cx)), None))
             }
             PendingProjection::Both { check, other } => {
                 let Other { is_active, answer, first } = &mut **other;
@@ -102,7 +111,7 @@ impl<F: Future<Output = Result<Decision, StoreError>>> Future for Pending<F> {
                         let (active, candidate) =
                             if *is_active { (second, first) } else { (first, second) };
                         let active = active.expect("polled after completion");
-                        Poll::Ready(Answers { active, candidate: candidate.and_then(Result::ok) })
+                        Poll::Ready(Answers::of(active, candidate))
                     }
                     _ => Poll::Pending,
                 }

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use super::Limiter;
-use super::decide::bucket;
 use crate::policy::{Account, Policy};
-use crate::store::{Store, StoreError};
+use crate::store::{Charge, Command, Entry, Store, StoreError};
 use crate::values::{Decision, Endpoint, Enforcement, Principal};
 
 impl<St> Limiter<St> {
@@ -52,7 +51,7 @@ impl<St: Store> Limiter<St> {
     ) -> Result<Option<Decision>, StoreError> {
         let account = account.into();
         match self.policy_of(&account).rule_of_endpoint(endpoint) {
-            Some(rule) => self.store().peek(bucket(principal_of(&account)?, rule)).await.map(Some),
+            Some(rule) => self.look(principal_of(&account)?, &rule.entry).await.map(Some),
             None => Ok(None),
         }
     }
@@ -81,7 +80,7 @@ impl<St: Store> Limiter<St> {
         let principal = principal_of(&account)?;
         let mut usage = Vec::new();
         for rule in self.policy_of(&account).rules() {
-            usage.push(self.store().peek(bucket(principal, rule)).await?);
+            usage.push(self.look(principal, &rule.entry).await?);
         }
         Ok(usage)
     }
@@ -98,7 +97,7 @@ impl<St: Store> Limiter<St> {
         endpoint: Endpoint,
     ) -> Result<(), StoreError> {
         let account = account.into();
-        self.store().reset(principal_of(&account)?, endpoint).await
+        self.command(Command::reset(principal_of(&account)?, endpoint)).await
     }
 
     /// Refunds units of an endpoint's quota to an account, at most until its bucket is full. Use it
@@ -129,7 +128,14 @@ impl<St: Store> Limiter<St> {
         let rule = policy.rule_of_endpoint(endpoint).ok_or_else(|| {
             StoreError::of_request(format!("the policy has no endpoint {endpoint}"))
         })?;
-        self.store().refund(bucket(principal_of(&account)?, rule), units).await
+        let principal = principal_of(&account)?;
+        // More than the burst would have no further effect.
+        let units = units.min(rule.quota().burst());
+        if units == 0 {
+            return Ok(());
+        }
+        let entry = rule.entry.cost(units).map_err(StoreError::of_request)?;
+        self.command(Command::Refund(Charge::of_one(principal, &entry))).await
     }
 
     /// Blocks an account on an endpoint, whatever the policy: all its requests to the endpoint are
@@ -164,7 +170,19 @@ impl<St: Store> Limiter<St> {
         period: Duration,
     ) -> Result<(), StoreError> {
         let account = account.into();
-        self.store().block(principal_of(&account)?, endpoint, period).await
+        self.command(Command::block(principal_of(&account)?, endpoint, period)).await
+    }
+
+    async fn look(&self, principal: &Principal, entry: &Entry) -> Result<Decision, StoreError> {
+        let reply = self.store().command(Command::Peek(Charge::of_one(principal, entry))).await?;
+        let decisions = reply.decisions().ok_or_else(|| {
+            StoreError::of_request("the store answered a peek without a decision")
+        })?;
+        Ok(*decisions.first())
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<(), StoreError> {
+        self.store().command(command).await.map(|_| ())
     }
 }
 

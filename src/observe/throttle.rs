@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::store::{Bucket, MemoryStore};
+use crate::store::{Charge, Entry, MemoryStore};
 use crate::values::clock::Clock;
 use crate::values::{Endpoint, Principal, Quota, QuotaBuilder};
 
@@ -27,7 +27,8 @@ impl<C: Clock> Throttle<C> {
     /// if it is left out. Each pair of `what` and `endpoint` has a quota of its own.
     pub(super) fn admit(&self, what: &'static str, endpoint: Endpoint) -> Option<u64> {
         let principal = Principal::user(what)?;
-        if self.store.charge(Bucket::new(&principal, endpoint, self.quota)).is_allowed() {
+        let entry = Entry::new(endpoint, self.quota);
+        if self.store.charge(Charge::of_one(&principal, &entry)).outcome().is_admitted() {
             Some(self.left_out.swap(0, Ordering::Relaxed))
         } else {
             self.left_out.fetch_add(1, Ordering::Relaxed);

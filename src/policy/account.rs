@@ -1,7 +1,7 @@
 //! Accounts: what authentication knows about a caller.
 
 use super::Policy;
-use crate::values::{IntoId, Kind, Principal};
+use crate::values::{IdText, IntoId, Kind, Principal};
 
 /// What authentication knows about a caller: the user, perhaps the organization, and perhaps a
 /// policy of its own.
@@ -15,7 +15,7 @@ use crate::values::{IntoId, Kind, Principal};
 ///
 /// let account = Account::user("u-17").in_organization("org-4");
 /// assert_eq!(account.principal(), Principal::organization("org-4").as_ref());
-/// assert_eq!(account.user_principal(), Principal::user("u-17").as_ref());
+/// assert_eq!(account.user_principal(), Principal::user("u-17"));
 ///
 /// let (user, organization): (u64, Option<u64>) = (17, None);
 /// let account = Account::user(user).in_organization(organization);
@@ -33,8 +33,9 @@ use crate::values::{IntoId, Kind, Principal};
 pub struct Account {
     /// Who is billed. `None` for an unidentified caller.
     principal: Option<Principal>,
-    /// The user, if an organization is billed.
-    member: Option<Principal>,
+    /// The id of the user, if an organization is billed. Its fingerprint is not kept: it would make
+    /// every account larger, and is not needed to bill the organization.
+    member: Option<IdText>,
     policy: Option<Policy>,
 }
 
@@ -55,7 +56,7 @@ impl Account {
     pub fn in_organization<M>(self, id: impl IntoId<M>) -> Self {
         match Principal::organization(id) {
             organization @ Some(_) => {
-                let member = self.user_principal().cloned();
+                let member = self.user_id().cloned();
                 Self { principal: organization, member, ..self }
             }
             None => self,
@@ -82,9 +83,15 @@ impl Account {
 
     /// The user, whether an organization is billed or not. `None` if the account names no user.
     #[must_use]
-    pub fn user_principal(&self) -> Option<&Principal> {
+    pub fn user_principal(&self) -> Option<Principal> {
+        self.user_id().cloned().map(Principal::of_user)
+    }
+
+    /// The id of the user.
+    fn user_id(&self) -> Option<&IdText> {
         let user = |principal: &&Principal| principal.kind() == Kind::USER;
-        self.member.as_ref().or_else(|| self.principal.as_ref().filter(user))
+        let alone = || self.principal.as_ref().filter(user).map(|user| user.id().text());
+        self.member.as_ref().or_else(alone)
     }
 
     /// The account's own policy, if it has one.

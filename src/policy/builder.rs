@@ -179,7 +179,8 @@ impl PolicyBuilder {
                 Ok(endpoint) => endpoint,
                 Err(reason) => return Err(PolicyError::Name { reason }),
             };
-            if endpoint == Endpoint::DEFAULT || rules.iter().any(|rule| rule.endpoint == endpoint) {
+            if endpoint == Endpoint::DEFAULT || rules.iter().any(|rule| rule.endpoint() == endpoint)
+            {
                 return Err(PolicyError::DuplicateEndpoint { name: named.name });
             }
             if named.paths.is_empty() {

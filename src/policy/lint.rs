@@ -1,7 +1,7 @@
 //! Probable mistakes in a policy that can be built all the same.
 
-use super::Policy;
 use super::path::Billing;
+use super::{Policy, Rule};
 use crate::values::{Endpoint, Quota};
 
 /// A quota whose units come back in a shorter time, in nanoseconds, never limits a caller.
@@ -47,9 +47,9 @@ impl Policy {
     /// ```
     #[must_use]
     pub fn lint(&self) -> Vec<Lint> {
-        let fast = self.rules().iter().filter(|rule| rule.rate.interval() < FASTEST);
-        let fast =
-            fast.map(|rule| Lint::QuotaNeverBinds { endpoint: rule.endpoint, quota: rule.quota });
+        let fast = self.rules().iter().filter(|rule| rule.entry.rate().interval() < FASTEST);
+        let fast = fast
+            .map(|rule| Lint::QuotaNeverBinds { endpoint: rule.endpoint(), quota: rule.quota() });
         let templates = self.0.paths.templates();
         let deepest =
             templates.iter().map(|(template, _)| template.split('/').count()).max().unwrap_or(1);
@@ -64,7 +64,7 @@ impl Policy {
 
     /// The first endpoint. `None` if there is only `default`.
     pub(crate) fn first_endpoint(&self) -> Option<Endpoint> {
-        self.rules().first().map(|rule| rule.endpoint).filter(|first| *first != Endpoint::DEFAULT)
+        self.rules().first().map(Rule::endpoint).filter(|first| *first != Endpoint::DEFAULT)
     }
 
     /// Whether the template applies to some path. If it ends in `{*name}`, narrower templates may

@@ -109,13 +109,13 @@ impl Policy {
     /// query. The method never matters.
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
-        self.rule_of(path).map(|rule| rule.endpoint)
+        self.rule_of(path).map(Rule::endpoint)
     }
 
     /// The quota of an endpoint. `None` if the policy does not have the endpoint.
     #[must_use]
     pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
-        self.rule_of_endpoint(endpoint).map(|rule| rule.quota)
+        self.rule_of_endpoint(endpoint).map(Rule::quota)
     }
 
     /// On which principals the policy enforces the quota of an endpoint. `None` if the policy does
@@ -128,7 +128,7 @@ impl Policy {
     /// The endpoints and their quotas, in the order in which they were declared, with `default`
     /// last.
     pub fn endpoints(&self) -> impl Iterator<Item = (Endpoint, Quota)> + '_ {
-        self.rules().iter().map(|rule| (rule.endpoint, rule.quota))
+        self.rules().iter().map(|rule| (rule.endpoint(), rule.quota()))
     }
 
     fn new(paths: PathTable, rules: Vec<Rule>) -> Self {
@@ -156,7 +156,7 @@ impl Policy {
     }
 
     pub(crate) fn rule_of_endpoint(&self, endpoint: Endpoint) -> Option<&Rule> {
-        self.rules().iter().find(|rule| rule.endpoint == endpoint)
+        self.rules().iter().find(|rule| rule.endpoint() == endpoint)
     }
 
     /// Whether a path is exempt. For a path that is not, this is cheaper than

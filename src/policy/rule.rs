@@ -1,20 +1,26 @@
 //! Rules: what a policy says about one endpoint.
 
-use crate::values::{Endpoint, Enforcement, Quota, Rate};
+use crate::values::{Endpoint, Enforcement, Entry, Quota};
 
 /// What a policy says about one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rule {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) quota: Quota,
-    /// The rate by which a store counts the quota.
-    pub(crate) rate: Rate,
+    /// What a request to the endpoint is charged.
+    pub(crate) entry: Entry,
     /// On which principals the policy enforces the quota. The limiter or a layer may enforce less.
     pub(crate) enforcement: Enforcement,
 }
 
 impl Rule {
     pub(super) const fn new(endpoint: Endpoint, quota: Quota, enforcement: Enforcement) -> Self {
-        Self { endpoint, quota, rate: quota.rate(), enforcement }
+        Self { entry: Entry::new(endpoint, quota), enforcement }
+    }
+
+    pub(crate) const fn endpoint(&self) -> Endpoint {
+        self.entry.endpoint()
+    }
+
+    pub(crate) const fn quota(&self) -> Quota {
+        self.entry.quota()
     }
 }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use super::Command;
+
 /// A store failed, so it has not decided the request.
 #[derive(Debug)]
 pub struct StoreError {
@@ -25,6 +27,15 @@ impl StoreError {
         Self { of_store: false, ..Self::new(reason) }
     }
 
+    /// The error of a store that does not know a command.
+    #[must_use]
+    pub fn unsupported(command: &Command<'_>) -> Self {
+        Self::of_request(format!("the store does not know the command {}", command.name()))
+            .of_kind(Self::UNSUPPORTED)
+    }
+
+    pub(super) const UNSUPPORTED: &'static str = "unsupported";
+
     /// Sets the [`kind`](Self::kind) of the error.
     ///
     /// A kind is used as the label of a metric. So a store should have few of them, each a constant
@@ -44,6 +55,12 @@ impl StoreError {
     /// The kind of the failure: a constant word, for example for the label of a metric.
     ///
     /// * `other`: an error whose [kind](Self::of_kind) was not set
+    /// * `unsupported`: the store does not know the command, or the charge is beyond its
+    ///   [capabilities](super::Capabilities); a failure [of one request](Self::of_request)
+    /// * `full`: a [`MemoryStore`](super::MemoryStore) has reached its cap, so it can't keep a
+    ///   block; a failure of one request
+    /// * `share`: the cost is more than a replica's share of the burst, so a
+    ///   [`LocalFallback`](super::LocalFallback) can't decide; a failure of one request
     /// * `open`: a [`Breaker`](super::Breaker) is open and has not called its store
     ///
     /// The kinds of a `RedisStore` are:

@@ -19,6 +19,9 @@ pub enum StoreEvent {
     Lost {
         /// The address of the server, if it has one.
         server: Option<Arc<str>>,
+        /// The [kind](super::StoreError::kind) of the error that was the cause. `by_hand` if a
+        /// [`Breaker`](super::Breaker) was opened by hand.
+        kind: &'static str,
         /// The error that was the cause.
         reason: Arc<str>,
     },
@@ -27,6 +30,8 @@ pub enum StoreEvent {
     StillLost {
         /// The address of the server, if it has one.
         server: Option<Arc<str>>,
+        /// The [kind](super::StoreError::kind) of the error that is the cause now.
+        kind: &'static str,
         /// The error that is the cause now.
         reason: Arc<str>,
     },
@@ -56,10 +61,10 @@ impl fmt::Display for StoreEvent {
         };
         let reason = |reason: &Arc<str>| OneLine(Arc::clone(reason));
         match self {
-            Self::Lost { server, reason: why } => {
+            Self::Lost { server, reason: why, .. } => {
                 write!(f, "the rate limiter can't count on {}: {}", name(server), reason(why))
             }
-            Self::StillLost { server, reason: why } => {
+            Self::StillLost { server, reason: why, .. } => {
                 write!(f, "the rate limiter still can't count on {}: {}", name(server), reason(why))
             }
             Self::Regained { server } => write!(f, "the rate limiter counts on {}", name(server)),

@@ -2,28 +2,26 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use pin_project_lite::pin_project;
 
 use super::failures::Failures;
-use super::{Answer, Bucket, MemoryStore, Store, StoreError, StoreListener, StoreReport, nanos};
+use super::{
+    Answer, Capabilities, Charge, Checked, Command, Conclude, Concluding, Entry, MemoryStore,
+    Reply, Store, StoreError, StoreListener, StoreReport, nanos,
+};
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Decision, Endpoint, Principal, Quota};
+use crate::values::{ChargeError, Decision, OwnedCharge, Principal};
 
 /// Decides in this process when the store fails, from the state of the buckets that the store last
 /// reported.
 ///
 /// Every decision of the store's [`check`](Store::check) is copied to the [`local`](Self::local)
 /// store. So a caller who had spent the quota does not get a full bucket when the store is lost.
-/// When a check or a [`peek`](Store::peek) of the store fails, with an error of any kind, the local
-/// store answers instead, and there is no error. A failed [`reset`](Store::reset),
-/// [`refund`](Store::refund) or [`block`](Store::block) takes effect in the local store and returns
-/// the error.
+/// When a check or a [`peek`](Command::Peek) of the store fails, with an error of any kind, the
+/// local store answers instead. It fails only if the cost is more than this process's share of the
+/// burst. A failed [`reset`](Command::Reset), [`refund`](Command::Refund) or
+/// [`block`](Command::Block) takes effect in the local store and returns the error.
 ///
 /// # How much is admitted
 /// [`expected_replicas`](Self::expected_replicas) is the number of replicas: processes that share
@@ -46,7 +44,7 @@ use crate::values::{Decision, Endpoint, Principal, Quota};
 /// a block, are copied in the same way.
 ///
 /// # Grants
-/// A [`refund`](Store::refund) refunds to the local bucket of this process its part of the units.
+/// A [`refund`](Command::Refund) refunds to the local bucket of this process its part of the units.
 /// Units count by their time: 3 units of 120 ms are 360 ms, which is one unit of a third of the
 /// quota. The local buckets of other replicas do not learn of the grant and refill at their own
 /// pace. So together the replicas may admit less than was granted, and never more.
@@ -110,26 +108,55 @@ impl<St, C> LocalFallback<St, C> {
 }
 
 impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
-    type Check = LocalFallbackCheck<St::Check, C>;
+    type Check = Concluding<St::Check, FallbackCall<C>>;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         let changes = self.local.changes();
-        match self.store.check(bucket) {
-            Answer::Now(answer) => Answer::Now(Ok(self.local.conclude(bucket, answer, changes))),
-            Answer::Later(check) => {
-                let Bucket { principal, endpoint, quota, interval } = bucket;
-                let (local, principal) = (self.local.clone(), principal.clone());
-                Answer::Later(LocalFallbackCheck {
-                    check,
-                    local,
-                    principal,
-                    endpoint,
-                    quota,
-                    interval,
-                    changes,
-                })
+        match self.store.check(charge) {
+            Answer::Now(answer) => Answer::Now(self.local.conclude(&charge, answer, changes)),
+            later @ Answer::Later(_) => {
+                let (local, charge) = (self.local.clone(), OwnedCharge::of(&charge));
+                later.then(FallbackCall { local, charge, changes })
             }
         }
+    }
+
+    /// A peek is answered by the local store if the other one fails. Any other command is carried
+    /// out in both, in the local one even if the other one fails. A block for which the local store
+    /// has no room, because of its cap, holds in the other store only. Units that are charged
+    /// because they were [used already](Command::Settle) are charged in the other store only.
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        let reply = self.store.command(command).await;
+        match command {
+            Command::Peek(charge) => match reply {
+                Err(error) => {
+                    self.local.tally.failures.looked_up(&error);
+                    let shares = self.local.shares(&charge)?;
+                    let peek = Command::Peek(charge.with_entries(&shares));
+                    self.local.store.command(peek).await
+                }
+                reply => reply,
+            },
+            Command::Refund(charge) => {
+                self.local.change();
+                for entry in charge.entries() {
+                    let (share, time) = (self.local.share(entry), entry.time());
+                    self.local.store.give_back(charge.principal(), &share, time);
+                }
+                reply
+            }
+            Command::Settle(_) => reply,
+            Command::Reset { .. } | Command::Block { .. } => {
+                self.local.change();
+                // It fails only if there is no room for a block.
+                let _ = self.local.store.command(command).await;
+                reply
+            }
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
     }
 
     fn report(&self) -> StoreReport {
@@ -146,47 +173,6 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         self.store.subscribe(listener.clone());
         self.local.store.subscribe(listener);
     }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        match self.store.peek(bucket).await {
-            Ok(decision) => Ok(decision),
-            Err(error) => {
-                self.local.tally.failures.looked_up(&error);
-                self.local.store.peek(self.local.share(bucket)).await
-            }
-        }
-    }
-
-    /// Fills the bucket up in both stores: in the local one even if the other one fails.
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        let answer = self.store.reset(principal, endpoint).await;
-        self.local.change();
-        self.local.store.reset(principal, endpoint).await?;
-        answer
-    }
-
-    /// Refunds the units in the store, and this process's part of them in the local store, even if
-    /// the other one fails.
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let answer = self.store.refund(bucket, units).await;
-        self.local.change();
-        let time = bucket.rate().time_of(units);
-        self.local.store.advance(self.local.share(bucket), time);
-        answer
-    }
-
-    /// Blocks the bucket in both stores: in the local one even if the other one fails.
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let answer = self.store.block(principal, endpoint, period).await;
-        self.local.change();
-        self.local.store.block(principal, endpoint, period).await?;
-        answer
-    }
 }
 
 impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
@@ -199,45 +185,23 @@ impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
     }
 }
 
-pin_project! {
-    /// The check of a [`LocalFallback`]. The decision of its store is copied to the local store; if
-    /// the store fails, the local store decides.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct LocalFallbackCheck<F, C = MonotonicClock> {
-        #[pin]
-        check: F,
-        local: Local<C>,
-        principal: Principal,
-        endpoint: Endpoint,
-        quota: Quota,
-        interval: u64,
-        changes: u64,
+/// A call of the store of a [`LocalFallback`]. The decision is copied to the local store; if the
+/// store fails, the local store decides.
+pub struct FallbackCall<C = MonotonicClock> {
+    local: Local<C>,
+    charge: OwnedCharge,
+    changes: u64,
+}
+
+impl<C: Clock> Conclude for FallbackCall<C> {
+    fn conclude(self, answer: Checked) -> Checked {
+        self.local.conclude(&self.charge.borrow(), answer, self.changes)
     }
 }
 
-impl<F, C> Future for LocalFallbackCheck<F, C>
-where
-    F: Future<Output = Result<Decision, StoreError>>,
-    C: Clock,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.check.poll(cx));
-        let bucket = Bucket {
-            principal: this.principal,
-            endpoint: *this.endpoint,
-            quota: *this.quota,
-            interval: *this.interval,
-        };
-        Poll::Ready(Ok(this.local.conclude(bucket, answer, *this.changes)))
-    }
-}
-
-impl<F, C> fmt::Debug for LocalFallbackCheck<F, C> {
+impl<C> fmt::Debug for FallbackCall<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalFallbackCheck").finish_non_exhaustive()
+        f.debug_struct("FallbackCall").finish_non_exhaustive()
     }
 }
 
@@ -264,44 +228,70 @@ impl<C> Local<C> {
         self.tally.changes.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn share<'a>(&self, bucket: Bucket<'a>) -> Bucket<'a> {
-        Bucket {
-            quota: bucket.quota.shared_by(self.replicas),
-            interval: bucket.rate().shared_by(self.replicas).interval(),
-            ..bucket
-        }
+    /// The bucket of an entry, measured by this process's share of the quota. The cost is one unit.
+    fn share(&self, entry: &Entry) -> Entry {
+        let (quota, rate) =
+            (entry.quota().shared_by(self.replicas), entry.rate().shared_by(self.replicas));
+        Entry::counted_by(entry.endpoint(), quota, rate)
+    }
+
+    /// The entries of a charge, measured by this process's share of each quota.
+    ///
+    /// # Errors
+    /// If a cost is more than the share of the burst. Waiting would never suffice then.
+    fn shares(&self, charge: &Charge<'_>) -> Result<Vec<Entry>, StoreError> {
+        let share = |entry: &Entry| {
+            let share = self.share(entry).cost(entry.units())?;
+            Ok(if entry.is_binding() { share } else { share.shadow() })
+        };
+        charge.entries().iter().map(share).collect::<Result<_, _>>().map_err(
+            |error: ChargeError| {
+                StoreError::of_request(format!(
+                    "the store failed, and a share of {} replicas is too small: {error}",
+                    self.replicas
+                ))
+                .of_kind("share")
+            },
+        )
     }
 }
 
 impl<C: Clock> Local<C> {
-    /// Copies the decision of the store, or decides locally if the store failed. `changes` is the
+    /// Copies the decisions of the store, or decides locally if the store failed. `changes` is the
     /// number of changes when the store was called.
-    fn conclude(
-        &self,
-        bucket: Bucket<'_>,
-        answer: Result<Decision, StoreError>,
-        changes: u64,
-    ) -> Decision {
-        let share = self.share(bucket);
-        let note = |decision: &Decision| {
-            if changes == self.changes() {
-                self.note_block(share, decision, changes);
-                self.note_debt(share, decision);
+    fn conclude(&self, charge: &Charge<'_>, answer: Checked, changes: u64) -> Checked {
+        match answer {
+            Ok(decisions) => {
+                for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
+                    if changes == self.changes() {
+                        let (principal, share) = (charge.principal(), self.share(entry));
+                        self.note_block(principal, &share, decision, changes);
+                        self.note_debt(principal, &share, decision);
+                    }
+                }
+                Ok(decisions)
             }
-        };
-        answer.inspect(note).unwrap_or_else(|error| {
-            self.tally.failures.decided(&error);
-            self.store.charge(share)
-        })
+            Err(error) => {
+                self.tally.failures.decided(&error);
+                if let [entry] = charge.entries() {
+                    if entry.units() == 1 && entry.is_binding() {
+                        let share = self.share(entry);
+                        return Ok(self.store.charge(Charge::of_one(charge.principal(), &share)));
+                    }
+                }
+                let shares = self.shares(charge)?;
+                Ok(self.store.charge(charge.with_entries(&shares)))
+            }
+        }
     }
 
     /// Blocks the local bucket, or lifts its block, as in the store.
-    fn note_block(&self, share: Bucket<'_>, decision: &Decision, changes: u64) {
+    fn note_block(&self, principal: &Principal, share: &Entry, decision: &Decision, changes: u64) {
         let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
-        // Compared again under the lock of the blocks: a later change by hand waits for the lock,
+        // Compared again under the lock of the bucket: a later change by hand waits for the lock,
         // and so has the last word.
         let current = || changes == self.changes();
-        if self.store.follow(share.principal, share.endpoint, blocked_for, current) {
+        if self.store.follow(principal, share.endpoint(), blocked_for, current) {
             self.change();
         }
     }
@@ -309,12 +299,12 @@ impl<C: Clock> Local<C> {
     /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
     /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
     /// drained, and a full one full.
-    fn note_debt(&self, share: Bucket<'_>, decision: &Decision) {
+    fn note_debt(&self, principal: &Principal, share: &Entry, decision: &Decision) {
         // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
             let room = decision.rate().refill().saturating_sub(debt);
-            self.store.owe(share, share.rate().refill().saturating_sub(room));
+            self.store.owe(principal, share, share.rate().refill().saturating_sub(room));
         }
     }
 }

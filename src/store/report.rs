@@ -16,8 +16,15 @@ pub struct StoreReport {
     /// [`len`](super::MemoryStore::len) of a `MemoryStore`, also of one that is the local store of
     /// a [`LocalFallback`](super::LocalFallback).
     pub buckets: usize,
-    /// The most buckets that may be tracked in this process; `None` without a cap.
+    /// The number of blocks and overdrafts that are kept in this process. Those that have ended
+    /// count until they are dropped.
+    pub blocks: usize,
+    /// The most buckets, blocks and overdrafts that may be kept in this process; `None` without a
+    /// cap.
     pub max_buckets: Option<usize>,
+    /// How many checks a [shared bucket](super::MemoryStore::max_buckets) has decided, since the
+    /// store was made, because there was no room for a bucket of the caller's own.
+    pub shared: u64,
     /// How many times a shard of the buckets in this process was swept, that is cleared of buckets
     /// that are full again, since the store was made.
     pub sweeps: u64,
@@ -47,6 +54,8 @@ pub struct StoreReport {
 impl AddAssign for StoreReport {
     fn add_assign(&mut self, other: Self) {
         self.buckets += other.buckets;
+        self.blocks += other.blocks;
+        self.shared += other.shared;
         self.max_buckets = match (self.max_buckets, other.max_buckets) {
             (Some(one), Some(other)) => Some(one.saturating_add(other)),
             (one, other) => one.or(other),

@@ -1,5 +1,6 @@
 //! What was decided about one request, as plain data.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
@@ -36,8 +37,10 @@ pub struct Decision {
     /// The time in which one unit comes back, as the store counts it, in nanoseconds.
     interval: u64,
     status: Status,
-    /// In nanoseconds. If the bucket is blocked, this is the debt with which the first unit would
-    /// come back at the end of the wait.
+    /// The units that the request costs.
+    cost: NonZeroU32,
+    /// In nanoseconds. If the bucket is blocked, this is the debt with which the units of the cost
+    /// would be back at the end of the wait.
     debt: u64,
 }
 
@@ -53,7 +56,7 @@ impl Decision {
     /// includes the request's own unit; in a peek, which charges nothing, it does not.
     #[must_use]
     pub const fn allowed(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
-        Self::new(endpoint, quota, quota.rate(), Status::Allowed, saturating_nanos(debt))
+        Self::new(endpoint, quota, quota.rate(), Status::Allowed, ONE, saturating_nanos(debt))
     }
 
     /// For stores: the request is limited, nothing is charged, and the bucket is full again after
@@ -63,10 +66,20 @@ impl Decision {
     /// raised to the smallest debt with which it has none.
     #[must_use]
     pub const fn limited(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
+        Self::limited_at(endpoint, quota, ONE, debt)
+    }
+
+    /// [`limited`](Self::limited), for a request of that cost.
+    pub(super) const fn limited_at(
+        endpoint: Endpoint,
+        quota: Quota,
+        cost: NonZeroU32,
+        debt: Duration,
+    ) -> Self {
         let rate = quota.rate();
-        let debt = saturating_nanos(debt);
-        let debt = if rate.has(debt) { empty(rate) } else { debt };
-        Self::new(endpoint, quota, rate, Status::Limited, debt)
+        let (debt, least) = (saturating_nanos(debt), lacking(rate, cost));
+        let debt = if debt < least { least } else { debt };
+        Self::new(endpoint, quota, rate, Status::Limited, cost, debt)
     }
 
     /// For stores: the bucket is blocked and nothing is charged. `wait` is the time until a request
@@ -74,7 +87,17 @@ impl Decision {
     /// zero `wait` is treated as 1 ns.
     #[must_use]
     pub const fn blocked(endpoint: Endpoint, quota: Quota, wait: Duration) -> Self {
-        Self::blocked_by(endpoint, quota, quota.rate(), saturating_nanos(wait))
+        Self::blocked_at(endpoint, quota, ONE, wait)
+    }
+
+    /// [`blocked`](Self::blocked), for a request of that cost.
+    pub(super) const fn blocked_at(
+        endpoint: Endpoint,
+        quota: Quota,
+        cost: NonZeroU32,
+        wait: Duration,
+    ) -> Self {
+        Self::blocked_by(endpoint, quota, quota.rate(), cost, saturating_nanos(wait))
     }
 
     /// [`allowed`](Self::allowed) or [`limited`](Self::limited), from a store that counts by `rate`
@@ -88,7 +111,7 @@ impl Decision {
         debt: u64,
     ) -> Self {
         let status = if allowed { Status::Allowed } else { Status::Limited };
-        Self::new(endpoint, quota, rate, status, debt)
+        Self::new(endpoint, quota, rate, status, ONE, debt)
     }
 
     /// [`blocked`](Self::blocked), from a store that counts by `rate`; `wait` is in nanoseconds.
@@ -96,15 +119,29 @@ impl Decision {
         endpoint: Endpoint,
         quota: Quota,
         rate: Rate,
+        cost: NonZeroU32,
         wait: u64,
     ) -> Self {
-        let debt = (empty(rate) - 1).saturating_add(if wait == 0 { 1 } else { wait });
-        Self::new(endpoint, quota, rate, Status::Blocked, debt)
+        let debt = (lacking(rate, cost) - 1).saturating_add(if wait == 0 { 1 } else { wait });
+        Self::new(endpoint, quota, rate, Status::Blocked, cost, debt)
     }
 
     #[inline]
-    const fn new(endpoint: Endpoint, quota: Quota, rate: Rate, status: Status, debt: u64) -> Self {
-        Self { endpoint, quota, interval: rate.interval(), status, debt }
+    const fn new(
+        endpoint: Endpoint,
+        quota: Quota,
+        rate: Rate,
+        status: Status,
+        cost: NonZeroU32,
+        debt: u64,
+    ) -> Self {
+        Self { endpoint, quota, interval: rate.interval(), status, cost, debt }
+    }
+
+    /// The same decision about a request of that cost. The debt must agree with it.
+    #[inline]
+    pub(super) const fn of_cost(self, cost: NonZeroU32) -> Self {
+        Self { cost, ..self }
     }
 
     /// The same decision under the name of another endpoint.
@@ -125,7 +162,7 @@ impl Decision {
     }
 
     /// Whether the request is over the limit because its bucket is
-    /// [blocked](crate::store::Store::block), however much is left in it.
+    /// [blocked](crate::Limiter::block), however much is left in it.
     #[must_use]
     pub const fn is_blocked(&self) -> bool {
         matches!(self.status, Status::Blocked)
@@ -147,19 +184,26 @@ impl Decision {
         self.quota
     }
 
-    /// The units that are left, from 0 to the quota's burst: how many more requests would be
-    /// allowed now. 0 if the bucket is blocked. In a check the request's own unit is charged
-    /// already; a peek charges nothing.
+    /// The units that the request costs, from 1 to the quota's burst: 1 unless a store was asked
+    /// about [another cost](crate::store::Entry::cost).
     #[must_use]
-    pub const fn remaining(&self) -> u32 {
-        self.rate().left(self.debt)
+    pub const fn cost(&self) -> u32 {
+        self.cost.get()
     }
 
-    /// The time until a request would be allowed if no other request is charged to the bucket
-    /// meanwhile. It is exact and never zero. `None` if this request is allowed.
+    /// The units that are left, from 0 to the quota's burst: how many more requests of one unit
+    /// would be allowed now. 0 if the bucket is blocked. If the bucket was charged, the request's
+    /// own units are charged already; a peek charges nothing.
+    #[must_use]
+    pub const fn remaining(&self) -> u32 {
+        if self.is_blocked() { 0 } else { self.rate().left(self.debt) }
+    }
+
+    /// The time until a request of the same cost would be allowed if no other request is charged to
+    /// the bucket meanwhile. It is exact and never zero. `None` if this request is allowed.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        if self.is_allowed() { None } else { Some(self.until(1)) }
+        if self.is_allowed() { None } else { Some(self.until(self.cost.get())) }
     }
 
     /// The time until the bucket holds one unit more than the [`remaining`](Self::remaining) ones;
@@ -167,7 +211,13 @@ impl Decision {
     /// [`retry_after`](Self::retry_after).
     #[must_use]
     pub const fn next_unit(&self) -> Duration {
-        if self.debt == 0 { Duration::ZERO } else { self.until(self.remaining() + 1) }
+        if self.is_blocked() {
+            self.until(self.cost.get())
+        } else if self.debt == 0 {
+            Duration::ZERO
+        } else {
+            self.until(self.remaining() + 1)
+        }
     }
 
     /// The time until the bucket is full again if nothing is charged to it meanwhile; zero if it is
@@ -175,7 +225,11 @@ impl Decision {
     /// bucket goes on refilling, but no store says how full it is.
     #[must_use]
     pub const fn reset(&self) -> Duration {
-        if self.is_blocked() { self.until(1) } else { Duration::from_nanos(self.debt) }
+        if self.is_blocked() {
+            self.until(self.cost.get())
+        } else {
+            Duration::from_nanos(self.debt)
+        }
     }
 
     /// The time until the bucket holds `units`.
@@ -184,9 +238,11 @@ impl Decision {
     }
 }
 
-/// The smallest debt with which a bucket has no unit.
-const fn empty(rate: Rate) -> u64 {
-    rate.refill() - rate.interval() + 1
+const ONE: NonZeroU32 = NonZeroU32::MIN;
+
+/// The smallest debt with which a bucket does not hold a cost, which is at most the burst.
+const fn lacking(rate: Rate, cost: NonZeroU32) -> u64 {
+    rate.refill() - rate.time_of(cost.get()) + 1
 }
 
 const fn saturating_nanos(duration: Duration) -> u64 {

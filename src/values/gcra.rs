@@ -58,12 +58,6 @@ impl Rate {
         debt <= self.refill() - self.interval
     }
 
-    /// The debt after `units` more are charged.
-    #[inline]
-    pub(crate) const fn after(self, debt: u64, units: u32) -> u64 {
-        debt.saturating_add(self.time_of(units))
-    }
-
     /// The time, in nanoseconds, until a bucket with that debt holds `units`, which is at most the
     /// burst. Zero if it holds them now.
     #[inline]
@@ -77,20 +71,6 @@ impl Rate {
         #[expect(clippy::cast_possible_truncation, reason = "at most the burst, which is a u32")]
         let units = (self.refill().saturating_sub(debt) / self.interval) as u32;
         units
-    }
-
-    /// Corrects an impossible debt. A debt of more than a refill comes from a clock that went back,
-    /// or from a quota that was slower, and is treated as a refill. `slack`, in nanoseconds, is by
-    /// how much two readings of the clock may differ.
-    #[inline]
-    pub(crate) const fn heal(self, debt: u64, slack: u64) -> u64 {
-        if self.is_possible(debt, slack) { debt } else { self.refill() }
-    }
-
-    /// Whether [`heal`](Self::heal) leaves that debt as it is.
-    #[inline]
-    pub(crate) const fn is_possible(self, debt: u64, slack: u64) -> bool {
-        debt <= self.refill() + slack
     }
 
     /// The time in which `units` come back, in nanoseconds.
@@ -162,10 +142,10 @@ mod tests {
                 for _ in 0..charges {
                     prop_assert_eq!(rate.has(debt), counter.left > 0);
                     if counter.charge() {
-                        debt = rate.after(debt, 1);
+                        debt += rate.time_of(1);
                     }
                     prop_assert_eq!(rate.left(debt), counter.left);
-                    prop_assert!(rate.is_possible(debt, 0));
+                    prop_assert!(debt <= rate.refill());
                 }
                 // After exactly that wait, and no sooner, the bucket holds as many.
                 for units in 1..=burst {
@@ -176,14 +156,6 @@ mod tests {
                 counter.refill(waits);
                 debt = debt.saturating_sub(rate.time_of(waits));
             }
-        }
-
-        #[test]
-        fn an_impossible_debt_counts_as_a_drained_bucket(debt: u64, slack in 0_u64..2_000_000_000) {
-            let rate = Rate::new(120_000_000, NonZeroU32::new(500).expect("at least 1"));
-            let healed = rate.heal(debt, slack);
-            prop_assert!(healed == debt || healed == rate.refill());
-            prop_assert_eq!(healed == debt, debt <= rate.refill() + slack || debt == rate.refill());
         }
     }
 }

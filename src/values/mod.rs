@@ -3,6 +3,8 @@
 //! * A [`Principal`] is who is billed: a [`Kind`] and an [`Id`].
 //! * An [`Endpoint`] is a group of paths that are limited together.
 //! * A [`Quota`] is a limit over a period, and a burst.
+//! * A [`Charge`] is what one request takes from its buckets, all or nothing; its [`Decisions`] are
+//!   what becomes of it.
 //! * A [`Decision`] is what a limit says about one request, and how much is left.
 //! * A [`Ruling`] is what comes of the request: a decision, or the reason why there is none, and
 //!   whether the request is admitted.
@@ -27,9 +29,11 @@
 
 pub mod clock;
 
+mod charge;
 mod decision;
 mod endpoint;
 mod enforcement;
+mod fingerprint;
 mod gcra;
 mod names;
 mod principal;
@@ -39,6 +43,7 @@ mod ruling;
 mod serde;
 mod unlimited;
 
+pub use charge::{BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry};
 pub use decision::Decision;
 pub use endpoint::Endpoint;
 pub use enforcement::Enforcement;
@@ -48,4 +53,6 @@ pub use quota::{Quota, QuotaBuilder, QuotaError};
 pub use ruling::{Outcome, Ruling};
 pub use unlimited::{OnStoreFailure, OnUnidentified};
 
+pub(crate) use charge::OwnedCharge;
 pub(crate) use gcra::Rate;
+pub(crate) use principal::IdText;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::store::{Bucket, Store, StoreError};
+use bolna_rate_limit::store::StoreError;
 use bolna_rate_limit::{Decision, Endpoint, Principal};
 use tokio::task::JoinSet;
 
@@ -18,12 +18,11 @@ async fn two_on(server: &Server) -> [Replica; 2] {
 }
 
 async fn refund(replica: &Replica, who: &Principal, units: u32) -> Result<(), StoreError> {
-    let bucket = Bucket::new(who, Endpoint::DEFAULT, once_an_hour(BURST));
-    replica.limiter.store().refund(bucket, units).await
+    replica.limiter.refund(who, Endpoint::DEFAULT, units).await
 }
 
 async fn block(replica: &Replica, who: &Principal, period: Duration) -> Result<(), StoreError> {
-    replica.limiter.store().block(who, Endpoint::DEFAULT, period).await
+    replica.limiter.block(who, Endpoint::DEFAULT, period).await
 }
 
 async fn peek(replica: &Replica, who: &Principal) -> Decision {

@@ -1,6 +1,6 @@
 //! The events that an operator receives.
 
-use bolna_rate_limit::store::{RedisEvent, RedisStoreErrorKind};
+use bolna_rate_limit::store::{Store, StoreEvent, StoreListener};
 
 use crate::servers::{Mode, Proxy, Server, until, when};
 use crate::support::{Events, Replica, organization, slow, store};
@@ -16,8 +16,7 @@ async fn a_server_that_is_still_lost_for_another_reason_is_told_of() {
     server.command::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await.unwrap();
     proxy.set(Mode::Pass);
     let changed = |events: &Events| {
-        let last = events.all().pop();
-        matches!(last, Some(RedisEvent::StillLost { reason, .. }) if reason.kind() == RedisStoreErrorKind::ReadOnly)
+        matches!(events.all().last(), Some(StoreEvent::StillLost { kind: "read_only", .. }))
     };
     until("it is told of", async || when(changed(&replica.events), replica.events.all())).await;
     assert_eq!(replica.events.all().len(), 2, "{:?}", replica.events.all());
@@ -27,8 +26,9 @@ async fn a_server_that_is_still_lost_for_another_reason_is_told_of() {
 async fn a_listener_that_panics_does_not_keep_the_server_from_being_regained() {
     let server = Server::start().await;
     // `eprintln!` panics like this when its output is closed.
-    let builder = store(server.url()).on_event(|event| panic!("{event}"));
-    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), builder.connect().await.unwrap());
+    let store = store(server.url()).connect().await.unwrap();
+    store.subscribe(StoreListener::new(|event| panic!("{event}")));
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
     let by_server = async || {
         let decision = limiter.check(&organization("o").into(), "/").unwrap().wait().await.unwrap();
         let decision = *decision.decision().unwrap();

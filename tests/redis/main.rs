@@ -3,6 +3,8 @@
 //! `REDIS_SENTINEL`.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../bucket/mod.rs"]
+mod bucket;
 #[path = "../vectors/mod.rs"]
 mod read;
 mod servers;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder};
+use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, Store, StoreEvent, StoreListener};
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 use http::{Request, Response};
 use redis::FromRedisValue;
@@ -45,8 +45,8 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn connect(builder: RedisStoreBuilder, policy: Policy) -> Self {
-        let events = Events::default();
-        let store = builder.on_event(events.listener()).connect().await.unwrap();
+        let store = builder.connect().await.unwrap();
+        let events = Events::of(&store);
         Self { limiter: Limiter::with_store(policy, store), events }
     }
 
@@ -75,15 +75,18 @@ impl Replica {
 
 /// The events of a store.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Events(Arc<Mutex<Vec<RedisEvent>>>);
+pub(crate) struct Events(Arc<Mutex<Vec<StoreEvent>>>);
 
 impl Events {
-    pub(crate) fn listener(&self) -> impl Fn(RedisEvent) + Send + Sync + 'static {
-        let events = Arc::clone(&self.0);
-        move |event| events.lock().unwrap().push(event)
+    /// From now on. Those of a loss during the start included, since it still lasts.
+    pub(crate) fn of(store: &RedisStore) -> Self {
+        let events = Self::default();
+        let told = Arc::clone(&events.0);
+        store.subscribe(StoreListener::new(move |event| told.lock().unwrap().push(event.clone())));
+        events
     }
 
-    pub(crate) fn all(&self) -> Vec<RedisEvent> {
+    pub(crate) fn all(&self) -> Vec<StoreEvent> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -50,11 +50,11 @@ fn ids_are_texts_numbers_uuids_and_options_of_them() {
 fn an_account_keeps_the_user_and_the_organization() {
     let account = Account::user("u").in_organization("o");
     assert_eq!(account.principal(), Principal::organization("o").as_ref());
-    assert_eq!(account.user_principal(), Principal::user("u").as_ref());
+    assert_eq!(account.user_principal(), Principal::user("u"));
     let moved = account.in_organization("p");
     assert_eq!(moved.principal(), Principal::organization("p").as_ref());
-    assert_eq!(moved.user_principal(), Principal::user("u").as_ref());
-    assert_eq!(Account::user("u").user_principal(), Principal::user("u").as_ref());
+    assert_eq!(moved.user_principal(), Principal::user("u"));
+    assert_eq!(Account::user("u").user_principal(), Principal::user("u"));
     let of_organization = Account::user("").in_organization("o");
     assert_eq!(of_organization.principal(), Principal::organization("o").as_ref());
     assert_eq!(of_organization.user_principal(), None);

@@ -5,12 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{
-    Answer, Breaker, Bucket, DenialCache, LocalFallback, MemoryStore, Store,
-};
+use bolna_rate_limit::store::{Answer, Breaker, DenialCache, LocalFallback, MemoryStore, Store};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::block_on;
 
+use crate::bucket::{Bucket, OneBucket, one};
 use crate::deferred::{Answers, DeferredStore};
 use crate::grants::{self, INTERVAL, NANOSECOND, bucket, quota};
 use crate::support::{now, organization};
@@ -62,13 +61,12 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
     );
     assert_eq!((refused.endpoint(), refused.quota()), (Endpoint::CALL, quota(10)));
     assert_eq!(peek(store, &caller), refused);
-    let plan =
-        block_on(store.check(bucket(&caller, Quota::per_second(1000).build().unwrap())).wait())
-            .unwrap();
+    let plan = block_on(store.check_one(bucket(&caller, Quota::per_second(1000).build().unwrap())))
+        .unwrap();
     assert_eq!(plan.retry_after(), Some(HOUR));
     assert_eq!(drain(store, &other), 10);
     let elsewhere = Bucket::new(&caller, Endpoint::AGENT, quota(10));
-    assert!(block_on(store.check(elsewhere).wait()).unwrap().is_allowed());
+    assert!(block_on(store.check_one(elsewhere)).unwrap().is_allowed());
     // The block ends to the nanosecond, and the bucket has refilled meanwhile.
     clock.advance(HOUR - NANOSECOND);
     assert_eq!(decide(store, &caller).retry_after(), Some(NANOSECOND));
@@ -228,11 +226,12 @@ fn threads_see_blocks_come_and_go_at_once() {
 }
 
 #[test]
-fn whoever_shares_a_bucket_is_blocked_alone() {
-    let store = MemoryStore::with_clock(ManualClock::default()).max_buckets(1);
+fn a_caller_who_shares_a_bucket_is_blocked_alone() {
+    let store = MemoryStore::with_clock(ManualClock::default()).max_buckets(2);
     assert!(decide(&store, &organization("first")).is_allowed());
     let others: Vec<_> = (0..100).map(|number| organization(&format!("other-{number}"))).collect();
     block(&store, &others[0], HOUR);
+    assert_eq!(store.report().blocks, 1, "it has taken the last place");
     assert!(decide(&store, &others[0]).is_blocked());
     assert!(others[1..].iter().all(|other| !decide(&store, other).is_blocked()));
     block(&store, &others[0], Duration::ZERO);
@@ -346,7 +345,7 @@ fn a_block_is_made_here_even_if_the_store_can_not_be_asked() {
 fn an_answer_that_was_on_its_way_changes_no_block_afterwards() {
     let (fleet, _clock) = two_replicas();
     let (replica, caller) = (&fleet[0], organization("o"));
-    let ask = || match replica.check(bucket(&caller, quota(10))) {
+    let ask = || match replica.check(bucket(&caller, quota(10)).charge()) {
         Answer::Later(check) => check,
         Answer::Now(_) => panic!("the store answers later"),
     };
@@ -355,12 +354,12 @@ fn an_answer_that_was_on_its_way_changes_no_block_afterwards() {
     block(replica, &caller, HOUR);
     let blocked = ask();
     replica.store().now_answers(Answers::Decision);
-    assert!(block_on(admitted).unwrap().is_allowed());
+    assert!(one(block_on(admitted)).unwrap().is_allowed());
     now_answers(&fleet, Answers::Failure);
     assert!(decide(replica, &caller).is_blocked());
     replica.store().now_answers(Answers::Decision);
     block(replica, &caller, Duration::ZERO);
-    assert!(block_on(blocked).unwrap().is_blocked());
+    assert!(one(block_on(blocked)).unwrap().is_blocked());
     now_answers(&fleet, Answers::Failure);
     assert!(decide(replica, &caller).is_allowed());
 }
@@ -372,13 +371,13 @@ fn an_older_answer_does_not_lift_a_block_that_a_newer_one_has_told_of() {
     let (fleet, _clock) = two_replicas();
     let (replica, caller) = (&fleet[0], organization("o"));
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(older) = replica.check(bucket(&caller, quota(10))) else {
+    let Answer::Later(older) = replica.check(bucket(&caller, quota(10)).charge()) else {
         panic!("the store answers later")
     };
     block(&fleet[1], &caller, HOUR);
     replica.store().now_answers(Answers::Decision);
     assert!(decide(replica, &caller).is_blocked());
-    assert!(block_on(older).unwrap().is_allowed());
+    assert!(one(block_on(older)).unwrap().is_allowed());
     now_answers(&fleet, Answers::Failure);
     assert!(decide(replica, &caller).is_blocked());
 }

@@ -6,24 +6,25 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store};
+use bolna_rate_limit::store::{Answer, Breaker, Store, StoreEvent, StoreListener};
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use tokio_test::task::{Spawn, spawn};
 use tokio_test::{assert_pending, assert_ready};
 
+use crate::bucket::{Bucket, OneBucket};
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::organization;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
-type Check = BreakerCheck<<DeferredStore as Store>::Check, ManualClock>;
+type Check = <Breaker<DeferredStore, ManualClock> as Store>::Check;
 
 struct Rig {
     breaker: Breaker<Arc<DeferredStore>, ManualClock>,
     store: Arc<DeferredStore>,
     clock: ManualClock,
-    told: Arc<Mutex<Vec<BreakerEvent>>>,
+    told: Arc<Mutex<Vec<StoreEvent>>>,
     caller: Principal,
 }
 
@@ -34,9 +35,10 @@ impl Rig {
         let told = Arc::new(Mutex::new(Vec::new()));
         let listener = {
             let told = Arc::clone(&told);
-            move |event| told.lock().unwrap().push(event)
+            StoreListener::new(move |event| told.lock().unwrap().push(event.clone()))
         };
-        let breaker = Breaker::with_clock(Arc::clone(&store), clock.clone()).on_change(listener);
+        let breaker = Breaker::with_clock(Arc::clone(&store), clock.clone());
+        breaker.subscribe(listener);
         Self { breaker, store, clock, told, caller: organization("o") }
     }
 
@@ -48,7 +50,7 @@ impl Rig {
     /// Whether a check succeeds when the store answers in this way.
     fn check(&self, answers: Answers) -> bool {
         self.store.now_answers(answers);
-        match self.breaker.check(self.bucket()) {
+        match self.breaker.check(self.bucket().charge()) {
             Answer::Now(answer) => answer.is_ok(),
             Answer::Later(check) => assert_ready!(spawn(check).poll()).is_ok(),
         }
@@ -57,7 +59,7 @@ impl Rig {
     /// A check that waits for an answer.
     fn ask(&self) -> Spawn<Check> {
         self.store.now_answers(Answers::NotYet);
-        let Answer::Later(check) = self.breaker.check(self.bucket()) else {
+        let Answer::Later(check) = self.breaker.check(self.bucket().charge()) else {
             panic!("the store was not asked")
         };
         let mut check = spawn(check);
@@ -71,14 +73,22 @@ impl Rig {
         }
     }
 
-    fn told(&self) -> Vec<BreakerEvent> {
+    fn told(&self) -> Vec<StoreEvent> {
         mem::take(&mut self.told.lock().unwrap())
     }
 }
 
-fn opened() -> BreakerEvent {
-    BreakerEvent::Opened { reason: Some("connection refused: nothing listens".into()) }
+fn opened() -> StoreEvent {
+    let reason = "connection refused: nothing listens".into();
+    StoreEvent::Lost { server: None, kind: "other", reason }
 }
+
+fn opened_by_hand() -> StoreEvent {
+    let reason = "its circuit breaker was opened by hand".into();
+    StoreEvent::Lost { server: None, kind: "by_hand", reason }
+}
+
+const CLOSED: StoreEvent = StoreEvent::Regained { server: None };
 
 #[test]
 fn the_fifth_failure_in_a_row_opens_it_and_says_why() {
@@ -105,7 +115,7 @@ fn the_fifth_failure_in_a_row_opens_it_and_says_why() {
 fn an_open_breaker_answers_at_once_and_says_what_it_is() {
     let rig = Rig::new(Answers::Failure);
     rig.fail(5);
-    let error = rig.breaker.check(rig.bucket()).now().unwrap().unwrap_err();
+    let error = rig.breaker.check(rig.bucket().charge()).now().unwrap().unwrap_err();
     assert!(error.is_of_store());
     let why = error.source().unwrap().to_string();
     assert_eq!(why, "the circuit breaker in front of the store is open");
@@ -191,7 +201,7 @@ fn a_second_begins_with_an_answer_and_the_next_one_anew() {
 #[test]
 fn an_answer_at_once_counts_and_stays_at_once() {
     let rig = Rig::new(Answers::FailureAtOnce);
-    let now = || rig.breaker.check(rig.bucket()).now().unwrap().is_ok();
+    let now = || rig.breaker.check(rig.bucket().charge()).now().unwrap().is_ok();
     assert_eq!([now(), now(), now(), now()], [false; 4]);
     rig.store.now_answers(Answers::DecisionAtOnce);
     assert!(now());
@@ -241,7 +251,7 @@ fn after_a_second_one_check_is_a_trial() {
     assert!(assert_ready!(trial.poll()).is_ok());
     assert!(!rig.breaker.is_open());
     assert_eq!(rig.breaker.reason(), None);
-    assert_eq!(rig.told(), [opened(), BreakerEvent::Closed]);
+    assert_eq!(rig.told(), [opened(), CLOSED]);
     // Counting starts from zero: failures before the outage do not count after it.
     rig.fail(4);
     assert!(!rig.breaker.is_open());
@@ -279,14 +289,14 @@ fn a_trial_that_comes_to_nothing_makes_room_for_another() {
     assert!(!rig.check(Answers::FailureOfRequest));
     assert!(rig.breaker.is_open());
     // A trial that was never polled is dropped in the same way.
-    drop(rig.breaker.check(rig.bucket()));
+    drop(rig.breaker.check(rig.bucket().charge()));
     rig.store.asked();
     let trial = rig.ask();
     rig.fail(1);
     assert_eq!(rig.store.asked(), 1);
     drop(trial);
     assert!(rig.check(Answers::Decision));
-    assert_eq!(rig.told(), [opened(), BreakerEvent::Closed]);
+    assert_eq!(rig.told(), [opened(), CLOSED]);
 }
 
 #[test]
@@ -372,27 +382,22 @@ fn only_changes_are_told() {
     rig.fail(1);
     rig.breaker.close();
     rig.breaker.close();
-    assert_eq!(rig.told(), [BreakerEvent::Opened { reason: None }, BreakerEvent::Closed]);
+    assert_eq!(rig.told(), [opened_by_hand(), CLOSED]);
 }
 
 #[test]
 fn a_listener_may_ask_the_breaker() {
     let clock = ManualClock::default();
+    let breaker =
+        Arc::new(Breaker::with_clock(DeferredStore::that(Answers::Decision, &clock), clock));
     let seen = Arc::new(Mutex::new(None));
-    let breaker = Arc::new(Mutex::new(None::<Arc<Breaker<Arc<DeferredStore>, ManualClock>>>));
-    let listener = {
-        let (seen, breaker) = (Arc::clone(&seen), Arc::clone(&breaker));
-        move |_| {
-            let breaker = breaker.lock().unwrap().clone().unwrap();
+    breaker.subscribe({
+        let (seen, breaker) = (Arc::clone(&seen), Arc::downgrade(&breaker));
+        StoreListener::new(move |_| {
+            let breaker = breaker.upgrade().unwrap();
             *seen.lock().unwrap() = Some((breaker.is_open(), breaker.reason()));
-        }
-    };
-    let made = Arc::new(
-        Breaker::with_clock(DeferredStore::that(Answers::Decision, &clock), clock)
-            .on_change(listener),
-    );
-    *breaker.lock().unwrap() = Some(Arc::clone(&made));
-    made.open();
+        })
+    });
+    breaker.open();
     assert_eq!(*seen.lock().unwrap(), Some((true, None)));
-    breaker.lock().unwrap().take();
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::limiter::CandidateReport;
-use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
+use bolna_rate_limit::store::{Answer, Charge, Command, MemoryStore, Reply, Store, StoreError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal,
-    Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Quota,
 };
 use http::{Method, Request};
 use proptest::prelude::*;
@@ -255,37 +254,27 @@ impl Split {
         limiter
     }
 
-    fn of(&self, bucket: Bucket<'_>) -> &DeferredStore {
-        if bucket.quota().limit() == 1 { &self.by_candidate } else { &self.by_policy }
+    fn of(&self, charge: &Charge<'_>) -> &DeferredStore {
+        let by_candidate = charge.entries()[0].quota().limit() == 1;
+        if by_candidate { &self.by_candidate } else { &self.by_policy }
     }
 }
 
 impl Store for Split {
     type Check = <DeferredStore as Store>::Check;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        self.of(bucket).check(bucket)
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        self.of(&charge).check(charge)
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.of(bucket).peek(bucket).await
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.by_policy.reset(principal, endpoint).await
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.of(bucket).refund(bucket, units).await
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        self.by_policy.block(principal, endpoint, period).await
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match command {
+            Command::Peek(charge) | Command::Refund(charge) => {
+                self.of(&charge).command(command).await
+            }
+            Command::Reset { .. } | Command::Block { .. } => self.by_policy.command(command).await,
+            _ => Err(StoreError::unsupported(&command)),
+        }
     }
 }
 

@@ -4,22 +4,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Bucket, CapEvent, MemoryStore, Store};
+use bolna_rate_limit::store::{MemoryStore, Store, StoreEvent, StoreListener};
 use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
-use crate::support::{DecideNow, organization};
+use crate::bucket::{Bucket, OneBucket};
+use crate::support::{DecideNow, now, organization};
 
 type Capped = Limiter<MemoryStore<ManualClock>>;
 
-/// A limiter that tracks at most `max_buckets` buckets, and the events of its cap.
-fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<CapEvent>>>) {
+/// A limiter that keeps at most `max_buckets` buckets and blocks, and the events of its cap.
+fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<StoreEvent>>>) {
     let clock = ManualClock::default();
     let told = Arc::new(Mutex::new(Vec::new()));
-    let listener = {
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(max_buckets);
+    store.subscribe({
         let told = Arc::clone(&told);
-        move |event| told.lock().unwrap().push(event)
-    };
-    let store = MemoryStore::with_clock(clock.clone()).max_buckets(max_buckets).on_cap(listener);
+        StoreListener::new(move |event| told.lock().unwrap().push(event.clone()))
+    });
     (Limiter::with_store(Policy::default(), store), clock, told)
 }
 
@@ -32,7 +33,7 @@ fn callers(name: &str, number: usize) -> Vec<Principal> {
 }
 
 #[test]
-fn whoever_owes_keeps_his_bucket() {
+fn a_bucket_that_is_not_full_is_kept() {
     let (limiter, clock, _) = capped_limiter(1000);
     let old = callers("old", 1000);
     for caller in &old {
@@ -49,23 +50,39 @@ fn whoever_owes_keeps_his_bucket() {
 }
 
 #[test]
-fn a_new_caller_is_limited_together_with_others() {
+fn new_callers_of_an_endpoint_are_limited_together() {
     let (limiter, clock, _) = capped_limiter(1000);
     for caller in callers("old", 1000) {
         admitted(&limiter, &caller, 500);
     }
     let new = callers("new", 1000);
-    let mut burst: Vec<_> = new.iter().map(|caller| admitted(&limiter, caller, 600)).collect();
-    assert!(burst.iter().all(|admitted| *admitted <= 500), "a caller got more than the quota");
-    burst.retain(|admitted| *admitted > 0);
-    assert!(burst.len() <= 16, "{} buckets were shared", burst.len());
-    assert_eq!(burst.iter().sum::<usize>(), burst.len() * 500);
-
-    // From then on they share the units that come back: 500 a minute for each of these buckets, to
-    // any caller.
+    let shared = |calls| new.iter().map(|caller| admitted(&limiter, caller, calls)).sum::<usize>();
+    assert_eq!(shared(2), 500, "the burst of one bucket");
+    // From then on they share the units that come back: 500 a minute, to any caller.
     clock.advance(Duration::from_millis(1200));
-    let refill: usize = new.iter().map(|caller| admitted(&limiter, caller, 600)).sum();
-    assert_eq!(refill, burst.len() * 10);
+    assert_eq!(shared(2), 10);
+    // The callers of another endpoint share another bucket.
+    let agent = |caller| limiter.decide_now(caller, "/v2/agent/1").unwrap().is_allowed();
+    assert_eq!(new.iter().filter(|caller| agent(caller)).count(), 500);
+    assert_eq!(limiter.store().report().shared, 5000);
+}
+
+#[test]
+fn a_cap_holds_for_the_callers_of_all_plans_together() {
+    let (limiter, _clock, _) = capped_limiter(16);
+    let check = |caller: u32, quota| {
+        let caller = organization(&caller.to_string());
+        now(limiter.store().check_one(Bucket::new(&caller, Endpoint::CALL, quota))).unwrap()
+    };
+    // 3,000 plans with quotas of their own, 20 callers each. Only the first 16 callers have buckets.
+    // The others share those of the first 1,024 quotas, and the one of all further quotas.
+    let admitted = (0..60_000).filter(|caller| {
+        let plan = 1000 + caller % 3000;
+        check(*caller, Quota::per_hour(plan).burst(1).build().unwrap()).is_allowed()
+    });
+    assert_eq!(admitted.count(), 16 + 1024 + 1);
+    let report = limiter.store().report();
+    assert_eq!((report.buckets, report.max_buckets, report.shared), (16, Some(16), 60_000 - 16));
 }
 
 #[test]
@@ -75,32 +92,54 @@ fn callers_of_different_plans_do_not_share() {
     let fast = Quota::per_minute(500).build().unwrap();
     let check = |id: &str, quota| {
         let principal = organization(id);
-        let bucket = Bucket::new(&principal, Endpoint::CALL, quota);
-        limiter.store().check(bucket).now().unwrap().unwrap().is_allowed()
+        now(limiter.store().check_one(Bucket::new(&principal, Endpoint::CALL, quota))).unwrap()
     };
-    assert!(check("old", Quota::per(1, Duration::from_secs(1_000_000)).build().unwrap()));
-    // Enough callers that each of the 16 shared buckets of either plan is in use.
+    let slowest = Quota::per(1, Duration::from_secs(1_000_000)).build().unwrap();
+    assert!(check("old", slowest).is_allowed());
+    // A caller who has one request a day does not shut the others out for a day, and the others do
+    // not fill the bucket up for the callers who have one request a day.
     let mut admitted = [0; 2];
-    for _ in 0..20 {
-        for caller in 0..100 {
-            clock.advance(Duration::from_secs(1));
-            admitted[0] += u32::from(check(&format!("trial-{caller}"), daily));
-            admitted[1] += u32::from(check(&format!("paying-{caller}"), fast));
-        }
+    for caller in 0..2000 {
+        clock.advance(Duration::from_secs(1));
+        admitted[0] += u32::from(check(&format!("trial-{caller}"), daily).is_allowed());
+        admitted[1] += u32::from(check(&format!("paying-{caller}"), fast).is_allowed());
     }
-    assert!(admitted[0] <= 16, "{} of those who have one a day", admitted[0]);
-    assert_eq!(admitted[1], 2000);
+    assert_eq!(admitted, [1, 2000]);
+}
+
+/// Beyond 1,024 quotas.
+#[test]
+fn a_bucket_that_callers_of_many_quotas_share_is_filled_up_for_none() {
+    let (limiter, clock, _) = capped_limiter(1);
+    let check = |id: u32, seconds| {
+        let quota = Quota::per(1, Duration::from_secs(seconds)).build().unwrap();
+        let caller = organization(&id.to_string());
+        now(limiter.store().check_one(Bucket::new(&caller, Endpoint::CALL, quota))).unwrap()
+    };
+    assert!(check(0, 1_000_000).is_allowed());
+    for other in 0..1024 {
+        assert!(check(1, 1_000_000 + other).is_allowed());
+    }
+    assert!(check(2, 3600).is_allowed());
+    // A quota of a second would cut the hour to a second for all who share the bucket.
+    assert_eq!(check(3, 1).retry_after(), Some(Duration::from_secs(3600)));
+    assert_eq!(check(4, 1800).retry_after(), Some(Duration::from_secs(3600)));
+    clock.advance(Duration::from_secs(3600));
+    assert!(check(3, 1).is_allowed());
 }
 
 #[test]
-fn a_new_caller_has_his_own_bucket_as_soon_as_there_is_room() {
+fn a_new_caller_has_a_bucket_of_its_own_as_soon_as_there_is_room() {
     let (limiter, clock, _) = capped_limiter(1000);
     for caller in callers("old", 1000) {
         admitted(&limiter, &caller, 1);
     }
     let (one, other) = (organization("one"), organization("other"));
-    admitted(&limiter, &one, 500);
+    assert_eq!(admitted(&limiter, &one, 600), 500);
+    assert_eq!(admitted(&limiter, &other, 600), 0);
     clock.advance(Duration::from_secs(60));
+    // The request that finds out that there is room is still decided by the shared bucket.
+    assert_eq!(admitted(&limiter, &other, 1), 1);
     assert_eq!(admitted(&limiter, &other, 600), 500);
     assert_eq!(admitted(&limiter, &one, 600), 500);
     assert!(limiter.store().len() <= 1000);
@@ -117,11 +156,14 @@ fn the_operator_is_told_when_it_changes_and_not_more() {
         for caller in callers("one-too-many", 500) {
             admitted(&limiter, &caller, 1);
         }
-        assert_eq!(told.lock().unwrap().last(), Some(&CapEvent::Reached { max_buckets: 100 }));
+        assert_eq!(told.lock().unwrap().last(), Some(&StoreEvent::CapReached { max_buckets: 100 }));
         assert_eq!(told.lock().unwrap().len(), round * 2 + 1);
         clock.advance(Duration::from_secs(120));
         limiter.store().shrink();
-        assert_eq!(told.lock().unwrap().last(), Some(&CapEvent::Relieved { buckets: 0 }));
+        assert_eq!(
+            told.lock().unwrap().last(),
+            Some(&StoreEvent::CapRelieved { max_buckets: 100 })
+        );
     }
 }
 
@@ -133,17 +175,24 @@ fn requests_find_out_by_themselves_that_there_is_room_again() {
     }
     // One of the old callers goes on, with five requests a second.
     let old = organization("caller-0");
+    let mut relieved = false;
     for _ in 0..600 {
         clock.advance(Duration::from_millis(200));
         assert_eq!(admitted(&limiter, &old, 1), 1);
+        if !relieved && told.lock().unwrap().len() == 2 {
+            relieved = true;
+            assert!(limiter.store().len() <= 90, "{} are in use", limiter.store().len());
+        }
     }
-    assert_eq!(told.lock().unwrap().len(), 2);
-    assert!(matches!(told.lock().unwrap()[1], CapEvent::Relieved { buckets: ..=90 }));
+    assert_eq!(
+        *told.lock().unwrap(),
+        [StoreEvent::CapReached { max_buckets: 100 }, StoreEvent::CapRelieved { max_buckets: 100 }]
+    );
     assert!(limiter.store().len() <= 2);
 }
 
 #[tokio::test]
-async fn a_look_at_a_caller_without_a_bucket_shows_what_he_would_share() {
+async fn a_look_at_a_caller_without_a_bucket_shows_what_it_would_share() {
     let (limiter, _clock, _) = capped_limiter(1);
     admitted(&limiter, &organization("old"), 1);
     let new = organization("new");
@@ -161,4 +210,49 @@ fn a_cap_of_nothing_is_a_cap_of_one() {
     let caller = organization("o");
     assert_eq!(admitted(&limiter, &caller, 600), 500);
     assert_eq!(limiter.store().len(), 1);
+}
+
+/// Also while buckets that are full again could make room for the caller.
+#[test]
+fn a_look_at_the_cap_says_what_a_request_meets() {
+    let (limiter, clock, _) = capped_limiter(100);
+    for caller in callers("old", 100) {
+        admitted(&limiter, &caller, 1);
+    }
+    for round in 0..1000 {
+        let caller = organization(&format!("new-{}", round % 150));
+        let peeked = now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
+        let met = limiter.decide_now(&caller, "/call").unwrap();
+        assert_eq!(met.is_allowed(), peeked.is_allowed(), "round {round}");
+        let spent = u32::from(met.is_allowed());
+        assert_eq!(met.remaining() + spent, peeked.remaining(), "round {round}");
+        assert_eq!(met.retry_after(), peeked.retry_after(), "round {round}");
+        clock.advance(Duration::from_millis(1));
+    }
+}
+
+#[tokio::test]
+async fn blocks_count_towards_the_cap_and_fail_if_there_is_no_room() {
+    let (limiter, clock, _) = capped_limiter(2);
+    let hour = Duration::from_secs(3600);
+    let [one, other] = ["one", "other"].map(organization);
+    let block = async |caller, period| limiter.block(caller, Endpoint::CALL, period).await;
+    block(&one, hour).await.unwrap();
+    let report = limiter.store().report();
+    assert_eq!((report.buckets, report.blocks, report.max_buckets), (0, 1, Some(2)));
+    assert!(limiter.decide_now(&other, "/call").unwrap().is_allowed());
+    let error = block(&other, hour).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_of_store()), ("full", false));
+    assert!(limiter.decide_now(&other, "/call").unwrap().is_allowed());
+    // A block is replaced or lifted without further room, and one that is lifted makes room.
+    block(&one, 2 * hour).await.unwrap();
+    assert_eq!(limiter.decide_now(&one, "/call").unwrap().retry_after(), Some(2 * hour));
+    block(&one, Duration::ZERO).await.unwrap();
+    block(&other, hour).await.unwrap();
+    assert!(limiter.decide_now(&other, "/call").unwrap().is_blocked());
+    // So does one that has ended, and a bucket that is full again.
+    clock.advance(hour);
+    block(&one, hour).await.unwrap();
+    block(&other, hour).await.unwrap();
+    assert_eq!(limiter.store().report().blocks, 2);
 }

@@ -6,11 +6,12 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Bucket, MemoryStore, Store, StoreError};
-use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal};
+use bolna_rate_limit::store::{
+    Answer, Capabilities, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError,
+};
+use bolna_rate_limit::{Limiter, Policy};
 use tokio::sync::watch;
 
 /// A store that decides at once, but answers only when it is told to.
@@ -92,15 +93,15 @@ fn refused() -> StoreError {
 }
 
 impl Store for DeferredStore {
-    type Check = Pin<Box<dyn Future<Output = Result<Decision, StoreError>> + Send>>;
+    type Check = Pin<Box<dyn Future<Output = Checked> + Send>>;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let answers = *self.answers.borrow();
         // A check that does not reach the store is not charged.
         let decided = match answers {
             Answers::NotYet | Answers::Decision | Answers::DecisionAtOnce => {
-                self.decides.check(bucket).now().unwrap()
+                self.decides.check(charge).now().unwrap()
             }
             _ => Err(StoreError::new("not asked")),
         };
@@ -119,31 +120,13 @@ impl Store for DeferredStore {
         }))
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        let answers = *self.answers.borrow();
-        Self::answer(answers, self.decides.peek(bucket).await)
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         let answers = *self.answers.borrow();
         Self::answer(answers, Ok(()))?;
-        self.decides.reset(principal, endpoint).await
+        self.decides.command(command).await
     }
 
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let answers = *self.answers.borrow();
-        Self::answer(answers, Ok(()))?;
-        self.decides.refund(bucket, units).await
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let answers = *self.answers.borrow();
-        Self::answer(answers, Ok(()))?;
-        self.decides.block(principal, endpoint, period).await
+    fn capabilities(&self) -> Capabilities {
+        self.decides.capabilities()
     }
 }

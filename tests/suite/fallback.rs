@@ -5,13 +5,14 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Bucket, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::store::{Answer, LocalFallback, MemoryStore, Store};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;
 
+use crate::bucket::{Bucket, OneBucket, one};
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::organization;
+use crate::support::{now, organization};
 
 const INTERVAL: Duration = Duration::from_millis(120);
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -36,10 +37,7 @@ fn lone(replicas: u32) -> (Replica, ManualClock) {
 }
 
 fn decide<St: Store>(store: &St, principal: &Principal, quota: Quota) -> Decision {
-    match store.check(Bucket::new(principal, Endpoint::CALL, quota)) {
-        Answer::Now(answer) => answer.unwrap(),
-        Answer::Later(check) => assert_ready!(spawn(check).poll()).unwrap(),
-    }
+    now(store.check_one(Bucket::new(principal, Endpoint::CALL, quota))).unwrap()
 }
 
 /// The number of requests that are admitted before the first refusal.
@@ -194,9 +192,9 @@ fn an_answer_at_once_stays_at_once_and_is_noted() {
     let caller = organization("o");
     let bucket = Bucket::new(&caller, Endpoint::CALL, quota(10));
     replica.store().now_answers(Answers::DecisionAtOnce);
-    assert_eq!(replica.check(bucket).now().unwrap().unwrap().remaining(), 9);
+    assert_eq!(one(replica.check(bucket.charge()).now().unwrap()).unwrap().remaining(), 9);
     replica.store().now_answers(Answers::FailureAtOnce);
-    assert_eq!(replica.check(bucket).now().unwrap().unwrap().remaining(), 8);
+    assert_eq!(one(replica.check(bucket.charge()).now().unwrap()).unwrap().remaining(), 8);
 }
 
 #[test]
@@ -205,10 +203,12 @@ fn a_debt_counts_from_when_the_answer_arrives() {
     let caller = organization("o");
     replica.store().now_answers(Answers::NotYet);
     let bucket = Bucket::new(&caller, Endpoint::CALL, quota(1));
-    let Answer::Later(check) = replica.check(bucket) else { panic!("the store answers later") };
+    let Answer::Later(check) = replica.check(bucket.charge()) else {
+        panic!("the store answers later")
+    };
     clock.advance(INTERVAL);
     replica.store().now_answers(Answers::Decision);
-    assert!(assert_ready!(spawn(check).poll()).unwrap().is_allowed());
+    assert!(one(assert_ready!(spawn(check).poll())).unwrap().is_allowed());
     replica.store().now_answers(Answers::Failure);
     assert_eq!(decide(&replica, &caller, quota(1)).retry_after(), Some(INTERVAL));
 }
@@ -336,14 +336,15 @@ fn an_answer_that_was_on_its_way_during_a_reset_does_not_take_the_reset_back() {
     let (replica, _) = lone(1);
     let (caller, quota) = (organization("o"), quota(2));
     replica.store().now_answers(Answers::NotYet);
-    let Answer::Later(check) = replica.check(Bucket::new(&caller, Endpoint::CALL, quota)) else {
+    let Answer::Later(check) = replica.check(Bucket::new(&caller, Endpoint::CALL, quota).charge())
+    else {
         panic!("the store answers later")
     };
     let mut check = spawn(check);
     assert!(check.poll().is_pending());
     assert_ready!(spawn(replica.reset(&caller, Endpoint::CALL)).poll()).unwrap();
     replica.store().now_answers(Answers::Decision);
-    assert!(assert_ready!(check.poll()).unwrap().is_allowed());
+    assert!(one(assert_ready!(check.poll())).unwrap().is_allowed());
     lose(std::slice::from_ref(&replica));
     assert_eq!(drain(&replica, quota), 2);
 }

@@ -1,6 +1,8 @@
 //! What the library promises, in the terms of its users.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+#[path = "../bucket/mod.rs"]
+mod bucket;
 #[path = "../vectors/mod.rs"]
 mod read;
 mod support;
@@ -10,6 +12,7 @@ mod blocks;
 mod breaker;
 mod candidate;
 mod cap;
+mod charges;
 mod contract;
 mod decision;
 mod deferred;

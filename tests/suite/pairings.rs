@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +11,9 @@ use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
 use bolna_rate_limit::layer::{Reason, Refusal, ResponseBody, ResponseFuture};
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{
-    Answer, Bucket, Immediate, MemoryStore, StoreError, StoreEvent, StoreListener, StoreReport,
+    Answer, AnyStore, Breaker, Capabilities, Charge, ChargeError, ChargeOutcome, Command,
+    Decisions, DenialCache, Entry, Immediate, LocalFallback, MemoryStore, Reply, Store, StoreError,
+    StoreEvent, StoreListener, StoreReport,
 };
 use bolna_rate_limit::values::{Id, QuotaBuilder};
 use bolna_rate_limit::{
@@ -29,7 +32,7 @@ use tower_http::cors::CorsLayer;
 use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::deferred::DeferredStore;
+use crate::deferred::{Answers, DeferredStore};
 use crate::support::ok;
 
 fn plain_value<T: Send + Sync + Debug + Unpin + 'static>() {}
@@ -42,7 +45,15 @@ fn sendable<T: Send>(value: T) -> T {
 fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<Account>();
     plain_value::<Answer<Immediate>>();
-    plain_value::<Bucket<'static>>();
+    plain_value::<AnyStore>();
+    plain_value::<Capabilities>();
+    plain_value::<Charge<'static>>();
+    plain_value::<ChargeError>();
+    plain_value::<ChargeOutcome>();
+    plain_value::<Command<'static>>();
+    plain_value::<Decisions>();
+    plain_value::<Entry>();
+    plain_value::<Reply>();
     plain_value::<Decision>();
     plain_value::<Dialect>();
     plain_value::<Endpoint>();
@@ -95,7 +106,7 @@ fn a_service_that_is_neither_send_nor_sync_can_be_wrapped_too() {
     drop(service.call(Request::new(std::rc::Rc::new(()))));
 }
 
-fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>) -> Router {
+fn with_axum<St: Store>(layer: &BolnaRateLimitLayer<St>) -> Router {
     let nested = Router::new().route("/call", post(async || "called")).layer(layer.clone());
     Router::new()
         .route("/user/me", get(async || "me").layer(layer.clone()))
@@ -120,10 +131,26 @@ fn with_axum<St: bolna_rate_limit::store::Store>(layer: &BolnaRateLimitLayer<St>
 }
 
 #[test]
+fn every_store_of_this_crate_can_be_any_store() {
+    let store = || DeferredStore::that(Answers::Decision, &ManualClock::default());
+    let _: [AnyStore; 6] = [
+        MemoryStore::new().into(),
+        Arc::new(MemoryStore::new()).into(),
+        Breaker::new(store()).into(),
+        LocalFallback::new(Breaker::new(store())).into(),
+        DenialCache::new(LocalFallback::new(Breaker::new(store()))).into(),
+        AnyStore::new(store()),
+    ];
+}
+
+#[test]
 fn it_fits_axum_wherever_a_layer_does() {
     let _ = with_axum(&BolnaRateLimitLayer::new());
     let _ =
         with_axum(&BolnaRateLimitLayer::with_limiter(DeferredStore::limiter(Policy::default())));
+    let any = AnyStore::from(MemoryStore::new());
+    let _ =
+        with_axum(&BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), any)));
 }
 
 #[test]

@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    Answer, Breaker, Bucket, DenialCache, Immediate, LocalFallback, MemoryStore, Store, StoreError,
-    StoreEvent, StoreListener, StoreReport,
+    Answer, Breaker, Charge, Command, DenialCache, Immediate, LocalFallback, MemoryStore, Reply,
+    Store, StoreError, StoreEvent, StoreListener, StoreReport,
 };
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
-use tokio_test::assert_ready;
-use tokio_test::task::spawn;
 
+use crate::bucket::{Bucket, OneBucket};
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::organization;
+use crate::support::{now, organization};
 
 type Guarded = LocalFallback<Breaker<Arc<DeferredStore>, ManualClock>, ManualClock>;
 
@@ -44,10 +43,7 @@ fn bucket(principal: &Principal) -> Bucket<'_> {
 }
 
 fn check<St: Store>(store: &St, who: &str) -> Result<Decision, StoreError> {
-    match store.check(bucket(&organization(who))) {
-        Answer::Now(answer) => answer,
-        Answer::Later(check) => assert_ready!(spawn(check).poll()),
-    }
+    now(store.check_one(bucket(&organization(who))))
 }
 
 /// Checks `number` callers once each, since a refusal of one caller would be remembered.
@@ -82,8 +78,8 @@ impl Ear {
     }
 }
 
-fn lost(reason: &str) -> StoreEvent {
-    StoreEvent::Lost { server: None, reason: reason.into() }
+fn lost(kind: &'static str, reason: &str) -> StoreEvent {
+    StoreEvent::Lost { server: None, kind, reason: reason.into() }
 }
 
 const REGAINED: StoreEvent = StoreEvent::Regained { server: None };
@@ -112,17 +108,17 @@ fn buckets_and_what_housekeeping_has_dropped_are_counted() {
     assert!(after.sweeps > report.sweeps);
     // Requests sweep too. A reset is not counted as a drop.
     check(&store, "o").unwrap();
-    assert_ready!(spawn(store.reset(&organization("o"), Endpoint::CALL)).poll()).unwrap();
+    now(store.reset(&organization("o"), Endpoint::CALL)).unwrap();
     for who in ["a", "b", "c"] {
         check(&store, who).unwrap();
     }
     let swept = store.report().sweeps;
-    for _ in 0..3000 {
+    for _ in 0..2001 {
         clock.advance(Duration::from_millis(30));
         check(&store, "o").unwrap();
     }
     let report = store.report();
-    assert!(report.sweeps >= swept + 2000, "{report:?}");
+    assert!(report.sweeps >= swept + 1024, "within a minute every shard is swept: {report:?}");
     assert!(report.dropped >= 1003 && report.buckets <= 2, "{report:?}");
 }
 
@@ -179,7 +175,7 @@ struct Failing(Mutex<Vec<&'static str>>);
 impl Store for Failing {
     type Check = Immediate;
 
-    fn check(&self, _: Bucket<'_>) -> Answer<Immediate> {
+    fn check(&self, _: Charge<'_>) -> Answer<Immediate> {
         let error = StoreError::new("as it was told to");
         Answer::Now(Err(self
             .0
@@ -189,20 +185,11 @@ impl Store for Failing {
             .map_or(error, |kind| StoreError::of_request("so").of_kind(kind))))
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.check(bucket).wait().await
-    }
-
-    async fn reset(&self, _: &Principal, _: Endpoint) -> Result<(), StoreError> {
-        Err(StoreError::new("as it was told to").of_kind("reset"))
-    }
-
-    async fn refund(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
-        Err(StoreError::new("as it was told to").of_kind("grant"))
-    }
-
-    async fn block(&self, _: &Principal, _: Endpoint, _: Duration) -> Result<(), StoreError> {
-        Err(StoreError::new("as it was told to").of_kind("block"))
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match command {
+            Command::Peek(charge) => self.check(charge).wait().await.map(Reply::Decisions),
+            _ => Err(StoreError::new("as it was told to").of_kind(command.name())),
+        }
     }
 }
 
@@ -262,7 +249,7 @@ fn every_subscriber_is_told_when_a_store_is_lost_and_regained() {
     check_all(&store, "before", 4);
     assert!(ears.iter().all(|ear| ear.told().is_empty()));
     check_all(&store, "lost", 10);
-    assert!(ears.iter().all(|ear| ear.told() == [lost(REASON)]));
+    assert!(ears.iter().all(|ear| ear.told() == [lost("other", REASON)]));
     clock.advance(SECOND);
     asked.now_answers(Answers::Decision);
     check(&store, "p").unwrap();
@@ -278,11 +265,11 @@ fn whoever_subscribes_while_a_store_is_lost_is_told_so_at_once_and_why_now() {
     let store = Breaker::with_clock(DeferredStore::that(Answers::Failure, &clock), clock.clone());
     store.open();
     let early = Ear::at(&store);
-    assert_eq!(early.told(), [lost("its circuit breaker was opened by hand")]);
+    assert_eq!(early.told(), [lost("by_hand", "its circuit breaker was opened by hand")]);
     clock.advance(SECOND);
     check(&store, "o").unwrap_err();
     assert_eq!(early.told(), [], "a trial that fails is no change");
-    assert_eq!(Ear::at(&store).told(), [lost(REASON)]);
+    assert_eq!(Ear::at(&store).told(), [lost("other", REASON)]);
     store.close();
     assert_eq!(early.told(), [REGAINED]);
     assert_eq!(Ear::at(&store).told(), []);
@@ -292,16 +279,17 @@ fn whoever_subscribes_while_a_store_is_lost_is_told_so_at_once_and_why_now() {
 fn a_listener_that_panics_harms_neither_the_request_nor_other_listeners() {
     let clock = ManualClock::default();
     let panicking = |_: &StoreEvent| panic!("as `eprintln!` does when standard error is closed");
-    let store =
-        MemoryStore::with_clock(clock).max_buckets(1).on_cap(|_| panic!("so does this one"));
+    let store = MemoryStore::with_clock(clock).max_buckets(1);
     store.subscribe(StoreListener::new(panicking));
+    store.subscribe(StoreListener::new(|_| panic!("so does this one")));
     let ear = Ear::at(&store);
     for who in 0..10 {
         check(&store, &who.to_string()).unwrap();
     }
     assert_eq!(ear.told(), [StoreEvent::CapReached { max_buckets: 1 }]);
     store.subscribe(StoreListener::new(panicking));
-    let breaker = Breaker::new(store).on_change(|_| panic!("and this one"));
+    let breaker = Breaker::new(store);
+    breaker.subscribe(StoreListener::new(|_| panic!("and this one")));
     breaker.open();
     let ear = Ear::at(&breaker);
     breaker.close();
@@ -329,7 +317,7 @@ fn a_listener_may_change_the_store_and_subscribe_to_it_and_all_is_told_in_its_or
     store.subscribe(ear.listener());
     store.open();
     store.close();
-    let by_hand = lost("its circuit breaker was opened by hand");
+    let by_hand = lost("by_hand", "its circuit breaker was opened by hand");
     let once = [by_hand, REGAINED];
     assert_eq!(ear.told(), [once.clone(), once.clone()].concat());
     assert_eq!(late.told(), once);
@@ -372,10 +360,14 @@ fn an_event_is_one_line() {
     let server = Some("10.0.0.7:6379".into());
     let reason: Arc<str> = "it answered with an error:\r\nERR no".into();
     let lines = [
-        StoreEvent::Lost { server: server.clone(), reason: Arc::clone(&reason) },
-        StoreEvent::StillLost { server: server.clone(), reason },
+        StoreEvent::Lost {
+            server: server.clone(),
+            kind: "server_error",
+            reason: Arc::clone(&reason),
+        },
+        StoreEvent::StillLost { server: server.clone(), kind: "server_error", reason },
         StoreEvent::Regained { server },
-        lost(REASON),
+        lost("other", REASON),
         REGAINED,
         StoreEvent::CapReached { max_buckets: 7 },
         StoreEvent::CapRelieved { max_buckets: 7 },

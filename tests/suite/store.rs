@@ -7,11 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::{Clock, ManualClock};
-use bolna_rate_limit::store::{Bucket, MemoryStore, Store};
+use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::Id;
 use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
-use crate::support::{DecideNow, organization, stopped_limiter, uniform};
+use proptest::prelude::*;
+
+use crate::bucket::{Bucket, OneBucket};
+use crate::support::{DecideNow, now, organization, stopped_limiter, uniform};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn drain<C: Clock>(limiter: &Limiter<MemoryStore<C>>, principal: &Principal, path: &str) -> u32 {
     let mut admitted = 0;
@@ -116,15 +121,41 @@ fn nobody_owes_more_than_a_full_refill_by_the_limits_in_force() {
 }
 
 #[test]
-fn a_clock_that_goes_back_neither_opens_the_gate_nor_locks_anybody_out() {
-    let (limiter, clock) = stopped_limiter(Policy::default());
+fn after_a_change_to_a_faster_quota_a_refusal_waits_for_one_refill_of_it_at_most() {
+    let of_one = |limit| uniform(limit, Duration::from_secs(1), 1).build().unwrap();
+    let (limiter, clock) = stopped_limiter(of_one(1));
     let caller = organization("o");
-    clock.set(Duration::from_secs(3600));
-    assert_eq!(drain(&limiter, &caller, "/call"), 500);
-    clock.set(Duration::ZERO);
-    assert_eq!(drain(&limiter, &caller, "/call"), 0);
-    clock.set(Duration::from_secs(60));
-    assert_eq!(drain(&limiter, &caller, "/call"), 500);
+    assert_eq!(drain(&limiter, &caller, "/"), 1);
+    limiter.set_policy(of_one(1000));
+    let millisecond = Duration::from_millis(1);
+    assert_eq!(limiter.decide_now(&caller, "/").unwrap().retry_after(), Some(millisecond));
+    clock.advance(millisecond - Duration::from_nanos(1));
+    assert!(!limiter.decide_now(&caller, "/").unwrap().is_allowed());
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(drain(&limiter, &caller, "/"), 1);
+}
+
+#[test]
+fn a_clock_that_goes_back_neither_opens_the_gate_nor_locks_anybody_out() {
+    let nanosecond = Duration::from_nanos(1);
+    for back in [HOUR, Duration::from_secs(1), nanosecond] {
+        let (limiter, clock) = stopped_limiter(Policy::default());
+        let caller = organization("o");
+        clock.set(HOUR);
+        assert_eq!(drain(&limiter, &caller, "/call"), 500);
+        // The bucket is drained, whatever time it is, and refills from then on.
+        clock.set(HOUR - back);
+        let refused = limiter.decide_now(&caller, "/call").unwrap();
+        assert_eq!(refused.retry_after(), Some(Duration::from_millis(120)), "{back:?} back");
+        assert_eq!(refused.reset(), Duration::from_secs(60), "{back:?} back");
+        assert_eq!(drain(&limiter, &caller, "/call"), 0);
+        clock.set(HOUR - back + Duration::from_millis(120) - nanosecond);
+        assert_eq!(drain(&limiter, &caller, "/call"), 0);
+        clock.advance(nanosecond);
+        assert_eq!(drain(&limiter, &caller, "/call"), 1);
+        clock.set(HOUR - back + Duration::from_secs(60));
+        assert_eq!(drain(&limiter, &caller, "/call"), 499);
+    }
 }
 
 #[test]
@@ -332,7 +363,7 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     let caller = organization("o");
     let check = |quota: Quota| {
         let bucket = Bucket::new(&caller, Endpoint::CALL, quota);
-        store.check(bucket).now().unwrap().unwrap().is_allowed()
+        now(store.check_one(bucket)).unwrap().is_allowed()
     };
     let slow = Quota::per_hour(10).build().unwrap();
     assert_eq!((0..20).filter(|_| check(slow)).count(), 10);
@@ -342,6 +373,51 @@ fn what_one_plan_forgives_is_forgiven_on_all_threads() {
     });
     // By the slow quota, a minute is a part of one of the ten units.
     assert_eq!((0..20).filter(|_| check(slow)).count(), 9);
+}
+
+#[test]
+fn a_thread_that_has_refused_sees_what_another_quota_admits() {
+    let (limiter, clock) = stopped_limiter(uniform(1, HOUR, 1).build().unwrap());
+    let caller = organization("o");
+    let (hourly, by_the_minute) = (limiter.policy(), uniform(60, HOUR, 60).build().unwrap());
+    assert_eq!(drain(&limiter, &caller, "/"), 1);
+    clock.advance(HOUR - Duration::from_secs(300));
+    for minutes in 5..=55 {
+        limiter.set_policy(hourly.clone());
+        let waits = [(); 3].map(|()| limiter.decide_now(&caller, "/").unwrap().retry_after());
+        assert_eq!(waits, [Some(Duration::from_secs(60 * minutes)); 3]);
+        limiter.set_policy(by_the_minute.clone());
+        assert!(limiter.decide_now(&caller, "/").unwrap().is_allowed());
+    }
+}
+
+proptest! {
+    /// Also when limits change back and forth, on a thread that remembers its refusals.
+    #[test]
+    fn a_check_decides_what_a_look_before_it_has_said(
+        steps in prop::collection::vec((0..4_usize, prop_oneof![Just(0), 0..1200_u64]), 1..200),
+    ) {
+        let quotas = [(1, 60, 1), (60, 60, 60), (1000, 1, 1), (7, 10, 3)].map(
+            |(limit, seconds, burst)| {
+                Quota::per(limit, Duration::from_secs(seconds)).burst(burst).build().unwrap()
+            },
+        );
+        let clock = ManualClock::default();
+        let store = MemoryStore::with_clock(clock.clone());
+        let caller = organization("o");
+        for (quota, pause) in steps {
+            clock.advance(Duration::from_millis(pause));
+            let bucket = Bucket::new(&caller, Endpoint::CALL, quotas[quota]);
+            let peeked = now(store.peek(bucket)).unwrap();
+            let decided = now(store.check_one(bucket)).unwrap();
+            if peeked.is_allowed() {
+                prop_assert!(decided.is_allowed());
+                prop_assert_eq!(decided.remaining() + 1, peeked.remaining());
+            } else {
+                prop_assert_eq!(decided, peeked);
+            }
+        }
+    }
 }
 
 #[test]
@@ -388,7 +464,7 @@ async fn a_bucket_of_a_plan_can_be_looked_at_and_reset() {
     let caller = organization("o");
     let bulk = Endpoint::new("bulk").unwrap();
     let bucket = Bucket::new(&caller, bulk, Quota::per_minute(1).build().unwrap());
-    let check = || limiter.store().check(bucket).now().unwrap().unwrap().is_allowed();
+    let check = || now(limiter.store().check_one(bucket)).unwrap().is_allowed();
     assert_eq!([check(), check()], [true, false]);
     assert!(!limiter.store().peek(bucket).await.unwrap().is_allowed());
     limiter.reset(&caller, bulk).await.unwrap();
@@ -412,6 +488,6 @@ fn a_store_works_without_a_limiter() {
     let principal = organization("o");
     let quota = Quota::per_second(1).build().unwrap();
     let bucket = Bucket::new(&principal, Endpoint::DEFAULT, quota);
-    let allowed = |_| store.check(bucket).now().unwrap().unwrap().is_allowed();
+    let allowed = |_| now(store.check_one(bucket)).unwrap().is_allowed();
     assert_eq!([0, 1].map(allowed), [true, false]);
 }

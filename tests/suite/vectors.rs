@@ -74,9 +74,19 @@ impl GcraVector {
     }
 }
 
+/// All vectors but one. It is for stores that keep wall-clock time, which may be set back a little,
+/// and wait that out. The store in this process has a monotonic clock, and does not.
+fn of_a_monotonic_clock() -> Vec<GcraVector> {
+    let mut vectors = gcra();
+    let all = vectors.len();
+    vectors.retain(|vector| vector.id != "G28_clock_back_within_slack");
+    assert_eq!(vectors.len(), all - 1);
+    vectors
+}
+
 #[test]
 fn every_decision_is_the_vectors_to_the_nanosecond() {
-    for vector in gcra() {
+    for vector in of_a_monotonic_clock() {
         let (limiter, clock) = stopped_limiter(vector.policy());
         let endpoint = limiter.policy().endpoint_of("/x").unwrap();
         let quota = limiter.policy().quota_of(endpoint).unwrap();
@@ -120,7 +130,7 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
 
 #[tokio::test]
 async fn every_header_field_is_the_vectors() {
-    for vector in gcra() {
+    for vector in of_a_monotonic_clock() {
         let clock = ManualClock::default();
         let limiter = Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone()));
         let inner = tower::service_fn(async |_: Request<()>| {

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::{Reason, Refusal};
-use bolna_rate_limit::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
+use bolna_rate_limit::store::{
+    Answer, Charge, Command, Entry, Immediate, MemoryStore, Reply, Store, StoreError,
+};
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal,
-    Quota,
+    BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Quota,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
@@ -122,7 +123,7 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
         (Duration::from_nanos(86_400_000_000_001), 86_401, "86401 seconds"),
         (Duration::MAX, 3_155_760_000, "3155760000 seconds"),
     ] {
-        limiter.store().block(&caller, Endpoint::CALL, period).await.unwrap();
+        limiter.block(&caller, Endpoint::CALL, period).await.unwrap();
         let response = service.clone().oneshot(call_by("u", "o")).await.unwrap();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         let headers = response.headers();
@@ -147,7 +148,7 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
         assert_eq!(body, expected);
     }
     // The bucket has a unit, which can be used as soon as the block is lifted.
-    limiter.store().block(&caller, Endpoint::CALL, Duration::ZERO).await.unwrap();
+    limiter.block(&caller, Endpoint::CALL, Duration::ZERO).await.unwrap();
     assert_eq!(service.clone().oneshot(call_by("u", "o")).await.unwrap().status(), StatusCode::OK);
     // A refusal by the quota names the quota again.
     let response = service.oneshot(call_by("u", "o")).await.unwrap();
@@ -157,11 +158,7 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
 #[tokio::test]
 async fn older_fields_and_renderers_know_of_a_block() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    limiter
-        .store()
-        .block(&organization("o"), Endpoint::CALL, Duration::from_millis(90_500))
-        .await
-        .unwrap();
+    limiter.block(&organization("o"), Endpoint::CALL, Duration::from_millis(90_500)).await.unwrap();
     let layer = BolnaRateLimitLayer::with_limiter(limiter)
         .retry_after_ms()
         .legacy_headers(LegacyReset::DeltaSeconds);
@@ -388,32 +385,17 @@ struct Stricter(MemoryStore<ManualClock>);
 impl Store for Stricter {
     type Check = Immediate;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
+    fn check(&self, charge: Charge<'_>) -> Answer<Immediate> {
+        if charge.principal() != &organization("strict") {
+            return self.0.check(charge);
+        }
         let strict = Quota::per_hour(500).build().unwrap();
-        let quota =
-            if bucket.principal() == &organization("strict") { strict } else { bucket.quota() };
-        self.0.check(Bucket::new(bucket.principal(), bucket.endpoint(), quota))
+        let entry = Entry::new(charge.entries()[0].endpoint(), strict);
+        self.0.check(Charge::of_one(charge.principal(), &entry))
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.0.peek(bucket).await
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.0.reset(principal, endpoint).await
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.0.refund(bucket, units).await
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        self.0.block(principal, endpoint, period).await
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.0.command(command).await
     }
 }
 

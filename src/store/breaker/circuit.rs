@@ -1,14 +1,14 @@
 //! The state of a breaker: when it opens and when it closes.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::BreakerEvent;
 use crate::store::listeners::Listeners;
-use crate::store::{StoreError, nanos};
-use crate::values::clock::Clock;
+use crate::store::{Checked, Conclude, StoreError, StoreEvent, nanos};
+use crate::values::clock::{Clock, MonotonicClock};
 
 /// This many failures in a row open the breaker.
 const IN_A_ROW: u32 = 5;
@@ -33,14 +33,14 @@ pub(super) struct Circuit<C> {
     trying: AtomicBool,
     /// The atomics above but `period` change under this lock. They are read without it.
     tally: Mutex<Tally>,
-    listeners: Listeners<BreakerEvent>,
+    listeners: Listeners<StoreEvent>,
 }
 
 #[derive(Default)]
 struct Tally {
     in_a_row: u32,
     window: Window,
-    reason: Option<Arc<str>>,
+    reason: Option<Failure>,
 }
 
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl<C> Circuit<C> {
     }
 
     /// Adds a listener. If the circuit is open, the listener gets that event at once.
-    pub(super) fn tell(&self, listener: impl Fn(&BreakerEvent) + Send + Sync + 'static) {
+    pub(super) fn tell(&self, listener: impl Fn(&StoreEvent) + Send + Sync + 'static) {
         self.listeners.add(listener);
     }
 
@@ -78,13 +78,13 @@ impl<C> Circuit<C> {
     }
 
     pub(super) fn reason(&self) -> Option<Arc<str>> {
-        self.tally().reason.clone()
+        self.tally().reason.as_ref().map(|failure| Arc::clone(&failure.reason))
     }
 
     /// Lets a call through if the circuit is closed.
-    pub(super) fn admit(this: &Arc<Self>) -> Option<Ticket<C>> {
+    pub(super) fn admit(this: &Arc<Self>) -> Option<BreakerCall<C>> {
         let asked = this.changes.load(Ordering::Acquire);
-        (!is_open(asked)).then(|| Ticket { circuit: Arc::clone(this), asked, trial: false })
+        (!is_open(asked)).then(|| BreakerCall { circuit: Arc::clone(this), asked, trial: false })
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -95,7 +95,7 @@ impl<C> Circuit<C> {
 
 impl<C: Clock> Circuit<C> {
     /// Lets a call through if the circuit is closed, or as a trial if one is due.
-    pub(super) fn admit_or_try(this: &Arc<Self>) -> Option<Ticket<C>> {
+    pub(super) fn admit_or_try(this: &Arc<Self>) -> Option<BreakerCall<C>> {
         Self::admit(this).or_else(|| {
             let since = this.due()?;
             let _tally = this.tally();
@@ -107,14 +107,14 @@ impl<C: Clock> Circuit<C> {
             {
                 return None;
             }
-            Some(Ticket { circuit: Arc::clone(this), asked, trial })
+            Some(BreakerCall { circuit: Arc::clone(this), asked, trial })
         })
     }
 
     pub(super) fn open(&self) {
         let mut tally = self.tally();
         if !self.is_open() {
-            self.change(&mut tally, BreakerEvent::Opened { reason: None });
+            self.change(&mut tally, None, true);
             drop(tally);
             self.listeners.tell();
         }
@@ -123,7 +123,7 @@ impl<C: Clock> Circuit<C> {
     pub(super) fn close(&self) {
         let mut tally = self.tally();
         if self.is_open() {
-            self.change(&mut tally, BreakerEvent::Closed);
+            self.change(&mut tally, None, false);
             drop(tally);
             self.listeners.tell();
         }
@@ -141,13 +141,13 @@ impl<C: Clock> Circuit<C> {
         due.then_some(since)
     }
 
-    fn succeeded(&self, ticket: &mut Ticket<C>) {
+    fn succeeded(&self, ticket: &mut BreakerCall<C>) {
         let mut tally = self.tally();
         if self.changes.load(Ordering::Relaxed) != ticket.asked {
             return;
         }
         if ticket.trial {
-            self.change(&mut tally, BreakerEvent::Closed);
+            self.change(&mut tally, None, false);
             drop(tally);
             self.listeners.tell();
         } else {
@@ -156,7 +156,7 @@ impl<C: Clock> Circuit<C> {
         }
     }
 
-    fn failed(&self, ticket: &mut Ticket<C>, reason: Arc<str>) {
+    fn failed(&self, ticket: &mut BreakerCall<C>, reason: Failure) {
         let mut tally = self.tally();
         if self.changes.load(Ordering::Relaxed) != ticket.asked {
             return;
@@ -166,9 +166,9 @@ impl<C: Clock> Circuit<C> {
             self.since.store(now, Ordering::Release);
             self.trying.store(false, Ordering::Relaxed);
             ticket.trial = false;
-            tally.reason = Some(Arc::clone(&reason));
+            tally.reason = Some(reason.clone());
             self.listeners.note(|standing| {
-                standing.insert(THIS, BreakerEvent::Opened { reason: Some(reason) });
+                standing.insert(THIS, lost(Some(reason)));
                 None
             });
             return;
@@ -176,7 +176,7 @@ impl<C: Clock> Circuit<C> {
         tally.in_a_row += 1;
         tally.window.count(now, true);
         if tally.in_a_row >= IN_A_ROW || tally.window.has_failed() {
-            self.change(&mut tally, BreakerEvent::Opened { reason: Some(reason) });
+            self.change(&mut tally, Some(reason), true);
             drop(tally);
             self.listeners.tell();
         }
@@ -184,19 +184,20 @@ impl<C: Clock> Circuit<C> {
 
     /// Opens or closes the circuit, and queues the event. The caller delivers the event after it
     /// has released the lock.
-    fn change(&self, tally: &mut Tally, event: BreakerEvent) {
+    fn change(&self, tally: &mut Tally, reason: Option<Failure>, opens: bool) {
         self.since.store(self.now(), Ordering::Release);
         self.trying.store(false, Ordering::Relaxed);
-        let reason =
-            if let BreakerEvent::Opened { reason } = &event { reason.clone() } else { None };
-        *tally = Tally { reason, ..Tally::default() };
+        *tally = Tally { reason: reason.clone(), ..Tally::default() };
         self.changes.fetch_add(1, Ordering::Release);
         self.listeners.note(|standing| {
-            match event {
-                BreakerEvent::Opened { .. } => standing.insert(THIS, event.clone()),
-                BreakerEvent::Closed => standing.remove(&THIS),
-            };
-            Some(event)
+            if opens {
+                let event = lost(reason);
+                standing.insert(THIS, event.clone());
+                Some(event)
+            } else {
+                standing.remove(&THIS);
+                Some(StoreEvent::Regained { server: None })
+            }
         });
     }
 
@@ -220,28 +221,59 @@ impl Window {
     }
 }
 
-/// A call that was let through.
-pub(super) struct Ticket<C> {
+/// A failure of the store: its [kind](StoreError::kind), and its text.
+#[derive(Clone)]
+struct Failure {
+    kind: &'static str,
+    reason: Arc<str>,
+}
+
+/// The event of a breaker that opens because of that failure, or by hand.
+fn lost(failure: Option<Failure>) -> StoreEvent {
+    let Failure { kind, reason } = failure.unwrap_or_else(|| Failure {
+        kind: "by_hand",
+        reason: "its circuit breaker was opened by hand".into(),
+    });
+    StoreEvent::Lost { server: None, kind, reason }
+}
+
+/// A call that a [`Breaker`](super::Breaker) has let through, whose answer it counts.
+pub struct BreakerCall<C = MonotonicClock> {
     circuit: Arc<Circuit<C>>,
     /// The number of changes when the call was let through.
     asked: u64,
     trial: bool,
 }
 
-impl<C: Clock> Ticket<C> {
+impl<C: Clock> BreakerCall<C> {
     /// Counts the answer to the call.
     pub(super) fn answered<T>(mut self, answer: &Result<T, StoreError>) {
         let circuit = Arc::clone(&self.circuit);
         match answer {
             Ok(_) => circuit.succeeded(&mut self),
-            Err(error) if error.is_of_store() => circuit.failed(&mut self, chain(error)),
+            Err(error) if error.is_of_store() => {
+                circuit.failed(&mut self, Failure { kind: error.kind(), reason: chain(error) });
+            }
             Err(_) => {}
         }
     }
 }
 
+impl<C: Clock> Conclude for BreakerCall<C> {
+    fn conclude(self, answer: Checked) -> Checked {
+        self.answered(&answer);
+        answer
+    }
+}
+
+impl<C> fmt::Debug for BreakerCall<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BreakerCall").field("trial", &self.trial).finish_non_exhaustive()
+    }
+}
+
 /// A trial without a result makes room for another trial.
-impl<C> Drop for Ticket<C> {
+impl<C> Drop for BreakerCall<C> {
     fn drop(&mut self) {
         if self.trial {
             let _tally = self.circuit.tally();

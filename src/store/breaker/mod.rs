@@ -4,18 +4,18 @@ mod circuit;
 
 use std::error::Error;
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use pin_project_lite::pin_project;
-
-use super::{Answer, Bucket, Store, StoreError, StoreEvent, StoreListener, StoreReport};
+use super::{
+    Answer, Capabilities, Charge, Command, Concluding, Reply, Store, StoreError, StoreListener,
+    StoreReport,
+};
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Decision, Endpoint, Principal};
 
-use circuit::{Circuit, Ticket};
+use circuit::Circuit;
+
+pub use circuit::BreakerCall;
 
 /// Stops calling a store that fails, so that no request waits for an answer that will not come.
 ///
@@ -40,19 +40,19 @@ use circuit::{Circuit, Ticket};
 ///
 /// ```
 /// use std::time::Duration;
-/// use bolna_rate_limit::store::{Breaker, BreakerEvent, MemoryStore};
+/// use bolna_rate_limit::store::{Breaker, MemoryStore};
+/// use bolna_rate_limit::{Limiter, Policy};
 ///
 /// # let store = MemoryStore::new();
-/// let store = Breaker::new(store)
-///     .try_again_after(Duration::from_millis(500))
-///     .on_change(|event| match event {
-///         BreakerEvent::Opened { reason } => {
-///             let reason = reason.as_deref().unwrap_or("opened by hand");
-///             eprintln!("the store fails: {reason}");
-///         }
-///         event => eprintln!("{event:?}"),
-///     });
+/// let store = Breaker::new(store).try_again_after(Duration::from_millis(500));
+/// let limiter = Limiter::with_store(Policy::default(), store);
+/// // When the breaker opens: "the rate limiter can't count on its store: connection refused"
+/// limiter.on_event(|event| eprintln!("{event}"));
 /// ```
+///
+/// It sends [`StoreEvent::Lost`](super::StoreEvent::Lost) when it opens and
+/// [`StoreEvent::Regained`](super::StoreEvent::Regained) when it closes, not for
+/// every failure or trial.
 pub struct Breaker<St, C = MonotonicClock> {
     store: St,
     circuit: Arc<Circuit<C>>,
@@ -82,13 +82,13 @@ impl<St, C: Clock> Breaker<St, C> {
         self
     }
 
-    /// Calls `listener` when the breaker opens and when it closes, not for every failure or trial.
-    /// It runs in the call that notices the change, so it should only log or count. Changes are
-    /// reported one at a time, in their order. There can be several listeners; all of them are
-    /// called.
-    #[must_use]
-    pub fn on_change(self, listener: impl Fn(BreakerEvent) + Send + Sync + 'static) -> Self {
-        self.circuit.tell(move |event| listener(event.clone()));
+    /// Calls `listener` when the breaker opens and when it closes.
+    #[cfg(feature = "redis")]
+    pub(super) fn on_change(
+        self,
+        listener: impl Fn(&super::StoreEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.circuit.tell(listener);
         self
     }
 
@@ -128,19 +128,24 @@ impl<St, C> Breaker<St, C> {
 }
 
 impl<St: Store, C: Clock> Store for Breaker<St, C> {
-    type Check = BreakerCheck<St::Check, C>;
+    type Check = Concluding<St::Check, BreakerCall<C>>;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
-        let Some(ticket) = Circuit::admit_or_try(&self.circuit) else {
-            return Answer::Now(Err(open()));
-        };
-        match self.store.check(bucket) {
-            Answer::Now(answer) => {
-                ticket.answered(&answer);
-                Answer::Now(answer)
-            }
-            Answer::Later(check) => Answer::Later(BreakerCheck { check, ticket: Some(ticket) }),
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        match Circuit::admit_or_try(&self.circuit) {
+            Some(call) => self.store.check(charge).then(call),
+            None => Answer::Now(Err(open())),
         }
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        let call = Circuit::admit(&self.circuit).ok_or_else(open)?;
+        let reply = self.store.command(command).await;
+        call.answered(&reply);
+        reply
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
     }
 
     fn report(&self) -> StoreReport {
@@ -150,44 +155,12 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         report
     }
 
-    /// Subscribes to the changes of the breaker, which are [`Lost`](StoreEvent::Lost) when it opens
-    /// and [`Regained`](StoreEvent::Regained) when it closes, and to the events of the store.
+    /// Subscribes to the changes of the breaker, which are [`Lost`](super::StoreEvent::Lost) when
+    /// it opens and [`Regained`](super::StoreEvent::Regained) when it closes, and to the events of
+    /// the store.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
-        self.circuit.tell(move |event| listener.tell(&event.of_store()));
-    }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
-        let answer = self.store.peek(bucket).await;
-        ticket.answered(&answer);
-        answer
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
-        let answer = self.store.reset(principal, endpoint).await;
-        ticket.answered(&answer);
-        answer
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
-        let answer = self.store.refund(bucket, units).await;
-        ticket.answered(&answer);
-        answer
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let ticket = Circuit::admit(&self.circuit).ok_or_else(open)?;
-        let answer = self.store.block(principal, endpoint, period).await;
-        ticket.answered(&answer);
-        answer
+        self.circuit.tell(move |event| listener.tell(event));
     }
 }
 
@@ -198,67 +171,6 @@ impl<St: fmt::Debug, C> fmt::Debug for Breaker<St, C> {
             .field("is_open", &self.is_open())
             .field("reason", &self.reason())
             .finish_non_exhaustive()
-    }
-}
-
-/// A change of a [`Breaker`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BreakerEvent {
-    /// The breaker has opened: the store is no longer called.
-    Opened {
-        /// The failure that opened the breaker. Each error is followed by its source, as in
-        /// `no answer: connection refused`. `None` if it was opened [by hand](Breaker::open).
-        reason: Option<Arc<str>>,
-    },
-    /// The breaker has closed: the store is called again.
-    Closed,
-}
-
-impl BreakerEvent {
-    fn of_store(&self) -> StoreEvent {
-        match self {
-            Self::Opened { reason } => {
-                let reason = reason
-                    .clone()
-                    .unwrap_or_else(|| "its circuit breaker was opened by hand".into());
-                StoreEvent::Lost { server: None, reason }
-            }
-            Self::Closed => StoreEvent::Regained { server: None },
-        }
-    }
-}
-
-pin_project! {
-    /// The check of a [`Breaker`]: a check of its store, of which the breaker counts the answer.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct BreakerCheck<F, C = MonotonicClock> {
-        #[pin]
-        check: F,
-        ticket: Option<Ticket<C>>,
-    }
-}
-
-impl<F, C> Future for BreakerCheck<F, C>
-where
-    F: Future<Output = Result<Decision, StoreError>>,
-    C: Clock,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.check.poll(cx));
-        if let Some(ticket) = this.ticket.take() {
-            ticket.answered(&answer);
-        }
-        Poll::Ready(answer)
-    }
-}
-
-impl<F, C> fmt::Debug for BreakerCheck<F, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BreakerCheck").finish_non_exhaustive()
     }
 }
 

@@ -1,10 +1,15 @@
 //! What is known about a bucket that has no unit.
 
-use crate::store::{Bucket, nanos};
+use std::num::NonZeroU32;
+
+use crate::store::{Entry, nanos};
 use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
+
+/// The cost of the requests that are refused.
+const ONE: NonZeroU32 = NonZeroU32::MIN;
 
 /// The bit of a block in [`Denial::full_at`]. Times, which are the sum of a time and a debt from
 /// [`nanos`], do not reach it.
@@ -22,8 +27,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn new(bucket: Bucket<'_>, at: u64, changes: u64) -> Self {
-        let Bucket { principal, endpoint, quota, .. } = bucket;
+    pub(super) fn new(principal: &Principal, entry: &Entry, at: u64, changes: u64) -> Self {
+        let (endpoint, quota) = (entry.endpoint(), entry.quota());
         Self { principal: principal.clone(), endpoint, at, changes, quota }
     }
 
@@ -80,14 +85,12 @@ impl Denial {
         if self.full_at & BLOCKED != 0 {
             let refuses = self.is_alive(now) && self.quota == quota && debt > 0;
             return refuses
-                .then(|| Decision::blocked_by(self.endpoint, self.quota, self.rate(), debt));
+                .then(|| Decision::blocked_by(self.endpoint, self.quota, self.rate(), ONE, debt));
         }
-        // The store cuts a debt of more than a full refill when it is called.
+        // The store corrects a debt of more than a full refill when it is called.
         let rate = self.rate();
-        let refuses = self.is_alive(now)
-            && self.quota == quota
-            && rate.is_possible(debt, SECOND)
-            && !rate.has(debt);
+        let refuses =
+            self.is_alive(now) && self.quota == quota && debt <= rate.refill() && !rate.has(debt);
         refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, rate, false, debt))
     }
 
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn a_denial_takes_104_bytes() {
-        assert_eq!(size_of::<Denial>(), 104);
+    fn a_denial_takes_120_bytes() {
+        assert_eq!(size_of::<Denial>(), 120);
     }
 }

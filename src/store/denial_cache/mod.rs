@@ -5,16 +5,14 @@ mod recent;
 mod table;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use pin_project_lite::pin_project;
-
-use super::{Answer, Bucket, Store, StoreError, StoreListener, StoreReport, nanos};
+use super::{
+    Answer, Capabilities, Charge, Checked, Command, Conclude, Concluding, Decisions, Entry, Reply,
+    Store, StoreError, StoreListener, StoreReport, nanos,
+};
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Decision, Endpoint, Principal};
+use crate::values::{Endpoint, OwnedCharge, Principal};
 
 use denial::Asked;
 use table::Denials;
@@ -37,6 +35,9 @@ use table::Denials;
 /// it units, lifted its block, or charged it by another quota. Changes that are made through this
 /// cache take effect at once. If the quota in a request is not the remembered one, the store is
 /// called.
+///
+/// Only charges of one unit of one bucket, which is binding, are remembered and refused here. All
+/// others go to the store, and what is remembered of their buckets is forgotten.
 ///
 /// An answer that the store gives at once is passed on and not remembered, since it costs little
 /// already. An answer by another quota than the request's, as a
@@ -95,23 +96,39 @@ impl<St, C> DenialCache<St, C> {
 }
 
 impl<St: Store, C: Clock> Store for DenialCache<St, C> {
-    type Check = DenialCacheCheck<St::Check>;
+    type Check = Concluding<St::Check, DenialCacheCall>;
 
     #[inline]
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        let Some(entry) = of_one_unit(&charge) else {
+            let call = DenialCacheCall::forgetting(&self.denials, &charge);
+            return self.store.check(charge).then(call);
+        };
         let changes = self.denials.changes();
         let now = nanos(self.clock.now());
-        if let Some(decision) = self.denials.recall(bucket, now) {
-            return Answer::Now(Ok(decision));
+        if let Some(decision) = self.denials.recall(charge.principal(), entry, now) {
+            return Answer::Now(Ok(Decisions::of_one(decision)));
         }
-        match self.store.check(bucket) {
+        match self.store.check(charge) {
             Answer::Now(answer) => Answer::Now(answer),
-            Answer::Later(check) => {
-                let asked = Asked::new(bucket, now, changes);
-                let denials = Arc::clone(&self.denials);
-                Answer::Later(DenialCacheCheck { check, asked: Some(asked), denials })
+            later @ Answer::Later(_) => {
+                let asked = Asked::new(charge.principal(), entry, now, changes);
+                later.then(DenialCacheCall::learning(&self.denials, asked))
             }
         }
+    }
+
+    /// Calls the store: a peek does not use the cache.
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        // Forgets the buckets even if the call fails or is dropped: the store may have carried it
+        // out.
+        let (principal, endpoints) = command.changes();
+        let _forget = Forget { denials: &self.denials, principal, endpoints: endpoints.collect() };
+        self.store.command(command).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
     }
 
     fn report(&self) -> StoreReport {
@@ -123,35 +140,14 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener);
     }
+}
 
-    /// Calls the store: a peek does not use the cache.
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.store.peek(bucket).await
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        // Forgets the bucket even if the call fails or is dropped: the store may have reset it.
-        let _forget = Forget { denials: &self.denials, principal, endpoint };
-        self.store.reset(principal, endpoint).await
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let _forget = Forget {
-            denials: &self.denials,
-            principal: bucket.principal,
-            endpoint: bucket.endpoint,
-        };
-        self.store.refund(bucket, units).await
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let _forget = Forget { denials: &self.denials, principal, endpoint };
-        self.store.block(principal, endpoint, period).await
+/// The entry of a charge of one unit of one binding bucket.
+#[inline]
+fn of_one_unit<'a>(charge: &Charge<'a>) -> Option<&'a Entry> {
+    match charge.entries() {
+        [entry] if entry.units() == 1 && entry.is_binding() => Some(entry),
+        _ => None,
     }
 }
 
@@ -165,48 +161,63 @@ impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
     }
 }
 
-pin_project! {
-    /// The check of a [`DenialCache`]: a check of its store, whose answer the cache remembers.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct DenialCacheCheck<F> {
-        #[pin]
-        check: F,
-        asked: Option<Asked>,
-        denials: Arc<Denials>,
+/// A call of the store behind a [`DenialCache`], from whose answer the cache learns.
+pub struct DenialCacheCall {
+    denials: Arc<Denials>,
+    lesson: Lesson,
+}
+
+enum Lesson {
+    /// Remember the refusal in the answer.
+    Learn(Asked),
+    /// Forget what is known of the buckets: the cache can't tell what the answer means for it.
+    Forget(OwnedCharge),
+}
+
+impl DenialCacheCall {
+    fn learning(denials: &Arc<Denials>, asked: Asked) -> Self {
+        Self { denials: Arc::clone(denials), lesson: Lesson::Learn(asked) }
+    }
+
+    #[cold]
+    fn forgetting(denials: &Arc<Denials>, charge: &Charge<'_>) -> Self {
+        Self { denials: Arc::clone(denials), lesson: Lesson::Forget(OwnedCharge::of(charge)) }
     }
 }
 
-impl<F> Future for DenialCacheCheck<F>
-where
-    F: Future<Output = Result<Decision, StoreError>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.check.poll(cx));
-        if let (Ok(decision), Some(asked)) = (&answer, this.asked.take()) {
-            this.denials.learn(&asked, decision);
+impl Conclude for DenialCacheCall {
+    fn conclude(self, answer: Checked) -> Checked {
+        match (&self.lesson, &answer) {
+            (Lesson::Learn(asked), Ok(decisions)) => self.denials.learn(asked, decisions.first()),
+            (Lesson::Learn(_), Err(_)) => {}
+            (Lesson::Forget(charge), _) => {
+                let charge = charge.borrow();
+                for entry in charge.entries() {
+                    self.denials.forget(charge.principal(), entry.endpoint());
+                }
+            }
         }
-        Poll::Ready(answer)
+        answer
     }
 }
 
-impl<F> fmt::Debug for DenialCacheCheck<F> {
+impl fmt::Debug for DenialCacheCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DenialCacheCheck").finish_non_exhaustive()
+        f.debug_struct("DenialCacheCall").finish_non_exhaustive()
     }
 }
 
-/// Forgets a bucket when it is dropped.
+/// Forgets buckets when it is dropped.
 struct Forget<'a> {
     denials: &'a Denials,
     principal: &'a Principal,
-    endpoint: Endpoint,
+    endpoints: Vec<Endpoint>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.denials.forget(self.principal, self.endpoint);
+        for endpoint in &self.endpoints {
+            self.denials.forget(self.principal, *endpoint);
+        }
     }
 }

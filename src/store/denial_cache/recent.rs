@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 
 use super::denial::Denial;
-use crate::store::Bucket;
-use crate::values::Decision;
+use crate::store::Entry;
+use crate::values::{Decision, Principal};
 
 /// How many refusals a thread remembers.
 const MOST: usize = 16;
@@ -33,29 +33,36 @@ impl Recent {
     const fn none() -> Self {
         Self { hash: Cell::new(0), what: RefCell::new(None) }
     }
+
+    #[inline]
+    fn look(
+        &self,
+        source: Source,
+        principal: &Principal,
+        entry: &Entry,
+        now: u64,
+    ) -> Option<Decision> {
+        let what = self.what.borrow();
+        let (its_source, denial) = what.as_ref()?;
+        let same = *its_source == source && denial.is_of(principal, entry.endpoint());
+        if same { denial.refuses(entry.quota(), now) } else { None }
+    }
 }
 
 #[inline]
-pub(super) fn recall(source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
-    // A thread that is ending remembers nothing.
-    RECENT.try_with(|recent| look(&recent[place(hash)], source, hash, bucket, now)).ok().flatten()
-}
-
-#[inline]
-fn look(
-    recent: &Recent,
+pub(super) fn recall(
     source: Source,
     hash: u64,
-    bucket: Bucket<'_>,
+    principal: &Principal,
+    entry: &Entry,
     now: u64,
 ) -> Option<Decision> {
-    if recent.hash.get() != hash {
-        return None;
-    }
-    let what = recent.what.borrow();
-    let (its_source, denial) = what.as_ref()?;
-    let same = *its_source == source && denial.is_of(bucket.principal, bucket.endpoint);
-    if same { denial.refuses(bucket.quota, now) } else { None }
+    let look = |recent: &[Recent; MOST]| {
+        let recent = &recent[place(hash)];
+        if recent.hash.get() == hash { recent.look(source, principal, entry, now) } else { None }
+    };
+    // A thread that is ending remembers nothing.
+    RECENT.try_with(look).ok().flatten()
 }
 
 pub(super) fn remember(source: Source, hash: u64, denial: Denial) {

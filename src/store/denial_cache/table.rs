@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::denial::{Asked, Denial};
 use super::recent::{self, Source};
-use crate::store::Bucket;
+use crate::store::Entry;
 use crate::values::{Decision, Endpoint, Principal};
 
 const SHARDS: usize = 128;
@@ -63,7 +63,12 @@ impl Denials {
 
     /// The refusal of a request now, if it is certain that the store would refuse.
     #[inline]
-    pub(super) fn recall(&self, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
+    pub(super) fn recall(
+        &self,
+        principal: &Principal,
+        entry: &Entry,
+        now: u64,
+    ) -> Option<Decision> {
         if self.len() == 0 {
             return None;
         }
@@ -71,17 +76,23 @@ impl Denials {
         // this older number is not used.
         let source =
             Source { cache: self.number, corrections: self.corrections.load(Ordering::Acquire) };
-        let hash = self.hash(bucket.principal, bucket.endpoint);
-        recent::recall(source, hash, bucket, now)
-            .or_else(|| self.look_up(source, hash, bucket, now))
+        let hash = self.hash(principal, entry.endpoint());
+        recent::recall(source, hash, principal, entry, now)
+            .or_else(|| self.look_up(source, hash, principal, entry, now))
     }
 
     #[inline(never)]
-    fn look_up(&self, source: Source, hash: u64, bucket: Bucket<'_>, now: u64) -> Option<Decision> {
+    fn look_up(
+        &self,
+        source: Source,
+        hash: u64,
+        principal: &Principal,
+        entry: &Entry,
+        now: u64,
+    ) -> Option<Decision> {
         let slots = self.shard(hash).read();
-        let denial =
-            slots.table.find(hash, |denial| denial.is_of(bucket.principal, bucket.endpoint))?;
-        let decision = denial.refuses(bucket.quota, now)?;
+        let denial = slots.table.find(hash, |denial| denial.is_of(principal, entry.endpoint()))?;
+        let decision = denial.refuses(entry.quota(), now)?;
         let denial = denial.clone();
         drop(slots);
         recent::remember(source, hash, denial);

@@ -1,100 +1,162 @@
-//! The cap: the most buckets that are tracked.
+//! The cap: the most buckets and blocks that are kept, and the buckets that are shared beyond it.
 
+use std::collections::HashMap;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
-
-/// A change of a [`MemoryStore`](super::MemoryStore) with a cap.
-///
-/// Reported on transitions, not for every request: `Reached`, then `Relieved`, then perhaps
-/// `Reached` again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CapEvent {
-    /// As many buckets as the cap permits are in use. New callers share buckets until some are full
-    /// again.
-    Reached {
-        /// The cap.
-        max_buckets: usize,
-    },
-    /// A tenth of the cap is free again.
-    Relieved {
-        /// The number of buckets that are tracked now.
-        buckets: usize,
-    },
-}
+use crate::values::{Endpoint, Entry, Rate};
 
 pub(super) struct Cap {
     most: usize,
-    /// Whether `Reached` is the last event. Changes together with the lasting events.
+    /// How many buckets and exceptions are kept.
+    kept: AtomicUsize,
+    /// How many times a shared bucket has decided.
+    decided: AtomicU64,
+    shared: Mutex<SharedBuckets>,
+    /// Whether `CapReached` is the last event. Changes together with the lasting events.
     reached: AtomicBool,
-    listeners: Listeners<CapEvent>,
+    listeners: Listeners<StoreEvent>,
+}
+
+/// The buckets that new callers share when there is no room for their own: one for each endpoint
+/// and quota. Callers of two quotas do not share, since what one of them may spend in a second may
+/// take the other a day to get back.
+#[derive(Default)]
+pub(super) struct SharedBuckets(HashMap<Name, SharedBucket>);
+
+/// The endpoint, and the quota unless there are too many.
+type Name = (Endpoint, Option<Rate>);
+
+/// Unlike other buckets, it is never corrected to the quota of a request: if callers of several
+/// quotas share it, one whose quota refills fast could fill it up for all.
+#[derive(Default)]
+struct SharedBucket {
+    tat: u64,
+    /// The longest refill of the quotas that it was measured by. If the bucket owes more, the clock
+    /// has gone back.
+    longest: u64,
 }
 
 /// The number of the cap among lasting events: a store has only one.
 const THIS: u64 = 0;
 
+/// The most pairs of an endpoint and a quota that have a shared bucket of their own, in 64 KiB that
+/// are allocated ahead. The callers of further quotas share one bucket for each endpoint.
+const PAIRS: usize = 1024;
+
 impl Cap {
-    pub(super) fn none() -> Self {
-        Self { most: usize::MAX, reached: AtomicBool::new(false), listeners: Listeners::default() }
-    }
-
-    /// A cap of `most` buckets, at least 1, for an empty store.
-    pub(super) fn of(self, most: usize) -> Self {
-        self.holds(0);
-        Self { most: most.max(1), ..self }
-    }
-
-    /// Adds a listener. If the cap is reached, the listener gets that event at once.
-    pub(super) fn tell(&self, listener: impl Fn(&CapEvent) + Send + Sync + 'static) {
-        self.listeners.add(listener);
-    }
-
-    pub(super) fn subscribe(&self, listener: StoreListener) {
-        let max_buckets = self.most;
-        self.tell(move |event| {
-            listener.tell(&match event {
-                CapEvent::Reached { .. } => StoreEvent::CapReached { max_buckets },
-                CapEvent::Relieved { .. } => StoreEvent::CapRelieved { max_buckets },
-            });
-        });
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Reports that the cap is reached, unless that was the last event. Called when a caller has to
-    /// share a bucket.
-    pub(super) fn reached(&self) {
-        if !self.reached.load(Ordering::Relaxed) {
-            self.change(true, CapEvent::Reached { max_buckets: self.most });
+    /// A cap of `most`, at least 1, for an empty store.
+    pub(super) fn of(most: usize) -> Self {
+        let shared = HashMap::with_capacity(if most < usize::MAX { most.min(PAIRS) } else { 0 });
+        Self {
+            most: most.max(1),
+            kept: AtomicUsize::new(0),
+            decided: AtomicU64::new(0),
+            shared: Mutex::new(SharedBuckets(shared)),
+            reached: AtomicBool::new(false),
+            listeners: Listeners::default(),
         }
     }
 
-    /// Reports that a tenth of the cap is free again, if it is and `Reached` was the last event.
-    /// Called with the number of buckets after a sweep.
-    pub(super) fn holds(&self, buckets: usize) {
-        let relieved = buckets <= self.most - self.most.div_ceil(10);
+    pub(super) fn subscribe(&self, listener: StoreListener) {
+        self.listeners.add(move |event| listener.tell(event));
+    }
+
+    /// The cap, if there is one.
+    pub(super) fn most(&self) -> Option<usize> {
+        (self.most < usize::MAX).then_some(self.most)
+    }
+
+    /// The number of buckets and exceptions that are kept.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// How many times a shared bucket has decided.
+    pub(super) fn decided(&self) -> u64 {
+        self.decided.load(Ordering::Relaxed)
+    }
+
+    /// Takes the place of one more bucket or exception, if there is room.
+    pub(super) fn reserve(&self) -> bool {
+        let room = |kept| (kept < self.most).then_some(kept + 1);
+        self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Gives places back.
+    pub(super) fn release(&self, places: usize) {
+        self.kept.fetch_sub(places, Ordering::Relaxed);
+    }
+
+    /// Whether there is room for more than `more` further buckets.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        self.kept().saturating_add(more) < self.most
+    }
+
+    pub(super) fn shared(&self) -> MutexGuard<'_, SharedBuckets> {
+        // A panic leaves the buckets valid: no change of them takes two steps.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request that a shared bucket has decided, and reports that the cap is reached
+    /// unless that was the last event. Called when no lock is held.
+    #[cold]
+    pub(super) fn has_shared(&self) {
+        self.decided.fetch_add(1, Ordering::Relaxed);
+        if !self.reached.load(Ordering::Relaxed) {
+            self.change(true, StoreEvent::CapReached { max_buckets: self.most });
+        }
+    }
+
+    /// Reports that a tenth of the cap is free again, if it is and `CapReached` was the last event.
+    /// Called after a sweep.
+    pub(super) fn was_swept(&self) {
+        let relieved = self.kept() <= self.most - self.most.div_ceil(10);
         if relieved && self.reached.load(Ordering::Relaxed) {
-            self.change(false, CapEvent::Relieved { buckets });
+            self.change(false, StoreEvent::CapRelieved { max_buckets: self.most });
         }
     }
 
     #[cold]
-    fn change(&self, reached: bool, event: CapEvent) {
+    fn change(&self, reached: bool, event: StoreEvent) {
         self.listeners.note(|standing| {
             if self.reached.swap(reached, Ordering::Relaxed) == reached {
                 return None;
             }
             if reached {
-                standing.insert(THIS, event)
+                standing.insert(THIS, event.clone())
             } else {
                 standing.remove(&THIS)
             };
             Some(event)
         });
         self.listeners.tell();
+    }
+}
+
+impl SharedBuckets {
+    /// What the bucket that this entry shares owes.
+    pub(super) fn debt(&self, entry: &Entry, now: u64) -> u64 {
+        let shared = self.0.get(&self.name(entry));
+        shared.map_or(0, |bucket| bucket.tat.saturating_sub(now).min(bucket.longest))
+    }
+
+    /// Sets what the bucket owes, after a charge by this entry.
+    pub(super) fn owe(&mut self, entry: &Entry, debt: u64, now: u64) {
+        if self.0.len() >= PAIRS {
+            self.0.retain(|_, bucket| bucket.tat > now);
+        }
+        let bucket = self.0.entry(self.name(entry)).or_default();
+        bucket.tat = now + debt;
+        bucket.longest = bucket.longest.max(entry.rate().refill());
+    }
+
+    fn name(&self, entry: &Entry) -> Name {
+        let own = (entry.endpoint(), Some(entry.rate()));
+        let has_own = self.0.len() < PAIRS || self.0.contains_key(&own);
+        if has_own { own } else { (entry.endpoint(), None) }
     }
 }

@@ -1,36 +1,46 @@
 //! A store that counts in this process.
 
-mod blocks;
 mod cap;
-mod denials;
-mod gcra;
+mod cell;
+mod exceptions;
+mod key;
+#[cfg(all(test, bolna_loom))]
+mod loom_tests;
+mod refusals;
+mod shard;
+mod sync;
 mod table;
+mod transaction;
 
-use std::cell::Cell;
+use std::cell::Cell as Noted;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::{
-    Answer, Bucket, Immediate, Store, StoreError, StoreListener, StoreReport, block_nanos,
+    Answer, Capabilities, Charge, Command, Decisions, Entry, Immediate, Reply, Store, StoreError,
+    StoreListener, StoreReport, nanos,
 };
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Decision, Endpoint, Principal, Rate};
+use crate::values::{BucketState, Decision, Endpoint, Principal};
 
-use blocks::Blocks;
 use cap::Cap;
-use denials::Source;
-use gcra::{CellOutcome, FullAt};
-use table::{Given, Key, Place, Table};
+use key::BucketKey;
+use table::Table;
+use transaction::{Blocking, Changed, Full};
 
-pub use cap::CapEvent;
-
-/// The number of shards, of 64 bytes each. More shards would be further apart in the caches. With
+/// The number of shards, of 192 bytes each. More shards would be further apart in the caches. With
 /// fewer, a shard of a table of a million buckets would take over 50 µs to grow.
-const SHARDS: usize = 2048;
+const SHARDS: usize = if cfg!(bolna_loom) { 1 } else { 1024 };
+
+/// The number of shards of a store with a small cap. The tests of every order of steps need but
+/// one.
+const FEWEST: usize = if cfg!(bolna_loom) { 1 } else { 16 };
 
 /// The time, in nanoseconds, in which every shard is swept once.
 const ROUND: u64 = 60_000_000_000;
+
+/// One second, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// The most shards that one request sweeps.
 const TURNS: u64 = 2;
@@ -40,29 +50,24 @@ const TURNS: u64 = 2;
 /// back.
 const HELD_UP: u64 = 10_000_000_000;
 
-/// The latest time, in nanoseconds: 146 years. A quota's longest refill is shorter, so their sum
-/// fits in 64 bits.
-const LATEST: u64 = 1 << 62;
-
 /// A store that counts in this process. It is the default store of a limiter.
 ///
 /// A bucket is one atomic time. So exactly as many concurrent requests are admitted as the quota
-/// allows, whatever the number of threads.
+/// allows, whatever the number of threads. A charge of several buckets is decided under a lock that
+/// all buckets of a principal have in common.
 ///
-/// # Memory
-/// An empty store takes 128 KiB. A bucket takes 49 bytes; with the free room that a hash table
-/// needs it is at most about 126 bytes, once there are tens of thousands of buckets. An id of more
-/// than [`Id::INLINE`](crate::values::Id::INLINE) bytes has an allocation of its own, and so has
-/// the id of a principal that is neither an organization nor a user.
+/// # Memory An empty store takes 192 KiB. A bucket takes 25 bytes; with the free room that a hash
+/// table needs it is at most 64 bytes, once there are tens of thousands of buckets. The store does
+/// not hold ids but a fingerprint of 128 bits of each, so long ids take no more.
 ///
 /// A bucket is dropped only after it has become full again. Memory that a spike has left is freed
 /// too. There is no background task, and no method has to be called for this: now and then a
-/// request sweeps one of the 2048 shards after its decision, or two if more than one are due. From
-/// about twenty requests a second on, all shards are swept within a minute. With fewer requests it
-/// takes longer. Without requests, only [`shrink`](Self::shrink) frees memory.
+/// request sweeps one of at most 1024 shards after its decision, or two if more than one are due.
+/// From about nine requests a second on, all shards are swept within a minute. With fewer requests
+/// it takes longer. Without requests, only [`shrink`](Self::shrink) frees memory.
 ///
-/// A [block](Store::block) takes about 80 bytes. After its end they are freed when another block is
-/// made, or when a request finds the block.
+/// A [block](Command::Block) takes some 100 bytes, until a sweep after its end. So does an
+/// overdraft, which only [`Command::Settle`] can leave.
 ///
 /// So memory grows with the number of buckets that are not full at one time. By Bolna's limits
 /// these are the callers of the last minute. If a client can invent more callers than you want to
@@ -70,16 +75,12 @@ const LATEST: u64 = 1 << 62;
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     clock: C,
-    cap: Cap,
-    /// The number by which the refusals that threads remember refer to this store.
-    number: u64,
-    /// How many times a bucket was filled up other than by time, or drained other than by requests.
-    altered: AtomicU64,
-    blocks: Blocks,
     /// When a shard was last swept because its turn had come, in nanoseconds.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
     turn: u64,
+    /// When all shards were last swept to make room for a block, in nanoseconds; 0 for never.
+    swept_all: AtomicU64,
 }
 
 impl MemoryStore {
@@ -94,75 +95,65 @@ impl<C: Clock> MemoryStore<C> {
     /// An empty store with `clock`.
     #[must_use]
     pub fn with_clock(clock: C) -> Self {
-        static STORES: AtomicU64 = AtomicU64::new(1);
-        Self {
-            table: Table::new(SHARDS),
-            clock,
-            cap: Cap::none(),
-            number: STORES.fetch_add(1, Ordering::Relaxed),
-            altered: AtomicU64::new(0),
-            blocks: Blocks::default(),
-            swept: AtomicU64::new(0),
-            turn: ROUND / SHARDS as u64,
-        }
+        Self::with_cap(clock, usize::MAX)
     }
 
-    /// Sets the cap: the store tracks at most `max_buckets` buckets. 0 is treated as 1. By default
-    /// there is no cap. Call this before the store is used, since it drops all buckets and blocks.
+    /// Sets the cap: the store keeps at most `max_buckets` buckets and blocks. 0 is treated as 1.
+    /// By default there is no cap. Call this before the store is used, since it drops all buckets
+    /// and blocks.
     ///
-    /// When as many buckets are in use, none of them is dropped, and new callers are still limited.
-    /// A new caller shares a bucket with other new callers of the same endpoint and quota, until
-    /// another bucket is full again and makes room. The same happens to a caller whose own bucket
-    /// was dropped because it was full or had been reset.
+    /// When as many are in use, none of them is dropped, and new callers are still limited: those
+    /// of one endpoint and quota share one bucket, until another bucket is full again and makes
+    /// room. The same happens to a caller whose own bucket was dropped because it was full or had
+    /// been reset. At most 1,024 pairs of an endpoint and a quota have a shared bucket, in memory
+    /// that is allocated ahead; the callers of further quotas share one for each endpoint. The free
+    /// room that a hash table needs comes on top of the cap.
     ///
-    /// There are 16 to 2048 shared buckets for each endpoint and quota, one for about 256 to 512
-    /// buckets of the cap, so that one caller does not get all new callers refused. They come on
-    /// top of the cap, as does the free room that a hash table needs.
-    /// [`on_cap`](Self::on_cap) reports when the cap is reached.
+    /// A limiter reports when the cap is reached and when a tenth of it is free again, as
+    /// [`StoreEvent::CapReached`](super::StoreEvent::CapReached) and
+    /// [`CapRelieved`](super::StoreEvent::CapRelieved). The requests that a shared bucket has
+    /// decided are counted in [`StoreReport::shared`].
     ///
-    /// A [refund](Store::refund) or a [reset](Store::reset) for a caller who shares a bucket has no
-    /// effect on it, since all who share it would profit. A [block](Store::block) affects only the
-    /// caller who is blocked.
+    /// A [refund](Command::Refund) or a [reset](Command::Reset) for a caller who shares a bucket
+    /// has no effect on it, since all who share it would profit. A [block](Command::Block) affects
+    /// only the caller who is blocked. If there is no room for it although all shards were swept,
+    /// within the last second, it fails.
     ///
     /// ```
-    /// use bolna_rate_limit::store::{CapEvent, MemoryStore};
+    /// use bolna_rate_limit::store::{MemoryStore, StoreEvent};
+    /// use bolna_rate_limit::observe::Event;
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
     ///
-    /// let store = MemoryStore::new().max_buckets(100_000).on_cap(|event| match event {
-    ///     CapEvent::Reached { max_buckets } => {
+    /// let store = MemoryStore::new().max_buckets(100_000);
+    /// let limiter = Limiter::with_store(Policy::default(), store);
+    /// limiter.on_event(|event| {
+    ///     if let Event::Store(StoreEvent::CapReached { max_buckets }) = event {
     ///         eprintln!("{max_buckets} buckets are in use: new callers share");
     ///     }
-    ///     event => eprintln!("{event:?}"),
     /// });
-    /// let limiter = Limiter::with_store(Policy::default(), store);
     /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
     /// ```
     #[must_use]
     pub fn max_buckets(self, max_buckets: usize) -> Self {
-        let shards = (max_buckets / 512).clamp(16, SHARDS).next_power_of_two();
-        Self {
-            table: Table::new(shards),
-            cap: self.cap.of(max_buckets),
-            turn: ROUND / shards as u64,
-            blocks: Blocks::default(),
-            ..self
-        }
+        Self::with_cap(self.clock, max_buckets)
     }
 
-    /// Calls `listener` when the [cap](Self::max_buckets) is reached, and when a tenth of it is
-    /// free again. It runs in the request that notices the change, so it should only log or count.
-    /// There can be several listeners; all of them are called.
-    #[must_use]
-    pub fn on_cap(self, listener: impl Fn(CapEvent) + Send + Sync + 'static) -> Self {
-        self.cap.tell(move |event| listener(*event));
-        self
+    fn with_cap(clock: C, most: usize) -> Self {
+        let shards = (most / 128).clamp(FEWEST, SHARDS).next_power_of_two();
+        Self {
+            table: Table::new(shards, Cap::of(most)),
+            clock,
+            swept: AtomicU64::new(0),
+            turn: ROUND / shards as u64,
+            swept_all: AtomicU64::new(0),
+        }
     }
 
     /// The number of buckets that are tracked: those that are not full, and those that have become
     /// full again but are not dropped yet. Buckets that are shared because of a cap do not count.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.owned()
+        self.table.len()
     }
 
     /// Whether no bucket is tracked.
@@ -177,84 +168,131 @@ impl<C: Clock> MemoryStore<C> {
     /// to free memory at once, or when there are no requests.
     pub fn shrink(&self) {
         self.table.shrink(self.now());
-        self.cap.holds(self.table.owned());
+        self.table.cap.was_swept();
     }
 
-    /// Charges one unit to the bucket, which is made if there is none.
+    /// Decides a charge, and charges its buckets accordingly.
     #[inline]
-    pub(crate) fn charge(&self, bucket: Bucket<'_>) -> Decision {
-        let key = Key::of(bucket.endpoint, bucket.principal);
-        let place = self.table.place(key);
-        if self.blocks.may_have(place.hash()) {
-            if let Some(decision) = self.blocked(bucket, place, key) {
-                return decision;
+    pub(crate) fn charge(&self, charge: Charge<'_>) -> Decisions {
+        if let [entry] = charge.entries() {
+            if let Some(decision) = self.charge_one(charge.principal(), entry) {
+                return if entry.is_binding() {
+                    Decisions::of_one(decision)
+                } else {
+                    Decisions::of_one_shadow(decision)
+                };
             }
         }
-        // Read before the bucket, so that a refusal that the thread remembers of it does not
-        // outlive a reset.
-        let source = Source { store: self.number, altered: self.altered.load(Ordering::Acquire) };
-        let read = Cell::new(0);
+        self.charge_all(&charge)
+    }
+
+    /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
+    /// bucket is blocked, or has to be corrected, or there is no room for a new one.
+    #[inline]
+    fn charge_one(&self, principal: &Principal, entry: &Entry) -> Option<Decision> {
+        let key = BucketKey::of(principal, entry.endpoint());
+        let shard = self.table.shard(key);
+        let read = Noted::new(0);
         let clock = || {
             read.set(self.now());
             read.get()
         };
-        let denied = |full_at| gcra::denied(full_at, bucket.rate(), clock());
-        let charge = |full_at: &FullAt| full_at.charge(bucket.rate(), clock);
-        let outcome = match denials::recall(source, place.hash(), key).and_then(denied) {
-            Some(outcome) => outcome,
-            None => match self.table.ask(place, key, charge) {
-                Some(outcome) => {
-                    if !outcome.allowed {
-                        denials::remember(source, place.hash(), key, read.get() + outcome.debt);
-                    }
-                    outcome
-                }
-                None => self.ask_new(place, key, bucket.rate(), charge),
-            },
+        let refill = entry.rate().refill();
+        if let Some(tat) = refusals::recall(key, shard) {
+            let debt = tat.saturating_sub(clock());
+            if (entry.tolerance() + 1..=refill).contains(&debt) {
+                self.keep_house(read.get());
+                return Some(entry.decide(false, debt));
+            }
+        }
+        let buckets = shard.read();
+        if buckets.exception(key).is_some() {
+            return None;
+        }
+        let Some(tat) = buckets.find(key) else {
+            drop(buckets);
+            return self.charge_new(key, entry);
         };
-        if outcome.healed {
-            self.altered.fetch_add(1, Ordering::Release);
+        let outcome = tat.charge(entry, clock);
+        if outcome.charged {
+            shard.alter(&buckets);
+            drop(buckets);
+            self.keep_house(read.get());
+            return Some(entry.decide(true, outcome.debt + entry.time()));
+        }
+        drop(buckets);
+        if outcome.debt > refill {
+            return None;
+        }
+        if refusals::seen(key) {
+            if let Some((tat, version)) = shard.to_remember(key) {
+                refusals::remember(key, version, tat);
+            }
         }
         self.keep_house(read.get());
-        bucket.decide(outcome.allowed, outcome.debt)
+        Some(entry.decide(false, outcome.debt))
+    }
+
+    /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table by
+    /// now, or if there is no room for it.
+    #[inline(never)]
+    fn charge_new(&self, key: BucketKey, entry: &Entry) -> Option<Decision> {
+        let now = self.table.insert(key, entry.time(), || self.now())?;
+        self.keep_house(now);
+        Some(entry.decide(true, entry.time()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn charge_all(&self, charge: &Charge<'_>) -> Decisions {
+        self.change(charge, |states| charge.apply(states)).result
+    }
+
+    /// Changes the buckets of a charge while no other request can.
+    fn change<R>(
+        &self,
+        charge: &Charge<'_>,
+        change: impl FnOnce(&mut [BucketState]) -> R,
+    ) -> Changed<R> {
+        let changed = self.table.change(charge, || self.now(), change);
+        if changed.shared {
+            self.table.cap.has_shared();
+            // After the decision, so that a peek before it can foretell it.
+            self.sweep(changed.now);
+        } else {
+            self.keep_house(changed.now);
+        }
+        changed
     }
 
     /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
     /// nanoseconds, or a full refill if that is less.
-    pub(crate) fn owe(&self, bucket: Bucket<'_>, debt: u64) {
-        let debt = debt.min(bucket.rate().refill());
-        if debt == 0 {
-            return;
+    pub(crate) fn owe(&self, principal: &Principal, entry: &Entry, debt: u64) {
+        let debt = debt.min(entry.rate().refill());
+        if debt > 0 {
+            let raise = |states: &mut [BucketState]| {
+                for state in states {
+                    state.debt = state.debt.max(debt);
+                }
+            };
+            self.change(&Charge::of_one(principal, entry), raise);
         }
-        let key = Key::of(bucket.endpoint, bucket.principal);
-        let place = self.table.place(key);
-        let now = self.now();
-        let raise = |full_at: &FullAt| full_at.raise(now + debt);
-        let raised = self.table.ask(place, key, raise);
-        let raised = raised.unwrap_or_else(|| self.ask_new(place, key, bucket.rate(), raise));
-        // Threads that have refused the caller remember a shorter wait: they must read the bucket
-        // again.
-        if raised.is_some_and(|full_at| !bucket.rate().has(full_at.saturating_sub(now))) {
-            self.altered.fetch_add(1, Ordering::Release);
-        }
-        self.keep_house(now);
     }
 
-    /// Makes the bucket full `by` nanoseconds earlier, but not before now.
-    pub(crate) fn advance(&self, bucket: Bucket<'_>, by: u64) {
-        if by == 0 {
-            return;
-        }
-        let key = Key::of(bucket.endpoint, bucket.principal);
-        self.table.ask(self.table.place(key), key, |full_at| {
-            full_at.advance(bucket.rate(), by, || self.now());
-        });
-        self.altered.fetch_add(1, Ordering::Release);
+    /// Makes the bucket full `time` nanoseconds earlier, but not before now.
+    pub(crate) fn give_back(&self, principal: &Principal, entry: &Entry, time: u64) {
+        let give_back = |states: &mut [BucketState]| {
+            for state in states {
+                state.correct(entry.rate());
+                state.give_back(entry.rate(), time);
+            }
+        };
+        self.change(&Charge::of_one(principal, entry), give_back);
     }
 
     /// Copies a block from another store: blocks the bucket for `blocked_for` nanoseconds, or lifts
-    /// its block if that is `None`. Does nothing if `current` returns false; it is called while no
-    /// other block can change. Returns whether the bucket is newly blocked.
+    /// its block if that is `None`. Does nothing if `current` returns false; it is called while the
+    /// bucket can't change. Returns whether the bucket is newly blocked.
     pub(crate) fn follow(
         &self,
         principal: &Principal,
@@ -262,63 +300,66 @@ impl<C: Clock> MemoryStore<C> {
         blocked_for: Option<u64>,
         current: impl FnOnce() -> bool,
     ) -> bool {
-        if blocked_for.is_none() && self.blocks.is_empty() {
+        if blocked_for.is_none() && self.table.has_no_block(principal, endpoint) {
             return false;
         }
-        let key = Key::of(endpoint, principal);
-        let hash = self.table.place(key).hash();
-        match blocked_for {
-            Some(period) => self.blocks.set(hash, key, self.now(), period, current),
-            None => {
-                if self.blocks.may_have(hash) {
-                    self.blocks.lift(hash, key, current);
+        let period = blocked_for.unwrap_or(0);
+        let blocking = self.table.block(principal, endpoint, period, || self.now(), current);
+        matches!(blocking, Ok(Blocking::New))
+    }
+
+    fn carry_out(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match command {
+            Command::Peek(charge) => {
+                let peek = |states: &mut [_]| charge.peek(states);
+                return Ok(Reply::Decisions(self.table.look(&charge, || self.now(), peek)));
+            }
+            Command::Refund(charge) => {
+                self.change(&charge, |states| charge.refund(states));
+            }
+            Command::Settle(charge) => {
+                if self.change(&charge, |states| charge.settle(states)).is_full {
+                    return Err(self.full("an overdraft"));
                 }
-                false
+            }
+            Command::Reset { principal, endpoint } => self.table.reset(principal, endpoint),
+            Command::Block { principal, endpoint, period } => {
+                let block =
+                    || self.table.block(principal, endpoint, nanos(period), || self.now(), || true);
+                block()
+                    .or_else(|Full| if self.make_room() { block() } else { Err(Full) })
+                    .map_err(|Full| self.full("a block"))?;
             }
         }
+        Ok(Reply::Done)
     }
 
-    /// The refusal of a request for a bucket that is blocked.
+    /// Sweeps all shards, unless that was done within the last second: an operator may block many
+    /// callers. Returns whether it was done.
     #[cold]
-    #[inline(never)]
-    fn blocked(&self, bucket: Bucket<'_>, place: Place<'_>, key: Key<'_>) -> Option<Decision> {
-        let now = self.now();
-        let left = self.blocks.left(place.hash(), key, now)?;
-        let own = bucket.rate().until(self.look(bucket.rate(), place, key).debt, 1);
-        self.keep_house(now);
-        Some(bucket.blocked(left.max(own)))
-    }
-
-    /// What the bucket of a request, or the one that the request would share, decides now. Nothing
-    /// is charged.
-    fn look(&self, rate: Rate, place: Place<'_>, key: Key<'_>) -> CellOutcome {
-        let peek = |full_at: &FullAt| full_at.peek(rate, || self.now());
-        let shared = || {
-            let full = self.table.owned() >= self.cap.most();
-            if full { self.table.ask_shared(place, key, rate, peek) } else { None }
-        };
-        let peeked = self.table.ask(place, key, peek).or_else(shared);
-        peeked.unwrap_or_else(|| peek(&FullAt::default()))
+    fn make_room(&self) -> bool {
+        let (now, last) = (self.now(), self.swept_all.load(Ordering::Relaxed));
+        let due = now.wrapping_sub(last) >= SECOND || last == 0;
+        let due = due
+            && self
+                .swept_all
+                .compare_exchange(last, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if due {
+            self.table.sweep_all(now);
+            self.table.cap.was_swept();
+        }
+        due
     }
 
     #[cold]
-    #[inline(never)]
-    fn ask_new<R>(
-        &self,
-        place: Place<'_>,
-        key: Key<'_>,
-        rate: Rate,
-        ask: impl FnOnce(&FullAt) -> R,
-    ) -> R {
-        if self.table.owned() >= self.cap.most() {
-            self.sweep(self.now());
-        }
-        let (answer, given) =
-            self.table.ask_new(place, key, rate, self.cap.most(), || self.now(), ask);
-        if given == Given::Shared {
-            self.cap.reached();
-        }
-        answer
+    fn full(&self, what: &str) -> StoreError {
+        let most = self.table.cap.most().unwrap_or(usize::MAX);
+        StoreError::of_request(format!(
+            "the store keeps {most} buckets and blocks already, which is its cap, and has no room \
+             for {what}: raise `max_buckets`"
+        ))
+        .of_kind("full")
     }
 
     #[inline]
@@ -347,12 +388,12 @@ impl<C: Clock> MemoryStore<C> {
 
     fn sweep(&self, now: u64) {
         self.table.sweep_next(now);
-        self.cap.holds(self.table.owned());
+        self.table.cap.was_swept();
     }
 
     #[inline]
     fn now(&self) -> u64 {
-        u64::try_from(self.clock.now().as_nanos()).map_or(LATEST, |now| now.min(LATEST))
+        nanos(self.clock.now())
     }
 }
 
@@ -360,62 +401,35 @@ impl<C: Clock> Store for MemoryStore<C> {
     type Check = Immediate;
 
     #[inline]
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Immediate> {
-        Answer::Now(Ok(self.charge(bucket)))
+    fn check(&self, charge: Charge<'_>) -> Answer<Immediate> {
+        Answer::Now(Ok(self.charge(charge)))
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.carry_out(command)
+    }
+
+    /// Everything.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
     }
 
     fn report(&self) -> StoreReport {
-        let mut report = StoreReport::default();
-        let most = self.cap.most();
-        report.buckets = self.len();
-        report.max_buckets = (most < usize::MAX).then_some(most);
-        (report.sweeps, report.dropped) = self.table.swept();
-        report
+        let (sweeps, dropped) = self.table.swept();
+        StoreReport {
+            buckets: self.len(),
+            blocks: self.table.exceptions(),
+            max_buckets: self.table.cap.most(),
+            shared: self.table.cap.decided(),
+            sweeps,
+            dropped,
+            ..StoreReport::default()
+        }
     }
 
     /// Subscribes to the changes of the [cap](Self::max_buckets), if there is one.
     fn subscribe(&self, listener: StoreListener) {
-        self.cap.subscribe(listener);
-    }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        let key = Key::of(bucket.endpoint, bucket.principal);
-        let place = self.table.place(key);
-        let blocked = self.blocks.may_have(place.hash()).then(|| self.blocked(bucket, place, key));
-        Ok(blocked.flatten().unwrap_or_else(|| {
-            let CellOutcome { allowed, debt, .. } = self.look(bucket.rate(), place, key);
-            bucket.decide(allowed, debt)
-        }))
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        let key = Key::of(endpoint, principal);
-        self.table.remove(key);
-        self.altered.fetch_add(1, Ordering::Release);
-        self.blocks.lift(self.table.place(key).hash(), key, || true);
-        Ok(())
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        self.advance(bucket, bucket.rate().time_of(units));
-        Ok(())
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let key = Key::of(endpoint, principal);
-        let hash = self.table.place(key).hash();
-        match block_nanos(period) {
-            0 => self.blocks.lift(hash, key, || true),
-            period => {
-                self.blocks.set(hash, key, self.now(), period, || true);
-            }
-        }
-        Ok(())
+        self.table.cap.subscribe(listener);
     }
 }
 
@@ -427,7 +441,7 @@ impl Default for MemoryStore {
 
 impl<C> fmt::Debug for MemoryStore<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The buckets are left out: they are many, and ids do not belong in a log.
+        // The buckets are left out: they are many, and tell nothing without ids.
         f.debug_struct("MemoryStore").finish_non_exhaustive()
     }
 }

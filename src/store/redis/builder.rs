@@ -11,7 +11,7 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::is_prefix;
 use super::ladder::Ladder;
 use super::servers::Servers;
-use super::settings::{RedisEvent, Settings};
+use super::settings::Settings;
 use super::shards::Shards;
 use crate::store::listeners::Listeners;
 use crate::store::{LocalFallback, MemoryStore};
@@ -35,7 +35,6 @@ pub struct RedisStoreBuilder {
     expected_replicas: Option<u32>,
     most_local: Option<usize>,
     degraded: bool,
-    listeners: Listeners<RedisEvent>,
 }
 
 impl RedisStoreBuilder {
@@ -54,7 +53,6 @@ impl RedisStoreBuilder {
             expected_replicas: Some(1),
             most_local: None,
             degraded: false,
-            listeners: Listeners::default(),
         }
     }
 
@@ -172,19 +170,6 @@ impl RedisStoreBuilder {
         Self { degraded: true, ..self }
     }
 
-    /// Calls `listener` when the server is lost, when the reason changes while it is lost, and when
-    /// it is regained. If this is called several times, every listener is called for every event.
-    ///
-    /// The listener runs in the task that connects, or in [`connect`](Self::connect) with
-    /// [`start_degraded`](Self::start_degraded), so it should only log or count.
-    ///
-    /// Once there is a store, [`subscribe`](crate::store::Store::subscribe) reports the same
-    /// events, and those of the [cap](Self::max_local_buckets).
-    pub fn on_event(self, listener: impl Fn(RedisEvent) + Send + Sync + 'static) -> Self {
-        self.listeners.add(move |event| listener(event.clone()));
-        self
-    }
-
     /// Connects, and starts a task on the current tokio runtime that keeps the connection. In a
     /// cluster there is a task for each primary, and one more. The tasks end when the store is
     /// dropped. Checks may be made from any thread or executor, but they are answered, and their
@@ -236,7 +221,7 @@ impl RedisStoreBuilder {
             deadline: self.deadline,
             connect_timeout: self.connect_timeout,
             most_waiting: self.most_waiting,
-            listeners: self.listeners,
+            listeners: Listeners::default(),
         };
         let shards = Shards::start(servers, Arc::new(settings), self.degraded).await?;
         Ok(RedisStore::on(match self.expected_replicas {

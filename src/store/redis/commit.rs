@@ -23,12 +23,12 @@ pub(super) struct Ask {
     pub(super) rate: Rate,
     /// When the request stops waiting.
     pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Charge, StoreError>>,
+    pub(super) answer: oneshot::Sender<Result<Taken, StoreError>>,
 }
 
 /// The answer to a request for a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Charge {
+pub(super) enum Taken {
     /// The unit was charged, and the bucket is full again after `debt` microseconds.
     Granted { debt: u64 },
     /// The unit was not charged, and the bucket is full again after `debt` microseconds.
@@ -42,7 +42,7 @@ impl Ask {
         !self.answer.is_closed()
     }
 
-    pub(super) fn say(self, answer: Result<Charge, StoreError>) -> bool {
+    pub(super) fn say(self, answer: Result<Taken, StoreError>) -> bool {
         self.answer.send(answer).is_ok()
     }
 }
@@ -139,9 +139,9 @@ impl Call {
                 // charged for the requests behind it.
                 let debt = used.saturating_sub((left - 1) * interval);
                 // If the request is gone, its unit goes to the next one.
-                left -= u64::from(ask.say(Ok(Charge::Granted { debt })));
+                left -= u64::from(ask.say(Ok(Taken::Granted { debt })));
             } else {
-                ask.say(Ok(Charge::Denied { debt: used }));
+                ask.say(Ok(Taken::Denied { debt: used }));
             }
         }
     }
@@ -149,7 +149,7 @@ impl Call {
     /// Answers the requests: the bucket is blocked for at least `wait` microseconds.
     pub(super) fn block(self, wait: u64) {
         for ask in self.members {
-            ask.say(Ok(Charge::Blocked { wait }));
+            ask.say(Ok(Taken::Blocked { wait }));
         }
     }
 
@@ -169,11 +169,11 @@ mod tests {
     use proptest::prelude::*;
     use tokio::sync::oneshot::{self, Receiver};
 
-    use super::{Ask, Charge, Desk};
+    use super::{Ask, Desk, Taken};
     use crate::store::StoreError;
     use crate::values::Quota;
 
-    type Answer = Receiver<Result<Charge, StoreError>>;
+    type Answer = Receiver<Result<Taken, StoreError>>;
 
     const INTERVAL: u64 = 120_000;
 
@@ -194,7 +194,7 @@ mod tests {
         )
     }
 
-    fn charge(answered: &mut Answer) -> Option<Charge> {
+    fn charge(answered: &mut Answer) -> Option<Taken> {
         answered.try_recv().ok().and_then(Result::ok)
     }
 
@@ -215,7 +215,7 @@ mod tests {
         );
         desk.done(&call.key);
         call.conclude(1, INTERVAL);
-        assert_eq!(charge(&mut first_answer), Some(Charge::Granted { debt: INTERVAL }));
+        assert_eq!(charge(&mut first_answer), Some(Taken::Granted { debt: INTERVAL }));
         assert_eq!(desk.next_call().map(|call| call.units()), Some(3));
         assert!(desk.next_call().is_none());
     }
@@ -228,8 +228,8 @@ mod tests {
         let used = 500 * INTERVAL - 7;
         desk.next_call().expect("a request waits").conclude(3, used);
         let debts: Vec<_> = answers.iter_mut().filter_map(charge).collect();
-        let granted = |behind| Charge::Granted { debt: used - behind * INTERVAL };
-        let denied = Charge::Denied { debt: used };
+        let granted = |behind| Taken::Granted { debt: used - behind * INTERVAL };
+        let denied = Taken::Denied { debt: used };
         assert_eq!(debts, [granted(2), granted(1), granted(0), denied, denied]);
     }
 
@@ -324,7 +324,7 @@ mod tests {
                         let alive = answers.len();
                         let granted = alive.min(usize::try_from(granted).expect("small"));
                         prop_assert!(alive <= units && alive <= before);
-                        let is_granted = |charge: &Charge| matches!(charge, Charge::Granted { .. });
+                        let is_granted = |charge: &Taken| matches!(charge, Taken::Granted { .. });
                         let (first, rest) = answers.split_at(granted);
                         prop_assert!(first.iter().all(is_granted), "in the order of arrival");
                         prop_assert!(!rest.iter().any(is_granted), "no unit twice");

@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::error::{REPLICA, RedisStoreError, RedisStoreErrorKind as Kind};
-use super::script::{Take, Taken, forget};
+use super::script::{ScriptReply, Take, forget};
 use super::server_time::ServerTime;
 use super::settings::Settings;
 use crate::values::Quota;
@@ -34,7 +34,7 @@ pub(super) async fn connect(
     let (server, within) = (info.addr().to_string(), settings.connect_timeout);
     let mut commands = open(info, within).await?;
     verify(&mut commands, &server, within).await?;
-    if let Err(error) = ask::<Taken>(&mut commands, &nobodys().by_text(probe), within).await {
+    if let Err(error) = ask::<ScriptReply>(&mut commands, &nobodys().by_text(probe), within).await {
         return Err(
             which_permission(&mut commands, &server, probe, within, error.of(&server)).await
         );
@@ -161,10 +161,10 @@ async fn charge_nobody(
     within: Duration,
 ) -> Result<(Instant, Instant, i64), RedisStoreError> {
     let mut sent = Instant::now();
-    let mut answer = ask::<Taken>(commands, &nobodys().by_hash(probe), within).await;
+    let mut answer = ask::<ScriptReply>(commands, &nobodys().by_hash(probe), within).await;
     if matches!(&answer, Err(Unanswered::Error(error)) if is_unknown_script(error)) {
         sent = Instant::now();
-        answer = ask::<Taken>(commands, &nobodys().by_text(probe), within).await;
+        answer = ask::<ScriptReply>(commands, &nobodys().by_text(probe), within).await;
     }
     let (_, _, shown) = answer.map_err(|error| error.of(server))?;
     Ok((sent, Instant::now(), shown))

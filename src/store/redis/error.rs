@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreEvent};
 
 /// Why a [`RedisStore`](crate::store::RedisStore) can't use its server.
 ///
@@ -93,8 +93,20 @@ impl RedisStoreError {
         self.kind
     }
 
+    /// The event that `server` is lost for this reason.
+    pub(super) fn lost(&self, server: &str) -> StoreEvent {
+        let (kind, reason) = (self.kind.word(), self.why(server).into());
+        StoreEvent::Lost { server: Some(server.into()), kind, reason }
+    }
+
+    /// The event that `server` is still lost, and now for this reason.
+    pub(super) fn still_lost(&self, server: &str) -> StoreEvent {
+        let (kind, reason) = (self.kind.word(), self.why(server).into());
+        StoreEvent::StillLost { server: Some(server.into()), kind, reason }
+    }
+
     /// The text for an event that names `server` itself: without the server, if it is the same.
-    pub(super) fn why(&self, server: &str) -> String {
+    fn why(&self, server: &str) -> String {
         let mut text =
             if self.server == server { String::new() } else { format!("{}: ", self.server) };
         text.push_str(&self.detail);

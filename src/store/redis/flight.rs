@@ -8,7 +8,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, RedisResult};
 use super::commit::{Ask, Call};
 use super::connect::{is_unknown_script, probe};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
-use super::script::{Amendment, Take, Taken};
+use super::script::{Amendment, ScriptReply, Take};
 use super::servers::Route;
 
 /// What is sent to the server.
@@ -33,9 +33,9 @@ pub(super) enum Landing {
         calls: Vec<Call>,
         how: How,
         sent: Instant,
-        answers: RedisResult<Vec<RedisResult<Taken>>>,
+        answers: RedisResult<Vec<RedisResult<ScriptReply>>>,
     },
-    Look(Ask, RedisResult<Taken>),
+    Look(Ask, RedisResult<ScriptReply>),
     Amend(Ask, Amendment, RedisResult<i64>),
     Beat(Result<(Instant, Instant, i64), RedisStoreError>),
 }

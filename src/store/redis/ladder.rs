@@ -2,17 +2,15 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::link::LinkCheck;
 use super::shards::Shards;
 use crate::store::{
-    Answer, BreakerCheck, Bucket, LocalFallback, LocalFallbackCheck, Store, StoreError,
-    StoreListener, StoreReport,
+    Answer, BreakerCall, Charge, Checked, Command, Concluding, FallbackCall, LocalFallback, Reply,
+    Store, StoreError, StoreListener, StoreReport,
 };
-use crate::values::{Decision, Endpoint, Principal};
 
 pub(super) enum Ladder {
     /// This process charges its own buckets, with its share of the limit.
@@ -27,11 +25,11 @@ pin_project! {
     pub(super) enum LadderCheck {
         Counting {
             #[pin]
-            check: LocalFallbackCheck<BreakerCheck<LinkCheck>>,
+            check: Concluding<Concluding<LinkCheck, BreakerCall>, FallbackCall>,
         },
         Failing {
             #[pin]
-            check: BreakerCheck<LinkCheck>,
+            check: Concluding<LinkCheck, BreakerCall>,
         },
     }
 }
@@ -39,16 +37,23 @@ pin_project! {
 impl Store for Ladder {
     type Check = LadderCheck;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<LadderCheck> {
+    fn check(&self, charge: Charge<'_>) -> Answer<LadderCheck> {
         match self {
-            Self::Counting(store) => match store.check(bucket) {
+            Self::Counting(store) => match store.check(charge) {
                 Answer::Now(answer) => Answer::Now(answer),
                 Answer::Later(check) => Answer::Later(LadderCheck::Counting { check }),
             },
-            Self::Failing(store) => match store.check(bucket) {
+            Self::Failing(store) => match store.check(charge) {
                 Answer::Now(answer) => Answer::Now(answer),
                 Answer::Later(check) => Answer::Later(LadderCheck::Failing { check }),
             },
+        }
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match self {
+            Self::Counting(store) => store.command(command).await,
+            Self::Failing(store) => store.command(command).await,
         }
     }
 
@@ -65,43 +70,10 @@ impl Store for Ladder {
             Self::Failing(store) => store.subscribe(listener),
         }
     }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        match self {
-            Self::Counting(store) => store.peek(bucket).await,
-            Self::Failing(store) => store.peek(bucket).await,
-        }
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        match self {
-            Self::Counting(store) => store.reset(principal, endpoint).await,
-            Self::Failing(store) => store.reset(principal, endpoint).await,
-        }
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        match self {
-            Self::Counting(store) => store.refund(bucket, units).await,
-            Self::Failing(store) => store.refund(bucket, units).await,
-        }
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        match self {
-            Self::Counting(store) => store.block(principal, endpoint, period).await,
-            Self::Failing(store) => store.block(principal, endpoint, period).await,
-        }
-    }
 }
 
 impl Future for LadderCheck {
-    type Output = Result<Decision, StoreError>;
+    type Output = Checked;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {

@@ -11,13 +11,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Sleep;
 
-use super::commit::{Ask, Charge};
+use super::commit::{Ask, Taken};
 use super::error::Failure;
 use super::key::key;
 use super::script::Amendment;
-use super::settings::{RedisEvent, Settings};
-use crate::store::{Answer, Bucket, Store, StoreError, block_nanos};
-use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
+use super::settings::Settings;
+use crate::store::{
+    Answer, Charge, Checked, Command, Decisions, Entry, Reply, Store, StoreError, StoreEvent, nanos,
+};
+use crate::values::{Endpoint, Principal, Quota, Rate};
 
 /// Sends requests to one server, through the supervisor that keeps a connection to it.
 ///
@@ -41,7 +43,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn tell(&self, event: RedisEvent) {
+    pub(super) fn tell(&self, event: StoreEvent) {
         self.settings.tell(self.number, event);
     }
 }
@@ -161,66 +163,74 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Sends a message about the bucket of an entry, which is measured in whole microseconds.
+    fn ask_of(
+        &self,
+        principal: &Principal,
+        entry: &Entry,
+        message: impl FnOnce(Ask) -> Message,
+    ) -> Result<LinkCheck, StoreError> {
+        let rate = entry.rate().in_whole_micros();
+        let waiting = self.ask(principal, entry.endpoint(), rate, message)?;
+        let entry = Entry::counted_by(entry.endpoint(), entry.quota(), rate);
+        Ok(LinkCheck { waiting, entry })
+    }
+}
+
+/// Charges of one unit of one bucket: the store around it permits no others.
 impl Store for Link {
     type Check = LinkCheck;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<LinkCheck> {
-        let Bucket { principal, endpoint, quota, .. } = bucket;
-        let rate = bucket.rate().in_whole_micros();
-        match self.ask(principal, endpoint, rate, Message::Take) {
-            Ok(waiting) => Answer::Later(LinkCheck { waiting, endpoint, quota, rate }),
+    fn check(&self, charge: Charge<'_>) -> Answer<LinkCheck> {
+        match self.ask_of(charge.principal(), &charge.entries()[0], Message::Take) {
+            Ok(check) => Answer::Later(check),
             Err(error) => Answer::Now(Err(error)),
         }
     }
 
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        let Bucket { principal, endpoint, quota, .. } = bucket;
-        let rate = bucket.rate().in_whole_micros();
-        let seen = self.ask(principal, endpoint, rate, Message::Look)?.await?;
-        let seen = match seen {
-            Charge::Denied { debt } if rate.has(debt.saturating_mul(1000)) => {
-                Charge::Granted { debt }
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match command {
+            Command::Peek(charge) => {
+                let [entry, ..] = charge.entries() else { return Ok(Reply::Done) };
+                let LinkCheck { waiting, entry } =
+                    self.ask_of(charge.principal(), entry, Message::Look)?;
+                let seen = match waiting.await? {
+                    Taken::Denied { debt } if entry.rate().has(debt.saturating_mul(1000)) => {
+                        Taken::Granted { debt }
+                    }
+                    seen => seen,
+                };
+                return Ok(Reply::Decisions(seen.decide(&entry)));
             }
-            seen => seen,
-        };
-        Ok(decision(endpoint, quota, rate, seen))
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.amend(principal, endpoint, Amendment::Forget).await
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let rate = bucket.rate().in_whole_micros();
-        // A refund is capped at a full refill: more has no further effect, and might not be exact
-        // on the server.
-        let micros = rate.time_of(units).min(rate.refill()) / 1000;
-        let grant = Amendment::Grant { micros, rate };
-        self.amend(bucket.principal, bucket.endpoint, grant).await
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        let micros = block_nanos(period).div_ceil(1000);
-        self.amend(principal, endpoint, Amendment::Block { micros }).await
+            Command::Refund(charge) => {
+                let entry = &charge.entries()[0];
+                let rate = entry.rate().in_whole_micros();
+                let micros = rate.time_of(entry.units()) / 1000;
+                let grant = Amendment::Grant { micros, rate };
+                self.amend(charge.principal(), entry.endpoint(), grant).await?;
+            }
+            Command::Settle(_) => return Err(StoreError::unsupported(&command)),
+            Command::Reset { principal, endpoint } => {
+                self.amend(principal, endpoint, Amendment::Forget).await?;
+            }
+            Command::Block { principal, endpoint, period } => {
+                let micros = nanos(period).div_ceil(1000);
+                self.amend(principal, endpoint, Amendment::Block { micros }).await?;
+            }
+        }
+        Ok(Reply::Done)
     }
 }
 
-/// The decision that follows from an answer in microseconds.
-fn decision(endpoint: Endpoint, quota: Quota, rate: Rate, charge: Charge) -> Decision {
-    let of = |allowed, debt: u64| {
-        Decision::from_nanos(endpoint, quota, rate, allowed, debt.saturating_mul(1000))
-    };
-    match charge {
-        Charge::Granted { debt } => of(true, debt),
-        Charge::Denied { debt } => of(false, debt),
-        Charge::Blocked { wait } => {
-            Decision::blocked_by(endpoint, quota, rate, wait.saturating_mul(1000))
-        }
+impl Taken {
+    /// The decision that follows from an answer in microseconds.
+    fn decide(self, entry: &Entry) -> Decisions {
+        Decisions::of_one(match self {
+            Self::Granted { debt } => entry.decide(true, debt.saturating_mul(1000)),
+            Self::Denied { debt } => entry.decide(false, debt.saturating_mul(1000)),
+            Self::Blocked { wait } => entry.decide_blocked(wait.saturating_mul(1000)),
+        })
     }
 }
 
@@ -229,25 +239,23 @@ pin_project! {
     pub struct LinkCheck {
         #[pin]
         waiting: Waiting,
-        endpoint: Endpoint,
-        quota: Quota,
-        rate: Rate,
+        entry: Entry,
     }
 }
 
 impl Future for LinkCheck {
-    type Output = Result<Decision, StoreError>;
+    type Output = Checked;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Checked> {
         let this = self.project();
-        let charge = ready!(this.waiting.poll(cx))?;
-        Poll::Ready(Ok(decision(*this.endpoint, *this.quota, *this.rate, charge)))
+        let taken = ready!(this.waiting.poll(cx))?;
+        Poll::Ready(Ok(taken.decide(this.entry)))
     }
 }
 
 pin_project! {
     struct Waiting {
-        receiver: oneshot::Receiver<Result<Charge, StoreError>>,
+        receiver: oneshot::Receiver<Result<Taken, StoreError>>,
         #[pin]
         until: Sleep,
         after: Duration,
@@ -256,7 +264,7 @@ pin_project! {
 }
 
 impl Future for Waiting {
-    type Output = Result<Charge, StoreError>;
+    type Output = Result<Taken, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

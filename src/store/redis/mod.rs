@@ -25,20 +25,18 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
 use super::{
-    Answer, Bucket, DenialCache, DenialCacheCheck, Store, StoreError, StoreListener, StoreReport,
+    Answer, Capabilities, Charge, Checked, Command, Concluding, DenialCache, DenialCacheCall,
+    Reply, Store, StoreError, StoreListener, StoreReport,
 };
-use crate::values::{Decision, Endpoint, Principal};
 
 use ladder::{Ladder, LadderCheck};
 
 pub use builder::RedisStoreBuilder;
 pub use error::{RedisStoreError, RedisStoreErrorKind};
-pub use settings::RedisEvent;
 
 /// Keeps the buckets on a Redis (6.2 or later) or Valkey server, so that several replicas share one
 /// limit.
@@ -50,10 +48,11 @@ pub use settings::RedisEvent;
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// let store = RedisStore::builder("redis://limiter:secret@redis.internal:6379")
 ///     .expected_replicas(3)
-///     .on_event(|event| eprintln!("{event}"))
 ///     .connect()
 ///     .await?;
-/// let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store));
+/// let limiter = Limiter::with_store(Policy::default(), store);
+/// limiter.on_event(|event| eprintln!("{event}"));
+/// let layer = BolnaRateLimitLayer::with_limiter(limiter);
 /// # Ok(())
 /// # }
 /// ```
@@ -67,7 +66,7 @@ pub use settings::RedisEvent;
 /// * A cluster (feature `redis-cluster`): `redis+cluster://user:password@host:7000,host:7000`.
 ///
 /// # What is exact
-/// A bucket is one key that holds one time, or two while the bucket is [blocked](Store::block). A
+/// A bucket is one key that holds one time, or two while the bucket is [blocked](Command::Block). A
 /// script on the server charges it in one step, by the server's clock, so the limit holds however
 /// many replicas there are. Times are whole microseconds. An
 /// [emission interval](crate::Quota::emission_interval) that is not a whole number of them is
@@ -158,49 +157,40 @@ impl RedisStore {
 impl Store for RedisStore {
     type Check = RedisCheck;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<RedisCheck> {
-        match self.store.check(bucket) {
+    fn check(&self, charge: Charge<'_>) -> Answer<RedisCheck> {
+        if let Err(error) = self.capabilities().permit(&charge) {
+            return Answer::Now(Err(error));
+        }
+        match self.store.check(charge) {
             Answer::Now(answer) => Answer::Now(answer),
             Answer::Later(check) => Answer::Later(RedisCheck { check }),
         }
+    }
+
+    /// Other replicas see a reset, a refund or the end of a block within one emission interval or
+    /// one second, whichever is shorter. They refuse requests for a bucket that was blocked at
+    /// once. A block ends by the server's clock.
+    ///
+    /// After an error it is not known whether the command was carried out, unless the server was
+    /// not reached at all.
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.capabilities().permit_command(&command)?;
+        self.store.command(command).await
+    }
+
+    /// One bucket of one unit, which is binding.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     fn report(&self) -> StoreReport {
         self.store.report()
     }
 
-    /// Reports the same events as [`on_event`](RedisStoreBuilder::on_event), and those of the
+    /// Subscribes to the loss and the return of servers, and to the changes of the
     /// [cap](RedisStoreBuilder::max_local_buckets) if there is one.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener);
-    }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        self.store.peek(bucket).await
-    }
-
-    /// Other replicas see the reset within one emission interval or one second, whichever is
-    /// shorter.
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.store.reset(principal, endpoint).await
-    }
-
-    /// Other replicas see the refund within one emission interval or one second, whichever is
-    /// shorter. After an error it is not known whether the units were given back, unless the server
-    /// was not reached at all.
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        if units == 0 { Ok(()) } else { self.store.refund(bucket, units).await }
-    }
-
-    /// Other replicas refuse requests at once. When the block is lifted, they see it within one
-    /// emission interval or one second, whichever is shorter. The block ends by the server's clock.
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        self.store.block(principal, endpoint, period).await
     }
 }
 
@@ -216,12 +206,12 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct RedisCheck {
         #[pin]
-        check: DenialCacheCheck<LadderCheck>,
+        check: Concluding<LadderCheck, DenialCacheCall>,
     }
 }
 
 impl Future for RedisCheck {
-    type Output = Result<Decision, StoreError>;
+    type Output = Checked;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.project().check.poll(cx)

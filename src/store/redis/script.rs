@@ -28,7 +28,7 @@ pub(super) struct Take {
 /// * Result 0 or more: the units charged, and the duration until the bucket is full.
 /// * Result -1: nothing was charged because the deadline had passed; the duration is 0.
 /// * Result -2 ([`BLOCKED`]): the duration until the bucket can have a unit.
-pub(super) type Taken = (i64, i64, i64);
+pub(super) type ScriptReply = (i64, i64, i64);
 
 /// The result in the server's answer if the bucket is blocked.
 pub(super) const BLOCKED: i64 = -2;

@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, Pipeline, RedisError, RedisResult};
 
-use super::commit::{Call, Charge, Desk};
+use super::commit::{Call, Desk, Taken};
 use super::connect::{Connection, is_unknown_script};
 use super::error::{
     Failure, RedisStoreError, RedisStoreErrorKind as Kind, is_elsewhere, is_lost, is_wrong_type,
@@ -19,7 +19,7 @@ use super::error::{
 use super::flight::{Cargo, How, Landing, fly};
 use super::key;
 use super::link::Message;
-use super::script::{Amendment, BLOCKED, Take, Taken};
+use super::script::{Amendment, BLOCKED, ScriptReply, Take};
 use super::server_time::ServerTime;
 use super::supervisor::Supervisor;
 
@@ -228,14 +228,14 @@ impl<'a> Service<'a> {
                 let used = used.unsigned_abs();
                 let blocked = granted == BLOCKED;
                 ask.say(Ok(if blocked {
-                    Charge::Blocked { wait: used }
+                    Taken::Blocked { wait: used }
                 } else {
-                    Charge::Denied { debt: used }
+                    Taken::Denied { debt: used }
                 }));
             }
             // The number of keys that were deleted does not matter.
             Landing::Amend(ask, Amendment::Forget, Ok(_)) | Landing::Amend(ask, _, Ok(1..)) => {
-                ask.say(Ok(Charge::Granted { debt: 0 }));
+                ask.say(Ok(Taken::Granted { debt: 0 }));
             }
             Landing::Amend(ask, _, Ok(_)) => {
                 ask.say(Err(Failure::Late.into()));
@@ -255,7 +255,7 @@ impl<'a> Service<'a> {
         how: How,
         sent: Instant,
         arrived: Instant,
-        answer: RedisResult<Taken>,
+        answer: RedisResult<ScriptReply>,
     ) {
         match answer {
             Ok((granted, used, shown)) => {

@@ -11,13 +11,12 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key::probe;
 use super::link::{Link, LinkCheck};
 use super::servers::{Route, Servers};
-use super::settings::{RedisEvent, Settings, WHOLE};
+use super::settings::{Settings, WHOLE};
 use super::supervisor::Supervisor;
 use crate::store::{
-    Answer, Breaker, BreakerCheck, BreakerEvent, Bucket, Store, StoreError, StoreListener,
-    StoreReport,
+    Answer, Breaker, BreakerCall, Charge, Command, Concluding, Reply, Store, StoreError,
+    StoreEvent, StoreListener, StoreReport,
 };
-use crate::values::{Decision, Endpoint, Principal};
 
 /// One server, behind a breaker that keeps requests from waiting for it when it fails.
 pub(super) type Shard = Arc<Breaker<Link>>;
@@ -66,10 +65,7 @@ pub(super) fn or_degraded<T>(
     match first {
         Ok(first) => Ok(Some(first)),
         Err(reason) if degraded && reason.kind() != Kind::Setting => {
-            settings.tell(
-                number,
-                RedisEvent::Lost { server: server.to_owned(), reason: Arc::new(reason) },
-            );
+            settings.tell(number, reason.lost(server));
             Ok(None)
         }
         Err(reason) => Err(reason),
@@ -95,7 +91,7 @@ pub(super) fn start(
     // Only the supervisor, which reconnects in the background, closes the breaker: no request is
     // sent as a trial.
     let breaker = Breaker::new(link).try_again_after(Duration::MAX).on_change(move |event| {
-        if matches!(event, BreakerEvent::Opened { .. }) {
+        if matches!(event, StoreEvent::Lost { .. }) {
             trip();
         }
     });
@@ -121,16 +117,29 @@ pub(super) fn start(
 }
 
 impl Store for Shards {
-    type Check = BreakerCheck<LinkCheck>;
+    type Check = Concluding<LinkCheck, BreakerCall>;
 
-    fn check(&self, bucket: Bucket<'_>) -> Answer<Self::Check> {
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         match self {
-            Self::One(shard) => shard.check(bucket),
+            Self::One(shard) => shard.check(charge),
             #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => match cluster.shard(bucket.principal, bucket.endpoint) {
-                Ok(shard) => shard.check(bucket),
-                Err(error) => Answer::Now(Err(error)),
-            },
+            Self::Cluster(cluster) => {
+                match cluster.shard(charge.principal(), charge.entries()[0].endpoint()) {
+                    Ok(shard) => shard.check(charge),
+                    Err(error) => Answer::Now(Err(error)),
+                }
+            }
+        }
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        match self {
+            Self::One(shard) => shard.command(command).await,
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => {
+                let (principal, endpoint) = command.first_bucket();
+                cluster.shard(principal, endpoint)?.command(command).await
+            }
         }
     }
 
@@ -149,51 +158,6 @@ impl Store for Shards {
             Self::One(shard) => shard.store().settings().subscribe(listener),
             #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.settings().subscribe(listener),
-        }
-    }
-
-    async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
-        match self {
-            Self::One(shard) => shard.peek(bucket).await,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => {
-                cluster.shard(bucket.principal, bucket.endpoint)?.peek(bucket).await
-            }
-        }
-    }
-
-    async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        match self {
-            Self::One(shard) => shard.reset(principal, endpoint).await,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => {
-                cluster.shard(principal, endpoint)?.reset(principal, endpoint).await
-            }
-        }
-    }
-
-    async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        match self {
-            Self::One(shard) => shard.refund(bucket, units).await,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => {
-                cluster.shard(bucket.principal, bucket.endpoint)?.refund(bucket, units).await
-            }
-        }
-    }
-
-    async fn block(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        period: Duration,
-    ) -> Result<(), StoreError> {
-        match self {
-            Self::One(shard) => shard.block(principal, endpoint, period).await,
-            #[cfg(feature = "redis-cluster")]
-            Self::Cluster(cluster) => {
-                cluster.shard(principal, endpoint)?.block(principal, endpoint, period).await
-            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::link::{Message, Shared};
 use super::servers::Route;
 use super::service::{End, Service};
-use super::settings::RedisEvent;
+use crate::store::StoreEvent;
 
 pub(super) struct Supervisor {
     pub(super) route: Route,
@@ -53,12 +53,12 @@ impl Supervisor {
             if told != Told::Counts {
                 told = Told::Counts;
                 self.shared.told.store(false, Ordering::Release);
-                self.shared.tell(RedisEvent::Regained { server: server.clone() });
+                self.shared.tell(StoreEvent::Regained { server: Some(server.as_str().into()) });
             }
             let since = Instant::now();
             match Service::new(&mut self, live).run().await {
                 End::Dropped => return,
-                End::Lost(reason) => self.tell_lost(server, reason, &mut told),
+                End::Lost(reason) => self.tell_lost(&server, &reason, &mut told),
             }
             (self.on_trouble)();
             // A server that passes the probe but fails under load must not be reconnected to 20
@@ -87,21 +87,20 @@ impl Supervisor {
             };
             match self.refusing(connecting).await? {
                 Ok(connection) => return Some(connection),
-                Err(reason) => self.tell_lost(self.route.to_string(), reason, told),
+                Err(reason) => self.tell_lost(&self.route.to_string(), &reason, told),
             }
             (self.on_trouble)();
         }
     }
 
-    fn tell_lost(&self, server: String, reason: RedisStoreError, told: &mut Told) {
+    fn tell_lost(&self, server: &str, reason: &RedisStoreError, told: &mut Told) {
         let (before, kind) = (*told, reason.kind());
         *told = Told::Lost(Some(kind));
         self.shared.told.store(true, Ordering::Release);
-        let reason = Arc::new(reason);
         match before {
-            Told::Counts => self.shared.tell(RedisEvent::Lost { server, reason }),
+            Told::Counts => self.shared.tell(reason.lost(server)),
             Told::Lost(Some(before)) if before != kind => {
-                self.shared.tell(RedisEvent::StillLost { server, reason });
+                self.shared.tell(reason.still_lost(server));
             }
             Told::Lost(_) => {}
         }

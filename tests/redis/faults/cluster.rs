@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisEvent, RedisStore};
+use bolna_rate_limit::store::{RedisStore, StoreEvent};
 
 use super::{BURST, By, Fleet, HOURLY, a_while, exists, key, until_replicated};
 use crate::servers::{Cluster, Mode, Proxy, Server, until, when};
@@ -43,8 +43,10 @@ async fn whole_or_not(cluster: &Cluster) {
     }
 }
 
-fn is_of(event: &RedisEvent, node: &Server) -> bool {
-    let (RedisEvent::Lost { server, .. } | RedisEvent::Regained { server, .. }) = event else {
+fn is_of(event: &StoreEvent, node: &Server) -> bool {
+    let (StoreEvent::Lost { server: Some(server), .. }
+    | StoreEvent::Regained { server: Some(server), .. }) = event
+    else {
         return false;
     };
     server.ends_with(&format!(":{}", node.port()))
@@ -136,7 +138,7 @@ async fn the_replica_of_a_node_that_died_takes_its_buckets_over() {
     }
     for replica in &fleet.replicas {
         let events = replica.events();
-        let [lost @ RedisEvent::Lost { .. }, regained @ RedisEvent::Regained { .. }] = &events[..]
+        let [lost @ StoreEvent::Lost { .. }, regained @ StoreEvent::Regained { .. }] = &events[..]
         else {
             panic!("{events:?}");
         };

@@ -1,7 +1,6 @@
 //! More requests than a server can answer, and operators who do not want a replica to count by
 //! itself.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bolna_rate_limit::OnStoreFailure;
@@ -77,7 +76,7 @@ async fn without_fallback_a_lost_server_is_what_the_operator_says() {
         Replica::connect(RedisStore::builder(server.url()).without_fallback(), HOURLY).await;
     let admitting = Replica {
         layer: replica.layer.clone().on_store_failure(OnStoreFailure::Admit),
-        events: Arc::clone(&replica.events),
+        events: replica.events.clone(),
     };
     server.suspend();
     for (replica, status) in [

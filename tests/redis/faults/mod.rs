@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bolna_rate_limit::store::{RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreErrorKind};
+use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, StoreEvent};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
 use http::{Request, Response, StatusCode};
 use redis::InfoDict;
@@ -18,6 +18,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tower::{Layer, ServiceExt};
 
 use crate::servers::{Server, until, when};
+use crate::support::Events;
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;
@@ -76,20 +77,15 @@ impl Answered {
 #[derive(Clone)]
 struct Replica {
     layer: BolnaRateLimitLayer<RedisStore>,
-    events: Arc<Mutex<Vec<RedisEvent>>>,
+    events: Events,
 }
 
 impl Replica {
     async fn connect(builder: RedisStoreBuilder, quota: Quota) -> Self {
-        let events = Arc::<Mutex<Vec<_>>>::default();
-        let told = Arc::clone(&events);
-        let builder =
-            builder.deadline(DEADLINE).on_event(move |event| told.lock().unwrap().push(event));
+        let store = builder.deadline(DEADLINE).connect().await.unwrap();
+        let events = Events::of(&store);
         let policy = Policy::builder().default_quota(quota).build().unwrap();
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(
-            policy,
-            builder.connect().await.unwrap(),
-        ));
+        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store));
         Self { layer, events }
     }
 
@@ -122,14 +118,16 @@ impl Replica {
     }
 
     /// Losses and their ends, without events that only change the reason of a loss.
-    fn events(&self) -> Vec<RedisEvent> {
-        let transition = |event: &RedisEvent| !matches!(event, RedisEvent::StillLost { .. });
-        self.events.lock().unwrap().iter().filter(|event| transition(event)).cloned().collect()
+    fn events(&self) -> Vec<StoreEvent> {
+        let mut events = self.events.all();
+        events.retain(|event| !matches!(event, StoreEvent::StillLost { .. }));
+        events
     }
 
-    fn lost(&self) -> Vec<RedisStoreErrorKind> {
+    /// The kinds of the errors by which a server was lost.
+    fn lost(&self) -> Vec<&'static str> {
         let kind = |event| {
-            if let RedisEvent::Lost { reason, .. } = event { Some(reason.kind()) } else { None }
+            if let StoreEvent::Lost { kind, .. } = event { Some(kind) } else { None }
         };
         self.events().into_iter().filter_map(kind).collect()
     }
@@ -207,15 +205,15 @@ impl Fleet {
         began.elapsed()
     }
 
-    /// Asserts that each replica has reported two events: one loss with such a reason, and one
+    /// Asserts that each replica has reported two events: one loss of such a kind, and one
     /// return.
     #[track_caller]
-    fn has_told_once(&self, reasons: &[RedisStoreErrorKind]) {
+    fn has_told_once(&self, kinds: &[&str]) {
         for replica in &self.replicas {
             let events = replica.events();
             let alternate =
-                matches!(&events[..], [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }]);
-            assert!(alternate && reasons.contains(&replica.lost()[0]), "{events:?}");
+                matches!(&events[..], [StoreEvent::Lost { .. }, StoreEvent::Regained { .. }]);
+            assert!(alternate && kinds.contains(&replica.lost()[0]), "{events:?}");
         }
     }
 

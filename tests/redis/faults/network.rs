@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisEvent, RedisStoreErrorKind as Kind};
+use bolna_rate_limit::store::StoreEvent;
 
 use super::{Fleet, HOURLY, MINUTELY, WHO};
 use crate::servers::{Mode, Proxy, Server};
@@ -16,7 +16,7 @@ async fn fault(mode: Mode) {
     let lost = fleet.outage(async || proxy.set(mode), async || proxy.set(Mode::Pass)).await;
     fleet.counts_on(&server).await;
     traffic.stop().await.is_within(1, lost);
-    fleet.has_told_once(&[Kind::Unreachable]);
+    fleet.has_told_once(&["unreachable"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +50,7 @@ async fn a_network_that_is_slower_than_the_deadline_is_lost_once_and_not_tried_o
     let lost = fleet.outage(slow, async || proxy.set(Mode::Pass)).await;
     fleet.counts_on(&server).await;
     traffic.stop().await.is_within(1, lost);
-    fleet.has_told_once(&[Kind::Unreachable]);
+    fleet.has_told_once(&["unreachable"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,8 +81,8 @@ async fn connections_that_the_server_closes_are_made_anew() {
     traffic.stop().await.is_one_burst_on_the_server();
     for replica in &fleet.replicas {
         let events = replica.events();
-        let alternate = |pair: &[RedisEvent]| {
-            matches!(pair, [RedisEvent::Lost { .. }, RedisEvent::Regained { .. }])
+        let alternate = |pair: &[StoreEvent]| {
+            matches!(pair, [StoreEvent::Lost { .. }, StoreEvent::Regained { .. }])
         };
         assert!(events.chunks(2).all(alternate), "{events:?}");
     }

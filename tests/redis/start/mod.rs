@@ -2,15 +2,16 @@
 //! right.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex};
+use std::fmt::Debug;
 use std::time::Duration;
 
 use bolna_rate_limit::store::{
-    RedisEvent, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
+    RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind, StoreEvent,
 };
 use bolna_rate_limit::{Limiter, Policy, Principal, Quota};
 
 use crate::servers::{Server, until};
+use crate::support::Events;
 
 mod addresses;
 mod passwords;
@@ -60,9 +61,9 @@ fn text(error: &RedisStoreError) -> String {
 }
 
 #[track_caller]
-fn assert_refused(
-    (kind, text): &(RedisStoreErrorKind, String),
-    expected: RedisStoreErrorKind,
+fn assert_refused<Kind: Copy + PartialEq + Debug>(
+    (kind, text): &(Kind, String),
+    expected: Kind,
     words: &[impl AsRef<str>],
 ) {
     assert_eq!(*kind, expected, "{text}");
@@ -100,37 +101,29 @@ async fn assert_counts(builder: RedisStoreBuilder) {
     assert_eq!(request(&connect(builder).await, &acme()).await, LEFT_BY_SERVER);
 }
 
-/// The events of a store.
-#[derive(Clone, Debug, Default)]
-struct Events(Arc<Mutex<Vec<RedisEvent>>>);
+/// A limiter on a store, and the store's events.
+async fn connect_degraded(builder: RedisStoreBuilder) -> (Limiter<RedisStore>, Events) {
+    let store = builder.start_degraded().connect().await.unwrap();
+    let events = Events::of(&store);
+    (limiter(store), events)
+}
 
-impl Events {
-    fn of(builder: RedisStoreBuilder) -> (RedisStoreBuilder, Self) {
-        let events = Self::default();
-        let told = events.clone();
-        (builder.on_event(move |event| told.0.lock().unwrap().push(event)), events)
+/// The kind of the error by which the server is lost, and the event as text, if that is the only
+/// event.
+#[track_caller]
+fn lost(events: &Events) -> (&'static str, String) {
+    match &events.all()[..] {
+        [event @ StoreEvent::Lost { kind, .. }] => (kind, event.to_string()),
+        other => panic!("{other:?}"),
     }
+}
 
-    fn all(&self) -> Vec<RedisEvent> {
-        self.0.lock().unwrap().clone()
-    }
-
-    /// Why the server is lost, if that is the only event.
-    #[track_caller]
-    fn lost(&self) -> (RedisStoreErrorKind, String) {
-        match &self.all()[..] {
-            [RedisEvent::Lost { reason, .. }] => (reason.kind(), text(reason)),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn until_regained(&self) {
-        until("the server is regained", async || match self.all().last() {
-            Some(RedisEvent::Regained { .. }) => Ok(()),
-            other => Err(format!("{other:?}").into()),
-        })
-        .await;
-    }
+async fn until_regained(events: &Events) {
+    until("the server is regained", async || match events.all().last() {
+        Some(StoreEvent::Regained { .. }) => Ok(()),
+        other => Err(format!("{other:?}").into()),
+    })
+    .await;
 }
 
 /// Makes the user `limiter` with the password `secret` and these rules.

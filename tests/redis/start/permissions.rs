@@ -1,12 +1,12 @@
 use std::time::Duration;
 
+use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::store::RedisStoreErrorKind::MissingPermission;
-use bolna_rate_limit::store::{Bucket, RedisStore, Store};
 use bolna_rate_limit::{Endpoint, Limiter, Principal};
 
 use super::{
-    Events, LEFT_BY_SERVER, acme, as_user, assert_refused, connect, limiter, make_user, refusal,
-    request, store,
+    LEFT_BY_SERVER, acme, as_user, assert_refused, connect, connect_degraded, lost, make_user,
+    refusal, request, store, until_regained,
 };
 use crate::servers::Server;
 
@@ -34,16 +34,13 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER - 1);
     assert_eq!(left().await, LEFT_BY_SERVER - 1);
-    let grant = async |units| {
-        let quota = limiter.policy().quota_of(Endpoint::DEFAULT).unwrap();
-        limiter.store().refund(Bucket::new(who, Endpoint::DEFAULT, quota), units).await.unwrap();
-    };
+    let grant = async |units| limiter.refund(who, Endpoint::DEFAULT, units).await.unwrap();
     grant(1).await;
     assert_eq!(left().await, LEFT_BY_SERVER);
     // A command is used once to write a time, and once to delete it.
     grant(100).await;
     for period in [Duration::from_secs(3600), Duration::ZERO] {
-        limiter.store().block(who, Endpoint::DEFAULT, period).await.unwrap();
+        limiter.block(who, Endpoint::DEFAULT, period).await.unwrap();
         assert_eq!(
             limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().is_blocked(),
             !period.is_zero()
@@ -117,11 +114,10 @@ async fn a_permission_that_is_given_later_is_found() {
     let server = Server::start().await;
     make_user_of_readme(&server).await;
     server.command::<()>(&["ACL", "SETUSER", "limiter", "-set"]).await.unwrap();
-    let (builder, events) = Events::of(store(as_user(&server)).without_fallback().start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
-    assert_refused(&events.lost(), MissingPermission, &["'set'"]);
+    let (limiter, events) = connect_degraded(store(as_user(&server)).without_fallback()).await;
+    assert_refused(&lost(&events), "missing_permission", &["'set'"]);
     server.command::<()>(&["ACL", "SETUSER", "limiter", "+set"]).await.unwrap();
-    events.until_regained().await;
+    until_regained(&events).await;
     uses_everything(&limiter, &acme()).await;
 }
 

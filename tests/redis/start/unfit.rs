@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::{
-    Events, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_refused, limiter, refusal, request, store,
+    LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_refused, connect_degraded, lost, refusal,
+    request, store, until_regained,
 };
 use crate::servers::{Server, until, when};
 
@@ -73,12 +74,11 @@ async fn a_replica_is_told_and_counts_once_it_is_promoted() {
     let refused = refusal(store(replica.url())).await;
     assert_refused(&refused, Kind::ReadOnly, &["replica", &replica.port().to_string()]);
 
-    let (builder, events) = Events::of(store(replica.url()).start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
-    assert_eq!(events.lost().0, Kind::ReadOnly);
+    let (limiter, events) = connect_degraded(store(replica.url())).await;
+    assert_eq!(lost(&events).0, "read_only");
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_REPLICA);
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]).await.unwrap();
-    events.until_regained().await;
+    until_regained(&events).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
 }
 
@@ -92,11 +92,10 @@ async fn a_full_server_is_told_and_counts_once_it_has_room() {
         &["maxmemory", "volatile-ttl"],
     );
 
-    let (builder, events) = Events::of(store(server.url()).start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
-    assert_eq!(events.lost().0, Kind::OutOfMemory);
+    let (limiter, events) = connect_degraded(store(server.url())).await;
+    assert_eq!(lost(&events).0, "out_of_memory");
     server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
-    events.until_regained().await;
+    until_regained(&events).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
 }
 
@@ -115,11 +114,10 @@ async fn a_server_that_runs_somebodys_slow_script_is_told_and_counts_once_it_is_
     .await;
     assert_refused(&refusal(store(server.url())).await, Kind::Busy, &["busy", "script"]);
 
-    let (builder, events) = Events::of(store(server.url()).start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
-    assert_eq!(events.lost().0, Kind::Busy);
+    let (limiter, events) = connect_degraded(store(server.url())).await;
+    assert_eq!(lost(&events).0, "busy");
     server.command::<()>(&["SCRIPT", "KILL"]).await.unwrap();
     assert!(slow.await.unwrap().is_err());
-    events.until_regained().await;
+    until_regained(&events).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
 }

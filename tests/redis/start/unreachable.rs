@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use bolna_rate_limit::store::RedisStoreErrorKind as Kind;
 
 use super::{
-    Events, KEY, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_counts, assert_refused, limiter,
-    refusal, request, store,
+    KEY, LEFT_BY_REPLICA, LEFT_BY_SERVER, acme, assert_counts, assert_refused, connect_degraded,
+    lost, refusal, request, store, until_regained,
 };
 use crate::servers::{Mode, Proxy, Server};
 
@@ -55,16 +55,14 @@ async fn who_wants_to_starts_without_a_server_and_counts_on_it_once_it_is_there(
     for mode in [Mode::Refuse, Mode::Blackhole] {
         server.command::<()>(&["FLUSHALL"]).await.unwrap();
         proxy.set(mode);
-        let (builder, events) =
-            Events::of(store(proxy.url()).connect_timeout(TIMEOUT).start_degraded());
         let began = Instant::now();
-        let limiter = limiter(builder.connect().await.unwrap());
+        let (limiter, events) = connect_degraded(store(proxy.url()).connect_timeout(TIMEOUT)).await;
         assert!(began.elapsed() < 25 * TIMEOUT, "{mode:?}: {:?}", began.elapsed());
-        assert_eq!(events.lost().0, Kind::Unreachable);
+        assert_eq!(lost(&events).0, "unreachable");
         assert_eq!(request(&limiter, &acme()).await, LEFT_BY_REPLICA, "{mode:?}");
 
         proxy.set(Mode::Pass);
-        events.until_regained().await;
+        until_regained(&events).await;
         assert!(!server.command::<bool>(&["EXISTS", KEY]).await.unwrap());
         assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER, "{mode:?}");
         assert!(server.command::<bool>(&["EXISTS", KEY]).await.unwrap());
@@ -76,11 +74,10 @@ async fn who_wants_to_starts_without_a_server_and_counts_on_it_once_it_is_there(
 async fn a_server_that_starts_after_the_replica_counts() {
     let server = Server::start().await;
     server.kill();
-    let (builder, events) = Events::of(store(server.url()).start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
+    let (limiter, events) = connect_degraded(store(server.url())).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_REPLICA);
     server.restart().await;
-    events.until_regained().await;
+    until_regained(&events).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
 }
 
@@ -88,12 +85,11 @@ async fn a_server_that_starts_after_the_replica_counts() {
 async fn without_a_fallback_it_starts_too_and_every_request_is_an_error_at_first() {
     let server = Server::start().await;
     server.kill();
-    let (builder, events) = Events::of(store(server.url()).without_fallback().start_degraded());
-    let limiter = limiter(builder.connect().await.unwrap());
+    let (limiter, events) = connect_degraded(store(server.url()).without_fallback()).await;
     let error = limiter.check(&acme().into(), "/").unwrap().wait().await.unwrap_err();
     let reason = error.source().unwrap().to_string();
     assert!(reason.contains("no connection to the server"), "{reason}");
     server.restart().await;
-    events.until_regained().await;
+    until_regained(&events).await;
     assert_eq!(request(&limiter, &acme()).await, LEFT_BY_SERVER);
 }

@@ -16,9 +16,11 @@ use crate::client::hints::Standing;
 use crate::layer::{BolnaRateLimitLayer, Dialect, LegacyReset};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
-use crate::store::{Answer, Bucket, Immediate, MemoryStore, Store, StoreError};
+use crate::store::{
+    Answer, Charge, Command, Decisions, Immediate, MemoryStore, Reply, Store, StoreError,
+};
 use crate::values::clock::ManualClock;
-use crate::values::{Decision, Endpoint, Principal, Quota};
+use crate::values::{Decision, Endpoint, Quota};
 
 /// A response with these fields, one per line.
 fn headers(fields: &str) -> HeaderMap {
@@ -491,24 +493,12 @@ struct Says(Decision);
 impl Store for Says {
     type Check = Immediate;
 
-    fn check(&self, _: Bucket<'_>) -> Answer<Immediate> {
-        Answer::Now(Ok(self.0))
+    fn check(&self, _: Charge<'_>) -> Answer<Immediate> {
+        Answer::Now(Ok(Decisions::of_one(self.0)))
     }
 
-    async fn peek(&self, _: Bucket<'_>) -> Result<Decision, StoreError> {
-        Ok(self.0)
-    }
-
-    async fn reset(&self, _: &Principal, _: Endpoint) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn refund(&self, _: Bucket<'_>, _: u32) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn block(&self, _: &Principal, _: Endpoint, _: Duration) -> Result<(), StoreError> {
-        Ok(())
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        Err(StoreError::unsupported(&command))
     }
 }
 

@@ -1,0 +1,237 @@
+//! A store of one's own: buckets in a file, which survive a restart of the process. The file is
+//! kept by [redb](https://docs.rs/redb), an embedded database.
+//!
+//! ```text
+//! cargo run --example own_store -- /tmp/buckets.redb
+//! ```
+//!
+//! One caller may make 10 calls an hour. The example makes 7, and says how many were admitted. Run
+//! it twice: the second run goes on where the first one ended.
+
+use std::env;
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bolna_rate_limit::store::{
+    Answer, BucketState, Capabilities, Charge, Checked, Command, Entry, Reply, Store, StoreError,
+};
+use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+/// For each bucket when it is full, when its overdraft is repaid and when its block ends, each in
+/// nanoseconds since 1970.
+const BUCKETS: TableDefinition<'_, &str, (u64, u64, u64)> = TableDefinition::new("buckets");
+
+/// Keeps the buckets in a file, for one process.
+#[derive(Clone)]
+struct FileStore {
+    database: Arc<Database>,
+}
+
+impl FileStore {
+    fn open(path: &str) -> Result<Self, redb::Error> {
+        let database = Database::create(path)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(BUCKETS)?;
+        transaction.commit()?;
+        Ok(Self { database: Arc::new(database) })
+    }
+
+    /// Changes the states of some buckets in one transaction.
+    fn change<R>(
+        &self,
+        keys: &[String],
+        change: impl FnOnce(&mut [BucketState]) -> R,
+    ) -> Result<R, redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        // A crash of the process loses nothing, and a crash of the machine some requests. To wait
+        // for the disk at every request would take milliseconds.
+        transaction.set_durability(Durability::None)?;
+        let mut buckets = transaction.open_table(BUCKETS)?;
+        let now = now();
+        let mut states = Vec::new();
+        for key in keys {
+            let times = buckets.get(key.as_str())?.map(|kept| kept.value());
+            states.push(times.map_or_else(BucketState::default, |times| state(times, now)));
+        }
+        let result = change(&mut states);
+        for (key, state) in keys.iter().zip(states) {
+            if state == BucketState::default() {
+                buckets.remove(key.as_str())?;
+            } else {
+                let until = |left: Duration| now.saturating_add(nanos(left));
+                let times =
+                    (until(state.until_full()), until(state.overdraft()), until(state.blocked()));
+                buckets.insert(key.as_str(), times)?;
+            }
+        }
+        drop(buckets);
+        transaction.commit()?;
+        Ok(result)
+    }
+
+    /// The states of some buckets.
+    fn look(&self, keys: &[String]) -> Result<Vec<BucketState>, redb::Error> {
+        let buckets = self.database.begin_read()?.open_table(BUCKETS)?;
+        let now = now();
+        let look = |key: &String| {
+            let times = buckets.get(key.as_str())?.map(|kept| kept.value());
+            Ok(times.map_or_else(BucketState::default, |times| state(times, now)))
+        };
+        keys.iter().map(look).collect()
+    }
+}
+
+/// What a bucket owes, from the times that are kept of it.
+fn state((full, repaid, unblocked): (u64, u64, u64), now: u64) -> BucketState {
+    let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
+    BucketState::default()
+        .full_after(left(full))
+        .overdrawn(left(repaid))
+        .blocked_for(left(unblocked))
+}
+
+/// The key of a bucket. No name of an endpoint or of a kind has a colon in it.
+fn key(principal: &Principal, endpoint: Endpoint) -> String {
+    format!("{endpoint}:{}:{}", principal.kind(), principal.id())
+}
+
+fn keys(charge: &Charge<'_>) -> Vec<String> {
+    charge.entries().iter().map(|entry| key(charge.principal(), entry.endpoint())).collect()
+}
+
+impl Store for FileStore {
+    type Check = Pin<Box<dyn Future<Output = Checked> + Send>>;
+
+    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        let (store, keys) = (self.clone(), keys(&charge));
+        let (principal, entries): (_, Vec<Entry>) =
+            (charge.principal().clone(), charge.entries().to_vec());
+        // The database blocks, so it must not be called on a thread that drives other requests.
+        let check = tokio::task::spawn_blocking(move || {
+            let charge = Charge::new(&principal, &entries).map_err(StoreError::of_request)?;
+            store.change(&keys, |states| charge.apply(states)).map_err(StoreError::new)
+        });
+        Answer::Later(Box::pin(async { check.await.map_err(StoreError::new)? }))
+    }
+
+    /// Blocks the thread for some microseconds, which an operator's commands may.
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        let done = match command {
+            Command::Peek(charge) => {
+                let mut states = self.look(&keys(&charge)).map_err(StoreError::new)?;
+                return Ok(Reply::Decisions(charge.peek(&mut states)));
+            }
+            Command::Refund(charge) => self.change(&keys(&charge), |states| charge.refund(states)),
+            Command::Settle(charge) => self.change(&keys(&charge), |states| charge.settle(states)),
+            Command::Reset { principal, endpoint, .. } => self
+                .change(&[key(principal, endpoint)], |states| states.fill_with(Default::default)),
+            Command::Block { principal, endpoint, period, .. } => {
+                self.change(&[key(principal, endpoint)], |states| {
+                    for state in states {
+                        *state = state.blocked_for(period);
+                    }
+                })
+            }
+            unknown => return Err(StoreError::unsupported(&unknown)),
+        };
+        done.map(|()| Reply::Done).map_err(StoreError::new)
+    }
+
+    /// Everything, since `Charge::apply` can do everything.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+}
+
+fn now() -> u64 {
+    nanos(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn limiter(path: &str) -> Result<Limiter<FileStore>, Box<dyn Error>> {
+    let policy = Policy::bolna().quota("call", Quota::per_hour(10)).build()?;
+    Ok(Limiter::with_store(policy, FileStore::open(path)?))
+}
+
+/// How many of that many calls are admitted.
+async fn call(limiter: &Limiter<FileStore>, calls: u32) -> Result<u32, Box<dyn Error>> {
+    let caller = Account::user("u-17").in_organization("org-4");
+    let mut admitted = 0;
+    for _ in 0..calls {
+        if let Some(check) = limiter.check(&caller, "/call") {
+            admitted += u32::from(check.wait().await?.is_admitted());
+        }
+    }
+    Ok(admitted)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let path = env::args().nth(1).ok_or("usage: own_store FILE")?;
+    let limiter = limiter(&path)?;
+    let admitted = call(&limiter, 7).await?;
+    println!("{admitted} of 7 calls were admitted");
+    if let Some(left) =
+        limiter.peek(Account::user("u-17").in_organization("org-4"), Endpoint::CALL).await?
+    {
+        println!("{} of 10 are left", left.remaining());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct File(std::path::PathBuf);
+
+    impl File {
+        fn new(name: &str) -> Self {
+            let name = format!("own-store-{name}-{}.redb", std::process::id());
+            Self(env::temp_dir().join(name))
+        }
+
+        fn path(&self) -> &str {
+            self.0.to_str().expect("the name is plain")
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_spent_stays_spent_after_a_restart() -> Result<(), Box<dyn Error>> {
+        let file = File::new("restart");
+        assert_eq!(call(&limiter(file.path())?, 7).await?, 7);
+        assert_eq!(call(&limiter(file.path())?, 7).await?, 3);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn operators_can_look_refund_reset_and_block() -> Result<(), Box<dyn Error>> {
+        let file = File::new("operators");
+        let (limiter, who) =
+            (limiter(file.path())?, Account::user("u-17").in_organization("org-4"));
+        let left = async || {
+            let looked = limiter.peek(&who, Endpoint::CALL).await;
+            looked.map(|looked| looked.map(|decision| decision.remaining()))
+        };
+        assert_eq!(call(&limiter, 20).await?, 10);
+        limiter.refund(&who, Endpoint::CALL, 4).await?;
+        assert_eq!(left().await?, Some(4));
+        limiter.block(&who, Endpoint::CALL, Duration::from_secs(3600)).await?;
+        assert_eq!(call(&limiter, 1).await?, 0);
+        limiter.reset(&who, Endpoint::CALL).await?;
+        assert_eq!(left().await?, Some(10));
+        Ok(())
+    }
+}

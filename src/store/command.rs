@@ -1,0 +1,125 @@
+//! What operators ask of a store, other than checks.
+
+use std::time::Duration;
+
+use crate::values::{Charge, Decisions, Endpoint, Entry, Principal};
+
+/// What an operator asks of a store, other than a check.
+///
+/// More commands may be added. A store answers one that it does not know with
+/// [`StoreError::unsupported`](super::StoreError::unsupported).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Command<'a> {
+    /// Says what a check of the charge would decide now. Nothing is charged. The reply has
+    /// [decisions](Reply::Decisions).
+    Peek(Charge<'a>),
+    /// Gives the cost of each entry back to its bucket, until the bucket is full.
+    ///
+    /// What is given back is time: the time in which as many units come back by the quota of the
+    /// entry. So a drained bucket then admits exactly that many units, and a change of plan between
+    /// the charge and the refund does not matter. A bucket that owes more than a full refill of the
+    /// quota counts as drained. A block stays.
+    Refund(Charge<'a>),
+    /// Charges each bucket its cost, whether it holds the cost or not, because the units were used
+    /// already. A bucket ends at most one burst below drained, and repays that before it holds
+    /// units again.
+    Settle(Charge<'a>),
+    /// Fills a bucket up and lifts its block, if there is one.
+    #[non_exhaustive]
+    Reset {
+        /// Whose bucket.
+        principal: &'a Principal,
+        /// For which endpoint.
+        endpoint: Endpoint,
+    },
+    /// Blocks a bucket: every request that it is charged for is refused from now on and for
+    /// `period`, whatever the quota.
+    ///
+    /// The bucket goes on refilling meanwhile. Requests that are refused because of the block are
+    /// not charged. A zero `period` lifts the block, and a later block replaces an earlier one.
+    #[non_exhaustive]
+    Block {
+        /// Whose bucket.
+        principal: &'a Principal,
+        /// For which endpoint.
+        endpoint: Endpoint,
+        /// For how long. At most [`Quota::MAX_REFILL_TIME`](crate::Quota::MAX_REFILL_TIME).
+        period: Duration,
+    },
+}
+
+impl<'a> Command<'a> {
+    /// Fills up the bucket of that principal for that endpoint.
+    #[must_use]
+    pub const fn reset(principal: &'a Principal, endpoint: Endpoint) -> Self {
+        Self::Reset { principal, endpoint }
+    }
+
+    /// Blocks the bucket of that principal for that endpoint. Periods longer than
+    /// [`Quota::MAX_REFILL_TIME`](crate::Quota::MAX_REFILL_TIME) are clamped to it.
+    #[must_use]
+    pub fn block(principal: &'a Principal, endpoint: Endpoint, period: Duration) -> Self {
+        Self::Block { principal, endpoint, period: period.min(crate::Quota::MAX_REFILL_TIME) }
+    }
+
+    /// The command as a word, for messages: `peek`, `refund`, `settle`, `reset` or `block`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Peek(_) => "peek",
+            Self::Refund(_) => "refund",
+            Self::Settle(_) => "settle",
+            Self::Reset { .. } => "reset",
+            Self::Block { .. } => "block",
+        }
+    }
+
+    /// The principal and the endpoint of the command's first bucket.
+    #[cfg(feature = "redis-cluster")]
+    pub(super) const fn first_bucket(&self) -> (&'a Principal, Endpoint) {
+        match *self {
+            Self::Peek(charge) | Self::Refund(charge) | Self::Settle(charge) => {
+                (charge.principal(), charge.entries()[0].endpoint())
+            }
+            Self::Reset { principal, endpoint } | Self::Block { principal, endpoint, .. } => {
+                (principal, endpoint)
+            }
+        }
+    }
+
+    /// The buckets that the command may change: their principal and their endpoints.
+    pub(super) fn changes(&self) -> (&'a Principal, impl Iterator<Item = Endpoint> + use<'a>) {
+        let (principal, entries, endpoint) = match *self {
+            Self::Peek(charge) => (charge.principal(), &[][..], None),
+            Self::Refund(charge) | Self::Settle(charge) => {
+                (charge.principal(), charge.entries(), None)
+            }
+            Self::Reset { principal, endpoint } | Self::Block { principal, endpoint, .. } => {
+                (principal, &[][..], Some(endpoint))
+            }
+        };
+        (principal, entries.iter().map(Entry::endpoint).chain(endpoint))
+    }
+}
+
+/// A store's reply to a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// The command was carried out.
+    Done,
+    /// The decisions that a [peek](Command::Peek) asks for.
+    Decisions(Decisions),
+}
+
+impl Reply {
+    /// The decisions, if the reply has any.
+    #[must_use]
+    pub fn decisions(self) -> Option<Decisions> {
+        match self {
+            Self::Done => None,
+            Self::Decisions(decisions) => Some(decisions),
+        }
+    }
+}

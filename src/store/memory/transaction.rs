@@ -1,0 +1,261 @@
+//! Changes of the buckets of one charge, while no other request can change them.
+
+use smallvec::SmallVec;
+
+use super::cap::SharedBuckets;
+use super::exceptions::Exception;
+use super::key::BucketKey;
+use super::shard::{Buckets, Shard};
+use super::sync::MutexGuard;
+use super::table::Table;
+use crate::values::{BucketState, Charge, Endpoint, Entry, Principal};
+
+/// The states of a charge's buckets. Two fit without an allocation.
+type States = SmallVec<[BucketState; 2]>;
+
+/// What a change has returned, and what has to be done when no lock is held any more.
+pub(super) struct Changed<R> {
+    pub(super) result: R,
+    pub(super) now: u64,
+    /// Whether a bucket was one that callers share, for want of room.
+    pub(super) shared: bool,
+    /// Whether there was no room for an overdraft.
+    pub(super) is_full: bool,
+}
+
+/// Where a bucket is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the table.
+    Own,
+    /// Not in the table, since it is full. A place is reserved for it.
+    Reserved,
+    /// There is no room for it: it is the one that callers share.
+    Shared,
+}
+
+impl Table {
+    /// Calls `change` with the states of the charge's buckets, and keeps what it makes of them. The
+    /// clock is read under the lock, so no earlier change has seen a later time.
+    pub(super) fn change<R>(
+        &self,
+        charge: &Charge<'_>,
+        clock: impl FnOnce() -> u64,
+        change: impl FnOnce(&mut [BucketState]) -> R,
+    ) -> Changed<R> {
+        let shard = self.shard(key_of(charge, &charge.entries()[0]));
+        let mut buckets = shard.write();
+        let now = clock();
+        let mut shared = None;
+        let (mut places, mut states) = self.open(&mut buckets, charge, now, &mut shared);
+        let new = places.iter().filter(|place| **place == Place::Reserved).count();
+        if !buckets.has_room(new) {
+            // This may drop buckets of the charge, since they are full. So they are looked up
+            // again.
+            self.cap.release(new);
+            self.make_room(&mut buckets, new, now);
+            (places, states) = self.open(&mut buckets, charge, now, &mut shared);
+        }
+        let before = states.clone();
+        let result = change(&mut states);
+
+        let mut is_full = false;
+        for (index, entry) in charge.entries().iter().enumerate() {
+            let (key, old, new) = (key_of(charge, entry), before[index], states[index]);
+            match places[index] {
+                Place::Own if new.debt != old.debt => {
+                    if let Some(tat) = buckets.find(key) {
+                        tat.set(now + new.debt);
+                    }
+                }
+                Place::Own => {}
+                Place::Reserved if new.debt > 0 => buckets.insert(key, now + new.debt),
+                Place::Reserved => self.cap.release(1),
+                Place::Shared => {
+                    if let Some(shared) = shared.as_mut().filter(|_| new.debt > old.debt) {
+                        shared.owe(entry, new.debt, now);
+                    }
+                }
+            }
+            if new.overdraft != old.overdraft {
+                is_full |= !self.overdraw(&mut buckets, key, new.overdraft, now);
+            }
+        }
+        if states != before {
+            shard.alter(&buckets);
+        }
+        Changed { result, now, shared: shared.is_some(), is_full }
+    }
+
+    /// Adds a bucket that is full in `debt` nanoseconds from now on. Returns the present time.
+    /// `None` if the bucket is in the table or blocked, or if there is no room for it.
+    pub(super) fn insert(
+        &self,
+        key: BucketKey,
+        debt: u64,
+        clock: impl FnOnce() -> u64,
+    ) -> Option<u64> {
+        let shard = self.shard(key);
+        let mut buckets = shard.write();
+        let now = clock();
+        if buckets.find(key).is_some() || buckets.exception(key).is_some() || !self.cap.reserve() {
+            return None;
+        }
+        self.make_room(&mut buckets, 1, now);
+        buckets.insert(key, now + debt);
+        shard.alter(&buckets);
+        Some(now)
+    }
+
+    /// Calls `look` with the states of the charge's buckets, or of those that would be shared.
+    pub(super) fn look<R>(
+        &self,
+        charge: &Charge<'_>,
+        clock: impl FnOnce() -> u64,
+        look: impl FnOnce(&mut [BucketState]) -> R,
+    ) -> R {
+        let buckets = self.shard(key_of(charge, &charge.entries()[0])).read();
+        let now = clock();
+        let mut new = 0;
+        let state = |entry: &Entry| {
+            let key = key_of(charge, entry);
+            let mut state = buckets.state(key, now);
+            if buckets.find(key).is_none() {
+                if self.cap.has_room(new) {
+                    new += 1;
+                } else {
+                    state.debt = self.cap.shared().debt(entry, now);
+                    state.shared = true;
+                }
+            }
+            state
+        };
+        let mut states: States = charge.entries().iter().map(state).collect();
+        look(&mut states)
+    }
+
+    /// Fills a bucket up, and ends its block and its overdraft.
+    pub(super) fn reset(&self, principal: &Principal, endpoint: Endpoint) {
+        let key = BucketKey::of(principal, endpoint);
+        let shard = self.shard(key);
+        let mut buckets = shard.write();
+        self.cap.release(usize::from(buckets.remove(key)));
+        self.release_exceptions(usize::from(buckets.forget(key, |_| true)));
+        shard.alter(&buckets);
+    }
+
+    /// Blocks a bucket for `period` nanoseconds, or lifts its block if that is 0, unless `current`
+    /// returns false. `current` is called while the bucket can't change.
+    ///
+    /// # Errors
+    /// If there is no room for the block.
+    pub(super) fn block(
+        &self,
+        principal: &Principal,
+        endpoint: Endpoint,
+        period: u64,
+        clock: impl FnOnce() -> u64,
+        current: impl FnOnce() -> bool,
+    ) -> Result<Blocking, Full> {
+        let key = BucketKey::of(principal, endpoint);
+        let shard = self.shard(key);
+        let mut buckets = shard.write();
+        let now = clock();
+        if !current() {
+            return Ok(Blocking::Unchanged);
+        }
+        let was_blocked = buckets.exception(key).is_some_and(|it| it.blocked(now) > 0);
+        if period == 0 {
+            let lifted = buckets.forget(key, |exception| {
+                exception.block(now, 0);
+                exception.is_over(now)
+            });
+            self.release_exceptions(usize::from(lifted));
+        } else {
+            let room = || self.reserve_exception();
+            buckets.except(key, room, |exception| exception.block(now, period)).ok_or(Full)?;
+        }
+        shard.alter(&buckets);
+        Ok(if period > 0 && !was_blocked { Blocking::New } else { Blocking::Unchanged })
+    }
+
+    /// Whether the bucket certainly has no block.
+    pub(super) fn has_no_block(&self, principal: &Principal, endpoint: Endpoint) -> bool {
+        let key = BucketKey::of(principal, endpoint);
+        self.exceptions() == 0 || self.shard(key).read().exception(key).is_none()
+    }
+
+    /// The places and the states of the charge's buckets. Reserves a place for each that is not in
+    /// the table, as long as there is room.
+    fn open<'a>(
+        &'a self,
+        buckets: &mut Buckets,
+        charge: &Charge<'_>,
+        now: u64,
+        shared: &mut Option<MutexGuard<'a, SharedBuckets>>,
+    ) -> (SmallVec<[Place; 2]>, States) {
+        let open = |entry: &Entry| {
+            let key = key_of(charge, entry);
+            if buckets.exception(key).is_some_and(|exception| exception.is_prolonged(now)) {
+                let again = |exception: &mut Exception| {
+                    exception.block(now, exception.blocked(now));
+                };
+                let _ = buckets.except(key, || false, again);
+            }
+            let mut state = buckets.state(key, now);
+            let place = if buckets.find(key).is_some() {
+                Place::Own
+            } else if self.cap.reserve() {
+                Place::Reserved
+            } else {
+                state.debt = shared.get_or_insert_with(|| self.cap.shared()).debt(entry, now);
+                state.shared = true;
+                Place::Shared
+            };
+            (place, state)
+        };
+        charge.entries().iter().map(open).unzip()
+    }
+
+    /// Sets what is left of a bucket's overdraft. Returns whether there was room for it.
+    fn overdraw(&self, buckets: &mut Buckets, key: BucketKey, overdraft: u64, now: u64) -> bool {
+        let kept = buckets.except(
+            key,
+            || overdraft > 0 && self.reserve_exception(),
+            |exception| exception.overdraw(now, overdraft),
+        );
+        let is_over = buckets.forget(key, |exception| exception.is_over(now));
+        self.release_exceptions(usize::from(is_over));
+        kept.is_some() || overdraft == 0
+    }
+}
+
+/// There is no room.
+pub(super) struct Full;
+
+/// What has come of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blocking {
+    /// The bucket is newly blocked.
+    New,
+    /// The bucket is blocked as before, or is not blocked.
+    Unchanged,
+}
+
+fn key_of(charge: &Charge<'_>, entry: &Entry) -> BucketKey {
+    BucketKey::of(charge.principal(), entry.endpoint())
+}
+
+impl Shard {
+    /// The time at which the bucket is full and the shard's version, to be remembered by the thread
+    /// that has refused a request. `None` if requests are not decided by that time alone.
+    pub(super) fn to_remember(&self, key: BucketKey) -> Option<(u64, u64)> {
+        let mut buckets = self.write();
+        if buckets.exception(key).is_some() {
+            return None;
+        }
+        let tat = buckets.find(key)?.get();
+        buckets.set_remembered();
+        Some((tat, self.version()))
+    }
+}

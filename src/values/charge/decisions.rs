@@ -1,0 +1,102 @@
+//! What becomes of a charge.
+
+use super::super::decision::Decision;
+
+/// What became of a [`Charge`](super::Charge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "all or nothing leaves three cases")]
+pub enum ChargeOutcome {
+    /// A binding bucket does not hold its cost or is blocked. No bucket was charged.
+    Refused,
+    /// The binding buckets were charged. Of the shadow buckets, if there are any, none was, since
+    /// one of them does not hold its cost or is blocked.
+    Admitted,
+    /// All buckets were charged. The charge has at least one shadow entry.
+    AdmittedWithShadow,
+}
+
+impl ChargeOutcome {
+    /// Whether the request is admitted as far as the binding limits go.
+    #[must_use]
+    #[inline]
+    pub const fn is_admitted(self) -> bool {
+        !matches!(self, Self::Refused)
+    }
+}
+
+/// What a store has decided about a [`Charge`](super::Charge): the outcome, and what each limit
+/// says, in the order of the entries.
+///
+/// A [decision](Decision) is allowed if its bucket holds the cost, whether it was charged or not.
+/// Its numbers are those after the charge if the bucket was charged, and as they were if not. In
+/// the answer to a peek nothing was charged, and the outcome is the one that a check would have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decisions {
+    outcome: ChargeOutcome,
+    list: List,
+}
+
+/// Never empty. A single decision, which is the common case, needs no allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum List {
+    One([Decision; 1]),
+    More(Box<[Decision]>),
+}
+
+impl Decisions {
+    /// For stores: the decisions about a charge, one for each entry, in the order of the entries.
+    ///
+    /// # Panics
+    /// If there is no decision.
+    #[must_use]
+    pub fn new(outcome: ChargeOutcome, decisions: impl IntoIterator<Item = Decision>) -> Self {
+        let mut decisions = decisions.into_iter();
+        let first = decisions.next().expect("a charge has at least one entry, and so one decision");
+        let list = match decisions.next() {
+            None => List::One([first]),
+            Some(second) => List::More([first, second].into_iter().chain(decisions).collect()),
+        };
+        Self { outcome, list }
+    }
+
+    /// For stores: the decision about a charge of one binding bucket.
+    #[must_use]
+    #[inline]
+    pub fn of_one(decision: Decision) -> Self {
+        let allowed = decision.is_allowed();
+        let outcome = if allowed { ChargeOutcome::Admitted } else { ChargeOutcome::Refused };
+        Self { outcome, list: List::One([decision]) }
+    }
+
+    /// The decision about a charge of one shadow bucket.
+    pub(crate) fn of_one_shadow(decision: Decision) -> Self {
+        let allowed = decision.is_allowed();
+        let outcome =
+            if allowed { ChargeOutcome::AdmittedWithShadow } else { ChargeOutcome::Admitted };
+        Self { outcome, list: List::One([decision]) }
+    }
+
+    /// What became of the charge.
+    #[must_use]
+    #[inline]
+    pub const fn outcome(&self) -> ChargeOutcome {
+        self.outcome
+    }
+
+    /// The decision about the first entry.
+    #[must_use]
+    #[inline]
+    pub fn first(&self) -> &Decision {
+        &self.as_slice()[0]
+    }
+
+    /// The decisions, one for each entry, in the order of the entries.
+    #[must_use]
+    #[inline]
+    pub fn as_slice(&self) -> &[Decision] {
+        match &self.list {
+            List::One(one) => one,
+            List::More(more) => more,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The law by which a charge is decided, once for every store.
+//!
+//! It is pure: it is given what each bucket owes and says what each owes afterwards. A store that
+//! decides in another way, such as by an atomic cell or a script on a server, is tested against it.
+
+use std::time::Duration;
+
+use super::decisions::{ChargeOutcome, Decisions};
+use super::{Charge, Entry};
+use crate::values::Rate;
+
+/// What a bucket owes now, and for how long it is blocked: for stores.
+///
+/// A store keeps points in time, which do not change while nothing is charged. For a charge it
+/// makes a state of the times that are left, lets [`Charge::apply`] decide, and keeps what that
+/// makes of the state. A bucket that the store does not know is full, which is the
+/// [`default`](Self::default) state.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::store::{BucketState, Charge, Entry};
+/// use bolna_rate_limit::{Endpoint, Principal, Quota};
+///
+/// let caller = Principal::organization("org-4").expect("the id is not empty");
+/// let entry = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
+/// // The bucket would be full in a minute, which a drained bucket would be too.
+/// let mut states = [BucketState::default().full_after(Duration::from_secs(60))];
+/// let decisions = Charge::of_one(&caller, &entry).apply(&mut states);
+/// assert_eq!(decisions.first().retry_after(), Some(Duration::from_millis(120)));
+///
+/// states[0] = states[0].full_after(Duration::from_secs(30));
+/// let decisions = Charge::of_one(&caller, &entry).apply(&mut states);
+/// assert_eq!(decisions.first().remaining(), 249);
+/// assert_eq!(states[0].until_full(), Duration::from_millis(30_120));
+/// # Ok::<(), bolna_rate_limit::QuotaError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BucketState {
+    /// In nanoseconds, as the other times.
+    pub(crate) debt: u64,
+    pub(crate) overdraft: u64,
+    pub(crate) blocked: u64,
+    /// Whether callers share the bucket for want of room. It is neither corrected to the quota of
+    /// one of them nor filled up for one.
+    pub(crate) shared: bool,
+}
+
+impl BucketState {
+    /// Sets the time until the bucket is full if no more units are charged to it. A time of more
+    /// than 146 years is clamped to that.
+    #[must_use]
+    pub fn full_after(self, debt: Duration) -> Self {
+        Self { debt: nanos(debt), ..self }
+    }
+
+    /// Sets the overdraft: by how much that time may be longer than a full refill, because units
+    /// were charged that had been used already. Without it, a longer time counts as a mistake. It
+    /// is repaid first, so it is that much shorter after that much time.
+    #[must_use]
+    pub fn overdrawn(self, overdraft: Duration) -> Self {
+        Self { overdraft: nanos(overdraft), ..self }
+    }
+
+    /// Sets how much longer the bucket is blocked; zero if it is not.
+    #[must_use]
+    pub fn blocked_for(self, left: Duration) -> Self {
+        Self { blocked: nanos(left), ..self }
+    }
+
+    /// The time until the bucket is full if no more units are charged to it.
+    #[must_use]
+    pub const fn until_full(&self) -> Duration {
+        Duration::from_nanos(self.debt)
+    }
+
+    /// What is left of the overdraft.
+    #[must_use]
+    pub const fn overdraft(&self) -> Duration {
+        Duration::from_nanos(self.overdraft)
+    }
+
+    /// How much longer the bucket is blocked.
+    #[must_use]
+    pub const fn blocked(&self) -> Duration {
+        Duration::from_nanos(self.blocked)
+    }
+}
+
+/// At most 146 years, so that sums of a few times do not overflow.
+fn nanos(time: Duration) -> u64 {
+    const LONGEST: u64 = 1 << 62;
+    u64::try_from(time.as_nanos()).map_or(LONGEST, |time| time.min(LONGEST))
+}
+
+impl Charge<'_> {
+    /// For stores: decides the charge, and charges the buckets.
+    ///
+    /// A time until full that is longer than a full refill and the overdraft comes from a clock
+    /// that went back, or from a quota that was slower. It is corrected to that first.
+    ///
+    /// # Panics
+    /// If there is not one state for each entry, in the order of the entries.
+    pub fn apply(&self, states: &mut [BucketState]) -> Decisions {
+        let outcome = self.outcome(states);
+        let charged = |entry: &Entry| match outcome {
+            ChargeOutcome::Refused => false,
+            ChargeOutcome::Admitted => entry.is_binding(),
+            ChargeOutcome::AdmittedWithShadow => true,
+        };
+        let decisions = self.entries.iter().zip(states).map(|(entry, state)| {
+            let holds = state.holds(entry);
+            if charged(entry) {
+                state.debt += entry.time();
+            }
+            state.decide(entry, holds)
+        });
+        Decisions::new(outcome, decisions)
+    }
+
+    /// For stores: what [`apply`](Self::apply) would decide. The states are corrected and not
+    /// charged.
+    ///
+    /// # Panics
+    /// If there is not one state for each entry, in the order of the entries.
+    pub fn peek(&self, states: &mut [BucketState]) -> Decisions {
+        let outcome = self.outcome(states);
+        let decisions = self
+            .entries
+            .iter()
+            .zip(states)
+            .map(|(entry, state)| state.decide(entry, state.holds(entry)));
+        Decisions::new(outcome, decisions)
+    }
+
+    /// The outcome. Corrects the states first.
+    fn outcome(&self, states: &mut [BucketState]) -> ChargeOutcome {
+        self.assert_one_each(states);
+        let (mut binding, mut shadow) = (0, 0);
+        let (mut binding_hold, mut shadow_hold) = (true, true);
+        for (entry, state) in self.entries.iter().zip(states) {
+            state.correct(entry.rate());
+            let (count, all_hold) = if entry.is_binding() {
+                (&mut binding, &mut binding_hold)
+            } else {
+                (&mut shadow, &mut shadow_hold)
+            };
+            *count += 1;
+            *all_hold &= state.holds(entry);
+        }
+        match (binding_hold, shadow_hold) {
+            (false, _) => ChargeOutcome::Refused,
+            (true, true) if shadow > 0 => ChargeOutcome::AdmittedWithShadow,
+            (true, _) => ChargeOutcome::Admitted,
+        }
+    }
+
+    /// For stores: gives the time of each cost back to its bucket, which is full at most. An
+    /// overdraft is repaid first.
+    ///
+    /// # Panics
+    /// If there is not one state for each entry, in the order of the entries.
+    pub fn refund(&self, states: &mut [BucketState]) {
+        self.assert_one_each(states);
+        for (entry, state) in self.entries.iter().zip(states) {
+            state.correct(entry.rate());
+            state.give_back(entry.rate(), entry.time());
+        }
+    }
+
+    /// For stores: charges each bucket its cost, whether it holds the cost or not, since the units
+    /// were used already. A bucket ends at most one burst below drained.
+    ///
+    /// # Panics
+    /// If there is not one state for each entry, in the order of the entries.
+    pub fn settle(&self, states: &mut [BucketState]) {
+        self.assert_one_each(states);
+        for (entry, state) in self.entries.iter().zip(states) {
+            state.correct(entry.rate());
+            let refill = entry.rate().refill();
+            state.debt = (state.debt + entry.time()).min(2 * refill).max(state.debt);
+            state.overdraft = state.overdraft.max(state.debt.saturating_sub(refill));
+        }
+    }
+}
+
+impl Charge<'_> {
+    fn assert_one_each(&self, states: &[BucketState]) {
+        let (states, entries) = (states.len(), self.entries.len());
+        assert!(states == entries, "{states} states of buckets for a charge of {entries} entries");
+    }
+}
+
+impl BucketState {
+    /// Corrects an impossible debt. A debt of more than a full refill and the overdraft comes from
+    /// a clock that went back or from a quota that was slower. It counts as a drained bucket's.
+    pub(crate) fn correct(&mut self, rate: Rate) {
+        if self.shared {
+            return;
+        }
+        self.overdraft = self.overdraft.min(rate.refill());
+        self.debt = self.debt.min(rate.refill() + self.overdraft);
+    }
+
+    /// Makes the bucket full `time` nanoseconds earlier, but not before now.
+    pub(crate) fn give_back(&mut self, rate: Rate, time: u64) {
+        if self.shared {
+            return;
+        }
+        self.debt = self.debt.saturating_sub(time);
+        self.overdraft = self.overdraft.min(self.debt.saturating_sub(rate.refill()));
+    }
+
+    /// Whether the bucket, once [corrected](Self::correct), holds the cost and is not blocked.
+    pub(crate) const fn holds(&self, entry: &Entry) -> bool {
+        self.blocked == 0 && self.debt <= entry.tolerance()
+    }
+
+    pub(crate) const fn decide(&self, entry: &Entry, holds: bool) -> crate::values::Decision {
+        if self.blocked > 0 {
+            let own = self.debt.saturating_sub(entry.tolerance());
+            entry.decide_blocked(if own > self.blocked { own } else { self.blocked })
+        } else {
+            entry.decide(holds, self.debt)
+        }
+    }
+}

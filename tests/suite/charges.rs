@@ -1,0 +1,304 @@
+//! What becomes of charges of several buckets: the vectors in `tests/vectors/charges.json`, and the
+//! wait that a refusal names.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::{
+    AnyStore, Charge, ChargeError, ChargeOutcome, Command, Decisions, Entry, MemoryStore, Store,
+};
+use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use crate::support::{now, organization};
+
+#[derive(Deserialize)]
+struct Vectors {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    says: String,
+    quotas: HashMap<String, (u32, u64, u32)>,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Step {
+    at: Option<u64>,
+    charge: Option<Vec<Part>>,
+    peek: Option<Vec<Part>>,
+    refund: Option<Vec<Part>>,
+    settle: Option<Vec<Part>>,
+    reset: Option<String>,
+    block: Option<String>,
+    ms: Option<u64>,
+    quotas: Option<HashMap<String, (u32, u64, u32)>>,
+    error: Option<String>,
+    outcome: Option<String>,
+    allowed: Option<Vec<bool>>,
+    remaining: Option<Vec<u32>>,
+    wait: Option<Vec<Option<u64>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Binding(String, u32),
+    Shadow(String, u32, String),
+}
+
+fn endpoint(name: &str) -> Endpoint {
+    Endpoint::new(&format!("vector-{name}")).unwrap()
+}
+
+fn entries(
+    parts: &[Part],
+    quotas: &HashMap<String, (u32, u64, u32)>,
+) -> Result<Vec<Entry>, ChargeError> {
+    let entry = |name: &String, cost| {
+        let (limit, period, burst) = quotas[name];
+        let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst).build().unwrap();
+        Entry::new(endpoint(name), quota).cost(cost)
+    };
+    let of_part = |part: &Part| match part {
+        Part::Binding(name, cost) => entry(name, *cost),
+        Part::Shadow(name, cost, shadow) => {
+            assert_eq!(shadow, "shadow");
+            entry(name, *cost).map(Entry::shadow)
+        }
+    };
+    parts.iter().map(of_part).collect()
+}
+
+fn check(store: &impl Store, charge: Charge<'_>) -> Decisions {
+    store.check(charge).now().unwrap().unwrap()
+}
+
+fn peek(store: &impl Store, charge: Charge<'_>) -> Decisions {
+    now(store.command(Command::Peek(charge))).unwrap().decisions().unwrap()
+}
+
+fn assert_says(step: &Step, decisions: &Decisions, what: &str) {
+    let outcome = match decisions.outcome() {
+        ChargeOutcome::Refused => "refused",
+        ChargeOutcome::Admitted => "admitted",
+        ChargeOutcome::AdmittedWithShadow => "admitted with shadow",
+    };
+    assert_eq!(step.outcome.as_deref(), Some(outcome), "{what}");
+    let all = decisions.as_slice();
+    let allowed: Vec<_> = all.iter().map(Decision::is_allowed).collect();
+    assert_eq!(step.allowed.as_ref(), Some(&allowed), "{what}");
+    let remaining: Vec<_> = all.iter().map(Decision::remaining).collect();
+    assert_eq!(step.remaining.as_ref(), Some(&remaining), "{what}");
+    let wait: Vec<_> = all.iter().map(Decision::retry_after).collect();
+    let wanted: Option<Vec<_>> = step
+        .wait
+        .as_ref()
+        .map(|wait| wait.iter().map(|it| it.map(Duration::from_millis)).collect());
+    assert_eq!(wanted, Some(wait), "{what}");
+}
+
+fn run(case: &Case, store: &impl Store, clock: &ManualClock, caller: &Principal) {
+    let mut quotas = case.quotas.clone();
+    for (index, step) in case.steps.iter().enumerate() {
+        let what = format!("{}, step {index}", case.says);
+        if let Some(at) = step.at {
+            clock.set(Duration::from_millis(at));
+        }
+        let (kind, parts) = match step {
+            Step { charge: Some(parts), .. } => ("charge", parts),
+            Step { peek: Some(parts), .. } => ("peek", parts),
+            Step { refund: Some(parts), .. } => ("refund", parts),
+            Step { settle: Some(parts), .. } => ("settle", parts),
+            Step { reset: Some(name), .. } => {
+                now(store.command(Command::reset(caller, endpoint(name)))).unwrap();
+                continue;
+            }
+            Step { block: Some(name), ms: Some(ms), .. } => {
+                let period = Duration::from_millis(*ms);
+                now(store.command(Command::block(caller, endpoint(name), period))).unwrap();
+                continue;
+            }
+            Step { quotas: Some(changed), .. } => {
+                quotas.extend(changed.clone());
+                continue;
+            }
+            _ => panic!("{what}: unknown"),
+        };
+        let entries = entries(parts, &quotas);
+        let charge = entries.as_ref().map_err(|error| *error).and_then(|entries| {
+            let charge = Charge::new(caller, entries)?;
+            Ok(charge)
+        });
+        match (charge, &step.error) {
+            (Err(error), Some(text)) => {
+                assert!(error.to_string().contains(text), "{what}: {error}");
+            }
+            (Ok(charge), None) => match kind {
+                "charge" => {
+                    let peeked = peek(store, charge);
+                    let decisions = check(store, charge);
+                    assert_eq!(
+                        peeked.outcome(),
+                        decisions.outcome(),
+                        "{what}: a peek foretells it"
+                    );
+                    assert_says(step, &decisions, &what);
+                }
+                "peek" => assert_says(step, &peek(store, charge), &what),
+                "refund" => {
+                    now(store.command(Command::Refund(charge))).unwrap();
+                }
+                _ => {
+                    now(store.command(Command::Settle(charge))).unwrap();
+                }
+            },
+            (charge, error) => panic!("{what}: {charge:?}, {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn every_sentence_about_charges_holds() {
+    let vectors: Vectors = serde_json::from_str(include_str!("../vectors/charges.json")).unwrap();
+    assert!(vectors.cases.len() >= 20);
+    for case in &vectors.cases {
+        let clock = ManualClock::new();
+        let store = MemoryStore::with_clock(clock.clone());
+        run(case, &store, &clock, &organization("o"));
+        let clock = ManualClock::new();
+        let store = AnyStore::from(MemoryStore::with_clock(clock.clone()));
+        run(case, &store, &clock, &Principal::user("u").unwrap());
+    }
+}
+
+/// What several callers of one bucket do, one after the other.
+#[derive(Clone, Debug)]
+enum Move {
+    Check {
+        thread: bool,
+        quota: usize,
+        cost: u32,
+    },
+    Refund {
+        quota: usize,
+        cost: u32,
+    },
+    Settle {
+        quota: usize,
+        cost: u32,
+    },
+    Reset,
+    Block(u64),
+    Wait(u64),
+    /// The clock goes back.
+    Back(u64),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let quota = || 0..QUOTAS.len();
+    let cost = || prop_oneof![4 => Just(1), 1 => 1..5_u32];
+    let one = prop_oneof![
+        12 => (any::<bool>(), quota(), cost())
+            .prop_map(|(thread, quota, cost)| Move::Check { thread, quota, cost }),
+        1 => (quota(), cost()).prop_map(|(quota, cost)| Move::Refund { quota, cost }),
+        1 => (quota(), cost()).prop_map(|(quota, cost)| Move::Settle { quota, cost }),
+        1 => Just(Move::Reset),
+        1 => (0..5_000_u64).prop_map(Move::Block),
+        6 => prop_oneof![Just(0), 0..2_000_u64].prop_map(Move::Wait),
+        1 => (0..4_000_u64).prop_map(Move::Back),
+    ];
+    prop::collection::vec(one, 1..120)
+}
+
+/// Limit, period in milliseconds and burst.
+const QUOTAS: [(u32, u64, u32); 5] =
+    [(1, 60_000, 1), (60, 60_000, 60), (1, 1_000, 1), (1_000, 1_000, 5), (4, 3_000, 4)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever quotas, costs, blocks, refunds and clocks have been at work on the bucket, and
+    /// whichever thread asks. A second thread refuses from what it remembers.
+    #[test]
+    fn a_wait_that_is_named_suffices_and_a_peek_says_the_same(moves in moves()) {
+        let clock = ManualClock::new();
+        clock.set(Duration::from_secs(100));
+        let store = MemoryStore::with_clock(clock.clone());
+        let caller = organization("o");
+        let entry = |quota: usize, cost: u32| {
+            let (limit, period, burst) = QUOTAS[quota];
+            let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst);
+            let quota = quota.build().unwrap();
+            Entry::new(Endpoint::CALL, quota).cost(cost.min(burst)).unwrap()
+        };
+        let mut time = Duration::from_secs(100);
+        std::thread::scope(|scope| {
+            let (questions, asked) = std::sync::mpsc::channel::<Entry>();
+            let (answers, answered) = std::sync::mpsc::channel();
+            let (store, caller) = (&store, &caller);
+            scope.spawn(move || {
+                for entry in asked {
+                    answers.send(check(store, Charge::of_one(caller, &entry))).unwrap();
+                }
+            });
+            for step in moves {
+                match step {
+                    Move::Check { thread, quota, cost } => {
+                        let entry = entry(quota, cost);
+                        let charge = Charge::of_one(caller, &entry);
+                        let peeked = peek(store, charge);
+                        let decided = if thread {
+                            questions.send(entry).unwrap();
+                            answered.recv().unwrap()
+                        } else {
+                            check(store, charge)
+                        };
+                        let (peeked, decided) = (peeked.first(), decided.first());
+                        prop_assert_eq!(peeked.is_allowed(), decided.is_allowed());
+                        prop_assert_eq!(peeked.is_blocked(), decided.is_blocked());
+                        prop_assert_eq!(peeked.retry_after(), decided.retry_after());
+                        if let Some(wait) = decided.retry_after() {
+                            clock.set(time + wait - Duration::from_nanos(1));
+                            prop_assert!(!peek(store, charge).first().is_allowed(), "1 ns sooner");
+                            clock.set(time + wait);
+                            prop_assert!(peek(store, charge).first().is_allowed());
+                            clock.set(time);
+                        }
+                    }
+                    Move::Refund { quota, cost } => {
+                        let entry = entry(quota, cost);
+                        let refund = Command::Refund(Charge::of_one(caller, &entry));
+                        now(store.command(refund)).unwrap();
+                    }
+                    Move::Settle { quota, cost } => {
+                        let entry = entry(quota, cost);
+                        let settle = Command::Settle(Charge::of_one(caller, &entry));
+                        now(store.command(settle)).unwrap();
+                    }
+                    Move::Reset => {
+                        now(store.command(Command::reset(caller, Endpoint::CALL))).unwrap();
+                    }
+                    Move::Block(ms) => {
+                        let period = Duration::from_millis(ms);
+                        now(store.command(Command::block(caller, Endpoint::CALL, period))).unwrap();
+                    }
+                    Move::Wait(ms) => {
+                        time += Duration::from_millis(ms);
+                        clock.set(time);
+                    }
+                    Move::Back(ms) => {
+                        time -= Duration::from_millis(ms).min(time - Duration::from_secs(1));
+                        clock.set(time);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
