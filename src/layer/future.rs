@@ -9,8 +9,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::config::{Config, Next};
+use super::config::Next;
 use super::response::{Fields, RefusalResponse};
+use super::shared::Shared;
 use crate::limiter::Deciding;
 use crate::store::Store;
 
@@ -56,7 +57,7 @@ pin_project! {
 }
 
 struct Waiting<S, St, ReqBody> {
-    config: Arc<Config<St>>,
+    shared: Arc<Shared<S, St>>,
     service: S,
     request: Request<ReqBody>,
 }
@@ -68,12 +69,12 @@ where
 {
     pub(super) fn checking(
         deciding: Deciding<St::Check>,
-        config: Arc<Config<St>>,
+        shared: Arc<Shared<S, St>>,
         service: S,
         request: Request<ReqBody>,
     ) -> Self {
         // In a box, so that the future does not get larger by a request that seldom waits.
-        let waiting = Some(Box::new(Waiting { config, service, request }));
+        let waiting = Some(Box::new(Waiting { shared, service, request }));
         Self { state: State::Checking { deciding, waiting }, fields: Fields::default() }
     }
 
@@ -103,9 +104,9 @@ where
                 StateProjection::Checking { deciding, waiting } => {
                     let request = &waiting.as_ref().expect("polled after completion").request;
                     let conclusion = ready!(deciding.poll_conclusion(cx, request));
-                    let Waiting { config, mut service, mut request } =
+                    let Waiting { shared, mut service, mut request } =
                         *waiting.take().expect("it was there just before");
-                    match config.next(&mut request, conclusion) {
+                    match shared.config.next(&mut request, conclusion) {
                         Next::Call(fields) => {
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }

@@ -214,11 +214,11 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 }
 
-impl<S, St> Layer<S> for BolnaRateLimitLayer<St> {
+impl<S: Clone, St> Layer<S> for BolnaRateLimitLayer<St> {
     type Service = BolnaRateLimit<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        BolnaRateLimit::new(inner, Arc::clone(&self.config))
+        BolnaRateLimit::new(inner, Config::clone(&self.config))
     }
 }
 

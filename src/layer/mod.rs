@@ -44,6 +44,7 @@ mod identify;
 mod layer;
 mod response;
 mod service;
+mod shared;
 
 pub use crate::values::{OnStoreFailure, OnUnidentified};
 pub use body::ResponseBody;

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -9,44 +8,29 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use super::config::{Config, Next, Step};
 use super::future::ResponseFuture;
+use super::shared::Shared;
 use crate::store::{MemoryStore, Store};
 
 /// The service that limits the requests to the service that it wraps. It is made by a
 /// [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
+///
+/// It is ready when the inner service is. When it refuses a request, it drops the inner service, to
+/// release what that reserved when it became ready, such as the permit of a concurrency limit. If
+/// the store does not answer at once, the inner service waits together with the request.
+///
+/// After either, the next `poll_ready` continues with a clone of the inner service that the layer
+/// was given. That original is never polled, so the clone is not ready yet, whatever inner service
+/// it is. State of the inner service that its clones do not share starts again with each clone.
 pub struct BolnaRateLimit<S, St = MemoryStore> {
-    inner: S,
-    config: Arc<Config<St>>,
-}
-
-impl<S, St> BolnaRateLimit<S, St> {
-    pub(super) fn new(inner: S, config: Arc<Config<St>>) -> Self {
-        Self { inner, config }
-    }
-
-    /// The wrapped service.
-    pub const fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The wrapped service.
-    pub const fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The wrapped service.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    /// `None` after it was dropped, or left with a request, until the next `poll_ready`.
+    inner: Option<S>,
+    shared: Arc<Shared<S, St>>,
 }
 
 impl<S: Clone, St> BolnaRateLimit<S, St> {
-    /// Takes the service that was polled ready, and leaves a fresh clone that was not.
-    ///
-    /// What the ready service holds, such as a concurrency permit or a place in a buffer, is taken
-    /// with it. The clone must not be called before it is polled ready itself.
-    fn replace_ready(&mut self) -> S {
-        let fresh = self.inner.clone();
-        mem::replace(&mut self.inner, fresh)
+    pub(super) fn new(inner: S, config: Config<St>) -> Self {
+        let shared = Arc::new(Shared::new(config, inner.clone()));
+        Self { inner: Some(inner), shared }
     }
 }
 
@@ -61,23 +45,24 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        self.inner.get_or_insert_with(|| self.shared.unpolled()).poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        match self.config.decide(&mut request) {
-            Step::Now(Next::Call(fields)) => {
-                ResponseFuture::calling(self.inner.call(request), fields)
-            }
+        let Self { inner, shared } = self;
+        let ready = inner.get_or_insert_with(|| shared.unpolled());
+        match shared.config.decide(&mut request) {
+            Step::Now(Next::Call(fields)) => ResponseFuture::calling(ready.call(request), fields),
             Step::Now(Next::Refuse(answer)) => {
                 // A connection that waits for its next request must not hold a permit that other
                 // callers wait for.
-                drop(self.replace_ready());
+                *inner = None;
                 ResponseFuture::refused(answer)
             }
             Step::Later(deciding) => {
-                let (config, service) = (Arc::clone(&self.config), self.replace_ready());
-                ResponseFuture::checking(deciding, config, service, request)
+                // It is the one that was polled ready, so it is the one to call.
+                let ready = inner.take().expect("it was there just before");
+                ResponseFuture::checking(deciding, Arc::clone(shared), ready, request)
             }
         }
     }
@@ -85,7 +70,7 @@ where
 
 impl<S: Clone, St> Clone for BolnaRateLimit<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -93,7 +78,7 @@ impl<S: fmt::Debug, St: fmt::Debug> fmt::Debug for BolnaRateLimit<S, St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BolnaRateLimit")
             .field("inner", &self.inner)
-            .field("config", &self.config)
+            .field("config", &self.shared.config)
             .finish()
     }
 }

@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use bolna_rate_limit::layer::{Reason, Refusal};
@@ -19,7 +21,7 @@ use tower_test::mock;
 use tower_test::mock::spawn::Spawn;
 
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{DecideNow, call_by, ok, one_call, organization, stopped_limiter, text};
+use crate::support::{DecideNow, call_by, now, ok, one_call, organization, stopped_limiter, text};
 
 type Inner = mock::Mock<Request<()>, Response<String>>;
 type Handle = mock::Handle<Request<()>, Response<String>>;
@@ -186,6 +188,47 @@ async fn a_refused_request_gives_its_place_in_a_buffer_up() {
     let response = tokio::spawn(stack.oneshot(call_by("u", "another")));
     answer(&mut handle).await;
     assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_clone_of_a_service_that_has_just_refused_works_too() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let _ = limiter.decide_now(&organization("o"), "/call");
+    let (mut service, mut handle) = mocked(&BolnaRateLimitLayer::with_limiter(limiter));
+    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    let refused = service.call(call_by("u", "o")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let response = tokio::spawn(service.get_ref().clone().oneshot(call_by("u", "another")));
+    answer(&mut handle).await;
+    assert_eq!(response.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[test]
+fn an_inner_service_that_panics_when_it_is_cloned_can_be_cloned_later() {
+    struct Fragile(Arc<AtomicBool>);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.0.load(Ordering::SeqCst), "not now");
+            Self(Arc::clone(&self.0))
+        }
+    }
+    let broken = Arc::new(AtomicBool::new(false));
+    let fragile = Fragile(Arc::clone(&broken));
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let _ = limiter.decide_now(&organization("o"), "/call");
+    let inner = tower::service_fn(move |request: Request<()>| {
+        let _ = &fragile;
+        ok(request)
+    });
+    let mut service = Spawn::new(BolnaRateLimitLayer::with_limiter(limiter).layer(inner));
+    let refused = now(service.call(call_by("u", "o"))).unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    broken.store(true, Ordering::SeqCst);
+    let polled = catch_unwind(AssertUnwindSafe(|| service.poll_ready::<Request<()>>()));
+    assert!(polled.is_err());
+    broken.store(false, Ordering::SeqCst);
+    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_eq!(now(service.call(call_by("u", "another"))).unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]

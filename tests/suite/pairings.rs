@@ -185,6 +185,8 @@ async fn it_can_be_boxed_and_stacked() {
     let layer = BolnaRateLimitLayer::new();
     let boxed: BoxCloneSyncService<Request<()>, _, Infallible> =
         BoxCloneSyncService::new(layer.layer(tower::service_fn(ok::<()>)));
-    let _ = sendable(BoxCloneService::new(layer.layer(boxed.clone())));
+    let boxed_again = sendable(BoxCloneService::new(layer.layer(boxed.clone())));
+    // A service that is `Send` and not `Sync`.
+    let _ = sendable(layer.layer(boxed_again));
     let _ = ServiceBuilder::new().layer(layer).buffer(4).concurrency_limit(4).service(boxed);
 }
