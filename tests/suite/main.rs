@@ -32,6 +32,7 @@ mod policy;
 #[cfg(feature = "policy-file")]
 mod policy_file;
 mod reports;
+mod stacks;
 mod store;
 mod tcp;
 mod threads;
