@@ -18,6 +18,8 @@ use crate::values::Ruling;
 
 /// The limiter and the settings that the clones of a layer and all services made from them share.
 pub(super) struct Config<St> {
+    /// Whether requests are limited at all.
+    pub(super) enabled: bool,
     pub(super) limiter: Limiter<St>,
     /// How to find the account. `None`: it is the [`Account`] in the extensions.
     pub(super) identify: Option<Arc<dyn Identify>>,
@@ -46,6 +48,7 @@ pub(super) enum Next {
 impl<St> Config<St> {
     pub(super) fn new(limiter: Limiter<St>) -> Self {
         Self {
+            enabled: true,
             limiter,
             identify: None,
             terms: Terms::default(),
@@ -98,6 +101,9 @@ impl<St> Config<St> {
 impl<St: Store> Config<St> {
     #[inline]
     pub(super) fn decide<B>(&self, request: &mut Request<B>) -> Step<St::Check> {
+        if !self.enabled {
+            return Step::Now(Next::Call(Fields::default()));
+        }
         let found;
         let account = match &self.identify {
             None => request.extensions().get::<Account>(),
@@ -158,6 +164,7 @@ impl<St> Clone for Config<St> {
 impl<St: fmt::Debug> fmt::Debug for Config<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
+            .field("enabled", &self.enabled)
             .field("limiter", &self.limiter)
             .field("terms", &self.terms)
             .field("format", &self.format)

@@ -208,6 +208,45 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.ruling_in_extensions = true)
     }
 
+    /// Sets whether the layer limits requests at all. Defaults to `true`.
+    ///
+    /// With `false` it hands each request to the inner service, and hands back the response, both
+    /// as they are. It does not identify, charge or refuse any request, adds no header field, and
+    /// reports nothing to observers, so that there is no [advice](crate::observe::Advice) about
+    /// these requests either. Other layers on the same limiter are not affected. The type is the
+    /// same with both values, so the value can come from configuration:
+    ///
+    /// ```
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// let enabled = std::env::var("RATE_LIMIT").map_or(true, |value| value != "off");
+    /// let layer = BolnaRateLimitLayer::new().enabled(enabled);
+    /// ```
+    ///
+    /// To charge and report requests without refusing any for its limit, set
+    /// [`enforcement`](Self::enforcement) instead.
+    ///
+    /// Tower's `option_layer` can leave the layer out altogether. But then the responses must be of
+    /// the same type with the layer and without it, and the layer changes the type of their bodies.
+    /// A layer around it has to change it back. With axum:
+    ///
+    /// ```
+    /// use axum::{Router, response::IntoResponse, routing::post};
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    /// use tower::util::{MapResponseLayer, option_layer};
+    ///
+    /// # let enabled = true;
+    /// // The first of the two is the outer one.
+    /// let limit =
+    ///     (MapResponseLayer::new(IntoResponse::into_response), BolnaRateLimitLayer::new());
+    /// let app: Router = Router::new()
+    ///     .route("/call", post(async || "calling"))
+    ///     .layer(option_layer(enabled.then_some(limit)));
+    /// ```
+    pub fn enabled(self, enabled: bool) -> Self {
+        self.with(|config| config.enabled = enabled)
+    }
+
     fn with(mut self, change: impl FnOnce(&mut Config<St>)) -> Self {
         change(Arc::make_mut(&mut self.config));
         self

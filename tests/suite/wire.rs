@@ -9,15 +9,17 @@ use bolna_rate_limit::store::{
     Answer, Charge, Command, Entry, Immediate, MemoryStore, Reply, Store, StoreError,
 };
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Quota,
+    BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal, Quota, Ruling,
 };
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use serde_json::{Value, json};
 use sfv::{BareItem, List, ListEntry, Parser};
 use tower::{Layer, ServiceExt};
 
+use crate::observers::Witness;
 use crate::support::{call_by, ok, one_call, organization, request, stopped_limiter, text};
 
 /// The members of a structured list (RFC 9651): the text of each item and its integer parameters.
@@ -376,6 +378,37 @@ async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back()
     assert_eq!(text(response).await, "POST /call is over 1 request per 10 seconds");
     let stranger = service.oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_layer_that_is_not_enabled_changes_nothing() {
+    let (limiter, _clock) = stopped_limiter(one_call());
+    let witness = Witness::of(&limiter);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
+        .legacy_headers(LegacyReset::DeltaSeconds)
+        .ruling_in_extensions()
+        .enabled(false);
+    let inner = tower::service_fn(async |request: Request<()>| {
+        assert!(request.extensions().get::<Ruling>().is_none());
+        ok(request).await
+    });
+    let not_called = |_: &Parts| -> Option<Principal> { panic!("a request was identified") };
+    for layer in [layer.clone(), layer.clone().identify(not_called)] {
+        let service = layer.layer(inner);
+        let unidentified = Request::post("/call").body(()).unwrap();
+        for request in [unidentified, call_by("u", "o"), call_by("u", "o"), call_by("u", "o")] {
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
+            assert_eq!(text(response).await, "inner");
+        }
+    }
+    assert!(witness.told().is_empty() && witness.events().is_empty());
+
+    // Another layer on the same limiter is not affected, and no unit was taken.
+    let service = layer.enabled(true).layer(tower::service_fn(ok));
+    for status in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+        assert_eq!(service.clone().oneshot(call_by("u", "o")).await.unwrap().status(), status);
+    }
 }
 
 /// A store that decides by a quota of its own, as a replica may that is cut off from the others.
