@@ -1,18 +1,34 @@
 //! The most endpoint names that a process can have. Alone in its process, since it uses them up.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use bolna_rate_limit::{Endpoint, Policy, Quota};
+use bolna_rate_limit::policy::PolicyBuilder;
+use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota};
+
+/// The number of names that the test leaves free until its end.
+const FREE: usize = 2;
 
 #[test]
 fn a_process_has_a_bounded_number_of_names() {
-    let names = 0..Endpoint::MAX - 4;
+    failed_builds_use_up_no_names();
+
+    let names = 0..Endpoint::MAX - 4 - FREE;
     for number in names.clone() {
         assert_eq!(
             Endpoint::new(&format!("endpoint-{number}")).unwrap().name(),
             format!("endpoint-{number}")
         );
     }
-    assert!(Endpoint::new("one-too-many").unwrap_err().is_one_too_many());
+
+    // A policy gets all its names or none.
+    let error = with_endpoints(["new-1", "endpoint-7", "new-2", "new-3"]).build().unwrap_err();
+    assert!(matches!(&error, PolicyError::Name { reason, .. } if reason.is_one_too_many()));
+    let says = "endpoint name \"new-3\": it would be one more than the 16384 distinct names";
+    assert!(error.to_string().starts_with(says), "{error}");
+    for name in ["new-1", "new-2", "new-3"] {
+        assert_eq!(Endpoint::known(name), None);
+    }
+    assert!(with_endpoints(["new-1", "endpoint-7", "new-2"]).build().is_ok());
+
     // The names that are known stay known.
     assert_eq!(Endpoint::new("call"), Ok(Endpoint::CALL));
     for number in names.step_by(1000) {
@@ -21,9 +37,25 @@ fn a_process_has_a_bounded_number_of_names() {
             format!("endpoint-{number}")
         );
     }
-    let error = Policy::builder()
-        .endpoint("one-too-many", Quota::per_minute(1), ["/x"])
-        .build()
-        .unwrap_err();
-    assert!(error.to_string().contains("the process has 16384 distinct names already"), "{error}");
+    let error = Endpoint::new("one-too-many").unwrap_err();
+    assert!(error.is_one_too_many() && error.to_string().contains("16384"), "{error}");
+    assert!(with_endpoints(["one-too-many"]).build().is_err());
+    assert!(with_endpoints(["new-1", "endpoint-7"]).build().is_ok());
+}
+
+/// More policies than a process can have names, each with a name of its own and a mistake that is
+/// found as late as possible.
+fn failed_builds_use_up_no_names() {
+    for number in 0..=Endpoint::MAX {
+        let name = format!("failed-{number}");
+        let error = with_endpoints([name.as_str()]).exempt(["healthz"]).build().unwrap_err();
+        assert!(matches!(error, PolicyError::Path { .. }), "{error}");
+        assert_eq!(Endpoint::known(&name), None);
+    }
+}
+
+fn with_endpoints<const N: usize>(names: [&str; N]) -> PolicyBuilder {
+    names.into_iter().fold(Policy::builder(), |policy, name| {
+        policy.endpoint(name, Quota::per_minute(1), [format!("/{name}")])
+    })
 }

@@ -1,9 +1,12 @@
 //! The builder of policies.
 
+use std::collections::BTreeMap;
+use std::iter;
+
 use super::error::{PathList, PolicyError};
 use super::path::{Billing, PathTable};
 use super::{Policy, Rule};
-use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
+use crate::values::{Endpoint, Enforcement, NameError, Quota, QuotaBuilder};
 
 /// Builds a [`Policy`]. Nothing is checked before [`build`](Self::build).
 ///
@@ -41,6 +44,8 @@ use crate::values::{Endpoint, Enforcement, Quota, QuotaBuilder};
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
     endpoints: Vec<EndpointDraft>,
+    /// The index of the first endpoint with each name.
+    indices: BTreeMap<String, usize>,
     default: EndpointDraft,
     exempt: Vec<String>,
     enforcement: Enforcement,
@@ -61,6 +66,7 @@ impl PolicyBuilder {
     pub(super) fn new() -> Self {
         Self {
             endpoints: Vec::new(),
+            indices: BTreeMap::new(),
             default: EndpointDraft::new(
                 Endpoint::DEFAULT.name(),
                 Quota::per_minute(1000),
@@ -91,7 +97,9 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        self.endpoints.push(EndpointDraft::new(name, quota.into(), paths));
+        let endpoint = EndpointDraft::new(name, quota.into(), paths);
+        self.indices.entry(endpoint.name.clone()).or_insert(self.endpoints.len());
+        self.endpoints.push(endpoint);
         self
     }
 
@@ -165,50 +173,57 @@ impl PolicyBuilder {
     /// * a setting is for an endpoint that does not exist;
     /// * an endpoint has no paths;
     /// * a quota is not [valid](QuotaBuilder::build);
-    /// * a path template is not valid, or two templates match the same paths.
+    /// * a path template is not valid, or two templates match the same paths;
+    /// * the process would have more than [`Endpoint::MAX`] names of endpoints.
     ///
-    /// The error holds the value, its place and the rule that it breaks.
+    /// The error holds the value, its place and the rule that it breaks. If there is one, the
+    /// policy adds no name to those that the process has.
     pub fn build(self) -> Result<Policy, PolicyError> {
         if let Some(name) = self.unknown.into_iter().next() {
             return Err(PolicyError::UnknownEndpoint { name });
         }
+        let all = self.enforcement;
         let mut paths = PathTable::new(self.endpoints.len());
-        let mut rules = Vec::<Rule>::with_capacity(self.endpoints.len() + 1);
-        for (index, named) in self.endpoints.into_iter().enumerate() {
-            let endpoint = match Endpoint::new(&named.name) {
-                Ok(endpoint) => endpoint,
-                Err(reason) => return Err(PolicyError::Name { reason }),
-            };
-            if endpoint == Endpoint::DEFAULT || rules.iter().any(|rule| rule.endpoint() == endpoint)
-            {
-                return Err(PolicyError::DuplicateEndpoint { name: named.name });
+        let mut terms = Vec::with_capacity(self.endpoints.len() + 1);
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            Endpoint::check(&endpoint.name).map_err(of_name)?;
+            let is_taken = self.indices.get(&endpoint.name) != Some(&index);
+            if is_taken || endpoint.name == Endpoint::DEFAULT.name() {
+                return Err(PolicyError::DuplicateEndpoint { name: endpoint.name.clone() });
             }
-            if named.paths.is_empty() {
-                return Err(PolicyError::NoPaths { name: named.name });
+            if endpoint.paths.is_empty() {
+                return Err(PolicyError::NoPaths { name: endpoint.name.clone() });
             }
-            rules.push(named.rule(endpoint, self.enforcement)?);
-            let list = PathList::Endpoint(endpoint);
-            insert(&mut paths, named.paths, Billing::Endpoint(index), list)?;
+            terms.push(endpoint.terms(all)?);
+            endpoint.insert_paths(&mut paths, index)?;
         }
-        let default = Billing::Endpoint(rules.len());
-        let rule = self.default.rule(Endpoint::DEFAULT, self.enforcement);
-        insert(&mut paths, self.default.paths, default, PathList::Endpoint(Endpoint::DEFAULT))?;
-        insert(&mut paths, self.exempt, Billing::Exempt, PathList::Exempt)?;
-        rules.push(rule?);
-        Ok(Policy::new(paths, rules))
+        self.default.insert_paths(&mut paths, terms.len())?;
+        insert(&mut paths, &self.exempt, Billing::Exempt, || PathList::Exempt)?;
+        terms.push(self.default.terms(all)?);
+        // Names are never freed. So they are made only now that nothing else can fail.
+        let names: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+        let endpoints = Endpoint::all(&names).map_err(of_name)?;
+        let endpoints = endpoints.into_iter().chain(iter::once(Endpoint::DEFAULT));
+        let rules = endpoints.zip(terms);
+        Ok(Policy::new(
+            paths,
+            rules.map(|(endpoint, (quota, on))| Rule::new(endpoint, quota, on)).collect(),
+        ))
     }
 
     /// The quota that an endpoint, which can be `default`, has so far.
     #[cfg(feature = "policy-file")]
     pub(super) fn quota_of(&self, name: &str) -> Option<QuotaBuilder> {
-        let mut all = self.endpoints.iter().chain([&self.default]);
-        all.find(|endpoint| endpoint.name == name).map(|endpoint| endpoint.quota)
+        match self.indices.get(name) {
+            Some(index) => Some(self.endpoints[*index].quota),
+            None => (name == self.default.name).then_some(self.default.quota),
+        }
     }
 
     fn change(mut self, name: String, change: impl FnOnce(&mut EndpointDraft)) -> Self {
-        let named = |endpoint: &&mut EndpointDraft| endpoint.name == name;
-        match self.endpoints.iter_mut().chain([&mut self.default]).find(named) {
-            Some(endpoint) => change(endpoint),
+        match self.indices.get(&name) {
+            Some(index) => change(&mut self.endpoints[*index]),
+            None if name == self.default.name => change(&mut self.default),
             None => self.unknown.push(name),
         }
         self
@@ -220,26 +235,36 @@ impl EndpointDraft {
         Self { name: name.into(), quota, enforcement: Enforcement::FULL, paths }
     }
 
-    fn rule(&self, endpoint: Endpoint, all: Enforcement) -> Result<Rule, PolicyError> {
+    /// The quota, and on which principals it is enforced.
+    fn terms(&self, all: Enforcement) -> Result<(Quota, Enforcement), PolicyError> {
         match self.quota.build() {
-            Ok(quota) => Ok(Rule::new(endpoint, quota, self.enforcement.and(all))),
-            Err(reason) => Err(PolicyError::Quota { endpoint, reason }),
+            Ok(quota) => Ok((quota, self.enforcement.and(all))),
+            Err(reason) => Err(PolicyError::Quota { endpoint: self.name.clone(), reason }),
         }
+    }
+
+    fn insert_paths(&self, table: &mut PathTable, index: usize) -> Result<(), PolicyError> {
+        let list = || PathList::Endpoint(self.name.clone());
+        insert(table, &self.paths, Billing::Endpoint(index), list)
     }
 }
 
 fn insert(
     table: &mut PathTable,
-    templates: Vec<String>,
+    templates: &[String],
     billing: Billing,
-    list: PathList,
+    list: impl Fn() -> PathList,
 ) -> Result<(), PolicyError> {
-    templates.into_iter().enumerate().try_for_each(|(index, path)| {
-        table.insert(&path, billing).map_err(|reason| PolicyError::Path {
-            path,
-            list,
+    templates.iter().enumerate().try_for_each(|(index, path)| {
+        table.insert(path, billing).map_err(|reason| PolicyError::Path {
+            path: path.clone(),
+            list: list(),
             index,
             reason,
         })
     })
+}
+
+fn of_name(reason: NameError) -> PolicyError {
+    PolicyError::Name { reason }
 }

@@ -11,7 +11,7 @@ use crate::values::{Endpoint, NameError, QuotaError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// The name of an endpoint is not valid.
+    /// The name of an endpoint is not valid, or would be one more than the process can have.
     #[non_exhaustive]
     Name {
         /// Which name it is, and what is wrong with it.
@@ -38,8 +38,8 @@ pub enum PolicyError {
     /// A quota is not valid.
     #[non_exhaustive]
     Quota {
-        /// The endpoint that the quota is for.
-        endpoint: Endpoint,
+        /// The name of the endpoint that the quota is for.
+        endpoint: String,
         /// What is wrong with it.
         reason: QuotaError,
     },
@@ -58,11 +58,11 @@ pub enum PolicyError {
 }
 
 /// A list of path templates of a policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathList {
-    /// The templates of an endpoint.
-    Endpoint(Endpoint),
+    /// The templates of the endpoint with that name.
+    Endpoint(String),
     /// The templates of exempt paths.
     Exempt,
 }
@@ -89,10 +89,10 @@ impl fmt::Display for PolicyError {
                 write!(f, "endpoint {name:?}: it has no paths, so its quota would never apply")
             }
             Self::Quota { endpoint, reason } => {
-                write!(f, "quota of endpoint {:?}: {reason}", endpoint.name())
+                write!(f, "quota of endpoint {endpoint:?}: {reason}")
             }
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
-                write!(f, "path {path:?} of endpoint {:?}: {reason}", endpoint.name())
+                write!(f, "path {path:?} of endpoint {endpoint:?}: {reason}")
             }
             Self::Path { path, list: PathList::Exempt, reason, .. } => {
                 write!(f, "exempt path {path:?}: {reason}")

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::ptr;
 use std::str::FromStr;
 
-use super::names::{Interned, Interner, NameError};
+use super::names::{self, Interned, Interner, NameError};
 
 /// A group of paths that are limited together: `executions`, `agent`, `call`, `default`, or a name
 /// from a custom policy.
@@ -17,7 +17,9 @@ use super::names::{Interned, Interner, NameError};
 /// bucket when one of the policies replaces the other.
 ///
 /// Names are never freed. Each distinct name takes some hundred bytes until the process ends,
-/// however many policies use it, and a process can have at most [`Endpoint::MAX`] names.
+/// however many policies use it, and a process can have at most [`Endpoint::MAX`] names. A name is
+/// made by [`Endpoint::new`], which `parse` and `try_from` call, and by building a policy. A policy
+/// that can't be built makes none, and neither does reading an endpoint with `serde`.
 ///
 /// ```
 /// use bolna_rate_limit::Endpoint;
@@ -59,6 +61,22 @@ impl Endpoint {
     #[must_use]
     pub fn known(name: &str) -> Option<Self> {
         NAMES.known(name).map(Self)
+    }
+
+    /// The endpoints of these names, all or none. The names are valid, and no two are the same.
+    ///
+    /// # Errors
+    /// If the process would have more than [`MAX`](Self::MAX) names. Then none is added.
+    pub(crate) fn all(names: &[&str]) -> Result<Vec<Self>, NameError> {
+        Ok(NAMES.get_all(names)?.into_iter().map(Self).collect())
+    }
+
+    /// Checks a name, without making an endpoint of it.
+    ///
+    /// # Errors
+    /// If the name is not valid.
+    pub(crate) fn check(name: &str) -> Result<(), NameError> {
+        names::check(name)
     }
 
     /// The endpoint under which a store keeps a candidate policy's buckets for this endpoint. Its
@@ -122,6 +140,8 @@ impl AsRef<str> for Endpoint {
     }
 }
 
+/// The same as [`Endpoint::new`], so it may make a name. For names from outside, use
+/// [`Endpoint::known`].
 impl FromStr for Endpoint {
     type Err = NameError;
 
@@ -130,6 +150,8 @@ impl FromStr for Endpoint {
     }
 }
 
+/// The same as [`Endpoint::new`], so it may make a name. For names from outside, use
+/// [`Endpoint::known`].
 impl TryFrom<&str> for Endpoint {
     type Error = NameError;
 

@@ -1,8 +1,9 @@
 //! Names that are stored once each and never freed.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A name. Its address and its number stay the same until the process ends.
 pub(super) struct Interned {
@@ -15,14 +16,16 @@ pub(super) struct Interner {
     /// The names that the crate defines.
     known: &'static [&'static Interned],
     /// The names that were added.
-    more: RwLock<Vec<&'static Interned>>,
+    more: RwLock<Names>,
     max: usize,
 }
+
+type Names = BTreeMap<&'static str, &'static Interned>;
 
 impl Interner {
     /// `known` are numbered from 0 on, in their order. At most `max` names are stored.
     pub(super) const fn new(known: &'static [&'static Interned], max: usize) -> Self {
-        Self { known, more: RwLock::new(Vec::new()), max }
+        Self { known, more: RwLock::new(BTreeMap::new()), max }
     }
 
     /// Finds the name, or adds it.
@@ -30,22 +33,31 @@ impl Interner {
     /// # Errors
     /// If the text is not a valid name, or if it is new and there are `max` names already.
     pub(super) fn get(&self, text: &str) -> Result<&'static Interned, NameError> {
-        if let Some(known) = find(self.known, text) {
+        if let Some(known) = self.find_known(text) {
             return Ok(known);
         }
-        if !is_name(text) {
-            return Err(NameError { name: text.to_owned(), max: None });
-        }
+        check(text)?;
         self.intern(text)
+    }
+
+    /// Finds the names, and adds those that are new: all of them or, if there is no room for all,
+    /// none. The texts are valid names, and no two are the same.
+    ///
+    /// # Errors
+    /// If there would be more than `max` names. The error is about the first that has no room.
+    pub(super) fn get_all(&self, texts: &[&str]) -> Result<Vec<&'static Interned>, NameError> {
+        let mut more = self.write();
+        let is_new = |text: &&&str| self.find(&more, text).is_none();
+        if let Some(text) = texts.iter().filter(is_new).nth(self.room(&more)) {
+            return Err(NameError::one_too_many(text, self.max));
+        }
+        texts.iter().map(|text| self.find_or_add(&mut more, text)).collect()
     }
 
     /// Finds a name.
     pub(super) fn known(&self, text: &str) -> Option<&'static Interned> {
-        if let Some(known) = find(self.known, text) {
-            return Some(known);
-        }
-        let more = self.more.read().unwrap_or_else(PoisonError::into_inner);
-        find(&more, text).filter(|_| is_name(text))
+        let more = || self.read().get(text).copied().filter(|_| is_name(text));
+        self.find_known(text).or_else(more)
     }
 
     /// Finds or adds a text that need not be a valid name.
@@ -53,28 +65,54 @@ impl Interner {
     /// # Errors
     /// If the text is new and there are `max` names already.
     pub(super) fn intern(&self, text: &str) -> Result<&'static Interned, NameError> {
-        // A panic can't leave the list broken, since it only grows by one finished element at a
-        // time. So a poisoned lock does no harm.
-        if let Some(name) = find(&self.more.read().unwrap_or_else(PoisonError::into_inner), text) {
+        if let Some(name) = self.find(&self.read(), text) {
             return Ok(name);
         }
-        let mut more = self.more.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(name) = find(&more, text) {
+        self.find_or_add(&mut self.write(), text)
+    }
+
+    fn find_or_add(&self, more: &mut Names, text: &str) -> Result<&'static Interned, NameError> {
+        if let Some(name) = self.find(more, text) {
             return Ok(name);
         }
-        let number = self.known.len() + more.len();
-        let number = u16::try_from(number).ok().filter(|_| number < self.max);
-        let number =
-            number.ok_or_else(|| NameError { name: text.to_owned(), max: Some(self.max) })?;
-        let name: &'static Interned =
-            Box::leak(Box::new(Interned { text: Box::leak(text.into()), number }));
-        more.push(name);
+        let number = u16::try_from(self.known.len() + more.len());
+        let number = number.ok().filter(|_| self.room(more) > 0);
+        let number = number.ok_or_else(|| NameError::one_too_many(text, self.max))?;
+        let text: &'static str = Box::leak(text.into());
+        let name: &'static Interned = Box::leak(Box::new(Interned { text, number }));
+        more.insert(text, name);
         Ok(name)
+    }
+
+    fn find(&self, more: &Names, text: &str) -> Option<&'static Interned> {
+        self.find_known(text).or_else(|| more.get(text).copied())
+    }
+
+    fn find_known(&self, text: &str) -> Option<&'static Interned> {
+        self.known.iter().copied().find(|name| name.text == text)
+    }
+
+    /// The number of names that can still be added.
+    fn room(&self, more: &Names) -> usize {
+        self.max.saturating_sub(self.known.len() + more.len())
+    }
+
+    // While the names are locked nothing can panic, so a poisoned lock does no harm.
+    fn read(&self) -> RwLockReadGuard<'_, Names> {
+        self.more.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Names> {
+        self.more.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn find(names: &[&'static Interned], text: &str) -> Option<&'static Interned> {
-    names.iter().copied().find(|name| name.text == text)
+/// Checks that a text is a valid name.
+///
+/// # Errors
+/// If it is not.
+pub(super) fn check(text: &str) -> Result<(), NameError> {
+    if is_name(text) { Ok(()) } else { Err(NameError { name: text.to_owned(), max: None }) }
 }
 
 /// Whether a text is a valid name: one that needs no escaping in a header field, a key or a metric
@@ -88,18 +126,22 @@ fn is_name(text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     name: String,
-    /// The most names that there can be, if the name was refused because there are as many.
+    /// The most names that there can be, if the name would be one more.
     max: Option<usize>,
 }
 
 impl NameError {
+    fn one_too_many(name: &str, max: usize) -> Self {
+        Self { name: name.to_owned(), max: Some(max) }
+    }
+
     /// The text that can't be a name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether the text is a valid name, but the process has as many names as it can have.
+    /// Whether the text is a valid name, but would be one more than the process can have.
     #[must_use]
     pub const fn is_one_too_many(&self) -> bool {
         self.max.is_some()
@@ -116,7 +158,8 @@ impl fmt::Display for NameError {
             ),
             Some(max) => write!(
                 f,
-                "name {:?}: the process has {max} distinct names already, which is the most",
+                "name {:?}: it would be one more than the {max} distinct names that a process can \
+                 have",
                 self.name,
             ),
         }

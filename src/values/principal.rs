@@ -83,6 +83,8 @@ impl fmt::Display for Principal {
 ///
 /// A kind is one pointer, so it is cheap to copy and to compare. Its name is 1 to 64 characters of
 /// `[A-Za-z0-9_.-]`. Names are never freed, and a process can have at most [`Kind::MAX`] of them.
+/// A name is made by [`Kind::new`], which `parse` and `try_from` call. Reading a kind with `serde`
+/// makes none.
 #[derive(Clone, Copy)]
 pub struct Kind(&'static Interned);
 
@@ -168,6 +170,7 @@ impl AsRef<str> for Kind {
     }
 }
 
+/// The same as [`Kind::new`], so it may make a name. For names from outside, use [`Kind::known`].
 impl FromStr for Kind {
     type Err = NameError;
 
@@ -176,6 +179,7 @@ impl FromStr for Kind {
     }
 }
 
+/// The same as [`Kind::new`], so it may make a name. For names from outside, use [`Kind::known`].
 impl TryFrom<&str> for Kind {
     type Error = NameError;
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::policy::PolicyBuilder;
-use bolna_rate_limit::{Endpoint, Policy, Quota, QuotaError};
+use bolna_rate_limit::policy::{PathList, PolicyBuilder};
+use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota, QuotaError};
 
 /// The error names the value and says what to do.
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
@@ -117,6 +117,42 @@ fn endpoints_that_nothing_could_reach_are_an_error() {
     );
     assert_says(Policy::bolna().endpoint("x", Quota::per_minute(1), [""; 0]), "\"x\"", "no paths");
     assert_says(Policy::bolna().quota("cal", Quota::per_minute(1)), "\"cal\"", "no such endpoint");
+}
+
+/// Names are never freed, so a policy that is never made must not use one up.
+#[test]
+fn a_policy_that_cannot_be_built_leaves_no_name_behind() {
+    let minute = Quota::per_minute(1);
+    let good = |name| Policy::builder().endpoint(name, minute, [format!("/{name}")]);
+    let broken = [
+        good("broken-1").endpoint("a b", minute, ["/x"]),
+        good("broken-2").endpoint("broken-2", minute, ["/x"]),
+        good("broken-3").endpoint("default", minute, ["/x"]),
+        good("broken-4").endpoint("x", minute, [""; 0]),
+        good("broken-5").endpoint("x", Quota::per_minute(0), ["/x"]),
+        good("broken-6").endpoint("x", minute, ["/broken-6"]),
+        good("broken-7").default_quota(Quota::per_minute(0)),
+        good("broken-8").default_paths(["/x/"]),
+        good("broken-9").exempt(["x"]),
+        good("broken-10").quota("x", minute),
+    ];
+    for (number, builder) in (1..).zip(broken) {
+        assert!(builder.build().is_err());
+        assert_eq!(Endpoint::known(&format!("broken-{number}")), None);
+    }
+    assert!(good("built").build().is_ok());
+    assert_eq!(Endpoint::known("built").map(|endpoint| endpoint.name()), Some("built"));
+}
+
+#[test]
+fn an_error_says_which_list_and_endpoint_it_is_about() {
+    let in_agent = Policy::bolna().paths("agent", ["/a", "/a/"]).build().unwrap_err();
+    let PolicyError::Path { list: PathList::Endpoint(name), index: 1, .. } = in_agent else {
+        panic!("{in_agent:?}");
+    };
+    assert_eq!(name, "agent");
+    let quota = Policy::bolna().quota("call", Quota::per_minute(0)).build().unwrap_err();
+    assert!(matches!(quota, PolicyError::Quota { endpoint, .. } if endpoint == "call"));
 }
 
 #[test]

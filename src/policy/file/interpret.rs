@@ -134,7 +134,7 @@ impl Statements {
             }
             PolicyError::NoPaths { name } => self.paths_of(name).map(|paths| paths.at),
             PolicyError::Quota { endpoint, reason } => {
-                let setting = self.about(endpoint.name())?;
+                let setting = self.about(endpoint)?;
                 match reason {
                     QuotaError::ZeroPeriod => setting.per_at,
                     QuotaError::ZeroBurst => setting.burst_at,
@@ -143,7 +143,7 @@ impl Statements {
             }
             PolicyError::Path { list, index, reason, .. } => {
                 let paths = match list {
-                    PathList::Endpoint(endpoint) => self.paths_of(endpoint.name()),
+                    PathList::Endpoint(name) => self.paths_of(name),
                     PathList::Exempt => Some(&self.exempt),
                 };
                 match (paths, reason) {
