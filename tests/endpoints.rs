@@ -11,12 +11,13 @@ const FREE: usize = 2;
 fn a_process_has_a_bounded_number_of_names() {
     failed_builds_use_up_no_names();
 
-    let names = 0..Endpoint::MAX - 4 - FREE;
-    for number in names.clone() {
-        assert_eq!(
-            Endpoint::new(&format!("endpoint-{number}")).unwrap().name(),
-            format!("endpoint-{number}")
-        );
+    let numbers = 0..Endpoint::MAX - 4 - FREE;
+    let names: Vec<_> = numbers.map(|number| format!("endpoint-{number}")).collect();
+    let (from_policy, from_new) = names.split_at(names.len() / 2);
+    let policy = with_endpoints(from_policy).build().unwrap();
+    assert!(policy.endpoints().map(|(endpoint, _)| endpoint.name()).take(8000).eq(&names[..8000]));
+    for name in from_new {
+        assert_eq!(Endpoint::new(name).unwrap().name(), name);
     }
 
     // A policy gets all its names or none.
@@ -31,11 +32,8 @@ fn a_process_has_a_bounded_number_of_names() {
 
     // The names that are known stay known.
     assert_eq!(Endpoint::new("call"), Ok(Endpoint::CALL));
-    for number in names.step_by(1000) {
-        assert_eq!(
-            Endpoint::new(&format!("endpoint-{number}")).unwrap().name(),
-            format!("endpoint-{number}")
-        );
+    for name in names.iter().step_by(1000) {
+        assert_eq!(Endpoint::new(name).unwrap().name(), name);
     }
     let error = Endpoint::new("one-too-many").unwrap_err();
     assert!(error.is_one_too_many() && error.to_string().contains("16384"), "{error}");
@@ -48,14 +46,15 @@ fn a_process_has_a_bounded_number_of_names() {
 fn failed_builds_use_up_no_names() {
     for number in 0..=Endpoint::MAX {
         let name = format!("failed-{number}");
-        let error = with_endpoints([name.as_str()]).exempt(["healthz"]).build().unwrap_err();
+        let error = with_endpoints([&name]).exempt(["healthz"]).build().unwrap_err();
         assert!(matches!(error, PolicyError::Path { .. }), "{error}");
         assert_eq!(Endpoint::known(&name), None);
     }
 }
 
-fn with_endpoints<const N: usize>(names: [&str; N]) -> PolicyBuilder {
+fn with_endpoints(names: impl IntoIterator<Item = impl AsRef<str>>) -> PolicyBuilder {
     names.into_iter().fold(Policy::builder(), |policy, name| {
+        let name = name.as_ref();
         policy.endpoint(name, Quota::per_minute(1), [format!("/{name}")])
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::iter;
 
 use super::error::{PathList, PolicyError};
-use super::path::{Billing, PathTable};
+use super::path::{Billing, PathTableBuilder};
 use super::{Policy, Rule};
 use crate::values::{Endpoint, Enforcement, NameError, Quota, QuotaBuilder};
 
@@ -183,7 +183,7 @@ impl PolicyBuilder {
             return Err(PolicyError::UnknownEndpoint { name });
         }
         let all = self.enforcement;
-        let mut paths = PathTable::new(self.endpoints.len());
+        let mut paths = PathTableBuilder::new();
         let mut terms = Vec::with_capacity(self.endpoints.len() + 1);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             Endpoint::check(&endpoint.name).map_err(of_name)?;
@@ -206,7 +206,7 @@ impl PolicyBuilder {
         let endpoints = endpoints.into_iter().chain(iter::once(Endpoint::DEFAULT));
         let rules = endpoints.zip(terms);
         Ok(Policy::new(
-            paths,
+            paths.build(names.len()),
             rules.map(|(endpoint, (quota, on))| Rule::new(endpoint, quota, on)).collect(),
         ))
     }
@@ -243,15 +243,19 @@ impl EndpointDraft {
         }
     }
 
-    fn insert_paths(&self, table: &mut PathTable, index: usize) -> Result<(), PolicyError> {
+    fn insert_paths<'a>(
+        &'a self,
+        table: &mut PathTableBuilder<'a>,
+        index: usize,
+    ) -> Result<(), PolicyError> {
         let list = || PathList::Endpoint(self.name.clone());
         insert(table, &self.paths, Billing::Endpoint(index), list)
     }
 }
 
-fn insert(
-    table: &mut PathTable,
-    templates: &[String],
+fn insert<'a>(
+    table: &mut PathTableBuilder<'a>,
+    templates: &'a [String],
     billing: Billing,
     list: impl Fn() -> PathList,
 ) -> Result<(), PolicyError> {

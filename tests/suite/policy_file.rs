@@ -636,6 +636,38 @@ fn what_nests_without_end_is_refused() {
     }
 }
 
+/// If the work grew with the square of their number, this test would take many times as long.
+#[test]
+fn a_file_may_have_as_many_paths_as_it_takes() {
+    // Neither in the order of their spellings nor all under one parent.
+    let path = |number: u32| {
+        let mixed = number.wrapping_mul(0x9e37_79b9);
+        [format!("/{mixed:x}"), format!("/v2/{mixed:x}/{{id}}")]
+    };
+    let paths = |numbers: std::ops::Range<u32>| {
+        numbers.flat_map(path).map(|path| format!("{path:?}")).collect::<Vec<_>>().join(",\n")
+    };
+    let (exempt, one) = (paths(0..25_000), paths(25_000..50_000));
+    let toml = format!(
+        "exempt = [{exempt}]\n[[endpoint]]\nname = \"one\"\nlimit = 5\nper = \"minute\"\npaths = [{one}]"
+    );
+    let json = format!(
+        r#"{{"exempt": [{exempt}],
+             "endpoint": [{{"name": "one", "limit": 5, "per": "minute", "paths": [{one}]}}]}}"#
+    );
+    for policy in [Policy::from_toml(&toml), Policy::from_json(&json)] {
+        let policy = policy.unwrap();
+        for number in (0..50_000).step_by(4_999) {
+            let endpoint = (number >= 25_000).then_some("one");
+            for path in path(number) {
+                let path = path.replace("{id}", "7");
+                assert_eq!(policy.endpoint_of(&path).map(|it| it.name()), endpoint, "{path}");
+            }
+        }
+        assert_eq!(policy.endpoint_of("/v2/7"), Some(Endpoint::DEFAULT));
+    }
+}
+
 /// Inserts, replaces and removes pieces of a text. Places are fractions of its length.
 fn mutated(text: &str, mutations: &[(u16, u8, String)]) -> String {
     let mut text: Vec<char> = text.chars().collect();

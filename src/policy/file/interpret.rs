@@ -1,5 +1,7 @@
 //! Makes a policy of a document.
 
+use std::collections::HashMap;
+
 use super::document::{Mistake, Node, Value};
 use super::table::{DocumentTable, POLICY, Paths, Setting};
 use crate::policy::{PathList, Policy, PolicyBuilder, PolicyError, TemplateError};
@@ -38,6 +40,8 @@ struct PolicyDraft {
 struct Statements {
     /// The settings of each endpoint in the document, which can be `default`.
     settings: Vec<Setting>,
+    /// The index of each endpoint's settings in that list.
+    indices: HashMap<String, usize>,
     exempt: Paths,
 }
 
@@ -56,7 +60,8 @@ impl PolicyDraft {
         }
         let exempt = policy.paths("exempt")?.unwrap_or_default();
         builder = builder.exempt(&exempt.texts);
-        Ok(Self { base, builder, said: Statements { settings: Vec::new(), exempt } })
+        let said = Statements { settings: Vec::new(), indices: HashMap::new(), exempt };
+        Ok(Self { base, builder, said })
     }
 
     fn default(self, node: &Node) -> Result<Self, Mistake> {
@@ -108,7 +113,7 @@ impl PolicyDraft {
         if let Some(paths) = &setting.paths {
             self.builder = self.builder.paths(name, &paths.texts);
         }
-        self.said.settings.push(setting);
+        self.said.add(setting);
         self
     }
 
@@ -157,9 +162,14 @@ impl Statements {
         }
     }
 
+    fn add(&mut self, setting: Setting) {
+        self.indices.insert(setting.name.clone(), self.settings.len());
+        self.settings.push(setting);
+    }
+
     /// The settings of an endpoint in the document.
     fn about(&self, name: &str) -> Option<&Setting> {
-        self.settings.iter().find(|setting| setting.name == name)
+        self.indices.get(name).map(|index| &self.settings[*index])
     }
 
     fn paths_of(&self, name: &str) -> Option<&Paths> {

@@ -11,7 +11,7 @@ mod readings;
 mod template;
 mod tree;
 
-use tree::Tree;
+use tree::{Tree, TreeBuilder};
 
 pub use template::TemplateError;
 
@@ -36,18 +36,33 @@ pub(crate) struct PathTable {
     default: usize,
 }
 
-impl PathTable {
-    /// An empty table for a policy with `named` endpoints other than `default`. Their indices come
-    /// before that of `default`.
-    pub(crate) fn new(named: usize) -> Self {
-        Self { tree: Tree::default(), default: named }
+/// Path templates that are being checked.
+pub(crate) struct PathTableBuilder<'a> {
+    tree: TreeBuilder<'a>,
+}
+
+impl<'a> PathTableBuilder<'a> {
+    pub(crate) fn new() -> Self {
+        Self { tree: TreeBuilder::new() }
     }
 
-    pub(crate) fn insert(&mut self, template: &str, billing: Billing) -> Result<(), TemplateError> {
+    pub(crate) fn insert(
+        &mut self,
+        template: &'a str,
+        billing: Billing,
+    ) -> Result<(), TemplateError> {
         template::check(template)?;
         self.tree.insert(template, billing).map_err(TemplateError::Conflict)
     }
 
+    /// The table. `default` is the index of the endpoint for paths that no template matches. It is
+    /// the last one.
+    pub(crate) fn build(self, default: usize) -> PathTable {
+        PathTable { tree: self.tree.build(), default }
+    }
+}
+
+impl PathTable {
     pub(crate) fn bill(&self, path: &str) -> Billing {
         if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
     }

@@ -5,6 +5,7 @@
 //! parameter, as for every agent whose id begins like `all`.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::Billing;
 
@@ -26,8 +27,8 @@ struct TreeNode {
 }
 
 /// A literal segment. It is compared by its length and its first eight bytes first, which is nearly
-/// always enough.
-#[derive(Clone)]
+/// always enough. The literals of a node are sorted in that order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Literal {
     length: usize,
     /// The first eight bytes, little-endian and padded with zeros.
@@ -41,24 +42,50 @@ struct Leaf {
     billing: Billing,
 }
 
-impl Tree {
+/// A tree that is being built. Each of its nodes, however deep it is, is found by one look-up, so
+/// that it takes no longer to add a template to many than to a few.
+pub(super) struct TreeBuilder<'a> {
+    /// The root first, and each node after its parent.
+    nodes: Vec<NodeDraft<'a>>,
+    /// The index of the child of a node for a segment. For all parameters that is [`PARAMETER`].
+    children: HashMap<(usize, &'a str), usize>,
+}
+
+/// A node whose children are not attached to it yet.
+struct NodeDraft<'a> {
+    parent: usize,
+    segment: &'a str,
+    rest: Option<Leaf>,
+    end: Option<Leaf>,
+}
+
+/// The segment of a parameter, whatever its name. No literal is so spelled.
+const PARAMETER: &str = "{}";
+
+impl<'a> TreeBuilder<'a> {
+    pub(super) fn new() -> Self {
+        let root = NodeDraft { parent: 0, segment: "", rest: None, end: None };
+        Self { nodes: vec![root], children: HashMap::new() }
+    }
+
     /// Adds a template.
     ///
     /// # Errors
     /// If the tree has a template that matches the same paths. The error is that template.
-    pub(super) fn insert(&mut self, template: &str, billing: Billing) -> Result<(), String> {
-        let mut node = &mut self.root;
+    pub(super) fn insert(&mut self, template: &'a str, billing: Billing) -> Result<(), String> {
+        let mut node = 0;
         let mut to_the_end = false;
         for segment in template.split('/').skip(1) {
             if segment.starts_with("{*") {
                 to_the_end = true;
             } else if segment.starts_with('{') {
-                node = node.parameter.get_or_insert_default();
+                node = self.child(node, PARAMETER);
             } else {
-                node = node.literal(segment.as_bytes());
+                node = self.child(node, segment);
             }
         }
-        let place = if to_the_end { &mut node.rest } else { &mut node.end };
+        let NodeDraft { rest, end, .. } = &mut self.nodes[node];
+        let place = if to_the_end { rest } else { end };
         match place {
             Some(taken) => Err(taken.template.to_string()),
             None => {
@@ -68,6 +95,35 @@ impl Tree {
         }
     }
 
+    /// The child of a node for a segment, which is added if it does not exist.
+    fn child(&mut self, parent: usize, segment: &'a str) -> usize {
+        *self.children.entry((parent, segment)).or_insert_with(|| {
+            self.nodes.push(NodeDraft { parent, segment, rest: None, end: None });
+            self.nodes.len() - 1
+        })
+    }
+
+    pub(super) fn build(self) -> Tree {
+        let mut nodes = Vec::with_capacity(self.nodes.len());
+        let mut places = Vec::with_capacity(self.nodes.len());
+        for NodeDraft { parent, segment, rest, end } in self.nodes {
+            nodes.push(TreeNode { rest, end, ..TreeNode::default() });
+            places.push((parent, segment));
+        }
+        // From the last node to the first, so that each has its children when its parent gets it.
+        while let (Some(mut node), Some((parent, segment))) = (nodes.pop(), places.pop()) {
+            node.literals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            match nodes.get_mut(parent) {
+                None => return Tree { root: node },
+                Some(parent) if segment == PARAMETER => parent.parameter = Some(Box::new(node)),
+                Some(parent) => parent.literals.push((Literal::of(segment), node)),
+            }
+        }
+        Tree::default()
+    }
+}
+
+impl Tree {
     /// What the path is charged to. `None` if no template matches it. At each segment a literal
     /// beats a parameter, which beats the rest of a path.
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
@@ -90,24 +146,6 @@ impl Tree {
 }
 
 impl TreeNode {
-    /// The child for a literal segment, which is added if it does not exist.
-    fn literal(&mut self, segment: &[u8]) -> &mut Self {
-        let segment = Segment::of(segment);
-        let index = self
-            .literals
-            .binary_search_by(|(literal, _)| literal.cmp(&segment))
-            .unwrap_or_else(|index| {
-                let literal = Literal {
-                    length: segment.length,
-                    head: segment.head,
-                    text: segment.text().into(),
-                };
-                self.literals.insert(index, (literal, Self::default()));
-                index
-            });
-        &mut self.literals[index].1
-    }
-
     /// The child for a literal segment, if it exists.
     #[inline]
     fn under(&self, segment: &Segment<'_>) -> Option<&Self> {
@@ -115,7 +153,7 @@ impl TreeNode {
         let index = if self.literals.len() <= 8 {
             self.literals.iter().position(|(literal, _)| literal.is(segment))?
         } else {
-            self.literals.binary_search_by(|(literal, _)| literal.cmp(segment)).ok()?
+            self.literals.binary_search_by(|(literal, _)| literal.cmp_segment(segment)).ok()?
         };
         Some(&self.literals[index].1)
     }
@@ -155,6 +193,11 @@ impl TreeNode {
 }
 
 impl Literal {
+    fn of(segment: &str) -> Self {
+        let Segment { length, head, .. } = Segment::of(segment.as_bytes());
+        Self { length, head, text: segment.as_bytes().into() }
+    }
+
     #[inline]
     fn is(&self, segment: &Segment<'_>) -> bool {
         self.length == segment.length
@@ -162,7 +205,8 @@ impl Literal {
             && (self.length <= 8 || self.text[8..] == segment.text()[8..])
     }
 
-    fn cmp(&self, segment: &Segment<'_>) -> Ordering {
+    /// How it compares to a segment in the order of literals.
+    fn cmp_segment(&self, segment: &Segment<'_>) -> Ordering {
         let quick = (self.length, self.head).cmp(&(segment.length, segment.head));
         quick.then_with(|| (*self.text).cmp(segment.text()))
     }
