@@ -171,6 +171,81 @@ fn periods_are_words() {
     }
 }
 
+/// The number of a period is written as JSON writes one: in digits, without a sign or a leading
+/// zero.
+#[test]
+fn a_period_in_another_spelling_is_an_error() {
+    for per in [
+        "",
+        "+1 seconds",
+        "-0 seconds",
+        "01 seconds",
+        "00 seconds",
+        "1_000 seconds",
+        "1,000 seconds",
+        "0x10 seconds",
+        "1e3 seconds",
+        "1.0 seconds",
+        "\u{0661} seconds",
+        "\u{ff11} seconds",
+        " 1 second",
+        "1 second ",
+        "1  second",
+        "1\t second",
+        "1\tsecond",
+        "1\u{a0}second",
+        "1second",
+        "1 secondss",
+        "1 second s",
+        "1 Second",
+        "1 s",
+        "1 ",
+        "s",
+        "seconds",
+        "second ",
+        "5 day s",
+        "5",
+        "+",
+        "+ seconds",
+        " seconds",
+        "1 minute 30 seconds",
+        "one second",
+    ] {
+        let quoted = serde_json::Value::from(per);
+        let toml = format!("[default]\nlimit = 3\nper = {quoted}");
+        let json = format!("{{\"default\": {{\"limit\": 3, \"per\": {quoted}}}}}");
+        for error in [Policy::from_toml(&toml).unwrap_err(), Policy::from_json(&json).unwrap_err()]
+        {
+            let says = format!("\"10 seconds\", found {per:?}");
+            assert!(error.to_string().contains(&says), "{error}");
+        }
+    }
+}
+
+/// Only a whole number is a limit, a burst or a percentage.
+#[test]
+fn a_number_in_another_spelling_is_an_error() {
+    let odd = ["-0", "1.0", "1e1", "-1", "01", "+", "1_", "0x", "1 0", "\u{0661}", "\"5\"", ""];
+    for key in ["limit", "burst", "enforce"] {
+        for number in odd {
+            let per = if key == "limit" { "per = \"minute\"" } else { "" };
+            let toml = format!("[default]\n{key} = {number}\n{per}");
+            assert!(Policy::from_toml(&toml).is_err(), "{toml}");
+        }
+        for number in odd.into_iter().chain(["+1", "1_0", "0x1", "1e0"]) {
+            let per = if key == "limit" { ", \"per\": \"minute\"" } else { "" };
+            let json = format!("{{\"default\": {{\"{key}\": {number}{per}}}}}");
+            assert!(Policy::from_json(&json).is_err(), "{json}");
+        }
+    }
+    // By the rules of TOML each of these is the whole number 50.
+    for number in ["50", "+50", "5_0", "0x32", "0o62", "0b110010"] {
+        let policy = Policy::from_toml(&format!("[default]\nburst = {number}")).unwrap();
+        let quota = Quota::per_minute(1000).burst(50).build();
+        assert_eq!(policy.quota_of(Endpoint::DEFAULT), quota.ok(), "{number}");
+    }
+}
+
 /// The text without its marker `@`, and the line and the column of the marker.
 fn unmark(marked: &str) -> (String, (usize, usize)) {
     let (before, after) = marked.split_once('@').unwrap();
@@ -315,7 +390,14 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         (&format!("{call}burst = @0\n"), &["quota of endpoint \"call\": burst is 0"]),
         ("[default]\nper = \"hour\"\nlimit = @0\n", &["quota of endpoint \"default\": limit is 0"]),
         ("[default]\nper = \"40000 days\"\nlimit = @1\n", &["endpoint \"default\"", "100 years"]),
-        ("[default]\nper = \"18446744073709551615 days\"\nlimit = @1\n", &["100 years"]),
+        (
+            "[default]\nper = @\"18446744073709551615 days\"\nlimit = 1\n",
+            &["per of endpoint \"default\"", "too long", "found \"18446744073709551615 days\""],
+        ),
+        (
+            "[default]\nper = @\"99999999999999999999 seconds\"\nlimit = 1\n",
+            &["too long", "found \"99999999999999999999 seconds\""],
+        ),
         (
             "[default]\nburst = 4294967295\nlimit = @1\nper = \"hour\"\n",
             &["burst 4294967295", "100 years"],

@@ -42,8 +42,8 @@ impl Policy {
     /// * `name`: the [name](crate::Endpoint) of the endpoint. Required, but not allowed in
     ///   `default`.
     /// * `limit`: the number of requests, from 1 to 4294967295. It must be set together with `per`.
-    /// * `per`: the period, `"second"`, `"minute"`, `"hour"`, `"day"`, or a number of one of them,
-    ///   such as `"10 seconds"`.
+    /// * `per`: the period, `"second"`, `"minute"`, `"hour"`, `"day"`, or a whole number of one of
+    ///   them, in digits, such as `"10 seconds"`.
     /// * `burst`: the number of requests that can be admitted
     ///   [at one instant](crate::values::QuotaBuilder::burst), from 1 to 4294967295. Defaults to
     ///   `limit` if that is set.

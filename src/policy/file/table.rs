@@ -178,15 +178,27 @@ impl<'a> DocumentTable<'a> {
     }
 
     fn period(&self) -> Result<Option<(usize, Duration)>, Mistake> {
-        let period = |node: &Node| match &node.value {
-            Value::Text(text) => period(text).map(|period| (node.at, period)),
-            _ => None,
-        };
-        let wanted =
+        const WANTED: &str =
             "\"second\", \"minute\", \"hour\", \"day\" or a number of them, as in \"10 seconds\"";
-        self.get("per")
-            .map(|node| period(node).ok_or_else(|| self.wanted("per", wanted, node)))
-            .transpose()
+        let Some(node) = self.get("per") else {
+            return Ok(None);
+        };
+        let period = match &node.value {
+            Value::Text(text) => period(text),
+            _ => Err(PeriodError::Spelling),
+        };
+        match period {
+            Ok(period) => Ok(Some((node.at, period))),
+            Err(PeriodError::Spelling) => Err(self.wanted("per", WANTED, node)),
+            Err(PeriodError::TooLong) => Err(Mistake::new(
+                node.at,
+                format!(
+                    "per of {}: found {}, which is too long: with any limit, a drained bucket \
+                     would take more than 100 years to be full again",
+                    self.what, node.value,
+                ),
+            )),
+        }
     }
 
     pub(super) fn wanted(&self, key: &str, wanted: &str, found: &Node) -> Mistake {
@@ -197,21 +209,41 @@ impl<'a> DocumentTable<'a> {
     }
 }
 
+/// Why a text is no period.
+enum PeriodError {
+    Spelling,
+    TooLong,
+}
+
 /// Parses a period: `minute`, `1 minute`, `10 minutes`. A number alone is no period, because its
 /// unit would be easy to get wrong.
-fn period(text: &str) -> Option<Duration> {
+fn period(text: &str) -> Result<Duration, PeriodError> {
     let (count, unit) = match text.split_once(' ') {
-        Some((count, unit)) => (count.parse::<u64>().ok()?, unit.strip_suffix('s').unwrap_or(unit)),
-        None => (1, text),
+        Some((count, unit)) => (count, unit.strip_suffix('s').unwrap_or(unit)),
+        None => ("1", text),
     };
     let seconds = match unit {
         "second" => 1,
         "minute" => 60,
         "hour" => 3600,
         "day" => 86_400,
-        _ => return None,
+        _ => return Err(PeriodError::Spelling),
     };
-    // Any quota with a period that is too long for 64 bits is too slow, and refused when it is
-    // built.
-    Some(Duration::from_secs(count.saturating_mul(seconds)))
+    if !is_whole(count) {
+        return Err(PeriodError::Spelling);
+    }
+    // No quota with a period that is too long for 64 bits is valid: with the highest limit it is
+    // too slow, too.
+    let seconds = count.parse::<u64>().ok().and_then(|count| count.checked_mul(seconds));
+    seconds.map(Duration::from_secs).ok_or(PeriodError::TooLong)
+}
+
+/// Whether a text is a whole number as JSON writes one: in digits, without a zero before them.
+/// `u64::from_str` takes such zeros, and a `+`.
+fn is_whole(text: &str) -> bool {
+    match text.as_bytes() {
+        [b'0'] => true,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
 }
