@@ -52,6 +52,10 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     assert_refused::<Endpoint>(json!("no spaces"), "no endpoint of that name is known");
     assert_refused::<Kind>(json!(""), "no kind of that name is known");
     assert_refused::<Id>(json!(""), "the id is empty");
+    // Of a long name, the reason holds the beginning.
+    let (name, cut) = (json!("x".repeat(1000)), format!("{:?}\u{2026}: no ", "x".repeat(100)));
+    assert_refused::<Endpoint>(name.clone(), &cut);
+    assert_refused::<Kind>(name, &cut);
     assert_refused::<Principal>(json!({ "kind": "user", "id": "" }), "the id is empty");
     assert_refused::<Principal>(json!({ "kind": "user", "id": "u", "x": 1 }), "unknown field");
     assert_refused::<Enforcement>(json!(101), "from 0 to 100");

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::fmt;
 
 use super::path::TemplateError;
-use crate::values::{Endpoint, NameError, QuotaError};
+use crate::values::{Endpoint, Excerpt, NameError, QuotaError};
 
 /// Why a policy can't be built. `Display` says in one line which value is wrong, where it is, which
-/// rule it breaks, and what to do.
+/// rule it breaks, and what to do. Of each value it shows at most the first 100 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
@@ -78,24 +78,29 @@ impl fmt::Display for PolicyError {
             ),
             Self::DuplicateEndpoint { name } => write!(
                 f,
-                "endpoint name {name:?}: it is taken; give one endpoint all of its paths at once"
+                "endpoint name {:?}: it is taken; give one endpoint all of its paths at once",
+                Excerpt::of(name)
             ),
             Self::UnknownEndpoint { name } => write!(
                 f,
-                "endpoint name {name:?}: there is no such endpoint to change; add it with \
-                 `endpoint(...)` first"
+                "endpoint name {:?}: there is no such endpoint to change; add it with \
+                 `endpoint(...)` first",
+                Excerpt::of(name)
             ),
-            Self::NoPaths { name } => {
-                write!(f, "endpoint {name:?}: it has no paths, so its quota would never apply")
-            }
+            Self::NoPaths { name } => write!(
+                f,
+                "endpoint {:?}: it has no paths, so its quota would never apply",
+                Excerpt::of(name)
+            ),
             Self::Quota { endpoint, reason } => {
-                write!(f, "quota of endpoint {endpoint:?}: {reason}")
+                write!(f, "quota of endpoint {:?}: {reason}", Excerpt::of(endpoint))
             }
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
+                let (path, endpoint) = (Excerpt::of(path), Excerpt::of(endpoint));
                 write!(f, "path {path:?} of endpoint {endpoint:?}: {reason}")
             }
             Self::Path { path, list: PathList::Exempt, reason, .. } => {
-                write!(f, "exempt path {path:?}: {reason}")
+                write!(f, "exempt path {:?}: {reason}", Excerpt::of(path))
             }
         }
     }

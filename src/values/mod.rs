@@ -33,6 +33,7 @@ mod charge;
 mod decision;
 mod endpoint;
 mod enforcement;
+mod excerpt;
 mod fingerprint;
 mod gcra;
 mod names;
@@ -54,5 +55,6 @@ pub use ruling::{Outcome, Ruling};
 pub use unlimited::{OnStoreFailure, OnUnidentified};
 
 pub(crate) use charge::OwnedCharge;
+pub(crate) use excerpt::Excerpt;
 pub(crate) use gcra::Rate;
 pub(crate) use principal::IdText;

@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::excerpt::Excerpt;
+
 /// A name. Its address and its number stay the same until the process ends.
 pub(super) struct Interned {
     pub(super) text: &'static str,
@@ -112,7 +114,7 @@ impl Interner {
 /// # Errors
 /// If it is not.
 pub(super) fn check(text: &str) -> Result<(), NameError> {
-    if is_name(text) { Ok(()) } else { Err(NameError { name: text.to_owned(), max: None }) }
+    if is_name(text) { Ok(()) } else { Err(NameError::new(text, None)) }
 }
 
 /// Whether a text is a valid name: one that needs no escaping in a header field, a key or a metric
@@ -125,17 +127,24 @@ fn is_name(text: &str) -> bool {
 /// Why a text can't be the name of an [`Endpoint`](super::Endpoint) or a [`Kind`](super::Kind).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
+    /// The text, or the beginning of it.
     name: String,
+    is_cut: bool,
     /// The most names that there can be, if the name would be one more.
     max: Option<usize>,
 }
 
 impl NameError {
-    fn one_too_many(name: &str, max: usize) -> Self {
-        Self { name: name.to_owned(), max: Some(max) }
+    fn new(name: &str, max: Option<usize>) -> Self {
+        let excerpt = Excerpt::of(name);
+        Self { name: excerpt.text().to_owned(), is_cut: excerpt.is_cut(), max }
     }
 
-    /// The text that can't be a name.
+    fn one_too_many(name: &str, max: usize) -> Self {
+        Self::new(name, Some(max))
+    }
+
+    /// The text that can't be a name, or the first 100 characters of it if it is longer.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -150,17 +159,16 @@ impl NameError {
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Excerpt::from_parts(&self.name, self.is_cut);
         match self.max {
             None => write!(
                 f,
-                "name {:?}: a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`, `.` and `-`",
-                self.name,
+                "name {name:?}: a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`, `.` and `-`"
             ),
             Some(max) => write!(
                 f,
-                "name {:?}: it would be one more than the {max} distinct names that a process can \
-                 have",
-                self.name,
+                "name {name:?}: it would be one more than the {max} distinct names that a process \
+                 can have"
             ),
         }
     }

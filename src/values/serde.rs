@@ -3,6 +3,7 @@
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use super::excerpt::Excerpt;
 use super::{Decision, Endpoint, Enforcement, Id, Kind, Outcome, Principal, Quota, Ruling};
 
 /// As its text.
@@ -25,7 +26,10 @@ macro_rules! from_known_name {
         impl<'de> Deserialize<'de> for $value {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let name = String::deserialize(deserializer)?;
-                let unknown = || D::Error::custom(format_args!(concat!("{:?}: ", $rule), name));
+                let unknown = || {
+                    let name = Excerpt::of(&name);
+                    D::Error::custom(format_args!(concat!("{:?}: ", $rule), name))
+                };
                 Self::known(&name).ok_or_else(unknown)
             }
         }

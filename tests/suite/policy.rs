@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bolna_rate_limit::policy::{PathList, PolicyBuilder};
+use bolna_rate_limit::values::Kind;
 use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota, QuotaError};
 
 /// The error names the value and says what to do.
@@ -142,6 +143,39 @@ fn a_policy_that_cannot_be_built_leaves_no_name_behind() {
     }
     assert!(good("built").build().is_ok());
     assert_eq!(Endpoint::known("built").map(|endpoint| endpoint.name()), Some("built"));
+}
+
+/// The values may come from a file or a form, and the errors go to a log.
+#[test]
+fn an_error_quotes_at_most_a_hundred_characters_of_a_value() {
+    let minute = Quota::per_minute(1);
+    let quoted = |letter: &str, mark: &str| format!("{:?}{mark}", letter.repeat(100));
+    for letter in ["J", "\u{e9}", "\u{1f980}"] {
+        let (whole, long) = (letter.repeat(100), letter.repeat(101));
+        for (value, mark) in [(whole, ""), (long, "\u{2026}")] {
+            let errors = [
+                Endpoint::new(&value).unwrap_err().to_string(),
+                Kind::new(&value).unwrap_err().to_string(),
+                Policy::builder().endpoint(&value, minute, ["/x"]).build().unwrap_err().to_string(),
+                Policy::bolna().quota(&value, minute).build().unwrap_err().to_string(),
+                Policy::bolna().exempt([&value]).build().unwrap_err().to_string(),
+                Policy::bolna().default_paths([&value]).build().unwrap_err().to_string(),
+            ];
+            for error in errors {
+                let quoted = quoted(letter, mark);
+                assert!(error.contains(&quoted), "{error} does not quote {quoted}");
+                assert_eq!(error.matches(letter).count(), 100, "{error}");
+            }
+        }
+    }
+    // The template that matches the same paths is quoted too.
+    let path = format!("/{}", "x".repeat(1000));
+    let error = Policy::bolna().exempt([&path, &path]).build().unwrap_err().to_string();
+    let cut = &path[..100];
+    assert_eq!(
+        error,
+        format!("exempt path {cut:?}\u{2026}: it matches the same paths as `{cut}`\u{2026}")
+    );
 }
 
 #[test]

@@ -586,6 +586,65 @@ fn a_mistake_in_json_is_told_by_its_place() {
     }
 }
 
+/// Asserts that the error of a text, in which `LONG` stands for a long value, quotes the first 100
+/// characters of the value and says that there are more. The place is that of the marker `@`.
+#[track_caller]
+fn assert_cut(read: Read, marked: &str) {
+    for letter in ["J", "\u{e9}", "7"] {
+        let is_number = !marked.contains("\"LONG") && !marked.contains("/LONG");
+        if is_number != (letter == "7") {
+            continue;
+        }
+        let (text, place) = unmark(marked);
+        let error = read(&text.replace("LONG", &letter.repeat(200_000))).expect_err(marked);
+        let shown = error.message().matches(letter).count();
+        assert!(error.message().contains('\u{2026}'), "{}", error.message());
+        assert!((95..=103).contains(&shown), "{shown} of {letter:?} in {}", error.message());
+        assert_eq!((error.line(), error.column()), (Some(place.0), Some(place.1)), "{marked}");
+        assert!(error.to_string().len() < 1000);
+    }
+}
+
+#[test]
+fn an_error_quotes_at_most_a_hundred_characters_of_a_value() {
+    let endpoint = |rest: &str| format!("[[endpoint]]\nname = \"new\"\n{rest}");
+    for marked in [
+        "base = @\"LONG\"\n",
+        "base = @LONG\n",
+        "@\"LONG\" = 1\n",
+        "[default]\n@\"LONG\" = 1\n",
+        "default = @\"LONG\"\n",
+        "enforce = @\"LONG\"\n",
+        "exempt = @\"LONG\"\n",
+        "exempt = [\n@\"LONG\"]\n",
+        "[default]\nper = \"minute\"\nlimit = @\"LONG\"\n",
+        "[default]\nper = \"minute\"\nlimit = @LONG\n",
+        "[default]\nper = \"minute\"\nlimit = @-LONG\n",
+        "[default]\nlimit = 5\nper = @\"LONG\"\n",
+        "[default]\nlimit = 5\nper = @\"LONG seconds\"\n",
+        "[[endpoint]]\nname = @\"LONG\"\n",
+        "[[endpoint]]\nname = @\"LONG\"\nlimit = 5\nper = \"minute\"\npaths = [\"/x\"]\n",
+        "[[endpoint]]\nname = \"LONG\"\n@foo = 5\n",
+        &endpoint("limit = 5\nper = \"minute\"\npaths = [\n@\"LONG\"]\n"),
+        &endpoint("limit = 5\nper = \"minute\"\npaths = [\n@\"/:LONG\"]\n"),
+    ] {
+        assert_cut(Policy::from_toml, marked);
+    }
+    for marked in [
+        "{\"base\": @\"LONG\"}",
+        "{\"base\": @0.LONG}",
+        "{\n@\"LONG\": 1}",
+        "{\"LONG\": 1,\n@\"LONG\": 1}",
+        "{\"exempt\": [\n@\"LONG\"]}",
+        "{\"default\": {\n\"per\": \"minute\", \"limit\": @\"LONG\"}}",
+        "{\"default\": {\n\"per\": \"minute\", \"limit\": @-0.LONG}}",
+        "{\"default\": {\"limit\": 5, \"per\": @\"LONG\"}}",
+        "{\"endpoint\": [{\"name\": @\"LONG\"}]}",
+    ] {
+        assert_cut(Policy::from_json, marked);
+    }
+}
+
 /// A folder that is gone when the test ends.
 struct Folder(PathBuf);
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::values::Excerpt;
+
 /// How deep a policy nests: the table of the policy, its list of endpoints, the table of one
 /// endpoint, and its list of paths. Deeper values are not settings and are not looked at.
 pub(super) const DEPTH: usize = 4;
@@ -19,6 +21,12 @@ pub(super) enum Value {
     Table(Vec<Entry>),
     /// A value of a type that no setting has, as the text that an error shows.
     Other(String),
+}
+
+impl Value {
+    pub(super) fn other(written: &str) -> Self {
+        Self::Other(Excerpt::of(written).to_string())
+    }
 }
 
 /// A key with its value, and the byte of the document at which the key begins.
@@ -44,7 +52,7 @@ impl Mistake {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Text(text) => write!(f, "{:?}", Excerpt::of(text)),
             Self::Whole(number) => number.fmt(f),
             Self::List(_) => f.write_str("a list"),
             Self::Table(_) => f.write_str("a table"),

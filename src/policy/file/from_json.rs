@@ -7,6 +7,7 @@ use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::{RawValue, Value as Any};
 
 use super::document::{DEPTH, Entry, Mistake, Node, Value};
+use crate::values::Excerpt;
 
 pub(super) fn document(text: &str) -> Result<Node, Mistake> {
     // This first pass is for the error: it says more about invalid JSON than raw values do.
@@ -18,7 +19,7 @@ fn node(document: &str, raw: &RawValue, depth: usize) -> Result<Node, Mistake> {
     let written = raw.get();
     let value = match written.as_bytes() {
         [b'"', ..] => Value::Text(parse(document, written)?),
-        [b'{' | b'[', ..] if depth == 0 => Value::Other("a list or table".to_owned()),
+        [b'{' | b'[', ..] if depth == 0 => Value::other("a list or table"),
         [b'{', ..] => Value::Table(entries(document, written, depth - 1)?),
         [b'[', ..] => {
             let list: Vec<&RawValue> = parse(document, written)?;
@@ -28,7 +29,7 @@ fn node(document: &str, raw: &RawValue, depth: usize) -> Result<Node, Mistake> {
                     .collect::<Result<_, _>>()?,
             )
         }
-        _ => written.parse().map_or_else(|_| Value::Other(written.to_owned()), Value::Whole),
+        _ => written.parse().map_or_else(|_| Value::other(written), Value::Whole),
     };
     Ok(Node { at: offset(document, written), value })
 }
@@ -41,7 +42,7 @@ fn entries(document: &str, written: &str, depth: usize) -> Result<Vec<Entry>, Mi
         let at = offset(document, key.get());
         let key: String = parse(document, key.get())?;
         if !seen.insert(key.clone()) {
-            return Err(Mistake::new(at, format!("key {key:?}: it is set twice")));
+            return Err(Mistake::new(at, format!("key {:?}: it is set twice", Excerpt::of(&key))));
         }
         entries.push(Entry { at, key, node: node(document, raw, depth)? });
     }

@@ -22,14 +22,12 @@ fn node(spanned: &Spanned<DeValue<'_>>, depth: usize) -> Node {
         DeValue::String(text) => Value::Text(text.to_string()),
         DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(whole) => Value::Whole(whole),
-            Err(_) => Value::Other(number.to_string()),
+            Err(_) => Value::other(&number.to_string()),
         },
-        DeValue::Float(number) => Value::Other(number.to_string()),
-        DeValue::Boolean(is) => Value::Other(is.to_string()),
-        DeValue::Datetime(time) => Value::Other(time.to_string()),
-        DeValue::Array(_) | DeValue::Table(_) if depth == 0 => {
-            Value::Other("a list or table".to_owned())
-        }
+        DeValue::Float(number) => Value::other(&number.to_string()),
+        DeValue::Boolean(is) => Value::other(&is.to_string()),
+        DeValue::Datetime(time) => Value::other(&time.to_string()),
+        DeValue::Array(_) | DeValue::Table(_) if depth == 0 => Value::other("a list or table"),
         DeValue::Array(list) => {
             Value::List(list.iter().map(|element| node(element, depth - 1)).collect())
         }

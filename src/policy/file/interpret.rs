@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::document::{Mistake, Node, Value};
 use super::table::{DocumentTable, POLICY, Paths, Setting};
 use crate::policy::{PathList, Policy, PolicyBuilder, PolicyError, TemplateError};
-use crate::values::{Endpoint, QuotaError};
+use crate::values::{Endpoint, Excerpt, QuotaError};
 
 const DEFAULT: [&str; 5] = ["limit", "per", "burst", "enforce", "paths"];
 const ENDPOINT: [&str; 6] = ["name", "limit", "per", "burst", "enforce", "paths"];
@@ -52,7 +52,10 @@ impl PolicyDraft {
             None | Some((_, "bolna")) => ("bolna", PolicyBuilder::bolna()),
             Some((_, "empty")) => ("empty", PolicyBuilder::new()),
             Some((at, other)) => {
-                return Err(Mistake::new(at, format!("base {other:?}: it is {BASES}")));
+                return Err(Mistake::new(
+                    at,
+                    format!("base {:?}: it is {BASES}", Excerpt::of(other)),
+                ));
             }
         };
         if let Some(enforcement) = policy.enforcement()? {
@@ -76,6 +79,10 @@ impl PolicyDraft {
         let Some((at, name)) = table.text("name", "a text")? else {
             return Err(Mistake::new(node.at, "an endpoint has no name: set `name`"));
         };
+        // Here and not when the policy is built, because that error may hold a part of the name.
+        if let Err(reason) = Endpoint::check(name) {
+            return Err(Mistake::new(at, PolicyError::Name { reason }.to_string()));
+        }
         let name = name.to_owned();
         if name == Endpoint::DEFAULT.name() {
             let message = "endpoint name \"default\": it stands for everything else, and its \
@@ -190,7 +197,7 @@ fn name_of(node: &Node) -> String {
         if let Some(Value::Text(name)) =
             entries.iter().find(|entry| entry.key == "name").map(|entry| &entry.node.value)
         {
-            return format!("endpoint {name:?}");
+            return format!("endpoint {:?}", Excerpt::of(name));
         }
     }
     "an endpoint".to_owned()

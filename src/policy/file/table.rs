@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::document::{Entry, Mistake, Node, Value};
-use crate::values::{Enforcement, Quota, QuotaBuilder};
+use crate::values::{Enforcement, Excerpt, Quota, QuotaBuilder};
 
 /// The keys of the whole policy.
 pub(super) const POLICY: [&str; 5] = ["base", "enforce", "exempt", "default", "endpoint"];
@@ -59,7 +59,7 @@ impl<'a> DocumentTable<'a> {
             ""
         };
         let rule = format!("there is no such key; the keys are {}{hint}", keys.join(", "));
-        Err(Mistake::new(*at, format!("key {key:?} of {what}: {rule}")))
+        Err(Mistake::new(*at, format!("key {:?} of {what}: {rule}", Excerpt::of(key))))
     }
 
     pub(super) fn is_empty(&self) -> bool {

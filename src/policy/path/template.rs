@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::values::Excerpt;
+
 /// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)
 /// for the syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +97,10 @@ impl fmt::Display for TemplateError {
                 "a parameter is a whole segment `{name}`, its name of letters, digits and `_`; \
                  `{*name}`, the rest of a path, can only be the last segment",
             ),
-            Self::Conflict(with) => write!(f, "it matches the same paths as `{with}`"),
+            Self::Conflict(with) => {
+                let with = Excerpt::of(with);
+                write!(f, "it matches the same paths as `{}`{}", with.text(), with.mark())
+            }
         }
     }
 }
