@@ -33,8 +33,8 @@ use crate::values::{Endpoint, Enforcement, NameError, Quota, QuotaBuilder};
 /// * `{name}`, which matches any one segment that is not empty, or
 /// * as the last segment, `{*name}`, which matches the rest of the path, if that is not empty.
 ///
-/// A template must match the whole path. At each segment a literal beats `{name}`, which beats
-/// `{*name}`, whatever the order of the templates.
+/// A template has at most 256 segments, and must match the whole path. At each segment a literal
+/// beats `{name}`, which beats `{*name}`, whatever the order of the templates.
 ///
 /// The order of the endpoints matters only for paths that are
 /// [spelled oddly](crate#paths-that-are-spelled-to-escape): such a path is charged to the first

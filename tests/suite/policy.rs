@@ -98,6 +98,19 @@ fn a_path_that_makes_no_sense_is_an_error() {
 }
 
 #[test]
+fn a_path_with_too_many_segments_is_an_error() {
+    for segment in ["/a", "/{a}"] {
+        let longest = segment.repeat(256);
+        assert!(Policy::bolna().exempt([&longest]).build().is_ok());
+        // As many as would use up the stack if each were within the one before it.
+        for too_many in [256 + 1, 500_000] {
+            let builder = Policy::bolna().exempt([segment.repeat(too_many)]);
+            assert_says(builder, "exempt path \"/", "at most 256 segments");
+        }
+    }
+}
+
+#[test]
 fn two_templates_for_the_same_paths_are_an_error() {
     assert_says(Policy::bolna().exempt(["/call"]), "\"/call\"", "same paths as `/call`");
     let twice = Policy::bolna().endpoint("other", Quota::per_minute(1), ["/v2/agent/{id}"]);

@@ -5,6 +5,10 @@ use std::fmt;
 
 use crate::values::Excerpt;
 
+/// The most segments of a template. A node of the tree is within that of the segment before it, and
+/// is cloned, searched and dropped by recursion, so this bounds the stack that a policy needs.
+const MAX_SEGMENTS: usize = 256;
+
 /// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)
 /// for the syntax.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,8 @@ pub enum TemplateError {
     /// A parameter is not a whole segment, its name is not made of letters, digits and `_`, or it
     /// is `{*name}` and not the last segment.
     Parameter,
+    /// It has more than 256 segments.
+    TooManySegments,
     /// It matches the same paths as this other template.
     Conflict(String),
 }
@@ -47,6 +53,9 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     }
     if rest.is_empty() {
         return Ok(());
+    }
+    if rest.split('/').nth(MAX_SEGMENTS).is_some() {
+        return Err(TemplateError::TooManySegments);
     }
     let mut segments = rest.split('/');
     // Nothing can follow the rest of a path.
@@ -97,6 +106,9 @@ impl fmt::Display for TemplateError {
                 "a parameter is a whole segment `{name}`, its name of letters, digits and `_`; \
                  `{*name}`, the rest of a path, can only be the last segment",
             ),
+            Self::TooManySegments => {
+                write!(f, "a path has at most {MAX_SEGMENTS} segments")
+            }
             Self::Conflict(with) => {
                 let with = Excerpt::of(with);
                 write!(f, "it matches the same paths as `{}`{}", with.text(), with.mark())
