@@ -128,7 +128,7 @@ pub(crate) fn app(limiter: Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> 
 /// evaluates a candidate policy.
 fn try_out(limiter: &Limiter<AnyStore>) -> Result<(), Box<dyn Error>> {
     if let Ok(percent) = env::var("ENFORCE") {
-        limiter.set_enforcement(Enforcement::percent(percent.parse()?));
+        limiter.set_enforcement(Enforcement::percent(percent.parse()?)?);
     }
     if let Ok(calls) = env::var("CANDIDATE_CALLS") {
         let candidate = Policy::bolna().quota("call", Quota::per_minute(calls.parse()?)).build()?;

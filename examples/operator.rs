@@ -52,6 +52,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bolna_rate_limit::observe::{MostRefused, Refused};
 use bolna_rate_limit::store::{MemoryStore, StoreError};
+use bolna_rate_limit::values::EnforcementError;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError,
     Principal, Quota, Ruling,
@@ -244,9 +245,9 @@ async fn enforcement(State(desk): State<Desk>) -> String {
     format!("{}\n", desk.limiter.enforcement())
 }
 
-async fn set_enforcement(State(desk): State<Desk>, Json(share): Json<Share>) -> StatusCode {
-    desk.limiter.set_enforcement(Enforcement::percent(share.percent));
-    StatusCode::NO_CONTENT
+async fn set_enforcement(State(desk): State<Desk>, Json(share): Json<Share>) -> Done {
+    desk.limiter.set_enforcement(Enforcement::percent(share.percent)?);
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// The bucket that the path of a request names.
@@ -298,6 +299,12 @@ impl From<StoreError> for Problem {
 
 impl From<PolicyError> for Problem {
     fn from(error: PolicyError) -> Self {
+        Self(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
+}
+
+impl From<EnforcementError> for Problem {
+    fn from(error: EnforcementError) -> Self {
         Self(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
     }
 }

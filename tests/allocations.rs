@@ -104,7 +104,7 @@ fn an_accounts_plan_allocates_nothing() {
 fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_seen_the_first_requests()
  {
     let candidate = Policy::bolna().quota("call", Quota::per_minute(700)).build().unwrap();
-    for enforcement in [Enforcement::FULL, Enforcement::percent(50), Enforcement::SHADOW] {
+    for enforcement in [Enforcement::FULL, Enforcement::percent(50).unwrap(), Enforcement::SHADOW] {
         let Fixture { mut send, clock } = fixture(|layer| {
             layer.limiter().set_candidate(candidate.clone()).unwrap();
             layer.limiter().observe(MostRefused::new(10));

@@ -190,7 +190,7 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
     let lines = logged(Level::INFO, || {
         let limiter = rig.layer.limiter();
         limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(600)).build().unwrap());
-        limiter.set_enforcement(Enforcement::percent(25));
+        limiter.set_enforcement(Enforcement::percent(25).unwrap());
     });
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("INFO bolna_rate_limit: the policy was changed: "), "{lines:?}");

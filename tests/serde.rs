@@ -37,7 +37,7 @@ fn values_are_written_plainly_and_read_back() {
     assert_both_ways(&Id::new("u-17").unwrap(), &json!("u-17"));
     let principal = Principal::organization("org-4").unwrap();
     assert_both_ways(&principal, &json!({ "kind": "organization", "id": "org-4" }));
-    assert_both_ways(&Enforcement::percent(25), &json!(25));
+    assert_both_ways(&Enforcement::percent(25).unwrap(), &json!(25));
     assert_both_ways(&OnUnidentified::Admit, &json!("admit"));
     assert_both_ways(&OnStoreFailure::Refuse, &json!("refuse"));
     let quota = Quota::per_minute(500).burst(50).build().unwrap();

@@ -169,11 +169,12 @@ impl<St> BolnaRateLimitLayer<St> {
     /// let layer = BolnaRateLimitLayer::new();
     /// layer.limiter().set_enforcement(Enforcement::SHADOW);
     /// // A week later, on every fourth principal:
-    /// layer.limiter().set_enforcement(Enforcement::percent(25));
+    /// layer.limiter().set_enforcement(Enforcement::percent(25)?);
     ///
     /// // A second layer that charges the same buckets and never refuses a request for its limit:
     /// let shadow = BolnaRateLimitLayer::with_limiter(layer.limiter().clone())
     ///     .enforcement(Enforcement::SHADOW);
+    /// # Ok::<(), bolna_rate_limit::values::EnforcementError>(())
     /// ```
     pub fn enforcement(self, enforcement: Enforcement) -> Self {
         self.with(|config| config.terms.enforcement = enforcement)

@@ -19,10 +19,11 @@ impl<St> Limiter<St> {
     /// use bolna_rate_limit::{Account, Endpoint, Enforcement, Limiter};
     ///
     /// let limiter = Limiter::default();
-    /// limiter.set_enforcement(Enforcement::percent(60));
+    /// limiter.set_enforcement(Enforcement::percent(60)?);
     /// assert!(!limiter.enforces(&Account::user("u-1").in_organization("org-4"), Endpoint::CALL));
-    /// limiter.set_enforcement(Enforcement::percent(61));
+    /// limiter.set_enforcement(Enforcement::percent(61)?);
     /// assert!(limiter.enforces(&Account::user("u-1").in_organization("org-4"), Endpoint::CALL));
+    /// # Ok::<(), bolna_rate_limit::values::EnforcementError>(())
     /// ```
     #[must_use]
     pub fn enforces(&self, account: &Account, endpoint: Endpoint) -> bool {

@@ -1,5 +1,6 @@
 //! On which principals a limit is enforced.
 
+use std::error::Error;
 use std::fmt;
 
 use super::principal::{Kind, Principal};
@@ -20,8 +21,17 @@ use super::principal::{Kind, Principal};
 /// let caller = Principal::organization("org-4").expect("the id is not empty");
 /// assert!(Enforcement::FULL.applies_to(&caller));
 /// assert!(!Enforcement::SHADOW.applies_to(&caller));
-/// let first = (0..=100).find(|percent| Enforcement::percent(*percent).applies_to(&caller));
-/// assert_eq!(first, Some(61));
+/// assert!(!Enforcement::percent(60)?.applies_to(&caller));
+/// assert!(Enforcement::percent(61)?.applies_to(&caller));
+/// assert!(Enforcement::percent(250).is_err());
+///
+/// // A constant, which does not compile if the percentage is not valid:
+/// const QUARTER: Enforcement = match Enforcement::percent(25) {
+///     Ok(quarter) => quarter,
+///     Err(_) => panic!("it is at most 100"),
+/// };
+/// assert_eq!(QUARTER.as_percent(), 25);
+/// # Ok::<(), bolna_rate_limit::values::EnforcementError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Enforcement {
@@ -34,11 +44,13 @@ impl Enforcement {
     /// On no principal.
     pub const SHADOW: Self = Self { percent: 0 };
 
-    /// On that percentage of the principals: from 0, which is none, to 100, which is all. Values
-    /// above 100 are treated as 100.
-    #[must_use]
-    pub const fn percent(percent: u8) -> Self {
-        Self { percent: if percent > 100 { 100 } else { percent } }
+    /// On that percentage of the principals: from 0, which is none, to 100, which is all.
+    ///
+    /// # Errors
+    /// If the percentage is above 100, which may be a slip: 250 for 25. It would enforce the limit
+    /// on all principals at once.
+    pub const fn percent(percent: u8) -> Result<Self, EnforcementError> {
+        if percent > 100 { Err(EnforcementError { percent }) } else { Ok(Self { percent }) }
     }
 
     /// The percentage of principals, from 0 to 100.
@@ -87,6 +99,23 @@ impl fmt::Debug for Enforcement {
         write!(f, "Enforcement({self})")
     }
 }
+
+/// The error of a percentage above 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EnforcementError {
+    /// The percentage.
+    pub percent: u8,
+}
+
+impl fmt::Display for EnforcementError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { percent } = self;
+        write!(f, "enforcement {percent}: it is a whole number of percent from 0 to 100")
+    }
+}
+
+impl Error for EnforcementError {}
 
 /// The place of a principal among a hundred, from 0 to 99.
 ///

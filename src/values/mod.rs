@@ -47,7 +47,7 @@ mod unlimited;
 pub use charge::{BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry};
 pub use decision::Decision;
 pub use endpoint::Endpoint;
-pub use enforcement::Enforcement;
+pub use enforcement::{Enforcement, EnforcementError};
 pub use names::NameError;
 pub use principal::{Displayed, EmptyId, Id, IntoId, Kind, Optional, Principal};
 pub use quota::{Quota, QuotaBuilder, QuotaError};

@@ -56,12 +56,7 @@ impl Serialize for Enforcement {
 
 impl<'de> Deserialize<'de> for Enforcement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match u8::deserialize(deserializer)? {
-            percent @ 0..=100 => Ok(Self::percent(percent)),
-            percent => Err(D::Error::custom(format_args!(
-                "enforcement {percent}: it is a whole number of percent from 0 to 100"
-            ))),
-        }
+        Self::percent(u8::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

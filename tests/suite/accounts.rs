@@ -14,7 +14,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use crate::observers::Witness;
-use crate::support::{call_by, now, one_call, send, stopped_limiter};
+use crate::support::{call_by, now, one_call, percent, send, stopped_limiter};
 
 /// Displays as two pieces, as many types do.
 struct Uuid(u64, u64);
@@ -133,7 +133,7 @@ fn kinds_have_names_and_shares_of_their_own() {
     // The same ids are in other places of a share.
     let place = |kind, id: u32| {
         let principal = Principal::new(kind, id).unwrap();
-        (0..=100).find(|percent| Enforcement::percent(*percent).applies_to(&principal))
+        (0..=100).find(|number| percent(*number).applies_to(&principal))
     };
     let differs = (0..100).filter(|id| place(key, *id) != place(Kind::USER, *id)).count();
     assert!(differs > 80, "{differs}");

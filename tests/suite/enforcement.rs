@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
 use crate::support::{
-    call_by, now, one_call, organization, request, send, stopped_limiter, tight, traffic,
+    call_by, now, one_call, organization, percent, request, send, stopped_limiter, tight, traffic,
 };
 
 fn stranger(path: &str) -> Request<()> {
@@ -149,7 +149,7 @@ proptest! {
 
 /// The smallest share, in percent, that includes the principal.
 fn place(principal: &Principal) -> u8 {
-    (0..=100).find(|percent| Enforcement::percent(*percent).applies_to(principal)).unwrap()
+    (0..=100).find(|number| percent(*number).applies_to(principal)).unwrap()
 }
 
 #[test]
@@ -177,41 +177,52 @@ fn a_share_is_as_large_as_it_says_and_within_every_larger_one() {
         .map(|number| Principal::user(format!("00000000-0000-4000-8000-{number:012}")).unwrap());
     for principals in [organizations, users.collect()] {
         let mut before = vec![false; principals.len()];
-        for percent in 0..=100_u8 {
-            let enforcement = Enforcement::percent(percent);
+        for number in 0..=100_u8 {
+            let enforcement = percent(number);
             let within: Vec<_> =
                 principals.iter().map(|principal| enforcement.applies_to(principal)).collect();
             assert!(
                 before.iter().zip(&within).all(|(before, within)| before <= within),
-                "{percent} %"
+                "{number} %"
             );
             let share = within.iter().filter(|within| **within).count();
             // 200 is four standard deviations at 50 %, where they are largest.
             assert!(
-                share.abs_diff(usize::from(percent) * 100) <= 200,
-                "{percent} %: {share} of 10000"
+                share.abs_diff(usize::from(number) * 100) <= 200,
+                "{number} %: {share} of 10000"
             );
             before = within;
         }
         assert!(before.into_iter().all(|within| within));
     }
-    assert!(!Enforcement::percent(0).applies_to(&organization("o")));
+    assert!(!percent(0).applies_to(&organization("o")));
 }
 
 #[test]
 fn an_enforcement_says_what_it_is() {
     assert_eq!(Enforcement::default(), Enforcement::FULL);
-    assert_eq!(Enforcement::percent(100), Enforcement::FULL);
-    assert_eq!(Enforcement::percent(0), Enforcement::SHADOW);
-    assert_eq!(Enforcement::percent(255).as_percent(), 100);
-    let said = [Enforcement::FULL, Enforcement::SHADOW, Enforcement::percent(25)]
-        .map(|share| share.to_string());
+    assert_eq!(percent(100), Enforcement::FULL);
+    assert_eq!(percent(0), Enforcement::SHADOW);
+    let said = [Enforcement::FULL, Enforcement::SHADOW, percent(25)].map(|share| share.to_string());
     assert_eq!(said, ["full", "shadow", "25 %"]);
+}
+
+/// The number may come from a form or from the environment, and 250 may be meant for 25.
+#[test]
+fn a_percentage_over_a_hundred_is_an_error() {
+    for number in 101..=u8::MAX {
+        let error = Enforcement::percent(number).unwrap_err();
+        let says = format!("enforcement {number}: it is a whole number of percent from 0 to 100");
+        assert_eq!(error.to_string(), says);
+    }
+    for number in 0..=100 {
+        assert_eq!(Enforcement::percent(number).map(Enforcement::as_percent), Ok(number));
+    }
 }
 
 #[tokio::test]
 async fn a_share_refuses_exactly_those_who_are_in_it() {
-    let share = Enforcement::percent(30);
+    let share = percent(30);
     let in_share = tight().enforcement(share).build().unwrap();
     let (limiter, _clock) = stopped_limiter(tight().build().unwrap());
     let (by_policy, _clock) = stopped_limiter(in_share);
@@ -249,7 +260,6 @@ async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
         (100, 52, 100, false),
         (100, 100, 52, false),
     ] {
-        let percent = Enforcement::percent;
         let policy = || {
             tight()
                 .enforcement(percent(policys))
@@ -288,8 +298,8 @@ fn what_is_enforced_can_be_asked() {
     assert!(!limiter.enforces(&caller, Endpoint::CALL));
     assert!(!limiter.enforces(&caller, Endpoint::new("unheard-of").unwrap()));
     assert!(!limiter.enforces(&Account::user(""), Endpoint::DEFAULT), "no limit is about it");
-    limiter.set_enforcement(Enforcement::percent(99));
-    assert_eq!(limiter.enforcement(), Enforcement::percent(99));
+    limiter.set_enforcement(percent(99));
+    assert_eq!(limiter.enforcement(), percent(99));
 }
 
 #[tokio::test]
@@ -298,7 +308,7 @@ async fn enforcement_is_switched_for_the_services_that_run() {
         stopped_limiter(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     let mut statuses = Vec::new();
-    for enforcement in [100, 0, 100, 52, 53, 0].map(Enforcement::percent) {
+    for enforcement in [100, 0, 100, 52, 53, 0].map(percent) {
         limiter.set_enforcement(enforcement);
         for request in [call_by("u", "acme"), stranger("/")] {
             statuses.push(send(&layer, request).await.status().as_u16());
@@ -311,8 +321,8 @@ async fn enforcement_is_switched_for_the_services_that_run() {
 /// alone.
 #[tokio::test]
 async fn no_enforcement_lets_a_request_without_an_account_in_or_keeps_it_out() {
-    for percent in [0, 1, 50, 99, 100] {
-        let share = Enforcement::percent(percent);
+    for number in [0, 1, 50, 99, 100] {
+        let share = percent(number);
         let on_all = || Policy::bolna().exempt(["/healthz"]);
         for (limiters, layers, policy) in [
             (share, Enforcement::FULL, on_all()),
@@ -367,7 +377,6 @@ async fn a_layers_enforcement_is_that_layers_only() {
 
 #[tokio::test]
 async fn the_least_of_all_enforcements_counts() {
-    let percent = Enforcement::percent;
     // `acme` has the place 52 of a hundred.
     for (limiters, layers, policys, status) in [
         (100, 100, 100, 429),

@@ -14,7 +14,9 @@ use tower::{Layer, Service};
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
-use crate::support::{DecideNow, call_by, now, ok, one_call, organization, stopped_limiter};
+use crate::support::{
+    DecideNow, call_by, now, ok, one_call, organization, percent, stopped_limiter,
+};
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
 
@@ -77,7 +79,7 @@ fn changing_back_and_forth_fills_no_bucket() {
     ];
     for round in 0..3000_u64 {
         limiter.set_policy(policies[usize::try_from(round % 3).unwrap()].clone());
-        limiter.set_enforcement(Enforcement::percent(u8::try_from(round % 101).unwrap()));
+        limiter.set_enforcement(percent(u8::try_from(round % 101).unwrap()));
         clock.advance(NANOSECOND);
         assert_eq!(
             reset(),

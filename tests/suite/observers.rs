@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::{
-    DecideNow, call_by, now, ok, one_call, organization, request, send, stopped_limiter,
+    DecideNow, call_by, now, ok, one_call, organization, percent, request, send, stopped_limiter,
 };
 
 /// An observer that keeps everything that is reported to it.
@@ -283,7 +283,7 @@ fn all_observers_are_told_through_whichever_clone_they_were_added() {
     layer.limiter().observe(Arc::clone(&second));
     now(service.call(call_by("u", "o"))).unwrap();
     assert_eq!(first.one(), second.one());
-    limiter.set_enforcement(Enforcement::percent(50));
+    limiter.set_enforcement(percent(50));
     assert_eq!((first.events().len(), second.events().len()), (1, 1));
 }
 
@@ -303,7 +303,7 @@ fn changes_are_told_in_words() {
 
     let faster = Policy::bolna()
         .quota("call", Quota::per_minute(2000).burst(100))
-        .enforce("agent", Enforcement::percent(25))
+        .enforce("agent", percent(25))
         .endpoint("search", Quota::per_second(5), ["/search"])
         .build()
         .unwrap();
@@ -326,7 +326,7 @@ fn changes_are_told_in_words() {
 
     limiter.set_enforcement(Enforcement::SHADOW);
     limiter.set_enforcement(Enforcement::SHADOW);
-    limiter.set_enforcement(Enforcement::percent(5));
+    limiter.set_enforcement(percent(5));
     assert_eq!(
         said(),
         ["enforcement was changed: full -> shadow", "enforcement was changed: shadow -> 5 %"]
@@ -413,7 +413,7 @@ impl Meddler {
             return;
         }
         let _ = limiter.decide_now(&organization("meddler"), "/v2/agent/17");
-        limiter.set_enforcement(Enforcement::percent(50));
+        limiter.set_enforcement(percent(50));
         limiter.set_enforcement(Enforcement::FULL);
         limiter.set_candidate(limiter.policy()).unwrap();
         limiter.set_candidate(None).unwrap();

@@ -12,7 +12,7 @@ use bolna_rate_limit::policy::PolicyFileError;
 use bolna_rate_limit::{Endpoint, Enforcement, Policy, Quota};
 use proptest::prelude::*;
 
-use crate::support::{DecideNow, organization, stopped_limiter};
+use crate::support::{DecideNow, organization, percent, stopped_limiter};
 
 type Read = fn(&str) -> Result<Policy, PolicyFileError>;
 
@@ -75,8 +75,8 @@ fn built() -> Policy {
         .default_quota(Quota::per_minute(600).burst(200))
         .default_paths(["/v2/agent/all", "/search/help"])
         .exempt(["/healthz", "/public/{*file}"])
-        .enforcement(Enforcement::percent(90))
-        .enforce("agent", Enforcement::percent(25))
+        .enforcement(percent(90))
+        .enforce("agent", percent(25))
         .enforce("default", Enforcement::SHADOW)
         .build()
         .unwrap()

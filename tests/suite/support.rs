@@ -8,7 +8,9 @@ use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{Immediate, MemoryStore, Store};
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Decision, Enforcement, Limiter, Policy, Principal, Quota,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body::Body;
@@ -17,6 +19,12 @@ use proptest::prelude::*;
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;
 use tower::{Layer, ServiceExt};
+
+/// Enforcement on a share of the principals.
+#[track_caller]
+pub(crate) fn percent(percent: u8) -> Enforcement {
+    Enforcement::percent(percent).unwrap()
+}
 
 /// A limiter on a manual clock, which stands still until the test changes it.
 pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {

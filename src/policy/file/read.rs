@@ -126,7 +126,7 @@ impl Policy {
     /// let search = policy.endpoint_of("/search/books").expect("it is counted");
     /// let quota = Quota::per(5, Duration::from_secs(10)).burst(2).build();
     /// assert_eq!(policy.quota_of(search), quota.ok());
-    /// assert_eq!(policy.enforcement_of(search), Some(Enforcement::percent(25)));
+    /// assert_eq!(policy.enforcement_of(search), Enforcement::percent(25).ok());
     /// # Ok::<(), bolna_rate_limit::policy::PolicyFileError>(())
     /// ```
     ///

@@ -116,19 +116,16 @@ impl<'a> DocumentTable<'a> {
         let Some(node) = self.get("enforce") else {
             return Ok(None);
         };
-        let percent = |number: &u64| u8::try_from(*number).ok().filter(|percent| *percent <= 100);
-        match &node.value {
-            Value::Text(text) if text == "full" => Ok(Some(Enforcement::FULL)),
-            Value::Text(text) if text == "shadow" => Ok(Some(Enforcement::SHADOW)),
-            Value::Whole(number) if percent(number).is_some() => {
-                Ok(percent(number).map(Enforcement::percent))
+        let enforcement = match &node.value {
+            Value::Text(text) if text == "full" => Some(Enforcement::FULL),
+            Value::Text(text) if text == "shadow" => Some(Enforcement::SHADOW),
+            Value::Whole(number) => {
+                u8::try_from(*number).ok().and_then(|number| Enforcement::percent(number).ok())
             }
-            _ => Err(self.wanted(
-                "enforce",
-                "\"full\", \"shadow\" or a whole number of percent from 0 to 100",
-                node,
-            )),
-        }
+            _ => None,
+        };
+        let wanted = "\"full\", \"shadow\" or a whole number of percent from 0 to 100";
+        enforcement.map(Some).ok_or_else(|| self.wanted("enforce", wanted, node))
     }
 
     /// The settings that `default` and the other endpoints have in common.
