@@ -1,16 +1,20 @@
 //! How often a request allocates memory.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 use std::time::Duration;
 
 use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::QuotaBuilder;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -33,21 +37,52 @@ fn request(path: &str, account: Account) -> Request<Response<Empty<Bytes>>> {
 }
 
 struct Fixture<F> {
-    /// Sends a request. Returns the status of the response and the number of allocations.
+    /// Sends a request. Returns the response, or its status, and the number of allocations.
     send: F,
     clock: ManualClock,
+    limiter: Limiter<MemoryStore<ManualClock>>,
 }
 
+/// A name of the greatest length.
+const LONG: &str = "a-name-that-is-as-long-as-a-name-can-be-and-not-a-letter-longer_";
+const QUOTAS: [(&str, QuotaBuilder); 4] = [
+    ("call", Quota::per_minute(5000)),
+    ("call", Quota::per_second(1_000_000).burst(u32::MAX)),
+    (LONG, Quota::per_second(1_000_000).burst(u32::MAX)),
+    (LONG, Quota::per(7000, Duration::from_millis(12_345))),
+];
+
+fn policy(endpoint: &str, quota: QuotaBuilder) -> Policy {
+    Policy::builder().endpoint(endpoint, quota, ["/call"]).build().unwrap()
+}
+
+/// Many policies, which differ in their quotas.
+fn policies(count: u32) -> impl Iterator<Item = Policy> {
+    (0..count).map(|number| policy("call", Quota::per_second(1_000_000 + number).burst(1000)))
+}
+
+type TestLayer = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
+type Admitted = Response<ResponseBody<Empty<Bytes>>>;
+
 fn fixture(
-    set_up: impl FnOnce(
-        BolnaRateLimitLayer<MemoryStore<ManualClock>>,
-    ) -> BolnaRateLimitLayer<MemoryStore<ManualClock>>,
+    set_up: impl FnOnce(TestLayer) -> TestLayer,
 ) -> Fixture<impl FnMut(&str, Account) -> (StatusCode, u64)> {
+    let Fixture { mut send, clock, limiter } = fixture_of_responses(set_up);
+    let send = move |path: &str, account| {
+        let (response, allocated) = send(path, account);
+        (response.status(), allocated)
+    };
+    Fixture { send, clock, limiter }
+}
+
+fn fixture_of_responses(
+    set_up: impl FnOnce(TestLayer) -> TestLayer,
+) -> Fixture<impl FnMut(&str, Account) -> (Admitted, u64) + Clone> {
     let clock = ManualClock::default();
     let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
     let echo = |request: Request<_>| ready(Ok::<_, Infallible>(request.into_body()));
-    let mut service =
-        set_up(BolnaRateLimitLayer::with_limiter(limiter)).layer(tower::service_fn(echo));
+    let layer = set_up(BolnaRateLimitLayer::with_limiter(limiter.clone()));
+    let mut service = layer.layer(tower::service_fn(echo));
     let send = move |path: &str, account| {
         let request = request(path, account);
         let mut context = Context::from_waker(Waker::noop());
@@ -59,9 +94,9 @@ fn fixture(
             };
             response = Some(ready);
         });
-        (response.unwrap().status(), allocated.count_total)
+        (response.unwrap(), allocated.count_total)
     };
-    Fixture { send, clock }
+    Fixture { send, clock, limiter }
 }
 
 fn caller() -> Account {
@@ -71,7 +106,7 @@ fn caller() -> Account {
 
 #[test]
 fn an_admitted_request_allocates_nothing() {
-    let Fixture { mut send, clock } = fixture(|layer| layer);
+    let Fixture { mut send, clock, .. } = fixture(|layer| layer);
     for path in ["/call", "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d", "/v2/agent/all", "/"] {
         // The first request of a caller makes the bucket. The first response for each remainder
         // renders the header fields.
@@ -88,7 +123,7 @@ fn an_admitted_request_allocates_nothing() {
 #[test]
 fn an_accounts_plan_allocates_nothing() {
     let plan = Policy::bolna().quota("call", Quota::per_minute(600)).build().unwrap();
-    let Fixture { mut send, clock } = fixture(|layer| layer);
+    let Fixture { mut send, clock, .. } = fixture(|layer| layer);
     let caller = caller().with_policy(plan);
     for _ in 0..1000 {
         send("/call", caller.clone());
@@ -105,7 +140,7 @@ fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_s
  {
     let candidate = Policy::bolna().quota("call", Quota::per_minute(700)).build().unwrap();
     for enforcement in [Enforcement::FULL, Enforcement::percent(50).unwrap(), Enforcement::SHADOW] {
-        let Fixture { mut send, clock } = fixture(|layer| {
+        let Fixture { mut send, clock, .. } = fixture(|layer| {
             layer.limiter().set_candidate(candidate.clone()).unwrap();
             layer.limiter().observe(MostRefused::new(10));
             layer.enforcement(enforcement)
@@ -146,4 +181,163 @@ fn a_refusal_leaves_no_decision_for_a_handler_that_is_not_called() {
     let Fixture { mut send, .. } = fixture(BolnaRateLimitLayer::ruling_in_extensions);
     while send("/call", caller()).0 == StatusCode::OK {}
     assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
+}
+
+/// The allocations of so many calls, of which one in a thousand may allocate once.
+fn assert_seldom(what: &str, calls: u64, mut call: impl FnMut(u64) -> u64) {
+    let allocated: u64 = (0..calls).map(&mut call).sum();
+    assert!(allocated * 1000 <= calls, "{what}: {allocated} allocations in {calls} calls");
+}
+
+#[test]
+fn less_than_one_admission_in_a_thousand_allocates_whatever_the_quota() {
+    for (endpoint, quota) in QUOTAS {
+        let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
+        limiter.set_policy(policy(endpoint, quota));
+        send("/call", caller());
+        assert_seldom(&format!("{quota:?}"), 20_000, |call| {
+            // Each number of remaining units occurs.
+            if call % 4990 == 0 {
+                clock.advance(Duration::from_secs(60));
+            }
+            let (status, allocated) = send("/call", caller());
+            assert_eq!(status, StatusCode::OK);
+            allocated
+        });
+    }
+}
+
+#[test]
+fn less_than_one_admission_in_a_thousand_allocates_however_many_policies_there_have_been() {
+    let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
+    for policy in policies(5000) {
+        limiter.set_policy(policy);
+        send("/call", caller());
+    }
+    for (endpoint, quota) in QUOTAS {
+        limiter.set_policy(policy(endpoint, quota));
+        send("/call", caller());
+        clock.advance(Duration::from_secs(60));
+        assert_seldom(&format!("{quota:?}"), 20_000, |_| {
+            clock.advance(Duration::from_millis(12));
+            let (status, allocated) = send("/call", caller());
+            assert_eq!(status, StatusCode::OK);
+            allocated
+        });
+    }
+}
+
+#[test]
+fn less_than_one_admission_in_a_thousand_allocates_if_the_policy_changes_all_the_time() {
+    for calls_of_a_policy in [100, 1] {
+        let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
+        send("/call", caller());
+        clock.advance(Duration::from_secs(60));
+        let mut policies = policies(20_000);
+        assert_seldom("new policies", 20_000, |call| {
+            if call % calls_of_a_policy == 0 {
+                limiter.set_policy(policies.next().unwrap());
+            }
+            clock.advance(Duration::from_millis(1));
+            let (status, allocated) = send("/call", caller());
+            assert_eq!(status, StatusCode::OK);
+            allocated
+        });
+    }
+}
+
+#[test]
+fn less_than_one_admission_in_a_thousand_allocates_in_each_of_several_threads() {
+    let Fixture { send, limiter, .. } = fixture_of_responses(|layer| layer);
+    limiter.set_policy(policy("call", Quota::per_second(1_000_000).burst(u32::MAX)));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut send = send.clone();
+            scope.spawn(move || {
+                send("/call", caller());
+                assert_seldom("a thread", 20_000, |_| send("/call", caller()).1);
+            });
+        }
+    });
+}
+
+/// Responses are in use while they are sent.
+#[test]
+fn less_than_one_admission_in_a_thousand_allocates_while_hundreds_of_responses_are_in_use() {
+    let Fixture { mut send, limiter, .. } = fixture_of_responses(|layer| layer);
+    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX)));
+    let mut in_use = VecDeque::with_capacity(1000);
+    let mut send = |_| {
+        let (response, allocated) = send("/call", caller());
+        in_use.push_back(response);
+        if in_use.len() > 300 {
+            in_use.pop_front();
+        }
+        allocated
+    };
+    (0..2000).for_each(|call| {
+        send(call);
+    });
+    assert_seldom("responses in use", 20_000, send);
+}
+
+#[test]
+fn a_refusal_allocates_no_more_than_its_header_fields_however_many_policies_there_have_been() {
+    let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
+    for policy in policies(5000) {
+        limiter.set_policy(policy);
+        send("/call", caller());
+    }
+    let hourly = Quota::per_hour(1);
+    for (endpoint, quota) in
+        [("call", hourly), (LONG, hourly), (LONG, Quota::per(2, Duration::from_secs(86_400)))]
+    {
+        limiter.set_policy(policy(endpoint, quota));
+        clock.advance(Duration::from_secs(86_400));
+        for _ in 0..1000 {
+            send("/call", caller());
+        }
+        assert_seldom(endpoint, 20_000, |_| {
+            // Each wait of whole seconds occurs.
+            clock.advance(Duration::from_millis(170));
+            match send("/call", caller()) {
+                (StatusCode::TOO_MANY_REQUESTS, allocated) => allocated - 2,
+                (_, allocated) => allocated,
+            }
+        });
+    }
+}
+
+#[test]
+fn the_texts_of_100_000_quotas_take_half_a_mebibyte() {
+    let Fixture { mut send, clock, .. } = fixture(|layer| layer);
+    let retained = measure(|| {
+        for number in 0..100_000 {
+            let quota = Quota::per_second(100_000 + number).burst(1);
+            let account = caller().with_policy(policy(LONG, quota));
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(send("/call", account.clone()).0, StatusCode::OK);
+            assert_eq!(send("/call", account).0, StatusCode::TOO_MANY_REQUESTS);
+        }
+    });
+    assert!(retained.bytes_current <= 512 * 1024, "{retained:?}");
+}
+
+/// A cache of responses stores some of them, for instance.
+#[test]
+fn a_response_that_is_stored_keeps_eight_kibibytes_at_most() {
+    const STORED: usize = 200;
+    let Fixture { mut send, limiter, .. } = fixture_of_responses(|layer| layer);
+    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX)));
+    let mut stored = Vec::with_capacity(STORED);
+    let retained = measure(|| {
+        for call in 0..100 * STORED {
+            let (response, _) = send("/call", caller());
+            if call % 100 == 0 {
+                stored.push(response);
+            }
+        }
+    });
+    let most = (STORED * (8192 + 1024) + 512 * 1024).try_into().unwrap();
+    assert!(retained.bytes_current <= most, "{retained:?}");
 }

@@ -1,9 +1,12 @@
 //! What goes over the wire: the header fields of responses, and refusals.
 
+mod buffer;
 mod cache;
 mod fields;
 mod problem;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 pub use fields::{Dialect, LegacyReset};
 pub(super) use fields::{Fields, Format};

@@ -3,45 +3,41 @@
 //!
 //! Nothing that is inserted into them needs escaping in JSON: names of endpoints, quotas, numbers.
 
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::buffer::Buffer;
 use crate::values::{Endpoint, Quota};
 
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types".
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-/// The body of a 429, in the three parts around the two places of the wait.
-pub(super) struct Limited([String; 3]);
-
-impl Limited {
-    pub(super) fn new(endpoint: Endpoint, quota: Quota) -> Self {
-        let detail = format!(
-            "{{\"type\":\"{QUOTA_EXCEEDED}\",\
-             \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\
-             \"status\":429,\
-             \"detail\":\"The quota of {quota} for endpoint {endpoint} is used up. It refills at \
-             that rate; wait "
-        );
-        let message = format!(
-            ".\",\
-             \"violated-policies\":[\"{endpoint}\"],\
-             \"error\":429,\
-             \"message\":\"Rate limit of {quota} exceeded for {endpoint}; retry after "
-        );
-        Self([detail, message, "\"}".to_owned()])
-    }
-
-    /// The body with the wait in whole seconds.
-    pub(super) fn body(&self, seconds: u64) -> String {
-        let Self([detail, message, end]) = self;
-        let wait = wait(seconds);
-        [detail, &*wait, message, &wait, end].concat()
-    }
+/// The body of a 429, with the wait in whole seconds.
+pub(super) fn limited(
+    buffer: &mut Buffer,
+    endpoint: Endpoint,
+    quota: Quota,
+    seconds: u64,
+) -> Bytes {
+    let wait = Wait(seconds);
+    buffer.format(format_args!(
+        "{{\"type\":\"{QUOTA_EXCEEDED}\",\
+         \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\
+         \"status\":429,\
+         \"detail\":\"The quota of {quota} for endpoint {endpoint} is used up. It refills at \
+         that rate; wait {wait}.\",\
+         \"violated-policies\":[\"{endpoint}\"],\
+         \"error\":429,\
+         \"message\":\"Rate limit of {quota} exceeded for {endpoint}; retry after {wait}\"}}"
+    ))
 }
 
 /// The body of a 429 for a blocked request, with the wait in whole seconds. No quota is exceeded,
 /// so it has neither that problem type nor `violated-policies`.
-pub(super) fn blocked(endpoint: Endpoint, seconds: u64) -> String {
-    let wait = wait(seconds);
-    format!(
+pub(super) fn blocked(buffer: &mut Buffer, endpoint: Endpoint, seconds: u64) -> Bytes {
+    let wait = Wait(seconds);
+    buffer.format(format_args!(
         "{{\"type\":\"about:blank\",\
          \"title\":\"Too Many Requests\",\
          \"status\":429,\
@@ -49,11 +45,20 @@ pub(super) fn blocked(endpoint: Endpoint, seconds: u64) -> String {
          the quota. Wait {wait}.\",\
          \"error\":429,\
          \"message\":\"Requests for {endpoint} are blocked; retry after {wait}\"}}"
-    )
+    ))
 }
 
-fn wait(seconds: u64) -> String {
-    if seconds == 1 { "1 second".to_owned() } else { format!("{seconds} seconds") }
+/// `1 second`, `2 seconds`.
+#[derive(Clone, Copy)]
+struct Wait(u64);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 second"),
+            seconds => write!(f, "{seconds} seconds"),
+        }
+    }
 }
 
 /// The body of a 401.

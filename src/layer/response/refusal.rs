@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 
-use super::cache::Texts;
-use super::fields::{self, Fields, Format, retry_after};
-use super::problem::{self, Limited};
+use super::buffer::Buffer;
+use super::cache::{self, RefusalKey};
+use super::fields::{self, Dialect, Format, retry_after};
+use super::problem;
 use crate::store::StoreError;
 use crate::values::Decision;
 
@@ -39,6 +40,16 @@ pub enum Reason<'a> {
     StoreFailed(&'a StoreError),
 }
 
+impl Reason<'_> {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Reason::Unidentified => StatusCode::UNAUTHORIZED,
+            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 impl<'a> Refusal<'a> {
     pub(in crate::layer) fn new<B>(request: &'a Request<B>, reason: Reason<'a>) -> Self {
         Self { reason, method: request.method(), uri: request.uri(), headers: request.headers() }
@@ -53,11 +64,7 @@ impl<'a> Refusal<'a> {
     /// The status for the reason: 429, 401 or 503.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        match self.reason {
-            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Unidentified => StatusCode::UNAUTHORIZED,
-            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
+        self.reason.status()
     }
 
     /// The request's method.
@@ -81,35 +88,7 @@ impl<'a> Refusal<'a> {
     /// The default response, `application/problem+json`. The layer adds header fields to it.
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
-        self.problem_from(self.texts())
-    }
-
-    fn texts(&self) -> Option<&'static Texts> {
-        match &self.reason {
-            Reason::Limited(decision) => Texts::of(decision.endpoint(), decision.quota()),
-            _ => None,
-        }
-    }
-
-    fn problem_from(&self, texts: Option<&'static Texts>) -> Response<Bytes> {
-        let body = match (&self.reason, texts) {
-            (Reason::Limited(decision), _) if decision.is_blocked() => {
-                problem::blocked(decision.endpoint(), retry_after::seconds(decision)).into()
-            }
-            (Reason::Limited(decision), Some(texts)) => texts.body(decision),
-            (Reason::Limited(decision), None) => {
-                let problem = Limited::new(decision.endpoint(), decision.quota());
-                problem.body(retry_after::seconds(decision)).into()
-            }
-            (Reason::Unidentified, _) => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
-            (Reason::StoreFailed(_), _) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
-        };
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status();
-        *response.headers_mut() = headers;
-        response
+        cache::with(|texts| problem(&self.reason, texts.buffer()))
     }
 
     /// The finished response. Even if the user's closure has rendered it, it says when to try
@@ -119,45 +98,27 @@ impl<'a> Refusal<'a> {
         renderer: Option<&Renderer>,
         format: Format,
     ) -> RefusalResponse {
-        let texts = self.texts();
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
-        let rendered = match (&self.reason, texts) {
-            (Reason::Limited(decision), Some(texts)) if as_usual && !decision.is_blocked() => {
-                texts.refusal(decision, format, || self.render(Some(texts), None, format))
+        match self.reason {
+            // The older fields tell the time, so they are not left for later.
+            Reason::Limited(decision) if as_usual && format.legacy.is_none() => {
+                match key(&decision, format).and_then(|key| cache::shared_refusal(&key)) {
+                    Some(response) => RefusalResponse::Rendered(response),
+                    None => RefusalResponse::Of(decision, format),
+                }
             }
-            (Reason::Unidentified, _) if as_usual => {
-                Some(UNIDENTIFIED.get_or_init(|| self.render(None, None, format)))
+            Reason::Unidentified if as_usual => {
+                RefusalResponse::Rendered(UNIDENTIFIED.get_or_init(|| self.render(None, format)))
             }
-            _ => None,
-        };
-        let make = || RefusalResponse::Made(Box::new(self.render(texts, renderer, format)));
-        rendered.map_or_else(make, RefusalResponse::Rendered)
+            _ => RefusalResponse::Made(Box::new(self.render(renderer, format))),
+        }
     }
 
-    /// Renders the refusal from the texts, if there are some, or afresh.
-    pub(super) fn render(
-        &self,
-        texts: Option<&'static Texts>,
-        renderer: Option<&Renderer>,
-        format: Format,
-    ) -> Response<Bytes> {
-        let mut response = renderer.map_or_else(|| self.problem_from(texts), |render| render(self));
-        let headers = response.headers_mut();
-        fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
-        match &self.reason {
-            Reason::Limited(decision) => {
-                retry_after::add_to(headers, decision, format);
-                Fields::from_texts(texts, decision, format).append_to(headers);
-            }
-            Reason::Unidentified => {
-                fields::add(headers, WWW_AUTHENTICATE, || {
-                    HeaderValue::from_static("Bearer realm=\"api\"")
-                });
-            }
-            Reason::StoreFailed(_) => {
-                fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
-            }
-        }
+    pub(super) fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
+        let mut response = renderer.map_or_else(|| self.problem(), |render| render(self));
+        cache::with(|texts| {
+            add_fields(&self.reason, response.headers_mut(), format, texts.buffer());
+        });
         if *self.method == Method::HEAD {
             // RFC 9110, section 9.3.2: the same header fields as for GET, including the length, but
             // no content.
@@ -169,13 +130,56 @@ impl<'a> Refusal<'a> {
     }
 }
 
+/// The response without the header fields that the layer adds.
+fn problem(reason: &Reason<'_>, buffer: &mut Buffer) -> Response<Bytes> {
+    let body = match reason {
+        Reason::Limited(decision) if decision.is_blocked() => {
+            problem::blocked(buffer, decision.endpoint(), retry_after::seconds(decision))
+        }
+        Reason::Limited(decision) => problem::limited(
+            buffer,
+            decision.endpoint(),
+            decision.quota(),
+            retry_after::seconds(decision),
+        ),
+        Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
+        Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
+    };
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    let mut response = Response::new(body);
+    *response.status_mut() = reason.status();
+    *response.headers_mut() = headers;
+    response
+}
+
+fn add_fields(reason: &Reason<'_>, headers: &mut HeaderMap, format: Format, buffer: &mut Buffer) {
+    fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
+    match reason {
+        Reason::Limited(decision) => {
+            retry_after::add_to(headers, decision, format, buffer);
+            fields::append_written(headers, decision, format, buffer);
+        }
+        Reason::Unidentified => {
+            fields::add(headers, WWW_AUTHENTICATE, || {
+                HeaderValue::from_static("Bearer realm=\"api\"")
+            });
+        }
+        Reason::StoreFailed(_) => {
+            fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
+        }
+    }
+}
+
 /// The refusal of an unidentified request. Nothing in it depends on the policy.
 static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
 
-/// A refusal that is ready to be sent.
+/// A refusal that is ready to be sent, or that is written when it is sent.
 pub(in crate::layer) enum RefusalResponse {
-    /// A response from the cache.
+    /// A response that all threads share.
     Rendered(&'static Response<Bytes>),
+    /// The usual response to a limited request. It is looked up or written when it is sent.
+    Of(Decision, Format),
     /// A response that was made for this request. In a box, because the futures of admitted
     /// requests have room for it too.
     Made(Box<Response<Bytes>>),
@@ -185,9 +189,40 @@ impl RefusalResponse {
     pub(in crate::layer) fn into_response(self) -> Response<Bytes> {
         match self {
             Self::Rendered(response) => response.clone(),
+            Self::Of(decision, format) => usual(&decision, format),
             Self::Made(response) => *response,
         }
     }
+}
+
+/// The usual response to a limited request.
+#[inline(never)]
+fn usual(decision: &Decision, format: Format) -> Response<Bytes> {
+    let render = |buffer: &mut Buffer| rendered(&Reason::Limited(*decision), format, buffer);
+    cache::with(|texts| match key(decision, format) {
+        Some(key) => texts.refusal(key, render),
+        None => render(texts.buffer()),
+    })
+}
+
+/// What the response depends on. `None` if that is more than the key says.
+#[inline]
+fn key(decision: &Decision, format: Format) -> Option<RefusalKey> {
+    if decision.is_blocked() || decision.remaining() > 0 || format.retry_after_ms {
+        return None;
+    }
+    Some(RefusalKey {
+        endpoint: decision.endpoint(),
+        quota: decision.quota(),
+        seconds: retry_after::seconds(decision),
+        with_fields: format.dialect == Dialect::Draft11,
+    })
+}
+
+fn rendered(reason: &Reason<'_>, format: Format, buffer: &mut Buffer) -> Response<Bytes> {
+    let mut response = problem(reason, buffer);
+    add_fields(reason, response.headers_mut(), format, buffer);
+    response
 }
 
 impl fmt::Debug for Refusal<'_> {

@@ -2,39 +2,53 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::cache::Texts;
-use super::retry_after;
+use super::super::buffer::{Buffer, Digits};
+use super::{retry_after, value};
 use crate::values::{Decision, Endpoint, Quota};
 
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// Both fields. The first is taken from the texts, if there are any.
-pub(super) fn fields(texts: Option<&Texts>, decision: &Decision) -> [(HeaderName, HeaderValue); 2] {
-    let render = || value(policy(decision.endpoint(), decision.quota()));
-    let policy = texts.map_or_else(render, |texts| texts.policy().clone());
-    [(RATELIMIT_POLICY, policy), (RATELIMIT, value(limit(decision)))]
-}
-
 /// The value of `RateLimit-Policy`.
-pub(in crate::layer::response) fn policy(endpoint: Endpoint, quota: Quota) -> String {
-    format!("\"{endpoint}\";q={};w={}", quota.burst(), quota.seconds_for(quota.burst()))
+pub(in crate::layer::response) fn policy(
+    buffer: &mut Buffer,
+    endpoint: Endpoint,
+    quota: Quota,
+) -> HeaderValue {
+    let burst = quota.burst();
+    let (q, w) = (Digits::of(burst.into()), Digits::of(seconds_for(quota, burst)));
+    let name = endpoint.name().as_bytes();
+    value(buffer.concat([b"\"", name, b"\";q=", q.as_ref(), b";w=", w.as_ref()]))
 }
 
 /// The value of `RateLimit`.
-pub(in crate::layer::response) fn limit(decision: &Decision) -> String {
-    let remaining = decision.remaining();
-    let seconds = match remaining {
-        0 => seconds_until_one(decision),
-        // With a unit left, the draft's `t` is the time for which the remaining units last at the
-        // sustained rate.
-        _ => decision.quota().seconds_for(remaining),
-    };
-    format!("\"{}\";r={remaining};t={seconds}", decision.endpoint())
+pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision) -> HeaderValue {
+    let (endpoint, quota) = (decision.endpoint(), decision.quota());
+    match decision.remaining() {
+        0 => render(buffer, endpoint, 0, seconds_until_one(decision)),
+        remaining => limit_with(buffer, endpoint, quota, remaining),
+    }
+}
+
+/// The value of `RateLimit` with at least one remaining unit. The draft's `t` is the time for which
+/// the units last at the sustained rate.
+pub(in crate::layer::response) fn limit_with(
+    buffer: &mut Buffer,
+    endpoint: Endpoint,
+    quota: Quota,
+    remaining: u32,
+) -> HeaderValue {
+    render(buffer, endpoint, remaining, seconds_for(quota, remaining))
+}
+
+fn render(buffer: &mut Buffer, endpoint: Endpoint, remaining: u32, seconds: u64) -> HeaderValue {
+    let (r, t) = (Digits::of(remaining.into()), Digits::of(seconds));
+    let name = endpoint.name().as_bytes();
+    value(buffer.concat([b"\"", name, b"\";r=", r.as_ref(), b";t=", t.as_ref()]))
 }
 
 /// The time until a bucket without a unit has one, in whole seconds, rounded up.
-pub(in crate::layer::response) fn seconds_until_one(decision: &Decision) -> u64 {
+fn seconds_until_one(decision: &Decision) -> u64 {
     if decision.is_allowed() {
         retry_after::whole_seconds(decision.next_unit())
     } else {
@@ -42,7 +56,12 @@ pub(in crate::layer::response) fn seconds_until_one(decision: &Decision) -> u64 
     }
 }
 
-fn value(text: String) -> HeaderValue {
-    // The name of an endpoint is checked when it is made. The rest is digits and punctuation.
-    HeaderValue::try_from(text).expect("the field is visible ASCII")
+/// [`Quota::seconds_for`], without its long divisions if the period is in whole seconds.
+#[inline]
+fn seconds_for(quota: Quota, units: u32) -> u64 {
+    let period = quota.period();
+    match u64::from(units).checked_mul(period.as_secs()) {
+        Some(product) if period.subsec_nanos() == 0 => product.div_ceil(quota.limit().into()),
+        _ => quota.seconds_for(units),
+    }
 }

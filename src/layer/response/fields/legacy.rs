@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
-use super::number;
 use super::retry_after::whole_seconds;
 use crate::values::Decision;
 
@@ -22,8 +21,10 @@ pub enum LegacyReset {
     EpochSeconds,
 }
 
+pub(super) type Legacy = [(HeaderName, HeaderValue); 3];
+
 /// All three fields.
-pub(super) fn fields(decision: &Decision, reset: LegacyReset) -> [(HeaderName, HeaderValue); 3] {
+pub(super) fn fields(decision: &Decision, reset: LegacyReset) -> Legacy {
     let reset = match reset {
         LegacyReset::DeltaSeconds => decision.reset(),
         LegacyReset::EpochSeconds => {
@@ -32,8 +33,8 @@ pub(super) fn fields(decision: &Decision, reset: LegacyReset) -> [(HeaderName, H
         }
     };
     [
-        (X_RATELIMIT_LIMIT, number(decision.quota().burst().into())),
-        (X_RATELIMIT_REMAINING, number(decision.remaining().into())),
-        (X_RATELIMIT_RESET, number(whole_seconds(reset))),
+        (X_RATELIMIT_LIMIT, decision.quota().burst().into()),
+        (X_RATELIMIT_REMAINING, decision.remaining().into()),
+        (X_RATELIMIT_RESET, whole_seconds(reset).into()),
     ]
 }

@@ -4,11 +4,14 @@ pub(super) mod draft11;
 mod legacy;
 pub(super) mod retry_after;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::cache::Texts;
+use super::buffer::Buffer;
+use super::cache;
 use crate::values::Decision;
 
+use legacy::Legacy;
 pub use legacy::LegacyReset;
 
 /// The form of the `RateLimit` header fields of responses.
@@ -40,68 +43,103 @@ pub(in crate::layer) struct Format {
 /// The header fields of one response that say what was decided.
 #[derive(Debug, Default)]
 pub(in crate::layer) struct Fields {
-    /// `RateLimit-Policy` and `RateLimit`, if both values are in the cache.
-    rendered: Option<(&'static HeaderValue, &'static HeaderValue)>,
-    /// The fields that were rendered for this response. In a box, because there seldom are any.
-    made: Option<Box<[(HeaderName, HeaderValue)]>>,
+    /// The values of `RateLimit-Policy` and `RateLimit`, from the table that all threads share.
+    shared: Option<(&'static HeaderValue, &'static HeaderValue)>,
+    other: Other,
+}
+
+#[derive(Debug, Default)]
+enum Other {
+    #[default]
+    None,
+    /// `RateLimit-Policy` and `RateLimit` for that decision. Their values are looked up or written
+    /// when the response is there, so that they hold no memory until then.
+    Of(Decision),
+    /// The same, unless the values are shared, and the older fields. In a box, because there seldom
+    /// are any.
+    WithLegacy(Box<(Option<Decision>, Legacy)>),
 }
 
 impl Fields {
     /// The fields for that decision.
     #[inline(always)]
     pub(in crate::layer) fn new(decision: &Decision, format: Format) -> Self {
-        let texts = match format.dialect {
-            Dialect::Draft11 => Texts::of(decision.endpoint(), decision.quota()),
-            Dialect::Off => None,
-        };
-        Self::from_texts(texts, decision, format)
-    }
-
-    #[inline(always)]
-    pub(super) fn from_texts(
-        texts: Option<&'static Texts>,
-        decision: &Decision,
-        format: Format,
-    ) -> Self {
         let wanted = format.dialect == Dialect::Draft11;
-        let texts = texts.filter(|_| wanted);
-        let rendered =
-            texts.and_then(|texts| texts.limit(decision).map(|limit| (texts.policy(), limit)));
-        let missing = wanted && rendered.is_none();
-        let made = if missing || format.legacy.is_some() {
-            Some(make(texts, decision, format.legacy, missing))
-        } else {
-            None
+        let shared = if wanted { cache::shared_fields(decision) } else { None };
+        let missing = wanted && shared.is_none();
+        let other = match format.legacy {
+            None if missing => Other::Of(*decision),
+            None => Other::None,
+            Some(reset) => Other::with_legacy(decision, missing, reset),
         };
-        Self { rendered, made }
+        Self { shared, other }
     }
 
     /// Appends the fields. Those that an upstream has set stay, since each list member is about a
     /// limit of its own.
     #[inline]
     pub(in crate::layer) fn append_to(self, headers: &mut HeaderMap) {
-        // If the map is full, these fields are left out. The response is still sent.
-        if let Some((policy, limit)) = self.rendered {
-            let _ = headers.try_append(draft11::RATELIMIT_POLICY, policy.clone());
-            let _ = headers.try_append(draft11::RATELIMIT, limit.clone());
+        if let Some((policy, limit)) = self.shared {
+            append(headers, policy.clone(), limit.clone());
         }
-        for (name, value) in self.made.into_iter().flatten() {
-            let _ = headers.try_append(name, value);
+        if !matches!(self.other, Other::None) {
+            self.other.append_to(headers);
         }
     }
 }
 
-/// Renders the standard fields, if they are not in the cache, and the older ones.
-#[inline(never)]
-fn make(
-    texts: Option<&'static Texts>,
+impl Other {
+    #[inline(never)]
+    fn with_legacy(decision: &Decision, missing: bool, reset: LegacyReset) -> Self {
+        let fields = legacy::fields(decision, reset);
+        Self::WithLegacy(Box::new((missing.then_some(*decision), fields)))
+    }
+
+    #[inline(never)]
+    fn append_to(self, headers: &mut HeaderMap) {
+        let (decision, legacy) = match self {
+            Self::None => (None, None),
+            Self::Of(decision) => (Some(decision), None),
+            Self::WithLegacy(fields) => (fields.0, Some(fields.1)),
+        };
+        if let Some(decision) = decision {
+            let (policy, limit) = cache::with(|texts| texts.fields(&decision));
+            append(headers, policy, limit);
+        }
+        if let Some(legacy) = legacy {
+            append_legacy(headers, legacy);
+        }
+    }
+}
+
+/// Appends the fields to a refusal. Their texts are written to the buffer.
+pub(super) fn append_written(
+    headers: &mut HeaderMap,
     decision: &Decision,
-    legacy: Option<LegacyReset>,
-    with_standard: bool,
-) -> Box<[(HeaderName, HeaderValue)]> {
-    let standard = with_standard.then(|| draft11::fields(texts, decision));
-    let legacy = legacy.map(|reset| legacy::fields(decision, reset));
-    standard.into_iter().flatten().chain(legacy.into_iter().flatten()).collect()
+    format: Format,
+    buffer: &mut Buffer,
+) {
+    if format.dialect == Dialect::Draft11 {
+        let policy = draft11::policy(buffer, decision.endpoint(), decision.quota());
+        append(headers, policy, draft11::limit(buffer, decision));
+    }
+    if let Some(reset) = format.legacy {
+        append_legacy(headers, legacy::fields(decision, reset));
+    }
+}
+
+// If the map is full, these fields are left out. The response is still sent.
+
+fn append_legacy(headers: &mut HeaderMap, fields: Legacy) {
+    for (name, value) in fields {
+        let _ = headers.try_append(name, value);
+    }
+}
+
+#[inline]
+fn append(headers: &mut HeaderMap, policy: HeaderValue, limit: HeaderValue) {
+    let _ = headers.try_append(draft11::RATELIMIT_POLICY, policy);
+    let _ = headers.try_append(draft11::RATELIMIT, limit);
 }
 
 /// Adds a field, unless it is there or the map is full. (`HeaderMap::entry` panics if it is full.)
@@ -111,6 +149,9 @@ pub(super) fn add(headers: &mut HeaderMap, name: HeaderName, value: impl FnOnce(
     }
 }
 
-fn number(number: u64) -> HeaderValue {
-    if number == 1 { HeaderValue::from_static("1") } else { number.into() }
+/// The value of a field whose text is rendered by this crate.
+#[inline]
+fn value(text: Bytes) -> HeaderValue {
+    // The name of an endpoint is checked when it is made. The rest is digits and punctuation.
+    HeaderValue::from_maybe_shared(text).expect("the field is visible ASCII")
 }

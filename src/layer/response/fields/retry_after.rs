@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Format, add, number};
+use super::super::buffer::{Buffer, Digits};
+use super::{Format, add, value};
 use crate::values::Decision;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -16,12 +17,13 @@ pub(in crate::layer::response) fn add_to(
     headers: &mut HeaderMap,
     decision: &Decision,
     format: Format,
+    buffer: &mut Buffer,
 ) {
-    add(headers, RETRY_AFTER, || number(seconds(decision)));
+    add(headers, RETRY_AFTER, || number(buffer, seconds(decision)));
     if format.retry_after_ms {
         let wait = decision.retry_after().unwrap_or_default();
         let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        add(headers, RETRY_AFTER_MS, || number(millis.max(1)));
+        add(headers, RETRY_AFTER_MS, || number(buffer, millis.max(1)));
     }
 }
 
@@ -34,4 +36,11 @@ pub(in crate::layer::response) fn seconds(decision: &Decision) -> u64 {
 /// A time in whole seconds, rounded up.
 pub(in crate::layer::response) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+fn number(buffer: &mut Buffer, number: u64) -> HeaderValue {
+    match number {
+        1 => HeaderValue::from_static("1"),
+        _ => value(buffer.concat([Digits::of(number).as_ref()])),
+    }
 }

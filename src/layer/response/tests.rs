@@ -1,0 +1,157 @@
+//! The texts are the same, wherever they come from.
+
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use proptest::prelude::*;
+
+use super::buffer::{Buffer, Digits};
+use super::cache;
+use super::fields::{Dialect, Fields, Format, draft11};
+use super::refusal::{Reason, Refusal};
+use crate::values::{Decision, Endpoint, Quota};
+
+/// The fields as the standard library formats them.
+fn plain(decision: &Decision) -> [String; 2] {
+    let (quota, name) = (decision.quota(), decision.endpoint().name());
+    let wait = if decision.is_allowed() {
+        decision.next_unit()
+    } else {
+        decision.retry_after().expect("the request is limited").max(Duration::from_nanos(1))
+    };
+    let seconds = match decision.remaining() {
+        0 => wait.as_nanos().div_ceil(1_000_000_000).try_into().expect("it is not too long"),
+        remaining => quota.seconds_for(remaining),
+    };
+    [
+        format!("\"{name}\";q={};w={}", quota.burst(), quota.seconds_for(quota.burst())),
+        format!("\"{name}\";r={};t={seconds}", decision.remaining()),
+    ]
+}
+
+fn appended(decision: &Decision) -> [String; 2] {
+    let mut headers = HeaderMap::new();
+    Fields::new(decision, Format::default()).append_to(&mut headers);
+    ["ratelimit-policy", "ratelimit"]
+        .map(|name| headers[name].to_str().expect("the field is ASCII").to_owned())
+}
+
+fn parts(response: Response<Bytes>) -> (u16, HeaderMap, Bytes) {
+    let (head, body) = response.into_parts();
+    (head.status.as_u16(), head.headers, body)
+}
+
+fn quotas() -> impl Strategy<Value = Quota> {
+    let periods = prop_oneof![
+        (1..100_000_u64).prop_map(Duration::from_secs),
+        (1..u64::MAX / 100).prop_map(Duration::from_nanos),
+    ];
+    let units = || prop_oneof![1..10_u32, 1..10_000_u32, 1..=u32::MAX];
+    (units(), units(), periods).prop_filter_map("too slow", |(limit, burst, period)| {
+        Quota::per(limit, period).burst(burst).build().ok()
+    })
+}
+
+proptest! {
+    #[test]
+    fn digits_are_those_of_the_standard_library(number: u64, shift in 0..64_u32) {
+        let number = number >> shift;
+        let digits = Digits::of(number);
+        prop_assert_eq!(digits.as_ref(), number.to_string().into_bytes());
+    }
+
+    #[test]
+    fn fields_are_what_the_standard_library_formats(quota in quotas(), part in 0..=1000_u32) {
+        let debt = quota.refill_time() * part / 1000;
+        for decision in [
+            Decision::allowed(Endpoint::CALL, quota, debt),
+            Decision::limited(Endpoint::CALL, quota, debt),
+            Decision::blocked(Endpoint::CALL, quota, debt),
+        ] {
+            // The first times they may be rendered for reuse.
+            for _ in 0..3 {
+                prop_assert_eq!(appended(&decision), plain(&decision));
+            }
+            let mut buffer = Buffer::default();
+            let policy = draft11::policy(&mut buffer, Endpoint::CALL, quota);
+            let written = [policy, draft11::limit(&mut buffer, &decision)];
+            prop_assert_eq!(written, plain(&decision));
+        }
+    }
+}
+
+/// In a thread of its own, whose tables are empty.
+#[test]
+fn a_refusal_is_the_same_whether_it_is_rendered_for_reuse_or_not() {
+    let refusals = || {
+        let off = Format { dialect: Dialect::Off, ..Format::default() };
+        let mut refusals = Vec::new();
+        for limit in [20, 21, 22] {
+            let quota = Quota::per_minute(limit).burst(3).build().expect("the quota is valid");
+            for format in [Format::default(), off] {
+                for debt in (6_000..=20_000).step_by(250).map(Duration::from_millis) {
+                    for decision in [
+                        Decision::limited(Endpoint::CALL, quota, debt),
+                        Decision::blocked(Endpoint::CALL, quota, debt),
+                    ] {
+                        let request = Request::new(());
+                        let refusal = Refusal::new(&request, Reason::Limited(decision));
+                        let answer = || parts(refusal.answer(None, format).into_response());
+                        let afresh = parts(refusal.render(None, format));
+                        assert_eq!(answer(), afresh, "{decision:?}");
+                        assert_eq!(answer(), afresh, "{decision:?}");
+                        refusals.push(afresh);
+                    }
+                }
+            }
+        }
+        refusals
+    };
+    let threads = [(); 3].map(|()| thread::spawn(refusals));
+    let [first, second, third] = threads.map(|thread| thread.join().expect("the thread ends"));
+    assert!(first == second && second == third);
+}
+
+#[test]
+fn the_policy_in_use_is_found_however_many_there_have_been() {
+    let decision = |limit| {
+        let quota = Quota::per_minute(limit).burst(100).build().expect("the quota is valid");
+        Decision::allowed(Endpoint::EXECUTIONS, quota, Duration::ZERO)
+    };
+    // Texts that are written for a response are dropped with it. So their address is the same once
+    // more only if nothing else is written meanwhile.
+    let address = |limit| {
+        let mut headers = HeaderMap::new();
+        Fields::new(&decision(limit), Format::default()).append_to(&mut headers);
+        let _other = appended(&decision(limit + 1_000_000));
+        headers["ratelimit"].as_bytes().as_ptr()
+    };
+    (1..20_000).for_each(|limit| {
+        address(limit);
+    });
+    (0..40_000).for_each(|_| {
+        address(50_000);
+    });
+    assert_eq!(address(50_000), address(50_000));
+}
+
+#[test]
+fn a_thread_that_ends_can_still_answer() {
+    struct AtTheEnd;
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let quota = Quota::per_minute(7).build().expect("the quota is valid");
+            let decision = Decision::allowed(Endpoint::AGENT, quota, Duration::ZERO);
+            assert_eq!(appended(&decision), plain(&decision));
+        }
+    }
+    thread_local!(static AT_THE_END: AtTheEnd = const { AtTheEnd });
+    thread::spawn(|| {
+        AT_THE_END.with(|_| ());
+        cache::with(|_| ());
+    })
+    .join()
+    .expect("it can answer");
+}
