@@ -25,8 +25,11 @@ pub(in crate::layer::response) fn policy(
 pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision) -> HeaderValue {
     let (endpoint, quota) = (decision.endpoint(), decision.quota());
     match decision.remaining() {
-        0 => render(buffer, endpoint, 0, seconds_until_one(decision)),
-        remaining => limit_with(buffer, endpoint, quota, remaining),
+        remaining if remaining > 0 && decision.is_allowed() => {
+            limit_with(buffer, endpoint, quota, remaining)
+        }
+        // A limited request may cost more units than remain.
+        remaining => render(buffer, endpoint, remaining, seconds_until_one(decision)),
     }
 }
 
@@ -47,7 +50,8 @@ fn render(buffer: &mut Buffer, endpoint: Endpoint, remaining: u32, seconds: u64)
     value(buffer.concat([b"\"", name, b"\";r=", r.as_ref(), b";t=", t.as_ref()]))
 }
 
-/// The time until a bucket without a unit has one, in whole seconds, rounded up.
+/// The time until a limited request would be allowed, or else until a bucket without a unit has
+/// one, in whole seconds, rounded up.
 fn seconds_until_one(decision: &Decision) -> u64 {
     if decision.is_allowed() {
         retry_after::whole_seconds(decision.next_unit())
