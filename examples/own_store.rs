@@ -1,11 +1,11 @@
-//! A store of one's own: buckets in a file, which survive a restart of the process. The file is
-//! kept by [redb](https://docs.rs/redb), an embedded database.
+//! A store of your own: buckets in a file, which survive a restart of the process. The file belongs
+//! to [redb](https://docs.rs/redb), an embedded database.
 //!
 //! ```text
 //! cargo run --example own_store -- /tmp/buckets.redb
 //! ```
 //!
-//! One caller may make 10 calls an hour. The example makes 7, and says how many were admitted. Run
+//! One caller may make 10 calls an hour. The example makes 7 and prints how many were admitted. Run
 //! it twice: the second run goes on where the first one ended.
 
 use std::env;
@@ -20,8 +20,8 @@ use bolna_rate_limit::store::{
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-/// For each bucket when it is full, when its overdraft is repaid and when its block ends, each in
-/// nanoseconds since 1970.
+/// The times of each bucket: when it is full, when its overdraft is repaid and when its block ends,
+/// in nanoseconds since 1970.
 const BUCKETS: TableDefinition<'_, &str, (u64, u64, u64)> = TableDefinition::new("buckets");
 
 /// Keeps the buckets in a file, for one process.
@@ -46,8 +46,9 @@ impl FileStore {
         change: impl FnOnce(&mut [BucketState]) -> R,
     ) -> Result<R, redb::Error> {
         let mut transaction = self.database.begin_write()?;
-        // A crash of the process loses nothing, and a crash of the machine some requests. To wait
-        // for the disk at every request would take milliseconds.
+        // Kept in memory until the database is closed, so that a request does not wait for the
+        // disk, which takes milliseconds. A crash of the process loses what was charged since the
+        // start. A store for production commits with `Durability::Immediate` now and then.
         transaction.set_durability(Durability::None)?;
         let mut buckets = transaction.open_table(BUCKETS)?;
         let now = now();
@@ -72,7 +73,7 @@ impl FileStore {
         Ok(result)
     }
 
-    /// The states of some buckets.
+    /// Reads the states of some buckets.
     fn look(&self, keys: &[String]) -> Result<Vec<BucketState>, redb::Error> {
         let buckets = self.database.begin_read()?.open_table(BUCKETS)?;
         let now = now();
@@ -84,7 +85,7 @@ impl FileStore {
     }
 }
 
-/// What a bucket owes, from the times that are kept of it.
+/// The state of a bucket at the time `now`, from the times that the file holds.
 fn state((full, repaid, unblocked): (u64, u64, u64), now: u64) -> BucketState {
     let left = |until: u64| Duration::from_nanos(until.saturating_sub(now));
     BucketState::default()
@@ -117,7 +118,8 @@ impl Store for FileStore {
         Answer::Later(Box::pin(async { check.await.map_err(StoreError::new)? }))
     }
 
-    /// Blocks the thread for some microseconds, which an operator's commands may.
+    /// Blocks the thread for some microseconds, which is no harm for an operator's rare commands. A
+    /// program that settles or refunds for every request should use `spawn_blocking` here too.
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         let done = match command {
             Command::Peek(charge) => {
@@ -140,9 +142,12 @@ impl Store for FileStore {
         done.map(|()| Reply::Done).map_err(StoreError::new)
     }
 
-    /// Everything, since `Charge::apply` can do everything.
+    /// All that `Charge::apply` can do.
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
+        let mut all = Capabilities::default();
+        all.entries = Charge::MAX_ENTRIES;
+        (all.costs, all.shadow, all.settle) = (true, true, true);
+        all
     }
 }
 

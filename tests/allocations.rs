@@ -13,9 +13,11 @@ use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::observe::MostRefused;
-use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::store::{AnyStore, Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
+};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -340,4 +342,19 @@ fn a_response_that_is_stored_keeps_eight_kibibytes_at_most() {
     });
     let most = (STORED * (8192 + 1024) + 512 * 1024).try_into().unwrap();
     assert!(retained.bytes_current <= most, "{retained:?}");
+}
+
+#[test]
+fn a_store_that_is_chosen_at_run_time_allocates_nothing_for_an_answer_that_is_there() {
+    let store = AnyStore::from(MemoryStore::with_clock(ManualClock::default()));
+    let caller = Principal::organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22").unwrap();
+    let entry = Entry::new(Endpoint::CALL, Quota::per_minute(100).build().unwrap());
+    let check = || store.check(Charge::of_one(&caller, &entry)).now().unwrap().unwrap();
+    // The first request makes the bucket.
+    assert!(check().outcome().is_admitted());
+    for count in 0..200 {
+        let mut admitted = false;
+        let allocated = measure(|| admitted = check().outcome().is_admitted());
+        assert_eq!((admitted, allocated.count_total), (count < 99, 0), "request {count}");
+    }
 }

@@ -211,11 +211,11 @@ impl<St> BolnaRateLimitLayer<St> {
 
     /// Sets whether the layer limits requests at all. Defaults to `true`.
     ///
-    /// With `false` it hands each request to the inner service, and hands back the response, both
-    /// as they are. It does not identify, charge or refuse any request, adds no header field, and
-    /// reports nothing to observers, so that there is no [advice](crate::observe::Advice) about
-    /// these requests either. Other layers on the same limiter are not affected. The type is the
-    /// same with both values, so the value can come from configuration:
+    /// With `false`, each request goes to the inner service, and each response comes back,
+    /// unchanged. The layer does not identify, charge or refuse any request, adds no header field,
+    /// and reports nothing to observers; so there is no [advice](crate::observe::Advice) about
+    /// these requests either. Other layers with the same limiter are not affected. The layer has
+    /// the same type either way, so the value can come from configuration:
     ///
     /// ```
     /// use bolna_rate_limit::BolnaRateLimitLayer;
@@ -254,6 +254,8 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 }
 
+/// `S` must be `Clone`: after a refusal the service goes on with a new clone of it. A service that
+/// is not `Clone` can be wrapped with `tower::buffer::BufferLayer` first.
 impl<S: Clone, St> Layer<S> for BolnaRateLimitLayer<St> {
     type Service = BolnaRateLimit<S, St>;
 

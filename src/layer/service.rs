@@ -14,13 +14,13 @@ use crate::store::{MemoryStore, Store};
 /// The service that limits the requests to the service that it wraps. It is made by a
 /// [`BolnaRateLimitLayer`](crate::BolnaRateLimitLayer).
 ///
-/// It is ready when the inner service is. When it refuses a request, it drops the inner service, to
-/// release what that reserved when it became ready, such as the permit of a concurrency limit. If
-/// the store does not answer at once, the inner service waits together with the request.
+/// It is ready when the inner service is. When it refuses a request, it drops the ready inner
+/// service, so that what that has reserved is released, such as the permit of a concurrency limit.
+/// When the store does not answer at once, the ready inner service waits together with the request.
 ///
-/// After either, the next `poll_ready` continues with a clone of the inner service that the layer
-/// was given. That original is never polled, so the clone is not ready yet, whatever inner service
-/// it is. State of the inner service that its clones do not share starts again with each clone.
+/// In both cases the next `poll_ready` goes on with a new clone of the inner service that the layer
+/// was given. That original is never polled, so its clones are never wrongly believed to be ready.
+/// State that the inner service does not share among its clones begins anew with each of them.
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     /// `None` after it was dropped, or left with a request, until the next `poll_ready`.
     inner: Option<S>,

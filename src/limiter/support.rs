@@ -135,7 +135,7 @@ impl<St: Store> Limiter<St> {
         if units == 0 {
             return Ok(());
         }
-        let entry = rule.entry.cost(units).map_err(StoreError::of_request)?;
+        let entry = rule.entry.with_cost(units).map_err(StoreError::of_request)?;
         self.command(Command::Refund(Charge::of_one(principal, &entry))).await
     }
 
@@ -176,8 +176,8 @@ impl<St: Store> Limiter<St> {
 
     async fn look(&self, principal: &Principal, entry: &Entry) -> Result<Decision, StoreError> {
         let reply = self.store().command(Command::Peek(Charge::of_one(principal, entry))).await?;
-        let decisions = reply.decisions().ok_or_else(|| {
-            StoreError::of_request("the store answered a peek without a decision")
+        let decisions = reply.into_decisions().ok_or_else(|| {
+            StoreError::of_request("the store replied to a peek without a decision")
         })?;
         Ok(*decisions.first())
     }

@@ -176,8 +176,8 @@ impl PolicyBuilder {
     /// * a path template is not valid, or two templates match the same paths;
     /// * the process would have more than [`Endpoint::MAX`] names of endpoints.
     ///
-    /// The error holds the value, its place and the rule that it breaks. If there is one, the
-    /// policy adds no name to those that the process has.
+    /// The error holds the value, its place and the rule that it breaks. A policy that can't be
+    /// built stores no endpoint name.
     pub fn build(self) -> Result<Policy, PolicyError> {
         if let Some(name) = self.unknown.into_iter().next() {
             return Err(PolicyError::UnknownEndpoint { name });

@@ -44,9 +44,9 @@ impl<F: Future> Answer<F> {
 }
 
 impl<F: Future<Output = Checked>> Answer<F> {
-    /// For stores around stores: what `conclude` makes of the answer, when it is there.
+    /// For wrappers: passes the answer, once it is there, through `conclude`.
     #[inline]
-    pub fn then<L: Conclude>(self, conclude: L) -> Answer<Concluding<F, L>> {
+    pub fn conclude_with<L: Conclude>(self, conclude: L) -> Answer<Concluding<F, L>> {
         match self {
             Self::Now(answer) => Answer::Now(conclude.conclude(answer)),
             Self::Later(check) => Answer::Later(Concluding { check, conclude: Some(conclude) }),
@@ -66,7 +66,7 @@ where
     }
 }
 
-/// What a check ends with.
+/// The result of a check: the decisions, or the error for which there are none.
 pub type Checked = Result<Decisions, StoreError>;
 
 /// The [`Store::Check`](super::Store::Check) of a store that always answers at once. This type has
@@ -83,19 +83,23 @@ impl Future for Immediate {
     }
 }
 
-/// What a store around another store makes of the other store's answer to a check: see
-/// [`Answer::then`]. For example, it counts the answer, or replaces an error.
+/// What a wrapper makes of its inner store's answer to a check: see [`Answer::conclude_with`]. For
+/// example, it counts the answer, or replaces an error.
 pub trait Conclude {
-    /// The answer of the store around, from the answer of the store within. Called once.
+    /// Turns the inner store's answer into the wrapper's. Called once; not at all if the check is
+    /// dropped before its answer is there.
     ///
     /// # Errors
-    /// As the store around answers: the error of the store within, if it does not replace it.
+    /// Those of the wrapper: for example the inner store's error, if it is passed on.
     fn conclude(self, answer: Checked) -> Checked;
 }
 
 pin_project! {
-    /// The [`Store::Check`](super::Store::Check) of a store around another store: the check of the
-    /// store within, and what is made of its answer.
+    /// The [`Store::Check`](super::Store::Check) of a wrapper: the check of its inner store, and
+    /// what the wrapper makes of the answer.
+    ///
+    /// # Panics
+    /// If it is polled again after it has given its answer.
     #[must_use = "futures do nothing unless polled"]
     pub struct Concluding<F, L> {
         #[pin]

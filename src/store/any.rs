@@ -14,7 +14,7 @@ use crate::values::clock::Clock;
 /// development and Redis in production.
 ///
 /// An answer that the store gives at once costs one virtual call and no allocation. An answer that
-/// comes later is boxed. Clones share the store.
+/// comes later, and the reply to a command, are boxed. Clones share the store.
 ///
 /// ```
 /// use bolna_rate_limit::store::{AnyStore, MemoryStore};
@@ -34,7 +34,8 @@ use crate::values::clock::Clock;
 pub struct AnyStore(Arc<dyn Erased>);
 
 impl AnyStore {
-    /// That store. For a store of your own; those of this crate can be converted with `into()`.
+    /// Erases the type of `store`. The stores of this crate, and any store in an `Arc`, can be
+    /// converted with `into()` as well.
     #[must_use]
     pub fn new(store: impl Store) -> Self {
         Self(Arc::new(store))

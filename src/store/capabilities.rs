@@ -3,18 +3,30 @@
 use super::{Command, StoreError};
 use crate::values::Charge;
 
-/// What a store can do, apart from charging one bucket of one unit, which every store can.
+/// What a store can do, apart from charging one unit to one bucket, which every store can.
 ///
-/// A store says so, so that it is never asked to do what it would ignore. Start from
-/// [`default`](Self::default), which says that the store can do nothing more.
+/// Start from [`default`](Self::default), which says that the store can do nothing more, and set
+/// the fields that apply:
+///
+/// ```
+/// use bolna_rate_limit::store::Capabilities;
+///
+/// let mut capabilities = Capabilities::default();
+/// capabilities.entries = 4;
+/// capabilities.costs = true;
+/// ```
+///
+/// A store checks each charge with [`permit`](Self::permit), and each command with
+/// [`permit_command`](Self::permit_command).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The most entries of a charge: from 1, which is the default, to [`Charge::MAX`].
+    /// The most entries of a charge: from 1, which is the default, to [`Charge::MAX_ENTRIES`].
     pub entries: usize,
-    /// Whether an entry can cost more than one unit.
+    /// Whether an entry of a check or a peek can cost more than one unit. In a refund or a
+    /// settlement it always can.
     pub costs: bool,
-    /// Whether there can be shadow entries.
+    /// Whether a check or a peek can have shadow entries.
     pub shadow: bool,
     /// Whether the store knows [`Command::Settle`].
     pub settle: bool,
@@ -22,7 +34,8 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Those of a store that can do everything.
-    pub const ALL: Self = Self { entries: Charge::MAX, costs: true, shadow: true, settle: true };
+    pub(crate) const ALL: Self =
+        Self { entries: Charge::MAX_ENTRIES, costs: true, shadow: true, settle: true };
 
     /// Checks that a charge is within what the store can do. For stores.
     ///
@@ -31,7 +44,7 @@ impl Capabilities {
     #[inline]
     pub fn permit(&self, charge: &Charge<'_>) -> Result<(), StoreError> {
         let within = |entry: &crate::values::Entry| {
-            (self.costs || entry.units() == 1) && (self.shadow || entry.is_binding())
+            (self.costs || entry.cost() == 1) && (self.shadow || entry.is_binding())
         };
         if charge.entries().len() <= self.entries && charge.entries().iter().all(within) {
             return Ok(());
@@ -44,18 +57,18 @@ impl Capabilities {
         let entries = charge.entries();
         StoreError::of_request(if entries.len() > self.entries {
             format!(
-                "the store can charge {} buckets at once, and the request needs {}",
-                self.entries,
-                entries.len()
+                "the request charges {} buckets, and the store can charge at most {} at once",
+                entries.len(),
+                self.entries
             )
-        } else if let Some(entry) = entries.iter().find(|entry| !self.costs && entry.units() > 1) {
+        } else if let Some(entry) = entries.iter().find(|entry| !self.costs && entry.cost() > 1) {
             format!(
-                "the store can charge one unit at a time, and endpoint {} costs {}",
+                "endpoint {} costs {} units, and the store can only charge 1",
                 entry.endpoint(),
-                entry.units()
+                entry.cost()
             )
         } else {
-            "the store knows no shadow entries, and the request has one".to_owned()
+            "the request has a shadow entry, and the store supports none".to_owned()
         })
         .of_kind(StoreError::UNSUPPORTED)
     }

@@ -1,10 +1,11 @@
-//! What operators ask of a store, other than checks.
+//! Instructions to a store, other than checks.
 
 use std::time::Duration;
 
 use crate::values::{Charge, Decisions, Endpoint, Entry, Principal};
 
-/// What an operator asks of a store, other than a check.
+/// An instruction to a store, other than a check: from an operator, or from a program that knows
+/// only after a request what it used.
 ///
 /// More commands may be added. A store answers one that it does not know with
 /// [`StoreError::unsupported`](super::StoreError::unsupported).
@@ -14,18 +15,19 @@ pub enum Command<'a> {
     /// Says what a check of the charge would decide now. Nothing is charged. The reply has
     /// [decisions](Reply::Decisions).
     Peek(Charge<'a>),
-    /// Gives the cost of each entry back to its bucket, until the bucket is full.
+    /// Gives the cost of each entry back to its bucket, at most until the bucket is full.
     ///
     /// What is given back is time: the time in which as many units come back by the quota of the
     /// entry. So a drained bucket then admits exactly that many units, and a change of plan between
-    /// the charge and the refund does not matter. A bucket that owes more than a full refill of the
-    /// quota counts as drained. A block stays.
+    /// the charge and the refund does not matter. An overdraft is repaid first. A bucket whose time
+    /// until full is more than a full refill and its overdraft is corrected to that first. A block
+    /// stays.
     Refund(Charge<'a>),
-    /// Charges each bucket its cost, whether it holds the cost or not, because the units were used
-    /// already. A bucket ends at most one burst below drained, and repays that before it holds
-    /// units again.
+    /// Charges each bucket its cost, even if the bucket does not hold it, because the units were
+    /// used already. What the bucket did not hold is its overdraft, which is one burst at most and
+    /// is repaid before the bucket holds units again.
     Settle(Charge<'a>),
-    /// Fills a bucket up and lifts its block, if there is one.
+    /// Fills a bucket up, overdraft included, and lifts its block, if there is one.
     #[non_exhaustive]
     Reset {
         /// Whose bucket.
@@ -50,13 +52,13 @@ pub enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Fills up the bucket of that principal for that endpoint.
+    /// [Resets](Self::Reset) the bucket of that principal for that endpoint.
     #[must_use]
     pub const fn reset(principal: &'a Principal, endpoint: Endpoint) -> Self {
         Self::Reset { principal, endpoint }
     }
 
-    /// Blocks the bucket of that principal for that endpoint. Periods longer than
+    /// [Blocks](Self::Block) the bucket of that principal for that endpoint. Periods longer than
     /// [`Quota::MAX_REFILL_TIME`](crate::Quota::MAX_REFILL_TIME) are clamped to it.
     #[must_use]
     pub fn block(principal: &'a Principal, endpoint: Endpoint, period: Duration) -> Self {
@@ -116,7 +118,7 @@ pub enum Reply {
 impl Reply {
     /// The decisions, if the reply has any.
     #[must_use]
-    pub fn decisions(self) -> Option<Decisions> {
+    pub fn into_decisions(self) -> Option<Decisions> {
         match self {
             Self::Done => None,
             Self::Decisions(decisions) => Some(decisions),

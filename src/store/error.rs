@@ -58,7 +58,7 @@ impl StoreError {
     /// * `unsupported`: the store does not know the command, or the charge is beyond its
     ///   [capabilities](super::Capabilities); a failure [of one request](Self::of_request)
     /// * `full`: a [`MemoryStore`](super::MemoryStore) has reached its cap, so it can't keep a
-    ///   block; a failure of one request
+    ///   block or an overdraft; a failure of one request. For an overdraft the bucket is drained
     /// * `share`: the cost is more than a replica's share of the burst, so a
     ///   [`LocalFallback`](super::LocalFallback) can't decide; a failure of one request
     /// * `open`: a [`Breaker`](super::Breaker) is open and has not called its store
@@ -97,9 +97,9 @@ pub(super) const OTHER: &str = "other";
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.of_store {
-            "the rate limiter's store could not be asked"
+            "the rate limiter's store failed"
         } else {
-            "the rate limiter's store could not be asked for this request"
+            "the rate limiter's store failed for this request"
         })
     }
 }

@@ -119,7 +119,7 @@ impl StoreListener {
     }
 
     /// Calls the listener with `event`; for stores. If the listener panics, the panic is caught.
-    pub fn tell(&self, event: &StoreEvent) {
+    pub fn notify(&self, event: &StoreEvent) {
         undisturbed(|| (self.0)(event));
     }
 }

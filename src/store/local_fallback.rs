@@ -37,17 +37,17 @@ use crate::values::{ChargeError, Decision, OwnedCharge, Principal};
 /// When the store is back, it has not been charged for what the replicas admitted meanwhile. So the
 /// units in its bucket at that time can be admitted on top of what one store would have admitted.
 /// These are at most the burst. If the bucket was drained when the store was lost, they are at most
-/// one unit for every [`emission_interval`](Quota::emission_interval) since then.
+/// one unit for every [`emission_interval`](crate::Quota::emission_interval) since then.
 ///
 /// The state of a bucket is copied when the answer arrives, as if the store had decided at that
 /// time: the time that an answer takes is never to the caller's advantage. A block, and the end of
 /// a block, are copied in the same way.
 ///
-/// # Grants
-/// A [`refund`](Command::Refund) refunds to the local bucket of this process its part of the units.
+/// # Refunds
+/// A [`refund`](Command::Refund) gives the local bucket of this process its part of the units.
 /// Units count by their time: 3 units of 120 ms are 360 ms, which is one unit of a third of the
-/// quota. The local buckets of other replicas do not learn of the grant and refill at their own
-/// pace. So together the replicas may admit less than was granted, and never more.
+/// quota. The local buckets of other replicas do not learn of the refund and refill at their own
+/// pace. So together the replicas may admit less than was refunded, and never more.
 ///
 /// # Memory
 /// The local store tracks the bucket of every caller that is not full, as it would without another
@@ -111,21 +111,27 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     type Check = Concluding<St::Check, FallbackCall<C>>;
 
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
+        // The local store can do more, but must not do for a moment what the other never does.
+        if let Err(error) = self.capabilities().permit(&charge) {
+            return Answer::Now(Err(error));
+        }
         let changes = self.local.changes();
         match self.store.check(charge) {
             Answer::Now(answer) => Answer::Now(self.local.conclude(&charge, answer, changes)),
             later @ Answer::Later(_) => {
                 let (local, charge) = (self.local.clone(), OwnedCharge::of(&charge));
-                later.then(FallbackCall { local, charge, changes })
+                later.conclude_with(FallbackCall { local, charge, changes })
             }
         }
     }
 
-    /// A peek is answered by the local store if the other one fails. Any other command is carried
-    /// out in both, in the local one even if the other one fails. A block for which the local store
-    /// has no room, because of its cap, holds in the other store only. Units that are charged
-    /// because they were [used already](Command::Settle) are charged in the other store only.
+    /// * A peek is answered by the local store if the other one fails.
+    /// * A refund, a reset and a block are carried out in both stores, in the local one even if the
+    ///   other one fails. A block for which the local store has no room, because of its cap, holds
+    ///   in the other store only.
+    /// * A [settlement](Command::Settle) is carried out in the other store only.
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.capabilities().permit_command(&command)?;
         let reply = self.store.command(command).await;
         match command {
             Command::Peek(charge) => match reply {
@@ -185,8 +191,8 @@ impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
     }
 }
 
-/// A call of the store of a [`LocalFallback`]. The decision is copied to the local store; if the
-/// store fails, the local store decides.
+/// How a [`LocalFallback`] concludes a check: it copies the decision to the local store, or lets
+/// that decide if the other store failed. Part of its [`Store::Check`].
 pub struct FallbackCall<C = MonotonicClock> {
     local: Local<C>,
     charge: OwnedCharge,
@@ -241,13 +247,14 @@ impl<C> Local<C> {
     /// If a cost is more than the share of the burst. Waiting would never suffice then.
     fn shares(&self, charge: &Charge<'_>) -> Result<Vec<Entry>, StoreError> {
         let share = |entry: &Entry| {
-            let share = self.share(entry).cost(entry.units())?;
+            let share = self.share(entry).with_cost(entry.cost())?;
             Ok(if entry.is_binding() { share } else { share.shadow() })
         };
         charge.entries().iter().map(share).collect::<Result<_, _>>().map_err(
             |error: ChargeError| {
                 StoreError::of_request(format!(
-                    "the store failed, and a share of {} replicas is too small: {error}",
+                    "the store failed, and this replica's share of the quota, 1 of {}, can't hold \
+                     the cost: {error}",
                     self.replicas
                 ))
                 .of_kind("share")
@@ -274,7 +281,7 @@ impl<C: Clock> Local<C> {
             Err(error) => {
                 self.tally.failures.decided(&error);
                 if let [entry] = charge.entries() {
-                    if entry.units() == 1 && entry.is_binding() {
+                    if entry.cost() == 1 && entry.is_binding() {
                         let share = self.share(entry);
                         return Ok(self.store.charge(Charge::of_one(charge.principal(), &share)));
                     }

@@ -54,15 +54,15 @@ pub use crate::values::{BucketState, Charge, ChargeError, ChargeOutcome, Decisio
 
 /// Holds a bucket for every principal and endpoint, and decides whether requests are allowed.
 ///
-/// A store is asked about a [`Charge`]: the buckets of one principal that a request is charged to,
-/// all or nothing. The quota is given with every charge. It may change from one charge to the next,
-/// when limits are changed or a caller changes plan. A store keeps the time at which the bucket is
-/// full again, not a number of units. So after a change of quota that time is the same as before,
-/// but at most one full refill from now.
+/// A store decides a [`Charge`]: the buckets of one principal that a request is charged to, all or
+/// nothing. The quota is given with every charge and may change from one charge to the next, when
+/// limits are changed or a caller changes plan. A store keeps the time at which the bucket is full
+/// again, not a number of units. So a change of quota leaves that time as it is, or brings it
+/// forward to one full refill (and the overdraft) from now.
 ///
 /// # A store of your own
-/// It keeps a few points in time for each bucket, and lets [`Charge::apply`] decide. The example
-/// `own_store` does so with an embedded database, in some hundred lines.
+/// A store keeps a few points in time for each bucket, and lets [`Charge::apply`] decide. The
+/// example `own_store` does so with an embedded database, in some 130 lines.
 pub trait Store: Send + Sync + 'static {
     /// The future of a check that the store can't answer at once. [`Immediate`] for a store that
     /// always answers at once.
@@ -70,15 +70,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Decides a charge, and charges its buckets accordingly.
     ///
-    /// A charge that is beyond the [capabilities](Self::capabilities) is answered with an error:
-    /// see [`Capabilities::permit`].
+    /// The answer is an error if the store fails, or if the charge is beyond the store's
+    /// [capabilities](Self::capabilities): see [`Capabilities::permit`]. The call must not block
+    /// the thread. If the future of a later answer is dropped, the buckets may be charged or not.
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check>;
 
-    /// Carries out what an operator asks for.
+    /// Carries out a command.
     ///
     /// # Errors
-    /// If the store fails, or does not know the command. After a failure the command may have been
-    /// carried out all the same.
+    /// If the store fails, does not know the command, or the command is beyond its
+    /// [capabilities](Self::capabilities) or its cap. After a failure of the store the command may
+    /// have been carried out all the same.
     fn command(
         &self,
         command: Command<'_>,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// * no caller becomes unlimited,
 /// * no caller is refused for longer than the quota's [`refill_time`](crate::Quota::refill_time)
 ///   and one second because of that, and
-/// * no [block](crate::store::Store::block) goes on for longer than its period and one second.
+/// * no [block](crate::store::Command::Block) goes on for longer than its period and one second.
 ///
 /// The default, [`MonotonicClock`], asks the operating system, which knows whether the processor's
 /// counter can be trusted. This takes some 25 ns. If you know your machines, a clock that reads the

@@ -62,8 +62,9 @@ impl Decision {
     /// For stores: the request is limited, nothing is charged, and the bucket is full again after
     /// `debt`.
     ///
-    /// A bucket limits a request only if it has no unit. So a debt with which it would have one is
-    /// raised to the smallest debt with which it has none.
+    /// This is for a cost of one unit, which is limited only if the bucket has no unit. So a
+    /// smaller debt, with which the bucket would have one, is raised to the smallest with which it
+    /// has none. For other costs use [`Entry::limited`](crate::store::Entry::limited).
     #[must_use]
     pub const fn limited(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
         Self::limited_at(endpoint, quota, ONE, debt)
@@ -185,7 +186,7 @@ impl Decision {
     }
 
     /// The units that the request costs, from 1 to the quota's burst: 1 unless a store was asked
-    /// about [another cost](crate::store::Entry::cost).
+    /// about [another cost](crate::store::Entry::with_cost).
     #[must_use]
     pub const fn cost(&self) -> u32 {
         self.cost.get()

@@ -18,8 +18,9 @@ use super::names::{self, Interned, Interner, NameError};
 ///
 /// Names are never freed. Each distinct name takes some hundred bytes until the process ends,
 /// however many policies use it, and a process can have at most [`Endpoint::MAX`] names. A name is
-/// made by [`Endpoint::new`], which `parse` and `try_from` call, and by building a policy. A policy
-/// that can't be built makes none, and neither does reading an endpoint with `serde`.
+/// stored by [`Endpoint::new`], which `parse` and `try_from` call, by building a policy, and once
+/// more for each endpoint of a candidate policy. A policy that can't be built stores none, and
+/// neither does reading an endpoint with `serde`.
 ///
 /// ```
 /// use bolna_rate_limit::Endpoint;

@@ -47,8 +47,7 @@ impl Enforcement {
     /// On that percentage of the principals: from 0, which is none, to 100, which is all.
     ///
     /// # Errors
-    /// If the percentage is above 100, which may be a slip: 250 for 25. It would enforce the limit
-    /// on all principals at once.
+    /// If the percentage is above 100, which may be a typing error, such as 250 instead of 25.
     pub const fn percent(percent: u8) -> Result<Self, EnforcementError> {
         if percent > 100 { Err(EnforcementError { percent }) } else { Ok(Self { percent }) }
     }
@@ -100,7 +99,7 @@ impl fmt::Debug for Enforcement {
     }
 }
 
-/// The error of a percentage above 100.
+/// The error for a percentage above 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnforcementError {

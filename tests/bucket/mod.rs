@@ -33,12 +33,12 @@ pub(crate) trait OneBucket: Store {
 
     async fn peek(&self, bucket: Bucket<'_>) -> Result<Decision, StoreError> {
         let reply = self.command(Command::Peek(bucket.charge())).await?;
-        one(Ok(reply.decisions().expect("a peek is answered with decisions")))
+        one(Ok(reply.into_decisions().expect("a peek is answered with decisions")))
     }
 
     /// From 1 unit to the quota's burst.
     async fn refund(&self, bucket: Bucket<'_>, units: u32) -> Result<(), StoreError> {
-        let entry = bucket.entry.cost(units).expect("from 1 to the burst");
+        let entry = bucket.entry.with_cost(units).expect("from 1 to the burst");
         self.command(Command::Refund(Charge::of_one(bucket.principal, &entry))).await.map(drop)
     }
 

@@ -63,7 +63,7 @@ fn entries(
     let entry = |name: &String, cost| {
         let (limit, period, burst) = quotas[name];
         let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst).build().unwrap();
-        Entry::new(endpoint(name), quota).cost(cost)
+        Entry::new(endpoint(name), quota).with_cost(cost)
     };
     let of_part = |part: &Part| match part {
         Part::Binding(name, cost) => entry(name, *cost),
@@ -80,7 +80,7 @@ fn check(store: &impl Store, charge: Charge<'_>) -> Decisions {
 }
 
 fn peek(store: &impl Store, charge: Charge<'_>) -> Decisions {
-    now(store.command(Command::Peek(charge))).unwrap().decisions().unwrap()
+    now(store.command(Command::Peek(charge))).unwrap().into_decisions().unwrap()
 }
 
 fn assert_says(step: &Step, decisions: &Decisions, what: &str) {
@@ -235,7 +235,7 @@ proptest! {
             let (limit, period, burst) = QUOTAS[quota];
             let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst);
             let quota = quota.build().unwrap();
-            Entry::new(Endpoint::CALL, quota).cost(cost.min(burst)).unwrap()
+            Entry::new(Endpoint::CALL, quota).with_cost(cost.min(burst)).unwrap()
         };
         let mut time = Duration::from_secs(100);
         std::thread::scope(|scope| {

@@ -96,7 +96,7 @@ impl Observer for Witness {
             }
             (Outcome::Blocked, Some(decision), None) => decision.is_blocked(),
             (Outcome::StoreFailed, None, Some(error)) => {
-                error.to_string().contains("could not be asked")
+                error.to_string().contains("store failed")
             }
             (outcome, None, None) => outcome == Outcome::Unidentified,
             _ => false,

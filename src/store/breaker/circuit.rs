@@ -237,7 +237,8 @@ fn lost(failure: Option<Failure>) -> StoreEvent {
     StoreEvent::Lost { server: None, kind, reason }
 }
 
-/// A call that a [`Breaker`](super::Breaker) has let through, whose answer it counts.
+/// How a [`Breaker`](super::Breaker) concludes a check: it counts the answer. Part of its
+/// [`Store::Check`](crate::store::Store::Check).
 pub struct BreakerCall<C = MonotonicClock> {
     circuit: Arc<Circuit<C>>,
     /// The number of changes when the call was let through.

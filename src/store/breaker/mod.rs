@@ -132,7 +132,7 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
 
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         match Circuit::admit_or_try(&self.circuit) {
-            Some(call) => self.store.check(charge).then(call),
+            Some(call) => self.store.check(charge).conclude_with(call),
             None => Answer::Now(Err(open())),
         }
     }
@@ -160,7 +160,7 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
     /// the store.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
-        self.circuit.tell(move |event| listener.tell(event));
+        self.circuit.tell(move |event| listener.notify(event));
     }
 }
 

@@ -25,19 +25,19 @@ use table::Denials;
 /// store about one call for each unit that comes back, or one a second if units come back more
 /// slowly, instead of one for each request.
 ///
-/// The store would have refused what the cache refuses, with the same [`Decision`]. Times count
-/// from the call of the store, not from its answer, so the time that an answer takes does not delay
-/// a unit that comes back.
+/// The store would have refused what the cache refuses, with the same
+/// [`Decision`](crate::Decision). Times count from the call of the store, not from its answer, so
+/// the time that an answer takes does not delay a unit that comes back.
 ///
 /// A refusal is remembered until the next unit comes back, but for at most the quota's
 /// [`emission_interval`](crate::Quota::emission_interval) or 1 s, whichever is less. So this is the
-/// longest time for which the cache does not see that another process has reset the bucket, granted
-/// it units, lifted its block, or charged it by another quota. Changes that are made through this
-/// cache take effect at once. If the quota in a request is not the remembered one, the store is
-/// called.
+/// longest time for which the cache does not see that another process has reset the bucket,
+/// refunded units to it, lifted its block, or charged it by another quota. Changes that are made
+/// through this cache take effect at once. If the quota in a request is not the remembered one, the
+/// store is called.
 ///
-/// Only charges of one unit of one bucket, which is binding, are remembered and refused here. All
-/// others go to the store, and what is remembered of their buckets is forgotten.
+/// The cache remembers and refuses only charges of one unit of one binding bucket. For any other
+/// charge the store is called, and the cache forgets the buckets of the charge.
 ///
 /// An answer that the store gives at once is passed on and not remembered, since it costs little
 /// already. An answer by another quota than the request's, as a
@@ -102,7 +102,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         let Some(entry) = of_one_unit(&charge) else {
             let call = DenialCacheCall::forgetting(&self.denials, &charge);
-            return self.store.check(charge).then(call);
+            return self.store.check(charge).conclude_with(call);
         };
         let changes = self.denials.changes();
         let now = nanos(self.clock.now());
@@ -113,7 +113,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
             Answer::Now(answer) => Answer::Now(answer),
             later @ Answer::Later(_) => {
                 let asked = Asked::new(charge.principal(), entry, now, changes);
-                later.then(DenialCacheCall::learning(&self.denials, asked))
+                later.conclude_with(DenialCacheCall::learning(&self.denials, asked))
             }
         }
     }
@@ -146,7 +146,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
 #[inline]
 fn of_one_unit<'a>(charge: &Charge<'a>) -> Option<&'a Entry> {
     match charge.entries() {
-        [entry] if entry.units() == 1 && entry.is_binding() => Some(entry),
+        [entry] if entry.cost() == 1 && entry.is_binding() => Some(entry),
         _ => None,
     }
 }
@@ -161,7 +161,8 @@ impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
     }
 }
 
-/// A call of the store behind a [`DenialCache`], from whose answer the cache learns.
+/// How a [`DenialCache`] concludes a check: it learns from the answer. Part of its
+/// [`Store::Check`].
 pub struct DenialCacheCall {
     denials: Arc<Denials>,
     lesson: Lesson,

@@ -62,7 +62,7 @@ impl Cap {
     }
 
     pub(super) fn subscribe(&self, listener: StoreListener) {
-        self.listeners.add(move |event| listener.tell(event));
+        self.listeners.add(move |event| listener.notify(event));
     }
 
     /// The cap, if there is one.

@@ -61,7 +61,7 @@ impl Tat {
     #[inline]
     fn decide(&self, entry: &Entry, now: u64) -> (bool, u64) {
         let held = Noted::new(0);
-        let charged = if entry.units() == 1 {
+        let charged = if entry.cost() == 1 {
             self.limiter(entry.rate(), now, &held).check().is_ok()
         } else {
             self.decide_units(entry, now, &held)

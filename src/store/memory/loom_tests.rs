@@ -1,4 +1,5 @@
-//! The store under every order in which threads can take their steps: `scripts/loom`.
+//! The store under the orders in which threads can take their steps, with at most three preemptions
+//! of one thread by another: `scripts/loom`.
 //!
 //! Loom replaces the shards' locks, their versions and flags, the cells of buckets, the count that
 //! the cap compares and the lock of the shared buckets. Trusted and not replaced are hashbrown's

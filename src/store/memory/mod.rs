@@ -56,9 +56,10 @@ const HELD_UP: u64 = 10_000_000_000;
 /// allows, whatever the number of threads. A charge of several buckets is decided under a lock that
 /// all buckets of a principal have in common.
 ///
-/// # Memory An empty store takes 192 KiB. A bucket takes 25 bytes; with the free room that a hash
-/// table needs it is at most 64 bytes, once there are tens of thousands of buckets. The store does
-/// not hold ids but a fingerprint of 128 bits of each, so long ids take no more.
+/// # Memory
+/// An empty store takes 192 KiB. A bucket takes 25 bytes; with the free room that a hash table
+/// needs it is at most 64 bytes, once there are tens of thousands of buckets. The store holds a
+/// fingerprint of 128 bits of each id instead of the id, so long ids take no more.
 ///
 /// A bucket is dropped only after it has become full again. Memory that a spike has left is freed
 /// too. There is no background task, and no method has to be called for this: now and then a
@@ -98,11 +99,11 @@ impl<C: Clock> MemoryStore<C> {
         Self::with_cap(clock, usize::MAX)
     }
 
-    /// Sets the cap: the store keeps at most `max_buckets` buckets and blocks. 0 is treated as 1.
-    /// By default there is no cap. Call this before the store is used, since it drops all buckets
-    /// and blocks.
+    /// Sets the cap: the store keeps at most `max_buckets` buckets, blocks and overdrafts. 0 is
+    /// treated as 1. By default there is no cap. Call this before the store is used, since it drops
+    /// all that the store keeps.
     ///
-    /// When as many are in use, none of them is dropped, and new callers are still limited: those
+    /// When the cap is reached, none of them is dropped, and new callers are still limited: those
     /// of one endpoint and quota share one bucket, until another bucket is full again and makes
     /// room. The same happens to a caller whose own bucket was dropped because it was full or had
     /// been reset. At most 1,024 pairs of an endpoint and a quota have a shared bucket, in memory
@@ -115,9 +116,9 @@ impl<C: Clock> MemoryStore<C> {
     /// decided are counted in [`StoreReport::shared`].
     ///
     /// A [refund](Command::Refund) or a [reset](Command::Reset) for a caller who shares a bucket
-    /// has no effect on it, since all who share it would profit. A [block](Command::Block) affects
-    /// only the caller who is blocked. If there is no room for it although all shards were swept,
-    /// within the last second, it fails.
+    /// does not change that bucket, since it would benefit all callers who share it. A
+    /// [block](Command::Block) affects only the caller who is blocked. At the cap, a block makes
+    /// the store sweep all shards, at most once a second, and fails if there is still no room.
     ///
     /// ```
     /// use bolna_rate_limit::store::{MemoryStore, StoreEvent};
@@ -409,7 +410,7 @@ impl<C: Clock> Store for MemoryStore<C> {
         self.carry_out(command)
     }
 
-    /// Everything.
+    /// All of them.
     fn capabilities(&self) -> Capabilities {
         Capabilities::ALL
     }

@@ -1,7 +1,7 @@
 //! Locks and atomics, and a cell for a bucket.
 //!
 //! With `--cfg bolna_loom` they are those of [loom](https://docs.rs/loom), which runs a test once
-//! for every order in which threads can take their steps. Then the cell is one of our own, since
+//! for each order in which threads can take their steps. Then the cell is one of our own, since
 //! governor's does not know loom. It keeps to the same contract.
 
 #[cfg(not(bolna_loom))]

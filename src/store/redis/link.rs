@@ -206,7 +206,7 @@ impl Store for Link {
             Command::Refund(charge) => {
                 let entry = &charge.entries()[0];
                 let rate = entry.rate().in_whole_micros();
-                let micros = rate.time_of(entry.units()) / 1000;
+                let micros = rate.time_of(entry.cost()) / 1000;
                 let grant = Amendment::Grant { micros, rate };
                 self.amend(charge.principal(), entry.endpoint(), grant).await?;
             }

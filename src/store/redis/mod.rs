@@ -41,6 +41,9 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// Keeps the buckets on a Redis (6.2 or later) or Valkey server, so that several replicas share one
 /// limit.
 ///
+/// It charges one unit of one bucket at a time. A charge of several buckets, of another cost or
+/// with a shadow entry, and [`Command::Settle`], are errors of the kind `unsupported`.
+///
 /// ```no_run
 /// use bolna_rate_limit::store::RedisStore;
 /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
@@ -167,18 +170,19 @@ impl Store for RedisStore {
         }
     }
 
-    /// Other replicas see a reset, a refund or the end of a block within one emission interval or
-    /// one second, whichever is shorter. They refuse requests for a bucket that was blocked at
-    /// once. A block ends by the server's clock.
+    /// A block takes effect on all replicas at once, and ends by the server's clock. A reset, a
+    /// refund or the end of a block can reach other replicas later, by one emission interval or one
+    /// second, whichever is shorter.
     ///
-    /// After an error it is not known whether the command was carried out, unless the server was
-    /// not reached at all.
+    /// # Errors
+    /// If the server fails, or the command is not supported. The command may have been carried out
+    /// all the same, unless the server was not reached at all.
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         self.capabilities().permit_command(&command)?;
         self.store.command(command).await
     }
 
-    /// One bucket of one unit, which is binding.
+    /// One unit of one bucket, in a binding entry.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }

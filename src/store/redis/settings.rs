@@ -36,7 +36,7 @@ impl Settings {
     }
 
     pub(super) fn subscribe(&self, listener: StoreListener) {
-        self.listeners.add(move |event| listener.tell(event));
+        self.listeners.add(move |event| listener.notify(event));
     }
 }
 

@@ -8,8 +8,8 @@ use super::super::decision::Decision;
 pub enum ChargeOutcome {
     /// A binding bucket does not hold its cost or is blocked. No bucket was charged.
     Refused,
-    /// The binding buckets were charged. Of the shadow buckets, if there are any, none was, since
-    /// one of them does not hold its cost or is blocked.
+    /// The binding buckets were charged. The shadow buckets, if there are any, were not, since one
+    /// of them does not hold its cost or is blocked.
     Admitted,
     /// All buckets were charged. The charge has at least one shadow entry.
     AdmittedWithShadow,
@@ -27,9 +27,10 @@ impl ChargeOutcome {
 /// What a store has decided about a [`Charge`](super::Charge): the outcome, and what each limit
 /// says, in the order of the entries.
 ///
-/// A [decision](Decision) is allowed if its bucket holds the cost, whether it was charged or not.
-/// Its numbers are those after the charge if the bucket was charged, and as they were if not. In
-/// the answer to a peek nothing was charged, and the outcome is the one that a check would have.
+/// A [decision](Decision) is [allowed](Decision::is_allowed) if its bucket holds the cost, even if
+/// the charge as a whole is refused. Its numbers are those after the charge if the bucket was
+/// charged, and otherwise those of the unchanged bucket. In the reply to a peek nothing was
+/// charged, and the outcome is the one that a check would have had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decisions {
     outcome: ChargeOutcome,

@@ -1,7 +1,8 @@
 //! The law by which a charge is decided, once for every store.
 //!
-//! It is pure: it is given what each bucket owes and says what each owes afterwards. A store that
-//! decides in another way, such as by an atomic cell or a script on a server, is tested against it.
+//! It is pure: it takes the state of each bucket and returns the state after the charge. A store
+//! that decides in another way, such as by an atomic cell or a script on a server, is tested
+//! against it.
 
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use super::decisions::{ChargeOutcome, Decisions};
 use super::{Charge, Entry};
 use crate::values::Rate;
 
-/// What a bucket owes now, and for how long it is blocked: for stores.
+/// The state of a bucket at the time of a charge, for stores: how long until it is full, how large
+/// its overdraft is, and for how much longer it is blocked.
 ///
-/// A store keeps points in time, which do not change while nothing is charged. For a charge it
-/// makes a state of the times that are left, lets [`Charge::apply`] decide, and keeps what that
-/// makes of the state. A bucket that the store does not know is full, which is the
-/// [`default`](Self::default) state.
+/// A store keeps points in time, which change only when the bucket does. For each charge it
+///
+/// 1. turns them into states, that is into the times that are left,
+/// 2. lets [`Charge::apply`] decide and change the states, and
+/// 3. turns the states into points in time again and keeps those.
+///
+/// A bucket that the store does not know is full, which is the [`default`](Self::default) state.
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,7 +28,7 @@ use crate::values::Rate;
 ///
 /// let caller = Principal::organization("org-4").expect("the id is not empty");
 /// let entry = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
-/// // The bucket would be full in a minute, which a drained bucket would be too.
+/// // A drained bucket: with this quota it is full again after a minute.
 /// let mut states = [BucketState::default().full_after(Duration::from_secs(60))];
 /// let decisions = Charge::of_one(&caller, &entry).apply(&mut states);
 /// assert_eq!(decisions.first().retry_after(), Some(Duration::from_millis(120)));
@@ -53,15 +58,16 @@ impl BucketState {
         Self { debt: nanos(debt), ..self }
     }
 
-    /// Sets the overdraft: by how much that time may be longer than a full refill, because units
-    /// were charged that had been used already. Without it, a longer time counts as a mistake. It
-    /// is repaid first, so it is that much shorter after that much time.
+    /// Sets the overdraft: the time until the last unit that was [used before it was
+    /// charged](crate::store::Command::Settle) is repaid. It falls as time passes. Only by this
+    /// much may the time until full be longer than a full refill; any more is corrected. Clamped to
+    /// 146 years.
     #[must_use]
     pub fn overdrawn(self, overdraft: Duration) -> Self {
         Self { overdraft: nanos(overdraft), ..self }
     }
 
-    /// Sets how much longer the bucket is blocked; zero if it is not.
+    /// Sets for how much longer the bucket is blocked; zero if it is not. Clamped to 146 years.
     #[must_use]
     pub fn blocked_for(self, left: Duration) -> Self {
         Self { blocked: nanos(left), ..self }
@@ -79,7 +85,7 @@ impl BucketState {
         Duration::from_nanos(self.overdraft)
     }
 
-    /// How much longer the bucket is blocked.
+    /// For how much longer the bucket is blocked; zero if it is not.
     #[must_use]
     pub const fn blocked(&self) -> Duration {
         Duration::from_nanos(self.blocked)
@@ -95,8 +101,8 @@ fn nanos(time: Duration) -> u64 {
 impl Charge<'_> {
     /// For stores: decides the charge, and charges the buckets.
     ///
-    /// A time until full that is longer than a full refill and the overdraft comes from a clock
-    /// that went back, or from a quota that was slower. It is corrected to that first.
+    /// A time until full of more than a full refill plus the overdraft is impossible: the clock
+    /// went back, or the quota was slower before. It is reduced to that sum first.
     ///
     /// # Panics
     /// If there is not one state for each entry, in the order of the entries.
@@ -117,8 +123,8 @@ impl Charge<'_> {
         Decisions::new(outcome, decisions)
     }
 
-    /// For stores: what [`apply`](Self::apply) would decide. The states are corrected and not
-    /// charged.
+    /// For stores: what [`apply`](Self::apply) would decide. It corrects the states as `apply`
+    /// does, and charges nothing.
     ///
     /// # Panics
     /// If there is not one state for each entry, in the order of the entries.
@@ -154,8 +160,8 @@ impl Charge<'_> {
         }
     }
 
-    /// For stores: gives the time of each cost back to its bucket, which is full at most. An
-    /// overdraft is repaid first.
+    /// For stores: gives each bucket its cost back, at most until the bucket is full. An overdraft
+    /// is repaid first.
     ///
     /// # Panics
     /// If there is not one state for each entry, in the order of the entries.
@@ -167,8 +173,8 @@ impl Charge<'_> {
         }
     }
 
-    /// For stores: charges each bucket its cost, whether it holds the cost or not, since the units
-    /// were used already. A bucket ends at most one burst below drained.
+    /// For stores: charges each bucket its cost, even if the bucket does not hold it, because the
+    /// units were used already. The overdraft is at most one burst.
     ///
     /// # Panics
     /// If there is not one state for each entry, in the order of the entries.

@@ -24,9 +24,9 @@ pub use law::BucketState;
 
 /// What one request takes from the buckets of one principal, all or nothing.
 ///
-/// A charge has 1 to [`Charge::MAX`] entries. Each entry names a bucket, the quota that the bucket
-/// is measured by, and the cost: how many units the request takes from it. An entry is *binding*
-/// unless it is made a [shadow](Entry::shadow) entry.
+/// A charge has 1 to [`Charge::MAX_ENTRIES`] entries. Each entry names a bucket, the quota that the
+/// bucket is measured by, and the cost: how many units the request takes from it. An entry is
+/// *binding* unless it is made a [shadow](Entry::shadow) entry.
 ///
 /// * If every binding bucket holds its cost, all binding buckets are charged. The shadow buckets
 ///   are charged too if all of them hold their costs.
@@ -42,17 +42,18 @@ pub use law::BucketState;
 /// use bolna_rate_limit::{Endpoint, Principal, Quota};
 ///
 /// let requests = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
-/// let rows = Entry::new(Endpoint::new("rows")?, Quota::per_minute(10_000).build()?).cost(9_000)?;
+/// let rows = Entry::new(Endpoint::new("rows")?, Quota::per_minute(10_000).build()?);
+/// let rows = rows.with_cost(9_000)?;
 /// let caller = Principal::organization("org-4").expect("the id is not empty");
 /// let entries = [requests, rows];
 ///
 /// let store = MemoryStore::new();
 /// let check = || store.check(Charge::new(&caller, &entries).expect("two buckets")).now();
-/// let decisions = check().expect("a store in this process answers at once")?;
+/// let decisions = check().expect("the answer is there")?;
 /// assert_eq!(decisions.outcome(), ChargeOutcome::Admitted);
 ///
 /// // The rows do not suffice for a second request. So it takes no unit from `call` either.
-/// let decisions = check().expect("a store in this process answers at once")?;
+/// let decisions = check().expect("the answer is there")?;
 /// assert_eq!(decisions.outcome(), ChargeOutcome::Refused);
 /// let [call, rows] = decisions.as_slice() else { panic!("one decision for each entry") };
 /// assert!(call.is_allowed() && !rows.is_allowed());
@@ -67,15 +68,15 @@ pub struct Charge<'a> {
 
 impl<'a> Charge<'a> {
     /// The most entries of a charge: 16.
-    pub const MAX: usize = 16;
+    pub const MAX_ENTRIES: usize = 16;
 
     /// A charge of these buckets of that principal.
     ///
     /// # Errors
-    /// If there is no entry, if there are more than [`MAX`](Self::MAX), or if two entries name the
-    /// same bucket.
+    /// If there is no entry, if there are more than [`MAX_ENTRIES`](Self::MAX_ENTRIES), or if two
+    /// entries name the same bucket.
     pub fn new(principal: &'a Principal, entries: &'a [Entry]) -> Result<Self, ChargeError> {
-        if !(1..=Self::MAX).contains(&entries.len()) {
+        if !(1..=Self::MAX_ENTRIES).contains(&entries.len()) {
             return Err(ChargeError::Entries { count: entries.len() });
         }
         for (index, entry) in entries.iter().enumerate() {
@@ -108,7 +109,7 @@ impl<'a> Charge<'a> {
         self.principal
     }
 
-    /// The entries: at least one, at most [`MAX`](Self::MAX).
+    /// The entries: at least one, at most [`MAX_ENTRIES`](Self::MAX_ENTRIES).
     #[must_use]
     #[inline]
     pub const fn entries(&self) -> &'a [Entry] {
@@ -146,7 +147,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The bucket of that endpoint, measured by that quota. Binding, with a cost of one unit.
+    /// An entry for the bucket of `endpoint`, measured by `quota`. It is binding and costs one
+    /// unit.
     #[must_use]
     pub const fn new(endpoint: Endpoint, quota: Quota) -> Self {
         Self::counted_by(endpoint, quota, quota.rate())
@@ -158,7 +160,7 @@ impl Entry {
     /// # Errors
     /// If the cost is 0, or more than the quota's [burst](Quota::burst): no bucket ever holds more
     /// units than that.
-    pub const fn cost(self, units: u32) -> Result<Self, ChargeError> {
+    pub const fn with_cost(self, units: u32) -> Result<Self, ChargeError> {
         let (endpoint, burst) = (self.endpoint, self.quota.burst());
         match NonZeroU32::new(units) {
             Some(cost) if units <= burst => Ok(Self { cost, ..self }),
@@ -194,10 +196,10 @@ impl Entry {
         self.quota
     }
 
-    /// The cost in units: 1 unless it was [set](Self::cost). From 1 to the quota's burst.
+    /// The cost in units: 1 unless it was [set](Self::with_cost). From 1 to the quota's burst.
     #[must_use]
     #[inline]
-    pub const fn units(&self) -> u32 {
+    pub const fn cost(&self) -> u32 {
         self.cost.get()
     }
 
@@ -215,8 +217,8 @@ impl Entry {
         Decision::allowed(self.endpoint, self.quota, debt).of_cost(self.cost)
     }
 
-    /// For stores: the bucket does not hold the cost, and is full again after `debt`. A debt with
-    /// which it would hold the cost is raised to the smallest debt with which it does not.
+    /// For stores: the bucket does not hold the cost, and is full again after `debt`. A smaller
+    /// debt, with which it would hold the cost, is raised to the smallest with which it does not.
     #[must_use]
     pub const fn limited(&self, debt: Duration) -> Decision {
         Decision::limited_at(self.endpoint, self.quota, self.cost, debt)
@@ -267,11 +269,11 @@ impl Entry {
     }
 }
 
-/// Why there can be no such charge.
+/// Why a [`Charge`] or an [`Entry`] is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChargeError {
-    /// There are no entries, or more than [`Charge::MAX`].
+    /// There are no entries, or more than [`Charge::MAX_ENTRIES`].
     #[non_exhaustive]
     Entries {
         /// How many there are.
@@ -299,7 +301,7 @@ impl fmt::Display for ChargeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Entries { count } => {
-                write!(f, "a charge of {count} buckets: it must have 1 to {}", Charge::MAX)
+                write!(f, "a charge of {count} buckets: it must have 1 to {}", Charge::MAX_ENTRIES)
             }
             Self::SameBucket { endpoint } => write!(
                 f,

@@ -91,7 +91,7 @@ fn entries(parts: &[Part]) -> Vec<Entry> {
         let burst = NonZeroU32::new(burst).expect("at least 1");
         let period = std::time::Duration::from_nanos(interval.into());
         let quota = Quota::per(1, period).burst(burst.get()).build().expect("the quota is valid");
-        let entry = Entry::new(endpoint, quota).cost(part.cost).expect("at most the burst");
+        let entry = Entry::new(endpoint, quota).with_cost(part.cost).expect("at most the burst");
         if part.binding { entry } else { entry.shadow() }
     };
     parts.iter().zip(ENDPOINTS).map(entry).collect()
@@ -239,12 +239,12 @@ fn a_charge_that_can_not_be_is_an_error() {
         ChargeError::SameBucket { endpoint: Endpoint::CALL }
     );
     for cost in [0, 51] {
-        let error = entry.cost(cost).expect_err("no such cost");
+        let error = entry.with_cost(cost).expect_err("no such cost");
         assert_eq!(error, ChargeError::Cost { endpoint: Endpoint::CALL, cost, burst: 50 });
     }
-    assert_eq!(entry.cost(50).map(|entry| entry.units()), Ok(50));
+    assert_eq!(entry.with_cost(50).map(|entry| entry.cost()), Ok(50));
     assert_eq!(
-        entry.cost(51).expect_err("no such cost").to_string(),
+        entry.with_cost(51).expect_err("no such cost").to_string(),
         "a cost of 51 for endpoint call: it must be from 1 to the burst, 50, since the bucket \
          never holds more units",
     );

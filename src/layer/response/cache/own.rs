@@ -8,14 +8,15 @@ const PLACES: usize = 16;
 /// How many texts can be rendered for reuse in a row.
 const FIRST: u32 = 2;
 
-/// After how many lookups one more text can be. This allocates up to five times, and a lookup must
-/// allocate less than once in a thousand times.
+/// The number of lookups after which one more text may be rendered for reuse. Rendering allocates
+/// up to five times, and a lookup must allocate less than once in a thousand times.
 const INTERVAL: u32 = 16_384;
 
 /// A table with a fixed number of places. A key has one place, which it shares with other keys.
 pub(super) struct Own<K, T> {
     places: Box<[Place<K, T>]>,
-    /// Each lookup adds 1, up to `FIRST * INTERVAL`, and each place that is given takes `INTERVAL`.
+    /// How many places may be filled, times `INTERVAL`. Each lookup adds 1, and the credit is at
+    /// most `FIRST * INTERVAL`.
     credit: u32,
 }
 
