@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    AnyStore, Charge, ChargeError, ChargeOutcome, Command, Decisions, Entry, MemoryStore, Store,
+    AnyStore, BucketState, Charge, ChargeError, ChargeOutcome, Command, Decisions, Entry,
+    MemoryStore, Store,
 };
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use proptest::prelude::*;
@@ -300,5 +301,106 @@ proptest! {
             }
             Ok(())
         })?;
+    }
+}
+
+/// What is done to three buckets of one principal, each with a quota and a cost of its own.
+#[derive(Clone, Debug)]
+enum Act {
+    Check(Vec<(usize, u32, bool)>),
+    Refund(Vec<(usize, u32, bool)>),
+    Settle(Vec<(usize, u32, bool)>),
+    Reset(usize),
+    Block(usize, u64),
+    Wait(u64),
+    Shrink,
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let parts = || {
+        let part = (0..QUOTAS.len(), 1..5_u32, prop::bool::weighted(0.7));
+        prop::collection::vec(part, 1..=3)
+    };
+    let one = prop_oneof![
+        10 => parts().prop_map(Act::Check),
+        1 => parts().prop_map(Act::Refund),
+        1 => parts().prop_map(Act::Settle),
+        1 => (0..3_usize).prop_map(Act::Reset),
+        1 => (0..3_usize, 0..5_000_u64).prop_map(|(which, ms)| Act::Block(which, ms)),
+        6 => (0..2_000_u64).prop_map(Act::Wait),
+        1 => Just(Act::Shrink),
+    ];
+    prop::collection::vec(one, 1..80)
+}
+
+fn later(state: BucketState, time: Duration) -> BucketState {
+    BucketState::default()
+        .full_after(state.until_full().saturating_sub(time))
+        .overdrawn(state.overdraft().saturating_sub(time))
+        .blocked_for(state.blocked().saturating_sub(time))
+}
+
+proptest! {
+    #[test]
+    fn the_store_in_this_process_decides_by_the_law(acts in acts()) {
+        let clock = ManualClock::new();
+        clock.set(Duration::from_secs(100));
+        let store = MemoryStore::with_clock(clock.clone());
+        let caller = organization("o");
+        let endpoints = [Endpoint::CALL, Endpoint::AGENT, Endpoint::DEFAULT];
+        let mut states = [BucketState::default(); 3];
+        let entries = |parts: &[(usize, u32, bool)]| -> Vec<_> {
+            let entry = |((quota, cost, binding), endpoint): (&(usize, u32, bool), Endpoint)| {
+                let (limit, period, burst) = QUOTAS[*quota];
+                let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst);
+                let entry = Entry::new(endpoint, quota.build().unwrap());
+                let entry = entry.with_cost((*cost).min(burst)).unwrap();
+                if *binding { entry } else { entry.shadow() }
+            };
+            parts.iter().zip(endpoints).map(entry).collect()
+        };
+        for act in acts {
+            match act {
+                Act::Check(parts) => {
+                    let entries = entries(&parts);
+                    let charge = Charge::new(&caller, &entries).unwrap();
+                    let foretold = charge.peek(&mut states[..parts.len()].to_vec());
+                    prop_assert_eq!(peek(&store, charge), foretold);
+                    let wanted = charge.apply(&mut states[..parts.len()]);
+                    prop_assert_eq!(check(&store, charge), wanted);
+                }
+                Act::Refund(parts) => {
+                    let entries = entries(&parts);
+                    let charge = Charge::new(&caller, &entries).unwrap();
+                    charge.refund(&mut states[..parts.len()]);
+                    now(store.command(Command::Refund(charge))).unwrap();
+                }
+                Act::Settle(parts) => {
+                    let entries = entries(&parts);
+                    let charge = Charge::new(&caller, &entries).unwrap();
+                    charge.settle(&mut states[..parts.len()]);
+                    now(store.command(Command::Settle(charge))).unwrap();
+                }
+                Act::Reset(which) => {
+                    states[which] = BucketState::default();
+                    now(store.command(Command::reset(&caller, endpoints[which]))).unwrap();
+                }
+                Act::Block(which, ms) => {
+                    let period = Duration::from_millis(ms);
+                    states[which] = states[which].blocked_for(period);
+                    now(store.command(Command::block(&caller, endpoints[which], period))).unwrap();
+                }
+                Act::Wait(ms) => {
+                    let time = Duration::from_millis(ms);
+                    clock.advance(time);
+                    states = states.map(|state| later(state, time));
+                }
+                Act::Shrink => store.shrink(),
+            }
+        }
+        // Nothing is left of it when all is over.
+        clock.advance(Duration::from_secs(1_000));
+        store.shrink();
+        prop_assert_eq!((store.len(), store.report().blocks), (0, 0));
     }
 }

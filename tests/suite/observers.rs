@@ -95,9 +95,7 @@ impl Observer for Witness {
                 !decision.is_allowed() && !decision.is_blocked()
             }
             (Outcome::Blocked, Some(decision), None) => decision.is_blocked(),
-            (Outcome::StoreFailed, None, Some(error)) => {
-                error.to_string().contains("store failed")
-            }
+            (Outcome::StoreFailed, None, Some(error)) => error.to_string().contains("store failed"),
             (outcome, None, None) => outcome == Outcome::Unidentified,
             _ => false,
         };
