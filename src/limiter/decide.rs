@@ -184,10 +184,17 @@ fn rule_on(
     }
 }
 
-/// The decision about the only entry of a charge.
+/// The decision about the only entry of a charge. A store that contradicts itself must not open the
+/// gate.
 #[inline]
 pub(super) fn of_first(answer: Checked) -> Result<Decision, StoreError> {
-    answer.map(|decisions| *decisions.first())
+    let decisions = answer?;
+    let decision = *decisions.first();
+    if decision.is_allowed() == decisions.outcome().is_admitted() {
+        Ok(decision)
+    } else {
+        Err(StoreError::of_request("the store's outcome contradicts its decision"))
+    }
 }
 
 /// Decides about an unidentified request. Enforcement is about limits, so it plays no part in this.

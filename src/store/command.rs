@@ -12,8 +12,9 @@ use crate::values::{Charge, Decisions, Endpoint, Entry, Principal};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Command<'a> {
-    /// Says what a check of the charge would decide now. Nothing is charged. The reply has
-    /// [decisions](Reply::Decisions).
+    /// Says what a check of the charge would decide now. Nothing is charged or changed: a bucket
+    /// that has to be corrected, after a change of quota or because the clock went back, is
+    /// corrected by the next check. The reply has [decisions](Reply::Decisions).
     Peek(Charge<'a>),
     /// Gives the cost of each entry back to its bucket, at most until the bucket is full.
     ///

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{MemoryStore, Store, StoreEvent, StoreListener};
-use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::store::{
+    Charge, Command, Entry, MemoryStore, Reply, Store, StoreEvent, StoreListener,
+};
+use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::bucket::{Bucket, OneBucket};
 use crate::support::{DecideNow, now, organization};
@@ -255,4 +257,113 @@ async fn blocks_count_towards_the_cap_and_fail_if_there_is_no_room() {
     block(&one, hour).await.unwrap();
     block(&other, hour).await.unwrap();
     assert_eq!(limiter.store().report().blocks, 2);
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A quota of one unit in that many seconds.
+fn slow(period: u64, burst: u32) -> Quota {
+    Quota::per(1, seconds(period)).burst(burst).build().unwrap()
+}
+
+/// A capped store whose only place is taken.
+fn full_store() -> (MemoryStore<ManualClock>, ManualClock) {
+    let clock = ManualClock::default();
+    clock.set(seconds(10_000));
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(1);
+    assert!(ask(&store, "old", slow(1_000_000, 1)).is_allowed());
+    (store, clock)
+}
+
+fn ask(store: &MemoryStore<ManualClock>, id: &str, quota: Quota) -> Decision {
+    let caller = organization(id);
+    now(store.check_one(Bucket::new(&caller, Endpoint::CALL, quota))).unwrap()
+}
+
+#[test]
+fn a_clock_that_goes_back_does_not_shut_a_shared_bucket() {
+    let (store, clock) = full_store();
+    assert!(ask(&store, "new", slow(60, 1)).is_allowed());
+    clock.set(seconds(1_000));
+    let wait = ask(&store, "new", slow(60, 1)).retry_after().unwrap();
+    assert_eq!(wait, seconds(60));
+    clock.advance(wait);
+    assert!(ask(&store, "new", slow(60, 1)).is_allowed());
+}
+
+#[test]
+fn a_shared_bucket_is_not_filled_up_when_others_are_full_again() {
+    let (store, clock) = full_store();
+    // Each of these quotas has a shared bucket, and the first of them is soon full again.
+    for other in 0..1024 {
+        assert!(ask(&store, "other", slow(1 + other * 10, 1)).is_allowed());
+    }
+    let burst = || (0..200).filter(|_| ask(&store, "new", slow(3600, 50)).is_allowed()).count();
+    assert_eq!(burst(), 50, "of the bucket that all further quotas share");
+    for other in 0..3 {
+        clock.advance(seconds(10));
+        assert!(ask(&store, "other", slow(1 + other * 10, 1)).is_allowed());
+        assert_eq!(burst(), 0, "no unit has come back");
+    }
+}
+
+#[test]
+fn a_look_at_the_cap_says_what_a_request_of_several_buckets_meets() {
+    let endpoint = |number: u32| Endpoint::new(&format!("cap-{number}")).unwrap();
+    let entry = |number| Entry::new(endpoint(number), slow(1_000, 2));
+    // Which buckets are beside each other differs from caller to caller.
+    for round in 0..50 {
+        let clock = ManualClock::default();
+        clock.set(seconds(10_000));
+        let store = MemoryStore::with_clock(clock.clone()).max_buckets(16);
+        let check = |id: &str, entries: &[Entry]| {
+            let caller = organization(&format!("{id}-{round}"));
+            let charge = Charge::new(&caller, entries).unwrap();
+            let peek = now(store.command(Command::Peek(charge))).unwrap();
+            let checked = store.check(charge).now().unwrap().unwrap().outcome();
+            assert_eq!(peek.into_decisions().unwrap().outcome(), checked, "{id}");
+        };
+        // Three buckets of this caller are soon full again, and still there.
+        (0..3).for_each(|number| check("caller", &[Entry::new(endpoint(number), slow(1, 1))]));
+        (0..13).for_each(|other| check(&format!("other-{other}"), &[entry(3)]));
+        // The shared bucket of one endpoint is drained.
+        (0..4).for_each(|new| check(&format!("new-{new}"), &[entry(5)]));
+        // There is room for one of two further buckets.
+        let other = organization(&format!("other-0-{round}"));
+        now(store.command(Command::reset(&other, endpoint(3)))).unwrap();
+        clock.advance(seconds(2));
+        check("caller", &[entry(4), entry(5)]);
+        assert!(store.len() <= 16);
+    }
+}
+
+#[test]
+fn a_settlement_without_room_leaves_a_wait_that_suffices() {
+    let settle = |store: &MemoryStore<ManualClock>, id: &str, quota| {
+        let caller = organization(id);
+        let entry = Entry::new(Endpoint::CALL, quota).with_cost(2).unwrap();
+        now(store.command(Command::Settle(Charge::of_one(&caller, &entry))))
+    };
+    // A shared bucket is drained at most.
+    let (store, clock) = full_store();
+    for _ in 0..2 {
+        assert_eq!(settle(&store, "new", slow(60, 2)).unwrap(), Reply::Done);
+    }
+    let wait = ask(&store, "new", slow(60, 2)).retry_after().unwrap();
+    assert_eq!(wait, seconds(60));
+    clock.advance(wait);
+    assert!(ask(&store, "new", slow(60, 2)).is_allowed());
+
+    // So is a bucket of the caller's own, if there is no room for the overdraft.
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(1);
+    assert!(settle(&store, "o", slow(60, 2)).is_ok());
+    assert_eq!(settle(&store, "o", slow(60, 2)).unwrap_err().kind(), "full");
+    let caller = organization("o");
+    let bucket = Bucket::new(&caller, Endpoint::CALL, slow(60, 2));
+    assert_eq!(now(store.peek(bucket)).unwrap().retry_after(), Some(seconds(60)));
+    clock.advance(seconds(60));
+    assert!(ask(&store, "o", slow(60, 2)).is_allowed());
 }

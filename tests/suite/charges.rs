@@ -404,3 +404,41 @@ proptest! {
         prop_assert_eq!((store.len(), store.report().blocks), (0, 0));
     }
 }
+
+#[test]
+fn a_clock_that_goes_back_does_not_prolong_an_overdraft() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(clock.clone());
+    let caller = organization("o");
+    let quota = Quota::per(1, Duration::from_secs(60)).burst(10).build().unwrap();
+    let entry = Entry::new(Endpoint::CALL, quota);
+    let settle = |cost| {
+        let entry = entry.with_cost(cost).unwrap();
+        now(store.command(Command::Settle(Charge::of_one(&caller, &entry)))).unwrap();
+    };
+    let wait = || check(&store, Charge::of_one(&caller, &entry)).first().retry_after();
+    clock.set(Duration::from_secs(10_000));
+    settle(10);
+    settle(1);
+    assert_eq!(wait(), Some(Duration::from_secs(120)));
+    clock.set(Duration::ZERO);
+    assert_eq!(wait(), Some(Duration::from_secs(60)), "as of a bucket that is drained");
+}
+
+#[test]
+fn what_a_thread_remembers_ends_with_the_bucket() {
+    let clock = ManualClock::new();
+    let store = MemoryStore::with_clock(clock.clone());
+    let caller = organization("o");
+    let quota = Quota::per(1, Duration::from_secs(60)).build().unwrap();
+    let entry = Entry::new(Endpoint::CALL, quota);
+    let charge = Charge::of_one(&caller, &entry);
+    clock.set(Duration::from_secs(100));
+    let admitted = (0..4).filter(|_| check(&store, charge).outcome().is_admitted()).count();
+    assert_eq!(admitted, 1);
+    // The bucket is full and is dropped. Then the clock goes back.
+    clock.set(Duration::from_secs(200));
+    store.shrink();
+    clock.set(Duration::from_secs(110));
+    assert_eq!(peek(&store, charge).outcome(), check(&store, charge).outcome());
+}

@@ -21,6 +21,10 @@ const MOST: usize = 448;
 /// second, after which every refusal is out of date.
 const TURN: u64 = 1_000_000_000 / SHARDS as u64;
 
+/// The longest time, in nanoseconds, by which the calls of two answers that arrive in the wrong
+/// order can differ.
+const HELD_UP: u64 = 10_000_000_000;
+
 pub(super) struct Denials {
     shards: Box<[Shard]>,
     hasher: RandomState,
@@ -120,8 +124,10 @@ impl Denials {
         }
         let same = |known: &Denial| known.is_of(&asked.principal, asked.endpoint);
         match (slots.table.find_entry(hash, same), denial) {
-            // Answers may arrive in any order.
-            (Ok(known), _) if known.get().asked_at > asked.at => {}
+            // Answers may arrive in any order. If the known one is from much later, the clock has
+            // gone back.
+            (Ok(known), _)
+                if (1..HELD_UP).contains(&known.get().asked_at.wrapping_sub(asked.at)) => {}
             (Ok(mut known), Some(denial)) => {
                 if known.get().quota != denial.quota {
                     self.correct();

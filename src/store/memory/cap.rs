@@ -13,7 +13,7 @@ pub(super) struct Cap {
     most: usize,
     /// How many buckets and exceptions are kept.
     kept: AtomicUsize,
-    /// How many times a shared bucket has decided.
+    /// How many checks a shared bucket has decided.
     decided: AtomicU64,
     shared: Mutex<SharedBuckets>,
     /// Whether `CapReached` is the last event. Changes together with the lasting events.
@@ -75,7 +75,7 @@ impl Cap {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// How many times a shared bucket has decided.
+    /// How many checks a shared bucket has decided.
     pub(super) fn decided(&self) -> u64 {
         self.decided.load(Ordering::Relaxed)
     }
@@ -101,11 +101,15 @@ impl Cap {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that a shared bucket has decided, and reports that the cap is reached
-    /// unless that was the last event. Called when no lock is held.
-    #[cold]
-    pub(super) fn has_shared(&self) {
+    /// Counts a check that a shared bucket has decided.
+    pub(super) fn count_shared(&self) {
         self.decided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reports that the cap is reached, unless that was the last event. Called when a bucket is
+    /// shared and no lock is held.
+    #[cold]
+    pub(super) fn was_reached(&self) {
         if !self.reached.load(Ordering::Relaxed) {
             self.change(true, StoreEvent::CapReached { max_buckets: self.most });
         }
@@ -144,12 +148,21 @@ impl SharedBuckets {
         shared.map_or(0, |bucket| bucket.tat.saturating_sub(now).min(bucket.longest))
     }
 
+    /// Corrects the bucket that this entry shares if the clock has gone back, so that it refills.
+    pub(super) fn correct(&mut self, entry: &Entry, now: u64) {
+        if let Some(bucket) = self.0.get_mut(&self.name(entry)) {
+            bucket.tat = bucket.tat.min(now + bucket.longest);
+        }
+    }
+
     /// Sets what the bucket owes, after a charge by this entry.
     pub(super) fn owe(&mut self, entry: &Entry, debt: u64, now: u64) {
+        // Before others are dropped, or the debt of one bucket would be written to another.
+        let name = self.name(entry);
         if self.0.len() >= PAIRS {
-            self.0.retain(|_, bucket| bucket.tat > now);
+            self.0.retain(|other, bucket| bucket.tat > now || *other == name);
         }
-        let bucket = self.0.entry(self.name(entry)).or_default();
+        let bucket = self.0.entry(name).or_default();
         bucket.tat = now + debt;
         bucket.longest = bucket.longest.max(entry.rate().refill());
     }

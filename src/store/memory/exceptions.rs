@@ -12,11 +12,13 @@ pub(super) struct Exception {
     period: u64,
     /// When the overdraft is repaid.
     overdrawn_until: u64,
+    /// The overdraft when it was set, so that a clock that goes back does not prolong it.
+    overdraft: u64,
 }
 
 impl Exception {
     pub(super) const fn new(key: BucketKey) -> Self {
-        Self { key, blocked_until: 0, period: 0, overdrawn_until: 0 }
+        Self { key, blocked_until: 0, period: 0, overdrawn_until: 0, overdraft: 0 }
     }
 
     /// How much longer the bucket is blocked.
@@ -35,13 +37,14 @@ impl Exception {
         (self.blocked_until, self.period) = (now + period, period);
     }
 
-    /// How much of the overdraft is left.
+    /// How much of the overdraft is left: nothing if the clock has gone back.
     pub(super) const fn overdraft(&self, now: u64) -> u64 {
-        self.overdrawn_until.saturating_sub(now)
+        let left = self.overdrawn_until.saturating_sub(now);
+        if left > self.overdraft { 0 } else { left }
     }
 
     pub(super) fn overdraw(&mut self, now: u64, overdraft: u64) {
-        self.overdrawn_until = now + overdraft;
+        (self.overdrawn_until, self.overdraft) = (now + overdraft, overdraft);
     }
 
     pub(super) const fn is_over(&self, now: u64) -> bool {

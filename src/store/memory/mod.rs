@@ -115,6 +115,8 @@ impl<C: Clock> MemoryStore<C> {
     /// [`CapRelieved`](super::StoreEvent::CapRelieved). The requests that a shared bucket has
     /// decided are counted in [`StoreReport::shared`].
     ///
+    /// A wait that was named before a caller came to share a bucket may not suffice afterwards.
+    ///
     /// A [refund](Command::Refund) or a [reset](Command::Reset) for a caller who shares a bucket
     /// does not change that bucket, since it would benefit all callers who share it. A
     /// [block](Command::Block) affects only the caller who is blocked. At the cap, a block makes
@@ -246,7 +248,11 @@ impl<C: Clock> MemoryStore<C> {
     #[cold]
     #[inline(never)]
     fn charge_all(&self, charge: &Charge<'_>) -> Decisions {
-        self.change(charge, |states| charge.apply(states)).result
+        let changed = self.change(charge, |states| charge.apply(states));
+        if changed.shared {
+            self.table.cap.count_shared();
+        }
+        changed.result
     }
 
     /// Changes the buckets of a charge while no other request can.
@@ -257,7 +263,7 @@ impl<C: Clock> MemoryStore<C> {
     ) -> Changed<R> {
         let changed = self.table.change(charge, || self.now(), change);
         if changed.shared {
-            self.table.cap.has_shared();
+            self.table.cap.was_reached();
             // After the decision, so that a peek before it can foretell it.
             self.sweep(changed.now);
         } else {
@@ -319,6 +325,9 @@ impl<C: Clock> MemoryStore<C> {
                 self.change(&charge, |states| charge.refund(states));
             }
             Command::Settle(charge) => {
+                if !self.table.cap.has_room(charge.entries().len()) {
+                    self.make_room();
+                }
                 if self.change(&charge, |states| charge.settle(states)).is_full {
                     return Err(self.full("an overdraft"));
                 }
@@ -335,7 +344,7 @@ impl<C: Clock> MemoryStore<C> {
         Ok(Reply::Done)
     }
 
-    /// Sweeps all shards, unless that was done within the last second: an operator may block many
+    /// Sweeps all shards, unless that was done within the last second: a program may block many
     /// callers. Returns whether it was done.
     #[cold]
     fn make_room(&self) -> bool {

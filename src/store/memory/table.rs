@@ -86,9 +86,9 @@ impl Table {
     }
 
     /// Makes room for `more` buckets in a shard, if there is none.
-    pub(super) fn make_room(&self, buckets: &mut Buckets, more: usize, now: u64) {
+    pub(super) fn make_room(&self, shard: &Shard, buckets: &mut Buckets, more: usize, now: u64) {
         if !buckets.has_room(more) {
-            self.sweep(buckets, now);
+            self.sweep(shard, buckets, now);
             buckets.grow(more);
         }
     }
@@ -97,10 +97,9 @@ impl Table {
     pub(super) fn sweep_next(&self, now: u64) {
         let hand = self.counters.hand.fetch_add(1, Ordering::Relaxed);
         // A shard that is in use is left for its next turn, so that no request waits.
-        let Some(mut buckets) = self.shards[hand & (self.shards.len() - 1)].try_write() else {
-            return;
-        };
-        self.sweep(&mut buckets, now);
+        let shard = &self.shards[hand & (self.shards.len() - 1)];
+        let Some(mut buckets) = shard.try_write() else { return };
+        self.sweep(shard, &mut buckets, now);
         buckets.shrink();
     }
 
@@ -108,7 +107,7 @@ impl Table {
     pub(super) fn shrink(&self, now: u64) {
         for shard in &self.shards {
             let mut buckets = shard.write();
-            self.sweep(&mut buckets, now);
+            self.sweep(shard, &mut buckets, now);
             buckets.shrink_to_fit();
         }
     }
@@ -116,15 +115,20 @@ impl Table {
     /// Drops all full buckets and all exceptions that are over, one shard at a time.
     pub(super) fn sweep_all(&self, now: u64) {
         for shard in &self.shards {
-            self.sweep(&mut shard.write(), now);
+            self.sweep(shard, &mut shard.write(), now);
         }
     }
 
-    fn sweep(&self, buckets: &mut Buckets, now: u64) {
-        let Swept { buckets, exceptions } = buckets.sweep(now);
-        self.cap.release(buckets);
+    fn sweep(&self, shard: &Shard, buckets: &mut Buckets, now: u64) {
+        let Swept { buckets: dropped, exceptions } = buckets.sweep(now);
+        if dropped > 0 {
+            // If the clock goes back, a time that a thread remembers is another than that of the
+            // full bucket that takes the place of the dropped one.
+            shard.alter(buckets);
+        }
+        self.cap.release(dropped);
         self.release_exceptions(exceptions);
         self.counters.sweeps.fetch_add(1, Ordering::Relaxed);
-        self.counters.dropped.fetch_add(buckets as u64, Ordering::Relaxed);
+        self.counters.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
     }
 }

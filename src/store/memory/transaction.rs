@@ -49,11 +49,14 @@ impl Table {
         let mut shared = None;
         let (mut places, mut states) = self.open(&mut buckets, charge, now, &mut shared);
         let new = places.iter().filter(|place| **place == Place::Reserved).count();
-        if !buckets.has_room(new) {
+        if shared.is_some() && !buckets.has_room(new) {
+            // A sweep could make room for what is shared, and a peek would not have foretold it.
+            buckets.grow(new);
+        } else if !buckets.has_room(new) {
             // This may drop buckets of the charge, since they are full. So they are looked up
             // again.
             self.cap.release(new);
-            self.make_room(&mut buckets, new, now);
+            self.make_room(shard, &mut buckets, new, now);
             (places, states) = self.open(&mut buckets, charge, now, &mut shared);
         }
         let before = states.clone();
@@ -61,7 +64,12 @@ impl Table {
 
         let mut is_full = false;
         for (index, entry) in charge.entries().iter().enumerate() {
-            let (key, old, new) = (key_of(charge, entry), before[index], states[index]);
+            let (key, old, mut new) = (key_of(charge, entry), before[index], states[index]);
+            let overdrawn = new.overdraft != old.overdraft;
+            if overdrawn && !self.overdraw(&mut buckets, key, new.overdraft, now) {
+                is_full = true;
+                new.debt = new.debt.min(entry.rate().refill());
+            }
             match places[index] {
                 Place::Own if new.debt != old.debt => {
                     if let Some(tat) = buckets.find(key) {
@@ -76,9 +84,6 @@ impl Table {
                         shared.owe(entry, new.debt, now);
                     }
                 }
-            }
-            if new.overdraft != old.overdraft {
-                is_full |= !self.overdraw(&mut buckets, key, new.overdraft, now);
             }
         }
         if states != before {
@@ -101,7 +106,7 @@ impl Table {
         if buckets.find(key).is_some() || buckets.exception(key).is_some() || !self.cap.reserve() {
             return None;
         }
-        self.make_room(&mut buckets, 1, now);
+        self.make_room(shard, &mut buckets, 1, now);
         buckets.insert(key, now + debt);
         shard.alter(&buckets);
         Some(now)
@@ -208,7 +213,9 @@ impl Table {
             } else if self.cap.reserve() {
                 Place::Reserved
             } else {
-                state.debt = shared.get_or_insert_with(|| self.cap.shared()).debt(entry, now);
+                let shared = shared.get_or_insert_with(|| self.cap.shared());
+                shared.correct(entry, now);
+                state.debt = shared.debt(entry, now);
                 state.shared = true;
                 Place::Shared
             };

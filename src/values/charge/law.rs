@@ -183,6 +183,10 @@ impl Charge<'_> {
         for (entry, state) in self.entries.iter().zip(states) {
             state.correct(entry.rate());
             let refill = entry.rate().refill();
+            if state.shared {
+                state.debt = (state.debt + entry.time()).min(refill).max(state.debt);
+                continue;
+            }
             state.debt = (state.debt + entry.time()).min(2 * refill).max(state.debt);
             state.overdraft = state.overdraft.max(state.debt.saturating_sub(refill));
         }
