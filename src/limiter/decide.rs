@@ -188,13 +188,16 @@ fn rule_on(
 /// gate.
 #[inline]
 pub(super) fn of_first(answer: Checked) -> Result<Decision, StoreError> {
-    let decisions = answer?;
-    let decision = *decisions.first();
-    if decision.is_allowed() == decisions.outcome().is_admitted() {
-        Ok(decision)
-    } else {
-        Err(StoreError::of_request("the store's outcome contradicts its decision"))
+    match answer {
+        Ok(decisions) if decisions.agrees() => Ok(*decisions.first()),
+        Ok(_) => Err(contradiction()),
+        Err(error) => Err(error),
     }
+}
+
+#[cold]
+fn contradiction() -> StoreError {
+    StoreError::of_request("the store's outcome contradicts its decision")
 }
 
 /// Decides about an unidentified request. Enforcement is about limits, so it plays no part in this.

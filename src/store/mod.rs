@@ -150,6 +150,7 @@ impl<St: Store> Store for Arc<St> {
 
 /// A time in nanoseconds, in which the wrappers count. It is at most 146 years, so that the sum of
 /// two times does not overflow.
+#[inline]
 fn nanos(time: Duration) -> u64 {
     const LATEST: u64 = 1 << 62;
     u64::try_from(time.as_nanos()).map_or(LATEST, |time| time.min(LATEST))

@@ -77,6 +77,12 @@ impl Decisions {
         Self { outcome, list: List::One([decision]) }
     }
 
+    /// Whether the outcome of a charge of one binding bucket is that of the decision.
+    #[inline]
+    pub(crate) fn agrees(&self) -> bool {
+        self.first().is_allowed() == self.outcome.is_admitted()
+    }
+
     /// What became of the charge.
     #[must_use]
     #[inline]
