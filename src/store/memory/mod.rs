@@ -186,7 +186,7 @@ impl<C: Clock> MemoryStore<C> {
                 };
             }
         }
-        self.charge_all(&charge)
+        self.charge_other(&charge)
     }
 
     /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
@@ -212,11 +212,7 @@ impl<C: Clock> MemoryStore<C> {
         if buckets.exception(key).is_some() {
             return None;
         }
-        let Some(tat) = buckets.find(key) else {
-            drop(buckets);
-            return self.charge_new(key, entry);
-        };
-        let outcome = tat.charge(entry, clock);
+        let outcome = buckets.find(key)?.charge(entry, clock);
         if outcome.charged {
             shard.alter(&buckets);
             drop(buckets);
@@ -236,13 +232,23 @@ impl<C: Clock> MemoryStore<C> {
         Some(entry.decide(false, outcome.debt))
     }
 
-    /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table by
-    /// now, or if there is no room for it.
+    /// Decides a charge for which the shared lock does not suffice.
     #[inline(never)]
-    fn charge_new(&self, key: BucketKey, entry: &Entry) -> Option<Decision> {
+    fn charge_other(&self, charge: &Charge<'_>) -> Decisions {
+        match charge.entries() {
+            [entry] if entry.is_binding() => self.charge_new(charge.principal(), entry),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.charge_all(charge))
+    }
+
+    /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table, or
+    /// if there is no room for it.
+    fn charge_new(&self, principal: &Principal, entry: &Entry) -> Option<Decisions> {
+        let key = BucketKey::of(principal, entry.endpoint());
         let now = self.table.insert(key, entry.time(), || self.now())?;
         self.keep_house(now);
-        Some(entry.decide(true, entry.time()))
+        Some(Decisions::of_one(entry.decide(true, entry.time())))
     }
 
     #[cold]
