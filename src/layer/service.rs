@@ -24,13 +24,16 @@ use crate::store::{MemoryStore, Store};
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     /// `None` after it was dropped, or left with a request, until the next `poll_ready`.
     inner: Option<S>,
+    /// A clone of the original that is never polled either, once one was needed. With it, services
+    /// that several threads use do not meet at the original's lock at each refusal.
+    unpolled: Option<S>,
     shared: Arc<Shared<S, St>>,
 }
 
 impl<S: Clone, St> BolnaRateLimit<S, St> {
     pub(super) fn new(inner: S, config: Config<St>) -> Self {
         let shared = Arc::new(Shared::new(config, inner.clone()));
-        Self { inner: Some(inner), shared }
+        Self { inner: Some(inner), unpolled: None, shared }
     }
 }
 
@@ -45,12 +48,13 @@ where
 
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.get_or_insert_with(|| self.shared.unpolled()).poll_ready(cx)
+        let Self { inner, unpolled, shared } = self;
+        inner.get_or_insert_with(|| clone_unpolled(unpolled, shared)).poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
-        let Self { inner, shared } = self;
-        let ready = inner.get_or_insert_with(|| shared.unpolled());
+        let Self { inner, unpolled, shared } = self;
+        let ready = inner.get_or_insert_with(|| clone_unpolled(unpolled, shared));
         match shared.config.decide(&mut request) {
             Step::Now(Next::Call(fields)) => ResponseFuture::calling(ready.call(request), fields),
             Step::Now(Next::Refuse(answer)) => {
@@ -70,8 +74,14 @@ where
 
 impl<S: Clone, St> Clone for BolnaRateLimit<S, St> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), unpolled: None, shared: Arc::clone(&self.shared) }
     }
+}
+
+/// An inner service that was never polled.
+#[cold]
+fn clone_unpolled<S: Clone, St>(unpolled: &mut Option<S>, shared: &Shared<S, St>) -> S {
+    unpolled.get_or_insert_with(|| shared.unpolled()).clone()
 }
 
 impl<S: fmt::Debug, St: fmt::Debug> fmt::Debug for BolnaRateLimit<S, St> {
