@@ -2,6 +2,7 @@
 
 mod cap;
 mod cell;
+mod charging;
 mod exceptions;
 mod key;
 #[cfg(all(test, bolna_loom))]
@@ -12,28 +13,24 @@ mod sync;
 mod table;
 mod transaction;
 
-use std::cell::Cell as Noted;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{
-    Answer, Capabilities, Charge, Command, Decisions, Entry, Immediate, Reply, Store, StoreError,
-    StoreListener, StoreReport, nanos,
+    Answer, Capabilities, Charge, Command, Immediate, Reply, Store, StoreError, StoreListener,
+    StoreReport, nanos,
 };
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{BucketState, Decision, Endpoint, Principal};
 
 use cap::Cap;
-use key::BucketKey;
 use table::Table;
-use transaction::{Blocking, Changed, Full};
+use transaction::Full;
 
 /// The number of shards, of 192 bytes each. More shards would be further apart in the caches. With
-/// fewer, a shard of a table of a million buckets would take over 50 µs to grow.
+/// half as many, a shard of a table of a million buckets takes 47 µs to grow.
 const SHARDS: usize = if cfg!(bolna_loom) { 1 } else { 1024 };
 
-/// The number of shards of a store with a small cap. The tests of every order of steps need but
-/// one.
+/// The number of shards of a store with a small cap. The tests by loom need but one.
 const FEWEST: usize = if cfg!(bolna_loom) { 1 } else { 16 };
 
 /// The time, in nanoseconds, in which every shard is swept once.
@@ -172,153 +169,6 @@ impl<C: Clock> MemoryStore<C> {
     pub fn shrink(&self) {
         self.table.shrink(self.now());
         self.table.cap.was_swept();
-    }
-
-    /// Decides a charge, and charges its buckets accordingly.
-    #[inline]
-    pub(crate) fn charge(&self, charge: Charge<'_>) -> Decisions {
-        if let [entry] = charge.entries() {
-            if let Some(decision) = self.charge_one(charge.principal(), entry) {
-                return if entry.is_binding() {
-                    Decisions::of_one(decision)
-                } else {
-                    Decisions::of_one_shadow(decision)
-                };
-            }
-        }
-        self.charge_other(&charge)
-    }
-
-    /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
-    /// bucket is blocked, or has to be corrected, or there is no room for a new one.
-    #[inline]
-    fn charge_one(&self, principal: &Principal, entry: &Entry) -> Option<Decision> {
-        let key = BucketKey::of(principal, entry.endpoint());
-        let shard = self.table.shard(key);
-        let read = Noted::new(0);
-        let clock = || {
-            read.set(self.now());
-            read.get()
-        };
-        let refill = entry.rate().refill();
-        if let Some(tat) = refusals::recall(key, shard) {
-            let debt = tat.saturating_sub(clock());
-            if (entry.tolerance() + 1..=refill).contains(&debt) {
-                self.keep_house(read.get());
-                return Some(entry.decide(false, debt));
-            }
-        }
-        let buckets = shard.read();
-        if buckets.exception(key).is_some() {
-            return None;
-        }
-        let outcome = buckets.find(key)?.charge(entry, clock);
-        if outcome.charged {
-            shard.alter(&buckets);
-            drop(buckets);
-            self.keep_house(read.get());
-            return Some(entry.decide(true, outcome.debt + entry.time()));
-        }
-        drop(buckets);
-        if outcome.debt > refill {
-            return None;
-        }
-        if refusals::seen(key) {
-            if let Some((tat, version)) = shard.to_remember(key) {
-                refusals::remember(key, version, tat);
-            }
-        }
-        self.keep_house(read.get());
-        Some(entry.decide(false, outcome.debt))
-    }
-
-    /// Decides a charge for which the shared lock does not suffice.
-    #[inline(never)]
-    fn charge_other(&self, charge: &Charge<'_>) -> Decisions {
-        match charge.entries() {
-            [entry] if entry.is_binding() => self.charge_new(charge.principal(), entry),
-            _ => None,
-        }
-        .unwrap_or_else(|| self.charge_all(charge))
-    }
-
-    /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table, or
-    /// if there is no room for it.
-    fn charge_new(&self, principal: &Principal, entry: &Entry) -> Option<Decisions> {
-        let key = BucketKey::of(principal, entry.endpoint());
-        let now = self.table.insert(key, entry.time(), || self.now())?;
-        self.keep_house(now);
-        Some(Decisions::of_one(entry.decide(true, entry.time())))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn charge_all(&self, charge: &Charge<'_>) -> Decisions {
-        let changed = self.change(charge, |states| charge.apply(states));
-        if changed.shared {
-            self.table.cap.count_shared();
-        }
-        changed.result
-    }
-
-    /// Changes the buckets of a charge while no other request can.
-    fn change<R>(
-        &self,
-        charge: &Charge<'_>,
-        change: impl FnOnce(&mut [BucketState]) -> R,
-    ) -> Changed<R> {
-        let changed = self.table.change(charge, || self.now(), change);
-        if changed.shared {
-            self.table.cap.was_reached();
-            // After the decision, so that a peek before it can foretell it.
-            self.sweep(changed.now);
-        } else {
-            self.keep_house(changed.now);
-        }
-        changed
-    }
-
-    /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
-    /// nanoseconds, or a full refill if that is less.
-    pub(crate) fn owe(&self, principal: &Principal, entry: &Entry, debt: u64) {
-        let debt = debt.min(entry.rate().refill());
-        if debt > 0 {
-            let raise = |states: &mut [BucketState]| {
-                for state in states {
-                    state.debt = state.debt.max(debt);
-                }
-            };
-            self.change(&Charge::of_one(principal, entry), raise);
-        }
-    }
-
-    /// Makes the bucket full `time` nanoseconds earlier, but not before now.
-    pub(crate) fn give_back(&self, principal: &Principal, entry: &Entry, time: u64) {
-        let give_back = |states: &mut [BucketState]| {
-            for state in states {
-                state.correct(entry.rate());
-                state.give_back(entry.rate(), time);
-            }
-        };
-        self.change(&Charge::of_one(principal, entry), give_back);
-    }
-
-    /// Copies a block from another store: blocks the bucket for `blocked_for` nanoseconds, or lifts
-    /// its block if that is `None`. Does nothing if `current` returns false; it is called while the
-    /// bucket can't change. Returns whether the bucket is newly blocked.
-    pub(crate) fn follow(
-        &self,
-        principal: &Principal,
-        endpoint: Endpoint,
-        blocked_for: Option<u64>,
-        current: impl FnOnce() -> bool,
-    ) -> bool {
-        if blocked_for.is_none() && self.table.has_no_block(principal, endpoint) {
-            return false;
-        }
-        let period = blocked_for.unwrap_or(0);
-        let blocking = self.table.block(principal, endpoint, period, || self.now(), current);
-        matches!(blocking, Ok(Blocking::New))
     }
 
     fn carry_out(&self, command: Command<'_>) -> Result<Reply, StoreError> {
