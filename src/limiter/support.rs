@@ -101,8 +101,9 @@ impl<St: Store> Limiter<St> {
         self.command(Command::reset(principal_of(&account)?, endpoint)).await
     }
 
-    /// Refunds units of an endpoint's quota to an account, at most until its bucket is full. Use it
-    /// for requests that were charged and should not have been.
+    /// Refunds units of an endpoint's quota to an account, at most until its bucket is full. More
+    /// than the burst counts as the burst, and 0 does nothing. Use it for requests that were
+    /// charged and should not have been.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Limiter};
@@ -127,7 +128,13 @@ impl<St: Store> Limiter<St> {
         let account = account.into();
         let policy = self.policy_of(&account);
         let rule = policy.rule_of_endpoint(endpoint).ok_or_else(|| {
-            StoreError::of_request(format!("the policy has no endpoint {endpoint}"))
+            let names: Vec<_> =
+                policy.endpoints().map(|(known, _)| known.name()).take(16).collect();
+            StoreError::of_request(format!(
+                "the policy has no endpoint {endpoint}; it has {}",
+                names.join(", ")
+            ))
+            .of_kind("no_endpoint")
         })?;
         let principal = principal_of(&account)?;
         // More than the burst would have no further effect.
@@ -140,7 +147,8 @@ impl<St: Store> Limiter<St> {
     }
 
     /// Blocks an account on an endpoint, whatever the policy: all its requests to the endpoint are
-    /// refused from now on for `period`.
+    /// refused from now on for `period`. The policy need not have the endpoint, so a misspelt one
+    /// is no error and blocks nothing.
     ///
     /// Periods of more than 100 years are clamped to that. A zero `period` lifts the block, as does
     /// a [`reset`](Self::reset), and a later block replaces an earlier one. The bucket goes on
@@ -190,5 +198,6 @@ impl<St: Store> Limiter<St> {
 fn principal_of(account: &Account) -> Result<&Principal, StoreError> {
     account.principal().ok_or_else(|| {
         StoreError::of_request("the account has no principal to bill: its ids are empty")
+            .of_kind("no_principal")
     })
 }

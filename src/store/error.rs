@@ -59,6 +59,8 @@ impl StoreError {
     ///   [capabilities](super::Capabilities); a failure [of one request](Self::of_request)
     /// * `full`: a [`MemoryStore`](super::MemoryStore) has reached its cap, so it can't keep a
     ///   block or an overdraft; a failure of one request. For an overdraft the bucket is drained
+    /// * `no_endpoint`, `no_principal`: the limiter was asked about an endpoint that the policy
+    ///   does not have, or about an account without a principal; failures of one request
     /// * `share`: the cost is more than a replica's share of the burst, so a
     ///   [`LocalFallback`](super::LocalFallback) can't decide; a failure of one request
     /// * `open`: a [`Breaker`](super::Breaker) is open and has not called its store
@@ -93,19 +95,20 @@ impl StoreError {
 /// The kind of an error whose kind was not set.
 pub(super) const OTHER: &str = "other";
 
-/// Without the reason, which is the [source](Error::source).
+/// A failure [of one request](Self::of_request) is shown by its reason. A failure of the store is
+/// shown without it: the reason is the [source](Error::source).
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.of_store {
-            "the rate limiter's store failed"
+        if self.of_store {
+            f.write_str("the rate limiter's store failed")
         } else {
-            "the rate limiter's store failed for this request"
-        })
+            self.reason.fmt(f)
+        }
     }
 }
 
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.reason)
+        if self.of_store { Some(&*self.reason) } else { self.reason.source() }
     }
 }

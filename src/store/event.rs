@@ -42,7 +42,8 @@ pub enum StoreEvent {
         server: Option<Arc<str>>,
     },
     /// As many buckets as the cap permits are in use in this process. New callers share buckets:
-    /// see [`MemoryStore::max_buckets`](super::MemoryStore::max_buckets).
+    /// see [`MemoryStore::max_buckets`](super::MemoryStore::max_buckets). Sent when a caller or a
+    /// block first finds no room, not when the last room is taken.
     CapReached {
         /// The cap.
         max_buckets: usize,

@@ -1,5 +1,6 @@
 //! A store that counts in this process while the store that it wraps is lost.
 
+use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ use crate::values::{ChargeError, Decision, OwnedCharge, Principal};
 ///
 /// # Memory
 /// The local store tracks the bucket of every caller that is not full, as it would without another
-/// store: see [`MemoryStore`] for the memory that this takes and how to cap it.
+/// store: see [`MemoryStore`] for the memory that this takes and how to cap it. The events of a cap
+/// speak of these local buckets only.
 ///
 /// ```
 /// use bolna_rate_limit::store::{Breaker, LocalFallback, MemoryStore};
@@ -136,8 +138,8 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         match command {
             Command::Peek(charge) => match reply {
                 Err(error) => {
+                    let shares = self.local.shares(&charge, &error)?;
                     self.local.tally.failures.looked_up(&error);
-                    let shares = self.local.shares(&charge)?;
                     let peek = Command::Peek(charge.with_entries(&shares));
                     self.local.store.command(peek).await
                 }
@@ -245,7 +247,7 @@ impl<C> Local<C> {
     ///
     /// # Errors
     /// If a cost is more than the share of the burst. Waiting would never suffice then.
-    fn shares(&self, charge: &Charge<'_>) -> Result<Vec<Entry>, StoreError> {
+    fn shares(&self, charge: &Charge<'_>, failure: &StoreError) -> Result<Vec<Entry>, StoreError> {
         let share = |entry: &Entry| {
             let share = self.share(entry).with_cost(entry.cost())?;
             Ok(if entry.is_binding() { share } else { share.shadow() })
@@ -253,9 +255,11 @@ impl<C> Local<C> {
         charge.entries().iter().map(share).collect::<Result<_, _>>().map_err(
             |error: ChargeError| {
                 StoreError::of_request(format!(
-                    "the store failed, and this replica's share of the quota, 1 of {}, can't hold \
-                     the cost: {error}",
-                    self.replicas
+                    "the share of this replica, 1 of {}, can't hold the cost: {error}; lower the \
+                     cost or raise the burst ({failure}{}{})",
+                    self.replicas,
+                    if failure.source().is_some() { ": " } else { "" },
+                    failure.source().map(ToString::to_string).unwrap_or_default(),
                 ))
                 .of_kind("share")
             },
@@ -279,14 +283,15 @@ impl<C: Clock> Local<C> {
                 Ok(decisions)
             }
             Err(error) => {
-                self.tally.failures.decided(&error);
                 if let [entry] = charge.entries() {
                     if entry.cost() == 1 && entry.is_binding() {
                         let share = self.share(entry);
+                        self.tally.failures.decided(&error);
                         return Ok(self.store.charge(Charge::of_one(charge.principal(), &share)));
                     }
                 }
-                let shares = self.shares(charge)?;
+                let shares = self.shares(charge, &error)?;
+                self.tally.failures.decided(&error);
                 Ok(self.store.charge(charge.with_entries(&shares)))
             }
         }

@@ -4,8 +4,8 @@
 //! and `RedisStore` (feature `redis`) on a server that several replicas share. [`AnyStore`] is any
 //! of them, chosen at run time. The example `own_store` shows how to write one.
 //!
-//! Stores compose as Tower layers do: a wrapper around a store is a store. Wrap a store beyond a
-//! network in
+//! Stores compose as Tower layers do: a wrapper around a store is a store. Wrap a store that does
+//! not answer at once, such as one beyond a network, in
 //!
 //! 1. a [`Breaker`], which does not call the store while it fails,
 //! 2. around that a [`LocalFallback`], which decides in this process meanwhile, and
@@ -61,8 +61,12 @@ pub use crate::values::{BucketState, Charge, ChargeError, ChargeOutcome, Decisio
 /// forward to one full refill (and the overdraft) from now.
 ///
 /// # A store of your own
-/// A store keeps a few points in time for each bucket, and lets [`Charge::apply`] decide. The
-/// example `own_store` does so with an embedded database, in some 130 lines.
+/// A store keeps a few points in time for each bucket, and lets [`Charge::apply`] decide: see
+/// [`BucketState`]. [`Charge::peek`], [`refund`](Charge::refund) and [`settle`](Charge::settle) do
+/// the same for the commands of these names. A reset removes the bucket, and a block sets
+/// [`blocked_for`](BucketState::blocked_for). Such a store can do everything that
+/// [`Capabilities`] lists. The example `own_store` does so with an embedded database, in some 130
+/// lines.
 pub trait Store: Send + Sync + 'static {
     /// The future of a check that the store can't answer at once. [`Immediate`] for a store that
     /// always answers at once.

@@ -110,7 +110,7 @@ pub struct EnforcementError {
 impl fmt::Display for EnforcementError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { percent } = self;
-        write!(f, "enforcement {percent}: it is a whole number of percent from 0 to 100")
+        write!(f, "enforcement {percent}: it must be a whole number of percent from 0 to 100")
     }
 }
 

@@ -220,3 +220,17 @@ fn a_clock_for_tests_is_made_like_any_value() {
     clock.advance(Duration::from_secs(10));
     assert!(admitted());
 }
+
+#[tokio::test]
+async fn a_mistake_in_a_question_is_told_as_such() {
+    let limiter = Limiter::default();
+    let error = limiter.refund(Account::user("u"), "cal".parse().unwrap(), 1).await.unwrap_err();
+    assert_eq!(error.kind(), "no_endpoint");
+    assert_eq!(
+        error.to_string(),
+        "the policy has no endpoint cal; it has executions, agent, call, default"
+    );
+    let error = limiter.usage(Account::user("")).await.unwrap_err();
+    assert_eq!(error.kind(), "no_principal");
+    assert_eq!(error.to_string(), "the account has no principal to bill: its ids are empty");
+}

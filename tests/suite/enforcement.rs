@@ -212,7 +212,8 @@ fn an_enforcement_says_what_it_is() {
 fn a_percentage_over_a_hundred_is_an_error() {
     for number in 101..=u8::MAX {
         let error = Enforcement::percent(number).unwrap_err();
-        let says = format!("enforcement {number}: it is a whole number of percent from 0 to 100");
+        let says =
+            format!("enforcement {number}: it must be a whole number of percent from 0 to 100");
         assert_eq!(error.to_string(), says);
     }
     for number in 0..=100 {

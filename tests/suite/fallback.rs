@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::store::{Answer, Breaker, Charge, Entry, LocalFallback, MemoryStore, Store};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;
@@ -347,4 +347,27 @@ fn an_answer_that_was_on_its_way_during_a_reset_does_not_take_the_reset_back() {
     assert!(one(assert_ready!(check.poll())).unwrap().is_allowed());
     lose(std::slice::from_ref(&replica));
     assert_eq!(drain(&replica, quota), 2);
+}
+
+#[test]
+fn a_cost_above_this_replicas_share_is_an_error_and_no_fallback() {
+    let clock = ManualClock::default();
+    // This store can do everything, and fails.
+    let store = Breaker::with_clock(MemoryStore::with_clock(clock.clone()), clock.clone());
+    store.open();
+    let local = MemoryStore::with_clock(clock);
+    let replica = LocalFallback::with_local(store, local).expected_replicas(2);
+    let caller = organization("o");
+    let check = |cost| {
+        let entry = Entry::new(Endpoint::CALL, quota(10)).with_cost(cost).unwrap();
+        replica.check(Charge::of_one(&caller, &entry)).now().unwrap()
+    };
+    let error = check(6).unwrap_err();
+    assert_eq!((error.kind(), error.is_of_store()), ("share", false));
+    let text = error.to_string();
+    assert!(text.contains("cost of 6") && text.contains("raise the burst"), "{text}");
+    assert!(text.contains("circuit breaker"), "{text}");
+    assert_eq!(replica.report().fallbacks, 0);
+    assert!(check(5).unwrap().outcome().is_admitted());
+    assert_eq!(replica.report().fallbacks, 1);
 }

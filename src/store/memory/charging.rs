@@ -94,6 +94,7 @@ impl<C: Clock> MemoryStore<C> {
         let changed = self.change(charge, |states| charge.apply(states));
         if changed.shared {
             self.table.cap.count_shared();
+            self.table.cap.was_reached();
         }
         changed.result
     }
@@ -106,7 +107,6 @@ impl<C: Clock> MemoryStore<C> {
     ) -> Changed<R> {
         let changed = self.table.change(charge, || self.now(), change);
         if changed.shared {
-            self.table.cap.was_reached();
             // After the decision, so that a peek before it can foretell it.
             self.sweep(changed.now);
         } else {
@@ -125,7 +125,9 @@ impl<C: Clock> MemoryStore<C> {
                     state.debt = state.debt.max(debt);
                 }
             };
-            self.change(&Charge::of_one(principal, entry), raise);
+            if self.change(&Charge::of_one(principal, entry), raise).shared {
+                self.table.cap.was_reached();
+            }
         }
     }
 

@@ -220,10 +220,11 @@ impl<C: Clock> MemoryStore<C> {
 
     #[cold]
     fn full(&self, what: &str) -> StoreError {
+        self.table.cap.was_reached();
         let most = self.table.cap.most().unwrap_or(usize::MAX);
         StoreError::of_request(format!(
-            "the store keeps {most} buckets and blocks already, which is its cap, and has no room \
-             for {what}: raise `max_buckets`"
+            "no room for {what}: the store's cap of {most} buckets and blocks is reached; raise \
+             `max_buckets`"
         ))
         .of_kind("full")
     }

@@ -19,7 +19,9 @@ use crate::values::Rate;
 /// 2. lets [`Charge::apply`] decide and change the states, and
 /// 3. turns the states into points in time again and keeps those.
 ///
-/// A bucket that the store does not know is full, which is the [`default`](Self::default) state.
+/// A bucket that the store does not know is full, which is the [`default`](Self::default) state. So
+/// a store may forget a bucket whose state has become the default: full, not overdrawn and not
+/// blocked.
 ///
 /// ```
 /// use std::time::Duration;
