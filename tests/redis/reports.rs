@@ -143,7 +143,7 @@ async fn an_error_about_a_key_does_not_say_whose_it_is() {
     server.command::<()>(&["LPUSH", &key_of("customer"), "foreign"]).await.unwrap();
     let error =
         limiter.check(&organization("customer").into(), "/").unwrap().wait().await.unwrap_err();
-    let text = error.source().unwrap().to_string();
+    let text = error.to_string();
     let keys = key_of("customer").replace("customer", "*");
     assert!(text.contains(&format!("a key {keys} holds something that is no bucket")), "{text}");
     assert!(!format!("{text} {error:?}").contains("customer"), "{text} {error:?}");
