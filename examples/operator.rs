@@ -292,8 +292,13 @@ struct Problem(StatusCode, String);
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let reason = error.source().map(ToString::to_string).unwrap_or_default();
-        Self(StatusCode::BAD_GATEWAY, format!("{error}: {reason}"))
+        match error.source() {
+            Some(reason) if error.is_of_store() => {
+                Self(StatusCode::BAD_GATEWAY, format!("{error}: {reason}"))
+            }
+            // There was something wrong with what was asked for.
+            _ => Self(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What a store reports about itself: numbers on request, and changes to its subscribers.
 
-use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
