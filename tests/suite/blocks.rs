@@ -381,3 +381,30 @@ fn an_older_answer_does_not_lift_a_block_that_a_newer_one_has_told_of() {
     now_answers(&fleet, Answers::Failure);
     assert!(decide(replica, &caller).is_blocked());
 }
+
+/// Platforms block automatically. With a cost that grew with the number of blocks this would take
+/// minutes.
+#[test]
+fn a_hundred_thousand_blocks_are_set_looked_at_and_lifted() {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone());
+    let callers: Vec<_> = (0..100_000).map(|id| organization(&id.to_string())).collect();
+    for caller in &callers {
+        now(store.block(caller, Endpoint::CALL, Duration::from_secs(60))).unwrap();
+    }
+    assert_eq!(store.report().blocks, callers.len());
+    for caller in &callers {
+        let bucket = bucket(caller, quota(10));
+        assert!(now(store.peek(bucket)).unwrap().is_blocked());
+        assert!(now(store.check_one(bucket)).unwrap().is_blocked());
+    }
+    let (lifted, others) = callers.split_at(callers.len() / 2);
+    for caller in lifted {
+        now(store.block(caller, Endpoint::CALL, Duration::ZERO)).unwrap();
+        assert!(now(store.check_one(bucket(caller, quota(10)))).unwrap().is_allowed());
+    }
+    assert_eq!(store.report().blocks, others.len());
+    clock.advance(Duration::from_secs(60));
+    store.shrink();
+    assert_eq!((store.report().blocks, store.len()), (0, 0));
+}
