@@ -5,7 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Answer, Breaker, Charge, Entry, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::store::{
+    Answer, Breaker, Charge, Command, Entry, Immediate, LocalFallback, MemoryStore, Reply, Store,
+    StoreError,
+};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;
@@ -370,4 +373,37 @@ fn a_cost_above_this_replicas_share_is_an_error_and_no_fallback() {
     assert_eq!(replica.report().fallbacks, 0);
     assert!(check(5).unwrap().outcome().is_admitted());
     assert_eq!(replica.report().fallbacks, 1);
+}
+
+/// A store that charges one unit of one bucket.
+struct OneUnit(MemoryStore<ManualClock>);
+
+impl Store for OneUnit {
+    type Check = Immediate;
+
+    fn check(&self, charge: Charge<'_>) -> Answer<Immediate> {
+        match self.capabilities().permit(&charge) {
+            Ok(()) => self.0.check(charge),
+            Err(error) => Answer::Now(Err(error)),
+        }
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.0.command(command).await
+    }
+}
+
+/// Each replica alone would admit the whole limit, while the store works.
+#[test]
+fn what_the_store_can_not_do_the_local_store_does_not_do_either() {
+    let clock = ManualClock::default();
+    let store = OneUnit(MemoryStore::with_clock(clock.clone()));
+    let replica = LocalFallback::with_local(store, MemoryStore::with_clock(clock));
+    let caller = organization("o");
+    let entries = [Endpoint::CALL, Endpoint::AGENT].map(|it| Entry::new(it, quota(10)));
+    let error = replica.check(Charge::new(&caller, &entries).unwrap()).now().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.is_of_store()), ("unsupported", false));
+    let text = "the request charges 2 buckets, and the store can charge at most 1 at once";
+    assert_eq!(error.to_string(), text);
+    assert_eq!((replica.report().fallbacks, replica.local().len()), (0, 0));
 }
