@@ -65,8 +65,8 @@ impl Policy {
     /// use std::fs;
     /// use bolna_rate_limit::Policy;
     ///
-    /// # let folder = std::env::temp_dir().join(format!("bolna-rate-limit-{}",
-    /// std::process::id()));
+    /// # let folder = format!("bolna-rate-limit-{}", std::process::id());
+    /// # let folder = std::env::temp_dir().join(folder);
     /// # fs::create_dir_all(&folder)?;
     /// let path = folder.join("limits.toml");
     /// fs::write(&path, "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n")?;
