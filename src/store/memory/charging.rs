@@ -27,7 +27,7 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
-    /// bucket is blocked, or has to be corrected, or there is no room for a new one.
+    /// bucket is not in the table, has an exception, or has to be corrected.
     #[inline]
     fn charge_one(&self, principal: &Principal, entry: &Entry) -> Option<Decision> {
         let key = BucketKey::of(principal, entry.endpoint());
