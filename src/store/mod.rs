@@ -29,6 +29,8 @@ mod local_fallback;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod remote;
 mod report;
 
 use std::sync::Arc;
