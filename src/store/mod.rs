@@ -24,14 +24,15 @@ mod denial_cache;
 mod error;
 mod event;
 mod failures;
+mod fallback;
 mod listeners;
-mod local_fallback;
 mod memory;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
 mod remote;
 mod report;
+mod strikes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +49,7 @@ pub use command::{Command, Reply};
 pub use denial_cache::{DenialCache, DenialCacheCall};
 pub use error::StoreError;
 pub use event::{StoreEvent, StoreListener};
-pub use local_fallback::{FallbackCall, LocalFallback};
+pub use fallback::{FallbackCall, LocalFallback};
 pub use memory::MemoryStore;
 pub use report::StoreReport;
 

@@ -116,13 +116,19 @@ impl<C: Clock> MemoryStore<C> {
     }
 
     /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
-    /// nanoseconds, or a full refill if that is less.
+    /// nanoseconds, or two full refills if that is less. What exceeds one refill is its overdraft.
     pub(crate) fn owe(&self, principal: &Principal, entry: &Entry, debt: u64) {
-        let debt = debt.min(entry.rate().refill());
+        let refill = entry.rate().refill();
+        let debt = debt.min(refill.saturating_mul(2));
         if debt > 0 {
             let raise = |states: &mut [BucketState]| {
                 for state in states {
-                    state.debt = state.debt.max(debt);
+                    if state.shared {
+                        state.debt = state.debt.max(debt.min(refill));
+                    } else {
+                        state.debt = state.debt.max(debt);
+                        state.overdraft = state.overdraft.max(debt.saturating_sub(refill));
+                    }
                 }
             };
             if self.change(&Charge::of_one(principal, entry), raise).shared {

@@ -258,8 +258,9 @@ impl<C: Clock> MemoryStore<C> {
         self.table.cap.was_swept();
     }
 
+    /// The time of the store's clock, in nanoseconds.
     #[inline]
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         nanos(self.clock.now())
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Request {
     /// The time of the call, in microseconds of the server's clock; 0 if the script asks the
     /// server for it.
     pub(super) now: i64,
+    /// Whether another node of the cluster has sent the call to this one.
+    pub(super) asking: bool,
 }
 
 /// What is done to buckets in one step. All buckets are buckets of the [`Request`], and all times

@@ -22,6 +22,16 @@ impl ChargeOutcome {
     pub const fn is_admitted(self) -> bool {
         !matches!(self, Self::Refused)
     }
+
+    /// Whether the bucket of an entry was charged, which is binding or not.
+    #[inline]
+    pub(crate) const fn charges(self, is_binding: bool) -> bool {
+        match self {
+            Self::Refused => false,
+            Self::Admitted => is_binding,
+            Self::AdmittedWithShadow => true,
+        }
+    }
 }
 
 /// What a store has decided about a [`Charge`](super::Charge): the outcome, and what each limit

@@ -110,11 +110,7 @@ impl Charge<'_> {
     /// If there is not one state for each entry, in the order of the entries.
     pub fn apply(&self, states: &mut [BucketState]) -> Decisions {
         let outcome = self.outcome(states);
-        let charged = |entry: &Entry| match outcome {
-            ChargeOutcome::Refused => false,
-            ChargeOutcome::Admitted => entry.is_binding(),
-            ChargeOutcome::AdmittedWithShadow => true,
-        };
+        let charged = |entry: &Entry| outcome.charges(entry.is_binding());
         let decisions = self.entries.iter().zip(states).map(|(entry, state)| {
             let holds = state.holds(entry);
             if charged(entry) {
@@ -183,14 +179,7 @@ impl Charge<'_> {
     pub fn settle(&self, states: &mut [BucketState]) {
         self.assert_one_each(states);
         for (entry, state) in self.entries.iter().zip(states) {
-            state.correct(entry.rate());
-            let refill = entry.rate().refill();
-            if state.shared {
-                state.debt = (state.debt + entry.time()).min(refill).max(state.debt);
-                continue;
-            }
-            state.debt = (state.debt + entry.time()).min(2 * refill).max(state.debt);
-            state.overdraft = state.overdraft.max(state.debt.saturating_sub(refill));
+            state.settle(entry.rate(), entry.time());
         }
     }
 }
@@ -220,6 +209,19 @@ impl BucketState {
         }
         self.debt = self.debt.saturating_sub(time);
         self.overdraft = self.overdraft.min(self.debt.saturating_sub(rate.refill()));
+    }
+
+    /// Charges the bucket `time` nanoseconds, even if it does not hold them. It owes two refills
+    /// at most.
+    pub(crate) fn settle(&mut self, rate: Rate, time: u64) {
+        self.correct(rate);
+        let refill = rate.refill();
+        if self.shared {
+            self.debt = (self.debt + time).min(refill).max(self.debt);
+            return;
+        }
+        self.debt = (self.debt + time).min(2 * refill).max(self.debt);
+        self.overdraft = self.overdraft.max(self.debt.saturating_sub(refill));
     }
 
     /// Whether the bucket, once [corrected](Self::correct), holds the cost and is not blocked.

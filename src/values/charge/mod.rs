@@ -94,6 +94,13 @@ impl<'a> Charge<'a> {
         Self { principal, entries: std::slice::from_ref(entry) }
     }
 
+    /// A charge whose entries are known to be valid.
+    #[cfg(feature = "redis")]
+    #[inline]
+    pub(crate) const fn of(principal: &'a Principal, entries: &'a [Entry]) -> Self {
+        Self { principal, entries }
+    }
+
     /// The charge of the same principal with other entries, which name the same buckets.
     pub(crate) const fn with_entries<'b>(&self, entries: &'b [Entry]) -> Charge<'b>
     where
@@ -180,6 +187,12 @@ impl Entry {
     pub(crate) const fn counted_by(endpoint: Endpoint, quota: Quota, rate: Rate) -> Self {
         let interval = rate.interval();
         Self { endpoint, quota, interval, cost: NonZeroU32::MIN, binding: true }
+    }
+
+    /// The entry, counted by another rate of the same burst.
+    #[cfg(feature = "redis")]
+    pub(crate) const fn counted_in(self, rate: Rate) -> Self {
+        Self { interval: rate.interval(), ..self }
     }
 
     /// The endpoint whose bucket it is.

@@ -1,10 +1,15 @@
 //! A store that counts in this process while the store that it wraps is lost.
 
+mod dues;
+mod ledger;
+
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) use ledger::{Ledger, Owed};
 
 use super::failures::Failures;
 use super::{
@@ -12,7 +17,7 @@ use super::{
     Reply, Store, StoreError, StoreListener, StoreReport, nanos,
 };
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{ChargeError, Decision, OwnedCharge, Principal};
+use crate::values::{ChargeError, Decision, OwnedCharge, Principal, Rate};
 
 /// Decides in this process when the store fails, from the state of the buckets that the store last
 /// reported.
@@ -79,8 +84,7 @@ impl<St, C> LocalFallback<St, C> {
     /// Falls back from `store` to `local`, which may have a clock or a cap of its own.
     #[must_use]
     pub fn with_local(store: St, local: MemoryStore<C>) -> Self {
-        let local =
-            Local { store: Arc::new(local), tally: Arc::default(), replicas: NonZeroU32::MIN };
+        let local = Local::new(local, NonZeroU32::MIN, None);
         Self { store, local }
     }
 
@@ -134,7 +138,17 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     /// * A [settlement](Command::Settle) is carried out in the other store only.
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         self.capabilities().permit_command(&command)?;
-        let reply = self.store.command(command).await;
+        if self.local.is_off {
+            return self.store.command(command).await;
+        }
+        let reply = match command {
+            Command::Refund(charge) => match self.local.not_owed(&charge) {
+                Some(left) if left.is_empty() => Ok(Reply::Done),
+                Some(left) => self.store.command(Command::Refund(charge.with_entries(&left))).await,
+                None => self.store.command(command).await,
+            },
+            command => self.store.command(command).await,
+        };
         match command {
             Command::Peek(charge) => match reply {
                 Err(error) => {
@@ -146,16 +160,17 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
                 reply => reply,
             },
             Command::Refund(charge) => {
-                self.local.change();
-                for entry in charge.entries() {
-                    let (share, time) = (self.local.share(entry), entry.time());
-                    self.local.store.give_back(charge.principal(), &share, time);
-                }
+                self.local.give_back(&charge);
                 reply
             }
             Command::Settle(_) => reply,
             Command::Reset { .. } | Command::Block { .. } => {
                 self.local.change();
+                if let (Command::Reset { principal, endpoint }, Some(ledger)) =
+                    (command, &self.local.ledger)
+                {
+                    ledger.forget(principal, endpoint);
+                }
                 // It fails only if there is no room for a block.
                 let _ = self.local.store.command(command).await;
                 reply
@@ -213,10 +228,14 @@ impl<C> fmt::Debug for FallbackCall<C> {
     }
 }
 
-struct Local<C> {
+pub(super) struct Local<C> {
     store: Arc<MemoryStore<C>>,
     tally: Arc<Tally>,
     replicas: NonZeroU32,
+    /// What was admitted here and has to be charged to the store when it is back.
+    ledger: Option<Arc<Ledger>>,
+    /// Whether failures are passed on instead.
+    is_off: bool,
 }
 
 #[derive(Default)]
@@ -228,7 +247,16 @@ struct Tally {
 }
 
 impl<C> Local<C> {
-    fn changes(&self) -> u64 {
+    pub(super) fn new(
+        store: MemoryStore<C>,
+        replicas: NonZeroU32,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Self {
+        let (store, tally) = (Arc::new(store), Arc::default());
+        Self { store, tally, replicas, ledger, is_off: false }
+    }
+
+    pub(super) fn changes(&self) -> u64 {
         self.tally.changes.load(Ordering::Acquire)
     }
 
@@ -238,9 +266,17 @@ impl<C> Local<C> {
 
     /// The bucket of an entry, measured by this process's share of the quota. The cost is one unit.
     fn share(&self, entry: &Entry) -> Entry {
-        let (quota, rate) =
-            (entry.quota().shared_by(self.replicas), entry.rate().shared_by(self.replicas));
-        Entry::counted_by(entry.endpoint(), quota, rate)
+        let quota = entry.quota().shared_by(self.replicas);
+        Entry::counted_by(entry.endpoint(), quota, self.rate(entry).shared_by(self.replicas))
+    }
+
+    /// The rate by which the store counts: in whole microseconds if it is charged back.
+    fn rate(&self, entry: &Entry) -> Rate {
+        #[cfg(feature = "redis")]
+        if self.ledger.is_some() {
+            return entry.rate().in_whole_micros();
+        }
+        entry.rate()
     }
 
     /// The entries of a charge, measured by this process's share of each quota.
@@ -268,9 +304,31 @@ impl<C> Local<C> {
 }
 
 impl<C: Clock> Local<C> {
+    /// The part of a refund that the store was charged for. What is still owed for these buckets is
+    /// reduced by the rest. `None` if that is nothing.
+    fn not_owed(&self, charge: &Charge<'_>) -> Option<Vec<Entry>> {
+        let ledger = self.ledger.as_ref().filter(|ledger| !ledger.is_empty())?;
+        let left = charge.entries().iter().filter_map(|entry| {
+            let rate = self.rate(entry);
+            let time = rate.time_of(entry.cost());
+            let left = ledger.reduce(charge.principal(), entry.endpoint(), time) / rate.interval();
+            // No cost: all of it was owed.
+            entry.with_cost(u32::try_from(left).unwrap_or(u32::MAX)).ok()
+        });
+        Some(left.collect())
+    }
+
+    fn give_back(&self, charge: &Charge<'_>) {
+        self.change();
+        for entry in charge.entries() {
+            let (share, time) = (self.share(entry), entry.time());
+            self.store.give_back(charge.principal(), &share, time);
+        }
+    }
+
     /// Copies the decisions of the store, or decides locally if the store failed. `changes` is the
     /// number of changes when the store was called.
-    fn conclude(&self, charge: &Charge<'_>, answer: Checked, changes: u64) -> Checked {
+    pub(super) fn conclude(&self, charge: &Charge<'_>, answer: Checked, changes: u64) -> Checked {
         match answer {
             Ok(decisions) => {
                 for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
@@ -282,19 +340,38 @@ impl<C: Clock> Local<C> {
                 }
                 Ok(decisions)
             }
+            Err(error) if self.is_off => Err(error),
             Err(error) => {
                 if let [entry] = charge.entries() {
                     if entry.cost() == 1 && entry.is_binding() {
-                        let share = self.share(entry);
-                        self.tally.failures.decided(&error);
-                        return Ok(self.store.charge(Charge::of_one(charge.principal(), &share)));
+                        return self.decide(charge, &[self.share(entry)], error);
                     }
                 }
                 let shares = self.shares(charge, &error)?;
-                self.tally.failures.decided(&error);
-                Ok(self.store.charge(charge.with_entries(&shares)))
+                self.decide(charge, &shares, error)
             }
         }
+    }
+
+    /// Decides locally, because the store failed.
+    fn decide(&self, charge: &Charge<'_>, shares: &[Entry], error: StoreError) -> Checked {
+        let Some(ledger) = &self.ledger else {
+            self.tally.failures.decided(&error);
+            return Ok(self.store.charge(charge.with_entries(shares)));
+        };
+        if !ledger.has_room(charge.principal(), charge.entries()) {
+            return Err(error);
+        }
+        self.tally.failures.decided(&error);
+        let decisions = self.store.charge(charge.with_entries(shares));
+        let outcome = decisions.outcome();
+        for entry in charge.entries() {
+            if outcome.charges(entry.is_binding()) {
+                let entry = entry.counted_in(self.rate(entry));
+                ledger.note(charge.principal(), &entry, self.store.now());
+            }
+        }
+        Ok(decisions)
     }
 
     /// Blocks the local bucket, or lifts its block, as in the store.
@@ -315,8 +392,13 @@ impl<C: Clock> Local<C> {
         // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
-            let room = decision.rate().refill().saturating_sub(debt);
-            self.store.owe(principal, share, share.rate().refill().saturating_sub(room));
+            let (refill, own) = (decision.rate().refill(), share.rate().refill());
+            let debt = if debt <= refill {
+                own.saturating_sub(refill - debt)
+            } else {
+                own + (debt - refill)
+            };
+            self.store.owe(principal, share, debt);
         }
     }
 }
@@ -327,6 +409,8 @@ impl<C> Clone for Local<C> {
             store: Arc::clone(&self.store),
             tally: Arc::clone(&self.tally),
             replicas: self.replicas,
+            ledger: self.ledger.clone(),
+            is_off: self.is_off,
         }
     }
 }

@@ -1,0 +1,212 @@
+//! What one replica owes the store for all buckets.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::quality::RandomState;
+use smallvec::SmallVec;
+
+use super::dues::Dues;
+use crate::store::Entry;
+use crate::values::{Endpoint, Principal};
+
+const SHARDS: usize = 64;
+
+/// The units that this replica has admitted without the store, by principal and bucket, until they
+/// are charged to the store.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    shards: Box<[Shard]>,
+    hasher: RandomState,
+    replicas: NonZeroU32,
+    /// The number of buckets with dues.
+    len: AtomicUsize,
+    /// The most buckets with dues.
+    most: usize,
+    /// The shard that [`Ledger::some`] begins with.
+    hand: AtomicUsize,
+}
+
+type Shard = Mutex<HashMap<Principal, Owed, RandomState>>;
+
+/// The dues of one principal: in the order in which the buckets were first charged.
+pub(crate) type Owed = SmallVec<[(Endpoint, Dues); 1]>;
+
+/// There is no room for dues of one more bucket.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+impl Ledger {
+    pub(crate) fn new(replicas: NonZeroU32, most: usize) -> Self {
+        let hasher = RandomState::default();
+        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone())));
+        let (len, hand) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { shards: shards.collect(), hasher, replicas, len, most, hand }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Whether there is room for the dues of these buckets.
+    pub(super) fn has_room(&self, principal: &Principal, entries: &[Entry]) -> bool {
+        if self.len() + entries.len() <= self.most {
+            return true;
+        }
+        let shard = self.shard(principal);
+        shard.get(principal).is_some_and(|owed| {
+            entries.iter().all(|entry| owed.iter().any(|(known, _)| *known == entry.endpoint()))
+        })
+    }
+
+    /// Notes the cost of an entry as admitted at `now`. Exceeds the most buckets only by what other
+    /// threads have noted since [`has_room`](Self::has_room).
+    pub(super) fn note(&self, principal: &Principal, entry: &Entry, now: u64) {
+        let (bucket, rate) = (entry.endpoint(), entry.rate());
+        let mut shard = self.shard(principal);
+        let owed = shard.entry(principal.clone()).or_default();
+        let index = owed.iter().position(|(known, _)| *known == bucket).unwrap_or_else(|| {
+            self.len.fetch_add(1, Ordering::Relaxed);
+            owed.push((bucket, Dues::new(rate, now)));
+            owed.len() - 1
+        });
+        owed[index].1.add(rate, entry.time(), now, self.replicas);
+    }
+
+    /// Takes units off that were given back. Returns the part of `time` that was not owed.
+    pub(crate) fn reduce(&self, principal: &Principal, bucket: Endpoint, time: u64) -> u64 {
+        if self.is_empty() {
+            return time;
+        }
+        let mut shard = self.shard(principal);
+        let Some(owed) = shard.get_mut(principal) else { return time };
+        let Some(index) = owed.iter().position(|(known, _)| *known == bucket) else { return time };
+        let left = owed[index].1.reduce(time, self.replicas);
+        if owed[index].1.is_nothing() {
+            owed.remove(index);
+            self.len.fetch_sub(1, Ordering::Relaxed);
+            if owed.is_empty() {
+                shard.remove(principal);
+            }
+        }
+        left
+    }
+
+    /// Forgets what is owed for a bucket, which is reset.
+    pub(super) fn forget(&self, principal: &Principal, bucket: Endpoint) {
+        self.reduce(principal, bucket, u64::MAX);
+    }
+
+    /// Takes what a principal owes, to charge it to the store.
+    pub(crate) fn take(&self, principal: &Principal) -> Owed {
+        if self.is_empty() {
+            return Owed::new();
+        }
+        let owed = self.shard(principal).remove(principal).unwrap_or_default();
+        self.len.fetch_sub(owed.len(), Ordering::Relaxed);
+        owed
+    }
+
+    /// Returns what was taken and could not be charged.
+    pub(crate) fn put_back(&self, principal: &Principal, owed: Owed, now: u64) {
+        if owed.is_empty() {
+            return;
+        }
+        let mut shard = self.shard(principal);
+        let known = shard.entry(principal.clone()).or_default();
+        for (bucket, dues) in owed {
+            match known.iter_mut().find(|(known, _)| *known == bucket) {
+                Some((_, known)) => known.merge(&dues, now),
+                None => {
+                    self.len.fetch_add(1, Ordering::Relaxed);
+                    known.push((bucket, dues));
+                }
+            }
+        }
+    }
+
+    /// The time to charge for dues.
+    pub(crate) fn amount(&self, dues: &Dues, now: u64) -> u64 {
+        dues.amount(now, self.replicas)
+    }
+
+    /// At most `most` principals that owe something and are `wanted`.
+    pub(crate) fn some(&self, most: usize, wanted: impl Fn(&Principal) -> bool) -> Vec<Principal> {
+        let mut found = Vec::new();
+        if self.is_empty() || most == 0 {
+            return found;
+        }
+        let first = self.hand.fetch_add(1, Ordering::Relaxed);
+        for number in 0..SHARDS {
+            let shard = lock(&self.shards[(first + number) % SHARDS]);
+            let left = most - found.len();
+            found.extend(shard.keys().filter(|principal| wanted(principal)).take(left).cloned());
+            if found.len() == most {
+                break;
+            }
+        }
+        found
+    }
+
+    fn shard(
+        &self,
+        principal: &Principal,
+    ) -> MutexGuard<'_, HashMap<Principal, Owed, RandomState>> {
+        // Not the lowest or highest bits: the hash table of the shard uses them.
+        lock(&self.shards[(self.hasher.hash_one(principal) >> 32) as usize % SHARDS])
+    }
+}
+
+/// Ignores poisoning: a panic leaves the table valid.
+fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::Ledger;
+    use crate::store::Entry;
+    use crate::values::{Endpoint, Principal, Quota};
+
+    #[test]
+    fn what_is_noted_is_owed_until_it_is_taken_or_given_back() {
+        let ledger = Ledger::new(NonZeroU32::MIN, 2);
+        let quota = Quota::per_minute(500).build().expect("it is valid");
+        let rate = quota.rate();
+        let [call, agent] =
+            [Endpoint::CALL, Endpoint::AGENT].map(|endpoint| Entry::new(endpoint, quota));
+        let [one, other] = ["one", "other"].map(|id| Principal::user(id).expect("not empty"));
+        ledger.note(&one, &call.with_cost(2).expect("it is below the burst"), 0);
+        ledger.note(&one, &call, 0);
+        ledger.note(&one, &agent, 0);
+        assert_eq!(ledger.len(), 2);
+        assert!(ledger.has_room(&one, &[call, agent]));
+        assert!(!ledger.has_room(&one, &[Entry::new(Endpoint::DEFAULT, quota)]));
+        assert!(!ledger.has_room(&other, &[call]));
+        assert_eq!(ledger.reduce(&one, Endpoint::AGENT, rate.time_of(3)), rate.time_of(2));
+        assert_eq!(ledger.reduce(&other, Endpoint::AGENT, 5), 5);
+        assert_eq!(ledger.some(10, |_| true), [one.clone()]);
+        assert!(ledger.some(10, |principal| *principal == other).is_empty());
+        let owed = ledger.take(&one);
+        assert!(ledger.is_empty() && ledger.take(&one).is_empty());
+        assert_eq!(ledger.amount(&owed[0].1, 0), rate.time_of(3));
+        ledger.note(&one, &call, 0);
+        ledger.put_back(&one, owed, 0);
+        let owed = ledger.take(&one);
+        assert_eq!((owed.len(), ledger.len()), (1, 0));
+        assert_eq!(ledger.amount(&owed[0].1, 0), rate.time_of(4));
+    }
+}

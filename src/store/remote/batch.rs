@@ -1,0 +1,440 @@
+//! Batches: the requests of one principal that arrive while a call for it is in flight share the
+//! next call.
+//!
+//! So a process has at most one call in flight for a principal that is not overdue, however many
+//! requests there are, whatever their quotas. No timer delays a request, and units go to the
+//! requests in the order of their arrival.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+
+use foldhash::quality::RandomState;
+use smallvec::SmallVec;
+
+use super::ask::{Ask, Op, Ticket};
+use super::failure::Failure;
+use super::replay::Replay;
+use super::request::{Request, Run};
+use super::ring::Ring;
+use crate::store::BucketState;
+use crate::store::fallback::{Ledger, Owed};
+use crate::values::{Endpoint, Principal};
+
+/// The most different runs of a call: with more, the server would be busy with one caller.
+const MOST_RUNS: usize = 128;
+
+/// The queues of the requests that wait, one for each principal.
+#[derive(Debug)]
+pub(super) struct Batches<T> {
+    /// All requests that wait, in the order of their arrival.
+    asks: Ring<Waiting<T>>,
+    /// The requests with a deadline before that of an earlier one: another server has sent them on.
+    early: Vec<(u64, u64)>,
+    /// A queue for each principal for which a request waits or a call is in flight.
+    lines: HashMap<Principal, Line, RandomState>,
+    /// The principals that are to be called for, in the order of arrival.
+    ready: VecDeque<Principal>,
+    latest: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    ask: Ask<T>,
+    /// The call in which it is in flight.
+    call: Option<u64>,
+}
+
+/// The requests of one principal.
+#[derive(Debug, Default)]
+struct Line {
+    /// The numbers of those that are not in flight, in the order of arrival.
+    waiting: VecDeque<u64>,
+    /// The call in flight, unless it is overdue.
+    in_flight: Option<u64>,
+    /// Whether the principal is among those that are ready.
+    is_ready: bool,
+}
+
+/// A call in flight.
+#[derive(Debug)]
+pub(super) struct Call {
+    principal: Principal,
+    /// The numbers of its requests, in the order of arrival.
+    members: SmallVec<[u64; 1]>,
+    buckets: SmallVec<[Endpoint; 1]>,
+    /// What is charged back before the requests are charged, and the runs that do so.
+    owed: Owed,
+    paid: SmallVec<[Run; 1]>,
+    /// What the requests asked for, and how many in a row asked for it.
+    steps: SmallVec<[(Op, u32); 1]>,
+    pub(super) sent: u64,
+    /// Whether it has counted as a failure of the server, because a request got no answer in time.
+    pub(super) is_overdue: bool,
+}
+
+impl<T: Ticket> Batches<T> {
+    /// Adds a request. Fails it if requests of `most` other principals wait.
+    pub(super) fn join(&mut self, ask: Ask<T>, most: usize) {
+        if self.lines.len() >= most && !self.lines.contains_key(&ask.principal) {
+            return ask.ticket.say(Err(Failure::TooMany(most)));
+        }
+        let (principal, deadline) = (ask.principal.clone(), ask.deadline);
+        let number = self.asks.push(Waiting { ask, call: None });
+        if deadline < self.latest {
+            self.early.push((deadline, number));
+        }
+        self.latest = self.latest.max(deadline);
+        self.line(principal, |line| line.waiting.push_back(number));
+    }
+
+    /// Makes a principal without requests ready, because it owes something.
+    pub(super) fn pay(&mut self, principal: Principal) {
+        self.line(principal, |_| ());
+    }
+
+    /// Changes the queue of a principal, which is ready unless a call is in flight.
+    fn line(&mut self, principal: Principal, change: impl FnOnce(&mut Line)) {
+        let mut entry = match self.lines.entry(principal) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(Line::default()),
+        };
+        let line = entry.get_mut();
+        change(line);
+        if line.in_flight.is_none() && !mem::replace(&mut line.is_ready, true) {
+            self.ready.push_back(entry.key().clone());
+        }
+    }
+
+    /// The next call to send, and what the server is told, but for the times.
+    pub(super) fn next_call(
+        &mut self,
+        number: u64,
+        now: u64,
+        ledger: Option<&Ledger>,
+    ) -> Option<(Call, Request, u64)> {
+        while let Some(principal) = self.ready.pop_front() {
+            let Some(line) = self.lines.get_mut(&principal) else { continue };
+            line.is_ready = false;
+            let mut batch = Batch::default();
+            let owed = ledger.map(|ledger| ledger.take(&principal)).unwrap_or_default();
+            for (bucket, dues) in &owed {
+                batch.settle(*bucket, dues.rate(), ledger.map_or(0, |it| it.amount(dues, now)));
+            }
+            let paid = batch.runs.clone();
+            while let Some(next) = line.waiting.front() {
+                let waiting = self.asks.get_mut(*next);
+                match waiting.filter(|waiting| waiting.ask.ticket.is_waiting()) {
+                    Some(waiting) => {
+                        if !batch.add(&waiting.ask) {
+                            break;
+                        }
+                        waiting.call = Some(number);
+                        batch.members.push(*next);
+                    }
+                    None => {
+                        self.asks.take(*next);
+                    }
+                }
+                line.waiting.pop_front();
+            }
+            if batch.members.is_empty() && owed.is_empty() {
+                self.lines.remove(&principal);
+                continue;
+            }
+            line.in_flight = Some(number);
+            let Batch { members, buckets, runs, steps, deadline, asking } = batch;
+            let (copy, buckets_of_call) = (principal.clone(), buckets.clone());
+            let request = Request { principal: copy, buckets, runs, deadline: 0, now: 0, asking };
+            let call = Call {
+                principal,
+                members,
+                buckets: buckets_of_call,
+                owed,
+                paid,
+                steps,
+                sent: now,
+                is_overdue: false,
+            };
+            return Some((call, request, deadline));
+        }
+        None
+    }
+
+    /// The call has ended: the requests that arrived meanwhile are next.
+    fn end(&mut self, principal: &Principal, number: u64) {
+        let Some(line) = self.lines.get_mut(principal) else { return };
+        if line.in_flight != Some(number) {
+            return;
+        }
+        line.in_flight = None;
+        if line.is_ready {
+            return;
+        }
+        if line.waiting.is_empty() {
+            self.lines.remove(principal);
+        } else {
+            line.is_ready = true;
+            self.ready.push_back(principal.clone());
+        }
+    }
+
+    /// Answers the requests of a call that was carried out. `states` are the buckets before it.
+    ///
+    /// What the server has charged for requests that do not wait any more is no longer owed.
+    /// Returns the units of that.
+    pub(super) fn conclude(
+        &mut self,
+        number: u64,
+        call: Call,
+        states: SmallVec<[BucketState; 1]>,
+        ledger: Option<&Ledger>,
+    ) -> u64 {
+        let Call { principal, members, buckets, paid, steps, .. } = call;
+        let mut replay = Replay { principal: &principal, buckets: &buckets, states };
+        paid.iter().for_each(|run| replay.apply(run));
+        let (mut members, mut late) = (members.into_iter(), 0);
+        for (op, count) in steps {
+            let count = count as usize;
+            let mut waiting: SmallVec<[T; 1]> = SmallVec::new();
+            for number in members.by_ref().take(count) {
+                let ask = self.asks.take(number).map(|waiting| waiting.ask);
+                waiting.extend(ask.map(|ask| ask.ticket).filter(Ticket::is_waiting));
+            }
+            match &op {
+                Op::Check(entries) if waiting.len() < count => {
+                    let gone = replay.charge_gone(entries, count, waiting.len());
+                    for entry in entries.iter().filter(|_| gone > 0) {
+                        let time = entry.time().saturating_mul(gone as u64);
+                        ledger.map(|ledger| ledger.reduce(&principal, entry.endpoint(), time));
+                        late += u64::from(entry.cost()) * gone as u64;
+                    }
+                }
+                Op::Check(_) => {}
+                // The server has done it, whether or not the request waits.
+                op => {
+                    let answer = replay.answer(op);
+                    waiting.into_iter().for_each(|ticket| ticket.say(Ok(answer.clone())));
+                    continue;
+                }
+            }
+            for ticket in waiting {
+                ticket.say(Ok(replay.answer(&op)));
+            }
+        }
+        self.end(&principal, number);
+        late
+    }
+
+    /// Puts the requests of a call that changed nothing back to the head of the queue. Those that
+    /// do not wait any more are dropped.
+    pub(super) fn again(&mut self, number: u64, call: &Call) {
+        self.put_back(call);
+        self.end(&call.principal, number);
+    }
+
+    /// As [`again`](Self::again), but the principal is not called for until [`resume`](Self::resume)
+    /// is called.
+    pub(super) fn put_back(&mut self, call: &Call) {
+        let mut waiting: SmallVec<[u64; 4]> = SmallVec::new();
+        for number in call.members.iter().rev() {
+            if let Some(ask) = self.asks.get_mut(*number) {
+                ask.call = None;
+                waiting.push(*number);
+            }
+        }
+        self.line(call.principal.clone(), |line| {
+            waiting.into_iter().for_each(|number| line.waiting.push_front(number));
+        });
+    }
+
+    pub(super) fn resume(&mut self, number: u64, principal: &Principal) {
+        self.end(principal, number);
+    }
+
+    /// Takes the requests of a call out, to send them to another server.
+    pub(super) fn hand_over(&mut self, number: u64, call: &Call) -> Vec<Ask<T>> {
+        let members = call.members.iter().filter_map(|number| self.asks.take(*number));
+        let asks = members.map(|waiting| waiting.ask).collect();
+        self.end(&call.principal, number);
+        asks
+    }
+
+    /// Fails the requests of a call for the bucket with that index. The call has changed nothing,
+    /// and the other requests are called for again.
+    pub(super) fn fail_those_of(
+        &mut self,
+        number: u64,
+        call: &Call,
+        index: usize,
+        failure: &Failure,
+    ) {
+        let bucket = call.buckets.get(index).copied();
+        for member in &call.members {
+            let of_bucket = |waiting: &Waiting<T>| {
+                bucket.is_none_or(|bucket| waiting.ask.op.buckets().any(|its| its == bucket))
+            };
+            if self.asks.get(*member).is_some_and(of_bucket) {
+                if let Some(waiting) = self.asks.take(*member) {
+                    waiting.ask.ticket.say(Err(failure.clone()));
+                }
+            }
+        }
+        self.again(number, call);
+    }
+
+    /// Fails the requests of a call.
+    pub(super) fn fail(&mut self, number: u64, call: &Call, failure: &Failure) {
+        for ask in self.hand_over(number, call) {
+            ask.ticket.say(Err(failure.clone()));
+        }
+    }
+
+    /// Fails all requests.
+    pub(super) fn fail_all(&mut self, failure: &Failure) {
+        self.lines.clear();
+        self.ready.clear();
+        self.early.clear();
+        while let Some(waiting) = self.asks.pop() {
+            waiting.ask.ticket.say(Err(failure.clone()));
+        }
+    }
+
+    /// When the next request stops waiting.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let early = self.early.iter().map(|(deadline, _)| *deadline);
+        early.chain(self.asks.oldest().map(|(_, waiting)| waiting.ask.deadline)).min()
+    }
+
+    /// Fails the requests whose deadline has passed. Returns the calls in which they were.
+    pub(super) fn expire(&mut self, now: u64, failure: &Failure) -> SmallVec<[u64; 4]> {
+        let mut overdue = SmallVec::new();
+        let mut late: SmallVec<[u64; 4]> = SmallVec::new();
+        self.early.retain(|(deadline, number)| {
+            if *deadline <= now {
+                late.push(*number);
+            }
+            *deadline > now
+        });
+        loop {
+            let number = late.pop().or_else(|| {
+                let (number, waiting) = self.asks.oldest()?;
+                (waiting.ask.deadline <= now).then_some(number)
+            });
+            let Some(number) = number else { return overdue };
+            let Some(Waiting { ask, call }) = self.asks.take(number) else { continue };
+            if let Some(call) = call.filter(|call| !overdue.contains(call)) {
+                overdue.push(call);
+            }
+            ask.ticket.say(Err(failure.clone()));
+        }
+    }
+
+    /// The next requests of the principal need not wait for the call any more.
+    pub(super) fn overtake(&mut self, number: u64, call: &Call) {
+        self.end(&call.principal, number);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.asks.len() == 0
+    }
+}
+
+impl<T> Default for Batches<T> {
+    fn default() -> Self {
+        Self {
+            asks: Ring::default(),
+            early: Vec::new(),
+            lines: HashMap::default(),
+            ready: VecDeque::new(),
+            latest: 0,
+        }
+    }
+}
+
+impl Call {
+    pub(super) const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether it charges back.
+    pub(super) fn is_paying(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Forgets what is owed for the bucket with that index.
+    pub(super) fn forgive(&mut self, index: usize) {
+        let bucket = self.buckets.get(index);
+        self.owed.retain(|(owed, _)| Some(&*owed) != bucket);
+    }
+
+    /// Takes out what is owed, which was not charged.
+    pub(super) fn unpaid(&mut self) -> Owed {
+        mem::take(&mut self.owed)
+    }
+}
+
+/// The runs of a call, as they are put together.
+struct Batch {
+    members: SmallVec<[u64; 1]>,
+    buckets: SmallVec<[Endpoint; 1]>,
+    runs: SmallVec<[Run; 1]>,
+    steps: SmallVec<[(Op, u32); 1]>,
+    /// That of the first request.
+    deadline: u64,
+    asking: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            members: SmallVec::new(),
+            buckets: SmallVec::new(),
+            runs: SmallVec::new(),
+            steps: SmallVec::new(),
+            deadline: u64::MAX,
+            asking: false,
+        }
+    }
+}
+
+impl Batch {
+    fn settle(&mut self, bucket: Endpoint, rate: crate::values::Rate, time: u64) {
+        self.name(bucket);
+        // The server counts whole microseconds.
+        let (rate, time) = (rate.in_whole_micros(), time.div_ceil(1000) * 1000);
+        self.runs.push(Run::Settle { bucket, rate, time });
+    }
+
+    /// Adds a request. Returns whether there was room.
+    fn add<T>(&mut self, ask: &Ask<T>) -> bool {
+        if self.members.is_empty() {
+            self.asking = ask.asking;
+        } else if self.asking != ask.asking {
+            return false;
+        }
+        match (self.steps.last_mut(), self.runs.last_mut()) {
+            (Some((op, times)), Some(Run::Charge { count, .. })) if *op == ask.op => {
+                *times += 1;
+                *count += 1;
+            }
+            _ => {
+                if self.runs.len() >= MOST_RUNS && !self.members.is_empty() {
+                    return false;
+                }
+                ask.op.buckets().for_each(|bucket| self.name(bucket));
+                self.runs.extend(ask.op.runs());
+                self.steps.push((ask.op.clone(), 1));
+            }
+        }
+        self.deadline = self.deadline.min(ask.deadline);
+        true
+    }
+
+    fn name(&mut self, bucket: Endpoint) {
+        if !self.buckets.contains(&bucket) {
+            self.buckets.push(bucket);
+        }
+    }
+}

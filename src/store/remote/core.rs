@@ -1,0 +1,403 @@
+//! One server as a replica sees it: everything but input and output.
+//!
+//! A [`Core`] is fed requests, answers and times, and says what to do next: connect, send a call,
+//! deliver an event. A worker does so with sockets and timers, the simulation with neither.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ask::{Ask, Ticket};
+use super::batch::{Batches, Call};
+use super::failure::{Failure, Reason};
+use super::request::{Reply, Request};
+use super::ring::Ring;
+use super::server_time::{ServerTime, Sighting};
+use super::supervisor::{Ending, Supervisor, Told};
+use crate::store::StoreEvent;
+use crate::store::fallback::Ledger;
+use crate::values::Principal;
+
+/// A part of the deadline is reserved for the answer, which takes a moment to come back: a 25th.
+const RESERVED: u64 = 25;
+
+/// The time before a call is sent again whose keys are being migrated, in nanoseconds.
+const PAUSE: u64 = 2_000_000;
+
+/// How many principals without requests are charged back at a time: fewer when there are many calls
+/// in flight, but not none.
+const MOST_PAYING: usize = 32;
+const LEAST_PAYING: usize = 4;
+
+/// The most servers that send a request on.
+const MOST_HOPS: u8 = 4;
+
+/// How a core goes about its work. All times are in nanoseconds.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// The longest time that a request takes.
+    pub(super) deadline: u64,
+    /// The longest time that a beat takes.
+    pub(super) patience: u64,
+    /// The most principals for whom requests wait.
+    pub(super) most: usize,
+}
+
+/// The state of one server.
+pub(super) struct Core<T> {
+    limits: Limits,
+    /// The server before it is connected to, as it is named in texts.
+    name: Arc<str>,
+    supervisor: Supervisor,
+    batches: Batches<T>,
+    flights: Ring<Call>,
+    time: ServerTime,
+    /// Whether calls name their time, because the server does not tell scripts its own.
+    names_time: bool,
+    /// Calls that are sent again then.
+    paused: VecDeque<(u64, u64, Principal)>,
+    /// What is owed to the servers.
+    ledger: Option<Arc<Ledger>>,
+    /// Whether this server holds the buckets of the principal.
+    holds: Box<dyn Fn(&Principal) -> bool + Send>,
+    /// The last error, if no call was answered without one since.
+    last_error: Option<Reason>,
+    actions: VecDeque<Action<T>>,
+    /// The units that the server has charged for requests that were decided without it.
+    late_charges: u64,
+    /// Differs between replicas.
+    random: u32,
+}
+
+/// What a [`Core`] wants done.
+#[derive(Debug)]
+pub(super) enum Action<T> {
+    /// Connect, and answer with [`Core::connected`] or [`Core::refused`].
+    Connect,
+    /// Send this call, and answer with [`Core::answered`] and its number.
+    Call(u64, Request),
+    /// Check that the server is well, and answer with [`Core::beaten`].
+    Beat,
+    /// Close the connection.
+    Close,
+    Tell(StoreEvent),
+    /// The nodes of the cluster may have changed.
+    Trouble,
+    /// Send these requests to the server of that address.
+    Forward(Arc<str>, Vec<Ask<T>>),
+}
+
+/// What is known of a server when there is a connection to it.
+#[derive(Clone, Debug)]
+pub(super) struct Greeting {
+    pub(super) server: Arc<str>,
+    pub(super) seen: Option<Sighting>,
+    pub(super) names_time: bool,
+}
+
+/// Why a call was not carried out.
+#[derive(Clone, Debug)]
+pub(super) enum CallError {
+    /// The key of the bucket with this index in the request holds something that is no bucket, and
+    /// nothing was done. `class` is the beginning of the key.
+    Foreign { index: usize, class: Arc<str> },
+    /// Another node has the bucket: for good if `moved`, else for this call. `None` if it is not
+    /// certain which one: the keys are being migrated.
+    Elsewhere { to: Option<Arc<str>>, moved: bool },
+    /// The server answered with an error.
+    Failed(Reason),
+    /// The connection has to be replaced: it is broken, or its server can't be used any more.
+    Lost(Reason),
+}
+
+impl<T: Ticket> Core<T> {
+    pub(super) fn new(
+        name: Arc<str>,
+        limits: Limits,
+        ledger: Option<Arc<Ledger>>,
+        holds: impl Fn(&Principal) -> bool + Send + 'static,
+        told: Told,
+        random: u32,
+    ) -> Self {
+        Self {
+            limits,
+            name,
+            supervisor: Supervisor::new(told),
+            batches: Batches::default(),
+            flights: Ring::default(),
+            time: ServerTime::default(),
+            names_time: false,
+            paused: VecDeque::new(),
+            ledger,
+            holds: Box::new(holds),
+            last_error: None,
+            actions: VecDeque::new(),
+            late_charges: 0,
+            random,
+        }
+    }
+
+    /// Whether requests are sent to the server. Without it they fail at once.
+    pub(super) const fn is_up(&self) -> bool {
+        self.supervisor.is_up()
+    }
+
+    /// What was reported about the server.
+    pub(super) const fn told(&self) -> &Told {
+        self.supervisor.told()
+    }
+
+    /// The units that the server has charged for requests that did not wait for its answer.
+    pub(super) const fn late_charges(&self) -> u64 {
+        self.late_charges
+    }
+
+    /// Takes over the losses that were reported about other servers, whose buckets it has now.
+    pub(super) fn take_over(&mut self, losses: u32) {
+        self.supervisor.take_over(losses);
+    }
+
+    /// A request has arrived.
+    pub(super) fn ask(&mut self, ask: Ask<T>) {
+        if self.is_up() {
+            self.batches.join(ask, self.limits.most);
+        } else {
+            ask.ticket.say(Err(Failure::Lost));
+        }
+    }
+
+    /// There is a connection.
+    pub(super) fn connected(&mut self, now: u64, greeting: Greeting) {
+        self.time = ServerTime::default();
+        if let Some(seen) = greeting.seen {
+            self.time.learn(seen);
+        }
+        self.names_time = greeting.names_time;
+        self.last_error = None;
+        self.supervisor.connected(now, greeting.server);
+        self.pay();
+    }
+
+    /// Connecting has failed.
+    pub(super) fn refused(&mut self, now: u64, reason: &Reason) {
+        let random = self.random();
+        self.supervisor.refused(now, random, &self.name, reason);
+        self.actions.push_back(Action::Trouble);
+    }
+
+    /// The beat was answered.
+    pub(super) fn beaten(&mut self, now: u64, answer: Result<Option<Sighting>, Reason>) {
+        match answer {
+            Ok(seen) => {
+                if let Some(seen) = seen {
+                    self.time.learn(seen);
+                }
+                self.supervisor.beaten(now);
+                self.pay();
+            }
+            Err(reason) => self.closed(now, &reason),
+        }
+    }
+
+    /// The connection is broken.
+    pub(super) fn closed(&mut self, now: u64, reason: &Reason) {
+        self.end(now, Ending::Broken, reason);
+    }
+
+    /// A call was answered.
+    pub(super) fn answered(&mut self, now: u64, number: u64, answer: Result<Reply, CallError>) {
+        // Calls of former connections are not in flight any more.
+        let Some(mut call) = self.flights.take(number) else { return };
+        let sighting = |shown| Sighting { sent: call.sent, arrived: now, shown };
+        match answer {
+            Ok(Reply::Done { now: shown, states }) => {
+                self.time.learn(sighting(shown));
+                self.last_error = None;
+                self.supervisor.served(now);
+                let was_paying = call.is_paying();
+                let late = self.batches.conclude(number, call, states, self.ledger.as_deref());
+                self.late_charges += late;
+                if was_paying {
+                    self.pay();
+                }
+            }
+            Ok(Reply::Late { now: shown }) => {
+                // The call was late for its first request, or the server's clock was set.
+                self.time.learn(sighting(shown));
+                self.put_back(&mut call, now);
+                self.batches.again(number, &call);
+                self.expire(now);
+            }
+            Err(CallError::Foreign { index, class }) => {
+                // What is owed for the bucket can't be charged, and would hold up all else.
+                call.forgive(index);
+                self.put_back(&mut call, now);
+                self.batches.fail_those_of(number, &call, index, &Failure::Foreign(class));
+            }
+            Err(CallError::Elsewhere { to, moved }) => {
+                self.put_back(&mut call, now);
+                self.elsewhere(now, number, &call, to, moved);
+            }
+            Err(CallError::Failed(reason)) => {
+                self.put_back(&mut call, now);
+                self.last_error = Some(reason.clone());
+                self.batches.fail(number, &call, &Failure::Server(reason));
+                self.strike(now);
+            }
+            Err(CallError::Lost(reason)) => {
+                self.put_back(&mut call, now);
+                // Before its requests fail, so that they find the server lost.
+                self.batches.put_back(&call);
+                self.end(now, Ending::Broken, &reason);
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn wake(&mut self, now: u64) {
+        self.expire(now);
+        if self.supervisor.is_silent(now) {
+            let patience = Duration::from_nanos(self.limits.patience);
+            let detail = format!("it has not answered within {patience:?}");
+            let reason = self.unreachable(detail);
+            self.end(now, Ending::Broken, &reason);
+        }
+        while let Some((_, number, principal)) = self.paused.pop_front_if(|next| next.0 <= now) {
+            self.batches.resume(number, &principal);
+        }
+    }
+
+    /// What to do next.
+    pub(super) fn next(&mut self, now: u64) -> Option<Action<T>> {
+        if let Some(event) = self.supervisor.events.pop_front() {
+            return Some(Action::Tell(event));
+        }
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if self.supervisor.begins(now) {
+            return Some(Action::Connect);
+        }
+        if !self.is_up() {
+            return None;
+        }
+        if self.supervisor.beats(now, self.limits.patience) {
+            return Some(Action::Beat);
+        }
+        let number = self.flights.next_number();
+        let (call, mut request, deadline) =
+            self.batches.next_call(number, now, self.ledger.as_deref())?;
+        self.flights.push(call);
+        if self.names_time {
+            request.now = self.time.estimate(now);
+        } else {
+            let deadline = deadline.min(now + self.limits.deadline);
+            request.deadline = self.time.at(deadline - self.limits.deadline / RESERVED);
+        }
+        Some(Action::Call(number, request))
+    }
+
+    /// When [`wake`](Self::wake) and [`next`](Self::next) have to be called at the latest.
+    pub(super) fn due(&self) -> Option<u64> {
+        let paused = self.paused.front().map(|(at, ..)| *at);
+        [self.supervisor.next(), self.batches.next_deadline(), paused].into_iter().flatten().min()
+    }
+
+    /// Whether no request waits, no call is in flight and nothing is to be done at once.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.batches.is_empty() && self.flights.len() == 0 && self.actions.is_empty()
+    }
+
+    fn expire(&mut self, now: u64) {
+        let failure = Failure::NoAnswer(Duration::from_nanos(self.limits.deadline));
+        for number in self.batches.expire(now, &failure) {
+            let Some(call) = self.flights.get_mut(number).filter(|call| !call.is_overdue) else {
+                continue;
+            };
+            call.is_overdue = true;
+            // The server does nothing for it any more: see `Request::deadline`. So the next call
+            // for the principal need not wait for its answer.
+            self.batches.overtake(number, call);
+            self.strike(now);
+        }
+    }
+
+    fn strike(&mut self, now: u64) {
+        if self.supervisor.failed(now) {
+            let reason = self.last_error.take().unwrap_or_else(|| {
+                self.unreachable("too many checks were not answered in time".to_owned())
+            });
+            self.end(now, Ending::TooManyFailures, &reason);
+        }
+    }
+
+    /// Ends the connection. What is in flight is lost: it may have been charged.
+    fn end(&mut self, now: u64, ending: Ending, reason: &Reason) {
+        if !self.is_up() {
+            return;
+        }
+        let random = self.random();
+        self.supervisor.ended(now, random, ending, reason);
+        self.actions.push_back(Action::Close);
+        self.actions.push_back(Action::Trouble);
+        while let Some(mut call) = self.flights.pop() {
+            self.put_back(&mut call, now);
+        }
+        self.paused.clear();
+        self.batches.fail_all(&Failure::Lost);
+    }
+
+    fn elsewhere(&mut self, now: u64, number: u64, call: &Call, to: Option<Arc<str>>, moved: bool) {
+        if moved {
+            self.actions.push_back(Action::Trouble);
+        }
+        let Some(to) = to else {
+            // Some keys of the principal are here and some are there. It takes a moment.
+            self.batches.put_back(call);
+            self.paused.push_back((now + PAUSE, number, call.principal().clone()));
+            return;
+        };
+        let mut asks = self.batches.hand_over(number, call);
+        for ask in &mut asks {
+            ask.hops += 1;
+            ask.asking = !moved;
+        }
+        let (on, lost): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.hops <= MOST_HOPS);
+        lost.into_iter().for_each(|ask| ask.ticket.say(Err(Failure::Moved)));
+        if !on.is_empty() {
+            self.actions.push_back(Action::Forward(to, on));
+        }
+    }
+
+    /// Charges back what this replica owes to principals that have no requests now.
+    fn pay(&mut self) {
+        let Some(ledger) = self.ledger.clone().filter(|ledger| !ledger.is_empty()) else { return };
+        let room = MOST_PAYING.saturating_sub(self.flights.len()).max(LEAST_PAYING);
+        for principal in ledger.some(room, &*self.holds) {
+            self.batches.pay(principal);
+        }
+    }
+
+    fn put_back(&self, call: &mut Call, now: u64) {
+        if let Some(ledger) = &self.ledger {
+            let owed = call.unpaid();
+            ledger.put_back(call.principal(), owed, now);
+        }
+    }
+
+    fn unreachable(&self, detail: String) -> Reason {
+        let server = self.supervisor.server().unwrap_or(&self.name);
+        Reason { server: Arc::clone(server), kind: "unreachable", detail: detail.into() }
+    }
+
+    /// A pseudo-random number: xorshift.
+    fn random(&mut self) -> u32 {
+        let mut next = self.random | 1;
+        next ^= next << 13;
+        next ^= next >> 17;
+        next ^= next << 5;
+        self.random = next;
+        next
+    }
+}

@@ -1,0 +1,128 @@
+//! Why one request was not decided by its server.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::store::{StoreError, StoreEvent};
+
+/// Why one request was not decided.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// There is no connection.
+    Lost,
+    /// The answer did not come within the deadline.
+    NoAnswer(Duration),
+    /// The call reached the server after the deadline, and nothing was changed.
+    Late,
+    /// Requests of this many principals are waiting already.
+    TooMany(usize),
+    /// The bucket is on another node, which does not answer yet.
+    Moved,
+    /// No node serves the bucket.
+    #[cfg(feature = "redis-cluster")]
+    Unserved,
+    /// A key with this beginning holds something that is no bucket.
+    Foreign(Arc<str>),
+    /// The server answered with an error.
+    Server(Reason),
+}
+
+/// An error of a server: what events and the errors of requests say about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Reason {
+    /// The server, as it is named in texts.
+    pub(super) server: Arc<str>,
+    /// The [kind](StoreError::kind) of the errors of requests.
+    pub(super) kind: &'static str,
+    /// What is wrong, without the server's name.
+    pub(super) detail: Arc<str>,
+}
+
+impl Reason {
+    /// The event that `server` is lost for this reason.
+    pub(super) fn lost(&self, server: &Arc<str>) -> StoreEvent {
+        let (kind, reason) = (self.kind, self.as_seen_from(server));
+        StoreEvent::Lost { server: Some(Arc::clone(server)), kind, reason }
+    }
+
+    /// The event that `server` is still lost, and now for this reason.
+    pub(super) fn still_lost(&self, server: &Arc<str>) -> StoreEvent {
+        let (kind, reason) = (self.kind, self.as_seen_from(server));
+        StoreEvent::StillLost { server: Some(Arc::clone(server)), kind, reason }
+    }
+
+    /// The text for an event that names `server` itself.
+    fn as_seen_from(&self, server: &Arc<str>) -> Arc<str> {
+        if self.server == *server {
+            Arc::clone(&self.detail)
+        } else {
+            format!("{}: {}", self.server, self.detail).into()
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the rate limiter can't count on {}: {}", self.server, self.detail)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str(
+                "there is no connection to the server; the store reconnects in the background",
+            ),
+            Self::NoAnswer(deadline) => {
+                write!(f, "the server has not answered within {deadline:?}")
+            }
+            Self::Late => {
+                f.write_str("the call reached the server after its deadline, and changed nothing")
+            }
+            Self::TooMany(most) => {
+                write!(f, "requests of {most} principals are already waiting for the server")
+            }
+            Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
+            #[cfg(feature = "redis-cluster")]
+            Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
+            Self::Foreign(class) => write!(
+                f,
+                "a key {class}* holds something that is no bucket: delete it, or choose another \
+                 prefix"
+            ),
+            Self::Server(reason) => reason.fmt(f),
+        }
+    }
+}
+
+impl Error for Failure {}
+
+impl Failure {
+    /// One of the kinds that [`StoreError::kind`] documents.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::NoAnswer(_) => "no_answer",
+            Self::Late => "late",
+            Self::TooMany(_) => "too_many",
+            Self::Moved => "moved",
+            #[cfg(feature = "redis-cluster")]
+            Self::Unserved => "unserved",
+            Self::Foreign(_) => "foreign_key",
+            Self::Server(reason) => reason.kind,
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        let kind = failure.kind();
+        let error = match failure {
+            Failure::TooMany(_) | Failure::Moved | Failure::Foreign(_) => Self::of_request(failure),
+            _ => Self::new(failure),
+        };
+        error.of_kind(kind)
+    }
+}

@@ -1,0 +1,113 @@
+//! A session with a server: a connection that is logged in.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
+
+use super::address::Address;
+use super::error::RedisStoreError;
+use super::settings::Connecting;
+use super::stream;
+
+/// The part of the client that reads from the socket and writes to it. It has to be polled for
+/// anything to happen.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection that is logged in.
+pub(super) struct Session {
+    pub(super) commands: MultiplexedConnection,
+    pub(super) driver: Driver,
+    /// The server and the login by which its errors are scrubbed.
+    pub(super) server: Address,
+}
+
+/// Why a command has no answer.
+pub(super) enum Unanswered {
+    Error(RedisError),
+    Silent(Duration),
+}
+
+impl Session {
+    /// Opens a connection and logs in.
+    pub(super) async fn open(
+        server: Address,
+        settings: &Connecting,
+    ) -> Result<Self, RedisStoreError> {
+        let within = settings.timeout;
+        let opening = async {
+            let stream = stream::open(
+                &server,
+                #[cfg(feature = "redis-tls")]
+                &settings.tls,
+            )
+            .await?;
+            MultiplexedConnection::new(&login(&server), stream).await
+        };
+        match tokio::time::timeout(within, opening).await {
+            Ok(Ok((commands, driver))) => {
+                Ok(Self { commands, driver: Box::pin(driver), server })
+            }
+            Ok(Err(error)) => Err(RedisStoreError::of(&server, "AUTH", &error)),
+            Err(_) => Err(RedisStoreError::silent(&server, within)),
+        }
+    }
+
+    /// Sends a command and waits for its answer.
+    pub(super) async fn ask<T: FromRedisValue>(
+        &mut self,
+        cmd: &Cmd,
+        within: Duration,
+    ) -> Result<T, Unanswered> {
+        let mut asked = Box::pin(cmd.query_async::<T>(&mut self.commands));
+        let driver = &mut self.driver;
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                return Poll::Ready(answer);
+            }
+            let ended = driver.as_mut().poll(cx).is_ready();
+            match asked.as_mut().poll(cx) {
+                Poll::Pending if ended => {
+                    Poll::Ready(Err((ErrorKind::Io, "the connection was closed").into()))
+                }
+                answer => answer,
+            }
+        });
+        match tokio::time::timeout(within, answered).await {
+            Ok(answer) => answer.map_err(Unanswered::Error),
+            Err(_) => Err(Unanswered::Silent(within)),
+        }
+    }
+}
+
+impl Unanswered {
+    /// The error of the server, which was asked for that command.
+    pub(super) fn of(self, server: &Address, asked: &'static str) -> RedisStoreError {
+        match self {
+            Self::Error(error) => RedisStoreError::of(server, asked, &error),
+            Self::Silent(within) => RedisStoreError::silent(server, within),
+        }
+    }
+
+    /// Whether the connection broke.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Error(error) if error.kind() == ErrorKind::Io)
+    }
+}
+
+fn login(server: &Address) -> RedisConnectionInfo {
+    // Do not send the name of the client library: it is of no use to an operator, and the user may
+    // lack the permission.
+    let mut login =
+        RedisConnectionInfo::default().set_db(server.login.database).set_skip_set_lib_name();
+    if let Some(user) = &server.login.user {
+        login = login.set_username(user.expose());
+    }
+    if let Some(password) = &server.login.password {
+        login = login.set_password(password.expose());
+    }
+    login
+}

@@ -1,0 +1,117 @@
+//! A simulated server: buckets, a clock, and the law.
+
+use std::collections::HashMap;
+
+use super::super::core::CallError;
+use super::super::replay::Replay;
+use super::super::request::{Reply, Request};
+use crate::store::BucketState;
+use crate::values::{Endpoint, Principal};
+
+const EPOCH: i64 = 1_795_000_000_000_000;
+
+#[derive(Default)]
+pub(super) struct Server {
+    buckets: HashMap<(Principal, Endpoint), Bucket>,
+    /// How far its clock is ahead, in microseconds.
+    pub(super) ahead: i64,
+    /// Until when it does nothing, in nanoseconds of the world.
+    pub(super) frozen_until: u64,
+    pub(super) dead_until: u64,
+}
+
+/// Points in time in microseconds of the server's clock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    full_at: i64,
+    overdrawn_until: i64,
+    blocked_until: i64,
+}
+
+impl Server {
+    pub(super) fn time(&self, now: u64) -> i64 {
+        EPOCH + i64::try_from(now / 1000).expect("small") + self.ahead
+    }
+
+    pub(super) fn carry_out(&mut self, request: &Request, now: u64) -> Result<Reply, CallError> {
+        let now = if request.now == 0 { self.time(now) } else { request.now };
+        if request.deadline > 0 && now > request.deadline {
+            return Ok(Reply::Late { now });
+        }
+        let states = request.buckets.iter().map(|bucket| {
+            let bucket = self.buckets.get(&(request.principal.clone(), *bucket)).copied();
+            bucket.unwrap_or_default().state(now)
+        });
+        let states: smallvec::SmallVec<[BucketState; 1]> = states.collect();
+        let mut replay = Replay {
+            principal: &request.principal,
+            buckets: &request.buckets,
+            states: states.clone(),
+        };
+        request.runs.iter().for_each(|run| replay.apply(run));
+        for (bucket, state) in request.buckets.iter().zip(&replay.states) {
+            let bucket = (request.principal.clone(), *bucket);
+            if *state == BucketState::default() {
+                self.buckets.remove(&bucket);
+            } else {
+                self.buckets.insert(bucket, Bucket::of(state, now));
+            }
+        }
+        Ok(Reply::Done { now, states })
+    }
+
+    /// How many of the buckets it has.
+    pub(super) fn count(&self, request: &Request) -> usize {
+        let is_here =
+            |bucket: &&Endpoint| self.buckets.contains_key(&(request.principal.clone(), **bucket));
+        request.buckets.iter().filter(is_here).count()
+    }
+
+    /// Takes the buckets of a principal out.
+    pub(super) fn give_up(
+        &mut self,
+        principal: &Principal,
+    ) -> Vec<((Principal, Endpoint), [i64; 3])> {
+        let all: Vec<_> =
+            self.buckets.keys().filter(|(owner, _)| owner == principal).cloned().collect();
+        let ahead = self.ahead;
+        all.into_iter()
+            .filter_map(|key| {
+                let bucket = self.buckets.remove(&key)?;
+                let times = [bucket.full_at, bucket.overdrawn_until, bucket.blocked_until];
+                Some((key, times.map(|time| time - ahead)))
+            })
+            .collect()
+    }
+
+    pub(super) fn take_over(&mut self, buckets: Vec<((Principal, Endpoint), [i64; 3])>) {
+        for (key, times) in buckets {
+            let [full_at, overdrawn_until, blocked_until] = times.map(|time| time + self.ahead);
+            self.buckets.insert(key, Bucket { full_at, overdrawn_until, blocked_until });
+        }
+    }
+}
+
+impl Bucket {
+    fn state(self, now: i64) -> BucketState {
+        let left = |until: i64| u64::try_from(until - now).unwrap_or(0) * 1000;
+        BucketState {
+            debt: left(self.full_at),
+            overdraft: left(self.overdrawn_until),
+            blocked: left(self.blocked_until),
+            shared: false,
+        }
+    }
+
+    fn of(state: &BucketState, now: i64) -> Self {
+        let until = |left: u64| {
+            assert_eq!(left % 1000, 0, "the server counts whole microseconds");
+            now + i64::try_from(left / 1000).expect("it is at most a century")
+        };
+        Self {
+            full_at: until(state.debt),
+            overdrawn_until: until(state.overdraft),
+            blocked_until: until(state.blocked),
+        }
+    }
+}
