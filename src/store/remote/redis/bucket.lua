@@ -76,18 +76,18 @@ if ARGV[3] == '1' and not ARGV[7] and not KEYS[2] then
     end
 end
 
-local max, min = math.max, math.min
-local debts, overdrafts, blocks, foreign = {}, {}, {}, {}
-local reply = {now}
+-- Debt, overdraft and block of each bucket: as they were, and as they become. Both lists have the
+-- order of the reply, and room for two buckets from the beginning, since growing takes time.
+local reply, state = {now, 0, 0, 0, 0, 0, 0}, {now, 0, 0, 0, 0, 0, 0}
+-- The buckets whose values another program wrote; true once a run has corrected the bucket.
+local foreign
 
 for bucket = 1, #KEYS do
     local debt, overdraft, block = 0, 0, 0
     local stored = call('GET', KEYS[bucket])
     if stored then
-        local tat, overdrawn, blocked
-        if find(stored, '^%d+$') then
-            tat = stored
-        else
+        local tat, overdrawn, blocked = stored, 0, 0
+        if not find(stored, '^%d+$') then
             tat, overdrawn = stored:match('^(%d+)%+(%d+)$')
             if not tat then
                 tat, blocked = stored:match('^(%d+)!(%d+)$')
@@ -95,119 +95,122 @@ for bucket = 1, #KEYS do
             if not tat then
                 tat, overdrawn, blocked = stored:match('^(%d+)%+(%d+)!(%d+)$')
             end
+            tat, overdrawn, blocked = (tat or 2^53) + 0, (overdrawn or 0) + 0, (blocked or 0) + 0
         end
-        tat = tonumber(tat) or 2^53
-        overdrawn, blocked = tonumber(overdrawn) or 0, tonumber(blocked) or 0
-        if max(tat, overdrawn, blocked) < 2^53 then
-            debt, block = max(tat - now, 0), max(blocked - now, 0)
-            -- The overdraft is a part of the debt.
-            overdraft = min(max(overdrawn - now, 0), debt)
+        debt = tat - now
+        if debt < 0 then
+            debt = 0
+        end
+        if tat + 0 >= 2^53 or overdrawn >= 2^53 or blocked >= 2^53 then
+            foreign = foreign or {}
+            debt, foreign[bucket] = 3155760000000000, false
         else
-            debt, foreign[bucket] = 3155760000000000, true
+            if blocked > now then
+                block = blocked - now
+            end
+            if overdrawn > now then
+                -- It is a part of the debt.
+                overdraft = math.min(overdrawn - now, debt)
+            end
         end
     end
-    debts[bucket], overdrafts[bucket], blocks[bucket] = debt, overdraft, block
-    local at = 3 * bucket
-    reply[at - 1], reply[at], reply[at + 1] = debt, overdraft, block
+    local at = 3 * bucket - 1
+    reply[at], reply[at + 1], reply[at + 2] = debt, overdraft, block
+    state[at], state[at + 1], state[at + 2] = debt, overdraft, block
 end
 
-local changed = {}
-
--- A debt of more than the refill and the overdraft is impossible: the clock went back, or the quota
--- was slower.
+-- Makes an impossible debt that of a drained bucket: the clock went back, or the quota was slower.
 local function correct(bucket, refill)
-    local overdraft = overdrafts[bucket]
-    if overdraft > refill then
-        overdraft = refill
-        overdrafts[bucket] = refill
+    local at = 3 * bucket - 1
+    local overdraft = math.min(state[at + 1], refill)
+    state[at], state[at + 1] = math.min(state[at], refill + overdraft), overdraft
+    if foreign and foreign[bucket] == false then
+        foreign[bucket] = true
     end
-    if debts[bucket] > refill + overdraft then
-        debts[bucket] = refill + overdraft
-    end
-    -- What the value counts as would not drain as time passes.
-    if foreign[bucket] then
-        changed[bucket] = true
-    end
+    return at
 end
 
--- How many times the bucket holds the time.
-local function holds(bucket, time, refill)
-    local room = refill - debts[bucket]
-    if room < time or blocks[bucket] > 0 then
-        return 0
-    end
-    return (room - room % time) / time
-end
-
-local at, last = 3, #ARGV
-while at <= last do
-    local kind = ARGV[at]
-    local bucket = tonumber(kind)
-    if bucket then
-        local time, refill = ARGV[at + 2] + 0, ARGV[at + 3] + 0
-        correct(bucket, refill)
-        local charges = min(ARGV[at + 1] + 0, holds(bucket, time, refill))
-        debts[bucket] = debts[bucket] + charges * time
-        at = at + 4
-    elseif kind == 'c' then
+local run, last = 3, #ARGV
+while run <= last do
+    local kind = ARGV[run]
+    if kind == 'c' then
+        local entries = run + 3
+        run = entries + 3 * ARGV[run + 2]
         -- How many times all binding buckets hold their times, and how many times all buckets do.
-        local admitted = ARGV[at + 1] + 0
-        local shadowed, first, after = admitted, at + 3, at + 3 + 3 * ARGV[at + 2]
-        for entry = first, after - 1, 3 do
-            local bucket, refill = ARGV[entry] + 0, ARGV[entry + 2] + 0
-            local binding = bucket > 0
-            if not binding then
-                bucket = -bucket
+        local admitted = ARGV[entries - 2] + 0
+        local shadowed = admitted
+        for entry = entries, run - 1, 3 do
+            local bucket, time, refill = ARGV[entry] + 0, ARGV[entry + 1] + 0, ARGV[entry + 2] + 0
+            local at = bucket > 0 and 3 * bucket - 1 or -3 * bucket - 1
+            local debt = state[at]
+            if debt > refill or state[at + 1] > refill or foreign then
+                correct(bucket > 0 and bucket or -bucket, refill)
+                debt = state[at]
             end
-            correct(bucket, refill)
-            local times = holds(bucket, ARGV[entry + 1] + 0, refill)
-            if times < shadowed then
-                shadowed = times
+            local room = refill - debt
+            if room < 0 or state[at + 2] > 0 then
+                room = 0
             end
-            if binding and times < admitted then
-                admitted = times
+            if shadowed * time > room then
+                shadowed = (room - room % time) / time
+            end
+            if bucket > 0 and admitted * time > room then
+                admitted = (room - room % time) / time
             end
         end
-        for entry = first, after - 1, 3 do
-            local bucket, time = ARGV[entry] + 0, ARGV[entry + 1]
+        for entry = entries, run - 1, 3 do
+            local bucket = ARGV[entry] + 0
             if bucket > 0 then
-                debts[bucket] = debts[bucket] + admitted * time
+                local at = 3 * bucket - 1
+                state[at] = state[at] + admitted * ARGV[entry + 1]
             else
-                debts[-bucket] = debts[-bucket] + shadowed * time
+                local at = -3 * bucket - 1
+                state[at] = state[at] + shadowed * ARGV[entry + 1]
             end
         end
-        at = after
+    elseif kind == 's' then
+        local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
+        local at = correct(ARGV[run + 1] + 0, refill)
+        state[at] = math.min(state[at] + time, 2 * refill)
+        state[at + 1] = math.max(state[at + 1], state[at] - refill)
+        run = run + 4
+    elseif kind == 'r' then
+        local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
+        local at = correct(ARGV[run + 1] + 0, refill)
+        state[at] = math.max(state[at] - time, 0)
+        state[at + 1] = math.min(state[at + 1], math.max(state[at] - refill, 0))
+        run = run + 4
+    elseif kind == 'b' then
+        state[3 * ARGV[run + 1] + 1] = ARGV[run + 2] + 0
+        run = run + 3
+    elseif kind == 'd' then
+        local at = 3 * ARGV[run + 1] - 1
+        state[at], state[at + 1], state[at + 2] = 0, 0, 0
+        run = run + 2
     else
-        bucket = ARGV[at + 1] + 0
-        local time, refill = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-        if kind == 's' then
-            correct(bucket, refill)
-            debts[bucket] = min(debts[bucket] + time, 2 * refill)
-            overdrafts[bucket] = max(overdrafts[bucket], debts[bucket] - refill)
-            at = at + 4
-        elseif kind == 'r' then
-            correct(bucket, refill)
-            debts[bucket] = max(debts[bucket] - time, 0)
-            overdrafts[bucket] = min(overdrafts[bucket], max(debts[bucket] - refill, 0))
-            at = at + 4
-        elseif kind == 'b' then
-            blocks[bucket] = time
-            at = at + 3
-        elseif kind == 'd' then
-            debts[bucket], overdrafts[bucket], blocks[bucket] = 0, 0, 0
-            at = at + 2
-        else
-            return redis.error_reply('ERR unknown run')
+        local at, count = 3 * kind - 1, ARGV[run + 1]
+        local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
+        if state[at] > refill or state[at + 1] > refill or foreign then
+            correct(kind + 0, refill)
         end
+        local room = refill - state[at]
+        if room > 0 and state[at + 2] == 0 then
+            local charged = count * time
+            if charged > room then
+                charged = room - room % time
+            end
+            state[at] = state[at] + charged
+        end
+        run = run + 4
     end
 end
 
 for bucket = 1, #KEYS do
-    local debt, overdraft, block = debts[bucket], overdrafts[bucket], blocks[bucket]
-    local was = 3 * bucket
-    if debt ~= reply[was - 1] or overdraft ~= reply[was] or block ~= reply[was + 1]
-        or changed[bucket] then
-        local life = max(debt, block)
+    local at = 3 * bucket - 1
+    local debt, overdraft, block = state[at], state[at + 1], state[at + 2]
+    if debt ~= reply[at] or overdraft ~= reply[at + 1] or block ~= reply[at + 2]
+        or foreign and foreign[bucket] then
+        local life = block > debt and block or debt
         if life == 0 then
             call('DEL', KEYS[bucket])
         else
