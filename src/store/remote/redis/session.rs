@@ -10,7 +10,7 @@ use redis::{Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
 
 use super::address::Address;
 use super::error::RedisStoreError;
-use super::settings::Connecting;
+use super::connect::Connecting;
 use super::stream;
 
 /// The part of the client that reads from the socket and writes to it. It has to be polled for
@@ -51,7 +51,7 @@ impl Session {
             Ok(Ok((commands, driver))) => {
                 Ok(Self { commands, driver: Box::pin(driver), server })
             }
-            Ok(Err(error)) => Err(RedisStoreError::of(&server, "AUTH", &error)),
+            Ok(Err(error)) => Err(RedisStoreError::of(&server, "", &error)),
             Err(_) => Err(RedisStoreError::silent(&server, within)),
         }
     }

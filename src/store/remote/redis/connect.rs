@@ -1,0 +1,361 @@
+//! Connects to a server, and checks that it can charge buckets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Value};
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::connection::Live;
+use super::credentials::Provider;
+use super::error::answer::{is_elsewhere, is_unknown_script, refuses_time};
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::script::{self, Probe};
+use super::sentinel::Route;
+use super::session::{Session, Unanswered};
+#[cfg(feature = "redis-tls")]
+use super::tls::Tls;
+use crate::store::nanos;
+use crate::store::remote::core::Greeting;
+use crate::store::remote::failure::Reason;
+use crate::store::remote::server_time::Sighting;
+use crate::store::remote::worker::{Connected, Protocol};
+use crate::values::clock::{Clock, MonotonicClock};
+
+/// The most probe keys that are tried: of a cluster's node whose slots are being migrated.
+const KEYS: usize = 8;
+
+/// How servers are connected to.
+pub(super) struct Connecting {
+    /// The beginning of all keys.
+    pub(super) prefix: String,
+    /// The longest time that a check takes.
+    pub(super) deadline: Duration,
+    /// The longest time that one step of connecting takes.
+    pub(super) timeout: Duration,
+    pub(super) credentials: Option<Provider>,
+    #[cfg(feature = "redis-tls")]
+    pub(super) tls: Tls,
+}
+
+/// One server, and how it is found.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) settings: Arc<Connecting>,
+    pub(super) route: Arc<Route>,
+    /// The key of a probe bucket, which belongs to no principal, for a random number.
+    pub(super) probe: Arc<dyn Fn(u32) -> String + Send + Sync>,
+    /// Whether the server, or a proxy in front of it, does not know HELLO. A proxy may close the
+    /// connection then, so it is not asked again.
+    pub(super) lacks_hello: Arc<AtomicBool>,
+}
+
+/// What is particular about a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trait {
+    /// It refuses to tell scripts the time.
+    pub(super) refuses_time: bool,
+    /// It does not know HELLO.
+    pub(super) lacks_hello: bool,
+}
+
+impl Protocol for Node {
+    type Connection = Live;
+
+    fn connect(
+        &mut self,
+        clock: MonotonicClock,
+    ) -> impl Future<Output = Connected<Live>> + Send + 'static {
+        let node = self.clone();
+        async move { node.greet(clock).await.map_err(|error| Reason::from(&error)) }
+    }
+}
+
+impl Node {
+    /// Connects, and charges a probe bucket. So anything that requests need and the server lacks is
+    /// found here.
+    pub(super) async fn greet(
+        self,
+        clock: MonotonicClock,
+    ) -> Result<(Live, Greeting), RedisStoreError> {
+        let knew = self.lacks_hello.load(Ordering::Relaxed);
+        let greeted = self.clone().attempt(clock).await;
+        if knew || !self.lacks_hello.load(Ordering::Relaxed) {
+            return greeted;
+        }
+        // HELLO has closed the connection, and is left out now. Unless it was not HELLO's fault.
+        let greeted = self.clone().attempt(clock).await;
+        self.lacks_hello.store(greeted.is_ok(), Ordering::Relaxed);
+        greeted
+    }
+
+    async fn attempt(
+        self,
+        clock: MonotonicClock,
+    ) -> Result<(Live, Greeting), RedisStoreError> {
+        let address = self.route.find(&self.settings).await?;
+        let (address, login_at) = self.with_credentials(address).await?;
+        let mut session = Session::open(address, &self.settings).await?;
+        let mut traits = Trait::default();
+        let key = self.charge_first(&mut session, &mut traits).await?;
+        traits.lacks_hello = self.verify(&mut session).await?;
+        let seen = self.time_charge(&mut session, &key, traits, clock).await?;
+        let server: Arc<str> = session.server.to_string().into();
+        let greeting = Greeting { server, seen, names_time: traits.refuses_time };
+        Ok((Live::new(self, session, traits, clock, login_at), greeting))
+    }
+
+    /// The address with the credentials of the callback, if there is one, and when to log in again.
+    async fn with_credentials(
+        &self,
+        address: Address,
+    ) -> Result<(Address, Option<Instant>), RedisStoreError> {
+        let Some(provider) = &self.settings.credentials else { return Ok((address, None)) };
+        let asked = tokio::time::timeout(self.settings.timeout, provider.ask()).await;
+        let failed =
+            |said: &str| RedisStoreError::quoting(Kind::Credentials, &address, NO_CREDENTIALS, said, "");
+        match asked {
+            Ok(Ok(credentials)) => {
+                let user = credentials.user.as_deref();
+                let address = address.with_credentials(user, Some(&credentials.password));
+                Ok((address, login_at(credentials.expires_after)))
+            }
+            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Err(_) => Err(failed("no answer within the connect timeout")),
+        }
+    }
+
+    /// Logs a connection in again. Returns when to do so next.
+    pub(super) async fn log_in_again(&self, mut commands: MultiplexedConnection) -> Option<Instant> {
+        const SOON: Duration = Duration::from_secs(1);
+        let provider = self.settings.credentials.as_ref()?;
+        let asked = tokio::time::timeout(self.settings.timeout, provider.ask()).await;
+        // If this fails, the old credentials may go on to be good: the server says so otherwise.
+        let Ok(Ok(credentials)) = asked else { return Some(Instant::now() + SOON) };
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = &credentials.user {
+            auth.arg(&**user);
+        }
+        auth.arg(&*credentials.password);
+        match auth.exec_async(&mut commands).await {
+            Ok(()) => login_at(credentials.expires_after),
+            Err(_) => Some(Instant::now() + SOON),
+        }
+    }
+
+    /// Charges a probe bucket by the script's text and fills it up again. Returns the bucket's key.
+    async fn charge_first(
+        &self,
+        session: &mut Session,
+        traits: &mut Trait,
+    ) -> Result<String, RedisStoreError> {
+        let within = self.settings.timeout;
+        let mut keys = KEYS;
+        let key = loop {
+            let key = (self.probe)(super::random());
+            let now = if traits.refuses_time { time(session, within).await? } else { 0 };
+            let charge = script::probe("EVAL", &key, now, Probe::Charge);
+            match session.ask::<Value>(&charge, within).await {
+                Ok(_) => break key,
+                Err(Unanswered::Error(error)) if refuses_time(&error) && !traits.refuses_time => {
+                    traits.refuses_time = true;
+                }
+                // The slot is being migrated.
+                Err(Unanswered::Error(error))
+                    if self.route.is_of_cluster() && is_elsewhere(&error).is_some() =>
+                {
+                    keys -= 1;
+                    if keys == 0 {
+                        break key;
+                    }
+                }
+                Err(error) => {
+                    let error = error.of(&session.server, "EVAL");
+                    return Err(self.which_permission(session, &key, error).await);
+                }
+            }
+        };
+        if keys > 0 {
+            let now = if traits.refuses_time { time(session, within).await? } else { 0 };
+            let fill = script::probe("EVALSHA", &key, now, Probe::Fill);
+            session
+                .ask::<Value>(&fill, within)
+                .await
+                .map_err(|error| error.of(&session.server, "EVALSHA"))?;
+        }
+        Ok(key)
+    }
+
+    /// Finds out which command the user may not run. If a script runs it, the server's error does
+    /// not name it; if it is sent on its own, the error does.
+    async fn which_permission(
+        &self,
+        session: &mut Session,
+        key: &str,
+        error: RedisStoreError,
+    ) -> RedisStoreError {
+        if error.kind() != Kind::MissingPermission {
+            return error;
+        }
+        let [time, mut get, mut set] = ["TIME", "GET", "SET"].map(|name| (name, redis::cmd(name)));
+        get.1.arg(key);
+        set.1.arg(key).arg(0).arg("PX").arg(1);
+        for (name, cmd) in [time, get, set] {
+            if let Err(refused) = session.ask::<Value>(&cmd, self.settings.timeout).await {
+                return refused.of(&session.server, name);
+            }
+        }
+        error
+    }
+
+    /// Checks the role of the server. Every connection may ask for it, whatever permissions its
+    /// user has. Returns whether the server can't tell.
+    async fn verify(&self, session: &mut Session) -> Result<bool, RedisStoreError> {
+        if self.lacks_hello.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let (hello, within) = (redis::cmd("HELLO"), self.settings.timeout);
+        match session.ask::<HashMap<String, Value>>(&hello, within).await {
+            Ok(hello) => check_role(&session.server, &hello).map(|()| false),
+            Err(error) if error.is_broken() => {
+                self.lacks_hello.store(true, Ordering::Relaxed);
+                Err(error.of(&session.server, "HELLO"))
+            }
+            // It does not know the command, or does not let this user ask.
+            Err(Unanswered::Error(_)) => Ok(true),
+            Err(error) => Err(error.of(&session.server, "HELLO")),
+        }
+    }
+
+    /// Charges the probe bucket as requests charge theirs, and in the time that they have: a server
+    /// that is too slow for requests must be found before it gets any. The time is half the
+    /// deadline, because a request may wait for the call in flight and then for its own. There are
+    /// three tries, because the first ones may be slow for other reasons.
+    async fn time_charge(
+        &self,
+        session: &mut Session,
+        key: &str,
+        traits: Trait,
+        clock: MonotonicClock,
+    ) -> Result<Option<Sighting>, RedisStoreError> {
+        let mut tries = 3;
+        loop {
+            tries -= 1;
+            let seen = async {
+                let within = self.settings.deadline / 2;
+                let sent = nanos(clock.now());
+                if traits.refuses_time {
+                    let shown = time(session, within).await?;
+                    return Ok(Some(Sighting { sent, arrived: nanos(clock.now()), shown }));
+                }
+                let charge = script::probe("EVALSHA", key, 0, Probe::Charge);
+                let shown = match session.ask::<Value>(&charge, within).await {
+                    Ok(value) => script::shown(value),
+                    Err(Unanswered::Error(error)) if is_elsewhere(&error).is_some() => return Ok(None),
+                    Err(error) => return Err(error.of(&session.server, "EVALSHA")),
+                };
+                let shown =
+                    shown.map_err(|error| RedisStoreError::of(&session.server, "EVALSHA", &error))?;
+                Ok(Some(Sighting { sent, arrived: nanos(clock.now()), shown }))
+            };
+            match seen.await {
+                Err(_) if tries > 0 => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Checks that the connected server still answers and is still a primary. Nothing is written.
+    pub(super) async fn beat(
+        &self,
+        mut commands: MultiplexedConnection,
+        server: &Address,
+        traits: Trait,
+        clock: MonotonicClock,
+        turn: usize,
+    ) -> Result<Option<Sighting>, RedisStoreError> {
+        let failed = |asked, error: &RedisError| RedisStoreError::of(server, asked, error);
+        if !traits.lacks_hello {
+            let hello: HashMap<String, Value> = redis::cmd("HELLO")
+                .query_async(&mut commands)
+                .await
+                .map_err(|error| failed("HELLO", &error))?;
+            check_role(server, &hello)?;
+        }
+        let sent = nanos(clock.now());
+        let shown = if traits.refuses_time {
+            let now: (i64, i64) = redis::cmd("TIME")
+                .query_async(&mut commands)
+                .await
+                .map_err(|error| failed("TIME", &error))?;
+            Some(now.0 * 1_000_000 + now.1)
+        } else {
+            let key = (self.probe)(super::random());
+            let read = |command| script::probe(command, &key, 0, Probe::Read);
+            let mut seen = read("EVALSHA").query_async::<Value>(&mut commands).await;
+            if seen.as_ref().is_err_and(is_unknown_script) {
+                seen = read("EVAL").query_async(&mut commands).await;
+            }
+            match seen.and_then(script::shown) {
+                Ok(shown) => Some(shown),
+                // The slot of the probe is being migrated, which says nothing about the server.
+                Err(error) if self.route.is_of_cluster() && is_elsewhere(&error).is_some() => None,
+                Err(error) => return Err(failed("EVALSHA", &error)),
+            }
+        };
+        let arrived = nanos(clock.now());
+        // A server that knows that it was demoted says so; one that does not know it yet goes on
+        // charging.
+        match self.route.leads_elsewhere(server, turn, &self.settings).await {
+            Some(named) => Err(RedisStoreError::quoting(
+                Kind::ReadOnly,
+                server,
+                "the Sentinels now name ",
+                &named,
+                " as the primary",
+            )),
+            None => Ok(shown.map(|shown| Sighting { sent, arrived, shown })),
+        }
+    }
+}
+
+const NO_CREDENTIALS: &str = "the callback has returned no credentials: ";
+
+/// The server's time in microseconds.
+async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStoreError> {
+    let now = session.ask::<(i64, i64)>(&redis::cmd("TIME"), within).await;
+    let (seconds, micros) = now.map_err(|error| error.of(&session.server, "TIME"))?;
+    Ok(seconds * 1_000_000 + micros)
+}
+
+/// When to log in again.
+fn login_at(expires_after: Option<Duration>) -> Option<Instant> {
+    expires_after.map(|time| Instant::now() + time * 4 / 5)
+}
+
+fn check_role(server: &Address, hello: &HashMap<String, Value>) -> Result<(), RedisStoreError> {
+    let field = |name| match hello.get(name) {
+        Some(Value::BulkString(text)) => str::from_utf8(text).ok(),
+        Some(Value::SimpleString(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if field("mode") == Some("sentinel") {
+        let detail =
+            "it is a Sentinel, which holds no buckets: name it by redis+sentinel://host/service";
+        return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
+    }
+    // A bucket without a unit is only read, not written: a replica would go on refusing requests
+    // for it.
+    match field("role") {
+        Some(role) if role != "master" => {
+            let detail = "it is a replica and can't be written to: name the primary, or the \
+                          Sentinels";
+            Err(RedisStoreError::new(Kind::ReadOnly, server, detail))
+        }
+        _ => Ok(()),
+    }
+}
