@@ -119,6 +119,21 @@ fn what_is_wrong_with_the_password_or_the_user_is_told() {
             Kind::MissingPermission,
             "permission: The user executing the script can't run",
         ),
+        (
+            "EVAL",
+            "ERR The user executing the script can't run this command or subcommand script: \
+             1a8c67671c988614eb0c618efa73283c54565629, on @user_script:1.",
+            Kind::MissingPermission,
+            "can't run this command or subcommand. The store needs",
+        ),
+        (
+            "EVAL",
+            "ERR The user executing the script can't access at least one of the keys mentioned in \
+             the command arguments script: 443554f6290e7caaf46052fb30fa789790441b80, on \
+             @user_script:1.",
+            Kind::MissingPermission,
+            "in the command arguments. The store needs",
+        ),
         ("EVAL", "NOPERM No permissions to access a key", Kind::MissingPermission, "access a key"),
     ]);
 }
