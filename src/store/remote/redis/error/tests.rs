@@ -400,6 +400,13 @@ fn an_error_has_no_ids_and_is_not_long() {
 }
 
 #[test]
+fn a_secret_that_looks_like_a_key_is_hidden_before_keys_are() {
+    let server = plain().with_credentials(None, Some("hemlig{12345}"));
+    let error = RedisStoreError::of(&server, "AUTH", &answer("ERR no hemlig{12345}"));
+    assert_eq!(error.source().unwrap().to_string(), "no ***");
+}
+
+#[test]
 fn an_error_is_a_failure_and_an_event_tells_its_server_once() {
     let error = RedisStoreError::of(&plain(), "EVALSHA", &answer("ERR broken"));
     assert_eq!(error.reason("localhost:7"), "it answered with an error: broken");
