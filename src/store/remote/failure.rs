@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::store::{StoreError, StoreEvent};
 
-/// Why one request was not decided.
-#[derive(Clone, Debug)]
+/// Why one request was not decided. No text of it holds a secret or an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// There is no connection.
     Lost,
@@ -21,9 +21,9 @@ pub(super) enum Failure {
     /// The bucket is on another node, which does not answer yet.
     Moved,
     /// No node serves the bucket.
-    #[cfg(feature = "redis-cluster")]
     Unserved,
-    /// A key with this beginning holds something that is no bucket.
+    /// A key holds something that is no bucket. The text shows the pattern of such keys: the key
+    /// with a `*` for each id.
     Foreign(Arc<str>),
     /// The server answered with an error.
     Server(Reason),
@@ -85,11 +85,10 @@ impl fmt::Display for Failure {
                 write!(f, "requests of {most} principals are already waiting for the server")
             }
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
-            #[cfg(feature = "redis-cluster")]
-            Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
-            Self::Foreign(class) => write!(
+                    Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
+            Self::Foreign(pattern) => write!(
                 f,
-                "a key {class}* holds something that is no bucket: delete it, or choose another \
+                "a key {pattern} holds something that is no bucket: delete it, or choose another \
                  prefix"
             ),
             Self::Server(reason) => reason.fmt(f),
@@ -108,8 +107,7 @@ impl Failure {
             Self::Late => "late",
             Self::TooMany(_) => "too_many",
             Self::Moved => "moved",
-            #[cfg(feature = "redis-cluster")]
-            Self::Unserved => "unserved",
+                    Self::Unserved => "unserved",
             Self::Foreign(_) => "foreign_key",
             Self::Server(reason) => reason.kind,
         }
@@ -124,5 +122,33 @@ impl From<Failure> for StoreError {
             _ => Self::new(failure),
         };
         error.of_kind(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_the_stores_or_the_requests_and_keeps_its_kind() {
+        let reason =
+            Reason { server: "a:1".into(), kind: "busy", detail: "it is loading its data".into() };
+        let failures = [
+            (Failure::Lost, "lost", true),
+            (Failure::NoAnswer(Duration::from_millis(25)), "no_answer", true),
+            (Failure::Late, "late", true),
+            (Failure::TooMany(8192), "too_many", false),
+            (Failure::Moved, "moved", false),
+            (Failure::Unserved, "unserved", true),
+            (Failure::Foreign("bolna:2:{user:*}:call".into()), "foreign_key", false),
+            (Failure::Server(reason), "busy", true),
+        ];
+        for (failure, kind, of_store) in failures {
+            let reason = failure.to_string();
+            let error = StoreError::from(failure);
+            assert_eq!((error.kind(), error.is_of_store()), (kind, of_store));
+            let told = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            assert_eq!(told, reason);
+        }
     }
 }

@@ -1,1 +1,5 @@
 //! The protocol of Redis and Valkey.
+
+mod address;
+mod error;
+mod secret;
