@@ -45,9 +45,6 @@ pub(super) fn describe() {
     );
     describe_counter!(SWEEPS, "Sweeps of a shard of the buckets in this process");
     describe_counter!(DROPPED, "Full buckets that sweeps have dropped");
-    describe_gauge!(
-        ENFORCEMENT,
-        Unit::Percent,
-        "Percentage of principals on which limits are enforced"
-    );
+    // Without its unit: the exporter for Prometheus can add units to names, and the name has it.
+    describe_gauge!(ENFORCEMENT, "Percentage of principals on which limits are enforced");
 }
