@@ -69,7 +69,7 @@ use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::store::{AnyStore, MemoryStore};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 #[cfg(feature = "metrics")]
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -143,14 +143,7 @@ fn try_out(limiter: &Limiter<AnyStore>) -> Result<(), Box<dyn Error>> {
 /// from the outside.
 #[cfg(feature = "metrics")]
 fn with_metrics(limiter: &Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> {
-    // A histogram, because histograms can be added up over replicas, and quantiles can't.
-    let seconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025];
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(
-            Matcher::Full("bolna_rate_limit_store_wait_seconds".to_owned()),
-            &seconds,
-        )?
-        .install_recorder()?;
+    let recorder = PrometheusBuilder::new().install_recorder()?;
     // After the recorder is installed, because what is counted before that is lost.
     let metrics = Metrics::new();
     limiter.observe(metrics.clone());

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use metrics::{Counter, Histogram, Label, counter, histogram};
 
 use super::names;
+use super::waits::Waits;
 use crate::observe::Observation;
 use crate::values::{Endpoint, Outcome, Ruling};
 
@@ -18,6 +19,7 @@ pub(super) struct Handles {
     chunks: Box<[OnceLock<Box<[Series; CHUNK]>>]>,
     unidentified: Series,
     wait: OnceLock<Histogram>,
+    waits: Waits,
 }
 
 /// The counters of one endpoint.
@@ -33,7 +35,8 @@ const OUTCOMES: usize = 5;
 impl Handles {
     pub(super) fn new(labels: Vec<Label>) -> Self {
         let chunks = (0..Endpoint::MAX / CHUNK).map(|_| OnceLock::new()).collect();
-        Self { labels, chunks, unidentified: Series::new(), wait: OnceLock::new() }
+        let (wait, waits) = (OnceLock::new(), Waits::new());
+        Self { labels, chunks, unidentified: Series::new(), wait, waits }
     }
 
     /// The labels that all metrics have, and `more`.
@@ -54,6 +57,11 @@ impl Handles {
         {
             self.count_more(observation);
         }
+    }
+
+    /// Brings the counters of waits up to date.
+    pub(super) fn publish_waits(&self) {
+        self.waits.publish(|le| self.labels(&[("le", le)]));
     }
 
     #[inline(never)]
@@ -77,6 +85,7 @@ impl Handles {
         if let Some(waited) = observation.waited {
             let wait = || histogram!(names::STORE_WAIT, self.labels.clone());
             self.wait.get_or_init(wait).record(waited);
+            self.waits.count(waited);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod handles;
 mod names;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +45,10 @@ use handles::Handles;
 ///   * `outcome`: what the candidate says, `allowed` or `limited`
 ///   * `enforced`: the outcome by the active policy
 /// * `bolna_rate_limit_store_wait_seconds`, a histogram of the time that the store took to answer.
-///   Answers that were given at once are not in it.
+///   Answers that were given at once are not in it. For Prometheus, read
+///   `bolna_rate_limit_store_waits_total` instead: `metrics-exporter-prometheus` makes a summary of
+///   each histogram for which no buckets are set, and summaries of several processes can't be
+///   combined.
 ///
 /// Counted when it happens:
 ///
@@ -53,6 +57,14 @@ use handles::Handles;
 ///
 /// Brought up to date by [`refresh`](Self::refresh):
 ///
+/// * `bolna_rate_limit_store_waits_total`, counters of the same waits as in the histogram, by `le`:
+///   a number of seconds from `0.0001` to `0.25`, or `+Inf`. As in the buckets of a Prometheus
+///   histogram, each counts the waits of at most `le`, so that of `+Inf` counts all of them. Any
+///   recorder keeps them as they are, and those of several processes are added up:
+///
+///   ```text
+///   histogram_quantile(0.99, sum by (le) (rate(bolna_rate_limit_store_waits_total[5m])))
+///   ```
 /// * `bolna_rate_limit_store_failures_total`, a counter of failed calls of the store, by `kind`:
 ///   [`StoreError::kind`](crate::store::StoreError::kind). Failures that a fallback has answered
 ///   are added by `refresh`, others when they happen.
@@ -77,7 +89,8 @@ use handles::Handles;
 ///
 /// # Cost
 /// A request adds one to a counter of the recorder; with a candidate it adds one to a second
-/// counter, and if it waited for the store, it adds an entry to the histogram.
+/// counter, and if it waited for the store, it adds an entry to the histogram and one to a number
+/// from which `refresh` makes the counters of waits.
 ///
 /// A counter is registered once, when it is first needed. So install the recorder before the first
 /// request: what was counted before is lost. Only a failure of a store without a fallback registers
@@ -128,8 +141,8 @@ impl Metrics {
         Self { shared: Arc::new(MetricsState { handles, reported: Mutex::default() }) }
     }
 
-    /// Brings the metrics of the store and of the enforcement up to date. Call it before each
-    /// scrape, or every few seconds; it takes some microseconds.
+    /// Brings the metrics of the store, of waits and of the enforcement up to date. Call it before
+    /// each scrape, or every few seconds; it takes some microseconds.
     ///
     /// The report must be from the limiter that this observes.
     pub fn refresh(&self, report: &Report) {
@@ -143,6 +156,7 @@ impl Metrics {
         self.set(names::BREAKERS, report.breakers);
         self.set(names::OPEN_BREAKERS, report.open_breakers);
         self.count(report);
+        self.shared.handles.publish_waits();
     }
 
     fn set(&self, name: &'static str, value: usize) {

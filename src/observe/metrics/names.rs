@@ -5,6 +5,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub(super) const DECISIONS: &str = "bolna_rate_limit_decisions_total";
 pub(super) const CANDIDATE_DECISIONS: &str = "bolna_rate_limit_candidate_decisions_total";
 pub(super) const STORE_WAIT: &str = "bolna_rate_limit_store_wait_seconds";
+pub(super) const STORE_WAITS: &str = "bolna_rate_limit_store_waits_total";
 pub(super) const EVENTS: &str = "bolna_rate_limit_events_total";
 pub(super) const FAILURES: &str = "bolna_rate_limit_store_failures_total";
 pub(super) const FALLBACKS: &str = "bolna_rate_limit_fallbacks_total";
@@ -26,6 +27,10 @@ pub(super) fn describe() {
         Unit::Seconds,
         "Time until the store answered, if it did not answer at once"
     );
+    describe_counter!(
+        STORE_WAITS,
+        "Requests that waited for the store for at most `le` seconds, as in a histogram's buckets"
+    );
     describe_counter!(EVENTS, "Events of the limiter that do not concern a single request");
     describe_counter!(
         FAILURES,
@@ -45,9 +50,6 @@ pub(super) fn describe() {
     );
     describe_counter!(SWEEPS, "Sweeps of a shard of the buckets in this process");
     describe_counter!(DROPPED, "Full buckets that sweeps have dropped");
-    describe_gauge!(
-        ENFORCEMENT,
-        Unit::Percent,
-        "Percentage of principals on which limits are enforced"
-    );
+    // Without its unit: the exporter for Prometheus can add units to names, and the name has it.
+    describe_gauge!(ENFORCEMENT, "Percentage of principals on which limits are enforced");
 }

@@ -1,76 +1,22 @@
 //! Metrics, read back from real recorders, and the page that Prometheus fetches.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod dashboard;
+mod distant;
+mod page;
+
 use std::collections::BTreeMap;
-use std::future::{Ready, ready};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use bolna_rate_limit::observe::Metrics;
-use bolna_rate_limit::store::{
-    Answer, AnyStore, Breaker, Charge, Checked, Command, DenialCache, LocalFallback, MemoryStore,
-    Reply, Store, StoreError, StoreReport,
-};
+use bolna_rate_limit::store::{Breaker, LocalFallback};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Enforcement, Limiter, OnStoreFailure, Policy, Quota,
 };
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt};
 
-#[allow(dead_code, reason = "an example has more in it than a test calls")]
-#[path = "../examples/axum.rs"]
-mod example;
-
-const DASHBOARD: &str = include_str!("../examples/dashboard.json");
-
-/// A store that answers later, as one beyond a network does, and fails on demand.
-#[derive(Clone)]
-struct Distant {
-    store: Arc<MemoryStore>,
-    fails: Arc<AtomicBool>,
-    /// The sweeps in the next reports. The last element is used first.
-    sweeps: Arc<Mutex<Vec<u64>>>,
-}
-
-impl Distant {
-    fn new() -> Self {
-        Self { store: Arc::default(), fails: Arc::default(), sweeps: Arc::default() }
-    }
-
-    fn fail(&self, fails: bool) {
-        self.fails.store(fails, Ordering::SeqCst);
-    }
-
-    fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
-        if self.fails.load(Ordering::SeqCst) { Err(StoreError::new("it is down")) } else { answer }
-    }
-}
-
-impl Store for Distant {
-    type Check = Ready<Checked>;
-
-    fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
-        let answer = self.store.check(charge).now().unwrap();
-        Answer::Later(ready(self.answer(answer)))
-    }
-
-    fn report(&self) -> StoreReport {
-        let mut report = StoreReport::default();
-        report.sweeps = self.sweeps.lock().unwrap().pop().unwrap_or_default();
-        report
-    }
-
-    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
-        let reply = self.store.command(command).await;
-        self.answer(reply)
-    }
-}
+use distant::Distant;
 
 /// Runs `run` with a recorder of its own.
 fn recorded<T>(run: impl AsyncFnOnce() -> T) -> (Snapshotter, T) {
@@ -223,6 +169,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     assert_eq!(read.get("buckets{}"), Some(&1.0));
     // The two requests for which the store was not called did not wait.
     assert_eq!(read.get("store_wait_seconds{}"), Some(&6.0));
+    assert_eq!(read.get("store_waits_total{le=+Inf}"), Some(&6.0));
     assert_eq!(read.get("events_total{event=store_lost}"), Some(&1.0));
     let bare = "decisions_total{endpoint=default,limiter=bare,mode=enforced,outcome=store_failed}";
     assert_eq!(read.get(bare), Some(&1.0));
@@ -254,85 +201,11 @@ fn no_label_has_an_id_in_it() {
 fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() {
     let distant = Distant::new();
     // If two threads refresh, the thread with the older report may count it second.
-    *distant.sweeps.lock().unwrap() = vec![30, 10, 20];
+    distant.sweep(vec![30, 10, 20]);
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::with_store(Policy::default(), distant);
         let metrics = Metrics::new();
         (0..3).for_each(|_| metrics.refresh(&limiter.report()));
     });
     assert_eq!(read(&snapshotter)["sweeps_total{}"], 30.0);
-}
-
-/// The names of metrics that the dashboard's queries read.
-fn queried() -> Vec<String> {
-    let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
-    let targets = dashboard["panels"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|panel| panel["targets"].as_array().unwrap());
-    let annotations = dashboard["annotations"]["list"].as_array().unwrap();
-    let queries =
-        targets.chain(annotations).map(|query| query["expr"].as_str().unwrap().to_owned());
-    let name = |text: &str| {
-        text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap().to_owned()
-    };
-    let names = |query: String| {
-        query
-            .match_indices("bolna_rate_limit_")
-            .map(|(at, _)| name(&query[at..]))
-            .collect::<Vec<_>>()
-    };
-    queries.flat_map(names).collect()
-}
-
-#[tokio::test]
-async fn the_example_serves_every_metric_that_the_dashboard_reads() {
-    let distant = Distant::new();
-    let local = MemoryStore::new().max_buckets(1000);
-    let store = DenialCache::new(LocalFallback::with_local(Breaker::new(distant.clone()), local));
-    let limiter = Limiter::with_store(two_calls(), AnyStore::from(store));
-    limiter
-        .set_candidate(Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap())
-        .unwrap();
-    let app = example::app(limiter.clone()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = tokio::spawn(async move { axum::serve(listener, app).await });
-
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let get = async |path: &str| {
-        let request = Request::get(format!("http://{address}{path}"))
-            .header("authorization", "Bearer ana@acme");
-        let response = client.request(request.body(Empty::new()).unwrap()).await.unwrap();
-        let status = response.status().as_u16();
-        (
-            status,
-            String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec())
-                .unwrap(),
-        )
-    };
-    // GET /call has no route, and is counted all the same.
-    let calls = [get("/call").await.0, get("/call").await.0, get("/call").await.0];
-    assert_eq!(calls, [405, 405, 429]);
-    limiter.set_enforcement(Enforcement::SHADOW);
-    assert_eq!(get("/call").await.0, 405);
-    distant.fail(true);
-    assert_eq!(get("/user/me").await.0, 200);
-
-    let (status, page) = get("/metrics").await;
-    assert_eq!(status, 200);
-    let served = |name: &str| {
-        page.lines()
-            .any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-    };
-    let queried = queried();
-    assert!(queried.len() > 15, "{queried:?}");
-    let missing: Vec<_> = queried.iter().filter(|name| !served(name)).collect();
-    assert!(missing.is_empty(), "{missing:?} are not in\n{page}");
-    let line = "bolna_rate_limit_decisions_total{endpoint=\"call\",outcome=\"limited\",\
-                mode=\"enforced\"} 1";
-    assert!(page.contains(line), "{page}");
-    assert!(!page.contains("acme") && !page.contains("ana"), "{page}");
-    server.abort();
 }
