@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::servers::{Server, until, when};
 use crate::support::{
-    HOUR, Replica, buckets, charged, key_of, once_an_hour, organization, slow, stored, time_of,
+    HOUR, Replica, assert_lasts_until, buckets, charged, key_of, once_an_hour, organization, slow,
+    stored, time_of,
 };
 
 const BURST: u32 = 5;
@@ -88,8 +89,7 @@ async fn a_block_is_there_for_all_until_it_is_lifted() {
     let until_when: u64 = value.split_once('!').unwrap().1.parse().unwrap();
     let period = u64::try_from((2 * HOUR).as_micros()).unwrap();
     assert!((before + period..=after + period).contains(&until_when));
-    let expires: u64 = stored(&server, &["PEXPIRETIME", &key_of("acme")]).await;
-    assert_eq!(expires, until_when / 1000 + 1);
+    assert_lasts_until(&server, &key_of("acme"), until_when).await;
 
     // A block is replaced, lifted, and lifted by a reset. Charged units stay charged, and the
     // replica that lifts the block sees it at once.

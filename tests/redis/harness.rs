@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use redis::RedisResult;
 
-use crate::servers::{Cluster, Mode, Proxy, Sentinels, Server, until, when};
+use crate::servers::{
+    Cluster, Mode, Password, Proxy, Sentinels, Server, StandIn, TIME_RENAMED, refuse_time, until,
+    when,
+};
 
 async fn ping(
     connection: &mut redis::aio::MultiplexedConnection,
@@ -134,4 +137,53 @@ async fn a_proxy_delays_holds_cuts_and_refuses() {
         connection = connect().await.unwrap();
         assert_eq!(ping(&mut connection, SOON).await, Some(Ok("PONG".to_owned())));
     }
+}
+
+#[tokio::test]
+async fn a_stand_in_refuses_what_its_rule_says_and_passes_the_rest() {
+    let server = Server::with_args(&TIME_RENAMED).await;
+    let stand_in = StandIn::to(&server, refuse_time());
+    let client = redis::Client::open(stand_in.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let (mut set, mut get) = (redis::cmd("SET"), redis::cmd("GET"));
+    let (time, script) = (redis::cmd("TIME"), redis::Script::new("return redis.call('TIME')"));
+    let binary = b"\xff\r\n$3\r\n".as_slice();
+    set.arg("key").arg(binary);
+    get.arg("key");
+    time.query_async::<(u64, u64)>(&mut connection).await.unwrap();
+    for _ in 0..2 {
+        let refused: RedisResult<Vec<u64>> = script.key("key").invoke_async(&mut connection).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("This Redis command is not allowed from script"), "{refused}");
+    }
+    let mut pipe = redis::pipe();
+    pipe.add_command(set).ignore().add_command(get.clone()).add_command(time.clone());
+    let answers: (Vec<u8>, (u64, u64)) = pipe.query_async(&mut connection).await.unwrap();
+    assert_eq!(answers.0, binary);
+    let heard: Vec<_> =
+        stand_in.heard().iter().filter_map(|command| command.words().first().cloned()).collect();
+    assert!(heard.ends_with(&["SET", "GET", "TIME"].map(str::to_owned)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_stand_in_asks_for_a_password_that_changes() {
+    let server = Server::start().await;
+    let password = Password::new("first");
+    let stand_in = StandIn::to(&server, password.rule());
+    let ask = async |given: &str| {
+        let url = format!("redis://{given}127.0.0.1:{}", stand_in.port());
+        redis::Client::open(url)?.get_multiplexed_async_connection().await
+    };
+    let code = |refused: RedisResult<_>| refused.map(drop).unwrap_err().to_string();
+    assert!(code(ask(":second@").await).contains("AuthenticationFailed"));
+    let mut connection = ask(":first@").await.unwrap();
+    password.change_to("second");
+    assert!(ask("limiter:first@").await.is_err());
+    assert!(ask("limiter:second@").await.is_ok());
+    assert!(ask("limiter:second@").await.is_ok());
+    assert_eq!(ping(&mut connection, SOON).await, Some(Ok("PONG".to_owned())));
+    stand_in.cut();
+    assert!(ping(&mut connection, SOON).await.unwrap().is_err());
+    let mut unknown = ask("").await.unwrap();
+    assert!(ping(&mut unknown, SOON).await.unwrap().unwrap_err().to_string().contains("NOAUTH"));
 }

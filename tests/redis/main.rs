@@ -1,6 +1,6 @@
 //! What holds against real servers, which these tests start: `redis-server` and `redis-sentinel`,
 //! or the programs that the environment names in `VALKEY_SERVER` or `REDIS_SERVER` and in
-//! `REDIS_SENTINEL`.
+//! `REDIS_SENTINEL`; and `haproxy` and `nutcracker` (twemproxy).
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 #[path = "../bucket/mod.rs"]
@@ -15,6 +15,7 @@ mod events;
 mod faults;
 mod harness;
 mod keys;
+mod places;
 mod replay;
 mod replicas;
 mod reports;

@@ -118,6 +118,17 @@ pub(crate) async fn charged(server: &Server, key: &str) -> u64 {
     (full_at - time_of(server).await).div_ceil(hour)
 }
 
+/// Asserts that the key lasts until this time, in microseconds of the server's clock, and hardly
+/// longer. Redis 6.2 has no `PEXPIRETIME`.
+pub(crate) async fn assert_lasts_until(server: &Server, key: &str, end: u64) {
+    let before = time_of(server).await / 1000;
+    let left: u64 = stored(server, &["PTTL", key]).await;
+    let after = time_of(server).await / 1000;
+    let end = end / 1000;
+    assert!(after + left >= end, "{left} ms left at {before} to {after}, and not until {end}");
+    assert!(before + left <= end + 3, "{left} ms left at {before} to {after}, past {end}");
+}
+
 /// The keys of all buckets, sorted, without the keys of probes.
 pub(crate) async fn buckets(server: &Server) -> Vec<String> {
     let mut keys: Vec<String> = stored(server, &["KEYS", "*"]).await;

@@ -5,18 +5,26 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 mod cluster;
+mod haproxy;
 mod process;
 mod proxy;
 mod sentinels;
 mod server;
+mod stand_in;
+mod twemproxy;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use haproxy::Haproxy;
 #[cfg(feature = "redis-tls")]
 pub(crate) use process::Directory;
 pub(crate) use process::free_port;
 pub(crate) use proxy::{Mode, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::Server;
+pub(crate) use stand_in::{
+    Answer, Command, Password, Rule, StandIn, TIME_RENAMED, no_hello, refuse, refuse_time, say,
+};
+pub(crate) use twemproxy::Twemproxy;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

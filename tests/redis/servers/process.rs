@@ -71,11 +71,14 @@ pub(super) struct Process(Child);
 
 impl Process {
     pub(super) fn start(program: &str, args: &[String], directory: &Directory) -> Self {
-        if let Err(error) = Command::new(program).arg("--version").stdout(Stdio::null()).status() {
+        let mut version = Command::new(program);
+        version.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+        if let Err(error) = version.status() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{program}: {error}");
             panic!(
-                "{program} is missing: `apt-get install redis-server redis-sentinel`, or name \
-                 other programs in VALKEY_SERVER or REDIS_SERVER, and in REDIS_SENTINEL"
+                "{program} is missing: `apt-get install redis-server redis-sentinel haproxy \
+                 nutcracker`, or name other servers in VALKEY_SERVER or REDIS_SERVER, and in \
+                 REDIS_SENTINEL"
             );
         }
         let log = fs::File::options()

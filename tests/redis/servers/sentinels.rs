@@ -3,7 +3,6 @@ use std::env;
 
 use redis::RedisResult;
 
-use super::server::AT_ONCE;
 use super::{Server, until, when};
 
 const SERVICE: &str = "mymaster";
@@ -17,13 +16,9 @@ pub(crate) struct Sentinels {
 
 impl Sentinels {
     pub(crate) async fn start() -> Self {
-        let primary = Server::with_args(&AT_ONCE).await;
-        let port = primary.port().to_string();
-        let replica =
-            Server::with_args(&[&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat()).await;
         // A Sentinel that doesn't see the replica at first looks again ten seconds later.
-        replica.until_in_step().await;
-        let port = primary.port();
+        let servers = Server::with_replica().await;
+        let port = servers[0].port();
         let sentinels = [sentinel(port).await, sentinel(port).await, sentinel(port).await];
         for sentinel in &sentinels {
             until("the sentinels know all", async || {
@@ -38,7 +33,7 @@ impl Sentinels {
             })
             .await;
         }
-        Self { servers: [primary, replica], sentinels }
+        Self { servers, sentinels }
     }
 
     /// The URLs of the Sentinels.

@@ -50,6 +50,16 @@ impl Server {
         .await
     }
 
+    /// A primary, and a replica that has all its data.
+    pub(crate) async fn with_replica() -> [Self; 2] {
+        let primary = Self::with_args(&AT_ONCE).await;
+        let port = primary.port.to_string();
+        let args = [&AT_ONCE[..], &["--replicaof", "127.0.0.1", &port]].concat();
+        let replica = Self::with_args(&args).await;
+        replica.until_in_step().await;
+        [primary, replica]
+    }
+
     pub(super) async fn launch(
         program: &str,
         args: impl Fn(u16, &Directory) -> Vec<String>,

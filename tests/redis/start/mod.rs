@@ -14,6 +14,7 @@ use crate::servers::{Server, until};
 use crate::support::Events;
 
 mod addresses;
+mod lacking;
 mod passwords;
 mod permissions;
 mod secrets;

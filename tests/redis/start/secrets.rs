@@ -7,7 +7,7 @@ use std::time::Duration;
 use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder};
 
 use super::{Events, make_user, patient, store};
-use crate::servers::Server;
+use crate::servers::{Answer, Command, Rule, Server, StandIn};
 
 #[track_caller]
 fn assert_silent(told: &str, of: &str) {
@@ -136,4 +136,32 @@ async fn nothing_that_a_server_answers_gives_it_away() {
     )
     .await;
     assert_keeps(|| store(url("limiter")).prefix("{}"), "a wrong prefix").await;
+}
+
+/// Some servers and proxies repeat a command that they do not take.
+#[tokio::test]
+async fn nothing_that_a_server_repeats_gives_it_away() {
+    let server = Server::start().await;
+    // Of the commands with a secret, and of all.
+    for refused in [&["AUTH", "HELLO"][..], &[]] {
+        let stand_in = StandIn::to(&server, move || -> Rule {
+            Box::new(move |command: &Command| {
+                if !refused.is_empty() && !refused.iter().any(|name| command.is(name)) {
+                    return Answer::Pass;
+                }
+                let (name, words) = command.words().split_first().unwrap();
+                let words: String = words.iter().map(|word| format!("'{word}' ")).collect();
+                Answer::Say(format!(
+                    "-ERR unknown command '{name}', with args beginning with: {}\r\n",
+                    words.replace(['\r', '\n'], " "),
+                ))
+            })
+        });
+        for user in ["", "limiter"] {
+            let url = format!("redis://{user}:hemlig@127.0.0.1:{}", stand_in.port());
+            assert_keeps(|| store(&url), "a server that repeats").await;
+            assert_keeps(|| store(format!("{url}/?protocol=resp3")), "such a server, RESP3").await;
+            assert_keeps(|| store(&url).database(3), "such a server, a database").await;
+        }
+    }
 }

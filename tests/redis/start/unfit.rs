@@ -13,7 +13,9 @@ use crate::servers::{Server, until, when};
 async fn a_server_that_runs_no_scripts_is_told_and_the_command_named() {
     for command in ["EVAL", "EVALSHA"] {
         let server = Server::with_args(&["--rename-command", command, ""]).await;
-        let refused = refusal(store(server.url())).await;
+        let mut refused = refusal(store(server.url())).await;
+        // Before Redis 7.0 servers have other quotes in the error.
+        refused.1 = refused.1.replace('`', "'");
         assert_refused(
             &refused,
             Kind::NoScripts,
