@@ -16,7 +16,7 @@ use super::error::answer::{is_elsewhere, is_unknown_script, refuses_time};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::script::{self, Probe};
 use super::sentinel::Route;
-use super::session::{Session, Unanswered};
+use super::session::{Session, Unanswered, login_at};
 #[cfg(feature = "redis-tls")]
 use super::tls::Tls;
 use crate::store::nanos;
@@ -76,6 +76,11 @@ impl Protocol for Node {
 }
 
 impl Node {
+    /// The server before it is connected to, as it is named in texts.
+    pub(super) fn name(&self) -> Arc<str> {
+        self.route.to_string().into()
+    }
+
     /// Connects, and charges a probe bucket. So anything that requests need and the server lacks is
     /// found here.
     pub(super) async fn greet(
@@ -98,35 +103,14 @@ impl Node {
         clock: MonotonicClock,
     ) -> Result<(Live, Greeting), RedisStoreError> {
         let address = self.route.find(&self.settings).await?;
-        let (address, login_at) = self.with_credentials(address).await?;
-        let mut session = Session::open(address, &self.settings).await?;
+        let mut session = Session::log_in(address, &self.settings).await?;
         let mut traits = Trait::default();
         let key = self.charge_first(&mut session, &mut traits).await?;
         traits.lacks_hello = self.verify(&mut session).await?;
         let seen = self.time_charge(&mut session, &key, traits, clock).await?;
-        let server: Arc<str> = session.server.to_string().into();
+        let server = Arc::clone(session.server.name());
         let greeting = Greeting { server, seen, names_time: traits.refuses_time };
-        Ok((Live::new(self, session, traits, clock, login_at), greeting))
-    }
-
-    /// The address with the credentials of the callback, if there is one, and when to log in again.
-    async fn with_credentials(
-        &self,
-        address: Address,
-    ) -> Result<(Address, Option<Instant>), RedisStoreError> {
-        let Some(provider) = &self.settings.credentials else { return Ok((address, None)) };
-        let asked = tokio::time::timeout(self.settings.timeout, provider.ask()).await;
-        let failed =
-            |said: &str| RedisStoreError::quoting(Kind::Credentials, &address, NO_CREDENTIALS, said, "");
-        match asked {
-            Ok(Ok(credentials)) => {
-                let user = credentials.user.as_deref();
-                let address = address.with_credentials(user, Some(&credentials.password));
-                Ok((address, login_at(credentials.expires_after)))
-            }
-            Ok(Err(error)) => Err(failed(&error.to_string())),
-            Err(_) => Err(failed("no answer within the connect timeout")),
-        }
+        Ok((Live::new(self, session, traits, clock), greeting))
     }
 
     /// Logs a connection in again. Returns when to do so next.
@@ -142,7 +126,7 @@ impl Node {
         }
         auth.arg(&*credentials.password);
         match auth.exec_async(&mut commands).await {
-            Ok(()) => login_at(credentials.expires_after),
+            Ok(()) => login_at(&credentials),
             Err(_) => Some(Instant::now() + SOON),
         }
     }
@@ -323,18 +307,11 @@ impl Node {
     }
 }
 
-const NO_CREDENTIALS: &str = "the callback has returned no credentials: ";
-
 /// The server's time in microseconds.
 async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStoreError> {
     let now = session.ask::<(i64, i64)>(&redis::cmd("TIME"), within).await;
     let (seconds, micros) = now.map_err(|error| error.of(&session.server, "TIME"))?;
     Ok(seconds * 1_000_000 + micros)
-}
-
-/// When to log in again.
-fn login_at(expires_after: Option<Duration>) -> Option<Instant> {
-    expires_after.map(|time| Instant::now() + time * 4 / 5)
 }
 
 fn check_role(server: &Address, hello: &HashMap<String, Value>) -> Result<(), RedisStoreError> {

@@ -61,9 +61,8 @@ impl Live {
         session: Session,
         traits: Trait,
         clock: MonotonicClock,
-        login_at: Option<Instant>,
     ) -> Self {
-        let Session { commands, driver, server } = session;
+        let Session { commands, driver, server, login_at } = session;
         Self {
             commands,
             driver,

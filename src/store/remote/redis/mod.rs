@@ -1,5 +1,228 @@
-//! The protocol of Redis and Valkey.
+//! A store on a Redis or Valkey server, shared by several replicas: the protocol.
 
 mod address;
+mod builder;
+#[cfg(feature = "redis-cluster")]
+mod cluster;
+mod connect;
+mod connection;
+mod credentials;
 mod error;
+mod key;
+mod majority;
+mod script;
 mod secret;
+mod sentinel;
+mod servers;
+mod session;
+mod stream;
+#[cfg(feature = "redis-tls")]
+mod tls;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use crate::store::{
+    Answer, Capabilities, Charge, Checked, Command, Concluding, DenialCache, DenialCacheCall,
+    FallbackCall, LocalFallback, Reply, Store, StoreError, StoreListener, StoreReport,
+};
+
+use servers::{RemoteCheck, Servers};
+
+pub use builder::RedisStoreBuilder;
+pub use credentials::Credentials;
+pub use error::{RedisStoreError, RedisStoreErrorKind};
+
+/// Keeps the buckets on a Redis (6.2 or later) or Valkey server, so that several replicas share one
+/// limit.
+///
+/// ```no_run
+/// use bolna_rate_limit::store::RedisStore;
+/// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = RedisStore::builder("redis://limiter:secret@redis.internal:6379")
+///     .expected_replicas(3)
+///     .connect()
+///     .await?;
+/// let limiter = Limiter::with_store(Policy::default(), store);
+/// limiter.on_event(|event| eprintln!("{event}"));
+/// let layer = BolnaRateLimitLayer::with_limiter(limiter);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Addresses
+/// * A server: `redis://user:password@host:6379/0`, `rediss://` for TLS (feature `redis-tls`), or
+///   `unix:///path`.
+/// * A primary that Sentinels watch:
+///   `redis+sentinel://user:password@host:26379,host,host/mymaster/0`. The user is that of the
+///   primary; if the Sentinels have users of their own, use [`sentinel`](Self::sentinel).
+/// * A cluster (feature `redis-cluster`): `redis+cluster://user:password@host:7000,host:7000`.
+///
+/// # What is exact
+/// A bucket is one key that holds one time, or two while the bucket is [blocked](Command::Block). A
+/// script on the server charges it in one step, by the server's clock, so the limit holds however
+/// many replicas there are. Times are whole microseconds. An
+/// [emission interval](crate::Quota::emission_interval) that is not a whole number of them is
+/// rounded up, so the bucket refills a little more slowly.
+/// * Requests for a bucket that arrive while a call for it is in flight share the next call, and
+///   are admitted in the order of their arrival.
+/// * After a bucket was seen without a unit, requests for it are refused without a call until it
+///   can have one again, but for at most one emission interval or one second, whichever is shorter
+///   ([`DenialCache`]).
+/// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is decided
+///   without the server. If the call reaches the server after that, the server charges nothing.
+///
+/// A unit can be charged without the caller learning of it only while the call is in flight: if the
+/// reply arrives after the deadline, the connection breaks, or the server's clock is set back.
+///
+/// # When the server is lost
+/// No request waits for longer than the deadline. The server counts as lost
+/// * when its connection breaks,
+/// * when it fails the probe that is sent every second,
+/// * after five failures in a row, or
+/// * when at least half of at least 20 answers within one second are failures.
+///
+/// From then on no request is sent to it. Each replica charges buckets in its own process, as
+/// [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it last saw of
+/// each bucket, with its share of the limit, which depends on [the expected
+/// replicas](RedisStoreBuilder::expected_replicas).
+///
+/// In the background the store reconnects at once and then every 50 ms to 2 s. It uses the server
+/// again as soon as the server has charged a probe bucket, which belongs to no principal. Nothing
+/// has to be restarted.
+///
+/// # The server
+/// The server needs no configuration. Its user needs
+/// * the commands `+evalsha +eval +time +get +set +del`,
+/// * in a cluster also `+cluster|slots`,
+/// * for a database other than 0 also `+select`, and
+/// * the keys `~bolna:2:*`, or those of another [prefix](RedisStoreBuilder::prefix).
+///
+/// If `maxmemory` is set, the policy `volatile-ttl` evicts first the buckets that are full soonest.
+pub struct RedisStore {
+    store: DenialCache<LocalFallback<Servers>>,
+}
+
+impl RedisStore {
+    /// Connects to the server at `url`, with the default settings. See
+    /// [addresses](Self#addresses).
+    ///
+    /// # Errors
+    /// If the address can't be read, or the server can't be used: see [`RedisStoreErrorKind`].
+    ///
+    /// # Panics
+    /// If the future is polled outside of a tokio runtime with timers enabled.
+    pub async fn connect(url: impl AsRef<str>) -> Result<Self, RedisStoreError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Sets up a store on the server, or servers, at `url`. See [addresses](Self#addresses).
+    pub fn builder(url: impl AsRef<str>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(address::Servers::parse(url.as_ref()))
+    }
+
+    /// Sets up a store on the primary that these Sentinels know as `service`. The Sentinels are
+    /// asked for it at every reconnection. In between, one of them is asked every second whether it
+    /// is still the primary.
+    ///
+    /// A user in `urls` is a user of the Sentinels. Set the user of the primary with
+    /// [`user`](RedisStoreBuilder::user) and [`password`](RedisStoreBuilder::password).
+    pub fn sentinel(
+        service: impl AsRef<str>,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(address::Servers::sentinels(service.as_ref(), urls))
+    }
+
+    /// Sets up a store on the cluster to which these nodes belong. One node is enough to find the
+    /// others; name several in case that one is down.
+    #[cfg(feature = "redis-cluster")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "redis-cluster")))]
+    pub fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisStoreBuilder {
+        RedisStoreBuilder::new(address::Servers::cluster(urls))
+    }
+
+    fn on(store: LocalFallback<Servers>) -> Self {
+        Self { store: DenialCache::new(store) }
+    }
+}
+
+impl Store for RedisStore {
+    type Check = RedisCheck;
+
+    fn check(&self, charge: Charge<'_>) -> Answer<RedisCheck> {
+        match self.store.check(charge) {
+            Answer::Now(answer) => Answer::Now(answer),
+            Answer::Later(check) => Answer::Later(RedisCheck { check }),
+        }
+    }
+
+    /// A block takes effect on all replicas at once, and ends by the server's clock. A reset, a
+    /// refund or the end of a block can reach other replicas later, by one emission interval or one
+    /// second, whichever is shorter.
+    ///
+    /// # Errors
+    /// If the server fails, or the command is not supported. The command may have been carried out
+    /// all the same, unless the server was not reached at all.
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        self.store.command(command).await
+    }
+
+    /// All of them.
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    fn report(&self) -> StoreReport {
+        self.store.report()
+    }
+
+    /// Subscribes to the loss and the return of servers, and to the changes of the
+    /// [cap](RedisStoreBuilder::max_local_buckets) if there is one.
+    fn subscribe(&self, listener: StoreListener) {
+        self.store.subscribe(listener);
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Show neither addresses, which may contain passwords, nor buckets.
+        f.debug_struct("RedisStore").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The check of a [`RedisStore`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct RedisCheck {
+        #[pin]
+        check: Concluding<Concluding<RemoteCheck, FallbackCall>, DenialCacheCall>,
+    }
+}
+
+impl Future for RedisCheck {
+    type Output = Checked;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().check.poll(cx)
+    }
+}
+
+impl fmt::Debug for RedisCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCheck").finish_non_exhaustive()
+    }
+}
+
+/// A random number, different in every process and at every call; not for secrets.
+fn random() -> u32 {
+    // A new `RandomState` has random keys.
+    let [first, second, third, fourth, ..] = RandomState::new().hash_one(0_u8).to_ne_bytes();
+    u32::from_ne_bytes([first, second, third, fourth])
+}

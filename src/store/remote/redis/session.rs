@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
+use tokio::time::Instant;
 
 use super::address::Address;
-use super::error::RedisStoreError;
+use super::credentials::Credentials;
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::connect::Connecting;
 use super::stream;
 
@@ -21,8 +23,10 @@ pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Session {
     pub(super) commands: MultiplexedConnection,
     pub(super) driver: Driver,
-    /// The server and the login by which its errors are scrubbed.
+    /// The server, with the login by which its errors are scrubbed.
     pub(super) server: Address,
+    /// When to log in again, since the credentials expire.
+    pub(super) login_at: Option<Instant>,
 }
 
 /// Why a command has no answer.
@@ -32,6 +36,30 @@ pub(super) enum Unanswered {
 }
 
 impl Session {
+    /// Opens a connection and logs in, with the credentials of the callback if there is one.
+    pub(super) async fn log_in(
+        server: Address,
+        settings: &Connecting,
+    ) -> Result<Self, RedisStoreError> {
+        let Some(provider) = &settings.credentials else {
+            return Self::open(server, settings).await;
+        };
+        let failed = |said: &str| {
+            let before = "the callback has returned no credentials: ";
+            RedisStoreError::quoting(Kind::Credentials, &server, before, said, "")
+        };
+        match tokio::time::timeout(settings.timeout, provider.ask()).await {
+            Ok(Ok(credentials)) => {
+                let user = credentials.user.as_deref();
+                let server = server.with_credentials(user, Some(&credentials.password));
+                let session = Self::open(server, settings).await?;
+                Ok(Self { login_at: login_at(&credentials), ..session })
+            }
+            Ok(Err(error)) => Err(failed(&error.to_string())),
+            Err(_) => Err(failed("it has not answered within the connect timeout")),
+        }
+    }
+
     /// Opens a connection and logs in.
     pub(super) async fn open(
         server: Address,
@@ -49,7 +77,7 @@ impl Session {
         };
         match tokio::time::timeout(within, opening).await {
             Ok(Ok((commands, driver))) => {
-                Ok(Self { commands, driver: Box::pin(driver), server })
+                Ok(Self { commands, driver: Box::pin(driver), server, login_at: None })
             }
             Ok(Err(error)) => Err(RedisStoreError::of(&server, "", &error)),
             Err(_) => Err(RedisStoreError::silent(&server, within)),
@@ -96,6 +124,11 @@ impl Unanswered {
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Error(error) if error.kind() == ErrorKind::Io)
     }
+}
+
+/// When to log in again: when four fifths of the time have passed.
+pub(super) fn login_at(credentials: &Credentials) -> Option<Instant> {
+    credentials.expires_after.map(|time| Instant::now() + time * 4 / 5)
 }
 
 fn login(server: &Address) -> RedisConnectionInfo {

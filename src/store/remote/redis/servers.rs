@@ -1,0 +1,225 @@
+//! The servers of a store: one that holds all buckets, or the primaries of a cluster.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::address;
+#[cfg(feature = "redis-cluster")]
+use super::cluster::Cluster;
+use super::connect::{Connecting, Node};
+use super::connection::Live;
+use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::key;
+use super::sentinel::Route;
+use crate::store::fallback::Ledger;
+use crate::store::remote::ask::Op;
+use crate::store::remote::core::{Core, Greeting, Limits};
+use crate::store::remote::failure::{Failure, Reason};
+use crate::store::remote::handle::{Handle, Shared, Waiting};
+use crate::store::remote::home::Home;
+use crate::store::remote::settings::{Settings, WHOLE};
+use crate::store::remote::supervisor::Told;
+use crate::store::remote::worker::{Surroundings, Worker};
+use crate::store::{
+    Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreListener,
+    StoreReport, nanos,
+};
+use crate::values::Principal;
+use crate::values::clock::{Clock, MonotonicClock};
+
+pub(super) enum Servers {
+    One { handle: Handle, parts: Parts },
+    #[cfg(feature = "redis-cluster")]
+    Cluster(Arc<Cluster>),
+}
+
+/// What all servers of a store have in common.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) settings: Arc<Settings>,
+    pub(super) connecting: Arc<Connecting>,
+    pub(super) clock: MonotonicClock,
+    pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) home: Home,
+}
+
+/// The first attempt to connect to a server.
+pub(super) type First = Result<(Live, Greeting), Reason>;
+
+impl Servers {
+    pub(super) async fn start(
+        servers: address::Servers,
+        parts: Parts,
+        degraded: bool,
+    ) -> Result<Self, RedisStoreError> {
+        let route = match servers {
+            address::Servers::One(address) => Route::Fixed(address),
+            address::Servers::Sentinels(sentinels) => Route::by(sentinels),
+            #[cfg(feature = "redis-cluster")]
+            address::Servers::Cluster(nodes) => {
+                return Cluster::start(nodes, parts, degraded).await.map(Self::Cluster);
+            }
+            #[cfg(not(feature = "redis-cluster"))]
+            address::Servers::Cluster(_) => {
+                let detail = "this was built without the feature redis-cluster";
+                return Err(RedisStoreError::setting("a cluster", detail));
+            }
+        };
+        let prefix = parts.connecting.prefix.clone();
+        let node = parts.node(route, move |number| key::probe(&prefix, number));
+        let first = parts.connect(&node, degraded).await?;
+        let handle = parts.spawn(node, WHOLE, Some(first), Told::default(), |_| true, Arc::new(()));
+        Ok(Self::One { handle, parts })
+    }
+
+    fn handle(&self, principal: &Principal) -> Result<Handle, Failure> {
+        match self {
+            Self::One { handle, .. } => Ok(handle.clone()),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.handle(principal),
+        }
+    }
+
+    fn ask(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
+        match self {
+            Self::One { handle, .. } => handle.ask(principal, op),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.handle(principal)?.ask(principal, op),
+        }
+    }
+}
+
+impl Parts {
+    pub(super) fn node(
+        &self,
+        route: Route,
+        probe: impl Fn(u32) -> String + Send + Sync + 'static,
+    ) -> Node {
+        Node {
+            settings: Arc::clone(&self.connecting),
+            route: Arc::new(route),
+            probe: Arc::new(probe),
+            lacks_hello: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Tries to connect for the first time. Where that fails it is an error, unless `degraded`.
+    pub(super) async fn connect(
+        &self,
+        node: &Node,
+        degraded: bool,
+    ) -> Result<First, RedisStoreError> {
+        // On the home's runtime, which drives the sockets that are made there.
+        let first = self.home.run(node.clone().greet(self.clock)).await;
+        match first {
+            Some(Ok(first)) => Ok(Ok(first)),
+            Some(Err(error)) if degraded && error.kind() != Kind::Setting => {
+                Ok(Err(Reason::from(&error)))
+            }
+            Some(Err(error)) => Err(error),
+            None => Err(RedisStoreError::setting(
+                "the runtime",
+                "it was shut down while the store connected",
+            )),
+        }
+    }
+
+    /// Starts the worker of a server. `number` is the number of its events, and `told` is what was
+    /// reported about its buckets.
+    pub(super) fn spawn(
+        &self,
+        node: Node,
+        number: u64,
+        first: Option<First>,
+        told: Told,
+        holds: impl Fn(&Principal) -> bool + Send + 'static,
+        surroundings: Arc<dyn Surroundings>,
+    ) -> Handle {
+        let settings = &self.settings;
+        let shared = Arc::new(Shared::new(Arc::clone(settings), number, self.clock));
+        let (handle, inbox) = Handle::new(Arc::clone(&shared));
+        let limits = Limits {
+            deadline: nanos(settings.deadline),
+            patience: nanos(settings.connect_timeout),
+            most: settings.most_waiting,
+        };
+        let (name, ledger) = (node.name(), self.ledger.clone());
+        let mut core = Core::new(name, limits, ledger, holds, told, super::random());
+        let now = nanos(self.clock.now());
+        let connection = match first {
+            Some(Ok((connection, greeting))) => {
+                core.connected(now, greeting);
+                Some(connection)
+            }
+            Some(Err(reason)) => {
+                core.refused(now, &reason);
+                None
+            }
+            None => None,
+        };
+        let mut worker = Worker { core, protocol: node, connection, shared, inbox, surroundings };
+        // A store that starts degraded has reported it before anything is asked of it.
+        worker.tell();
+        self.home.spawn(worker.run());
+        handle
+    }
+}
+
+impl Store for Servers {
+    type Check = RemoteCheck;
+
+    fn check(&self, charge: Charge<'_>) -> Answer<RemoteCheck> {
+        match self.ask(charge.principal(), Op::check(&charge)) {
+            Ok(waiting) => Answer::Later(RemoteCheck { waiting }),
+            Err(failure) => Answer::Now(Err(failure.into())),
+        }
+    }
+
+    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        let handle = self.handle(command.principal())?;
+        handle.ask(command.principal(), Op::of(&command))?.await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ALL
+    }
+
+    fn report(&self) -> StoreReport {
+        match self {
+            Self::One { handle, .. } => handle.report(),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.report(),
+        }
+    }
+
+    fn subscribe(&self, listener: StoreListener) {
+        match self {
+            Self::One { parts, .. } => parts.settings.subscribe(listener),
+            #[cfg(feature = "redis-cluster")]
+            Self::Cluster(cluster) => cluster.settings().subscribe(listener),
+        }
+    }
+}
+
+pin_project! {
+    /// A check that waits for a server.
+    pub struct RemoteCheck {
+        #[pin]
+        waiting: Waiting,
+    }
+}
+
+impl Future for RemoteCheck {
+    type Output = Checked;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Checked> {
+        self.project().waiting.poll(cx).map(|answer| {
+            let unexpected = || StoreError::new("the answer to a check has no decisions");
+            answer?.into_decisions().ok_or_else(unexpected)
+        })
+    }
+}
