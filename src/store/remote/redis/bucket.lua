@@ -77,8 +77,13 @@ if ARGV[3] == '1' and not ARGV[7] and not KEYS[2] then
 end
 
 -- Debt, overdraft and block of each bucket: as they were, and as they become. Both lists have the
--- order of the reply, and room for two buckets from the beginning, since growing takes time.
-local reply, state = {now, 0, 0, 0, 0, 0, 0}, {now, 0, 0, 0, 0, 0, 0}
+-- order of the reply, and room for the buckets of most calls from the beginning: growing takes time.
+local reply, state
+if KEYS[2] then
+    reply, state = {now, 0, 0, 0, 0, 0, 0}, {now, 0, 0, 0, 0, 0, 0}
+else
+    reply, state = {now, 0, 0, 0}, {now, 0, 0, 0}
+end
 -- The buckets whose values another program wrote; true once a run has corrected the bucket.
 local foreign
 
