@@ -78,16 +78,12 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// The principal and the endpoint of the command's first bucket.
-    #[cfg(feature = "redis-cluster")]
-    pub(super) const fn first_bucket(&self) -> (&'a Principal, Endpoint) {
+    /// The principal whose buckets the command is about.
+    #[cfg(feature = "redis")]
+    pub(super) const fn principal(&self) -> &'a Principal {
         match *self {
-            Self::Peek(charge) | Self::Refund(charge) | Self::Settle(charge) => {
-                (charge.principal(), charge.entries()[0].endpoint())
-            }
-            Self::Reset { principal, endpoint } | Self::Block { principal, endpoint, .. } => {
-                (principal, endpoint)
-            }
+            Self::Peek(charge) | Self::Refund(charge) | Self::Settle(charge) => charge.principal(),
+            Self::Reset { principal, .. } | Self::Block { principal, .. } => principal,
         }
     }
 

@@ -69,16 +69,17 @@ impl StoreError {
     ///
     /// * `lost`: there is no connection to the server
     /// * `no_answer`: the server has not answered within the deadline
-    /// * `late`: the call reached the server after its deadline, and nothing was charged
-    /// * `too_many`: the most requests that may wait for the server are waiting already; a failure
-    ///   [of one request](Self::of_request)
+    /// * `too_many`: requests of the most principals that may wait for the server are waiting
+    ///   already; a failure [of one request](Self::of_request)
     /// * `foreign_key`: the key of the bucket holds something that is not a bucket; a failure of
     ///   one request
     /// * `moved`: the bucket has moved to another node of the cluster; a failure of one request
     /// * `unserved`: no node of the cluster serves the bucket
     /// * `unreachable`: the connection broke
-    /// * `wrong_password`, `missing_permission`, `no_scripts`, `too_old`, `read_only`,
-    ///   `out_of_memory`, `busy`, `no_primary`: the server answered with an error of that kind
+    /// * `wrong_password`, `missing_permission`, `no_scripts`, `missing_command`, `no_database`,
+    ///   `wrong_server`, `read_only`, `out_of_memory`, `busy`, `no_primary`: the server answered
+    ///   with an error of that kind
+    /// * `no_credentials`: the callback for credentials has returned none
     /// * `server_error`: the server answered with another error
     #[must_use]
     pub const fn kind(&self) -> &'static str {

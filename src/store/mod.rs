@@ -28,8 +28,6 @@ mod fallback;
 mod listeners;
 mod memory;
 #[cfg(feature = "redis")]
-mod redis;
-#[cfg(feature = "redis")]
 mod remote;
 mod report;
 mod strikes;
@@ -37,10 +35,6 @@ mod strikes;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "redis")]
-pub use self::redis::{
-    RedisCheck, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
-};
 pub use answer::{Answer, Checked, Conclude, Concluding, Immediate};
 pub use any::AnyStore;
 pub use breaker::{Breaker, BreakerCall};
@@ -51,6 +45,10 @@ pub use error::StoreError;
 pub use event::{StoreEvent, StoreListener};
 pub use fallback::{FallbackCall, LocalFallback};
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use remote::{
+    Credentials, RedisCheck, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
+};
 pub use report::StoreReport;
 
 pub use crate::values::{BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry};

@@ -44,6 +44,12 @@ pub struct StoreReport {
     /// answered. Errors [of one request](super::StoreError::of_request) count too. A failure that
     /// the store returns to its caller is not counted.
     pub failures: BTreeMap<&'static str, u64>,
+    /// The number of buckets for which this process has admitted units without the store and has not
+    /// charged them to the store yet.
+    pub owed: usize,
+    /// The units that the store has charged for requests that did not wait for its answer, since the
+    /// store was made: they were dropped, or decided without it when the deadline had passed.
+    pub late_charges: u64,
     /// The number of breakers: one for each [`Breaker`](super::Breaker), and in a `RedisStore` one
     /// for its server, or in a cluster one for each primary that is known.
     pub breakers: usize,
@@ -67,6 +73,8 @@ impl AddAssign for StoreReport {
         for (kind, count) in other.failures {
             *self.failures.entry(kind).or_default() += count;
         }
+        self.owed += other.owed;
+        self.late_charges += other.late_charges;
         self.breakers += other.breakers;
         self.open_breakers += other.open_breakers;
     }

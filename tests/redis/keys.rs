@@ -23,7 +23,11 @@ async fn a_key_names_the_endpoint_and_who_pays_and_expires_when_the_bucket_is_fu
     check(&other.limiter, &user, "/user/me").await;
     assert_eq!(
         buckets(&server).await,
-        ["bolna:1:default:u:u-17", "eu/api:v7:1:call:o:org-4", "eu/api:v7:1:executions:u:u-17"]
+        [
+            "bolna:2:{user:u-17}:default",
+            "eu/api:v7:2:{organization:org-4}:call",
+            "eu/api:v7:2:{user:u-17}:executions"
+        ]
     );
 
     let key = "eu/api:v7:1:call:o:org-4";
@@ -63,7 +67,7 @@ async fn every_id_has_a_bucket_of_its_own() {
         "o:a",
         "u:a",
         ":",
-        "bolna:1:default:o:a",
+        "bolna:2:{organization:a}:default",
         &long,
         &almost,
     ];
@@ -78,7 +82,7 @@ async fn every_id_has_a_bucket_of_its_own() {
         assert_eq!(replica.left(&who).await, 100 - times, "{who:?}");
     }
     assert_eq!(buckets(&server).await.len(), 2 * ids.len());
-    assert_eq!(charged(&server, "bolna:1:default:o:a").await, 2);
-    assert_eq!(charged(&server, "bolna:1:default:u:a%3Ab").await, 5);
+    assert_eq!(charged(&server, "bolna:2:{organization:a}:default").await, 2);
+    assert_eq!(charged(&server, "bolna:2:{user:a%3Ab}:default").await, 5);
     assert_eq!(replica.events.all().len(), 0);
 }

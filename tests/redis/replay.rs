@@ -177,7 +177,7 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
     }
     for (caller, admitted) in admitted.iter().enumerate() {
         assert_eq!(
-            granted[&*format!("bolna:1:default:o:{caller}")],
+            granted[&*format!("bolna:2:{{organization:{caller}}}:default")],
             *admitted,
             "what was granted was given out"
         );

@@ -138,5 +138,5 @@ pub(crate) async fn buckets(server: &Server) -> Vec<String> {
 }
 
 pub(crate) fn key_of(organization: &str) -> String {
-    format!("bolna:1:default:o:{organization}")
+    format!("bolna:2:{{organization:{organization}}}:default")
 }

@@ -7,13 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::listeners::Listeners;
+use crate::store::strikes::Strikes;
 use crate::store::{Checked, Conclude, StoreError, StoreEvent, nanos};
 use crate::values::clock::{Clock, MonotonicClock};
 
-/// This many failures in a row open the breaker.
-const IN_A_ROW: u32 = 5;
-/// The fewest answers in a second of which half must be failures for the breaker to open.
-const ENOUGH: u32 = 20;
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
 /// The period of a breaker that makes no trials.
@@ -38,16 +35,8 @@ pub(super) struct Circuit<C> {
 
 #[derive(Default)]
 struct Tally {
-    in_a_row: u32,
-    window: Window,
+    strikes: Strikes,
     reason: Option<Failure>,
-}
-
-#[derive(Default)]
-struct Window {
-    begun: u64,
-    answers: u32,
-    failures: u32,
 }
 
 impl<C> Circuit<C> {
@@ -151,8 +140,7 @@ impl<C: Clock> Circuit<C> {
             drop(tally);
             self.listeners.tell();
         } else {
-            tally.in_a_row = 0;
-            tally.window.count(self.now(), false);
+            tally.strikes.succeeded(self.now());
         }
     }
 
@@ -173,9 +161,7 @@ impl<C: Clock> Circuit<C> {
             });
             return;
         }
-        tally.in_a_row += 1;
-        tally.window.count(now, true);
-        if tally.in_a_row >= IN_A_ROW || tally.window.has_failed() {
+        if tally.strikes.failed(now) {
             self.change(&mut tally, Some(reason), true);
             drop(tally);
             self.listeners.tell();
@@ -203,21 +189,6 @@ impl<C: Clock> Circuit<C> {
 
     fn now(&self) -> u64 {
         nanos(self.clock.now())
-    }
-}
-
-impl Window {
-    fn count(&mut self, now: u64, failure: bool) {
-        // If the clock has gone back, the difference wraps, and a new window begins too.
-        if self.answers == 0 || now.wrapping_sub(self.begun) >= SECOND {
-            *self = Self { begun: now, ..Self::default() };
-        }
-        self.answers = self.answers.saturating_add(1);
-        self.failures = self.failures.saturating_add(u32::from(failure));
-    }
-
-    fn has_failed(&self) -> bool {
-        self.answers >= ENOUGH && self.failures >= self.answers.div_ceil(2)
     }
 }
 

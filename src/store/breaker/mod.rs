@@ -82,16 +82,6 @@ impl<St, C: Clock> Breaker<St, C> {
         self
     }
 
-    /// Calls `listener` when the breaker opens and when it closes.
-    #[cfg(feature = "redis")]
-    pub(super) fn on_change(
-        self,
-        listener: impl Fn(&super::StoreEvent) + Send + Sync + 'static,
-    ) -> Self {
-        self.circuit.tell(listener);
-        self
-    }
-
     /// Opens the breaker by hand, without a [`reason`](Self::reason). Has no effect if it is open.
     pub fn open(&self) {
         self.circuit.open();

@@ -35,10 +35,6 @@ type Shard = Mutex<HashMap<Principal, Owed, RandomState>>;
 /// The dues of one principal: in the order in which the buckets were first charged.
 pub(crate) type Owed = SmallVec<[(Endpoint, Dues); 1]>;
 
-/// There is no room for dues of one more bucket.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NoRoom;
-
 impl Ledger {
     pub(crate) fn new(replicas: NonZeroU32, most: usize) -> Self {
         let hasher = RandomState::default();
@@ -53,10 +49,6 @@ impl Ledger {
 
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
-    }
-
-    pub(crate) const fn most(&self) -> usize {
-        self.most
     }
 
     /// Whether there is room for the dues of these buckets.

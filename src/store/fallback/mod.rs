@@ -88,6 +88,20 @@ impl<St, C> LocalFallback<St, C> {
         Self { store, local }
     }
 
+    /// Falls back from `store` to `local` as one of so many replicas. What it admits meanwhile it
+    /// notes in `ledger`, and the store charges that when it is back. Without replicas it does not
+    /// fall back.
+    #[cfg(feature = "redis")]
+    pub(super) fn charging_back(
+        store: St,
+        local: MemoryStore<C>,
+        replicas: Option<NonZeroU32>,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Self {
+        let local = Local::new(local, replicas.unwrap_or(NonZeroU32::MIN), ledger);
+        Self { store, local: Local { is_off: replicas.is_none(), ..local } }
+    }
+
     /// The number of processes that share the store, including this one. Defaults to 1; 0 is
     /// treated as 1.
     ///
@@ -187,6 +201,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         report += self.local.store.report();
         let mut own = StoreReport::default();
         (own.fallbacks, own.failures) = self.local.tally.failures.report();
+        own.owed = self.local.ledger.as_ref().map_or(0, |ledger| ledger.len());
         report += own;
         report
     }

@@ -116,13 +116,12 @@ impl<T: Ticket> Core<T> {
         limits: Limits,
         ledger: Option<Arc<Ledger>>,
         holds: impl Fn(&Principal) -> bool + Send + 'static,
-        told: Told,
         random: u32,
     ) -> Self {
         Self {
             limits,
             name,
-            supervisor: Supervisor::new(told),
+            supervisor: Supervisor::new(),
             batches: Batches::default(),
             flights: Ring::default(),
             time: ServerTime::default(),
@@ -267,9 +266,14 @@ impl<T: Ticket> Core<T> {
         }
     }
 
+    /// The next event to deliver.
+    pub(super) fn next_event(&mut self) -> Option<StoreEvent> {
+        self.supervisor.events.pop_front()
+    }
+
     /// What to do next.
     pub(super) fn next(&mut self, now: u64) -> Option<Action<T>> {
-        if let Some(event) = self.supervisor.events.pop_front() {
+        if let Some(event) = self.next_event() {
             return Some(Action::Tell(event));
         }
         if let Some(action) = self.actions.pop_front() {

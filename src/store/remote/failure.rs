@@ -14,8 +14,6 @@ pub(super) enum Failure {
     Lost,
     /// The answer did not come within the deadline.
     NoAnswer(Duration),
-    /// The call reached the server after the deadline, and nothing was changed.
-    Late,
     /// Requests of this many principals are waiting already.
     TooMany(usize),
     /// The bucket is on another node, which does not answer yet.
@@ -78,14 +76,11 @@ impl fmt::Display for Failure {
             Self::NoAnswer(deadline) => {
                 write!(f, "the server has not answered within {deadline:?}")
             }
-            Self::Late => {
-                f.write_str("the call reached the server after its deadline, and changed nothing")
-            }
             Self::TooMany(most) => {
                 write!(f, "requests of {most} principals are already waiting for the server")
             }
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
-                    Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
+            Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
             Self::Foreign(pattern) => write!(
                 f,
                 "a key {pattern} holds something that is no bucket: delete it, or choose another \
@@ -104,10 +99,9 @@ impl Failure {
         match self {
             Self::Lost => "lost",
             Self::NoAnswer(_) => "no_answer",
-            Self::Late => "late",
             Self::TooMany(_) => "too_many",
             Self::Moved => "moved",
-                    Self::Unserved => "unserved",
+            Self::Unserved => "unserved",
             Self::Foreign(_) => "foreign_key",
             Self::Server(reason) => reason.kind,
         }
@@ -136,7 +130,6 @@ mod tests {
         let failures = [
             (Failure::Lost, "lost", true),
             (Failure::NoAnswer(Duration::from_millis(25)), "no_answer", true),
-            (Failure::Late, "late", true),
             (Failure::TooMany(8192), "too_many", false),
             (Failure::Moved, "moved", false),
             (Failure::Unserved, "unserved", true),

@@ -92,13 +92,14 @@ impl Handle {
         let now = nanos(self.shared.clock.now());
         let (sender, receiver) = oneshot::channel();
         let deadline = now + nanos(self.shared.settings.deadline);
-        self.send(Ask::new(principal.clone(), op, deadline, Sender(sender)))?;
+        self.send(Ask::new(principal.clone(), op, deadline, Sender(sender)));
         Ok(Waiting { receiver })
     }
 
     /// Passes on a request that another server has sent on.
-    pub(super) fn send(&self, ask: Ask<Sender>) -> Result<(), Failure> {
-        self.messages.send(Message::Ask(ask)).map_err(|_| Failure::Lost)
+    pub(super) fn send(&self, ask: Ask<Sender>) {
+        // If the worker has ended, so has the store, and the request's ticket is dropped.
+        let _ = self.messages.send(Message::Ask(ask));
     }
 
     /// Takes over losses that were reported about other servers.

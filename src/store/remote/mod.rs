@@ -1,16 +1,23 @@
 //! What any store beyond a network needs.
-#![allow(dead_code)]
 
 mod ask;
 mod backoff;
 mod batch;
 mod core;
 mod failure;
+mod handle;
+mod home;
 mod redis;
 mod replay;
 mod request;
 mod ring;
 mod server_time;
+mod settings;
 #[cfg(test)]
 mod simulation;
 mod supervisor;
+mod worker;
+
+pub use redis::{
+    Credentials, RedisCheck, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,
+};

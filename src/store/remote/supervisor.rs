@@ -74,15 +74,14 @@ pub(super) enum Ending {
 }
 
 impl Supervisor {
-    /// Of a server to which the first connection is yet to be made. `told` is what was reported
-    /// about it.
-    pub(super) fn new(told: Told) -> Self {
+    /// Of a server to which the first connection is yet to be made.
+    pub(super) fn new() -> Self {
         Self {
             state: State::Waiting { until: 0 },
             backoff: Backoff::default(),
             strikes: Strikes::default(),
             attempt: None,
-            told,
+            told: Told::default(),
             events: VecDeque::new(),
         }
     }
@@ -213,12 +212,5 @@ impl Supervisor {
             self.events.push_back(StoreEvent::Regained { server: Some(Arc::clone(server)) });
         }
         self.told = Told::default();
-    }
-}
-
-impl Told {
-    /// That this many servers were lost.
-    pub(super) const fn lost(losses: u32) -> Self {
-        Self { losses, kind: None }
     }
 }

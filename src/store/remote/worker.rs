@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::ask::Ask;
 use super::core::{Action, CallError, Core, Greeting};
 use super::failure::{Failure, Reason};
-use super::handle::{Message, Shared, Sender};
+use super::handle::{Message, Sender, Shared};
 use super::request::{Reply, Request};
 use super::server_time::Sighting;
 use crate::values::clock::{Clock, MonotonicClock};
@@ -83,6 +83,14 @@ pub(super) struct Worker<P: Protocol> {
 }
 
 impl<P: Protocol> Worker<P> {
+    /// Delivers the events that are there, before the worker runs.
+    pub(super) fn tell(&mut self) {
+        self.shared.up.store(self.core.is_up(), Ordering::Release);
+        while let Some(event) = self.core.next_event() {
+            self.shared.tell(event, self.core.told());
+        }
+    }
+
     /// Serves the requests until the store is dropped.
     pub(super) async fn run(self) {
         let clock = self.shared.clock;
@@ -134,7 +142,9 @@ impl<P: Protocol> Running<P> {
                 progress = true;
             }
             progress |= self.act(now);
-            self.worker.shared.up.store(self.worker.core.is_up(), Ordering::Release);
+            let shared = &self.worker.shared;
+            shared.up.store(self.worker.core.is_up(), Ordering::Release);
+            shared.late_charges.store(self.worker.core.late_charges(), Ordering::Relaxed);
             if !progress {
                 return Poll::Pending;
             }

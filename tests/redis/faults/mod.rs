@@ -403,7 +403,7 @@ fn principal(who: &str) -> Principal {
 }
 
 fn key(who: &str) -> String {
-    format!("bolna:1:default:u:{who}")
+    format!("bolna:2:{{user:{who}}}:default")
 }
 
 async fn exists(server: &Server, who: &str) -> bool {

@@ -25,7 +25,7 @@ mod tls;
 mod unfit;
 mod unreachable;
 
-const KEY: &str = "bolna:1:default:o:acme";
+const KEY: &str = "bolna:2:{organization:acme}:default";
 
 /// What the server leaves of the burst after one request, and what a replica without the server
 /// leaves of its half.

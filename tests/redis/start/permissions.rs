@@ -11,7 +11,7 @@ use super::{
 use crate::servers::Server;
 
 const COMMANDS: [&str; 6] = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
-const KEYS: &str = "~bolna:1:*";
+const KEYS: &str = "~bolna:2:*";
 
 /// Makes a user with all permissions that the README names.
 async fn make_user_of_readme(server: &Server) {

@@ -26,7 +26,6 @@ use crate::store::remote::backoff::Backoff;
 use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Sender};
 use crate::store::remote::settings::{Settings, WHOLE};
-use crate::store::remote::supervisor::Told;
 use crate::store::remote::worker::Surroundings;
 use crate::values::Principal;
 
@@ -266,7 +265,7 @@ impl Cluster {
             ranges.iter().any(|(first, last)| (*first..=*last).contains(&slot))
         };
         let around = Arc::new(Around(Arc::downgrade(self)));
-        let handle = self.parts.spawn(node, number, first, Told::default(), holds, around);
+        let handle = self.parts.spawn(node, number, first, holds, around);
         Primary { address, ranges, handle }
     }
 

@@ -98,10 +98,7 @@ impl Node {
         greeted
     }
 
-    async fn attempt(
-        self,
-        clock: MonotonicClock,
-    ) -> Result<(Live, Greeting), RedisStoreError> {
+    async fn attempt(self, clock: MonotonicClock) -> Result<(Live, Greeting), RedisStoreError> {
         let address = self.route.find(&self.settings).await?;
         let mut session = Session::log_in(address, &self.settings).await?;
         let mut traits = Trait::default();
@@ -114,7 +111,10 @@ impl Node {
     }
 
     /// Logs a connection in again. Returns when to do so next.
-    pub(super) async fn log_in_again(&self, mut commands: MultiplexedConnection) -> Option<Instant> {
+    pub(super) async fn log_in_again(
+        &self,
+        mut commands: MultiplexedConnection,
+    ) -> Option<Instant> {
         const SOON: Duration = Duration::from_secs(1);
         let provider = self.settings.credentials.as_ref()?;
         let asked = tokio::time::timeout(self.settings.timeout, provider.ask()).await;
@@ -239,11 +239,13 @@ impl Node {
                 let charge = script::probe("EVALSHA", key, 0, Probe::Charge);
                 let shown = match session.ask::<Value>(&charge, within).await {
                     Ok(value) => script::shown(value),
-                    Err(Unanswered::Error(error)) if is_elsewhere(&error).is_some() => return Ok(None),
+                    Err(Unanswered::Error(error)) if is_elsewhere(&error).is_some() => {
+                        return Ok(None);
+                    }
                     Err(error) => return Err(error.of(&session.server, "EVALSHA")),
                 };
-                let shown =
-                    shown.map_err(|error| RedisStoreError::of(&session.server, "EVALSHA", &error))?;
+                let shown = shown
+                    .map_err(|error| RedisStoreError::of(&session.server, "EVALSHA", &error))?;
                 Ok(Some(Sighting { sent, arrived: nanos(clock.now()), shown }))
             };
             match seen.await {

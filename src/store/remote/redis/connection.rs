@@ -49,19 +49,18 @@ pub(super) struct Live {
 type Flight = Pin<Box<dyn Future<Output = Landing> + Send>>;
 
 enum Landing {
-    Calls { calls: Vec<(u64, Request)>, by_text: bool, answers: RedisResult<Vec<Value>> },
+    Calls {
+        calls: Vec<(u64, Request)>,
+        by_text: bool,
+        answers: RedisResult<Vec<Value>>,
+    },
     Beat(Result<Option<Sighting>, RedisStoreError>),
     /// The connection has logged in again, or will try once more at that time.
     Login(Option<Instant>),
 }
 
 impl Live {
-    pub(super) fn new(
-        node: Node,
-        session: Session,
-        traits: Trait,
-        clock: MonotonicClock,
-    ) -> Self {
+    pub(super) fn new(node: Node, session: Session, traits: Trait, clock: MonotonicClock) -> Self {
         let Session { commands, driver, server, login_at } = session;
         Self {
             commands,
@@ -108,9 +107,8 @@ impl Live {
         if self.login_at.is_some_and(|at| at <= Instant::now()) {
             self.login_at = None;
             let (node, commands) = (self.node.clone(), self.commands.clone());
-            self.flights.push(Box::pin(async move {
-                Landing::Login(node.log_in_again(commands).await)
-            }));
+            self.flights
+                .push(Box::pin(async move { Landing::Login(node.log_in_again(commands).await) }));
         }
     }
 

@@ -55,7 +55,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-type Asked = Pin<Box<dyn Future<Output = Result<Credentials, Box<dyn Error + Send + Sync>>> + Send>>;
+type Asked =
+    Pin<Box<dyn Future<Output = Result<Credentials, Box<dyn Error + Send + Sync>>> + Send>>;
 
 /// The callback that is asked for credentials.
 #[derive(Clone)]

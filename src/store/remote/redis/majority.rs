@@ -6,7 +6,7 @@ use std::hash::Hash;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::error::RedisStoreError;
 
 /// The answer of more than half of all servers, as soon as there is one; otherwise the most
 /// frequent answer, when all servers have answered or failed. One answer is not enough, because a
@@ -34,8 +34,9 @@ where
     }
     match votes.into_iter().max_by_key(|(_, count)| *count) {
         Some((answer, _)) => Ok(answer),
-        None => Err(trouble
-            .unwrap_or_else(|| RedisStoreError::new(Kind::Setting, "no server", "none is named"))),
+        None => {
+            Err(trouble.unwrap_or_else(|| RedisStoreError::setting("no server", "none is named")))
+        }
     }
 }
 
@@ -46,14 +47,14 @@ mod tests {
     use futures_util::FutureExt;
     use futures_util::future::Either;
 
-    use super::{Kind, RedisStoreError, majority};
+    use super::{RedisStoreError, majority};
 
     fn says(what: u8) -> Result<u8, RedisStoreError> {
         Ok(what)
     }
 
     fn fails() -> Result<u8, RedisStoreError> {
-        Err(RedisStoreError::new(Kind::Unreachable, "a server", "it is down"))
+        Err(RedisStoreError::setting("a server", "it is down"))
     }
 
     fn asked(answers: impl IntoIterator<Item = Result<u8, RedisStoreError>>) -> Option<u8> {

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, ErrorKind, RedisResult, Script, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, Value};
 
 use super::super::request::{Reply, Request, Run};
 use super::key;
@@ -43,8 +43,55 @@ pub(super) fn reply(request: &Request, value: Value) -> RedisResult<Reply> {
     }
 }
 
+/// What is done to a probe bucket. It holds one unit, which comes back within a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Probe {
+    Read,
+    Charge,
+    /// Fill it up again.
+    Fill,
+}
+
+/// The call that does so, by `EVAL` or `EVALSHA`. `now` is 0 if the script asks for the time.
+pub(super) fn probe(command: &'static str, key: &str, now: i64, what: Probe) -> Cmd {
+    let script = if command == "EVAL" { CODE } else { SCRIPT.get_hash() };
+    let mut cmd = redis::cmd(command);
+    cmd.arg(script).arg(1).arg(key).arg(now).arg(0);
+    match what {
+        Probe::Read => {}
+        Probe::Charge => {
+            cmd.arg(1).arg(1).arg(1_000_000).arg(1_000_000);
+        }
+        Probe::Fill => {
+            cmd.arg("d").arg(1);
+        }
+    }
+    cmd
+}
+
+/// The server's time in the reply to a [`probe`].
+///
+/// # Errors
+/// As those of [`reply`].
+pub(super) fn shown(value: Value) -> RedisResult<i64> {
+    match value.extract_error()? {
+        Value::Array(values) => match values[..] {
+            [Value::Int(now), ..] if now >= 0 => Ok(now),
+            _ => Err(unexpected()),
+        },
+        _ => Err(unexpected()),
+    }
+}
+
+/// The index of the bucket whose key holds something that is no bucket, from the script's error.
+pub(super) fn foreign_bucket(error: &RedisError) -> Option<usize> {
+    let number = error.detail()?.split("bucket ").nth(1)?;
+    let digits = number.split(|other: char| !other.is_ascii_digit()).next()?;
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
 fn call(command: &str, script: &str, prefix: &str, request: &Request) -> Cmd {
-    let Request { principal, buckets, runs, deadline, now } = request;
+    let Request { principal, buckets, runs, deadline, now, .. } = request;
     let tag = key::tag(principal);
     let key_len = prefix.len() + tag.len() + 32;
     let mut cmd = Cmd::with_capacity(
@@ -124,7 +171,7 @@ fn state(times: &[Value]) -> Option<BucketState> {
     Some(BucketState { debt, overdraft, blocked, shared: false })
 }
 
-fn unexpected() -> redis::RedisError {
+fn unexpected() -> RedisError {
     (ErrorKind::UnexpectedReturnType, "a reply that is not one of the script").into()
 }
 
@@ -147,6 +194,7 @@ mod tests {
             runs,
             deadline: 7,
             now: 5,
+            asking: false,
         }
     }
 

@@ -22,7 +22,6 @@ use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Shared, Waiting};
 use crate::store::remote::home::Home;
 use crate::store::remote::settings::{Settings, WHOLE};
-use crate::store::remote::supervisor::Told;
 use crate::store::remote::worker::{Surroundings, Worker};
 use crate::store::{
     Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreListener,
@@ -32,7 +31,10 @@ use crate::values::Principal;
 use crate::values::clock::{Clock, MonotonicClock};
 
 pub(super) enum Servers {
-    One { handle: Handle, parts: Parts },
+    One {
+        handle: Handle,
+        parts: Parts,
+    },
     #[cfg(feature = "redis-cluster")]
     Cluster(Arc<Cluster>),
 }
@@ -72,7 +74,7 @@ impl Servers {
         let prefix = parts.connecting.prefix.clone();
         let node = parts.node(route, move |number| key::probe(&prefix, number));
         let first = parts.connect(&node, degraded).await?;
-        let handle = parts.spawn(node, WHOLE, Some(first), Told::default(), |_| true, Arc::new(()));
+        let handle = parts.spawn(node, WHOLE, Some(first), |_| true, Arc::new(()));
         Ok(Self::One { handle, parts })
     }
 
@@ -128,14 +130,12 @@ impl Parts {
         }
     }
 
-    /// Starts the worker of a server. `number` is the number of its events, and `told` is what was
-    /// reported about its buckets.
+    /// Starts the worker of a server. Its losses are reported under `number`.
     pub(super) fn spawn(
         &self,
         node: Node,
         number: u64,
         first: Option<First>,
-        told: Told,
         holds: impl Fn(&Principal) -> bool + Send + 'static,
         surroundings: Arc<dyn Surroundings>,
     ) -> Handle {
@@ -148,7 +148,7 @@ impl Parts {
             most: settings.most_waiting,
         };
         let (name, ledger) = (node.name(), self.ledger.clone());
-        let mut core = Core::new(name, limits, ledger, holds, told, super::random());
+        let mut core = Core::new(name, limits, ledger, holds, super::random());
         let now = nanos(self.clock.now());
         let connection = match first {
             Some(Ok((connection, greeting))) => {

@@ -6,13 +6,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError};
+use redis::{
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, RedisConnectionInfo, RedisError,
+};
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::connect::Connecting;
 use super::credentials::Credentials;
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
-use super::connect::Connecting;
 use super::stream;
 
 /// The part of the client that reads from the socket and writes to it. It has to be polled for
@@ -73,12 +75,15 @@ impl Session {
                 &settings.tls,
             )
             .await?;
-            MultiplexedConnection::new(&login(&server), stream).await
+            // Deadlines are kept here and by the worker, so the client needs none.
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let login = login(&server);
+            let (commands, driver) =
+                MultiplexedConnection::new_with_config(&login, stream, config).await?;
+            Ok((commands, Box::pin(driver) as Driver))
         };
         match tokio::time::timeout(within, opening).await {
-            Ok(Ok((commands, driver))) => {
-                Ok(Self { commands, driver: Box::pin(driver), server, login_at: None })
-            }
+            Ok(Ok((commands, driver))) => Ok(Self { commands, driver, server, login_at: None }),
             Ok(Err(error)) => Err(RedisStoreError::of(&server, "", &error)),
             Err(_) => Err(RedisStoreError::silent(&server, within)),
         }

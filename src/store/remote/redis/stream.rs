@@ -36,9 +36,8 @@ pub(super) async fn open(
         #[cfg(unix)]
         Place::Socket(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await?)),
         #[cfg(not(unix))]
-        Place::Socket(_) => Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this system has no Unix sockets",
-        )),
+        Place::Socket(_) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "this system has no Unix sockets"))
+        }
     }
 }

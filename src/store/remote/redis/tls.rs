@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::error::RedisStoreError;
+
 /// The certificates that the operator has set, in PEM.
 #[derive(Clone, Default)]
 pub(super) struct Certificates {
@@ -34,7 +36,11 @@ impl Tls {
     ///
     /// # Errors
     /// What is wrong with the certificates.
-    pub(super) fn new(certificates: &Certificates) -> Result<Self, String> {
+    pub(super) fn new(certificates: &Certificates) -> Result<Self, RedisStoreError> {
+        Self::of(certificates).map_err(|detail| RedisStoreError::setting("TLS", detail))
+    }
+
+    fn of(certificates: &Certificates) -> Result<Self, String> {
         let provider = CryptoProvider::get_default()
             .cloned()
             .unwrap_or_else(|| Arc::new(ring::default_provider()));

@@ -13,7 +13,6 @@ use super::super::core::{Action, CallError, Core, Greeting, Limits};
 use super::super::failure::{Failure, Reason};
 use super::super::request::{Reply as Answer, Request, Run};
 use super::super::server_time::Sighting;
-use super::super::supervisor::Told;
 use super::referee::Referee;
 use super::scenario::{Fault, MILLI, Random, SECOND, Scenario};
 use super::server::Server;
@@ -237,7 +236,7 @@ impl Fleet {
                     known.lock().expect("one thread").get(principal) == Some(&server)
                 };
                 let (ledger, random) = (Some(Arc::clone(&ledger)), self.random.u32());
-                Core::new(name(server), limits.clone(), ledger, holds, Told::default(), random)
+                Core::new(name(server), limits.clone(), ledger, holds, random)
             })
             .collect();
         let traffic =
@@ -440,7 +439,7 @@ impl Fleet {
                 let paying = request
                     .runs
                     .iter()
-                    .any(|run| matches!(run, super::super::request::Run::Settle { .. }));
+                    .any(|run| matches!(run, Run::Settle { .. }));
                 self.seen.charged_back += u64::from(paying);
                 self.to_server(connection, Message::Call(number, request));
             }

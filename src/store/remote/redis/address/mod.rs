@@ -74,6 +74,20 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// Whether any of the servers, or of the Sentinels, is reached over TLS.
+    #[cfg(feature = "redis-tls")]
+    pub(super) fn use_tls(&self) -> bool {
+        match self {
+            Self::One(server) => server.tls,
+            Self::Sentinels(sentinels) => {
+                sentinels.tls || sentinels.nodes.iter().any(|node| node.tls)
+            }
+            Self::Cluster(nodes) => nodes.iter().any(|node| node.tls),
+        }
+    }
+}
+
 /// The Sentinels to ask, the service to ask for, and how to connect to its primary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sentinels {

@@ -9,6 +9,8 @@ use redis::Value;
 use super::RedisStoreErrorKind as Kind;
 use super::answer::{is_elsewhere, is_lost, is_unknown_script, is_wrong_type, refuses_time};
 use super::*;
+use crate::store::StoreEvent;
+use crate::store::remote::failure::Reason;
 use crate::store::remote::redis::address::Servers;
 
 fn server(address: &str) -> Address {
@@ -409,14 +411,18 @@ fn a_secret_that_looks_like_a_key_is_hidden_before_keys_are() {
 #[test]
 fn an_error_is_a_failure_and_an_event_tells_its_server_once() {
     let error = RedisStoreError::of(&plain(), "EVALSHA", &answer("ERR broken"));
-    assert_eq!(error.reason("localhost:7"), "it answered with an error: broken");
-    assert_eq!(error.reason("the primary m"), "localhost:7: it answered with an error: broken");
-    let reason = error.to_string().into();
-    assert_eq!(Failure::from(error), Failure::Server { kind: "server_error", reason });
+    let reason = Reason::from(&error);
+    assert_eq!((reason.kind, reason.to_string()), ("server_error", error.to_string()));
+    let seen_from = |server: &str| match reason.lost(&server.into()) {
+        StoreEvent::Lost { reason, .. } => reason.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(seen_from("localhost:7"), "it answered with an error: broken");
+    assert_eq!(seen_from("the primary m"), "localhost:7: it answered with an error: broken");
 
     let (server, within) = (plain(), Duration::from_millis(12));
     let silent = RedisStoreError::silent(&server, within);
-    assert_eq!(silent.reason("localhost:7"), "it has not answered within 12ms");
+    assert_eq!(&*Reason::from(&silent).detail, "it has not answered within 12ms");
     let old = RedisStoreError::quoting(Kind::TooOld, &server, "it is ", "5.0\r\nhemlig-1", "!");
-    assert_eq!(old.reason("localhost:7"), "it is 5.0 ***!");
+    assert_eq!(&*Reason::from(&old).detail, "it is 5.0 ***!");
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use crate::store::remote::failure::Failure;
 
 const MARKER: &str = "S3CRETxyz";
 
@@ -114,8 +115,9 @@ fn assert_answers_are_silent(address: &Address, secret: &str) {
 #[track_caller]
 fn assert_error(error: &RedisStoreError, of: &str) {
     assert_silent(&all_of(error), of);
-    assert_silent(&error.reason("another"), of);
-    let failure = Failure::from(error.clone());
+    let reason = Reason::from(error);
+    assert_silent(&format!("{:?}", reason.lost(&"another".into())), of);
+    let failure = Failure::Server(reason);
     assert_silent(&all_of(&failure), of);
     assert_silent(&all_of(&crate::store::StoreError::from(failure)), of);
     let said = error.source().map(ToString::to_string).unwrap_or_default();
