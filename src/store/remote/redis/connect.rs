@@ -142,7 +142,7 @@ impl Node {
         let key = loop {
             let key = (self.probe)(super::random());
             let now = if traits.refuses_time { time(session, within).await? } else { 0 };
-            let charge = script::probe("EVAL", &key, now, Probe::Charge);
+            let charge = script::probe("EVAL", &key, now, Probe::Charge(1_000_000));
             match session.ask::<Value>(&charge, within).await {
                 Ok(_) => break key,
                 Err(Unanswered::Error(error)) if refuses_time(&error) && !traits.refuses_time => {
@@ -236,7 +236,7 @@ impl Node {
                     let shown = time(session, within).await?;
                     return Ok(Some(Sighting { sent, arrived: nanos(clock.now()), shown }));
                 }
-                let charge = script::probe("EVALSHA", key, 0, Probe::Charge);
+                let charge = script::probe("EVALSHA", key, 0, Probe::Charge(1000));
                 let shown = match session.ask::<Value>(&charge, within).await {
                     Ok(value) => script::shown(value),
                     Err(Unanswered::Error(error)) if is_elsewhere(&error).is_some() => {

@@ -43,11 +43,12 @@ pub(super) fn reply(request: &Request, value: Value) -> RedisResult<Reply> {
     }
 }
 
-/// What is done to a probe bucket. It holds one unit, which comes back within a second.
+/// What is done to a probe bucket, which holds one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Probe {
     Read,
-    Charge,
+    /// Charge the unit, which comes back after so many microseconds.
+    Charge(u32),
     /// Fill it up again.
     Fill,
 }
@@ -59,8 +60,8 @@ pub(super) fn probe(command: &'static str, key: &str, now: i64, what: Probe) -> 
     cmd.arg(script).arg(1).arg(key).arg(now).arg(0);
     match what {
         Probe::Read => {}
-        Probe::Charge => {
-            cmd.arg(1).arg(1).arg(1_000_000).arg(1_000_000);
+        Probe::Charge(micros) => {
+            cmd.arg(1).arg(1).arg(micros).arg(micros);
         }
         Probe::Fill => {
             cmd.arg("d").arg(1);

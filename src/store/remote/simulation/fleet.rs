@@ -436,10 +436,7 @@ impl Fleet {
             Action::Connect => self.connect(replica, server),
             Action::Call(number, request) => {
                 let connection = connection.expect("calls are sent over a connection");
-                let paying = request
-                    .runs
-                    .iter()
-                    .any(|run| matches!(run, Run::Settle { .. }));
+                let paying = request.runs.iter().any(|run| matches!(run, Run::Settle { .. }));
                 self.seen.charged_back += u64::from(paying);
                 self.to_server(connection, Message::Call(number, request));
             }
