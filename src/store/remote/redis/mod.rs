@@ -1,1 +1,4 @@
 //! The protocol of Redis and Valkey.
+
+mod key;
+mod script;

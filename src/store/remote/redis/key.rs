@@ -1,0 +1,157 @@
+//! The keys of buckets on the server: key format 2.
+//!
+//! `<prefix>:2:{<kind>:<id>}:<endpoint>`, as in `bolna:2:{organization:org-4}:call`. The part in
+//! braces is the hash tag, by which a cluster chooses the slot. So all buckets of a principal are
+//! in one slot, and one script can charge them.
+//!
+//! The rules of formats:
+//! * The number stands for the keys, for the values and for what the script makes of them. **A
+//!   format is never changed in place.** A change takes a new number, and so new keys, which the
+//!   script of another format never reads.
+//! * So releases of different formats can share a server, though not their counts. While both run,
+//!   a principal can spend its burst by each of them.
+//! * Every key has an expiry. So the keys of a format that is no longer used disappear by
+//!   themselves, those of format 1 as well.
+//! * The limit is not part of the key. So units that were spent stay spent when limits change.
+//! * The parts of a key never contain `:`, `{` or `}`, apart from the prefix, which may contain
+//!   `:`. So no id can choose its slot or have the key of another bucket.
+
+use std::fmt::Write;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::values::{Endpoint, Principal};
+
+/// The hash tag of a principal, without the braces: all that its slot in a cluster depends on.
+pub(super) fn tag(principal: &Principal) -> String {
+    let (kind, id) = (principal.kind().name(), principal.id().as_str());
+    let mut tag = String::with_capacity(kind.len() + id.len().min(LONGEST) + 16);
+    tag.push_str(kind);
+    tag.push(':');
+    if id.len() <= LONGEST {
+        tag.extend(utf8_percent_encode(id, PLAIN));
+    } else {
+        // Writing to a string never fails.
+        let _ = write!(tag, "~{:x}", Sha256::digest(id));
+    }
+    tag
+}
+
+/// The key of a bucket of the principal with that tag.
+pub(super) fn key(prefix: &str, tag: &str, endpoint: Endpoint) -> String {
+    [prefix, ":2:{", tag, "}:", endpoint.name()].concat()
+}
+
+/// The hash tag of a probe bucket. No principal has it, since no name of a kind contains `~`.
+pub(super) fn probe_tag(number: u32) -> String {
+    format!("~probe:{number}")
+}
+
+/// The key of a probe bucket.
+pub(super) fn probe(prefix: &str, number: u32) -> String {
+    format!("{prefix}:2:{{{}}}:probe", probe_tag(number))
+}
+
+/// Whether `prefix` can be the beginning of a key: 1 to 64 characters of `[A-Za-z0-9_.:/-]`. Braces
+/// are excluded because they would choose the slot in a cluster.
+pub(super) fn is_prefix(prefix: &str) -> bool {
+    let ok =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-');
+    (1..=64).contains(&prefix.len()) && prefix.bytes().all(ok)
+}
+
+/// The longest id, in bytes, that is part of a key. Longer ids are hashed.
+const LONGEST: usize = 64;
+
+/// The characters that are not encoded: letters, digits, `-`, `_` and `.`. All others are: `~`
+/// marks a hash, and for `:`, `{` and `}` see the rules above.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{is_prefix, key, probe, probe_tag, tag};
+    use crate::values::{Endpoint, Kind, Principal};
+
+    #[test]
+    fn keys_look_as_documented() {
+        let principal = Principal::organization("org-4").expect("not empty");
+        assert_eq!(tag(&principal), "organization:org-4");
+        let bucket = key("bolna", &tag(&principal), Endpoint::CALL);
+        assert_eq!(bucket, "bolna:2:{organization:org-4}:call");
+        assert_eq!(probe("bolna", 7), "bolna:2:{~probe:7}:probe");
+        let long = Principal::user("x".repeat(65)).expect("not empty");
+        let hash = "9537c5fdf120482f7d58d25e9ed583f52c02b4e304ea814db1633ad565aed7e9";
+        assert_eq!(tag(&long), format!("user:~{hash}"));
+    }
+
+    #[test]
+    fn ids_never_collide_and_never_choose_their_slot() {
+        let long = "x".repeat(10_240);
+        let hash_of_long = tag(&Principal::user(&long).expect("not empty"));
+        let hash_of_long = hash_of_long.strip_prefix("user:").expect("the kind comes first");
+        let cut = "x".repeat(10_239);
+        let ids = [
+            "a",
+            "A",
+            "a:b",
+            "a%3Ab",
+            "a%3ab",
+            "{a}",
+            "{a}b",
+            "a{b}",
+            "{}",
+            "}",
+            "%7Ba%7D",
+            " ",
+            "a b",
+            "a\r\nb",
+            "a\0b",
+            "a\0",
+            "ä",
+            "a\u{308}",
+            "%C3%A4",
+            "~",
+            "7",
+            "organization:a",
+            "user:a",
+            ":",
+            "::",
+            &long,
+            &cut,
+            hash_of_long,
+            &hash_of_long[1..],
+        ];
+        let kinds = ["organization", "user", "address", "probe", "o", "2"].map(Kind::new);
+        let mut keys = HashSet::from([probe("p", 7)]);
+        for (id, kind) in ids.iter().flat_map(|id| kinds.iter().flatten().map(move |it| (id, it))) {
+            let principal = Principal::new(*kind, id).expect("the id is not empty");
+            let tag = tag(&principal);
+            let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}');
+            assert!(tag.bytes().all(is_plain), "{tag}");
+            assert_eq!(tag.matches(':').count(), 1, "{tag}");
+            assert_ne!(tag, probe_tag(7));
+            for endpoint in [Endpoint::CALL, Endpoint::AGENT] {
+                let key = key("p", &tag, endpoint);
+                // What a cluster hashes: from the first `{` to the first `}` behind it.
+                let hashed = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+                assert_eq!(hashed.map(|(hashed, _)| hashed), Some(&*tag), "{key}");
+                assert!(key.len() < 64 + 1 + 64 + 3 * 64 + 64, "{key}");
+                assert!(keys.insert(key), "{id:?}");
+            }
+        }
+        assert_eq!(keys.len(), 1 + 2 * kinds.len() * ids.len());
+    }
+
+    #[test]
+    fn a_prefix_never_chooses_the_slot() {
+        for prefix in ["bolna", "a", "eu:prod/limits.v1_x-", &"x".repeat(64)] {
+            assert!(is_prefix(prefix), "{prefix}");
+        }
+        for prefix in ["", "{a}", "a b", "ä", "a\n", "a~", &"x".repeat(65)] {
+            assert!(!is_prefix(prefix), "{prefix}");
+        }
+    }
+}
