@@ -1,80 +1,17 @@
 //! What becomes of charges of several buckets: the vectors in `tests/vectors/charges.json`, and the
 //! wait that a refusal names.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    AnyStore, BucketState, Charge, ChargeError, ChargeOutcome, Command, Decisions, Entry,
-    MemoryStore, Store,
+    AnyStore, BucketState, Charge, Command, Decisions, Entry, MemoryStore, Store,
 };
-use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use bolna_rate_limit::{Endpoint, Principal, Quota};
 use proptest::prelude::*;
-use serde::Deserialize;
 
+use crate::read::charges::{Case, Step, charges, endpoint, entries};
 use crate::support::{now, organization};
-
-#[derive(Deserialize)]
-struct Vectors {
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    says: String,
-    quotas: HashMap<String, (u32, u64, u32)>,
-    steps: Vec<Step>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Step {
-    at: Option<u64>,
-    charge: Option<Vec<Part>>,
-    peek: Option<Vec<Part>>,
-    refund: Option<Vec<Part>>,
-    settle: Option<Vec<Part>>,
-    reset: Option<String>,
-    block: Option<String>,
-    ms: Option<u64>,
-    quotas: Option<HashMap<String, (u32, u64, u32)>>,
-    error: Option<String>,
-    outcome: Option<String>,
-    allowed: Option<Vec<bool>>,
-    remaining: Option<Vec<u32>>,
-    wait: Option<Vec<Option<u64>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Part {
-    Binding(String, u32),
-    Shadow(String, u32, String),
-}
-
-fn endpoint(name: &str) -> Endpoint {
-    Endpoint::new(&format!("vector-{name}")).unwrap()
-}
-
-fn entries(
-    parts: &[Part],
-    quotas: &HashMap<String, (u32, u64, u32)>,
-) -> Result<Vec<Entry>, ChargeError> {
-    let entry = |name: &String, cost| {
-        let (limit, period, burst) = quotas[name];
-        let quota = Quota::per(limit, Duration::from_millis(period)).burst(burst).build().unwrap();
-        Entry::new(endpoint(name), quota).with_cost(cost)
-    };
-    let of_part = |part: &Part| match part {
-        Part::Binding(name, cost) => entry(name, *cost),
-        Part::Shadow(name, cost, shadow) => {
-            assert_eq!(shadow, "shadow");
-            entry(name, *cost).map(Entry::shadow)
-        }
-    };
-    parts.iter().map(of_part).collect()
-}
 
 fn check(store: &impl Store, charge: Charge<'_>) -> Decisions {
     store.check(charge).now().unwrap().unwrap()
@@ -82,26 +19,6 @@ fn check(store: &impl Store, charge: Charge<'_>) -> Decisions {
 
 fn peek(store: &impl Store, charge: Charge<'_>) -> Decisions {
     now(store.command(Command::Peek(charge))).unwrap().into_decisions().unwrap()
-}
-
-fn assert_says(step: &Step, decisions: &Decisions, what: &str) {
-    let outcome = match decisions.outcome() {
-        ChargeOutcome::Refused => "refused",
-        ChargeOutcome::Admitted => "admitted",
-        ChargeOutcome::AdmittedWithShadow => "admitted with shadow",
-    };
-    assert_eq!(step.outcome.as_deref(), Some(outcome), "{what}");
-    let all = decisions.as_slice();
-    let allowed: Vec<_> = all.iter().map(Decision::is_allowed).collect();
-    assert_eq!(step.allowed.as_ref(), Some(&allowed), "{what}");
-    let remaining: Vec<_> = all.iter().map(Decision::remaining).collect();
-    assert_eq!(step.remaining.as_ref(), Some(&remaining), "{what}");
-    let wait: Vec<_> = all.iter().map(Decision::retry_after).collect();
-    let wanted: Option<Vec<_>> = step
-        .wait
-        .as_ref()
-        .map(|wait| wait.iter().map(|it| it.map(Duration::from_millis)).collect());
-    assert_eq!(wanted, Some(wait), "{what}");
 }
 
 fn run(case: &Case, store: &impl Store, clock: &ManualClock, caller: &Principal) {
@@ -149,9 +66,9 @@ fn run(case: &Case, store: &impl Store, clock: &ManualClock, caller: &Principal)
                         decisions.outcome(),
                         "{what}: a peek foretells it"
                     );
-                    assert_says(step, &decisions, &what);
+                    step.assert_says(&decisions, &what);
                 }
-                "peek" => assert_says(step, &peek(store, charge), &what),
+                "peek" => step.assert_says(&peek(store, charge), &what),
                 "refund" => {
                     now(store.command(Command::Refund(charge))).unwrap();
                 }
@@ -166,9 +83,7 @@ fn run(case: &Case, store: &impl Store, clock: &ManualClock, caller: &Principal)
 
 #[test]
 fn every_sentence_about_charges_holds() {
-    let vectors: Vectors = serde_json::from_str(include_str!("../vectors/charges.json")).unwrap();
-    assert!(vectors.cases.len() >= 20);
-    for case in &vectors.cases {
+    for case in &charges() {
         let clock = ManualClock::new();
         let store = MemoryStore::with_clock(clock.clone());
         run(case, &store, &clock, &organization("o"));
