@@ -1,55 +1,120 @@
-//! What holds for any quota and any requests.
+//! Whatever calls are made in whatever order, the script does what the law says.
 
 use std::cell::RefCell;
-use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::Endpoint;
+use bolna_rate_limit::store::Entry;
 use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
 use proptest::test_runner::{Config, TestRunner};
+use redis::{Value, from_redis_value};
 
-use super::{Bench, Take};
+use super::model::Model;
+use super::{Bench, Call, Reply, Run, entry, key, read};
 
-/// A token bucket that counts microseconds of refill, while the script stores a time.
-struct Model {
-    token: u64,
-    capacity: u64,
-    fill: u64,
+const BUCKETS: [Endpoint; 3] = [Endpoint::CALL, Endpoint::AGENT, Endpoint::DEFAULT];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Call {
+        runs: Vec<Draft>,
+        /// More buckets, which are only read.
+        read: Vec<Endpoint>,
+    },
+    /// Time goes on by so many thousandths of the interval, and a few microseconds more or less.
+    Wait(u32, i64),
+    /// Time goes back by so many thousandths of the interval.
+    Back(u32),
+    /// Another program writes a value.
+    Write(Endpoint, &'static str),
 }
 
-impl Model {
-    fn take(&mut self, after: u64, wanted: u32) -> i64 {
-        self.fill = self.capacity.min(self.fill + after);
-        let granted = (0..wanted).take_while(|_| {
-            let has = self.fill >= self.token;
-            self.fill -= if has { self.token } else { 0 };
-            has
-        });
-        i64::try_from(granted.count()).unwrap()
-    }
+/// A run whose quotas are known by their numbers, and whose times are in thousandths of the
+/// interval.
+#[derive(Clone, Debug)]
+enum Draft {
+    Charge(u32, Vec<Part>),
+    Settle(Part),
+    Refund(Part),
+    Block(Endpoint, u32),
+    Reset(Endpoint),
 }
 
-/// A pause: thousandths of the interval, and a few microseconds more or less, to hit the edges.
-pub(super) fn any_pause() -> impl Strategy<Value = (u32, i64)> {
+#[derive(Clone, Debug)]
+struct Part {
+    bucket: Endpoint,
+    quota: usize,
+    cost: u32,
+    shadow: bool,
+}
+
+/// The quotas as multiples of the interval, and bursts.
+const QUOTAS: [(u64, u32); 5] = [(1, 10), (1, 1), (3, 4), (1, 500), (7, 20)];
+
+const WRITTEN: [&str; 12] = [
+    "",
+    "nonsense",
+    "nan",
+    "7",
+    "7+8",
+    "7!",
+    "6300000000000000",
+    "9007199254740992",
+    "7+6300000000000000",
+    "6300000000000000+6300000000000000!6300000000000000",
+    "7!9007199254740992",
+    "7!8+9",
+];
+
+fn any_part() -> impl Strategy<Value = Part> {
+    let cost = prop_oneof![3 => Just(1), 1 => 1..=6_u32];
+    (select(&BUCKETS), 0..QUOTAS.len(), cost, prop::bool::weighted(0.3))
+        .prop_map(|(bucket, quota, cost, shadow)| Part { bucket, quota, cost, shadow })
+}
+
+fn any_draft() -> impl Strategy<Value = Draft> {
+    let count = || prop_oneof![2 => Just(1), 1 => 1..=30_u32];
+    let one = (count(), any_part())
+        .prop_map(|(count, part)| Draft::Charge(count, vec![Part { shadow: false, ..part }]));
+    let parts = subsequence(&BUCKETS, 1..=3).prop_shuffle();
+    let several = (count(), parts, prop::collection::vec(any_part(), 3)).prop_map(
+        |(count, buckets, parts)| {
+            let parts = buckets.into_iter().zip(parts);
+            Draft::Charge(count, parts.map(|(bucket, part)| Part { bucket, ..part }).collect())
+        },
+    );
     prop_oneof![
-        4 => Just((0, 0)),
-        2 => ((0..4_u32).prop_map(|units| units * 1000), -1..=1_i64),
-        3 => (0..3000_u32, Just(0)),
-        1 => (Just(100_000), Just(0)),
+        6 => one,
+        6 => several,
+        2 => any_part().prop_map(Draft::Settle),
+        2 => any_part().prop_map(Draft::Refund),
+        1 => (select(&BUCKETS), prop_oneof![Just(0), 0..5000_u32])
+            .prop_map(|(bucket, time)| Draft::Block(bucket, time)),
+        1 => select(&BUCKETS).prop_map(Draft::Reset),
     ]
 }
 
-pub(super) fn pause(interval: u64, (thousandths, off_by): (u32, i64)) -> u64 {
-    (interval * u64::from(thousandths) / 1000).saturating_add_signed(off_by)
+fn any_step() -> impl Strategy<Value = Step> {
+    let runs = prop_oneof![
+        1 => Just(Vec::new()),
+        4 => any_draft().prop_map(|run| vec![run]),
+        2 => prop::collection::vec(any_draft(), 2..6),
+    ];
+    let read = prop_oneof![4 => Just(Vec::new()), 1 => subsequence(&BUCKETS, 0..=3)];
+    prop_oneof![
+        12 => (runs, read).prop_map(|(runs, read)| Step::Call { runs, read }),
+        6 => prop_oneof![
+            (0..4_u32).prop_map(|units| units * 1000),
+            0..3000_u32,
+            Just(100_000),
+        ].prop_flat_map(|wait| (-1..=1_i64).prop_map(move |off_by| Step::Wait(wait, off_by))),
+        1 => (0..20_000_u32).prop_map(Step::Back),
+        1 => (select(&BUCKETS), select(&WRITTEN)).prop_map(|(at, text)| Step::Write(at, text)),
+    ]
 }
 
 pub(super) fn any_interval() -> impl Strategy<Value = u64> {
     prop_oneof![Just(1), Just(120_000), 1..=1000_u64, 1..=60_000_000_u64, 1..=86_400_000_000_u64]
-}
-
-pub(super) fn any_burst() -> impl Strategy<Value = u32> {
-    prop_oneof![4 => 1..=20_u32, 1 => Just(500)]
 }
 
 pub(super) fn for_any<S: Strategy>(cases: u32, inputs: &S, test: impl Fn(S::Value)) {
@@ -58,95 +123,85 @@ pub(super) fn for_any<S: Strategy>(cases: u32, inputs: &S, test: impl Fn(S::Valu
     runner.run(inputs, |input| (test(input), Ok(())).1).unwrap();
 }
 
-#[test]
-fn grants_are_those_of_a_token_bucket() {
-    let bench = RefCell::new(Bench::new());
-    let steps = prop::collection::vec((any_pause(), 0..=20_u32), 1..60);
-    for_any(200, &(any_interval(), any_burst(), steps), |(interval, burst, steps)| {
-        let mut bench = bench.borrow_mut();
-        let key = bench.fresh();
-        let mut take = Take::one(interval, burst, bench.start);
-        let pauses: Vec<_> = steps.iter().map(|(step, _)| pause(interval, *step)).collect();
-        let replies = bench.take_all(pauses.iter().zip(&steps).map(|(pause, (_, wanted))| {
-            take = take.at(take.now + pause).units(*wanted);
-            (key.clone(), take)
-        }));
-        let mut model = Model { token: interval, capacity: take.tolerance, fill: take.tolerance };
-        for (number, ((pause, (_, wanted)), reply)) in
-            pauses.iter().zip(&steps).zip(&replies).enumerate()
-        {
-            let granted = model.take(*pause, *wanted);
-            assert_eq!(
-                (reply.granted, reply.used),
-                (granted, model.capacity - model.fill),
-                "request {number}"
-            );
-        }
-    });
+fn thousandths(interval: u64, thousandths: u32) -> u64 {
+    interval * u64::from(thousandths) / 1000
 }
 
-#[test]
-fn a_batch_is_granted_what_as_many_single_requests_are() {
-    let bench = RefCell::new(Bench::new());
-    let steps = prop::collection::vec((any_pause(), 1..=20_u32), 1..30);
-    for_any(100, &(any_interval(), any_burst(), steps), |(interval, burst, steps)| {
-        let mut bench = bench.borrow_mut();
-        let (batched, single) = (bench.fresh(), bench.fresh());
-        let mut take = Take::one(interval, burst, bench.start);
-        for (step, wanted) in steps {
-            take = take.at(take.now + pause(interval, step));
-            let batch = bench.take(&batched, take.units(wanted));
-            let singles = bench.take_all((0..wanted).map(|_| (single.clone(), take)));
-            assert_eq!(batch.granted, singles.iter().map(|reply| reply.granted).sum::<i64>());
-            assert_eq!(batch.used, singles.last().unwrap().used);
-            assert_eq!(bench.stored(&batched), bench.stored(&single));
-        }
-    });
+impl Part {
+    fn entry(&self, interval: u64) -> Entry {
+        let (factor, burst) = QUOTAS[self.quota];
+        let entry = entry(self.bucket, interval * factor, burst);
+        let entry = entry.with_cost(self.cost.min(burst)).unwrap();
+        if self.shadow { entry.shadow() } else { entry }
+    }
 }
 
-/// Times are whole microseconds, and the interval is rounded up to whole microseconds.
-#[test]
-fn decisions_are_those_of_the_store_in_this_process() {
-    let bench = RefCell::new(Bench::new());
-    let limit = prop_oneof![1..=50_u32, Just(500), 1..=u32::MAX];
-    let period =
-        prop_oneof![Just(60_000_000_000), 1..=1_000_000_000_u64, 1..=86_400_000_000_000_u64];
-    let pauses = prop::collection::vec(any_pause(), 1..60);
-    for_any(200, &(limit, period, any_burst(), pauses), |(limit, period, burst, pauses)| {
-        let mut bench = bench.borrow_mut();
-        let key = bench.fresh();
-        let asked = Quota::per(limit, Duration::from_nanos(period)).burst(burst).build().unwrap();
-        let interval = u64::try_from(asked.emission_interval().as_nanos().div_ceil(1000)).unwrap();
-        let whole = Quota::per(1, Duration::from_micros(interval)).burst(burst);
-        let clock = ManualClock::default();
-        let policy = Policy::builder().default_quota(whole).build().unwrap();
-        let limiter = Limiter::with_store(policy, MemoryStore::with_clock(clock.clone()));
-        let principal = Principal::user("u").unwrap();
-        let first = Take::one(interval, burst, bench.start);
-        let mut now = 0;
-        let times: Vec<_> = pauses
-            .into_iter()
-            .map(|step| {
-                now += pause(interval, step);
-                now
-            })
-            .collect();
-        let replies =
-            bench.take_all(times.iter().map(|now| (key.clone(), first.at(first.now + now))));
-        for (now, reply) in times.into_iter().zip(replies) {
-            clock.set(Duration::from_micros(now));
-            let decision =
-                *limiter.check_now(&principal.clone().into(), "/").unwrap().decision().unwrap();
-            let wait = (reply.granted == 0).then(|| first.next_unit(reply));
-            assert_eq!(decision.is_allowed(), reply.granted == 1);
-            assert_eq!(u64::from(decision.remaining()), first.remaining(reply));
-            assert_eq!(decision.retry_after().map(micros), wait);
-            assert_eq!(micros(decision.next_unit()), first.next_unit(reply));
-            assert_eq!(micros(decision.reset()), reply.used);
+impl Draft {
+    fn run(&self, interval: u64) -> Run {
+        match self {
+            Self::Charge(count, parts) => {
+                let entries = parts.iter().map(|part| part.entry(interval)).collect();
+                Run::Charge { count: *count, entries }
+            }
+            Self::Settle(part) => Run::Settle(part.entry(interval)),
+            Self::Refund(part) => Run::Refund(part.entry(interval)),
+            Self::Block(bucket, time) => Run::Block(*bucket, thousandths(interval, *time)),
+            Self::Reset(bucket) => Run::Reset(*bucket),
         }
-    });
+    }
 }
 
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap()
+/// After every call each bucket has exactly the value that the law says, on the server too, and the
+/// replied states are those before the runs.
+#[test]
+fn a_call_leaves_what_the_law_says() {
+    let bench = RefCell::new(Bench::new());
+    let steps = prop::collection::vec(any_step(), 1..40);
+    for_any(400, &(any_interval(), steps), |(interval, steps)| {
+        let mut bench = bench.borrow_mut();
+        let (tag, mut now, mut model) = (bench.fresh(), bench.start, Model::new(&BUCKETS));
+        let (mut commands, mut expected) = (Vec::new(), Vec::new());
+        for step in &steps {
+            match step {
+                Step::Call { runs, read } => {
+                    let runs: Vec<_> = runs.iter().map(|draft| draft.run(interval)).collect();
+                    let mut call = Call::of(&tag, runs, now);
+                    let more = read.iter().filter(|bucket| !call.buckets.contains(bucket));
+                    let more: Vec<_> = more.copied().collect();
+                    call.buckets.extend(more);
+                    if call.buckets.is_empty() {
+                        continue;
+                    }
+                    let states = call.buckets.iter().map(|bucket| model.state(*bucket, now));
+                    let reply = Reply::Done { now, states: states.collect() };
+                    model.run(&call.buckets, &call.runs, now);
+                    commands.push(call.command(&bench.hash));
+                    for bucket in BUCKETS {
+                        commands.push(redis::Cmd::get(key(&tag, bucket)));
+                    }
+                    let value = |bucket| model.value(bucket).map(str::to_owned);
+                    expected.push((call, reply, BUCKETS.map(value)));
+                }
+                Step::Wait(wait, off_by) => {
+                    now += thousandths(interval, *wait);
+                    now = now.saturating_add_signed(*off_by);
+                }
+                Step::Back(back) => now -= thousandths(interval, *back).min(now / 2),
+                Step::Write(bucket, value) => {
+                    model.set(*bucket, value);
+                    commands.push(redis::Cmd::set(key(&tag, *bucket), *value));
+                }
+            }
+        }
+        let replies = bench.at_once(commands);
+        let mut replies = replies.iter().filter(|reply| **reply != Value::Okay);
+        for (call, reply, values) in expected {
+            assert_eq!(read(replies.next().unwrap()), reply, "{call:?}");
+            for value in values {
+                let got: Option<String> =
+                    from_redis_value(replies.next().unwrap().clone()).unwrap();
+                assert_eq!(got, value, "{call:?}");
+            }
+        }
+    });
 }

@@ -1,69 +1,62 @@
-//! The scripts on a real server, with times that the test sets.
+//! The script on a real server, with times that the test sets.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
-use redis::{Client, Connection, FromRedisValue, Pipeline, RedisResult};
+use bolna_rate_limit::store::{BucketState, Entry};
+use bolna_rate_limit::{Endpoint, Quota};
+use redis::{Client, Cmd, Connection, FromRedisValue, RedisResult, Value, from_redis_value};
 
 use crate::servers::Server;
 
-mod amend;
+mod beside;
+mod charges;
 mod edges;
+mod expiry;
 mod laws;
+mod model;
+mod process;
 mod vectors;
 
-const SCRIPT: &str = include_str!("../../../src/store/redis/take.lua");
-const AMEND: &str = include_str!("../../../src/store/redis/amend.lua");
-const READS_TIME: &str = "\nlocal time = redis.call('TIME')\n";
+const SCRIPT: &str = include_str!("../../../src/store/remote/redis/bucket.lua");
 const DAY: u64 = 86_400_000_000;
+const CENTURY: u64 = 36_525 * DAY;
 
-/// A server that knows the scripts: the charging script as it is shipped, and both scripts with a
-/// time that the caller sets.
+/// A server that knows the script.
 struct Bench {
     _server: Server,
     connection: Connection,
-    shipped: String,
-    timed: String,
-    amends: String,
-    /// A midnight in the future, so that no key expires during a test.
+    hash: String,
+    /// A midnight.
     start: u64,
-    keys: u32,
+    tags: u32,
 }
 
-/// A charge, in microseconds.
-#[derive(Clone, Copy, Debug)]
-struct Take {
-    interval: u64,
-    tolerance: u64,
-    wanted: u32,
+/// What is done to buckets, as the script is told.
+#[derive(Clone, Debug)]
+enum Run {
+    Charge { count: u32, entries: Vec<Entry> },
+    Settle(Entry),
+    Refund(Entry),
+    Block(Endpoint, u64),
+    Reset(Endpoint),
+}
+
+/// A call of the script, in microseconds.
+#[derive(Clone, Debug)]
+struct Call {
+    /// What the keys of the buckets begin with.
+    tag: String,
+    buckets: Vec<Endpoint>,
+    runs: Vec<Run>,
     deadline: u64,
+    /// 0 for the server's time.
     now: u64,
 }
 
-/// A change of a bucket by hand, in microseconds.
-#[derive(Clone, Copy, Debug)]
-struct Amend {
-    what: &'static str,
-    micros: u64,
-    tolerance: u64,
-    deadline: u64,
-    now: u64,
-}
-
-impl Amend {
-    fn refund(micros: u64, tolerance: u64, now: u64) -> Self {
-        Self { what: "grant", micros, tolerance, deadline: 0, now }
-    }
-
-    fn block(micros: u64, now: u64) -> Self {
-        Self { what: "block", micros, tolerance: 0, deadline: 0, now }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Reply {
-    granted: i64,
-    used: u64,
-    now: u64,
+#[derive(Clone, Debug, PartialEq)]
+enum Reply {
+    Done { now: u64, states: Vec<BucketState> },
+    Late { now: u64 },
 }
 
 impl Bench {
@@ -71,112 +64,185 @@ impl Bench {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let server = runtime.block_on(Server::start());
         let mut connection = Client::open(server.url()).unwrap().get_connection().unwrap();
-        let timed = |script: &str| {
-            assert_eq!(script.matches(READS_TIME).count(), 1);
-            script.replace(READS_TIME, "\nlocal time = {ARGV[5], ARGV[6]}\n")
-        };
-        let mut load =
-            |text: &str| redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
-        let (shipped, timed, amends) = (load(SCRIPT), load(&timed(SCRIPT)), load(&timed(AMEND)));
+        let hash = redis::cmd("SCRIPT").arg("LOAD").arg(SCRIPT).query(&mut connection).unwrap();
         let today = UNIX_EPOCH.elapsed().unwrap().as_secs() / 86_400;
-        Self {
-            connection,
-            shipped,
-            timed,
-            amends,
-            start: (today + 2) * DAY,
-            _server: server,
-            keys: 0,
-        }
+        Self { connection, hash, start: today * DAY, _server: server, tags: 0 }
     }
 
-    /// The key of a full bucket.
+    /// The tag of buckets that are full.
     fn fresh(&mut self) -> String {
-        self.keys += 1;
-        format!("bucket-{}", self.keys)
+        self.tags += 1;
+        format!("{{{}}}", self.tags)
     }
 
     fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.connection).unwrap()
     }
 
-    /// The TAT of the bucket as it is stored.
-    fn stored(&mut self, key: &str) -> Option<String> {
-        self.ask(&["GET", key])
+    fn try_call(&mut self, call: &Call) -> RedisResult<Reply> {
+        call.command(&self.hash).query(&mut self.connection).map(|value| read(&value))
     }
 
-    fn try_take(&mut self, key: &str, take: Take) -> RedisResult<Reply> {
-        let mut pipeline = redis::pipe();
-        self.add(&mut pipeline, key, take);
-        Ok(read(pipeline.query::<[(i64, u64, u64); 1]>(&mut self.connection)?[0]))
+    fn call(&mut self, call: &Call) -> Reply {
+        self.try_call(call).unwrap()
     }
 
-    fn take(&mut self, key: &str, take: Take) -> Reply {
-        self.try_take(key, take).unwrap()
-    }
-
-    fn try_amend(&mut self, key: &str, amend: Amend) -> RedisResult<i64> {
-        let Amend { what, micros, tolerance, deadline, now } = amend;
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(&self.amends).arg(1).arg(key).arg(what).arg(micros).arg(tolerance).arg(deadline);
-        call.arg(now / 1_000_000).arg(now % 1_000_000).query(&mut self.connection)
-    }
-
-    fn amend(&mut self, key: &str, amend: Amend) -> i64 {
-        self.try_amend(key, amend).unwrap()
-    }
-
-    /// Makes all charges in one round trip, since the times are known before.
-    fn take_all(&mut self, takes: impl IntoIterator<Item = (String, Take)>) -> Vec<Reply> {
-        let mut pipeline = redis::pipe();
-        for (key, take) in takes {
-            self.add(&mut pipeline, &key, take);
+    /// The states before the runs.
+    fn states(&mut self, call: &Call) -> Vec<BucketState> {
+        match self.call(call) {
+            Reply::Done { states, .. } => states,
+            Reply::Late { now } => panic!("it was late at {now}"),
         }
-        let replies: Vec<_> = pipeline.query(&mut self.connection).unwrap();
-        replies.into_iter().map(read).collect()
     }
 
-    fn add(&self, pipeline: &mut Pipeline, key: &str, take: Take) {
-        let Take { interval, tolerance, wanted, deadline, now } = take;
-        let call = pipeline.cmd("EVALSHA").arg(&self.timed).arg(1).arg(key);
-        call.arg(interval)
-            .arg(tolerance)
-            .arg(wanted)
-            .arg(deadline)
-            .arg(now / 1_000_000)
-            .arg(now % 1_000_000);
+    fn get(&mut self, tag: &str, bucket: Endpoint) -> Option<String> {
+        self.ask(&["GET", &key(tag, bucket)])
+    }
+
+    fn set(&mut self, tag: &str, bucket: Endpoint, value: &str) {
+        self.ask::<()>(&["SET", &key(tag, bucket), value]);
+    }
+
+    /// Carries out all commands as if at one instant. The expiry of a key is relative to the
+    /// server's clock, so that keys would expire while the time that the test sets stands still.
+    /// During a transaction no key expires.
+    fn at_once(&mut self, commands: impl IntoIterator<Item = Cmd>) -> Vec<Value> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        pipeline.query(&mut self.connection).unwrap()
     }
 }
 
-fn read((granted, used, now): (i64, u64, u64)) -> Reply {
-    Reply { granted, used, now }
-}
-
-impl Take {
-    /// A charge of one unit of a bucket that holds `burst`.
-    fn one(interval: u64, burst: u32, now: u64) -> Self {
-        Self { interval, tolerance: interval * u64::from(burst), wanted: 1, deadline: 0, now }
+impl Call {
+    /// One run, of buckets with that tag.
+    fn one(tag: &str, run: Run, now: u64) -> Self {
+        Self::of(tag, vec![run], now)
     }
 
-    fn units(self, wanted: u32) -> Self {
-        Self { wanted, ..self }
+    fn of(tag: &str, runs: Vec<Run>, now: u64) -> Self {
+        let mut buckets = Vec::new();
+        for bucket in runs.iter().flat_map(Run::buckets) {
+            if !buckets.contains(&bucket) {
+                buckets.push(bucket);
+            }
+        }
+        Self { tag: tag.to_owned(), buckets, runs, deadline: 0, now }
     }
 
-    fn at(self, now: u64) -> Self {
-        Self { now, ..self }
+    /// Reads the bucket only.
+    fn read(tag: &str, bucket: Endpoint, now: u64) -> Self {
+        Self { buckets: vec![bucket], ..Self::of(tag, Vec::new(), now) }
     }
 
     fn by(self, deadline: u64) -> Self {
         Self { deadline, ..self }
     }
 
-    fn remaining(self, reply: Reply) -> u64 {
-        self.tolerance.saturating_sub(reply.used) / self.interval
+    fn command(&self, hash: &str) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(hash).arg(self.buckets.len());
+        for bucket in &self.buckets {
+            command.arg(key(&self.tag, *bucket));
+        }
+        command.arg(self.now).arg(self.deadline);
+        for run in &self.runs {
+            self.encode(&mut command, run);
+        }
+        command
     }
 
-    fn next_unit(self, reply: Reply) -> u64 {
-        (reply.used + (self.remaining(reply) + 1) * self.interval)
-            .checked_sub(self.tolerance)
-            .unwrap()
+    fn encode(&self, command: &mut Cmd, run: &Run) {
+        let number = |bucket: Endpoint| {
+            let place = self.buckets.iter().position(|other| *other == bucket).unwrap();
+            i64::try_from(place + 1).unwrap()
+        };
+        match run {
+            Run::Charge { count, entries } => match &entries[..] {
+                [entry] if entry.is_binding() => {
+                    command.arg(number(entry.endpoint())).arg(count).arg(&times(entry));
+                }
+                _ => {
+                    command.arg("c").arg(count).arg(entries.len());
+                    for entry in entries {
+                        let number = number(entry.endpoint());
+                        command.arg(if entry.is_binding() { number } else { -number });
+                        command.arg(&times(entry));
+                    }
+                }
+            },
+            Run::Settle(entry) => {
+                command.arg("s").arg(number(entry.endpoint())).arg(&times(entry));
+            }
+            Run::Refund(entry) => {
+                command.arg("r").arg(number(entry.endpoint())).arg(&times(entry));
+            }
+            Run::Block(bucket, time) => {
+                command.arg("b").arg(number(*bucket)).arg(*time);
+            }
+            Run::Reset(bucket) => {
+                command.arg("d").arg(number(*bucket));
+            }
+        }
     }
+}
+
+impl Run {
+    fn charge(count: u32, entry: Entry) -> Self {
+        Self::Charge { count, entries: vec![entry] }
+    }
+
+    fn buckets(&self) -> Vec<Endpoint> {
+        match self {
+            Self::Charge { entries, .. } => entries.iter().map(Entry::endpoint).collect(),
+            Self::Settle(entry) | Self::Refund(entry) => vec![entry.endpoint()],
+            Self::Block(bucket, _) | Self::Reset(bucket) => vec![*bucket],
+        }
+    }
+}
+
+/// The time of the cost and the refill.
+fn times(entry: &Entry) -> [u64; 2] {
+    let interval = micros(entry.quota().emission_interval());
+    [interval * u64::from(entry.cost()), interval * u64::from(entry.quota().burst())]
+}
+
+fn key(tag: &str, bucket: Endpoint) -> String {
+    format!("{tag}:{bucket}")
+}
+
+fn read(value: &Value) -> Reply {
+    let numbers: Vec<i64> = from_redis_value(value.clone()).unwrap();
+    let time = |number: i64| u64::try_from(number).unwrap();
+    match numbers[..] {
+        [late] => Reply::Late { now: time(-late) },
+        [now, ref states @ ..] => {
+            let states = states.chunks(3).map(|state| {
+                let [debt, overdraft, blocked] = state else { panic!("{numbers:?}") };
+                state_of(time(*debt), time(*overdraft), time(*blocked))
+            });
+            Reply::Done { now: time(now), states: states.collect() }
+        }
+        [] => panic!("no numbers"),
+    }
+}
+
+/// In microseconds.
+fn state_of(debt: u64, overdraft: u64, blocked: u64) -> BucketState {
+    BucketState::default()
+        .full_after(Duration::from_micros(debt))
+        .overdrawn(Duration::from_micros(overdraft))
+        .blocked_for(Duration::from_micros(blocked))
+}
+
+/// A binding entry of one unit. The interval is in microseconds.
+fn entry(bucket: Endpoint, interval: u64, burst: u32) -> Entry {
+    let quota = Quota::per(1, Duration::from_micros(interval)).burst(burst);
+    Entry::new(bucket, quota.build().unwrap())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap()
 }
