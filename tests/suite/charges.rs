@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    AnyStore, BucketState, Charge, ChargeOutcome, Command, Decisions, Entry, MemoryStore, Store,
+    AnyStore, BucketState, Charge, Command, Decisions, Entry, MemoryStore, Store,
 };
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use proptest::prelude::*;

@@ -333,14 +333,13 @@ fn the_time_is_the_servers_unless_it_is_given() {
     assert_eq!(bench.calls_of("time"), asked);
 }
 
-/// Some managed services permit no others.
+/// The permissions that a user of the server needs.
 #[test]
-fn seven_commands_suffice() {
+fn six_commands_suffice() {
     let mut bench = Bench::new();
     let tag = bench.fresh();
     let allowed = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
     let user = ["ACL", "SETUSER", "default", "-@all"];
-    // What the test asks itself.
     let words: Vec<_> = user.into_iter().chain(allowed).collect();
     bench.ask::<()>(&words);
     let entry = entry(CALL, INTERVAL, BURST);

@@ -189,7 +189,6 @@ fn a_call_leaves_what_the_law_says() {
                 Step::Back(back) => now -= thousandths(interval, *back).min(now / 2),
                 Step::Write(bucket, value) => {
                     model.set(*bucket, value);
-                    // Written by the call before this one has been looked at.
                     commands.push(redis::Cmd::set(key(&tag, *bucket), *value));
                 }
             }

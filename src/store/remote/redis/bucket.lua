@@ -13,7 +13,7 @@
 --   b <bucket> <time>                  blocks the bucket; 0 lifts the block
 --   d <bucket>                         fills the bucket up, and lifts its block
 --
--- A count is at least 1, a <time> is at most the <refill>, and a <refill> is at most a century.
+-- A count is at least 1, what is charged is at most the <refill>, and that is at most a century.
 --
 -- Replies the time, and for each bucket the time until it is full, the rest of its overdraft and
 -- the rest of its block, all as they were before the runs: what became of each request follows from
@@ -23,16 +23,17 @@
 -- bucket is full. A full bucket that is not blocked has no key. A value that another program wrote
 -- counts as a bucket that is full in a century, which is drained under any quota.
 --
--- The arithmetic is exact in doubles, because all values are whole numbers below 2^53. x % y is
--- x - floor(x / y) * y. That floor is exact: if x + y is below 2^53, a quotient below a whole number
--- is never rounded up to it. A product that is only compared may be larger: rounding keeps order.
+-- The arithmetic is exact in doubles, because all values are whole numbers below 2^53. (A sum or a
+-- product that is only compared with such a number may be larger: rounding keeps the order.) x % y
+-- is x - floor(x / y) * y, and that floor is exact: if x + y is below 2^53, a quotient below a
+-- whole number is never rounded up to it.
 --
 -- tostring keeps 14 digits of a number, too few for a time. So numbers are written by '%.0f'.
 --
--- The expiry is relative, since not every server knows PXAT. The server adds it to a clock that
--- counts milliseconds and may be up to 2 ms behind `now`: it is rounded down, and on some servers
--- stands still from the start of the call. A key that expires early gives units back early. So 1.5
--- are added before rounding, by which a key outlives its bucket by at most 2 ms of that clock.
+-- A key that expires early gives units back early. The expiry is relative, since not every server
+-- knows PXAT, and the server adds it to a clock that may be up to 2 ms behind `now`: it is rounded
+-- down to a millisecond, and on some servers it is the clock at the beginning of the call. So
+-- 1.5 ms are added, and '%.0f' rounds to the nearest: a key lasts 1 to 2 ms longer than it has to.
 local call, find, format = redis.call, string.find, string.format
 
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
@@ -77,14 +78,15 @@ if ARGV[3] == '1' and not ARGV[7] and not KEYS[2] then
 end
 
 -- Debt, overdraft and block of each bucket: as they were, and as they become. Both lists have the
--- order of the reply, and room for the buckets of most calls from the beginning: growing takes time.
+-- order of the reply. Most calls have one or two buckets, for which the lists need not grow.
 local reply, state
 if KEYS[2] then
     reply, state = {now, 0, 0, 0, 0, 0, 0}, {now, 0, 0, 0, 0, 0, 0}
 else
     reply, state = {now, 0, 0, 0}, {now, 0, 0, 0}
 end
--- The buckets whose values another program wrote; true once a run has corrected the bucket.
+-- The buckets whose values another program wrote: true once a run has corrected the bucket. Then it
+-- is written even if its debt stays a century, since the other program's value would never drain.
 local foreign
 
 for bucket = 1, #KEYS do
@@ -125,6 +127,8 @@ for bucket = 1, #KEYS do
 end
 
 -- Makes an impossible debt that of a drained bucket: the clock went back, or the quota was slower.
+-- The overdraft is a part of the debt, so there is nothing to correct if the debt is no more than
+-- the refill.
 local function correct(bucket, refill)
     local at = 3 * bucket - 1
     local overdraft = math.min(state[at + 1], refill)
@@ -148,7 +152,7 @@ while run <= last do
             local bucket, time, refill = ARGV[entry] + 0, ARGV[entry + 1] + 0, ARGV[entry + 2] + 0
             local at = bucket > 0 and 3 * bucket - 1 or -3 * bucket - 1
             local debt = state[at]
-            if debt > refill or state[at + 1] > refill or foreign then
+            if debt > refill or foreign then
                 correct(bucket > 0 and bucket or -bucket, refill)
                 debt = state[at]
             end
@@ -195,7 +199,7 @@ while run <= last do
     else
         local at, count = 3 * kind - 1, ARGV[run + 1]
         local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
-        if state[at] > refill or state[at + 1] > refill or foreign then
+        if state[at] > refill or foreign then
             correct(kind + 0, refill)
         end
         local room = refill - state[at]
