@@ -15,6 +15,9 @@
 --
 -- A count is at least 1, what is charged is at most the <refill>, and that is at most a century.
 --
+-- If a key holds something that is no string, nothing is changed, and the error names the bucket.
+-- Only a request that fills this bucket up and does nothing else deletes the key.
+--
 -- Replies the time, and for each bucket the time until it is full, the rest of its overdraft and
 -- the rest of its block, all as they were before the runs: what became of each request follows from
 -- them. After the deadline it changes nothing, and replies the negative time alone.
@@ -36,6 +39,22 @@
 -- 1.5 ms are added, and '%.0f' rounds to the nearest: a key lasts 1 to 2 ms longer than it has to.
 local call, find, format = redis.call, string.find, string.format
 
+-- The value of a bucket, or the error to reply.
+local function value_of(bucket)
+    local stored = redis.pcall('GET', KEYS[bucket])
+    if type(stored) ~= 'table' then
+        return stored
+    end
+    if find(stored.err, 'WRONGTYPE', 1, true) then
+        if ARGV[3] == 'd' and not ARGV[5] then
+            call('DEL', KEYS[bucket])
+            return false
+        end
+        return nil, redis.error_reply('WRONGTYPE bucket ' .. bucket)
+    end
+    return nil, stored
+end
+
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
 if now == 0 then
     -- Not if the time is given: some servers refuse TIME inside scripts.
@@ -51,7 +70,11 @@ end
 -- The most frequent call, without the tables below: one run of charges of one bucket that has
 -- neither an overdraft nor a block.
 if ARGV[3] == '1' and not ARGV[7] and not KEYS[2] then
-    local stored, tat = call('GET', KEYS[1]), now
+    local stored, failure = value_of(1)
+    local tat = now
+    if failure then
+        return failure
+    end
     if stored then
         tat = find(stored, '^%d+$') and stored + 0 or 2^53
     end
@@ -91,7 +114,10 @@ local foreign
 
 for bucket = 1, #KEYS do
     local debt, overdraft, block = 0, 0, 0
-    local stored = call('GET', KEYS[bucket])
+    local stored, failure = value_of(bucket)
+    if failure then
+        return failure
+    end
     if stored then
         local tat, overdrawn, blocked = stored, 0, 0
         if not find(stored, '^%d+$') then
