@@ -159,9 +159,7 @@ impl Cluster {
         if let Some(primary) = self.topology().primaries.iter().find(is_it) {
             return Some(primary.handle.clone());
         }
-        let (host, port) = to.rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let address = self.seeds[0].at(host, port.parse().ok()?)?;
+        let address = self.seeds[0].at_told(to)?;
         let mut topology = self.topology_mut();
         let known = topology.primaries.iter().find(is_it).map(|known| known.handle.clone());
         Some(known.unwrap_or_else(|| {

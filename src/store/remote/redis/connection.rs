@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::StreamExt;
@@ -170,9 +171,8 @@ impl Live {
             return CallError::Foreign { index, class: class.into() };
         }
         if let Some(moved) = is_elsewhere(error) {
-            let to = error.redirect_node().and_then(|(host, port)| {
-                self.server.at(host, port).map(|node| node.to_string().into())
-            });
+            let to = error.redirect_node().and_then(|(told, _)| self.server.at_told(told));
+            let to = to.map(|node| Arc::clone(node.name()));
             return CallError::Elsewhere { to, moved };
         }
         let reason = Reason::from(&RedisStoreError::of(&self.server, "EVALSHA", error));

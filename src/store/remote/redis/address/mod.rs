@@ -146,6 +146,17 @@ impl Address {
         Some(Self::new(place, self.tls, self.login.clone()).named_by(&self.login))
     }
 
+    /// As [`at`](Self::at), from a text such as `host:port`. Without a host it is that of this node.
+    pub(super) fn at_told(&self, told: &str) -> Option<Self> {
+        let (host, port) = told.rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = match &self.place {
+            Place::Tcp { host: own, .. } if host.is_empty() => own,
+            _ => host,
+        };
+        self.at(host, port.parse().ok()?)
+    }
+
     /// The same server with another user and password.
     pub(super) fn with_credentials(&self, user: Option<&str>, password: Option<&str>) -> Self {
         let login = Login {
