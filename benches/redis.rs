@@ -26,7 +26,7 @@ use bolna_rate_limit::{
 use http::{Request, Response};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-const SCRIPT: &str = include_str!("../src/store/redis/take.lua");
+const SCRIPT: &str = include_str!("../src/store/remote/redis/bucket.lua");
 const BUCKETS: usize = 100_000;
 const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
@@ -316,13 +316,12 @@ impl Redis {
         let running = tokio::spawn(async move {
             let mut took = Vec::new();
             while start.elapsed() < ROUND {
-                let mut call = script.key(format!("bolna:1:call:u:bare-{}", took.len() % 1000));
+                let key = format!("bolna:2:{{user:bare-{}}}:call", took.len() % 1000);
+                let mut call = script.key(key);
                 let sent = Instant::now();
-                let _: (i64, i64, i64) = call
-                    .arg(10)
-                    .arg(1_000_000)
-                    .arg(1)
-                    .arg(0)
+                // The time and the deadline; one request for the first bucket.
+                let _: (i64, i64, i64, i64) = call
+                    .arg(&[0, 0, 1, 1, 10, 1_000_000])
                     .invoke_async(&mut connection)
                     .await
                     .unwrap();
@@ -351,7 +350,15 @@ impl Redis {
                 "200000",
             ])
             .args(["-r", &BUCKETS.to_string(), "--csv", "EVALSHA", hash.trim(), "1"])
-            .args(["bolna:1:call:u:user-__rand_int__", "120000", "60000000", "1", "0"])
+            .args([
+                "bolna:2:{user:user-__rand_int__}:call",
+                "0",
+                "0",
+                "1",
+                "1",
+                "120000",
+                "60000000",
+            ])
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
