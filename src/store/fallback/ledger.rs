@@ -64,7 +64,7 @@ impl Ledger {
 
     /// Notes the cost of an entry as admitted at `now`. Exceeds the most buckets only by what other
     /// threads have noted since [`has_room`](Self::has_room).
-    pub(super) fn note(&self, principal: &Principal, entry: &Entry, now: u64) {
+    pub(crate) fn note(&self, principal: &Principal, entry: &Entry, now: u64) {
         let (bucket, rate) = (entry.endpoint(), entry.rate());
         let mut shard = self.shard(principal);
         let owed = shard.entry(principal.clone()).or_default();

@@ -16,6 +16,8 @@ mod settings;
 #[cfg(test)]
 mod simulation;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use redis::{
