@@ -54,6 +54,9 @@ struct Line {
     in_flight: Option<u64>,
     /// Whether the principal is among those that are ready.
     is_ready: bool,
+    /// Whether each call is about the buckets of its first request only: some of the principal's
+    /// keys are on another node, so calls about several can't be carried out.
+    is_narrow: bool,
 }
 
 /// A call in flight.
@@ -69,6 +72,8 @@ pub(super) struct Call {
     /// What the requests asked for, and how many in a row asked for it.
     steps: SmallVec<[(Op, u32); 1]>,
     pub(super) sent: u64,
+    /// Whether it is only about the buckets of its first request.
+    pub(super) is_narrow: bool,
     /// Whether it has counted as a failure of the server, because a request got no answer in time.
     pub(super) is_overdue: bool,
 }
@@ -117,7 +122,17 @@ impl<T: Ticket> Batches<T> {
             let Some(line) = self.lines.get_mut(&principal) else { continue };
             line.is_ready = false;
             let mut batch = Batch::default();
-            let owed = ledger.map(|ledger| ledger.take(&principal)).unwrap_or_default();
+            let is_narrow = line.is_narrow;
+            let mut owed = ledger.map(|ledger| ledger.take(&principal)).unwrap_or_default();
+            if let (true, Some(ledger)) = (is_narrow, ledger) {
+                let first = line.waiting.front().and_then(|first| self.asks.get(*first));
+                let bucket = first.and_then(|waiting| waiting.ask.op.buckets().next());
+                let bucket = bucket.or(owed.first().map(|(bucket, _)| *bucket));
+                let (of_bucket, others): (Owed, Owed) =
+                    owed.into_iter().partition(|(its, _)| Some(*its) == bucket);
+                ledger.put_back(&principal, others, now);
+                owed = of_bucket;
+            }
             for (bucket, dues) in &owed {
                 batch.settle(*bucket, dues.rate(), ledger.map_or(0, |it| it.amount(dues, now)));
             }
@@ -126,7 +141,7 @@ impl<T: Ticket> Batches<T> {
                 let waiting = self.asks.get_mut(*next);
                 match waiting.filter(|waiting| waiting.ask.ticket.is_waiting()) {
                     Some(waiting) => {
-                        if !batch.add(&waiting.ask) {
+                        if !batch.add(&waiting.ask, is_narrow) {
                             break;
                         }
                         waiting.call = Some(number);
@@ -154,6 +169,7 @@ impl<T: Ticket> Batches<T> {
                 paid,
                 steps,
                 sent: now,
+                is_narrow,
                 is_overdue: false,
             };
             return Some((call, request, deadline));
@@ -233,8 +249,15 @@ impl<T: Ticket> Batches<T> {
         self.end(&call.principal, number);
     }
 
-    /// As [`again`](Self::again), but the principal is not called for until [`resume`](Self::resume)
-    /// is called.
+    /// As [`again`](Self::again), in calls that are about the buckets of their first request only.
+    pub(super) fn again_narrowly(&mut self, number: u64, call: &Call) {
+        if let Some(line) = self.lines.get_mut(&call.principal) {
+            line.is_narrow = true;
+        }
+        self.again(number, call);
+    }
+
+    /// Puts the requests of a call back to the head of the queue.
     pub(super) fn put_back(&mut self, call: &Call) {
         let mut waiting: SmallVec<[u64; 4]> = SmallVec::new();
         for number in call.members.iter().rev() {
@@ -246,10 +269,6 @@ impl<T: Ticket> Batches<T> {
         self.line(call.principal.clone(), |line| {
             waiting.into_iter().for_each(|number| line.waiting.push_front(number));
         });
-    }
-
-    pub(super) fn resume(&mut self, number: u64, principal: &Principal) {
-        self.end(principal, number);
     }
 
     /// Takes the requests of a call out, to send them to another server.
@@ -407,15 +426,24 @@ impl Batch {
         self.runs.push(Run::Settle { bucket, rate, time });
     }
 
-    /// Adds a request. Returns whether there was room.
-    fn add<T>(&mut self, ask: &Ask<T>) -> bool {
+    /// Adds a request. Returns whether there was room. If the batch `is_narrow`, there is none for
+    /// a request of other buckets.
+    fn add<T>(&mut self, ask: &Ask<T>, is_narrow: bool) -> bool {
+        if is_narrow && !self.members.is_empty() {
+            let is_known = |bucket| self.buckets.contains(&bucket);
+            if ask.op.buckets().count() != self.buckets.len() || !ask.op.buckets().all(is_known) {
+                return false;
+            }
+        }
         if self.members.is_empty() {
             self.asking = ask.asking;
         } else if self.asking != ask.asking {
             return false;
         }
         match (self.steps.last_mut(), self.runs.last_mut()) {
-            (Some((op, times)), Some(Run::Charge { count, .. })) if *op == ask.op => {
+            (Some((op @ Op::Check(_), times)), Some(Run::Charge { count, .. }))
+                if *op == ask.op =>
+            {
                 *times += 1;
                 *count += 1;
             }

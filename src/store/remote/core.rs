@@ -21,9 +21,6 @@ use crate::values::Principal;
 /// A part of the deadline is reserved for the answer, which takes a moment to come back: a 25th.
 const RESERVED: u64 = 25;
 
-/// The time before a call is sent again whose keys are being migrated, in nanoseconds.
-const PAUSE: u64 = 2_000_000;
-
 /// How many principals without requests are charged back at a time: fewer when there are many calls
 /// in flight, but not none.
 const MOST_PAYING: usize = 32;
@@ -54,8 +51,6 @@ pub(super) struct Core<T> {
     time: ServerTime,
     /// Whether calls name their time, because the server does not tell scripts its own.
     names_time: bool,
-    /// Calls that are sent again then.
-    paused: VecDeque<(u64, u64, Principal)>,
     /// What is owed to the servers.
     ledger: Option<Arc<Ledger>>,
     /// Whether this server holds the buckets of the principal.
@@ -101,8 +96,8 @@ pub(super) enum CallError {
     /// The key of the bucket with this index in the request holds something that is no bucket, and
     /// nothing was done. `class` is the beginning of the key.
     Foreign { index: usize, class: Arc<str> },
-    /// Another node has the bucket: for good if `moved`, else for this call. `None` if it is not
-    /// certain which one: the keys are being migrated.
+    /// Another node has the buckets: for good if `moved`, else for this call. `None` if it has some
+    /// of them only.
     Elsewhere { to: Option<Arc<str>>, moved: bool },
     /// The server answered with an error.
     Failed(Reason),
@@ -126,7 +121,6 @@ impl<T: Ticket> Core<T> {
             flights: Ring::default(),
             time: ServerTime::default(),
             names_time: false,
-            paused: VecDeque::new(),
             ledger,
             holds: Box::new(holds),
             last_error: None,
@@ -235,7 +229,7 @@ impl<T: Ticket> Core<T> {
             }
             Err(CallError::Elsewhere { to, moved }) => {
                 self.put_back(&mut call, now);
-                self.elsewhere(now, number, &call, to, moved);
+                self.elsewhere(number, &call, to, moved);
             }
             Err(CallError::Failed(reason)) => {
                 self.put_back(&mut call, now);
@@ -260,9 +254,6 @@ impl<T: Ticket> Core<T> {
             let detail = format!("it has not answered within {patience:?}");
             let reason = self.unreachable(detail);
             self.end(now, Ending::Broken, &reason);
-        }
-        while let Some((_, number, principal)) = self.paused.pop_front_if(|next| next.0 <= now) {
-            self.batches.resume(number, &principal);
         }
     }
 
@@ -303,8 +294,7 @@ impl<T: Ticket> Core<T> {
 
     /// When [`wake`](Self::wake) and [`next`](Self::next) have to be called at the latest.
     pub(super) fn due(&self) -> Option<u64> {
-        let paused = self.paused.front().map(|(at, ..)| *at);
-        [self.supervisor.next(), self.batches.next_deadline(), paused].into_iter().flatten().min()
+        [self.supervisor.next(), self.batches.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether no request waits, no call is in flight and nothing is to be done at once.
@@ -348,18 +338,21 @@ impl<T: Ticket> Core<T> {
         while let Some(mut call) = self.flights.pop() {
             self.put_back(&mut call, now);
         }
-        self.paused.clear();
         self.batches.fail_all(&Failure::Lost);
     }
 
-    fn elsewhere(&mut self, now: u64, number: u64, call: &Call, to: Option<Arc<str>>, moved: bool) {
+    fn elsewhere(&mut self, number: u64, call: &Call, to: Option<Arc<str>>, moved: bool) {
         if moved {
             self.actions.push_back(Action::Trouble);
         }
         let Some(to) = to else {
-            // Some keys of the principal are here and some are there. It takes a moment.
-            self.batches.put_back(call);
-            self.paused.push_back((now + PAUSE, number, call.principal().clone()));
+            // Some keys are here and some are there, so the call could not be carried out. Requests
+            // of one bucket can be: this server has the key, or names the one that does.
+            if call.is_narrow {
+                self.batches.fail(number, call, &Failure::Moved);
+            } else {
+                self.batches.again_narrowly(number, call);
+            }
             return;
         };
         let mut asks = self.batches.hand_over(number, call);

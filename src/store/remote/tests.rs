@@ -447,3 +447,30 @@ fn requests_that_are_sent_on_keep_their_deadline_and_their_order() {
     bench.pass(DEADLINE - bench.now);
     assert_eq!(bench.failures().len(), 2);
 }
+
+#[test]
+fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
+    let mut bench = Bench::connected();
+    let agent = Entry::new(Endpoint::AGENT, call(10).quota());
+    let both: Op = Op::Check([call(10), agent].as_slice().into());
+    bench.ask("u", check(10));
+    bench.ask("u", both);
+    bench.ask("u", Op::Check([agent].into()));
+    let calls = bench.calls();
+    assert_eq!((calls.len(), calls[0].1.buckets.len()), (1, 2));
+    let some_here = || Err(CallError::Elsewhere { to: None, moved: false });
+    bench.core.answered(bench.now, calls[0].0, some_here());
+    let calls = bench.calls();
+    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL]);
+    bench.carry_out(&calls[0]);
+    assert_eq!(bench.admitted(), [true]);
+    // Several buckets can't be charged at once now, which holds up nothing else.
+    let calls = bench.calls();
+    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT]);
+    bench.core.answered(bench.now, calls[0].0, some_here());
+    assert_eq!(bench.failures(), [Failure::Moved]);
+    let calls = bench.calls();
+    assert_eq!(*calls[0].1.buckets, [Endpoint::AGENT]);
+    bench.carry_out(&calls[0]);
+    assert_eq!((bench.admitted(), bench.core.is_up()), (vec![true], true));
+}

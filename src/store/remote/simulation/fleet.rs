@@ -48,6 +48,8 @@ pub(super) struct Fleet {
     /// Whether units are given back, too.
     refunds: bool,
     faults_end: u64,
+    /// The time that the servers have charged to each bucket for requests, and that requests got.
+    charged: HashMap<(usize, Endpoint), [u64; 2]>,
     referee: Referee,
     seen: Seen,
 }
@@ -208,6 +210,7 @@ impl Fleet {
             names_time,
             refunds: random.below(2) == 0,
             faults_end: (2 + random.below(8)) * SECOND,
+            charged: HashMap::new(),
             referee: Referee::new(),
             seen: Seen { runs: 1, ..Seen::default() },
             principals,
@@ -515,6 +518,10 @@ impl Fleet {
                     }
                     self.seen.admitted += u64::from(outcome.is_admitted());
                     for entry in entries {
+                        if by_server && outcome.charges(entry.is_binding()) {
+                            let bucket = (principal, entry.endpoint());
+                            self.charged.entry(bucket).or_default()[1] += entry.time();
+                        }
                         // Plans measure one bucket by two quotas, so there is no one bound for it.
                         if outcome.charges(entry.is_binding())
                             && entry.endpoint() != Endpoint::DEFAULT
@@ -616,7 +623,10 @@ impl Fleet {
             _ if server != owner => return elsewhere(owner, true),
             _ => {}
         }
-        let answer = self.servers[server].carry_out(request, self.now);
+        let (answer, charged) = self.servers[server].carry_out(request, self.now);
+        for (bucket, time) in charged {
+            self.charged.entry((principal, bucket)).or_default()[0] += time;
+        }
         if matches!(answer, Ok(Answer::Done { .. })) {
             for run in &request.runs {
                 if let Run::Refund { bucket, rate, time } = run {
@@ -708,14 +718,19 @@ impl Fleet {
             assert!(replica.ledger.is_empty(), "replica {number} has not paid");
         }
         assert!(self.pending.is_empty(), "{} requests have no answer", self.pending.len());
-        let replicas = u32::try_from(self.replicas.len()).expect("few");
+        for (bucket, [charged, got]) in &self.charged {
+            assert!(charged >= got, "{bucket:?}: {charged} charged, {got} admitted by the server");
+        }
+        let replicas = self.replicas.len();
         for ((principal, endpoint), highest) in self.referee.highest() {
             let entry = if endpoint == Endpoint::CALL { self.call } else { self.agent };
             let interval = entry.rate().interval();
             // Answers arrive within the deadline, in any order. The clock may give units away.
-            let jitter = u32::try_from(DEADLINE.div_ceil(interval)).expect("small") + replicas;
+            let mut jitter = u32::try_from(DEADLINE.div_ceil(interval)).expect("small") + 1;
+            // A refund is seen before the answers to earlier requests have arrived.
+            jitter += if self.refunds { 4 } else { 0 };
             let bursts = match self.scenario {
-                Scenario::Calm | Scenario::NamedTime | Scenario::Moves => 1,
+                Scenario::Calm | Scenario::NamedTime => 1,
                 // A step forward is as if so much time had passed.
                 Scenario::Clocks | Scenario::Everything => continue,
                 _ => 2,

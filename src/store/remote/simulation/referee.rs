@@ -14,9 +14,9 @@ pub(super) struct Referee {
 }
 
 struct Level {
-    /// In thousandths of units.
-    level: i128,
-    highest: i128,
+    /// The time until it is 0 again, in nanoseconds, and the most that it has been.
+    level: u64,
+    highest: u64,
     at: u64,
     /// The time in which one unit comes back.
     interval: u64,
@@ -27,20 +27,19 @@ impl Referee {
         Self { levels: HashMap::new() }
     }
 
-    /// Units of the bucket of a principal are admitted. Since the last time the limit has allowed
-    /// `rate` thousandths of itself, for what is not counted together.
+    /// Units of the bucket of a principal are admitted.
     pub(super) fn admit(&mut self, bucket: (usize, Endpoint), interval: u64, units: u32, now: u64) {
         let level =
             self.levels.entry(bucket).or_insert(Level { level: 0, highest: 0, at: now, interval });
         level.fall(now, 0);
-        level.level += i128::from(units) * 1000;
+        level.level += u64::from(units) * interval;
         level.highest = level.highest.max(level.level);
     }
 
     /// Units are given back.
     pub(super) fn give_back(&mut self, bucket: (usize, Endpoint), units: u32) {
         if let Some(level) = self.levels.get_mut(&bucket) {
-            level.level = (level.level - i128::from(units) * 1000).max(0);
+            level.level = level.level.saturating_sub(u64::from(units) * level.interval);
         }
     }
 
@@ -55,15 +54,14 @@ impl Referee {
     /// The highest level of each bucket, in units, rounded up.
     pub(super) fn highest(&self) -> impl Iterator<Item = ((usize, Endpoint), u32)> + '_ {
         self.levels.iter().map(|(bucket, level)| {
-            (*bucket, u32::try_from((level.highest + 999) / 1000).expect("small"))
+            (*bucket, u32::try_from(level.highest.div_ceil(level.interval)).expect("small"))
         })
     }
 }
 
 impl Level {
     fn fall(&mut self, now: u64, extra: u64) {
-        let passed = i128::from(now - self.at) + i128::from(extra);
-        self.level = (self.level - passed * 1000 / i128::from(self.interval)).max(0);
+        self.level = self.level.saturating_sub(now - self.at + extra);
         self.at = now;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::core::CallError;
 use super::super::replay::Replay;
-use super::super::request::{Reply, Request};
+use super::super::request::{Reply, Request, Run};
 use crate::store::BucketState;
 use crate::values::{Endpoint, Principal};
 
@@ -33,10 +33,15 @@ impl Server {
         EPOCH + i64::try_from(now / 1000).expect("small") + self.ahead
     }
 
-    pub(super) fn carry_out(&mut self, request: &Request, now: u64) -> Result<Reply, CallError> {
+    /// Carries a call out. Says what was charged for requests, too: the time, by bucket.
+    pub(super) fn carry_out(
+        &mut self,
+        request: &Request,
+        now: u64,
+    ) -> (Result<Reply, CallError>, Vec<(Endpoint, u64)>) {
         let now = if request.now == 0 { self.time(now) } else { request.now };
         if request.deadline > 0 && now > request.deadline {
-            return Ok(Reply::Late { now });
+            return (Ok(Reply::Late { now }), Vec::new());
         }
         let states = request.buckets.iter().map(|bucket| {
             let bucket = self.buckets.get(&(request.principal.clone(), *bucket)).copied();
@@ -48,7 +53,19 @@ impl Server {
             buckets: &request.buckets,
             states: states.clone(),
         };
-        request.runs.iter().for_each(|run| replay.apply(run));
+        let mut charged = Vec::new();
+        for run in &request.runs {
+            let before = replay.states.clone();
+            replay.apply(run);
+            if let Run::Charge { entries, .. } = run {
+                for (index, bucket) in request.buckets.iter().enumerate() {
+                    let rate = entries.iter().find(|entry| entry.endpoint() == *bucket);
+                    let mut from = before[index];
+                    rate.iter().for_each(|entry| from.correct(entry.rate()));
+                    charged.push((*bucket, replay.states[index].debt.saturating_sub(from.debt)));
+                }
+            }
+        }
         for (bucket, state) in request.buckets.iter().zip(&replay.states) {
             let bucket = (request.principal.clone(), *bucket);
             if *state == BucketState::default() {
@@ -57,7 +74,7 @@ impl Server {
                 self.buckets.insert(bucket, Bucket::of(state, now));
             }
         }
-        Ok(Reply::Done { now, states })
+        (Ok(Reply::Done { now, states }), charged)
     }
 
     /// How many of the buckets it has.
