@@ -204,7 +204,10 @@ impl<T: Ticket> Core<T> {
         let sighting = |shown| Sighting { sent: call.sent, arrived: now, shown };
         match answer {
             Ok(Reply::Done { now: shown, states }) => {
-                self.time.learn(sighting(shown));
+                // A call that names its time shows nothing but that.
+                if !self.names_time {
+                    self.time.learn(sighting(shown));
+                }
                 self.last_error = None;
                 self.supervisor.served(now);
                 let was_paying = call.is_paying();

@@ -669,7 +669,16 @@ impl Fleet {
                 self.replicas[replica].partitioned_until = self.now + time;
             }
             Fault::Delay { most, time } => self.delay = (self.now + time, most),
-            Fault::Clock { server, by } => self.servers[server].ahead += by,
+            // A clock that is set can't be noticed before the next beat.
+            Fault::Clock { .. } if self.names_time => {}
+            Fault::Clock { server, by } => {
+                self.servers[server].ahead += by;
+                // A step forward is as if so much time had passed.
+                let step = u64::try_from(by).unwrap_or(0) * 1000;
+                let owners = &self.owners;
+                let of = |principal: usize| if owners[principal].0 == server { step } else { 0 };
+                self.referee.pass(self.now, of);
+            }
             Fault::Move { principal, to, time } => {
                 let (owner, heir) = &mut self.owners[principal];
                 if heir.is_none() && *owner != to {
@@ -729,12 +738,11 @@ impl Fleet {
             let mut jitter = u32::try_from(DEADLINE.div_ceil(interval)).expect("small") + 1;
             // A refund is seen before the answers to earlier requests have arrived.
             jitter += if self.refunds { 4 } else { 0 };
-            let bursts = match self.scenario {
-                Scenario::Calm | Scenario::NamedTime => 1,
-                // A step forward is as if so much time had passed.
-                Scenario::Clocks | Scenario::Everything => continue,
-                _ => 2,
-            };
+            // Without the server, each replica knows the time by its last answers.
+            let unsure = if self.names_time { 100 * MILLI } else { 0 };
+            jitter += u32::try_from(unsure.div_ceil(interval)).expect("small");
+            let lossless = matches!(self.scenario, Scenario::Calm | Scenario::NamedTime);
+            let bursts = if lossless { 1 } else { 2 };
             assert!(
                 highest <= bursts * entry.quota().burst() + jitter,
                 "{highest} at a burst of {} from bucket {endpoint} of {principal} by {replicas} \
