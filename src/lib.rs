@@ -84,10 +84,10 @@
 //!
 //! # Several replicas
 //! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, so that
-//! several replicas share one limit. It can be a single server, a primary that Sentinels watch or,
-//! with the feature `redis-cluster`, a cluster. When the server is lost, no request waits for
-//! longer than a deadline of 25 ms by default, and each replica enforces its share of the limit by
-//! itself.
+//! several replicas share one limit. It can be a single server, a primary that Sentinels watch, or
+//! a cluster. When the server is lost, no request waits for longer than a deadline of 25 ms by
+//! default, and each replica enforces its share of the limit by itself. What it admits meanwhile it
+//! charges to the server when that is back.
 //!
 //! A [store](store::Store) of your own can be wrapped in the same parts: [`store::Breaker`],
 //! [`store::LocalFallback`] and [`store::DenialCache`].
@@ -102,8 +102,7 @@
 //! By default no feature is on. The limiter then counts in this process, needs no runtime, and
 //! starts no tasks or threads. Features only add:
 //!
-//! * `redis`: `store::RedisStore`. It needs a tokio runtime, on which it starts tasks.
-//! * `redis-cluster`: the same on a cluster. Includes `redis`.
+//! * `redis`: `store::RedisStore`. It starts tasks on the current tokio runtime, or a thread.
 //! * `redis-tls`: the same over TLS, with rustls. Includes `redis`.
 //! * `policy-file`: `Policy::read`, which reads a policy from a TOML or JSON file. Its errors name
 //!   the line.

@@ -81,7 +81,6 @@ impl Rate {
 
     /// The rate for a store that counts microseconds: the interval is a whole number of them,
     /// rounded **up**.
-    #[cfg(any(feature = "client", feature = "redis"))]
     pub(crate) const fn in_whole_micros(self) -> Self {
         Self { interval: self.interval.div_ceil(1000) * 1000, ..self }
     }

@@ -18,14 +18,14 @@
 
 use std::num::NonZeroU32;
 
-use crate::values::Rate;
+use crate::store::Entry;
 
 /// Units that this replica has admitted from a bucket without the store, and that are not charged
 /// to the store yet. All times are in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dues {
-    /// The rate of the store's bucket, by the last charge.
-    rate: Rate,
+    /// The store's bucket, as it was measured by the last charge. One unit.
+    entry: Entry,
     /// When the first unit was admitted.
     since: u64,
     /// The time in which the admitted units come back.
@@ -35,18 +35,19 @@ pub(crate) struct Dues {
 }
 
 impl Dues {
-    pub(super) const fn new(rate: Rate, now: u64) -> Self {
-        Self { rate, since: now, admitted: 0, full_at: 0 }
+    pub(super) const fn new(entry: Entry, now: u64) -> Self {
+        Self { entry, since: now, admitted: 0, full_at: 0 }
     }
 
-    /// The rate of the store's bucket.
-    pub(crate) const fn rate(&self) -> Rate {
-        self.rate
+    /// The store's bucket, as it was measured by the last charge.
+    pub(crate) const fn entry(&self) -> &Entry {
+        &self.entry
     }
 
-    /// Adds units that come back within `time`.
-    pub(super) fn add(&mut self, rate: Rate, time: u64, now: u64, replicas: NonZeroU32) {
-        self.rate = rate;
+    /// Adds the cost of an entry.
+    pub(super) fn add(&mut self, entry: &Entry, now: u64, replicas: NonZeroU32) {
+        self.entry = *entry;
+        let time = entry.time();
         self.admitted = self.admitted.saturating_add(time);
         let slowly = time.saturating_mul(replicas.get().into());
         self.full_at = self.full_at.max(now).saturating_add(slowly);
@@ -74,7 +75,7 @@ impl Dues {
     /// The time to charge to the store's bucket now. At most two refills, after which a bucket is
     /// drained and overdrawn as far as it can be.
     pub(super) fn amount(&self, now: u64, replicas: NonZeroU32) -> u64 {
-        let (replicas, refill) = (u64::from(replicas.get()), self.rate.refill());
+        let (replicas, refill) = (u64::from(replicas.get()), self.entry.rate().refill());
         let wasted = now.saturating_sub(self.since).saturating_sub(refill) / replicas;
         let own = self.full_at.saturating_sub(now).div_ceil(replicas);
         self.admitted.saturating_sub(wasted).max(own).min(refill.saturating_mul(2))
@@ -87,13 +88,15 @@ mod tests {
     use std::time::Duration;
 
     use super::Dues;
-    use crate::values::{Quota, Rate};
+    use crate::store::Entry;
+    use crate::values::{Endpoint, Quota};
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// One unit a second, ten at once.
-    fn rate() -> Rate {
-        Quota::per(1, Duration::from_secs(1)).burst(10).build().expect("it is valid").rate()
+    /// Of one unit a second, ten at once.
+    fn units(cost: u32) -> Entry {
+        let quota = Quota::per(1, Duration::from_secs(1)).burst(10).build().expect("it is valid");
+        Entry::new(Endpoint::CALL, quota).with_cost(cost).expect("at most the burst")
     }
 
     fn replicas(count: u32) -> NonZeroU32 {
@@ -102,9 +105,9 @@ mod tests {
 
     #[test]
     fn all_that_was_admitted_is_charged_back_after_a_loss_shorter_than_a_refill() {
-        let (mut dues, two) = (Dues::new(rate(), 5 * SECOND), replicas(2));
-        dues.add(rate(), 3 * SECOND, 5 * SECOND, two);
-        dues.add(rate(), SECOND, 9 * SECOND, two);
+        let (mut dues, two) = (Dues::new(units(1), 5 * SECOND), replicas(2));
+        dues.add(&units(3), 5 * SECOND, two);
+        dues.add(&units(1), 9 * SECOND, two);
         assert_eq!(dues.amount(15 * SECOND, two), 4 * SECOND);
     }
 
@@ -112,9 +115,9 @@ mod tests {
     fn a_caller_below_the_limit_owes_little_after_a_long_loss_and_one_at_the_limit_a_bucket() {
         let one = replicas(1);
         let after_a_loss_at = |every: u64| {
-            let mut dues = Dues::new(rate(), 0);
+            let mut dues = Dues::new(units(1), 0);
             for second in (0..1000).step_by(usize::try_from(every).expect("small")) {
-                dues.add(rate(), SECOND, second * SECOND, one);
+                dues.add(&units(1), second * SECOND, one);
             }
             dues.amount(1000 * SECOND, one)
         };
@@ -124,15 +127,15 @@ mod tests {
 
     #[test]
     fn never_more_than_an_overdraft_is_charged_back() {
-        let (mut dues, one) = (Dues::new(rate(), 0), replicas(1));
-        dues.add(rate(), 500 * SECOND, 0, one);
+        let (mut dues, one) = (Dues::new(units(1), 0), replicas(1));
+        (0..50).for_each(|_| dues.add(&units(10), 0, one));
         assert_eq!(dues.amount(0, one), 20 * SECOND);
     }
 
     #[test]
     fn what_was_given_back_is_not_charged() {
-        let (mut dues, two) = (Dues::new(rate(), 0), replicas(2));
-        dues.add(rate(), 3 * SECOND, 0, two);
+        let (mut dues, two) = (Dues::new(units(1), 0), replicas(2));
+        dues.add(&units(3), 0, two);
         assert_eq!(dues.reduce(2 * SECOND, two), 0);
         assert_eq!(dues.amount(0, two), SECOND);
         assert_eq!(dues.reduce(2 * SECOND, two), SECOND);
@@ -141,10 +144,10 @@ mod tests {
 
     #[test]
     fn dues_of_one_bucket_add_up() {
-        let (mut dues, two) = (Dues::new(rate(), 0), replicas(2));
-        dues.add(rate(), 3 * SECOND, 0, two);
-        let mut later = Dues::new(rate(), SECOND);
-        later.add(rate(), SECOND, SECOND, two);
+        let (mut dues, two) = (Dues::new(units(1), 0), replicas(2));
+        dues.add(&units(3), 0, two);
+        let mut later = Dues::new(units(1), SECOND);
+        later.add(&units(1), SECOND, two);
         later.merge(&dues, SECOND);
         assert_eq!(later.amount(SECOND, two), 4 * SECOND);
     }

@@ -43,6 +43,10 @@ impl Ledger {
         Self { shards: shards.collect(), hasher, replicas, len, most, hand }
     }
 
+    pub(crate) const fn most(&self) -> usize {
+        self.most
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -65,15 +69,15 @@ impl Ledger {
     /// Notes the cost of an entry as admitted at `now`. Exceeds the most buckets only by what other
     /// threads have noted since [`has_room`](Self::has_room).
     pub(crate) fn note(&self, principal: &Principal, entry: &Entry, now: u64) {
-        let (bucket, rate) = (entry.endpoint(), entry.rate());
+        let bucket = entry.endpoint();
         let mut shard = self.shard(principal);
         let owed = shard.entry(principal.clone()).or_default();
         let index = owed.iter().position(|(known, _)| *known == bucket).unwrap_or_else(|| {
             self.len.fetch_add(1, Ordering::Relaxed);
-            owed.push((bucket, Dues::new(rate, now)));
+            owed.push((bucket, Dues::new(*entry, now)));
             owed.len() - 1
         });
-        owed[index].1.add(rate, entry.time(), now, self.replicas);
+        owed[index].1.add(entry, now, self.replicas);
     }
 
     /// Takes units off that were given back. Returns the part of `time` that was not owed.
@@ -192,7 +196,7 @@ mod tests {
         assert!(!ledger.has_room(&other, &[call]));
         assert_eq!(ledger.reduce(&one, Endpoint::AGENT, rate.time_of(3)), rate.time_of(2));
         assert_eq!(ledger.reduce(&other, Endpoint::AGENT, 5), 5);
-        assert_eq!(ledger.some(10, |_| true), [one.clone()]);
+        assert_eq!(ledger.some(10, |_| true), std::slice::from_ref(&one));
         assert!(ledger.some(10, |principal| *principal == other).is_empty());
         let owed = ledger.take(&one);
         assert!(ledger.is_empty() && ledger.take(&one).is_empty());

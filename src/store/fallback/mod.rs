@@ -2,22 +2,21 @@
 
 mod dues;
 mod ledger;
+mod local;
 
-use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) use ledger::{Ledger, Owed};
+pub(super) use local::Local;
 
-use super::failures::Failures;
 use super::{
-    Answer, Capabilities, Charge, Checked, Command, Conclude, Concluding, Entry, MemoryStore,
-    Reply, Store, StoreError, StoreListener, StoreReport, nanos,
+    Answer, Capabilities, Charge, Checked, Command, Conclude, Concluding, MemoryStore, Reply,
+    Store, StoreError, StoreListener, StoreReport,
 };
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{ChargeError, Decision, OwnedCharge, Principal, Rate};
+use crate::values::{OwnedCharge, Principal};
 
 /// Decides in this process when the store fails, from the state of the buckets that the store last
 /// reported.
@@ -40,10 +39,19 @@ use crate::values::{ChargeError, Decision, OwnedCharge, Principal, Rate};
 /// admitted, starting from a bucket as full as each replica last saw it. A burst of less than N
 /// counts as N, since each replica has at least one unit.
 ///
-/// When the store is back, it has not been charged for what the replicas admitted meanwhile. So the
-/// units in its bucket at that time can be admitted on top of what one store would have admitted.
-/// These are at most the burst. If the bucket was drained when the store was lost, they are at most
-/// one unit for every [`emission_interval`](crate::Quota::emission_interval) since then.
+/// When the store is back, it has to be charged for what the replicas admitted meanwhile: a
+/// `RedisStore` does so by itself, and for other stores see [`max_owed`](Self::max_owed) and
+/// [`charge_back`](Self::charge_back). The store's bucket may be overdrawn by that, by one burst at
+/// most. Then any number of losses that all replicas see admits at most one burst more than the
+/// limit allows. A replica charges
+///
+/// * all that it has admitted, after a loss that was shorter than a full refill;
+/// * less, after a longer loss, by its share of the time in which the store's bucket may have been
+///   full;
+/// * but at least what a bucket of its own, which started full, would still owe.
+///
+/// Without that, the units in the store's bucket when it is back can be admitted on top, after each
+/// loss. These are at most the burst.
 ///
 /// The state of a bucket is copied when the answer arrives, as if the store had decided at that
 /// time: the time that an answer takes is never to the caller's advantage. A block, and the end of
@@ -99,7 +107,8 @@ impl<St, C> LocalFallback<St, C> {
         ledger: Option<Arc<Ledger>>,
     ) -> Self {
         let local = Local::new(local, replicas.unwrap_or(NonZeroU32::MIN), ledger);
-        Self { store, local: Local { is_off: replicas.is_none(), ..local } }
+        let local = Local { is_off: replicas.is_none(), in_micros: true, ..local };
+        Self { store, local }
     }
 
     /// The number of processes that share the store, including this one. Defaults to 1; 0 is
@@ -111,7 +120,19 @@ impl<St, C> LocalFallback<St, C> {
     #[must_use]
     pub fn expected_replicas(self, replicas: u32) -> Self {
         let replicas = NonZeroU32::new(replicas).unwrap_or(NonZeroU32::MIN);
-        Self { local: Local { replicas, ..self.local }, ..self }
+        let most = self.local.ledger.as_ref().map_or(0, |ledger| ledger.most());
+        Self { local: Local { replicas, ..self.local }, ..self }.max_owed(most)
+    }
+
+    /// Remembers what is admitted locally, so that [`charge_back`](Self::charge_back) can charge
+    /// the store for it: for at most so many buckets. Defaults to 0, which remembers nothing.
+    ///
+    /// When so many are remembered, the checks of further buckets fail with the store's error.
+    /// Nothing is forgotten.
+    #[must_use]
+    pub fn max_owed(self, buckets: usize) -> Self {
+        let ledger = (buckets > 0).then(|| Arc::new(Ledger::new(self.local.replicas, buckets)));
+        Self { local: Local { ledger, ..self.local }, ..self }
     }
 
     /// The store that is called first.
@@ -124,6 +145,53 @@ impl<St, C> LocalFallback<St, C> {
     #[must_use]
     pub fn local(&self) -> &MemoryStore<C> {
         &self.local.store
+    }
+}
+
+impl<St: Store, C: Clock> LocalFallback<St, C> {
+    /// Charges the store what this process has admitted without it, by
+    /// [`Command::Settle`]: see [how much that is](Self#how-much-is-admitted). Call it when the
+    /// store is back, and now and then, if [`max_owed`](Self::max_owed) is set.
+    ///
+    /// # Errors
+    /// If the store fails. What was not charged is still owed.
+    pub async fn charge_back(&self) -> Result<(), StoreError> {
+        let Some(ledger) = &self.local.ledger else { return Ok(()) };
+        while let Some(principal) = ledger.some(1, |_| true).pop() {
+            let mut unpaid =
+                Unpaid { local: &self.local, owed: ledger.take(&principal), principal };
+            while let Some((_, dues)) = unpaid.owed.first() {
+                let amount = ledger.amount(dues, self.local.store.now());
+                let mut units = amount.div_ceil(dues.entry().rate().interval());
+                let entry = *dues.entry();
+                // At most two bursts, each a settlement of its own.
+                while units > 0 {
+                    let cost = u32::try_from(units).unwrap_or(u32::MAX).min(entry.quota().burst());
+                    let settled = entry.with_cost(cost).map_err(StoreError::of_request)?;
+                    let charge = Charge::of_one(&unpaid.principal, &settled);
+                    self.store.command(Command::Settle(charge)).await?;
+                    units -= u64::from(cost);
+                }
+                unpaid.owed.remove(0);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is owed and was taken to be charged. What is left is owed again.
+struct Unpaid<'a, C: Clock> {
+    local: &'a Local<C>,
+    principal: Principal,
+    owed: Owed,
+}
+
+impl<C: Clock> Drop for Unpaid<'_, C> {
+    fn drop(&mut self) {
+        if let Some(ledger) = &self.local.ledger {
+            let owed = std::mem::take(&mut self.owed);
+            ledger.put_back(&self.principal, owed, self.local.store.now());
+        }
     }
 }
 
@@ -240,192 +308,5 @@ impl<C: Clock> Conclude for FallbackCall<C> {
 impl<C> fmt::Debug for FallbackCall<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FallbackCall").finish_non_exhaustive()
-    }
-}
-
-pub(super) struct Local<C> {
-    store: Arc<MemoryStore<C>>,
-    tally: Arc<Tally>,
-    replicas: NonZeroU32,
-    /// What was admitted here and has to be charged to the store when it is back.
-    ledger: Option<Arc<Ledger>>,
-    /// Whether failures are passed on instead.
-    is_off: bool,
-}
-
-#[derive(Default)]
-struct Tally {
-    /// How many times a bucket was changed by hand, or was found to be newly blocked. The answer to
-    /// a call that was made before such a change is not copied after it.
-    changes: AtomicU64,
-    failures: Failures,
-}
-
-impl<C> Local<C> {
-    pub(super) fn new(
-        store: MemoryStore<C>,
-        replicas: NonZeroU32,
-        ledger: Option<Arc<Ledger>>,
-    ) -> Self {
-        let (store, tally) = (Arc::new(store), Arc::default());
-        Self { store, tally, replicas, ledger, is_off: false }
-    }
-
-    pub(super) fn changes(&self) -> u64 {
-        self.tally.changes.load(Ordering::Acquire)
-    }
-
-    fn change(&self) {
-        self.tally.changes.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// The bucket of an entry, measured by this process's share of the quota. The cost is one unit.
-    fn share(&self, entry: &Entry) -> Entry {
-        let quota = entry.quota().shared_by(self.replicas);
-        Entry::counted_by(entry.endpoint(), quota, self.rate(entry).shared_by(self.replicas))
-    }
-
-    /// The rate by which the store counts: in whole microseconds if it is charged back.
-    fn rate(&self, entry: &Entry) -> Rate {
-        #[cfg(feature = "redis")]
-        if self.ledger.is_some() {
-            return entry.rate().in_whole_micros();
-        }
-        entry.rate()
-    }
-
-    /// The entries of a charge, measured by this process's share of each quota.
-    ///
-    /// # Errors
-    /// If a cost is more than the share of the burst. Waiting would never suffice then.
-    fn shares(&self, charge: &Charge<'_>, failure: &StoreError) -> Result<Vec<Entry>, StoreError> {
-        let share = |entry: &Entry| {
-            let share = self.share(entry).with_cost(entry.cost())?;
-            Ok(if entry.is_binding() { share } else { share.shadow() })
-        };
-        charge.entries().iter().map(share).collect::<Result<_, _>>().map_err(
-            |error: ChargeError| {
-                StoreError::of_request(format!(
-                    "the share of this replica, 1 of {}, can't hold the cost: {error}; lower the \
-                     cost or raise the burst ({failure}{}{})",
-                    self.replicas,
-                    if failure.source().is_some() { ": " } else { "" },
-                    failure.source().map(ToString::to_string).unwrap_or_default(),
-                ))
-                .of_kind("share")
-            },
-        )
-    }
-}
-
-impl<C: Clock> Local<C> {
-    /// The part of a refund that the store was charged for. What is still owed for these buckets is
-    /// reduced by the rest. `None` if that is nothing.
-    fn not_owed(&self, charge: &Charge<'_>) -> Option<Vec<Entry>> {
-        let ledger = self.ledger.as_ref().filter(|ledger| !ledger.is_empty())?;
-        let left = charge.entries().iter().filter_map(|entry| {
-            let rate = self.rate(entry);
-            let time = rate.time_of(entry.cost());
-            let left = ledger.reduce(charge.principal(), entry.endpoint(), time) / rate.interval();
-            // No cost: all of it was owed.
-            entry.with_cost(u32::try_from(left).unwrap_or(u32::MAX)).ok()
-        });
-        Some(left.collect())
-    }
-
-    fn give_back(&self, charge: &Charge<'_>) {
-        self.change();
-        for entry in charge.entries() {
-            let (share, time) = (self.share(entry), entry.time());
-            self.store.give_back(charge.principal(), &share, time);
-        }
-    }
-
-    /// Copies the decisions of the store, or decides locally if the store failed. `changes` is the
-    /// number of changes when the store was called.
-    pub(super) fn conclude(&self, charge: &Charge<'_>, answer: Checked, changes: u64) -> Checked {
-        match answer {
-            Ok(decisions) => {
-                for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
-                    if changes == self.changes() {
-                        let (principal, share) = (charge.principal(), self.share(entry));
-                        self.note_block(principal, &share, decision, changes);
-                        self.note_debt(principal, &share, decision);
-                    }
-                }
-                Ok(decisions)
-            }
-            Err(error) if self.is_off => Err(error),
-            Err(error) => {
-                if let [entry] = charge.entries() {
-                    if entry.cost() == 1 && entry.is_binding() {
-                        return self.decide(charge, &[self.share(entry)], error);
-                    }
-                }
-                let shares = self.shares(charge, &error)?;
-                self.decide(charge, &shares, error)
-            }
-        }
-    }
-
-    /// Decides locally, because the store failed.
-    fn decide(&self, charge: &Charge<'_>, shares: &[Entry], error: StoreError) -> Checked {
-        let Some(ledger) = &self.ledger else {
-            self.tally.failures.decided(&error);
-            return Ok(self.store.charge(charge.with_entries(shares)));
-        };
-        if !ledger.has_room(charge.principal(), charge.entries()) {
-            return Err(error);
-        }
-        self.tally.failures.decided(&error);
-        let decisions = self.store.charge(charge.with_entries(shares));
-        let outcome = decisions.outcome();
-        for entry in charge.entries() {
-            if outcome.charges(entry.is_binding()) {
-                let entry = entry.counted_in(self.rate(entry));
-                ledger.note(charge.principal(), &entry, self.store.now());
-            }
-        }
-        Ok(decisions)
-    }
-
-    /// Blocks the local bucket, or lifts its block, as in the store.
-    fn note_block(&self, principal: &Principal, share: &Entry, decision: &Decision, changes: u64) {
-        let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
-        // Compared again under the lock of the bucket: a later change by hand waits for the lock,
-        // and so has the last word.
-        let current = || changes == self.changes();
-        if self.store.follow(principal, share.endpoint(), blocked_for, current) {
-            self.change();
-        }
-    }
-
-    /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
-    /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
-    /// drained, and a full one full.
-    fn note_debt(&self, principal: &Principal, share: &Entry, decision: &Decision) {
-        // The decision of a blocked bucket does not say when the bucket is full.
-        let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
-        if debt > 0 {
-            let (refill, own) = (decision.rate().refill(), share.rate().refill());
-            let debt = if debt <= refill {
-                own.saturating_sub(refill - debt)
-            } else {
-                own + (debt - refill)
-            };
-            self.store.owe(principal, share, debt);
-        }
-    }
-}
-
-impl<C> Clone for Local<C> {
-    fn clone(&self) -> Self {
-        Self {
-            store: Arc::clone(&self.store),
-            tally: Arc::clone(&self.tally),
-            replicas: self.replicas,
-            ledger: self.ledger.clone(),
-            is_off: self.is_off,
-        }
     }
 }

@@ -134,7 +134,11 @@ impl<T: Ticket> Batches<T> {
                 owed = of_bucket;
             }
             for (bucket, dues) in &owed {
-                batch.settle(*bucket, dues.rate(), ledger.map_or(0, |it| it.amount(dues, now)));
+                batch.settle(
+                    *bucket,
+                    dues.entry().rate(),
+                    ledger.map_or(0, |it| it.amount(dues, now)),
+                );
             }
             let paid = batch.runs.clone();
             while let Some(next) = line.waiting.front() {

@@ -19,17 +19,17 @@ impl Replay<'_> {
     pub(super) fn answer(&mut self, op: &Op) -> Reply {
         match op {
             Op::Check(entries) => {
-                return Reply::Decisions(self.of(entries, |charge, states| charge.apply(states)));
+                return Reply::Decisions(self.of(entries, Charge::apply));
             }
             Op::Peek(entries) => {
                 // A peek changes nothing, also corrects nothing.
                 let before = self.states.clone();
-                let seen = self.of(entries, |charge, states| charge.peek(states));
+                let seen = self.of(entries, Charge::peek);
                 self.states = before;
                 return Reply::Decisions(seen);
             }
-            Op::Refund(entries) => self.of(entries, |charge, states| charge.refund(states)),
-            Op::Settle(entries) => self.of(entries, |charge, states| charge.settle(states)),
+            Op::Refund(entries) => self.of(entries, Charge::refund),
+            Op::Settle(entries) => self.of(entries, Charge::settle),
             Op::Reset(_) | Op::Block(..) => op.runs().for_each(|run| self.apply(&run)),
         }
         Reply::Done
@@ -70,7 +70,7 @@ impl Replay<'_> {
     }
 
     fn charge(&mut self, entries: &[Entry]) -> Decisions {
-        self.of(entries, |charge, states| charge.apply(states))
+        self.of(entries, Charge::apply)
     }
 
     /// Calls `act` with the charge of these entries and the states of their buckets.

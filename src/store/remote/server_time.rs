@@ -47,7 +47,7 @@ impl ServerTime {
                 && (least..=most).contains(&best.middle)
         });
         if !keep {
-            self.best = Some(Best { middle: least.midpoint(most), round_trip, arrived });
+            self.best = Some(Best { middle: least + (most - least) / 2, round_trip, arrived });
         }
     }
 

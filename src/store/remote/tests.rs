@@ -19,11 +19,14 @@ const SECOND: u64 = 1_000_000_000;
 const DEADLINE: u64 = 25 * MILLI;
 const EPOCH: i64 = 1_795_000_000_000_000;
 
+/// What was answered, with the numbers of the requests.
+type Answers = Rc<RefCell<Vec<(usize, Result<Reply, Failure>)>>>;
+
 /// A core that is driven by hand.
 struct Bench {
     core: Core<Tag>,
     now: u64,
-    answers: Rc<RefCell<Vec<(usize, Result<Reply, Failure>)>>>,
+    answers: Answers,
     tags: usize,
     ledger: Arc<Ledger>,
 }
@@ -32,7 +35,7 @@ struct Bench {
 struct Tag {
     number: usize,
     is_waiting: Rc<Cell<bool>>,
-    answers: Rc<RefCell<Vec<(usize, Result<Reply, Failure>)>>>,
+    answers: Answers,
 }
 
 impl Ticket for Tag {
@@ -273,7 +276,7 @@ fn a_long_queue_of_one_principal_is_no_failure_of_the_server() {
         bench.carry_out(&next[0]);
         bench.answers.take();
     }
-    assert!(bench.core.is_up() && bench.events().len() == 0);
+    assert!(bench.core.is_up() && bench.events().is_empty());
 }
 
 #[test]

@@ -190,7 +190,6 @@ impl Entry {
     }
 
     /// The entry, counted by another rate of the same burst.
-    #[cfg(feature = "redis")]
     pub(crate) const fn counted_in(self, rate: Rate) -> Self {
         Self { interval: rate.interval(), ..self }
     }

@@ -2,7 +2,6 @@
 
 mod address;
 mod builder;
-#[cfg(feature = "redis-cluster")]
 mod cluster;
 mod connect;
 mod connection;
@@ -62,7 +61,7 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// * A primary that Sentinels watch:
 ///   `redis+sentinel://user:password@host:26379,host,host/mymaster/0`. The user is that of the
 ///   primary; if the Sentinels have users of their own, use [`sentinel`](Self::sentinel).
-/// * A cluster (feature `redis-cluster`): `redis+cluster://user:password@host:7000,host:7000`.
+/// * A cluster: `redis+cluster://user:password@host:7000,host:7000`.
 ///
 /// # What is exact
 /// A bucket is one key that holds one time, or two while the bucket is [blocked](Command::Block). A
@@ -142,8 +141,6 @@ impl RedisStore {
 
     /// Sets up a store on the cluster to which these nodes belong. One node is enough to find the
     /// others; name several in case that one is down.
-    #[cfg(feature = "redis-cluster")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "redis-cluster")))]
     pub fn cluster(urls: impl IntoIterator<Item = impl AsRef<str>>) -> RedisStoreBuilder {
         RedisStoreBuilder::new(address::Servers::cluster(urls))
     }

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use super::address;
-#[cfg(feature = "redis-cluster")]
 use super::cluster::Cluster;
 use super::connect::{Connecting, Node};
 use super::connection::Live;
@@ -31,11 +30,7 @@ use crate::values::Principal;
 use crate::values::clock::{Clock, MonotonicClock};
 
 pub(super) enum Servers {
-    One {
-        handle: Handle,
-        parts: Parts,
-    },
-    #[cfg(feature = "redis-cluster")]
+    One { handle: Handle, parts: Parts },
     Cluster(Arc<Cluster>),
 }
 
@@ -61,14 +56,8 @@ impl Servers {
         let route = match servers {
             address::Servers::One(address) => Route::Fixed(address),
             address::Servers::Sentinels(sentinels) => Route::by(sentinels),
-            #[cfg(feature = "redis-cluster")]
             address::Servers::Cluster(nodes) => {
                 return Cluster::start(nodes, parts, degraded).await.map(Self::Cluster);
-            }
-            #[cfg(not(feature = "redis-cluster"))]
-            address::Servers::Cluster(_) => {
-                let detail = "this was built without the feature redis-cluster";
-                return Err(RedisStoreError::setting("a cluster", detail));
             }
         };
         let prefix = parts.connecting.prefix.clone();
@@ -81,7 +70,6 @@ impl Servers {
     fn handle(&self, principal: &Principal) -> Result<Handle, Failure> {
         match self {
             Self::One { handle, .. } => Ok(handle.clone()),
-            #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.handle(principal),
         }
     }
@@ -89,7 +77,6 @@ impl Servers {
     fn ask(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
         match self {
             Self::One { handle, .. } => handle.ask(principal, op),
-            #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.handle(principal)?.ask(principal, op),
         }
     }
@@ -191,7 +178,6 @@ impl Store for Servers {
     fn report(&self) -> StoreReport {
         match self {
             Self::One { handle, .. } => handle.report(),
-            #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.report(),
         }
     }
@@ -199,7 +185,6 @@ impl Store for Servers {
     fn subscribe(&self, listener: StoreListener) {
         match self {
             Self::One { parts, .. } => parts.settings.subscribe(listener),
-            #[cfg(feature = "redis-cluster")]
             Self::Cluster(cluster) => cluster.settings().subscribe(listener),
         }
     }

@@ -177,7 +177,7 @@ impl Fleet {
         let share = u32::try_from(replicas).expect("few");
         // A share is at least one unit of the burst, and all shares together are the burst.
         let burst = share * u32::try_from(1 + random.below(12)).expect("small");
-        let interval = random.any([5..20, 20..200]);
+        let interval = random.any(&[5..20, 20..200]);
         let quota = |burst: u32, millis: u64| {
             let quota = Quota::per(1, Duration::from_millis(millis)).burst(burst).build();
             quota.expect("it is valid")
@@ -243,7 +243,7 @@ impl Fleet {
             })
             .collect();
         let traffic =
-            self.principals.iter().map(|_| self.random.any([1..3, 3..100, 100..500])).collect();
+            self.principals.iter().map(|_| self.random.any(&[1..3, 3..100, 100..500])).collect();
         Replica {
             cores,
             connected: vec![None; self.servers.len()],
@@ -364,7 +364,7 @@ impl Fleet {
         let wait = self.random.below(2 * SECOND / traffic) + 1;
         self.later(wait, Event::Arrives { replica, principal });
         if self.random.below(200) == 0 {
-            self.replicas[replica].traffic[principal] = self.random.any([1..3, 3..100, 100..500]);
+            self.replicas[replica].traffic[principal] = self.random.any(&[1..3, 3..100, 100..500]);
         }
         let many = if self.random.below(20) == 0 { 1 + self.random.below(60) } else { 1 };
         for _ in 0..many {
@@ -441,10 +441,10 @@ impl Fleet {
                 let connection = connection.expect("calls are sent over a connection");
                 let paying = request.runs.iter().any(|run| matches!(run, Run::Settle { .. }));
                 self.seen.charged_back += u64::from(paying);
-                self.to_server(connection, Message::Call(number, request));
+                self.send_to_server(connection, Message::Call(number, request));
             }
             Action::Beat => {
-                self.to_server(connection.expect("there is a connection"), Message::Beat);
+                self.send_to_server(connection.expect("there is a connection"), Message::Beat);
             }
             Action::Close => {
                 if let Some(connection) = self.replicas[replica].connected[server].take() {
@@ -489,52 +489,53 @@ impl Fleet {
         let mut refused: Vec<(usize, Op)> = Vec::new();
         for (number, answer) in answers {
             let Some(pending) = self.pending.remove(&number) else { continue };
-            let Pending { replica, principal, op, changes, arrived, .. } = pending;
-            let waited = self.now - arrived;
+            let waited = self.now - pending.arrived;
             assert!(waited <= DEADLINE, "request {number} has waited for {waited} ns");
-            let by_server = answer.is_ok();
-            if !by_server && matches!(self.scenario, Scenario::Calm | Scenario::NamedTime) {
+            if answer.is_err() && matches!(self.scenario, Scenario::Calm | Scenario::NamedTime) {
                 // Before there is a connection all is decided locally.
                 assert!(self.now < SECOND, "{answer:?} though all is well");
             }
-            match &op {
-                Op::Check(entries) => {
-                    let checked = answer
-                        .map(|reply| reply.into_decisions().expect("decisions"))
-                        .map_err(StoreError::from);
-                    *(if by_server { &mut self.seen.by_server } else { &mut self.seen.locally }) +=
-                        1;
-                    let of = &self.replicas[replica];
-                    let charge = Charge::of(&self.principals[principal], entries);
-                    let decisions = of.local.conclude(&charge, checked, changes);
-                    let outcome = decisions.expect("there is room").outcome();
-                    // Two plans correct one bucket in turn, which may bring a unit.
-                    if by_server && !self.refunds && entries[0].endpoint() != Endpoint::DEFAULT {
-                        let before = refused.contains(&(principal, op.clone()));
-                        assert!(!(before && outcome.is_admitted()), "units go in order");
-                        if !outcome.is_admitted() {
-                            refused.push((principal, op.clone()));
-                        }
-                    }
-                    self.seen.admitted += u64::from(outcome.is_admitted());
-                    for entry in entries {
-                        if by_server && outcome.charges(entry.is_binding()) {
-                            let bucket = (principal, entry.endpoint());
-                            self.charged.entry(bucket).or_default()[1] += entry.time();
-                        }
-                        // Plans measure one bucket by two quotas, so there is no one bound for it.
-                        if outcome.charges(entry.is_binding())
-                            && entry.endpoint() != Endpoint::DEFAULT
-                        {
-                            let interval = entry.rate().in_whole_micros().interval();
-                            let bucket = (principal, entry.endpoint());
-                            self.referee.admit(bucket, interval, entry.cost(), self.now);
-                        }
-                    }
+            let (principal, op) = (pending.principal, pending.op.clone());
+            // A refund may bring a unit for a later request. So may two plans, which correct one
+            // bucket in turn.
+            let in_order = answer.is_ok() && !self.refunds;
+            let in_order = in_order && op.buckets().all(|bucket| bucket != Endpoint::DEFAULT);
+            let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
+            if in_order {
+                let before = refused.contains(&(principal, op.clone()));
+                assert!(!(before && is_admitted), "units go in order");
+                if !is_admitted {
+                    refused.push((principal, op));
                 }
-                _ => {}
             }
         }
+    }
+
+    /// What becomes of a request. Returns whether it is admitted, if it is a check.
+    fn conclude(&mut self, pending: &Pending, answer: Result<Reply, Failure>) -> Option<bool> {
+        let Op::Check(entries) = &pending.op else { return None };
+        let (principal, by_server) = (pending.principal, answer.is_ok());
+        *(if by_server { &mut self.seen.by_server } else { &mut self.seen.locally }) += 1;
+        let checked = answer
+            .map(|reply| reply.into_decisions().expect("decisions"))
+            .map_err(StoreError::from);
+        let charge = Charge::of(&self.principals[principal], entries);
+        let local = &self.replicas[pending.replica].local;
+        let outcome = local.conclude(&charge, checked, pending.changes);
+        let outcome = outcome.expect("there is room").outcome();
+        self.seen.admitted += u64::from(outcome.is_admitted());
+        for entry in entries.iter().filter(|entry| outcome.charges(entry.is_binding())) {
+            let bucket = (principal, entry.endpoint());
+            if by_server {
+                self.charged.entry(bucket).or_default()[1] += entry.time();
+            }
+            // Plans measure one bucket by two quotas, so there is no one bound for it.
+            if entry.endpoint() != Endpoint::DEFAULT {
+                let interval = entry.rate().in_whole_micros().interval();
+                self.referee.admit(bucket, interval, entry.cost(), self.now);
+            }
+        }
+        Some(outcome.is_admitted())
     }
 
     fn message_takes(&mut self, replica: usize) -> u64 {
@@ -568,7 +569,7 @@ impl Fleet {
         self.act(replica, server);
     }
 
-    fn to_server(&mut self, connection: usize, message: Message) {
+    fn send_to_server(&mut self, connection: usize, message: Message) {
         let takes = self.message_takes(self.connections[connection].replica);
         let last = &mut self.connections[connection].last[0];
         *last = (*last).max(self.now + takes);
@@ -576,7 +577,7 @@ impl Fleet {
         self.later(wait, Event::AtServer { connection, message, sent: self.now });
     }
 
-    fn to_replica(&mut self, connection: usize, message: Message) {
+    fn send_to_replica(&mut self, connection: usize, message: Message) {
         let takes = self.message_takes(self.connections[connection].replica);
         let last = &mut self.connections[connection].last[1];
         *last = (*last).max(self.now + takes);
@@ -601,7 +602,7 @@ impl Fleet {
             }
             other => panic!("{other:?} is no message to a server"),
         };
-        self.to_replica(connection, answer);
+        self.send_to_replica(connection, answer);
     }
 
     /// What a server answers, which may send the caller on.
@@ -702,7 +703,7 @@ impl Fleet {
                 if self.replicas[replica].connected[server] == Some(connection) {
                     self.replicas[replica].connected[server] = Some(last);
                     self.connections[last].server = server;
-                    self.to_replica(last, Message::Closed);
+                    self.send_to_replica(last, Message::Closed);
                 }
             }
         }

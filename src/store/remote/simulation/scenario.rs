@@ -65,10 +65,10 @@ impl Scenario {
             }
             one => one,
         };
-        let wait = random.any([20 * MILLI..300 * MILLI, 300 * MILLI..3 * SECOND]);
+        let wait = random.any(&[20 * MILLI..300 * MILLI, 300 * MILLI..3 * SECOND]);
         let server = random.index(servers);
         let time =
-            random.any([20 * MILLI..60 * MILLI, 60 * MILLI..400 * MILLI, 400 * MILLI..4 * SECOND]);
+            random.any(&[20 * MILLI..60 * MILLI, 60 * MILLI..400 * MILLI, 400 * MILLI..4 * SECOND]);
         let fault = match kind {
             Self::Freezes => Fault::Freeze { server, time },
             Self::Restarts => Fault::Kill { server, time },
@@ -86,7 +86,7 @@ impl Scenario {
     }
 }
 
-/// Pseudo-random numbers: SplitMix64.
+/// Pseudo-random numbers, by `SplitMix64`.
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
@@ -110,8 +110,8 @@ impl Random {
         range.start + self.below(range.end - range.start)
     }
 
-    pub(super) fn any<const N: usize>(&mut self, ranges: [Range<u64>; N]) -> u64 {
-        let index = self.index(N);
+    pub(super) fn any(&mut self, ranges: &[Range<u64>]) -> u64 {
+        let index = self.index(ranges.len());
         self.in_range(ranges[index].clone())
     }
 

@@ -40,17 +40,12 @@ pub(super) fn sentinels(
 pub(super) fn cluster(
     addresses: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<Servers, RedisStoreError> {
-    if cfg!(not(feature = "redis-cluster")) {
-        return Err(RedisStoreError::setting("a cluster", NO_CLUSTER));
-    }
     let nodes = each(addresses, PORT, ONE_DATABASE)?;
     if nodes.is_empty() {
         return Err(RedisStoreError::setting("a cluster", "no node of it is named"));
     }
     Ok(Servers::Cluster(nodes))
 }
-
-const NO_CLUSTER: &str = "this was built without the feature redis-cluster";
 
 /// Reads addresses of one server each, which have no database.
 fn each(
@@ -187,9 +182,6 @@ fn read(scheme: &Scheme, rest: &str) -> Result<Servers, Fault> {
             Ok(Servers::Sentinels(Sentinels { service, nodes, tls: scheme.tls, login }))
         }
         Shape::Cluster => {
-            if cfg!(not(feature = "redis-cluster")) {
-                return Err(NO_CLUSTER.into());
-            }
             let Parts { login, hosts, path } = parts(scheme, rest)?;
             if database(path)? != 0 {
                 return Err(ONE_DATABASE.into());

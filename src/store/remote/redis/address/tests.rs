@@ -105,12 +105,10 @@ fn an_s_is_for_tls() {
     assert!(is_over_tls("valkeys://a"));
     assert!(is_over_tls("rediss+sentinel://a/m"));
     assert!(!is_over_tls("redis+sentinel://a/m"));
-    #[cfg(feature = "redis-cluster")]
     assert!(is_over_tls("valkeys+cluster://a"));
     assert_wrong("rediss://a#insecure", "root_certificates");
 }
 
-#[cfg(feature = "redis-cluster")]
 #[test]
 fn a_cluster_has_nodes_and_one_database() {
     let nodes = Servers::Cluster(vec![
@@ -196,8 +194,6 @@ fn what_is_wrong_with_an_address_is_told() {
     }
     #[cfg(not(feature = "redis-tls"))]
     assert_wrong("rediss://a", "feature redis-tls");
-    #[cfg(not(feature = "redis-cluster"))]
-    assert_wrong("redis+cluster://a", "feature redis-cluster");
     assert!(Servers::sentinels("", ["redis://a"]).is_err());
     assert!(Servers::sentinels("m", [""; 0]).is_err());
     for url in ["redis://a/3", "a:1", "redis+sentinel://a/m", "unix:///a", "redis://a,b"] {

@@ -203,7 +203,7 @@ const NO_PXAT: Advice = plain(
 const IN_CLUSTER: Advice = plain(
     Kind::WrongServer,
     "it is a node of a cluster, and another node holds some of the keys: name the cluster \
-             by redis+cluster://host:port (feature redis-cluster)",
+             by redis+cluster://host:port",
 );
 
 const LOADING: Advice =

@@ -1,0 +1,207 @@
+//! The local store of a fallback, and what it does for the other one.
+
+use std::error::Error;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ledger::Ledger;
+use crate::store::failures::Failures;
+use crate::store::{Charge, Checked, Entry, MemoryStore, StoreError, nanos};
+use crate::values::clock::Clock;
+use crate::values::{ChargeError, Decision, Principal, Rate};
+
+pub(in crate::store) struct Local<C> {
+    pub(super) store: Arc<MemoryStore<C>>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) replicas: NonZeroU32,
+    /// What was admitted here and has to be charged to the store when it is back.
+    pub(super) ledger: Option<Arc<Ledger>>,
+    /// Whether the store counts in whole microseconds.
+    pub(super) in_micros: bool,
+    /// Whether failures are passed on instead.
+    pub(super) is_off: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Tally {
+    /// How many times a bucket was changed by hand, or was found to be newly blocked. The answer to
+    /// a call that was made before such a change is not copied after it.
+    changes: AtomicU64,
+    pub(super) failures: Failures,
+}
+
+impl<C> Local<C> {
+    pub(in crate::store) fn new(
+        store: MemoryStore<C>,
+        replicas: NonZeroU32,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Self {
+        let (store, tally) = (Arc::new(store), Arc::default());
+        Self { store, tally, replicas, ledger, in_micros: false, is_off: false }
+    }
+
+    pub(in crate::store) fn changes(&self) -> u64 {
+        self.tally.changes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn change(&self) {
+        self.tally.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The bucket of an entry, measured by this process's share of the quota. The cost is one unit.
+    pub(super) fn share(&self, entry: &Entry) -> Entry {
+        let quota = entry.quota().shared_by(self.replicas);
+        Entry::counted_by(entry.endpoint(), quota, self.rate(entry).shared_by(self.replicas))
+    }
+
+    /// The rate by which the store counts.
+    pub(super) fn rate(&self, entry: &Entry) -> Rate {
+        if self.in_micros { entry.rate().in_whole_micros() } else { entry.rate() }
+    }
+
+    /// The entries of a charge, measured by this process's share of each quota.
+    ///
+    /// # Errors
+    /// If a cost is more than the share of the burst. Waiting would never suffice then.
+    pub(super) fn shares(
+        &self,
+        charge: &Charge<'_>,
+        failure: &StoreError,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let share = |entry: &Entry| {
+            let share = self.share(entry).with_cost(entry.cost())?;
+            Ok(if entry.is_binding() { share } else { share.shadow() })
+        };
+        charge.entries().iter().map(share).collect::<Result<_, _>>().map_err(
+            |error: ChargeError| {
+                StoreError::of_request(format!(
+                    "the share of this replica, 1 of {}, can't hold the cost: {error}; lower the \
+                     cost or raise the burst ({failure}{}{})",
+                    self.replicas,
+                    if failure.source().is_some() { ": " } else { "" },
+                    failure.source().map(ToString::to_string).unwrap_or_default(),
+                ))
+                .of_kind("share")
+            },
+        )
+    }
+}
+
+impl<C: Clock> Local<C> {
+    /// The part of a refund that the store was charged for. What is still owed for these buckets is
+    /// reduced by the rest. `None` if that is nothing.
+    pub(super) fn not_owed(&self, charge: &Charge<'_>) -> Option<Vec<Entry>> {
+        let ledger = self.ledger.as_ref().filter(|ledger| !ledger.is_empty())?;
+        let left = charge.entries().iter().filter_map(|entry| {
+            let rate = self.rate(entry);
+            let time = rate.time_of(entry.cost());
+            let left = ledger.reduce(charge.principal(), entry.endpoint(), time) / rate.interval();
+            // No cost: all of it was owed.
+            entry.with_cost(u32::try_from(left).unwrap_or(u32::MAX)).ok()
+        });
+        Some(left.collect())
+    }
+
+    pub(super) fn give_back(&self, charge: &Charge<'_>) {
+        self.change();
+        for entry in charge.entries() {
+            let (share, time) = (self.share(entry), entry.time());
+            self.store.give_back(charge.principal(), &share, time);
+        }
+    }
+
+    /// Copies the decisions of the store, or decides locally if the store failed. `changes` is the
+    /// number of changes when the store was called.
+    pub(in crate::store) fn conclude(
+        &self,
+        charge: &Charge<'_>,
+        answer: Checked,
+        changes: u64,
+    ) -> Checked {
+        match answer {
+            Ok(decisions) => {
+                for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
+                    if changes == self.changes() {
+                        let (principal, share) = (charge.principal(), self.share(entry));
+                        self.note_block(principal, &share, decision, changes);
+                        self.note_debt(principal, &share, decision);
+                    }
+                }
+                Ok(decisions)
+            }
+            Err(error) if self.is_off => Err(error),
+            Err(error) => {
+                if let [entry] = charge.entries() {
+                    if entry.cost() == 1 && entry.is_binding() {
+                        return self.decide(charge, &[self.share(entry)], error);
+                    }
+                }
+                let shares = self.shares(charge, &error)?;
+                self.decide(charge, &shares, error)
+            }
+        }
+    }
+
+    /// Decides locally, because the store failed.
+    fn decide(&self, charge: &Charge<'_>, shares: &[Entry], error: StoreError) -> Checked {
+        let Some(ledger) = &self.ledger else {
+            self.tally.failures.decided(&error);
+            return Ok(self.store.charge(charge.with_entries(shares)));
+        };
+        if !ledger.has_room(charge.principal(), charge.entries()) {
+            return Err(error);
+        }
+        self.tally.failures.decided(&error);
+        let decisions = self.store.charge(charge.with_entries(shares));
+        let outcome = decisions.outcome();
+        for entry in charge.entries() {
+            if outcome.charges(entry.is_binding()) {
+                let entry = entry.counted_in(self.rate(entry));
+                ledger.note(charge.principal(), &entry, self.store.now());
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// Blocks the local bucket, or lifts its block, as in the store.
+    fn note_block(&self, principal: &Principal, share: &Entry, decision: &Decision, changes: u64) {
+        let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
+        // Compared again under the lock of the bucket: a later change by hand waits for the lock,
+        // and so has the last word.
+        let current = || changes == self.changes();
+        if self.store.follow(principal, share.endpoint(), blocked_for, current) {
+            self.change();
+        }
+    }
+
+    /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
+    /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
+    /// drained, and a full one full.
+    fn note_debt(&self, principal: &Principal, share: &Entry, decision: &Decision) {
+        // The decision of a blocked bucket does not say when the bucket is full.
+        let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
+        if debt > 0 {
+            let (refill, own) = (decision.rate().refill(), share.rate().refill());
+            let debt = if debt <= refill {
+                own.saturating_sub(refill - debt)
+            } else {
+                own + (debt - refill)
+            };
+            self.store.owe(principal, share, debt);
+        }
+    }
+}
+
+impl<C> Clone for Local<C> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            tally: Arc::clone(&self.tally),
+            replicas: self.replicas,
+            ledger: self.ledger.clone(),
+            in_micros: self.in_micros,
+            is_off: self.is_off,
+        }
+    }
+}
