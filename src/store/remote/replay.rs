@@ -19,17 +19,17 @@ impl Replay<'_> {
     pub(super) fn answer(&mut self, op: &Op) -> Reply {
         match op {
             Op::Check(entries) => {
-                return Reply::Decisions(self.of(entries, Charge::apply));
+                return Reply::Decisions(self.of(entries, |charge, states| charge.apply(states)));
             }
             Op::Peek(entries) => {
                 // A peek changes nothing, also corrects nothing.
                 let before = self.states.clone();
-                let seen = self.of(entries, Charge::peek);
+                let seen = self.of(entries, |charge, states| charge.peek(states));
                 self.states = before;
                 return Reply::Decisions(seen);
             }
-            Op::Refund(entries) => self.of(entries, Charge::refund),
-            Op::Settle(entries) => self.of(entries, Charge::settle),
+            Op::Refund(entries) => self.of(entries, |charge, states| charge.refund(states)),
+            Op::Settle(entries) => self.of(entries, |charge, states| charge.settle(states)),
             Op::Reset(_) | Op::Block(..) => op.runs().for_each(|run| self.apply(&run)),
         }
         Reply::Done
@@ -70,22 +70,22 @@ impl Replay<'_> {
     }
 
     fn charge(&mut self, entries: &[Entry]) -> Decisions {
-        self.of(entries, Charge::apply)
+        self.of(entries, |charge, states| charge.apply(states))
     }
 
     /// Calls `act` with the charge of these entries and the states of their buckets.
     fn of<R>(
         &mut self,
         entries: &[Entry],
-        act: impl FnOnce(&Charge<'_>, &mut [BucketState]) -> R,
+        act: impl FnOnce(Charge<'_>, &mut [BucketState]) -> R,
     ) -> R {
         let charge = Charge::of(self.principal, entries);
         if let ([_], [state]) = (entries, &mut *self.states) {
-            return act(&charge, std::slice::from_mut(state));
+            return act(charge, std::slice::from_mut(state));
         }
         let mut states: SmallVec<[_; 4]> =
             entries.iter().map(|entry| *self.state(entry.endpoint())).collect();
-        let result = act(&charge, &mut states);
+        let result = act(charge, &mut states);
         for (entry, state) in entries.iter().zip(states) {
             *self.state(entry.endpoint()) = state;
         }
