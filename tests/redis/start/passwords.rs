@@ -42,7 +42,7 @@ async fn a_password_that_is_given_and_not_needed_is_told() {
     assert_refused(
         &refusal(store(with(":secret", &server))).await,
         WrongPassword,
-        &["no such user with that password"],
+        &["was given a password and has none"],
     );
 }
 
