@@ -192,11 +192,7 @@ impl Node {
 
     /// Finds out which command the user may not run. If a script runs it, the server's error does
     /// not name it; if it is sent on its own, the error does.
-    async fn which_permission(
-        &self,
-        session: &mut Session,
-        key: &str,
-    ) -> Option<RedisStoreError> {
+    async fn which_permission(&self, session: &mut Session, key: &str) -> Option<RedisStoreError> {
         let mut asked = ["TIME", "GET", "SET", "DEL"].map(|name| (name, redis::cmd(name)));
         for (_, cmd) in &mut asked[1..] {
             cmd.arg(key);

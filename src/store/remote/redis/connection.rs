@@ -11,7 +11,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
-use super::address::Address;
+use super::address::{Address, Place};
 use super::connect::{Node, Trait};
 use super::error::answer::{is_elsewhere, is_lost, is_unknown_script, is_wrong_type};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
@@ -170,9 +170,7 @@ impl Live {
             return CallError::Foreign { index, class: class.into() };
         }
         if let Some(moved) = is_elsewhere(error) {
-            let to = error.redirect_node().and_then(|(host, port)| {
-                self.server.at(host, port).map(|node| node.to_string().into())
-            });
+            let to = self.redirected_to(error).map(|node| node.to_string().into());
             return CallError::Elsewhere { to, moved };
         }
         let reason = Reason::from(&RedisStoreError::of(&self.server, "EVALSHA", error));
@@ -181,6 +179,18 @@ impl Live {
         } else {
             CallError::Failed(reason)
         }
+    }
+
+    /// The node that the error names, as in `MOVED 3999 127.0.0.1:6381`. A node that does not know
+    /// its own host leaves it out.
+    fn redirected_to(&self, error: &RedisError) -> Option<Address> {
+        let (node, _slot) = error.redirect_node()?;
+        let (host, port) = node.rsplit_once(':')?;
+        let host = match (host, &self.server.place) {
+            ("" | "?", Place::Tcp { host, .. }) => host,
+            (host, _) => host,
+        };
+        self.server.at(host, port.parse().ok()?)
     }
 
     fn broken(&self) -> Reason {
