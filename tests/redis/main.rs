@@ -10,6 +10,7 @@ mod read;
 mod servers;
 
 mod by_hand;
+mod charges;
 mod drops;
 mod events;
 mod faults;
