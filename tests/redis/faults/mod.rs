@@ -22,6 +22,7 @@ use crate::support::Events;
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+mod exact;
 mod failover;
 mod keys;
 mod many;
