@@ -1,11 +1,12 @@
 //! After any number of losses, the server has charged what was admitted: nothing is forgotten, and
 //! nothing is charged twice but what was in flight when a connection broke.
 
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bolna_rate_limit::store::{Charge, Command, Entry, Store};
+use bolna_rate_limit::store::{Charge, Command, Entry, RedisStoreBuilder, Store};
 use bolna_rate_limit::{Endpoint, Principal};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -43,10 +44,14 @@ struct Spent {
 }
 
 /// Sends requests from three replicas while there are faults.
-async fn spend(url: String, server: &Server, faults: impl AsyncFnOnce()) -> [Spent; CALLERS] {
+async fn spend(
+    builder: impl Fn() -> RedisStoreBuilder,
+    servers: &[Server],
+    faults: impl AsyncFnOnce(),
+) -> [Spent; CALLERS] {
     let mut fleet = Vec::new();
     for _ in 0..REPLICAS {
-        let builder = store(&url).deadline(DEADLINE).expected_replicas(REPLICAS);
+        let builder = builder().deadline(DEADLINE).expected_replicas(REPLICAS);
         fleet.push(Arc::new(builder.connect().await.unwrap()));
     }
     let is_over = Arc::new(AtomicBool::new(false));
@@ -65,21 +70,35 @@ async fn spend(url: String, server: &Server, faults: impl AsyncFnOnce()) -> [Spe
         }
     }
     until("all is charged", async || {
-        let reports: Vec<_> = fleet.iter().map(|store| store.report()).collect();
-        let is_paid = reports.iter().all(|report| (report.owed, report.open_breakers) == (0, 0));
-        when(is_paid, reports)
+        for store in &fleet {
+            let report = store.report();
+            when((report.owed, report.open_breakers) == (0, 0), report)?;
+        }
+        Ok(())
     })
     .await;
     // What was taken to be charged may be in flight.
     sleep(2 * DEADLINE).await;
     for (number, spent) in spent.iter_mut().enumerate() {
-        let of = async |endpoint: Endpoint| {
-            charged(server, &format!("bolna:2:{{organization:{number}}}:{endpoint}")).await
-        };
+        let of = async |endpoint| charged_on(servers, &key(number, endpoint)).await;
         spent.charged = of(Endpoint::CALL).await;
         assert_eq!(of(Endpoint::DEFAULT).await, 3 * spent.charged, "both buckets are charged");
     }
     spent
+}
+
+fn key(caller: usize, endpoint: Endpoint) -> String {
+    format!("bolna:2:{{organization:{caller}}}:{endpoint}")
+}
+
+/// On that of the servers that has the key.
+async fn charged_on(servers: &[Server], key: &str) -> u64 {
+    for server in servers {
+        if server.command::<bool>(&["EXISTS", key]).await == Ok(true) {
+            return charged(server, key).await;
+        }
+    }
+    0
 }
 
 /// One of the tasks of a replica. It gives every eighth unit back.
@@ -134,7 +153,7 @@ async fn of_a_server_that_stops_again_and_again() {
             server.resume();
         }
     };
-    assert_charged(spend(server.url(), &server, faults).await, 50);
+    assert_charged(spend(|| store(server.url()), slice::from_ref(&server), faults).await, 50);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,7 +166,7 @@ async fn of_a_server_that_pauses_its_clients() {
             sleep(millis(paused + 150)).await;
         }
     };
-    assert_charged(spend(server.url(), &server, faults).await, 50);
+    assert_charged(spend(|| store(server.url()), slice::from_ref(&server), faults).await, 50);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,7 +178,7 @@ async fn of_a_server_that_closes_connections() {
             server.command::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
         }
     };
-    assert_charged(spend(server.url(), &server, faults).await, 20);
+    assert_charged(spend(|| store(server.url()), slice::from_ref(&server), faults).await, 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,7 +190,7 @@ async fn of_a_server_that_forgets_the_script() {
             server.command::<()>(&["SCRIPT", "FLUSH"]).await.unwrap();
         }
     };
-    for spent in spend(server.url(), &server, faults).await {
+    for spent in spend(|| store(server.url()), slice::from_ref(&server), faults).await {
         assert_eq!((spent.charged, spent.unknown), (spent.units, 0));
     }
 }
@@ -198,5 +217,53 @@ async fn of_a_network_that_delays_swallows_and_cuts() {
         }
         proxy.set(Mode::Pass);
     };
-    assert_charged(spend(proxy.url(), &server, faults).await, 20);
+    assert_charged(spend(|| store(proxy.url()), slice::from_ref(&server), faults).await, 20);
+}
+
+/// All slots of the first node, one after another, and each key for itself.
+#[cfg(feature = "redis-cluster")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_cluster_whose_slots_move_to_and_fro() {
+    use bolna_rate_limit::store::RedisStore;
+
+    use crate::servers::Cluster;
+    use crate::support::patient;
+
+    let cluster = Cluster::start().await;
+    let nodes = cluster.nodes();
+    let id = async |node: &Server| node.command::<String>(&["CLUSTER", "MYID"]).await.unwrap();
+    let slot = async |node: &Server, slot: &str, words: &[&str]| {
+        node.command::<()>(&[&["CLUSTER", "SETSLOT", slot], words].concat()).await.unwrap();
+    };
+    let faults = async || {
+        sleep(millis(100)).await;
+        for number in (0..CALLERS).chain(0..CALLERS) {
+            let keys = [Endpoint::CALL, Endpoint::DEFAULT].map(|endpoint| key(number, endpoint));
+            let moving: u16 = nodes[0].command(&["CLUSTER", "KEYSLOT", &keys[0]]).await.unwrap();
+            let moving = moving.to_string();
+            let mut at = 0;
+            for (index, node) in nodes.iter().enumerate() {
+                if node.command::<bool>(&["EXISTS", &keys[0]]).await == Ok(true) {
+                    at = index;
+                }
+            }
+            let (from, to, other) = (&nodes[at], &nodes[(at + 1) % 3], &nodes[(at + 2) % 3]);
+            slot(to, &moving, &["IMPORTING", &id(from).await]).await;
+            slot(from, &moving, &["MIGRATING", &id(to).await]).await;
+            let port = to.port().to_string();
+            for key in &keys {
+                let words = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS", key];
+                from.command::<()>(&words).await.unwrap();
+                // With one key here and one there, no node can charge both.
+                sleep(millis(20)).await;
+            }
+            for node in [to, from, other] {
+                slot(node, &moving, &["NODE", &id(to).await]).await;
+            }
+        }
+    };
+    let spent = spend(|| patient(RedisStore::cluster(cluster.urls())), nodes, faults).await;
+    for spent in spent {
+        assert_eq!((spent.charged, spent.unknown), (spent.units, 0));
+    }
 }

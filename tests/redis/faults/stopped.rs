@@ -91,3 +91,19 @@ async fn a_server_that_is_down_at_the_start_is_counted_on_as_soon_as_it_is_up() 
     traffic.stop().await.is_one_burst_and_an_overdraft();
     fleet.has_told_once(&["unreachable"]);
 }
+
+/// The three losses do not add up: what is left on the server decides what is admitted without it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_lost_again_and_again_is_overdrawn_once() {
+    let server = Server::start().await;
+    let fleet = Fleet::on(server.url(), HOURLY).await;
+    let traffic = fleet.send_every(Duration::from_millis(40), &WHO);
+    traffic.until("some is spent", |who| traffic.admitted(who) >= 2).await;
+    for _ in 0..3 {
+        fleet.outage(async || server.suspend(), async || server.resume()).await;
+        traffic.is_charged_once(&server).await;
+    }
+    traffic.until_drained().await;
+    traffic.is_charged_once(&server).await;
+    traffic.stop().await.is_one_burst_and_an_overdraft();
+}
