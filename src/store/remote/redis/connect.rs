@@ -328,7 +328,7 @@ async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStore
 
 fn check_role(server: &Address, hello: &HashMap<String, Value>) -> Result<(), RedisStoreError> {
     let field = |name| match hello.get(name) {
-        Some(Value::BulkString(text)) => str::from_utf8(text).ok(),
+        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok(),
         Some(Value::SimpleString(text)) => Some(text.as_str()),
         _ => None,
     };

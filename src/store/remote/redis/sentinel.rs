@@ -16,7 +16,7 @@ pub(super) enum Route {
     Fixed(Address),
     /// A node of a cluster.
     Node(Address),
-    Sentinels(Watch),
+    Sentinels(Box<Watch>),
 }
 
 /// The Sentinels, and the session with one of them.
@@ -28,7 +28,7 @@ pub(super) struct Watch {
 
 impl Route {
     pub(super) fn by(sentinels: Sentinels) -> Self {
-        Self::Sentinels(Watch { sentinels, session: Mutex::new(None) })
+        Self::Sentinels(Box::new(Watch { sentinels, session: Mutex::new(None) }))
     }
 
     pub(super) const fn is_of_cluster(&self) -> bool {
