@@ -30,7 +30,7 @@ async fn a_key_names_the_endpoint_and_who_pays_and_expires_when_the_bucket_is_fu
         ]
     );
 
-    let key = "eu/api:v7:1:call:o:org-4";
+    let key = "eu/api:v7:2:{organization:org-4}:call";
     let full_at = server.command(&["GET", key]).await.unwrap();
     assert_lasts_until(&server, key, full_at).await;
 }

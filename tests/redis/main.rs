@@ -10,15 +10,18 @@ mod read;
 mod servers;
 
 mod by_hand;
+mod charges;
 mod drops;
 mod events;
 mod faults;
 mod harness;
+mod idle;
 mod keys;
 mod places;
 mod replay;
 mod replicas;
 mod reports;
+mod runtimes;
 mod script;
 mod start;
 mod support;

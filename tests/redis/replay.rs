@@ -56,17 +56,19 @@ async fn carry(
     }
 }
 
-/// One call of the script, and its answer.
+/// One call of the script, which charges requests of one bucket, and its answer.
 #[derive(Debug)]
 struct Call {
-    now: i64,
-    used: i64,
-    granted: i64,
     key: String,
-    interval: i64,
-    tolerance: i64,
-    wanted: i64,
     deadline: i64,
+    /// How many requests there are, and what each costs.
+    wanted: i64,
+    interval: i64,
+    refill: i64,
+    /// The time of the server.
+    now: i64,
+    /// The time until the bucket is full, as it was before; `None` if the call was late.
+    debt: Option<i64>,
 }
 
 fn values(bytes: &[u8]) -> Vec<Value> {
@@ -84,21 +86,27 @@ fn calls(recording: &Recording) -> Vec<Call> {
     assert_eq!(asked.len(), answered.len(), "every call was answered");
     let call = |(asked, answer): (Value, Value)| {
         let words: Vec<String> = redis::from_redis_value(asked).unwrap();
-        if !words[0].starts_with("EVAL") || words[3].contains(":probe:") {
+        if !words[0].starts_with("EVAL") || words[3].contains("~probe") {
             return None;
         }
         // A call of an unknown script has charged nothing.
-        let Ok((granted, used, now)) = redis::from_redis_value(answer) else { return None };
+        let answer: Vec<i64> = redis::from_redis_value(answer).ok()?;
+        let (now, debt) = match answer[..] {
+            [late] => (-late, None),
+            [now, debt, 0, 0] => (now, Some(debt)),
+            _ => panic!("{answer:?}"),
+        };
+        // The name, the script, one key, the time, which the server tells, and one run.
+        assert_eq!((&*words[2], &*words[4], &*words[6], words.len()), ("1", "0", "1", 10));
         let number = |place: usize| words[place].parse().unwrap();
         Some(Call {
-            now,
-            used,
-            granted,
             key: words[3].clone(),
-            interval: number(4),
-            tolerance: number(5),
-            wanted: number(6),
-            deadline: number(7),
+            deadline: number(5),
+            wanted: number(7),
+            interval: number(8),
+            refill: number(9),
+            now,
+            debt,
         })
     };
     asked.into_iter().zip(answered).filter_map(call).collect()
@@ -156,23 +164,23 @@ async fn every_answer_of_a_run_is_that_of_a_token_bucket() {
 
     let mut calls: Vec<_> = recordings.lock().unwrap().iter().flat_map(calls).collect();
     // In the order in which the server made them: within one microsecond, each charge adds to the
-    // used time.
-    calls.sort_by_key(|call| (call.now, call.used));
+    // debt.
+    calls.sort_by_key(|call| (call.now, call.debt));
     let mut buckets: HashMap<&str, Model> = HashMap::new();
     let mut granted: HashMap<&str, i64> = HashMap::new();
     for call in &calls {
-        assert_eq!((call.interval, call.tolerance), (INTERVAL, BURST * INTERVAL));
+        let capacity = BURST * INTERVAL;
+        assert_eq!((call.interval, call.refill), (INTERVAL, capacity));
         if call.deadline > 0 && call.now > call.deadline {
-            assert_eq!(call.granted, -1, "{call:?}");
+            assert_eq!(call.debt, None, "{call:?}");
             continue;
         }
-        let capacity = BURST * INTERVAL;
         let model = buckets.entry(&call.key).or_insert(Model { fill: capacity, now: call.now });
         model.fill = capacity.min(model.fill + call.now - model.now);
         model.now = call.now;
+        assert_eq!(call.debt, Some(capacity - model.fill), "{call:?}");
         let grants = call.wanted.min(model.fill / INTERVAL);
         model.fill -= grants * INTERVAL;
-        assert_eq!((call.granted, call.used), (grants, capacity - model.fill), "{call:?}");
         *granted.entry(&call.key).or_default() += grants;
     }
     for (caller, admitted) in admitted.iter().enumerate() {

@@ -80,7 +80,7 @@ async fn a_server_that_is_killed_is_told_of_and_what_is_decided_without_it_is_co
     let lost = store.report();
     assert_eq!(lost.fallbacks, before.fallbacks + 10);
     assert_eq!(lost.failures.values().sum::<u64>(), lost.fallbacks);
-    assert_eq!(lost.failures["open"], before.failures.get("open").unwrap_or(&0) + 10);
+    assert_eq!(lost.failures["lost"], before.failures.get("lost").unwrap_or(&0) + 10);
 
     let late = Ear::at(store);
     assert!(late.is_told_lost() && late.told().len() == 1, "{:?}", late.told());
@@ -198,7 +198,7 @@ async fn without_fallback_failures_are_the_callers_and_say_what_kind_they_are() 
     assert_eq!(kind().await, "foreign_key");
     server.kill();
     until("it is lost", async || when(ear.is_told_lost(), ear.told())).await;
-    until("it is not asked", async || when(kind().await == "open", kind().await)).await;
+    until("it is not asked", async || when(kind().await == "lost", kind().await)).await;
     let report = limiter.store().report();
     assert_eq!((report.fallbacks, report.failures.len(), report.open_breakers), (0, 0, 1));
 }

@@ -111,11 +111,13 @@ pub(crate) async fn stored<T: FromRedisValue>(server: &Server, words: &[&str]) -
     server.command(words).await.unwrap()
 }
 
-/// The units of a [`slow`] bucket that the server has charged.
+/// The units of a [`slow`] bucket that the server has charged, an overdraft included.
 pub(crate) async fn charged(server: &Server, key: &str) -> u64 {
-    let Some(full_at) = stored::<Option<u64>>(server, &["GET", key]).await else { return 0 };
+    let Some(value) = stored::<Option<String>>(server, &["GET", key]).await else { return 0 };
+    // The time at which the bucket is full, and perhaps the ends of an overdraft and a block.
+    let full_at: u64 = value.split(['+', '!']).next().unwrap().parse().unwrap();
     let hour = u64::try_from(HOUR.as_micros()).unwrap();
-    (full_at - time_of(server).await).div_ceil(hour)
+    full_at.saturating_sub(time_of(server).await).div_ceil(hour)
 }
 
 /// Asserts that the key lasts until this time, in microseconds of the server's clock, and hardly
@@ -132,7 +134,7 @@ pub(crate) async fn assert_lasts_until(server: &Server, key: &str, end: u64) {
 /// The keys of all buckets, sorted, without the keys of probes.
 pub(crate) async fn buckets(server: &Server) -> Vec<String> {
     let mut keys: Vec<String> = stored(server, &["KEYS", "*"]).await;
-    keys.retain(|key| !key.contains(":1:probe:"));
+    keys.retain(|key| !key.contains("{~probe:"));
     keys.sort();
     keys
 }

@@ -22,6 +22,7 @@ use crate::support::Events;
 
 #[cfg(feature = "redis-cluster")]
 mod cluster;
+mod exact;
 mod failover;
 mod keys;
 mod many;
@@ -323,6 +324,22 @@ impl Traffic {
         act().await
     }
 
+    /// Asserts that the server charges each unit of an [`HOURLY`] bucket that was admitted exactly
+    /// once, whether it was admitted with the server or without it.
+    async fn is_charged_once(&self, server: &Server) {
+        self.between_requests(async || {
+            until("all that was admitted is charged", async || {
+                for who in &self.who {
+                    let (charged, admitted) = (charged(server, who).await, self.admitted(who));
+                    when(charged == admitted, (who, charged, admitted))?;
+                }
+                Ok(())
+            })
+            .await;
+        })
+        .await;
+    }
+
     /// Stops, after a check that every request was answered well.
     async fn stop(self) -> Ended {
         let Self { shared, tasks, .. } = &self;
@@ -376,6 +393,16 @@ impl Ended {
         u32::try_from(time.as_nanos() / self.traffic.quota.emission_interval().as_nanos()).unwrap()
     }
 
+    /// Asserts that each caller got one burst in all, and perhaps an overdraft of half of one: the
+    /// replica that comes back first finds units that the other one has yet to charge.
+    #[track_caller]
+    fn is_one_burst_and_an_overdraft(&self) {
+        for who in &self.traffic.who {
+            let all = self.traffic.admitted(who);
+            assert!((BURST..=BURST + BURST / 2).contains(&all), "{who}: {all}");
+        }
+    }
+
     /// Asserts that the server has decided about all requests, and that each caller got exactly one
     /// burst.
     #[track_caller]
@@ -415,11 +442,9 @@ async fn time_of(server: &Server) -> u64 {
     seconds * 1_000_000 + micros
 }
 
-/// The units of an [`HOURLY`] bucket that the server has charged.
-async fn charged(server: &Server, who: &str) -> u64 {
-    let full_at: Option<u64> = server.command(&["GET", &key(who)]).await.unwrap();
-    let Some(full_at) = full_at else { return 0 };
-    (full_at - time_of(server).await).div_ceil(3_600_000_000)
+/// The units of an [`HOURLY`] bucket that the server has charged, an overdraft included.
+async fn charged(server: &Server, who: &str) -> u32 {
+    u32::try_from(crate::support::charged(server, &key(who)).await).unwrap()
 }
 
 /// Waits until the replica has acknowledged all that the primary has now. A primary sends nothing

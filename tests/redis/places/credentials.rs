@@ -146,7 +146,7 @@ async fn a_callback_that_does_not_return_takes_no_longer_than_connecting_may() {
     let server = Server::start().await;
     let error = store(server.url())
         .connect_timeout(Duration::from_millis(200))
-        .credentials(|| pending::<Given>())
+        .credentials(pending::<Given>)
         .connect()
         .await
         .unwrap_err();

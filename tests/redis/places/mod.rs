@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use crate::support::{Replica, organization, slow};
 
+mod credentials;
 mod lacking;
 mod proxies;
 

@@ -27,7 +27,7 @@ async fn the_number_of_the_database_is_the_urls_or_the_builders() {
             assert_eq!(is_in(&server, other).await, other == database, "{other} for {database}");
         }
     }
-    assert_refused(&refusal(store(url(99))).await, Kind::Other, &["database", "out of range"]);
+    assert_refused(&refusal(store(url(99))).await, Kind::NoDatabase, &["database", "out of range"]);
 }
 
 #[tokio::test]
@@ -86,8 +86,8 @@ async fn a_cluster_is_named_by_some_of_its_nodes() {
     let refused = refusal(store(format!("redis+cluster://limiter:wrong@{}", hosts[0]))).await;
     assert_refused(&refused, Kind::WrongPassword, &["no such user"]);
     let refused = refusal(store(format!("redis+cluster://{}", hosts[0])).database(3)).await;
-    assert_refused(&refused, Kind::Other, &["SELECT", "cluster"]);
+    assert_refused(&refused, Kind::Setting, &["database", "cluster"]);
     let single = Server::start().await;
     let refused = refusal(store(format!("redis+cluster://127.0.0.1:{}", single.port()))).await;
-    assert_refused(&refused, Kind::Other, &["cluster support disabled"]);
+    assert_refused(&refused, Kind::WrongServer, &["cluster support disabled"]);
 }

@@ -112,7 +112,10 @@ async fn everything() {
     {
         let stand_in = StandIn::to(&server, say(garbage));
         let (kind, text) = refusal(store(stand_in.url())).await;
-        assert!(matches!(kind, Kind::Other | Kind::Unreachable), "{garbage:?}: {kind:?}, {text}");
+        assert!(
+            matches!(kind, Kind::WrongServer | Kind::Unreachable),
+            "{garbage:?}: {kind:?}, {text}"
+        );
         assert!(text.contains(&stand_in.port().to_string()), "{garbage:?}: {text}");
     }
 }

@@ -31,6 +31,9 @@ const KEY: &str = "bolna:2:{organization:acme}:default";
 /// leaves of its half.
 const LEFT_BY_SERVER: u32 = 9;
 const LEFT_BY_REPLICA: u32 = 4;
+/// What the server leaves after one request if the replica has admitted another one without it: it
+/// is charged for both.
+const LEFT_AFTERWARDS: u32 = LEFT_BY_SERVER - 1;
 
 /// The store of one of two replicas. Its deadlines are long, because the servers of all tests share
 /// one machine.

@@ -1,7 +1,7 @@
 use bolna_rate_limit::store::RedisStoreErrorKind::WrongPassword;
 
 use super::{as_user, assert_counts, assert_refused, make_user, refusal, store};
-use crate::servers::Server;
+use crate::servers::{Answer, Command, Rule, Server, StandIn};
 
 const ALL: [&str; 2] = ["~*", "+@all"];
 
@@ -42,7 +42,7 @@ async fn a_password_that_is_given_and_not_needed_is_told() {
     assert_refused(
         &refusal(store(with(":secret", &server))).await,
         WrongPassword,
-        &["no such user with that password"],
+        &["was given a password and has none"],
     );
 }
 
@@ -70,4 +70,26 @@ async fn a_password_may_have_any_characters() {
     assert_counts(store(server.url()).user("limiter").password(password)).await;
     server.command::<()>(&["FLUSHALL"]).await.unwrap();
     assert_counts(store(with("limiter:p%40ss%3Aw%2F%C3%B6%3Fd%23%2520%20", &server))).await;
+}
+
+/// Servers before Redis 6.0, whose addresses often name a user all the same.
+#[tokio::test]
+async fn a_server_that_knows_no_users_is_given_the_password_alone() {
+    let server = Server::start().await;
+    let stand_in = StandIn::to(&server, || -> Rule {
+        Box::new(|command: &Command| {
+            if !command.is("AUTH") {
+                return Answer::Pass;
+            }
+            let answer = match &command.words()[1..] {
+                [password] if password == "secret" => "+OK",
+                [_] => "-ERR invalid password",
+                _ => "-ERR wrong number of arguments for 'auth' command",
+            };
+            Answer::Say(format!("{answer}\r\n"))
+        })
+    });
+    let url = |user: &str| format!("redis://{user}@127.0.0.1:{}", stand_in.port());
+    assert_counts(store(url("limiter:secret"))).await;
+    assert_refused(&refusal(store(url("limiter:wrong"))).await, WrongPassword, &["password"]);
 }

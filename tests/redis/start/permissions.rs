@@ -72,12 +72,12 @@ async fn each_missing_permission_is_named() {
 #[tokio::test]
 async fn missing_keys_are_told() {
     let server = Server::start().await;
-    for keys in [&[][..], &["~other:1:*"]] {
+    for keys in [&[][..], &["~other:2:*"]] {
         make_user(&server, &[keys, &["-@all"], &COMMANDS].concat()).await;
         assert_refused(
             &refusal(store(as_user(&server))).await,
             MissingPermission,
-            &["access", "~<prefix>:1:*"],
+            &["access", "~<prefix>:2:*"],
         );
     }
     // The prefix has to match the user's keys.

@@ -55,5 +55,5 @@ async fn sentinels_lead_to_the_primary() {
         &["it is not a Sentinel", &primary.port().to_string()],
     );
     let refused = refusal(store(&sentinels.urls()[0])).await;
-    assert_refused(&refused, Kind::Other, &["it is a Sentinel", "redis+sentinel://"]);
+    assert_refused(&refused, Kind::WrongServer, &["it is a Sentinel", "redis+sentinel://"]);
 }

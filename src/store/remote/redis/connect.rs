@@ -159,41 +159,51 @@ impl Node {
                 }
                 Err(error) => {
                     let error = error.of(&session.server, "EVAL");
-                    return Err(self.which_permission(session, &key, error).await);
+                    return Err(self.explained(session, &key, error).await);
                 }
             }
         };
         if keys > 0 {
             let now = if traits.refuses_time { time(session, within).await? } else { 0 };
             let fill = script::probe("EVALSHA", &key, now, Probe::Fill);
-            session
-                .ask::<Value>(&fill, within)
-                .await
-                .map_err(|error| error.of(&session.server, "EVALSHA"))?;
+            if let Err(error) = session.ask::<Value>(&fill, within).await {
+                let error = error.of(&session.server, "EVALSHA");
+                return Err(self.explained(session, &key, error).await);
+            }
         }
         Ok(key)
     }
 
-    /// Finds out which command the user may not run. If a script runs it, the server's error does
-    /// not name it; if it is sent on its own, the error does.
-    async fn which_permission(
+    /// The error, or a better one if the server has more to say.
+    async fn explained(
         &self,
         session: &mut Session,
         key: &str,
         error: RedisStoreError,
     ) -> RedisStoreError {
-        if error.kind() != Kind::MissingPermission {
-            return error;
+        let better = match error.kind() {
+            Kind::MissingPermission => self.which_permission(session, key).await,
+            // A Sentinel runs no scripts.
+            Kind::NoScripts => self.verify(session).await.err(),
+            _ => None,
+        };
+        better.unwrap_or(error)
+    }
+
+    /// Finds out which command the user may not run. If a script runs it, the server's error does
+    /// not name it; if it is sent on its own, the error does.
+    async fn which_permission(&self, session: &mut Session, key: &str) -> Option<RedisStoreError> {
+        let mut asked = ["TIME", "GET", "SET", "DEL"].map(|name| (name, redis::cmd(name)));
+        for (_, cmd) in &mut asked[1..] {
+            cmd.arg(key);
         }
-        let [time, mut get, mut set] = ["TIME", "GET", "SET"].map(|name| (name, redis::cmd(name)));
-        get.1.arg(key);
-        set.1.arg(key).arg(0).arg("PX").arg(1);
-        for (name, cmd) in [time, get, set] {
+        asked[2].1.arg(0).arg("PX").arg(1);
+        for (name, cmd) in asked {
             if let Err(refused) = session.ask::<Value>(&cmd, self.settings.timeout).await {
-                return refused.of(&session.server, name);
+                return Some(refused.of(&session.server, name));
             }
         }
-        error
+        None
     }
 
     /// Checks the role of the server. Every connection may ask for it, whatever permissions its

@@ -15,6 +15,7 @@ use super::address::Address;
 use super::connect::Connecting;
 use super::credentials::Credentials;
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
+use super::secret::Secret;
 use super::stream;
 
 /// The part of the client that reads from the socket and writes to it. It has to be polled for
@@ -77,16 +78,48 @@ impl Session {
             .await?;
             // Deadlines are kept here and by the worker, so the client needs none.
             let config = AsyncConnectionConfig::new().set_response_timeout(None);
-            let login = login(&server);
+            // Nothing is sent yet: if the client logged in, its error would not say what the
+            // server said. Nor is the name of the client library sent, which is of no use to an
+            // operator, and for which the user may lack the permission.
+            let nothing = RedisConnectionInfo::default().set_skip_set_lib_name();
             let (commands, driver) =
-                MultiplexedConnection::new_with_config(&login, stream, config).await?;
+                MultiplexedConnection::new_with_config(&nothing, stream, config).await?;
             Ok((commands, Box::pin(driver) as Driver))
         };
-        match tokio::time::timeout(within, opening).await {
-            Ok(Ok((commands, driver))) => Ok(Self { commands, driver, server, login_at: None }),
-            Ok(Err(error)) => Err(RedisStoreError::of(&server, "", &error)),
-            Err(_) => Err(RedisStoreError::silent(&server, within)),
+        let (commands, driver) = match tokio::time::timeout(within, opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => return Err(RedisStoreError::of(&server, "", &error)),
+            Err(_) => return Err(RedisStoreError::silent(&server, within)),
+        };
+        let mut session = Self { commands, driver, server, login_at: None };
+        session.introduce(within).await?;
+        Ok(session)
+    }
+
+    /// Sends the user and the password, and chooses the database.
+    async fn introduce(&mut self, within: Duration) -> Result<(), RedisStoreError> {
+        let login = self.server.login.clone();
+        if let Some(password) = &login.password {
+            let auth = |user: Option<&str>| {
+                let mut auth = redis::cmd("AUTH");
+                auth.arg(user).arg(password.expose());
+                auth
+            };
+            let user = login.user.as_ref().map(Secret::expose);
+            let mut known = self.ask::<()>(&auth(user), within).await;
+            // Servers before Redis 6.0 know no users, and ignore the one in an address.
+            if user.is_some() && known.as_ref().is_err_and(Unanswered::knows_no_users) {
+                known = self.ask(&auth(None), within).await;
+            }
+            known.map_err(|error| error.of(&self.server, "AUTH"))?;
         }
+        if login.database != 0 {
+            let mut select = redis::cmd("SELECT");
+            select.arg(login.database);
+            let selected = self.ask::<()>(&select, within).await;
+            selected.map_err(|error| error.of(&self.server, "SELECT"))?;
+        }
+        Ok(())
     }
 
     /// Sends a command and waits for its answer.
@@ -125,6 +158,13 @@ impl Unanswered {
         }
     }
 
+    /// Whether the server knows passwords, but no users.
+    fn knows_no_users(&self) -> bool {
+        let Self::Error(error) = self else { return false };
+        let said = error.detail().unwrap_or_default().to_lowercase();
+        said.contains("wrong number of arguments for 'auth'")
+    }
+
     /// Whether the connection broke.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Error(error) if error.kind() == ErrorKind::Io)
@@ -134,18 +174,4 @@ impl Unanswered {
 /// When to log in again: when four fifths of the time have passed.
 pub(super) fn login_at(credentials: &Credentials) -> Option<Instant> {
     credentials.expires_after.map(|time| Instant::now() + time * 4 / 5)
-}
-
-fn login(server: &Address) -> RedisConnectionInfo {
-    // Do not send the name of the client library: it is of no use to an operator, and the user may
-    // lack the permission.
-    let mut login =
-        RedisConnectionInfo::default().set_db(server.login.database).set_skip_set_lib_name();
-    if let Some(user) = &server.login.user {
-        login = login.set_username(user.expose());
-    }
-    if let Some(password) = &server.login.password {
-        login = login.set_password(password.expose());
-    }
-    login
 }

@@ -151,7 +151,7 @@ impl Address {
         let (host, port) = told.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let host = match &self.place {
-            Place::Tcp { host: own, .. } if host.is_empty() => own,
+            Place::Tcp { host: own, .. } if matches!(host, "" | "?") => own,
             _ => host,
         };
         self.at(host, port.parse().ok()?)

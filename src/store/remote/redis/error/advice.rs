@@ -194,12 +194,6 @@ static ROWS: &[Row] = &[
 const NO_SCRIPTS: Advice =
     quoting(Kind::NoScripts, "it does not run scripts", "The store needs EVAL and EVALSHA");
 
-const NO_PXAT: Advice = plain(
-    Kind::TooOld,
-    "it has no SET ... PXAT: the store needs Redis 6.2 or later, Valkey, or a server that \
-             is compatible with them in this",
-);
-
 const IN_CLUSTER: Advice = plain(
     Kind::WrongServer,
     "it is a node of a cluster, and another node holds some of the keys: name the cluster \
@@ -251,7 +245,6 @@ pub(super) fn advice(server: &Address, asked: &'static str, error: &RedisError) 
         return NO_TIME;
     }
     match asked {
-        "EVAL" | "EVALSHA" | "SET" if said.contains("syntax error") => NO_PXAT,
         _ if error.kind() == ErrorKind::AuthenticationFailed => {
             quoting(Kind::WrongPassword, "it refuses the user or the password", "")
         }

@@ -59,8 +59,6 @@ pub enum RedisStoreErrorKind {
     /// cluster was expected, a Sentinel, one that expects TLS, or one that does not speak the
     /// protocol of Redis. The text says which.
     WrongServer,
-    /// The server is older than Redis 6.2, and lacks the expiry times that buckets need.
-    TooOld,
     /// The server takes no writes: it is a replica, lacks replicas, or can't write to its disk.
     ReadOnly,
     /// `maxmemory` is reached, and nothing may be evicted to make room for a bucket.
@@ -90,7 +88,6 @@ impl Kind {
             Self::MissingCommand => "missing_command",
             Self::NoDatabase => "no_database",
             Self::WrongServer => "wrong_server",
-            Self::TooOld => "too_old",
             Self::ReadOnly => "read_only",
             Self::OutOfMemory => "out_of_memory",
             Self::Busy => "busy",

@@ -104,7 +104,7 @@ fn assert_answers_are_silent(address: &Address, secret: &str) {
                 assert_error(&RedisStoreError::of_sentinel(address, "SENTINEL", &error), line);
             }
         }
-        let quoted = RedisStoreError::quoting(Kind::TooOld, address, "it is ", &secret, "!");
+        let quoted = RedisStoreError::quoting(Kind::Other, address, "it is ", &secret, "!");
         assert_error(&quoted, &secret);
         if let Some(node) = address.at(&secret, 6379) {
             assert_silent(&format!("{node} {node:?}"), &secret);
