@@ -86,26 +86,34 @@ impl<T: Ticket> Batches<T> {
         }
         let (principal, deadline) = (ask.principal.clone(), ask.deadline);
         let number = self.asks.push(Waiting { ask, call: None });
-        if deadline < self.latest {
-            self.early.push((deadline, number));
+        if deadline >= self.latest {
+            self.latest = deadline;
+            return self.line(principal, |line, _| line.waiting.push_back(number));
         }
-        self.latest = self.latest.max(deadline);
-        self.line(principal, |line| line.waiting.push_back(number));
+        // It has arrived before others: another server has sent it on.
+        self.early.push((deadline, number));
+        self.line(principal, |line, asks| {
+            let is_before = |other: &u64| {
+                asks.get(*other).is_none_or(|waiting| waiting.ask.deadline <= deadline)
+            };
+            let place = line.waiting.iter().take_while(|other| is_before(other)).count();
+            line.waiting.insert(place, number);
+        });
     }
 
     /// Makes a principal without requests ready, because it owes something.
     pub(super) fn pay(&mut self, principal: Principal) {
-        self.line(principal, |_| ());
+        self.line(principal, |_, _| ());
     }
 
     /// Changes the queue of a principal, which is ready unless a call is in flight.
-    fn line(&mut self, principal: Principal, change: impl FnOnce(&mut Line)) {
+    fn line(&mut self, principal: Principal, change: impl FnOnce(&mut Line, &Ring<Waiting<T>>)) {
         let mut entry = match self.lines.entry(principal) {
             Entry::Occupied(entry) => entry,
             Entry::Vacant(entry) => entry.insert_entry(Line::default()),
         };
         let line = entry.get_mut();
-        change(line);
+        change(line, &self.asks);
         if line.in_flight.is_none() && !mem::replace(&mut line.is_ready, true) {
             self.ready.push_back(entry.key().clone());
         }
@@ -270,7 +278,7 @@ impl<T: Ticket> Batches<T> {
                 waiting.push(*number);
             }
         }
-        self.line(call.principal.clone(), |line| {
+        self.line(call.principal.clone(), |line, _| {
             waiting.into_iter().for_each(|number| line.waiting.push_front(number));
         });
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::num::NonZeroU32;
 use std::ops::AddAssign;
 use std::rc::Rc;
@@ -81,6 +82,8 @@ struct Connection {
     is_alive: bool,
     /// When the last message arrives at the server, and at the replica.
     last: [u64; 2],
+    /// The calls that charge back and that the server has not carried out.
+    paying: Vec<(u64, Principal)>,
 }
 
 #[derive(Debug)]
@@ -440,7 +443,11 @@ impl Fleet {
             Action::Call(number, request) => {
                 let connection = connection.expect("calls are sent over a connection");
                 let paying = request.runs.iter().any(|run| matches!(run, Run::Settle { .. }));
-                self.seen.charged_back += u64::from(paying);
+                if paying {
+                    self.seen.charged_back += 1;
+                    let paying = &mut self.connections[connection].paying;
+                    paying.push((number, request.principal.clone()));
+                }
                 self.send_to_server(connection, Message::Call(number, request));
             }
             Action::Beat => {
@@ -449,6 +456,9 @@ impl Fleet {
             Action::Close => {
                 if let Some(connection) = self.replicas[replica].connected[server].take() {
                     self.connections[connection].is_alive = false;
+                    for (_, principal) in mem::take(&mut self.connections[connection].paying) {
+                        self.still_owes(replica, &principal);
+                    }
                 }
             }
             Action::Tell(event) => {
@@ -486,7 +496,7 @@ impl Fleet {
     /// Hands out the answers of a replica, in order.
     fn hand_out(&mut self, replica: usize) {
         let answers = self.replicas[replica].outbox.take();
-        let mut refused: Vec<(usize, Op)> = Vec::new();
+        let mut decided: Vec<(usize, Op, u64, bool)> = Vec::new();
         for (number, answer) in answers {
             let Some(pending) = self.pending.remove(&number) else { continue };
             let waited = self.now - pending.arrived;
@@ -502,12 +512,16 @@ impl Fleet {
             let in_order = in_order && op.buckets().all(|bucket| bucket != Endpoint::DEFAULT);
             let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
             if in_order {
-                let before = refused.contains(&(principal, op.clone()));
-                assert!(!(before && is_admitted), "units go in order");
-                if !is_admitted {
-                    refused.push((principal, op));
-                }
+                decided.push((principal, op, number, is_admitted));
             }
+        }
+        // The answers to equal requests that share a call are there at the same time.
+        for (principal, op, number, is_admitted) in &decided {
+            let before = |other: &&(usize, Op, u64, bool)| {
+                (other.0, &other.1) == (*principal, op) && other.2 < *number
+            };
+            let refused = decided.iter().filter(before).any(|(.., admitted)| !admitted);
+            assert!(!(*is_admitted && refused), "units go to requests in the order of arrival");
         }
     }
 
@@ -538,6 +552,12 @@ impl Fleet {
         Some(outcome.is_admitted())
     }
 
+    /// What was not charged back is not forgotten.
+    fn still_owes(&self, replica: usize, principal: &Principal) {
+        let owing = self.replicas[replica].ledger.some(1, |owing| owing == principal);
+        assert_eq!(owing.len(), 1, "replica {replica} has forgotten what it owes");
+    }
+
     fn message_takes(&mut self, replica: usize) -> u64 {
         let partitioned = self.replicas[replica].partitioned_until.saturating_sub(self.now);
         let delay = if self.delay.0 > self.now { self.random.below(self.delay.1) } else { 0 };
@@ -564,7 +584,13 @@ impl Fleet {
             let names_time = self.names_time;
             core.connected(now, Greeting { server: name(server), seen: Some(seen), names_time });
             self.replicas[replica].connected[server] = Some(self.connections.len());
-            self.connections.push(Connection { replica, server, is_alive: true, last: [0; 2] });
+            self.connections.push(Connection {
+                replica,
+                server,
+                is_alive: true,
+                last: [0; 2],
+                paying: Vec::new(),
+            });
         }
         self.act(replica, server);
     }
@@ -586,7 +612,8 @@ impl Fleet {
     }
 
     fn at_server(&mut self, connection: usize, message: Message, sent: u64) {
-        let Connection { server, is_alive, .. } = self.connections[connection];
+        let Connection { server, is_alive, .. } = &self.connections[connection];
+        let (server, is_alive) = (*server, *is_alive);
         let of = &mut self.servers[server];
         if !is_alive || of.dead_until > self.now {
             return;
@@ -596,7 +623,19 @@ impl Fleet {
             return self.later(wait, Event::AtServer { connection, message, sent });
         }
         let answer = match message {
-            Message::Call(number, request) => Message::Answer(number, self.serve(server, &request)),
+            Message::Call(number, request) => {
+                let answer = self.serve(server, &request);
+                if matches!(answer, Ok(Answer::Done { .. })) {
+                    let is_late = !self.names_time && self.now > sent + DEADLINE;
+                    let clocks = matches!(
+                        self.scenario,
+                        Scenario::Clocks | Scenario::Moves | Scenario::Everything
+                    );
+                    assert!(clocks || !is_late, "charged for requests that do not wait any more");
+                    self.connections[connection].paying.retain(|(paying, _)| *paying != number);
+                }
+                Message::Answer(number, answer)
+            }
             Message::Beat => {
                 Message::Beaten(Sighting { sent, arrived: 0, shown: of.time(self.now) })
             }
@@ -640,7 +679,8 @@ impl Fleet {
     }
 
     fn at_replica(&mut self, connection: usize, message: Message) {
-        let Connection { replica, server, is_alive, .. } = self.connections[connection];
+        let Connection { replica, server, is_alive, .. } = &self.connections[connection];
+        let (replica, server, is_alive) = (*replica, *server, *is_alive);
         if !is_alive {
             return;
         }
@@ -650,6 +690,11 @@ impl Fleet {
                 let late = core.late_charges();
                 core.answered(now, number, answer);
                 self.seen.late += core.late_charges() - late;
+                let paying = &mut self.connections[connection].paying;
+                if let Some(index) = paying.iter().position(|(paying, _)| *paying == number) {
+                    let (_, principal) = paying.remove(index);
+                    self.still_owes(replica, &principal);
+                }
             }
             Message::Beaten(seen) => core.beaten(now, Ok(Some(Sighting { arrived: now, ..seen }))),
             Message::Closed => core.closed(now, &reason(server, "the connection broke")),
@@ -695,10 +740,17 @@ impl Fleet {
     fn cut(&mut self, which: impl Fn(&Connection) -> bool) {
         for connection in 0..self.connections.len() {
             if self.connections[connection].is_alive && which(&self.connections[connection]) {
-                let Connection { replica, server, .. } = self.connections[connection];
-                self.connections[connection].is_alive = false;
+                let of = &mut self.connections[connection];
+                of.is_alive = false;
+                let (replica, server, paying) = (of.replica, of.server, mem::take(&mut of.paying));
                 // The replica learns of it in a moment, over what is left of the connection.
-                self.connections.push(Connection { replica, server, is_alive: true, last: [0; 2] });
+                self.connections.push(Connection {
+                    replica,
+                    server,
+                    is_alive: true,
+                    last: [0; 2],
+                    paying,
+                });
                 let last = self.connections.len() - 1;
                 if self.replicas[replica].connected[server] == Some(connection) {
                     self.replicas[replica].connected[server] = Some(last);
