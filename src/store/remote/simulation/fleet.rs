@@ -109,6 +109,7 @@ struct Pending {
     op: Op,
     changes: u64,
     arrived: u64,
+    was_sent_on: bool,
     is_waiting: Rc<Cell<bool>>,
 }
 
@@ -408,6 +409,7 @@ impl Fleet {
             op: op.clone(),
             changes: of.local.changes(),
             arrived: self.now,
+            was_sent_on: false,
             is_waiting: Rc::clone(&is_waiting),
         };
         self.pending.insert(number, pending);
@@ -486,6 +488,9 @@ impl Fleet {
                 let to = (0..self.servers.len()).find(|server| name(*server) == to);
                 let to = to.expect("it is one of the servers");
                 for ask in asks {
+                    if let Some(pending) = self.pending.get_mut(&ask.ticket.number) {
+                        pending.was_sent_on = true;
+                    }
                     self.replicas[replica].cores[to].ask(ask);
                 }
                 self.later(0, Event::Wakes { replica, server: to });
@@ -508,7 +513,7 @@ impl Fleet {
             let (principal, op) = (pending.principal, pending.op.clone());
             // A refund may bring a unit for a later request. So may two plans, which correct one
             // bucket in turn.
-            let in_order = answer.is_ok() && !self.refunds;
+            let in_order = answer.is_ok() && !self.refunds && !pending.was_sent_on;
             let in_order = in_order && op.buckets().all(|bucket| bucket != Endpoint::DEFAULT);
             let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
             if in_order {
