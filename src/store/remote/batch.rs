@@ -269,17 +269,20 @@ impl<T: Ticket> Batches<T> {
         self.again(number, call);
     }
 
-    /// Puts the requests of a call back to the head of the queue.
+    /// Puts the requests of a call back into the queue, in the order of arrival: a later call may
+    /// have been put back before.
     pub(super) fn put_back(&mut self, call: &Call) {
-        let mut waiting: SmallVec<[u64; 4]> = SmallVec::new();
-        for number in call.members.iter().rev() {
+        let mut members: SmallVec<[u64; 4]> = SmallVec::new();
+        for number in &call.members {
             if let Some(ask) = self.asks.get_mut(*number) {
                 ask.call = None;
-                waiting.push(*number);
+                members.push(*number);
             }
         }
-        self.line(call.principal.clone(), |line, _| {
-            waiting.into_iter().for_each(|number| line.waiting.push_front(number));
+        self.line(call.principal.clone(), |line, asks| {
+            line.waiting.extend(members);
+            let arrival = |number: &u64| (asks.get(*number).map(|it| it.ask.deadline), *number);
+            line.waiting.make_contiguous().sort_by_key(arrival);
         });
     }
 
