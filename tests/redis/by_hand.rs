@@ -227,7 +227,6 @@ async fn a_server_that_was_held_up_does_not_do_what_has_been_said_to_have_failed
     assert_eq!(charged(&server, &key_of("acme")).await, u64::from(BURST));
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test]
 async fn in_a_cluster_each_bucket_is_changed_where_it_is() {
     use crate::servers::Cluster;

@@ -78,7 +78,6 @@ async fn replicas_share_what_comes_back() {
     nothing_was_lost(&fleet);
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_on_a_cluster_admit_together_what_one_would() {
     use crate::servers::Cluster;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, Store, StoreEvent, StoreListener};
 use tokio::task::JoinSet;
 
-#[cfg(feature = "redis-cluster")]
 use crate::servers::Cluster;
 use crate::servers::{Mode, Proxy, Server, until, when};
 use crate::support::{Replica, key_of, organization, slow, store};
@@ -203,7 +202,6 @@ async fn without_fallback_failures_are_the_callers_and_say_what_kind_they_are() 
     assert_eq!((report.fallbacks, report.failures.len(), report.open_breakers), (0, 0, 1));
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_cluster_each_primary_has_a_breaker_and_its_successor_ends_its_loss() {
     let cluster = Cluster::with_replicas().await;

@@ -221,7 +221,6 @@ async fn of_a_network_that_delays_swallows_and_cuts() {
 }
 
 /// All slots of the first node, one after another, and each key for itself.
-#[cfg(feature = "redis-cluster")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_cluster_whose_slots_move_to_and_fro() {
     use bolna_rate_limit::store::RedisStore;

@@ -20,7 +20,6 @@ use tower::{Layer, ServiceExt};
 use crate::servers::{Server, until, when};
 use crate::support::Events;
 
-#[cfg(feature = "redis-cluster")]
 mod cluster;
 mod exact;
 mod failover;

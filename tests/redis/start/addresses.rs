@@ -51,7 +51,6 @@ async fn a_server_has_several_names() {
     }
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test]
 async fn a_cluster_is_named_by_some_of_its_nodes() {
     use bolna_rate_limit::store::RedisStore;

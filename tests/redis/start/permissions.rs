@@ -121,7 +121,6 @@ async fn a_permission_that_is_given_later_is_found() {
     uses_everything(&limiter, &acme()).await;
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test]
 async fn a_cluster_takes_one_permission_more() {
     let cluster = crate::servers::Cluster::start().await;

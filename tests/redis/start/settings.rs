@@ -65,7 +65,6 @@ async fn an_address_that_can_not_be_right_is_told() {
     assert_address(|| RedisStore::sentinel("", ["redis://localhost:26379"]), &["service"]).await;
 }
 
-#[cfg(feature = "redis-cluster")]
 #[tokio::test]
 async fn an_address_of_a_cluster_that_can_not_be_right_is_told() {
     for (url, words) in [
