@@ -13,16 +13,14 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::ask::{Ask, Op, Ticket};
+use super::call::{Batch, Call};
 use super::failure::Failure;
 use super::replay::Replay;
-use super::request::{Request, Run};
+use super::request::Request;
 use super::ring::Ring;
 use crate::store::BucketState;
 use crate::store::fallback::{Ledger, Owed};
 use crate::values::{Endpoint, Principal};
-
-/// The most different runs of a call: with more, the server would be busy with one caller.
-const MOST_RUNS: usize = 128;
 
 /// The queues of the requests that wait, one for each principal.
 #[derive(Debug)]
@@ -57,25 +55,6 @@ struct Line {
     /// Whether each call is about the buckets of its first request only: some of the principal's
     /// keys are on another node, so calls about several can't be carried out.
     is_narrow: bool,
-}
-
-/// A call in flight.
-#[derive(Debug)]
-pub(super) struct Call {
-    principal: Principal,
-    /// The numbers of its requests, in the order of arrival.
-    members: SmallVec<[u64; 1]>,
-    buckets: SmallVec<[Endpoint; 1]>,
-    /// What is charged back before the requests are charged, and the runs that do so.
-    owed: Owed,
-    paid: SmallVec<[Run; 1]>,
-    /// What the requests asked for, and how many in a row asked for it.
-    steps: SmallVec<[(Op, u32); 1]>,
-    pub(super) sent: u64,
-    /// Whether it is only about the buckets of its first request.
-    pub(super) is_narrow: bool,
-    /// Whether it has counted as a failure of the server, because a request got no answer in time.
-    pub(super) is_overdue: bool,
 }
 
 impl<T: Ticket> Batches<T> {
@@ -131,23 +110,11 @@ impl<T: Ticket> Batches<T> {
             line.is_ready = false;
             let mut batch = Batch::default();
             let is_narrow = line.is_narrow;
-            let mut owed = ledger.map(|ledger| ledger.take(&principal)).unwrap_or_default();
-            if let (true, Some(ledger)) = (is_narrow, ledger) {
-                let first = line.waiting.front().and_then(|first| self.asks.get(*first));
-                let bucket = first.and_then(|waiting| waiting.ask.op.buckets().next());
-                let bucket = bucket.or(owed.first().map(|(bucket, _)| *bucket));
-                let (of_bucket, others): (Owed, Owed) =
-                    owed.into_iter().partition(|(its, _)| Some(*its) == bucket);
-                ledger.put_back(&principal, others, now);
-                owed = of_bucket;
-            }
-            for (bucket, dues) in &owed {
-                batch.settle(
-                    *bucket,
-                    dues.entry().rate(),
-                    ledger.map_or(0, |it| it.amount(dues, now)),
-                );
-            }
+            let first = line.waiting.front().and_then(|first| self.asks.get(*first));
+            let bucket = first.and_then(|waiting| waiting.ask.op.buckets().next());
+            let owed = ledger.map_or_else(Owed::new, |ledger| {
+                pay(ledger, &principal, bucket, is_narrow, now, &mut batch)
+            });
             let paid = batch.runs.clone();
             while let Some(next) = line.waiting.front() {
                 let waiting = self.asks.get_mut(*next);
@@ -387,97 +354,31 @@ impl<T> Default for Batches<T> {
     }
 }
 
-impl Call {
-    pub(super) const fn principal(&self) -> &Principal {
-        &self.principal
+/// Adds what is owed to a batch: for all buckets, or if the batch `is_narrow` for `bucket`, or for
+/// any one if that is `None`.
+fn pay(
+    ledger: &Ledger,
+    principal: &Principal,
+    bucket: Option<Endpoint>,
+    is_narrow: bool,
+    now: u64,
+    batch: &mut Batch,
+) -> Owed {
+    let mut owed = ledger.take(principal);
+    if is_narrow {
+        let bucket = bucket.or(owed.first().map(|(bucket, _)| *bucket));
+        let (of_bucket, others): (Owed, Owed) =
+            owed.into_iter().partition(|(its, _)| Some(*its) == bucket);
+        ledger.put_back(principal, others, now);
+        owed = of_bucket;
     }
-
-    /// Whether it charges back.
-    pub(super) fn is_paying(&self) -> bool {
-        !self.owed.is_empty()
-    }
-
-    /// Forgets what is owed for the bucket with that index.
-    pub(super) fn forgive(&mut self, index: usize) {
-        let bucket = self.buckets.get(index);
-        self.owed.retain(|(owed, _)| Some(&*owed) != bucket);
-    }
-
-    /// Takes out what is owed, which was not charged.
-    pub(super) fn unpaid(&mut self) -> Owed {
-        mem::take(&mut self.owed)
-    }
-}
-
-/// The runs of a call, as they are put together.
-struct Batch {
-    members: SmallVec<[u64; 1]>,
-    buckets: SmallVec<[Endpoint; 1]>,
-    runs: SmallVec<[Run; 1]>,
-    steps: SmallVec<[(Op, u32); 1]>,
-    /// That of the first request.
-    deadline: u64,
-    asking: bool,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self {
-            members: SmallVec::new(),
-            buckets: SmallVec::new(),
-            runs: SmallVec::new(),
-            steps: SmallVec::new(),
-            deadline: u64::MAX,
-            asking: false,
+    // After a long loss nothing may be left to pay.
+    owed.retain(|(bucket, dues)| {
+        let amount = ledger.amount(dues, now);
+        if amount > 0 {
+            batch.settle(*bucket, dues.entry().rate(), amount);
         }
-    }
-}
-
-impl Batch {
-    fn settle(&mut self, bucket: Endpoint, rate: crate::values::Rate, time: u64) {
-        self.name(bucket);
-        // The server counts whole microseconds.
-        let (rate, time) = (rate.in_whole_micros(), time.div_ceil(1000) * 1000);
-        self.runs.push(Run::Settle { bucket, rate, time });
-    }
-
-    /// Adds a request. Returns whether there was room. If the batch `is_narrow`, there is none for
-    /// a request of other buckets.
-    fn add<T>(&mut self, ask: &Ask<T>, is_narrow: bool) -> bool {
-        if is_narrow && !self.members.is_empty() {
-            let is_known = |bucket| self.buckets.contains(&bucket);
-            if ask.op.buckets().count() != self.buckets.len() || !ask.op.buckets().all(is_known) {
-                return false;
-            }
-        }
-        if self.members.is_empty() {
-            self.asking = ask.asking;
-        } else if self.asking != ask.asking {
-            return false;
-        }
-        match (self.steps.last_mut(), self.runs.last_mut()) {
-            (Some((op @ Op::Check(_), times)), Some(Run::Charge { count, .. }))
-                if *op == ask.op =>
-            {
-                *times += 1;
-                *count += 1;
-            }
-            _ => {
-                if self.runs.len() >= MOST_RUNS && !self.members.is_empty() {
-                    return false;
-                }
-                ask.op.buckets().for_each(|bucket| self.name(bucket));
-                self.runs.extend(ask.op.runs());
-                self.steps.push((ask.op.clone(), 1));
-            }
-        }
-        self.deadline = self.deadline.min(ask.deadline);
-        true
-    }
-
-    fn name(&mut self, bucket: Endpoint) {
-        if !self.buckets.contains(&bucket) {
-            self.buckets.push(bucket);
-        }
-    }
+        amount > 0
+    });
+    owed
 }

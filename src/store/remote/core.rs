@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::{Ask, Ticket};
-use super::batch::{Batches, Call};
+use super::batch::Batches;
+use super::call::Call;
 use super::failure::{Failure, Reason};
 use super::request::{Reply, Request};
 use super::ring::Ring;
@@ -382,7 +383,7 @@ impl<T: Ticket> Core<T> {
     fn put_back(&self, call: &mut Call, now: u64) {
         if let Some(ledger) = &self.ledger {
             let owed = call.unpaid();
-            ledger.put_back(call.principal(), owed, now);
+            ledger.put_back(&call.principal, owed, now);
         }
     }
 

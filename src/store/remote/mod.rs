@@ -3,6 +3,7 @@
 mod ask;
 mod backoff;
 mod batch;
+mod call;
 mod core;
 mod failure;
 mod handle;

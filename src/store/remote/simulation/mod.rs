@@ -3,8 +3,11 @@
 //! Everything that happens follows from a seed. `SIMULATION_SEED=17 cargo test --features redis
 //! --lib simulation` replays one seed, and `SIMULATION_SEEDS=100000` tries that many.
 
+mod faults;
 mod fleet;
+mod network;
 mod referee;
+mod requests;
 mod scenario;
 mod server;
 

@@ -1,0 +1,124 @@
+//! Calls: what is sent to the server together, for one principal.
+
+use std::mem;
+
+use smallvec::SmallVec;
+
+use super::ask::{Ask, Op};
+use super::request::Run;
+use crate::store::fallback::Owed;
+use crate::values::{Endpoint, Principal, Rate};
+
+/// The most different runs of a call: with more, the server would be busy with one caller.
+const MOST_RUNS: usize = 128;
+
+/// A call in flight.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) principal: Principal,
+    /// The numbers of its requests, in the order of arrival.
+    pub(super) members: SmallVec<[u64; 1]>,
+    pub(super) buckets: SmallVec<[Endpoint; 1]>,
+    /// What is charged back before the requests are charged, and the runs that do so.
+    pub(super) owed: Owed,
+    pub(super) paid: SmallVec<[Run; 1]>,
+    /// What the requests asked for, and how many in a row asked for it.
+    pub(super) steps: SmallVec<[(Op, u32); 1]>,
+    pub(super) sent: u64,
+    /// Whether it is only about the buckets of its first request.
+    pub(super) is_narrow: bool,
+    /// Whether it has counted as a failure of the server, because a request got no answer in time.
+    pub(super) is_overdue: bool,
+}
+
+impl Call {
+    /// Whether it charges back.
+    pub(super) fn is_paying(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Forgets what is owed for the bucket with that index.
+    pub(super) fn forgive(&mut self, index: usize) {
+        let bucket = self.buckets.get(index);
+        self.owed.retain(|(owed, _)| Some(&*owed) != bucket);
+    }
+
+    /// Takes out what is owed, which was not charged.
+    pub(super) fn unpaid(&mut self) -> Owed {
+        mem::take(&mut self.owed)
+    }
+}
+
+/// The runs of a call, as they are put together.
+pub(super) struct Batch {
+    pub(super) members: SmallVec<[u64; 1]>,
+    pub(super) buckets: SmallVec<[Endpoint; 1]>,
+    pub(super) runs: SmallVec<[Run; 1]>,
+    pub(super) steps: SmallVec<[(Op, u32); 1]>,
+    /// That of the first request.
+    pub(super) deadline: u64,
+    pub(super) asking: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            members: SmallVec::new(),
+            buckets: SmallVec::new(),
+            runs: SmallVec::new(),
+            steps: SmallVec::new(),
+            deadline: u64::MAX,
+            asking: false,
+        }
+    }
+}
+
+impl Batch {
+    /// Adds what is charged back.
+    pub(super) fn settle(&mut self, bucket: Endpoint, rate: Rate, time: u64) {
+        self.name(bucket);
+        // The server counts whole microseconds.
+        let (rate, time) = (rate.in_whole_micros(), time.div_ceil(1000) * 1000);
+        self.runs.push(Run::Settle { bucket, rate, time });
+    }
+
+    /// Adds a request. Returns whether there was room. If the batch `is_narrow`, there is none for
+    /// a request of other buckets.
+    pub(super) fn add<T>(&mut self, ask: &Ask<T>, is_narrow: bool) -> bool {
+        if is_narrow && !self.members.is_empty() {
+            let is_known = |bucket| self.buckets.contains(&bucket);
+            if ask.op.buckets().count() != self.buckets.len() || !ask.op.buckets().all(is_known) {
+                return false;
+            }
+        }
+        if self.members.is_empty() {
+            self.asking = ask.asking;
+        } else if self.asking != ask.asking {
+            return false;
+        }
+        match (self.steps.last_mut(), self.runs.last_mut()) {
+            (Some((op @ Op::Check(_), times)), Some(Run::Charge { count, .. }))
+                if *op == ask.op =>
+            {
+                *times += 1;
+                *count += 1;
+            }
+            _ => {
+                if self.runs.len() >= MOST_RUNS && !self.members.is_empty() {
+                    return false;
+                }
+                ask.op.buckets().for_each(|bucket| self.name(bucket));
+                self.runs.extend(ask.op.runs());
+                self.steps.push((ask.op.clone(), 1));
+            }
+        }
+        self.deadline = self.deadline.min(ask.deadline);
+        true
+    }
+
+    fn name(&mut self, bucket: Endpoint) {
+        if !self.buckets.contains(&bucket) {
+            self.buckets.push(bucket);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The requests of a simulated fleet, and what becomes of them.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::super::ask::{Ask, Op};
+use super::super::failure::Failure;
+use super::fleet::{DEADLINE, Event, Fleet, Pending, SimTicket};
+use super::scenario::{SECOND, Scenario};
+use crate::store::{Charge, Entry, Reply, StoreError};
+use crate::values::Endpoint;
+
+impl Fleet {
+    pub(super) fn arrives(&mut self, replica: usize, principal: usize) {
+        if self.now > self.faults_end + 3 * SECOND {
+            return;
+        }
+        let traffic = self.replicas[replica].traffic[principal];
+        let wait = self.random.below(2 * SECOND / traffic) + 1;
+        self.later(wait, Event::Arrives { replica, principal });
+        if self.random.below(200) == 0 {
+            self.replicas[replica].traffic[principal] = self.random.any(&[1..3, 3..100, 100..500]);
+        }
+        let many = if self.random.below(20) == 0 { 1 + self.random.below(60) } else { 1 };
+        for _ in 0..many {
+            let op = self.any_op();
+            self.ask(replica, principal, op);
+        }
+        let server = self.server_of(replica, principal);
+        self.act(replica, server);
+    }
+
+    pub(super) fn any_op(&mut self) -> Op {
+        let two = self.agent.with_cost(2).expect("the burst is at least 2");
+        let (call, plan) = (self.call, self.plans[self.random.index(2)]);
+        let check = |entries: &[Entry]| Op::Check(entries.into());
+        match self.random.below(40) {
+            0..30 => check(&[call]),
+            30..33 => check(&[call, two]),
+            33 => check(&[two, call.shadow()]),
+            34 => Op::Peek([call].into()),
+            35 if self.refunds => Op::Refund([call].into()),
+            _ => check(&[plan]),
+        }
+    }
+
+    pub(super) fn ask(&mut self, replica: usize, principal: usize, op: Op) {
+        self.seen.requests += 1;
+        self.tickets += 1;
+        let (number, is_waiting) = (self.tickets, Rc::new(Cell::new(true)));
+        let server = self.server_of(replica, principal);
+        if self.random.below(50) == 0 {
+            let wait = self.random.below(DEADLINE);
+            self.later(wait, Event::Leaves { number });
+        }
+        let of = &mut self.replicas[replica];
+        let pending = Pending {
+            replica,
+            principal,
+            op: op.clone(),
+            changes: of.local.changes(),
+            arrived: self.now,
+            was_sent_on: false,
+            is_waiting: Rc::clone(&is_waiting),
+        };
+        self.pending.insert(number, pending);
+        let ticket = SimTicket { number, is_waiting, outbox: Rc::clone(&of.outbox) };
+        let (principal, deadline) = (self.principals[principal].clone(), self.now + DEADLINE);
+        of.cores[server].ask(Ask::new(principal, op, deadline, ticket));
+    }
+
+    pub(super) fn server_of(&self, replica: usize, principal: usize) -> usize {
+        self.replicas[replica].known.lock().expect("one thread")[&self.principals[principal]]
+    }
+
+    /// Hands out the answers of a replica, in order.
+    pub(super) fn hand_out(&mut self, replica: usize) {
+        let answers = self.replicas[replica].outbox.take();
+        let mut decided: Vec<(usize, Op, u64, bool)> = Vec::new();
+        for (number, answer) in answers {
+            let Some(pending) = self.pending.remove(&number) else { continue };
+            let waited = self.now - pending.arrived;
+            assert!(waited <= DEADLINE, "request {number} has waited for {waited} ns");
+            if answer.is_err() && matches!(self.scenario, Scenario::Calm | Scenario::NamedTime) {
+                // Before there is a connection all is decided locally.
+                assert!(self.now < SECOND, "{answer:?} though all is well");
+            }
+            let (principal, op) = (pending.principal, pending.op.clone());
+            // A refund may bring a unit for a later request. So may two plans, which correct one
+            // bucket in turn.
+            let in_order = answer.is_ok() && !self.refunds && !pending.was_sent_on;
+            let in_order = in_order && op.buckets().all(|bucket| bucket != Endpoint::DEFAULT);
+            let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
+            if in_order {
+                decided.push((principal, op, number, is_admitted));
+            }
+        }
+        // The answers to equal requests that share a call are there at the same time.
+        for (principal, op, number, is_admitted) in &decided {
+            let before = |other: &&(usize, Op, u64, bool)| {
+                (other.0, &other.1) == (*principal, op) && other.2 < *number
+            };
+            let refused = decided.iter().filter(before).any(|(.., admitted)| !admitted);
+            assert!(!(*is_admitted && refused), "units go to requests in the order of arrival");
+        }
+    }
+
+    /// What becomes of a request. Returns whether it is admitted, if it is a check.
+    pub(super) fn conclude(
+        &mut self,
+        pending: &Pending,
+        answer: Result<Reply, Failure>,
+    ) -> Option<bool> {
+        let Op::Check(entries) = &pending.op else { return None };
+        let (principal, by_server) = (pending.principal, answer.is_ok());
+        *(if by_server { &mut self.seen.by_server } else { &mut self.seen.locally }) += 1;
+        let checked = answer
+            .map(|reply| reply.into_decisions().expect("decisions"))
+            .map_err(StoreError::from);
+        let charge = Charge::of(&self.principals[principal], entries);
+        let local = &self.replicas[pending.replica].local;
+        let outcome = local.conclude(&charge, checked, pending.changes);
+        let outcome = outcome.expect("there is room").outcome();
+        self.seen.admitted += u64::from(outcome.is_admitted());
+        for entry in entries.iter().filter(|entry| outcome.charges(entry.is_binding())) {
+            let bucket = (principal, entry.endpoint());
+            if by_server {
+                self.charged.entry(bucket).or_default()[1] += entry.time();
+            }
+            // Plans measure one bucket by two quotas, so there is no one bound for it.
+            if entry.endpoint() != Endpoint::DEFAULT {
+                let interval = entry.rate().in_whole_micros().interval();
+                self.referee.admit(bucket, interval, entry.cost(), self.now);
+            }
+        }
+        Some(outcome.is_admitted())
+    }
+}
