@@ -279,10 +279,13 @@ impl Fleet {
         self.next_fault();
         // Three seconds without faults and three without traffic: all has to be well again.
         let end = self.faults_end + 6 * SECOND;
+        let mut standstill = 0;
         while let Some(((at, _), event)) = self.events.pop_first() {
             if at > end {
                 break;
             }
+            standstill = if at == self.now { standstill + 1 } else { 0 };
+            assert!(standstill < 100_000, "events without end at {at}");
             self.pass(at);
             self.happens(event);
         }
