@@ -85,6 +85,9 @@ impl Fleet {
                 // Before there is a connection all is decided locally.
                 assert!(self.now < SECOND, "{answer:?} though all is well");
             }
+            if self.scenario == Scenario::Moves && pending.op.buckets().count() == 1 {
+                assert_ne!(answer, Err(Failure::Moved), "a server has the bucket");
+            }
             let (principal, op) = (pending.principal, pending.op.clone());
             // A refund may bring a unit for a later request. So may two plans, which correct one
             // bucket in turn.
