@@ -110,26 +110,27 @@ impl<T: Ticket> Batches<T> {
             line.is_ready = false;
             let mut batch = Batch::default();
             let is_narrow = line.is_narrow;
-            let first = line.waiting.front().and_then(|first| self.asks.get(*first));
+            let asks = &mut self.asks;
+            line.waiting.retain(|number| {
+                let waits = asks.get(*number).is_some_and(|it| it.ask.ticket.is_waiting());
+                if !waits {
+                    asks.take(*number);
+                }
+                waits
+            });
+            let first = line.waiting.front().and_then(|first| asks.get(*first));
             let bucket = first.and_then(|waiting| waiting.ask.op.buckets().next());
             let owed = ledger.map_or_else(Owed::new, |ledger| {
                 pay(ledger, &principal, bucket, is_narrow, now, &mut batch)
             });
             let paid = batch.runs.clone();
             while let Some(next) = line.waiting.front() {
-                let waiting = self.asks.get_mut(*next);
-                match waiting.filter(|waiting| waiting.ask.ticket.is_waiting()) {
-                    Some(waiting) => {
-                        if !batch.add(&waiting.ask, is_narrow) {
-                            break;
-                        }
-                        waiting.call = Some(number);
-                        batch.members.push(*next);
-                    }
-                    None => {
-                        self.asks.take(*next);
-                    }
+                let Some(waiting) = self.asks.get_mut(*next) else { break };
+                if !batch.add(&waiting.ask, is_narrow) {
+                    break;
                 }
+                waiting.call = Some(number);
+                batch.members.push(*next);
                 line.waiting.pop_front();
             }
             if batch.members.is_empty() && owed.is_empty() {
