@@ -53,7 +53,7 @@ struct Line {
     /// Whether the principal is among those that are ready.
     is_ready: bool,
     /// Whether each call is about the buckets of its first request only: some of the principal's
-    /// keys are on another node, so calls about several can't be carried out.
+    /// keys are on another node, so calls about several buckets may not be carried out.
     is_narrow: bool,
 }
 
@@ -235,6 +235,16 @@ impl<T: Ticket> Batches<T> {
             line.is_narrow = true;
         }
         self.again(number, call);
+    }
+
+    /// The requests of a call wait apart until they are [put back](Self::put_back).
+    pub(super) fn park(&mut self, number: u64, call: &Call) {
+        for number in &call.members {
+            if let Some(waiting) = self.asks.get_mut(*number) {
+                waiting.call = None;
+            }
+        }
+        self.end(&call.principal, number);
     }
 
     /// Puts the requests of a call back into the queue, in the order of arrival: a later call may

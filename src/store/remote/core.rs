@@ -22,6 +22,10 @@ use crate::values::Principal;
 /// A part of the deadline is reserved for the answer, which takes a moment to come back: a 25th.
 const RESERVED: u64 = 25;
 
+/// The time before a call about several buckets is sent again whose keys are being migrated, in
+/// nanoseconds.
+const PAUSE: u64 = 5_000_000;
+
 /// How many principals without requests are charged back at a time: fewer when there are many calls
 /// in flight, but not none.
 const MOST_PAYING: usize = 32;
@@ -50,6 +54,8 @@ pub(super) struct Core<T> {
     batches: Batches<T>,
     flights: Ring<Call>,
     time: ServerTime,
+    /// Calls that are sent again then, since their keys are being migrated.
+    parked: VecDeque<(u64, Call)>,
     /// Whether calls name their time, because the server does not tell scripts its own.
     names_time: bool,
     /// What is owed to the servers.
@@ -121,6 +127,7 @@ impl<T: Ticket> Core<T> {
             batches: Batches::default(),
             flights: Ring::default(),
             time: ServerTime::default(),
+            parked: VecDeque::new(),
             names_time: false,
             ledger,
             holds: Box::new(holds),
@@ -233,7 +240,7 @@ impl<T: Ticket> Core<T> {
             }
             Err(CallError::Elsewhere { to, moved }) => {
                 self.put_back(&mut call, now);
-                self.elsewhere(number, &call, to, moved);
+                self.elsewhere(now, number, call, to, moved);
             }
             Err(CallError::Failed(reason)) => {
                 self.put_back(&mut call, now);
@@ -258,6 +265,11 @@ impl<T: Ticket> Core<T> {
             let detail = format!("it has not answered within {patience:?}");
             let reason = self.unreachable(detail);
             self.end(now, Ending::Broken, &reason);
+        }
+        while self.parked.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, call)) = self.parked.pop_front() {
+                self.batches.put_back(&call);
+            }
         }
     }
 
@@ -298,7 +310,8 @@ impl<T: Ticket> Core<T> {
 
     /// When [`wake`](Self::wake) and [`next`](Self::next) have to be called at the latest.
     pub(super) fn due(&self) -> Option<u64> {
-        [self.supervisor.next(), self.batches.next_deadline()].into_iter().flatten().min()
+        let parked = self.parked.front().map(|(at, _)| *at);
+        [self.supervisor.next(), self.batches.next_deadline(), parked].into_iter().flatten().min()
     }
 
     /// Whether no request waits, no call is in flight and nothing is to be done at once.
@@ -342,24 +355,27 @@ impl<T: Ticket> Core<T> {
         while let Some(mut call) = self.flights.pop() {
             self.put_back(&mut call, now);
         }
+        self.parked.clear();
         self.batches.fail_all(&Failure::Lost);
     }
 
-    fn elsewhere(&mut self, number: u64, call: &Call, to: Option<Arc<str>>, moved: bool) {
+    fn elsewhere(&mut self, now: u64, number: u64, call: Call, to: Option<Arc<str>>, moved: bool) {
         if moved {
             self.actions.push_back(Action::Trouble);
         }
         let Some(to) = to else {
             // Some keys are here and some are there, so the call could not be carried out. Requests
-            // of one bucket can be: this server has the key, or names the one that does.
+            // of one bucket can be: this server has the key, or names the one that does. Those of
+            // several buckets are tried again in a while, and hold up nothing else.
             if call.is_narrow {
-                self.batches.fail(number, call, &Failure::Moved);
+                self.batches.park(number, &call);
+                self.parked.push_back((now + PAUSE, call));
             } else {
-                self.batches.again_narrowly(number, call);
+                self.batches.again_narrowly(number, &call);
             }
             return;
         };
-        let mut asks = self.batches.hand_over(number, call);
+        let mut asks = self.batches.hand_over(number, &call);
         for ask in &mut asks {
             ask.hops += 1;
             ask.asking = !moved;
