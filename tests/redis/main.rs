@@ -9,6 +9,7 @@ mod bucket;
 mod read;
 mod servers;
 
+mod bounds;
 mod by_hand;
 mod charges;
 mod drops;
