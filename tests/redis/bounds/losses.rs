@@ -50,21 +50,21 @@ async fn a_server_that_stops_for_50_ms_again_and_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_200_ms_again_and_again() {
     let record = stopped_for(200 * MILLI).await;
-    assert!(record.losses().len() >= 6, "{record}");
+    assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_a_second_again_and_again() {
     let record = stopped_for(SECOND).await;
-    assert!(record.losses().len() >= 6, "{record}");
+    assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_3_s_twice() {
     let record = stopped_for(3 * SECOND).await;
-    assert!(record.losses().len() >= 6, "{record}");
+    assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 
@@ -85,7 +85,7 @@ async fn a_server_that_closes_all_connections_five_times() {
     let replicas = start(&server.url()).await;
     kill_clients(&server, 5, 300 * MILLI).await;
     let record = end(replicas).await;
-    assert!(record.losses().len() >= 6, "{record}");
+    assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 

@@ -11,7 +11,7 @@ use bolna_rate_limit::Quota;
 
 use super::level;
 use super::replica::{MARK, SERVER};
-use super::traffic::{QUOTAS, REPLICAS};
+use super::traffic::{Caller, QUOTAS, REPLICAS};
 use crate::servers::{until, when};
 
 /// An answer may take that long to be read: admissions are counted when they are read, on a machine
@@ -159,7 +159,9 @@ impl Record {
         println!("{self}");
         for bucket in self.buckets() {
             assert!(bucket.bursts() <= bursts, "{bucket}\n{self}");
-            assert!(bucket.highest >= f64::from(bucket.quota.burst()), "{bucket}\n{self}");
+            // Fewer may be admitted, but not much fewer.
+            let hammers = bucket.name.starts_with(Caller::Hammers.name());
+            assert!(!hammers || bucket.admitted as f64 >= 0.8 * bucket.allowed, "{bucket}\n{self}");
         }
         assert_eq!(self.0.owed, 0, "what is owed is charged back");
     }
