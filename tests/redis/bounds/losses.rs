@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::faults::{MAY_NAP, kill_clients, naps, stop_and_go};
 use super::replica;
 use super::replicas::{Record, Replicas};
+use super::setups::faults::{MAY_NAP, kill_clients, naps, stop_and_go};
 use crate::servers::{Sentinels, Server};
 
 /// The test that makes this program a replica.

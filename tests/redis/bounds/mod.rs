@@ -4,10 +4,13 @@
 //! one burst more. It is measured by the level of a bucket, which each admission raises and which
 //! falls by the limit.
 
-pub(crate) mod faults;
 mod level;
 pub(crate) mod replica;
 pub(crate) mod replicas;
+pub(crate) mod setups;
 pub(crate) mod traffic;
 
+mod clock;
 mod losses;
+mod queue;
+mod reconnect;
