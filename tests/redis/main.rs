@@ -18,6 +18,7 @@ mod faults;
 mod harness;
 mod idle;
 mod keys;
+mod outages;
 mod places;
 mod replay;
 mod replicas;

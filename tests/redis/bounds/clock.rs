@@ -1,6 +1,6 @@
 //! A server's clock that is set back.
 
-use super::setups::clock::{A_SECOND, step};
+use crate::outages::clock::{A_SECOND, step};
 use crate::support::store;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

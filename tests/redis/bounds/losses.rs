@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::replica;
-use super::replicas::{Record, Replicas};
-use super::setups::faults::{MAY_NAP, kill_clients, naps, stop_and_go};
+use crate::outages::faults::{MAY_NAP, kill_clients, naps, stop_and_go};
+use crate::outages::replica;
+use crate::outages::replicas::{Record, Replicas};
 use crate::servers::{Sentinels, Server};
 
 /// The test that makes this program a replica.
-const ARGS: [&str; 3] = ["bounds::losses::a_replica", "--exact", "--nocapture"];
+pub(super) const ARGS: [&str; 3] = ["bounds::losses::a_replica", "--exact", "--nocapture"];
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,37 +33,37 @@ async fn end(replicas: Replicas) -> Record {
     replicas.stop()
 }
 
-async fn stopped_for(stopped: Duration) -> Record {
+async fn stopped_in_turn(stopped: Duration, between: Duration) -> Record {
     let server = Server::start().await;
     let replicas = start(&server.url()).await;
-    stop_and_go(&server, stopped, 500 * MILLI, 7 * SECOND).await;
+    stop_and_go(&server, stopped, between, 7 * SECOND).await;
     end(replicas).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_50_ms_again_and_again() {
-    let record = stopped_for(50 * MILLI).await;
+    let record = stopped_in_turn(50 * MILLI, 150 * MILLI).await;
     assert!(record.fallbacks() > 0);
     record.is_within(2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_200_ms_again_and_again() {
-    let record = stopped_for(200 * MILLI).await;
+    let record = stopped_in_turn(200 * MILLI, 500 * MILLI).await;
     assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_a_second_again_and_again() {
-    let record = stopped_for(SECOND).await;
+    let record = stopped_in_turn(SECOND, 500 * MILLI).await;
     assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_for_3_s_twice() {
-    let record = stopped_for(3 * SECOND).await;
+    let record = stopped_in_turn(3 * SECOND, 500 * MILLI).await;
     assert!(record.losses().len() >= 3, "{record}");
     record.is_within(2.0);
 }

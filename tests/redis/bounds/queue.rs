@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::setups::queues::{at_one_instant, two_quotas};
+use crate::outages::queues::{at_one_instant, two_quotas};
 use crate::support::store;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::setups::connections::{cuts, herd};
+use crate::outages::connections::{cuts, herd};
 use crate::support::store;
 
 const SECOND: Duration = Duration::from_secs(1);

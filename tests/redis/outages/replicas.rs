@@ -41,9 +41,14 @@ impl Replicas {
     /// Starts them, and waits until each has connected. `args` make this program call
     /// [`run_if_asked`](super::replica::run_if_asked).
     pub(crate) async fn start(args: &[&str], url: &str) -> Self {
+        Self::start_each(args, [url; REPLICAS as usize]).await
+    }
+
+    /// ... of which each has an address of its own.
+    pub(crate) async fn start_each(args: &[&str], urls: [&str; REPLICAS as usize]) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let (mut processes, mut readers) = (Vec::new(), Vec::new());
-        for number in 0..REPLICAS as usize {
+        for (number, url) in urls.into_iter().enumerate() {
             let mut command = Command::new(env::current_exe().unwrap());
             command.args(args).env(SERVER, url).stdin(Stdio::piped()).stdout(Stdio::piped());
             let mut process = command.spawn().unwrap();
@@ -156,9 +161,19 @@ impl Record {
     /// that the replicas have charged back what they owed.
     #[track_caller]
     pub(crate) fn is_within(&self, bursts: f64) {
+        self.is_within_besides(bursts, 0, Duration::ZERO);
+    }
+
+    /// ... besides what so many replicas may admit that are cut off for that time, while the others
+    /// are not: their share of a burst and of the limit.
+    #[track_caller]
+    pub(crate) fn is_within_besides(&self, bursts: f64, cut_off: u32, time: Duration) {
         println!("{self}");
+        let share = f64::from(cut_off) / f64::from(REPLICAS);
         for bucket in self.buckets() {
-            assert!(bucket.bursts() <= bursts, "{bucket}\n{self}");
+            let refill = bucket.quota.emission_interval() * bucket.quota.burst();
+            let besides = share * (1.0 + time.as_secs_f64() / refill.as_secs_f64());
+            assert!(bucket.bursts() <= bursts + besides, "{bucket}\n{self}");
             // Fewer may be admitted, but not much fewer.
             let hammers = bucket.name.starts_with(Caller::Hammers.name());
             assert!(!hammers || bucket.admitted as f64 >= 0.8 * bucket.allowed, "{bucket}\n{self}");
