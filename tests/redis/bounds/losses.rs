@@ -16,7 +16,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Does nothing but in the processes that the other tests start.
 #[test]
 fn a_replica() {
-    replica::run_if_asked();
+    let _ = replica::run_if_asked();
 }
 
 async fn start(url: &str) -> Replicas {

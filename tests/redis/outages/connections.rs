@@ -45,6 +45,35 @@ pub(crate) async fn cuts(
 ) -> Vec<Duration> {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());
+    lost(build, &proxy, outage, every, times, async || proxy.cut()).await
+}
+
+/// An outage, and then stalls of 200 ms. Returns how long the server was lost each time, beginning
+/// with the outage.
+pub(crate) async fn stalls(
+    build: Build,
+    outage: Duration,
+    every: Duration,
+    times: usize,
+) -> Vec<Duration> {
+    let server = Server::start().await;
+    let proxy = Proxy::to(server.port());
+    let stall = async || {
+        server.suspend();
+        sleep(Duration::from_millis(200)).await;
+        server.resume();
+    };
+    lost(build, &proxy, outage, every, times, stall).await
+}
+
+async fn lost(
+    build: Build,
+    proxy: &Proxy,
+    outage: Duration,
+    every: Duration,
+    times: usize,
+    fault: impl AsyncFn(),
+) -> Vec<Duration> {
     let store = build(&proxy.url()).connect().await.unwrap();
     let turns = Turns::of(&store);
     let limiter = Limiter::with_store(Policy::bolna().build().unwrap(), store);
@@ -59,10 +88,10 @@ pub(crate) async fn cuts(
     sleep(outage).await;
     proxy.set(Mode::Pass);
     turns.until(2).await;
-    for cut in 1..=times {
+    for number in 1..=times {
         sleep(every).await;
-        proxy.cut();
-        turns.until(2 * (cut + 1)).await;
+        fault().await;
+        turns.until(2 * (number + 1)).await;
     }
     traffic.abort();
     let turns = turns.0.lock().unwrap();

@@ -23,9 +23,10 @@ macro_rules! say {
     };
 }
 
-/// Is a replica until the end of standard input, if this process was started to be one.
-pub(crate) fn run_if_asked() {
-    let Ok(server) = env::var(SERVER) else { return };
+/// Is a replica until the end of standard input, if this process was started to be one. Returns
+/// whether it was.
+pub(crate) fn run_if_asked() -> bool {
+    let Ok(server) = env::var(SERVER) else { return false };
     let (stop, stopped) = watch::channel(false);
     thread::spawn(move || {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -34,6 +35,7 @@ pub(crate) fn run_if_asked() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(run(&server, stopped));
+    true
 }
 
 async fn run(server: &str, mut stopped: watch::Receiver<bool>) {

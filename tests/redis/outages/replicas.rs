@@ -194,6 +194,11 @@ impl Record {
 }
 
 impl Bucket {
+    /// The highest level in bursts.
+    pub(crate) fn highest_in_bursts(&self) -> f64 {
+        self.highest / f64::from(self.quota.burst())
+    }
+
     /// The highest level in bursts, less what answers that are read late may add.
     pub(crate) fn bursts(&self) -> f64 {
         let late = LATE.as_secs_f64() / self.quota.emission_interval().as_secs_f64();
