@@ -5,6 +5,7 @@
 //! `tests/redis/bounds` have the same set-ups, for a shorter time. Needs `redis-server` and
 //! `redis-sentinel`.
 #![expect(clippy::unwrap_used, reason = "a benchmark that can't go on has failed")]
+#![expect(clippy::float_arithmetic, reason = "printed figures")]
 
 use std::env;
 use std::fmt::Display;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::store::RedisStore;
 
-use outages::replicas::{Record, Replicas};
+use outages::replicas::{Bucket, Record, Replicas};
 use outages::{Build, clock, connections, faults, queues, replica};
 use servers::{Sentinels, Server};
 
@@ -108,10 +109,10 @@ async fn admitted(replicas: Replicas) -> String {
 fn told(record: &Record) -> String {
     let buckets = record.buckets();
     let hammered = buckets.iter().find(|bucket| bucket.name == "hammers/fast").unwrap();
-    let most = buckets.iter().map(|bucket| bucket.highest_in_bursts()).fold(0.0, f64::max);
+    let most = buckets.iter().map(Bucket::highest_in_bursts).fold(0.0, f64::max);
     let lost = record.losses();
     format!(
-        "{} for {:.0}; {most:.2} bursts in the worst bucket; lost {} times, at most {:?}",
+        "{} for {:.0}; {most:.2} bursts in the worst bucket; lost {} times, at most {:.0?}",
         hammered.admitted,
         hammered.allowed,
         lost.len(),

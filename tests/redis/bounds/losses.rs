@@ -98,5 +98,6 @@ async fn a_primary_that_is_replaced() {
     sentinels.failover().await;
     let record = end(replicas).await;
     assert!(record.losses().len() >= 3, "{record}");
+    // The successor has a full bucket at most.
     record.is_within(2.0);
 }

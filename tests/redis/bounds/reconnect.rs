@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outages::connections::{cuts, herd};
+use crate::outages::connections::{cuts, herd, stalls};
 use crate::support::store;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -12,6 +12,13 @@ async fn a_connection_that_is_cut_is_made_anew_at_once_whatever_was_before() {
     let lost = cuts(|url| store(url), 2 * SECOND, SECOND / 2, 5).await;
     println!("{lost:?}");
     assert!(lost[0] >= SECOND, "{lost:?}");
+    assert!(lost[1..].iter().all(|lost| *lost < SECOND / 2), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stalls_is_regained_at_once_if_it_was_well_for_a_second() {
+    let lost = stalls(|url| store(url).deadline(SECOND / 40), SECOND, SECOND * 5 / 4, 3).await;
+    println!("{lost:?}");
     assert!(lost[1..].iter().all(|lost| *lost < SECOND / 2), "{lost:?}");
 }
 

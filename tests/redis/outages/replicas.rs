@@ -72,11 +72,6 @@ impl Replicas {
         replicas
     }
 
-    /// How often they have lost the server, all together.
-    pub(crate) fn losses(&self) -> usize {
-        self.seen.lock().unwrap().turns.iter().map(|turns| turns.len().div_ceil(2)).sum()
-    }
-
     pub(crate) async fn until_regained(&self) {
         until("all replicas have regained the server", async || {
             let turns = &self.seen.lock().unwrap().turns;
@@ -159,21 +154,17 @@ impl Record {
 
     /// Asserts that no interval has seen more than so many bursts and the limit of each bucket, and
     /// that the replicas have charged back what they owed.
+    ///
+    /// Besides, replicas that are cut off while others are not may admit their shares of the limit,
+    /// but that must not add up over several losses.
     #[track_caller]
     pub(crate) fn is_within(&self, bursts: f64) {
-        self.is_within_besides(bursts, 0, Duration::ZERO);
-    }
-
-    /// ... besides what so many replicas may admit that are cut off for that time, while the others
-    /// are not: their share of a burst and of the limit.
-    #[track_caller]
-    pub(crate) fn is_within_besides(&self, bursts: f64, cut_off: u32, time: Duration) {
         println!("{self}");
-        let share = f64::from(cut_off) / f64::from(REPLICAS);
+        let apart = self.longest_apart().as_secs_f64();
         for bucket in self.buckets() {
             let refill = bucket.quota.emission_interval() * bucket.quota.burst();
-            let besides = share * (1.0 + time.as_secs_f64() / refill.as_secs_f64());
-            assert!(bucket.bursts() <= bursts + besides, "{bucket}\n{self}");
+            let most = bursts + apart / refill.as_secs_f64();
+            assert!(bucket.bursts() <= most, "{bucket}\n{self}");
             // Fewer may be admitted, but not much fewer.
             let hammers = bucket.name.starts_with(Caller::Hammers.name());
             assert!(!hammers || bucket.admitted as f64 >= 0.8 * bucket.allowed, "{bucket}\n{self}");
@@ -184,6 +175,30 @@ impl Record {
     /// How many requests the replicas have decided without the server.
     pub(crate) fn fallbacks(&self) -> u64 {
         self.0.fallbacks
+    }
+
+    /// The longest time for which some replicas had lost the server and some had not, as a share of
+    /// the replicas: one of three that is back three seconds after the others makes one second.
+    pub(crate) fn longest_apart(&self) -> Duration {
+        let mut turns: Vec<_> = self
+            .0
+            .turns
+            .iter()
+            .flat_map(|turns| turns.iter().enumerate().map(|(number, at)| (*at, number % 2 == 0)))
+            .collect();
+        turns.sort_unstable();
+        let (mut lost, mut before, mut apart, mut longest) = (0, 0, 0, 0);
+        for (at, is_loss) in turns {
+            if lost == 0 || lost == u64::from(REPLICAS) {
+                apart = 0;
+            } else {
+                apart += (at - before) * lost / u64::from(REPLICAS);
+            }
+            longest = longest.max(apart);
+            before = at;
+            lost = if is_loss { lost + 1 } else { lost - 1 };
+        }
+        Duration::from_nanos(longest)
     }
 
     /// How long each loss has lasted.
@@ -200,7 +215,7 @@ impl Bucket {
     }
 
     /// The highest level in bursts, less what answers that are read late may add.
-    pub(crate) fn bursts(&self) -> f64 {
+    fn bursts(&self) -> f64 {
         let late = LATE.as_secs_f64() / self.quota.emission_interval().as_secs_f64();
         (self.highest - late - f64::from(REPLICAS)) / f64::from(self.quota.burst())
     }
@@ -208,9 +223,9 @@ impl Bucket {
 
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, admitted, allowed, highest, .. } = self;
-        write!(f, "{name:<13} {admitted:>5} for {allowed:>5.0}, at most {highest:>4.0} in ")?;
-        write!(f, "excess: {:.2} bursts of {}", self.bursts(), self.quota.burst())
+        let Self { name, admitted, allowed, .. } = self;
+        write!(f, "{name:<13} {admitted:>5} for {allowed:>5.0}, at most ")?;
+        write!(f, "{:.2} bursts of {}", self.highest_in_bursts(), self.quota.burst())
     }
 }
 
@@ -221,12 +236,8 @@ impl fmt::Display for Record {
         }
         let losses = self.losses();
         let longest = losses.iter().max().copied().unwrap_or_default();
-        write!(
-            f,
-            "{} fallbacks, {} losses, the longest {longest:?}, ",
-            self.0.fallbacks,
-            losses.len()
-        )?;
+        write!(f, "{} fallbacks, {} losses, ", self.0.fallbacks, losses.len())?;
+        write!(f, "the longest {longest:?}, {:?} apart, ", self.longest_apart())?;
         let mut kinds = self.0.kinds.clone();
         kinds.sort();
         kinds.dedup();
