@@ -90,8 +90,8 @@ async fn run(store: &Arc<RedisStore>, entries: &[Entry], principals: usize, at_o
     }
 }
 
-/// The share of one core that so many stores take, in per cent, without requests: while their server
-/// is well, and while it is lost.
+/// The share of one core that so many stores take, in per cent, without requests: while their
+/// server is well, and while it is lost.
 pub(super) async fn of_idle_stores(build: Build, stores: usize, time: Duration) -> [f64; 2] {
     let server = Server::start().await;
     let mut all = Vec::new();

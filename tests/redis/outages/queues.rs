@@ -30,17 +30,16 @@ pub(crate) async fn at_one_instant(build: Build, requests: usize) -> (u64, Store
     (admitted, limiter.store().report())
 }
 
-/// What became of requests.
+/// How many checks there were of the bucket and of the other callers, and the store's report.
 #[derive(Debug)]
 pub(crate) struct TwoQuotas {
     pub(crate) checks: u64,
-    pub(crate) report: StoreReport,
-    /// How often the server was lost.
     pub(crate) of_others: u64,
+    pub(crate) report: StoreReport,
 }
 
-/// Two limiters measure one bucket by quotas of their own, in turn, with so many requests at a time,
-/// beside a hundred other callers, over a network that takes half a millisecond each way.
+/// Two limiters measure one bucket by quotas of their own, in turn, with so many requests at a
+/// time, beside a hundred other callers, over a network that takes half a millisecond each way.
 pub(crate) async fn two_quotas(build: Build, at_once: usize, time: Duration) -> TwoQuotas {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());
@@ -77,5 +76,5 @@ pub(crate) async fn two_quotas(build: Build, at_once: usize, time: Duration) -> 
     }
     tasks.join_all().await;
     let [checks, of_others] = [checks, of_others].map(|count| count.load(Ordering::Relaxed));
-    TwoQuotas { checks, report: store.report(), of_others }
+    TwoQuotas { checks, of_others, report: store.report() }
 }

@@ -15,8 +15,8 @@ use super::traffic::{Caller, QUOTAS, REPLICAS};
 use crate::servers::{until, when};
 
 /// An answer may take that long to be read: admissions are counted when they are read, on a machine
-/// that is busy with other tests. What the limit allows in this time, and one unit for each replica,
-/// is not held against a bound.
+/// that is busy with other tests. What the limit allows in this time, and one unit for each
+/// replica, is not held against a bound.
 const LATE: Duration = Duration::from_millis(100);
 
 /// Processes that run the same traffic against one server. They end with this process.

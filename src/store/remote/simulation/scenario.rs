@@ -68,7 +68,10 @@ impl Scenario {
             one => one,
         };
         let (waits, times): (&[_], &[_]) = match kind {
-            Self::BrownOuts => (&[600 * MILLI..SECOND], &[50 * MILLI..300 * MILLI]),
+            Self::BrownOuts => (
+                &[600 * MILLI..800 * MILLI, 800 * MILLI..SECOND],
+                &[50 * MILLI..100 * MILLI, 100 * MILLI..300 * MILLI],
+            ),
             _ => (
                 &[20 * MILLI..300 * MILLI, 300 * MILLI..3 * SECOND],
                 &[20 * MILLI..60 * MILLI, 60 * MILLI..400 * MILLI, 400 * MILLI..4 * SECOND],
