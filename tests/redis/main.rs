@@ -9,6 +9,7 @@ mod bucket;
 mod read;
 mod servers;
 
+mod bounds;
 mod by_hand;
 mod charges;
 mod drops;
@@ -17,6 +18,8 @@ mod faults;
 mod harness;
 mod idle;
 mod keys;
+#[expect(clippy::float_arithmetic, reason = "levels are compared, not counted by")]
+mod outages;
 mod places;
 mod replay;
 mod replicas;

@@ -7,6 +7,8 @@ const WAITS: (u64, u64) = (50_000_000, 1_500_000_000);
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
+    /// The last wait, in nanoseconds.
+    last: u64,
 }
 
 impl Backoff {
@@ -15,11 +17,17 @@ impl Backoff {
     pub(super) fn next(&mut self, random: u32) -> u64 {
         let half = (WAITS.0 << self.failures.min(5)).min(WAITS.1 / 2);
         self.failures = self.failures.saturating_add(1);
-        half + half * u64::from(random) / u64::from(u32::MAX)
+        self.last = half + half * u64::from(random) / u64::from(u32::MAX);
+        self.last
+    }
+
+    /// The last wait, in nanoseconds.
+    pub(super) const fn last(&self) -> u64 {
+        self.last
     }
 
     pub(super) fn forget(&mut self) {
-        self.failures = 0;
+        *self = Self::default();
     }
 }
 

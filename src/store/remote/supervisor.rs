@@ -174,11 +174,16 @@ impl Supervisor {
     pub(super) fn ended(&mut self, now: u64, random: u32, ending: Ending, reason: &Reason) {
         let State::Connected { server, since, has_served, .. } = &self.state else { return };
         let (server, lasted) = (Arc::clone(server), now.saturating_sub(*since));
-        // The backoff of a former outage says nothing about a server that has served since.
-        let well = lasted >= STEADY || (*has_served && ending == Ending::Broken);
+        // The backoff of a former outage says nothing about a server that has served since. But one
+        // that fails calls soon after each connection must not be connected to again and again.
+        let broken = ending == Ending::Broken;
+        let long = lasted >= STEADY.min(self.backoff.last());
+        let well = lasted >= STEADY || (*has_served && (broken || long));
         self.report_loss(&server, reason);
-        let wait = if well {
+        if well {
             self.backoff.forget();
+        }
+        let wait = if well && (broken || lasted >= STEADY) {
             let attempt = self.attempt.unwrap_or(0);
             (attempt + APART).saturating_sub(now)
         } else {

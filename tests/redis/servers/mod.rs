@@ -22,7 +22,8 @@ pub(crate) use proxy::{Mode, Proxy};
 pub(crate) use sentinels::Sentinels;
 pub(crate) use server::Server;
 pub(crate) use stand_in::{
-    Answer, Command, Password, Rule, StandIn, TIME_RENAMED, no_hello, refuse, refuse_time, say,
+    Answer, ClockAhead, Command, Password, Rule, StandIn, TIME_RENAMED, no_hello, refuse,
+    refuse_time, say,
 };
 pub(crate) use twemproxy::Twemproxy;
 

@@ -39,6 +39,8 @@ impl Mode {
 pub(crate) struct Proxy {
     port: u16,
     mode: Option<watch::Sender<Mode>>,
+    /// How many times all connections have been closed.
+    cuts: watch::Sender<usize>,
     heard: std::sync::mpsc::Receiver<()>,
     accepted: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -49,22 +51,28 @@ impl Proxy {
     pub(crate) fn to(server: u16) -> Self {
         let port = free_port();
         let (mode, watched) = watch::channel(Mode::Pass);
+        let (cuts, cut) = watch::channel(0);
         let (hear, heard) = std::sync::mpsc::channel();
         let accepted = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         let thread = std::thread::spawn(move || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(listen(port, server, watched, &hear, &count));
+            runtime.block_on(listen(port, server, watched, cut, &hear, &count));
         });
         heard.recv().unwrap();
-        Self { port, mode: Some(mode), heard, accepted, thread: Some(thread) }
+        Self { port, mode: Some(mode), cuts, heard, accepted, thread: Some(thread) }
     }
 
     /// When this returns, the listener is in the new mode.
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.as_ref().unwrap().send(mode).unwrap();
         self.heard.recv().unwrap();
+    }
+
+    /// Closes all connections. New ones are made as the mode says.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -92,6 +100,7 @@ async fn listen(
     port: u16,
     server: u16,
     mut mode: watch::Receiver<Mode>,
+    cuts: watch::Receiver<usize>,
     hear: &std::sync::mpsc::Sender<()>,
     accepted: &AtomicUsize,
 ) {
@@ -120,7 +129,9 @@ async fn listen(
                 Ok((client, _)) = accept => {
                     accepted.fetch_add(1, Ordering::SeqCst);
                     if !now.closes() {
-                        tokio::spawn(connect(client, server, mode.clone()));
+                        let mut cuts = cuts.clone();
+                        cuts.mark_unchanged();
+                        tokio::spawn(connect(client, server, mode.clone(), cuts));
                     }
                 }
             }
@@ -138,9 +149,19 @@ async fn bind(port: u16) -> TcpListener {
 }
 
 /// Ends, and with it both connections, when either side ends or the mode demands it.
-async fn connect(client: TcpStream, server: u16, mut mode: watch::Receiver<Mode>) {
+async fn connect(
+    client: TcpStream,
+    server: u16,
+    mut mode: watch::Receiver<Mode>,
+    mut cuts: watch::Receiver<usize>,
+) {
     let mut closing = mode.clone();
-    let close = async { closing.wait_for(|mode| mode.closes()).await.is_ok() };
+    let close = async {
+        tokio::select! {
+            _ = closing.wait_for(|mode| mode.closes()) => {}
+            _ = cuts.changed() => {}
+        }
+    };
     let pass = async {
         let _ = mode.wait_for(|mode| *mode != Mode::Blackhole).await.is_ok();
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else { return };
@@ -154,7 +175,7 @@ async fn connect(client: TcpStream, server: u16, mut mode: watch::Receiver<Mode>
     };
     tokio::select! {
         biased;
-        _ = close => {}
+        () = close => {}
         () = pass => {}
     }
 }

@@ -301,6 +301,10 @@ impl Fleet {
         if passed > 0 {
             let all = self.replicas.len() as u64;
             let extra = |principal: usize| {
+                // All replicas lose the server and regain it at the same times.
+                if self.scenario == Scenario::BrownOuts {
+                    return 0;
+                }
                 let server = self.owners[principal].0;
                 let of = &self.servers[server];
                 if of.frozen_until > at || of.dead_until > at {

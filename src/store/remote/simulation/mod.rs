@@ -55,6 +55,11 @@ fn the_server_freezes_again_and_again() {
 }
 
 #[test]
+fn the_server_is_well_for_a_moment_only_and_all_replicas_use_it() {
+    simulate(Scenario::BrownOuts);
+}
+
+#[test]
 fn the_server_is_killed_and_comes_back_with_its_data() {
     simulate(Scenario::Restarts);
 }

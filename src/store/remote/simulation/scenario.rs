@@ -9,6 +9,8 @@ pub(super) const SECOND: u64 = 1_000_000_000;
 pub(super) enum Scenario {
     Calm,
     Freezes,
+    /// Short freezes, with hardly more time between them.
+    BrownOuts,
     Restarts,
     Cuts,
     Partitions,
@@ -65,12 +67,21 @@ impl Scenario {
             }
             one => one,
         };
-        let wait = random.any(&[20 * MILLI..300 * MILLI, 300 * MILLI..3 * SECOND]);
+        let (waits, times): (&[_], &[_]) = match kind {
+            Self::BrownOuts => (
+                &[600 * MILLI..800 * MILLI, 800 * MILLI..SECOND],
+                &[50 * MILLI..100 * MILLI, 100 * MILLI..300 * MILLI],
+            ),
+            _ => (
+                &[20 * MILLI..300 * MILLI, 300 * MILLI..3 * SECOND],
+                &[20 * MILLI..60 * MILLI, 60 * MILLI..400 * MILLI, 400 * MILLI..4 * SECOND],
+            ),
+        };
+        let wait = random.any(waits);
         let server = random.index(servers);
-        let time =
-            random.any(&[20 * MILLI..60 * MILLI, 60 * MILLI..400 * MILLI, 400 * MILLI..4 * SECOND]);
+        let time = random.any(times);
         let fault = match kind {
-            Self::Freezes => Fault::Freeze { server, time },
+            Self::Freezes | Self::BrownOuts => Fault::Freeze { server, time },
             Self::Restarts => Fault::Kill { server, time },
             Self::Cuts => Fault::Cut,
             Self::Partitions => Fault::Partition { replica: random.index(replicas), time },

@@ -14,7 +14,7 @@ mod resp;
 mod rules;
 
 pub(crate) use resp::Command;
-pub(crate) use rules::{Password, TIME_RENAMED, no_hello, refuse, refuse_time, say};
+pub(crate) use rules::{ClockAhead, Password, TIME_RENAMED, no_hello, refuse, refuse_time, say};
 
 /// What becomes of a command.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(crate) enum Answer {
     Reword { with: &'static str, to: String },
     /// The server is sent other words, and its answer is the answer.
     Ask(Vec<&'static str>),
+    /// The server is sent this command instead, and its answer is the answer.
+    Instead(Command),
     /// This text is the answer, in RESP.
     Say(String),
     /// The connection is closed.
@@ -135,6 +137,7 @@ async fn serve(
         let asked = match &decided {
             Answer::Pass | Answer::Reword { .. } => command,
             Answer::Ask(words) => Command::of(words),
+            Answer::Instead(command) => command.clone(),
             Answer::Say(text) => {
                 client.write_all(text.as_bytes()).await?;
                 continue;

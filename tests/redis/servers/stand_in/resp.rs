@@ -46,6 +46,13 @@ impl Command {
         Self { words, bytes: bytes.into_bytes() }
     }
 
+    /// The same with another word there. All words have to be text.
+    pub(super) fn with_word(&self, at: usize, word: &str) -> Self {
+        let mut words: Vec<_> = self.words.iter().map(String::as_str).collect();
+        words[at] = word;
+        Self::of(&words)
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

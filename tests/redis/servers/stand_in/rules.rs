@@ -1,6 +1,8 @@
 //! What managed services, old servers and proxies are documented or reported to lack.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Answer, Command, Rule};
 
@@ -52,6 +54,36 @@ pub(crate) fn refuse_time() -> impl Fn() -> Rule {
 
 /// The options of a server whose `TIME` has another name.
 pub(crate) const TIME_RENAMED: [&str; 3] = ["--rename-command", "TIME", "ITS-TIME"];
+
+/// How far the server's clock is ahead, as scripts see it, in microseconds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClockAhead(Arc<AtomicI64>);
+
+impl ClockAhead {
+    /// Sets the clock forward, or back.
+    pub(crate) fn step(&self, micros: i64) {
+        self.0.fetch_add(micros, Ordering::SeqCst);
+    }
+
+    /// Scripts that would ask the server for the time are given it.
+    pub(crate) fn rule(&self) -> impl Fn() -> Rule + use<> {
+        let ahead = Arc::clone(&self.0);
+        move || {
+            let ahead = Arc::clone(&ahead);
+            Box::new(move |command: &Command| {
+                if !command.is_script() {
+                    return Answer::Pass;
+                }
+                // The first argument, after the script, the number of keys and the keys.
+                let at = 3 + command.words()[2].parse::<usize>().unwrap();
+                assert_eq!(command.words()[at], "0", "the script asks for the time");
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+                let now = i64::try_from(now).unwrap() + ahead.load(Ordering::SeqCst);
+                Answer::Instead(command.with_word(at, &now.to_string()))
+            })
+        }
+    }
+}
 
 /// A password that can be changed. A connection that has given the right one goes on.
 #[derive(Clone, Debug)]
