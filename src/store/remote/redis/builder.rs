@@ -70,7 +70,7 @@ impl RedisStoreBuilder {
     ///
     /// The user needs
     /// * the commands `+evalsha +eval +time +get +set +del`,
-    /// * in a cluster also `+cluster|slots`,
+    /// * in a cluster also `+cluster|slots +asking`,
     /// * for a [database](Self::database) other than 0 also `+select`, and
     /// * the keys `~bolna:2:*`, or those of another [prefix](Self::prefix).
     pub fn user(self, user: impl Into<String>) -> Self {

@@ -99,7 +99,7 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// # The server
 /// The server needs no configuration. Its user needs
 /// * the commands `+evalsha +eval +time +get +set +del`,
-/// * in a cluster also `+cluster|slots`,
+/// * in a cluster also `+cluster|slots +asking`,
 /// * for a database other than 0 also `+select`, and
 /// * the keys `~bolna:2:*`, or those of another [prefix](RedisStoreBuilder::prefix).
 ///
