@@ -8,7 +8,8 @@
 //! The example starts a `redis-server` of its own (`REDIS_SERVER` names another binary, for example
 //! Valkey's), and ends it. One organization may make 10 calls a second, and 30 at once. It sends
 //! requests to all three replicas as fast as they answer. A table shows how many were admitted,
-//! second by second.
+//! second by second. The server that comes back has forgotten all, and is charged for what was
+//! admitted without it: hardly more calls are admitted than the limit allows.
 
 use std::env;
 use std::error::Error;
@@ -82,7 +83,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         if second == STARTED_AFTER {
             println!(
                 "        -- the server is started with an empty memory: \
-                 a full burst is there again"
+                 each replica charges what it has admitted"
             );
             redis = Redis::start(port)?;
         }

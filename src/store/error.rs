@@ -67,20 +67,26 @@ impl StoreError {
     ///
     /// The kinds of a `RedisStore` are:
     ///
-    /// * `lost`: there is no connection to the server
+    /// * `lost`: there is no connection to the server, or it broke; why, the
+    ///   [event](super::StoreEvent::Lost) says
     /// * `no_answer`: the server has not answered within the deadline
-    /// * `too_many`: requests of the most principals that may wait for the server are waiting
-    ///   already; a failure [of one request](Self::of_request)
+    /// * `too_many`: requests of as many principals as may wait for the server are waiting already;
+    ///   a failure [of one request](Self::of_request)
     /// * `foreign_key`: the key of the bucket holds something that is not a bucket; a failure of
     ///   one request
     /// * `moved`: the bucket has moved to another node of the cluster; a failure of one request
     /// * `unserved`: no node of the cluster serves the bucket
-    /// * `unreachable`: the connection broke
-    /// * `wrong_password`, `missing_permission`, `no_scripts`, `missing_command`, `no_database`,
-    ///   `wrong_server`, `read_only`, `out_of_memory`, `busy`, `no_primary`: the server answered
-    ///   with an error of that kind
-    /// * `no_credentials`: the callback for credentials has returned none
+    /// * `missing_permission`, `no_scripts`, `missing_command`, `wrong_server`, `out_of_memory`,
+    ///   `busy`: the server answered with an error of that kind
     /// * `server_error`: the server answered with another error
+    ///
+    /// Its events have these kinds of errors of the server too, and those that end a connection or
+    /// keep the store from connecting:
+    ///
+    /// * `unreachable`: nothing answers, or not in time, or the connection broke
+    /// * `wrong_password`, `no_database`, `read_only`, `no_primary`: the server, or a Sentinel,
+    ///   answered with an error of that kind
+    /// * `no_credentials`: the callback for credentials has returned none
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         self.kind

@@ -17,7 +17,8 @@ pub enum StoreEvent {
     /// The store is lost: it is no longer called. Its requests are decided without it, or fail with
     /// an error. In a cluster, these are the requests for one server.
     Lost {
-        /// The address of the server, if it has one.
+        /// The server: its address, or what is known of it, such as the name by which Sentinels
+        /// know it. `None` for a store without a server.
         server: Option<Arc<str>>,
         /// The [kind](super::StoreError::kind) of the error that was the cause. `by_hand` if a
         /// [`Breaker`](super::Breaker) was opened by hand.
@@ -28,17 +29,17 @@ pub enum StoreEvent {
     /// The store is still lost, but for another kind of reason. For example, it can be reached
     /// again and refuses the password.
     StillLost {
-        /// The address of the server, if it has one.
+        /// The server, as in [`Lost`](Self::Lost).
         server: Option<Arc<str>>,
         /// The [kind](super::StoreError::kind) of the error that is the cause now.
         kind: &'static str,
         /// The error that is the cause now.
         reason: Arc<str>,
     },
-    /// The store is called again.
+    /// The store is called again. In a cluster there is one for each [`Lost`](Self::Lost).
     Regained {
-        /// The address of the server that is called now, if it has one. It may be another server
-        /// than before.
+        /// The address of the server that is called now, if the store has one. It may be another
+        /// server than before.
         server: Option<Arc<str>>,
     },
     /// As many buckets as the cap permits are in use in this process. New callers share buckets:

@@ -11,6 +11,9 @@
 //! 2. around that a [`LocalFallback`], which decides in this process meanwhile, and
 //! 3. around that a [`DenialCache`], which refuses known refusals without calling the store.
 //!
+//! `RedisStore` has all of this built in, and charges its server for what was decided without it.
+//! With [`LocalFallback::max_owed`], a store of your own can be charged in the same way.
+//!
 //! A store gives numbers about itself in its [report](Store::report), and sends events to the
 //! listeners that [subscribe](Store::subscribe) to it. A limiter passes both on: see
 //! [`Limiter::report`](crate::Limiter::report) and [`Limiter::on_event`](crate::Limiter::on_event).

@@ -44,16 +44,18 @@ pub struct StoreReport {
     /// answered. Errors [of one request](super::StoreError::of_request) count too. A failure that
     /// the store returns to its caller is not counted.
     pub failures: BTreeMap<&'static str, u64>,
-    /// The number of buckets for which this process has admitted units without the store and has not
-    /// charged them to the store yet.
+    /// The number of buckets for which this process has admitted units without the store and has
+    /// not charged them to the store yet: those of a `RedisStore`, or of a
+    /// [`LocalFallback`](super::LocalFallback) with [`max_owed`](super::LocalFallback::max_owed).
     pub owed: usize,
-    /// The units that the store has charged for requests that did not wait for its answer, since the
-    /// store was made: they were dropped, or decided without it when the deadline had passed.
+    /// The units that the store has charged for requests that did not wait for its answer, since
+    /// the store was made: they were dropped, or decided without it when the deadline had passed.
     pub late_charges: u64,
-    /// The number of breakers: one for each [`Breaker`](super::Breaker), and in a `RedisStore` one
-    /// for its server, or in a cluster one for each primary that is known.
+    /// The number of breakers: one for each [`Breaker`](super::Breaker). The connection of a
+    /// `RedisStore` to its server counts as one, and in a cluster that to each known primary.
     pub breakers: usize,
-    /// The number of breakers that are open now. A store behind an open breaker is not called.
+    /// The number of breakers that are open now, and of servers that are lost. A store behind an
+    /// open breaker is not called.
     pub open_breakers: usize,
 }
 

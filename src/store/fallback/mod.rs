@@ -25,15 +25,16 @@ use crate::values::{OwnedCharge, Principal};
 /// store. So a caller who had spent the quota does not get a full bucket when the store is lost.
 /// When a check or a [`peek`](Command::Peek) of the store fails, with an error of any kind, the
 /// local store answers instead. It fails only if the cost is more than this process's share of the
-/// burst. A failed [`reset`](Command::Reset), [`refund`](Command::Refund) or
-/// [`block`](Command::Block) takes effect in the local store and returns the error.
+/// burst, or if there is no room to remember what it admits ([`max_owed`](Self::max_owed)). A
+/// failed [`reset`](Command::Reset), [`refund`](Command::Refund) or [`block`](Command::Block) takes
+/// effect in the local store and returns the error.
 ///
 /// # How much is admitted
 /// [`expected_replicas`](Self::expected_replicas) is the number of replicas: processes that share
 /// the store. While the store is lost, each of N replicas has 1/N of the quota. A unit comes back N
-/// times as slowly, and the burst is divided by N, rounded down but at least 1. A [`Decision`] has
-/// the quota that was used for it: a third of 500 requests a minute is 500 per 180 seconds, with a
-/// burst of 166.
+/// times as slowly, and the burst is divided by N, rounded down but at least 1. A
+/// [`Decision`](crate::Decision) has the quota that was used for it: a third of 500 requests a
+/// minute is 500 per 180 seconds, with a burst of 166.
 ///
 /// So while the store is lost, the replicas together admit at most what one store would have
 /// admitted, starting from a bucket as full as each replica last saw it. A burst of less than N
@@ -62,6 +63,9 @@ use crate::values::{OwnedCharge, Principal};
 /// Units count by their time: 3 units of 120 ms are 360 ms, which is one unit of a third of the
 /// quota. The local buckets of other replicas do not learn of the refund and refill at their own
 /// pace. So together the replicas may admit less than was refunded, and never more.
+///
+/// If this process owes the store for the bucket, the refund first reduces what it owes, and the
+/// store is told of the rest only.
 ///
 /// # Memory
 /// The local store tracks the bucket of every caller that is not full, as it would without another

@@ -41,7 +41,7 @@ pub(super) struct Limits {
     pub(super) deadline: u64,
     /// The longest time that a beat takes.
     pub(super) patience: u64,
-    /// The most principals for whom requests wait.
+    /// The most principals that have requests waiting.
     pub(super) most: usize,
 }
 

@@ -122,7 +122,7 @@ async fn a_permission_that_is_given_later_is_found() {
 }
 
 #[tokio::test]
-async fn a_cluster_takes_one_permission_more() {
+async fn a_cluster_takes_two_permissions_more() {
     let cluster = crate::servers::Cluster::start().await;
     let builder = || {
         super::patient(RedisStore::cluster(cluster.urls()))
@@ -135,7 +135,8 @@ async fn a_cluster_takes_one_permission_more() {
     }
     assert_refused(&refusal(builder()).await, MissingPermission, &["'cluster", "+cluster|slots"]);
     for node in cluster.nodes() {
-        node.command::<()>(&["ACL", "SETUSER", "limiter", "+cluster|slots"]).await.unwrap();
+        let more = ["ACL", "SETUSER", "limiter", "+cluster|slots", "+asking"];
+        node.command::<()>(&more).await.unwrap();
         node.command::<()>(&["ACL", "LOG", "RESET"]).await.unwrap();
     }
     let limiter = connect(builder()).await;
@@ -147,4 +148,32 @@ async fn a_cluster_takes_one_permission_more() {
         // Each node got its share of the calls.
         assert!(node.calls_of("del").await > 1);
     }
+
+    // While a slot is being migrated, new buckets are on the other node.
+    let [from, to, ..] = cluster.nodes() else { unreachable!("there are three") };
+    let (id, slot) = of_first_node(from).await;
+    let slot = slot.to_string();
+    let id_of = async |node: &Server| node.command::<String>(&["CLUSTER", "MYID"]).await.unwrap();
+    for (node, words) in
+        [(to, ["IMPORTING", &id_of(from).await]), (from, ["MIGRATING", &id_of(to).await])]
+    {
+        let words = [&["CLUSTER", "SETSLOT", &slot], &words[..]].concat();
+        node.command::<()>(&words).await.unwrap();
+    }
+    uses_everything(&limiter, &Principal::organization(id).unwrap()).await;
+    assert!(to.calls_of("asking").await > 0);
+    assert_eq!((refused_by(from).await, refused_by(to).await), (0, 0));
+}
+
+/// An organization whose buckets are on the first node, and their slot.
+async fn of_first_node(node: &Server) -> (String, u16) {
+    for number in 100.. {
+        let id = number.to_string();
+        let key = format!("bolna:2:{{organization:{id}}}:default");
+        let slot = node.command(&["CLUSTER", "KEYSLOT", &key]).await.unwrap();
+        if slot < 16_384 / 3 {
+            return (id, slot);
+        }
+    }
+    unreachable!("a third of all are")
 }

@@ -25,7 +25,7 @@ use crate::values::clock::MonotonicClock;
 const MOST_OWED: usize = 1_000_000;
 
 /// Sets up a [`RedisStore`]. Made by [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or
-/// `cluster`.
+/// [`cluster`](RedisStore::cluster).
 ///
 /// If a setting is wrong, [`connect`](Self::connect) fails and says why.
 #[must_use = "nothing is connected before `connect`"]
@@ -70,7 +70,7 @@ impl RedisStoreBuilder {
     ///
     /// The user needs
     /// * the commands `+evalsha +eval +time +get +set +del`,
-    /// * in a cluster also `+cluster|slots`,
+    /// * in a cluster also `+cluster|slots +asking`,
     /// * for a [database](Self::database) other than 0 also `+select`, and
     /// * the keys `~bolna:2:*`, or those of another [prefix](Self::prefix).
     pub fn user(self, user: impl Into<String>) -> Self {
@@ -89,7 +89,9 @@ impl RedisStoreBuilder {
     /// are the credentials for the primary.
     ///
     /// The callback has the [connect timeout](Self::connect_timeout) to answer. If it fails, the
-    /// attempt to connect has failed, and the store tries again as after any other failure.
+    /// attempt to connect has failed, and the store tries again as after any other failure. In a
+    /// cluster the store also connects to each node every 10 s, to ask it for the slots. So the
+    /// callback should remember a password that is still good.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -157,8 +159,9 @@ impl RedisStoreBuilder {
 
     /// The longest time that a check takes, everything included: 1 ms to 60 s. Defaults to 25 ms.
     /// When the deadline passes, the check is decided as if the server were lost. The server
-    /// charges nothing for a call that reaches it after the deadline; a unit charged just before it
-    /// may be lost.
+    /// charges nothing for a call that reaches it after the deadline, unless it refuses `TIME`
+    /// inside scripts. What it has charged for a check that did not wait for the answer is one of
+    /// the [late charges](crate::store::StoreReport::late_charges).
     ///
     /// The deadline has to exceed two round trips, because a request may wait for the call in
     /// flight and then for its own. So a connection is used only if the server answers within half
@@ -233,12 +236,9 @@ impl RedisStoreBuilder {
     /// need and the server lacks is found now.
     ///
     /// # Errors
-    /// If a setting is wrong, or if the server can't be used; the latter not with
-    /// [`start_degraded`](Self::start_degraded).
-    ///
-    /// # Panics
-    /// If the current tokio runtime has threads of its own and its timers or sockets are not
-    /// enabled.
+    /// If a setting is wrong, if the current tokio runtime has threads of its own and its timers or
+    /// sockets are not enabled, or if the server can't be used; the last not with
+    /// [`start_degraded`](Self::start_degraded). Of a cluster, every primary has to be usable.
     pub async fn connect(self) -> Result<RedisStore, RedisStoreError> {
         self.check()?;
         let servers = self.servers.clone()?.with(

@@ -18,7 +18,7 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key;
 use super::majority::majority;
 use super::sentinel::Route;
-use super::servers::{First, Parts};
+use super::servers::{First, NO_RUNTIME, Parts};
 use super::session::Session;
 use crate::store::StoreReport;
 use crate::store::remote::ask::{Ask, Ticket};
@@ -124,10 +124,7 @@ impl Cluster {
                 cluster.settings().tell(WHOLE, reason.lost(&name.into()));
             }
             Some(Err(error)) => return Err(error),
-            None => {
-                let detail = "it was shut down while the store connected";
-                return Err(RedisStoreError::setting("the runtime", detail));
-            }
+            None => return Err(RedisStoreError::setting("the runtime", NO_RUNTIME)),
         }
         let trouble = Arc::clone(&cluster.trouble);
         cluster.parts.home.spawn(keep(Arc::downgrade(&cluster), trouble));

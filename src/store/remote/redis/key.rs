@@ -43,8 +43,8 @@ pub(super) fn key(prefix: &str, tag: &str, endpoint: Endpoint) -> String {
     [prefix, ":2:{", tag, "}:", endpoint.name()].concat()
 }
 
-/// The pattern of the keys of such buckets, with a `*` for the id: errors are logged, and ids do not
-/// belong in a log.
+/// The pattern of the keys of such buckets, with a `*` for the id: errors are logged, and ids do
+/// not belong in a log.
 pub(super) fn pattern(prefix: &str, principal: &Principal, bucket: Option<Endpoint>) -> String {
     let endpoint = bucket.map_or("*", |bucket| bucket.name());
     format!("{prefix}:2:{{{}:*}}:{endpoint}", principal.kind())

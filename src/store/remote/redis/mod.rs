@@ -36,8 +36,7 @@ pub use builder::RedisStoreBuilder;
 pub use credentials::Credentials;
 pub use error::{RedisStoreError, RedisStoreErrorKind};
 
-/// Keeps the buckets on a Redis (6.2 or later) or Valkey server, so that several replicas share one
-/// limit.
+/// Keeps the buckets on a Redis or Valkey server, so that several replicas share one limit.
 ///
 /// ```no_run
 /// use bolna_rate_limit::store::RedisStore;
@@ -64,46 +63,73 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// * A cluster: `redis+cluster://user:password@host:7000,host:7000`.
 ///
 /// # What is exact
-/// A bucket is one key that holds one time, or two while the bucket is [blocked](Command::Block). A
-/// script on the server charges it in one step, by the server's clock, so the limit holds however
-/// many replicas there are. Times are whole microseconds. An
+/// A script on the server charges all buckets of a [`Charge`] in one step, by the server's clock,
+/// so the limit holds however many replicas there are. It decides as [`Charge::apply`] does, with
+/// costs, shadow entries and overdrafts. Times are whole microseconds. An
 /// [emission interval](crate::Quota::emission_interval) that is not a whole number of them is
 /// rounded up, so the bucket refills a little more slowly.
-/// * Requests for a bucket that arrive while a call for it is in flight share the next call, and
-///   are admitted in the order of their arrival.
+/// * Requests of a principal that arrive while a call for it is in flight share the next call, and
+///   are charged in the order of their arrival, whatever their buckets and quotas.
 /// * After a bucket was seen without a unit, requests for it are refused without a call until it
 ///   can have one again, but for at most one emission interval or one second, whichever is shorter
 ///   ([`DenialCache`]).
 /// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is decided
-///   without the server. If the call reaches the server after that, the server charges nothing.
+///   without the server. If the call reaches the server after that, the server charges nothing. If
+///   only the answer comes later, the unit is not charged once more; it counts among the
+///   [late charges](StoreReport::late_charges).
 ///
-/// A unit can be charged without the caller learning of it only while the call is in flight: if the
-/// reply arrives after the deadline, the connection breaks, or the server's clock is set back.
+/// If the connection breaks while a call is in flight, it is not known whether its units were
+/// charged. They may then be charged twice, or without the caller learning of it.
 ///
 /// # When the server is lost
 /// No request waits for longer than the deadline. The server counts as lost
 /// * when its connection breaks,
-/// * when it fails the probe that is sent every second,
+/// * when it fails the probe that is sent every second, or does not answer it within the
+///   [connect timeout](RedisStoreBuilder::connect_timeout),
 /// * after five failures in a row, or
 /// * when at least half of at least 20 answers within one second are failures.
 ///
 /// From then on no request is sent to it. Each replica charges buckets in its own process, as
-/// [`LocalFallback`](crate::store::LocalFallback) describes: it goes on from what it last saw of
-/// each bucket, with its share of the limit, which depends on [the expected
-/// replicas](RedisStoreBuilder::expected_replicas).
+/// [`LocalFallback`] describes: it goes on from what it last saw of each bucket, with its share of
+/// the limit, which depends on [the expected replicas](RedisStoreBuilder::expected_replicas).
 ///
-/// In the background the store reconnects at once and then every 50 ms to 2 s. It uses the server
-/// again as soon as the server has charged a probe bucket, which belongs to no principal. Nothing
-/// has to be restarted.
+/// In the background the store reconnects at once, if the connection had served, and then every
+/// 50 ms to 1.5 s. It uses the server again as soon as the server has charged a probe bucket, which
+/// belongs to no principal, within half the deadline. Nothing has to be restarted.
+///
+/// When the server is back, each replica charges it for what it has admitted meanwhile, by an
+/// overdraft of at most one burst: see [how much that
+/// is](LocalFallback#how-much-is-admitted). So, for each bucket,
+/// * any number of losses that all replicas see admits at most one burst more than the limit: in
+///   any time, what the limit allows for it and two bursts;
+/// * when k of N replicas are cut off while the others are not, k/N of a burst and of what the
+///   limit allows for that time are admitted besides. Afterwards at most one burst of that is
+///   repaid.
+///
+/// These bounds do not cover a replica that ends before it has charged back, a number of expected
+/// replicas that is too small, a burst below the number of replicas, since each has at least one
+/// unit, and a server that loses its data.
 ///
 /// # The server
+/// It is tested on Redis 6.2 and later, Valkey 8 and 9, with Sentinels, as a cluster, and behind
+/// `haproxy` and `twemproxy` (with `hash_tag: "{}"`). No version is too old by itself: what a
+/// server lacks is found when the store connects, and the error names it. Where a server refuses
+/// `TIME` inside scripts, the time is an argument of each call. Then the server can't keep the
+/// deadline, so late calls are charged, and the time is known to half the best round trip only.
+///
 /// The server needs no configuration. Its user needs
 /// * the commands `+evalsha +eval +time +get +set +del`,
-/// * in a cluster also `+cluster|slots`,
+/// * in a cluster also `+cluster|slots +asking`,
 /// * for a database other than 0 also `+select`, and
 /// * the keys `~bolna:2:*`, or those of another [prefix](RedisStoreBuilder::prefix).
 ///
-/// If `maxmemory` is set, the policy `volatile-ttl` evicts first the buckets that are full soonest.
+/// A bucket is a key such as `bolna:2:{organization:org-4}:call`, which expires when the bucket is
+/// full and not [blocked](Command::Block). The `2` is the format of keys and values. A format is
+/// never changed in place, so releases of different formats can share a server. While both run, a
+/// caller can spend a burst with each of them.
+///
+/// If `maxmemory` is set, the policy `volatile-ttl` evicts mostly the buckets that are full
+/// soonest.
 pub struct RedisStore {
     store: DenialCache<LocalFallback<Servers>>,
 }
@@ -113,10 +139,8 @@ impl RedisStore {
     /// [addresses](Self#addresses).
     ///
     /// # Errors
-    /// If the address can't be read, or the server can't be used: see [`RedisStoreErrorKind`].
-    ///
-    /// # Panics
-    /// If the future is polled outside of a tokio runtime with timers enabled.
+    /// If the address can't be read, or the server can't be used: see [`RedisStoreErrorKind`], and
+    /// [`RedisStoreBuilder::connect`].
     pub async fn connect(url: impl AsRef<str>) -> Result<Self, RedisStoreError> {
         Self::builder(url).connect().await
     }
@@ -127,8 +151,8 @@ impl RedisStore {
     }
 
     /// Sets up a store on the primary that these Sentinels know as `service`. The Sentinels are
-    /// asked for it at every reconnection. In between, one of them is asked every second whether it
-    /// is still the primary.
+    /// asked for it at every reconnection, and the answer of most of them counts. In between, one
+    /// is asked every second, over a connection that is kept, whether it is still the primary.
     ///
     /// A user in `urls` is a user of the Sentinels. Set the user of the primary with
     /// [`user`](RedisStoreBuilder::user) and [`password`](RedisStoreBuilder::password).

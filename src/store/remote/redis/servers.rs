@@ -44,6 +44,10 @@ pub(super) struct Parts {
     pub(super) home: Home,
 }
 
+/// Why nothing runs on the runtime. If it lacks timers or sockets, a panic ends the task.
+pub(super) const NO_RUNTIME: &str =
+    "it was shut down while the store connected, or its timers or sockets are not enabled";
+
 /// The first attempt to connect to a server.
 pub(super) type First = Result<(Live, Greeting), Reason>;
 
@@ -110,10 +114,7 @@ impl Parts {
                 Ok(Err(Reason::from(&error)))
             }
             Some(Err(error)) => Err(error),
-            None => Err(RedisStoreError::setting(
-                "the runtime",
-                "it was shut down while the store connected",
-            )),
+            None => Err(RedisStoreError::setting("the runtime", NO_RUNTIME)),
         }
     }
 

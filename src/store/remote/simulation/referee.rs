@@ -43,8 +43,8 @@ impl Referee {
         }
     }
 
-    /// Time has passed, in which replicas that were cut off have admitted `extra` nanoseconds' worth
-    /// of units besides.
+    /// Time has passed, in which replicas that were cut off have admitted `extra` nanoseconds'
+    /// worth of units besides.
     pub(super) fn pass(&mut self, now: u64, extra: impl Fn(usize) -> u64) {
         for ((principal, _), level) in &mut self.levels {
             level.fall(now, extra(*principal));

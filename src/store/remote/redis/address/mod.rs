@@ -146,7 +146,7 @@ impl Address {
         Some(Self::new(place, self.tls, self.login.clone()).named_by(&self.login))
     }
 
-    /// As [`at`](Self::at), from a text such as `host:port`. Without a host it is that of this node.
+    /// As [`at`](Self::at), from a text such as `host:port`. Without a host it is this node's own.
     pub(super) fn at_told(&self, told: &str) -> Option<Self> {
         let (host, port) = told.rsplit_once(':')?;
         let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -99,7 +99,8 @@ static ROWS: &[Row] = &[
             Kind::MissingPermission,
             "its user lacks a permission",
             "The store needs +evalsha +eval +time +get +set +del, in a cluster also \
-             +cluster|slots, for a database other than 0 also +select, and the keys ~<prefix>:2:*",
+             +cluster|slots +asking, for a database other than 0 also +select, and the keys \
+             ~<prefix>:2:*",
         ),
     ),
     Row(
