@@ -35,11 +35,11 @@ impl<E: Clone> Listeners<E> {
         let Board { standing, untold, .. } = &mut *board;
         untold.extend(standing.values().map(|event| (event.clone(), place..place + 1)));
         drop(board);
-        self.tell();
+        self.deliver();
     }
 
     /// Changes the lasting events, and queues the event that `change` returns for all listeners.
-    /// Call [`tell`](Self::tell) afterwards, when no lock is held any more, to deliver it.
+    /// Call [`deliver`](Self::deliver) afterwards, when no lock is held any more, to deliver it.
     pub(super) fn note(&self, change: impl FnOnce(&mut Standing<E>) -> Option<E>) {
         let mut board = self.board();
         if let Some(event) = change(&mut board.standing) {
@@ -50,7 +50,7 @@ impl<E: Clone> Listeners<E> {
 
     /// Delivers the queued events. If another thread is delivering already, that thread delivers
     /// them too.
-    pub(super) fn tell(&self) {
+    pub(super) fn deliver(&self) {
         let mut board = self.board();
         if mem::replace(&mut board.telling, true) {
             return;

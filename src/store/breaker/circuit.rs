@@ -58,7 +58,7 @@ impl<C> Circuit<C> {
     }
 
     /// Adds a listener. If the circuit is open, the listener gets that event at once.
-    pub(super) fn tell(&self, listener: impl Fn(&StoreEvent) + Send + Sync + 'static) {
+    pub(super) fn subscribe(&self, listener: impl Fn(&StoreEvent) + Send + Sync + 'static) {
         self.listeners.add(listener);
     }
 
@@ -105,7 +105,7 @@ impl<C: Clock> Circuit<C> {
         if !self.is_open() {
             self.change(&mut tally, None, true);
             drop(tally);
-            self.listeners.tell();
+            self.listeners.deliver();
         }
     }
 
@@ -114,7 +114,7 @@ impl<C: Clock> Circuit<C> {
         if self.is_open() {
             self.change(&mut tally, None, false);
             drop(tally);
-            self.listeners.tell();
+            self.listeners.deliver();
         }
     }
 
@@ -138,7 +138,7 @@ impl<C: Clock> Circuit<C> {
         if ticket.trial {
             self.change(&mut tally, None, false);
             drop(tally);
-            self.listeners.tell();
+            self.listeners.deliver();
         } else {
             tally.strikes.succeeded(self.now());
         }
@@ -164,7 +164,7 @@ impl<C: Clock> Circuit<C> {
         if tally.strikes.failed(now) {
             self.change(&mut tally, Some(reason), true);
             drop(tally);
-            self.listeners.tell();
+            self.listeners.deliver();
         }
     }
 

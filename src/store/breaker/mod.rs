@@ -150,7 +150,7 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
     /// the store.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener.clone());
-        self.circuit.tell(move |event| listener.notify(event));
+        self.circuit.subscribe(move |event| listener.notify(event));
     }
 }
 

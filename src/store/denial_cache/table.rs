@@ -19,7 +19,7 @@ const MOST: usize = 448;
 
 /// The time, in nanoseconds, between the sweeps of two shards. All shards are swept within a
 /// second, after which every refusal is out of date.
-const TURN: u64 = 1_000_000_000 / SHARDS as u64;
+const SWEEP_EVERY: u64 = 1_000_000_000 / SHARDS as u64;
 
 /// The longest time, in nanoseconds, by which the calls of two answers that arrive in the wrong
 /// order can differ.
@@ -111,7 +111,7 @@ impl Denials {
                 self.put(asked, denial);
             }
         }
-        self.take_turn(asked.at);
+        self.sweep_if_due(asked.at);
     }
 
     fn put(&self, asked: &Asked, denial: Option<Denial>) {
@@ -148,7 +148,7 @@ impl Denials {
 
     fn insert(&self, slots: &mut Slots, hash: u64, denial: Denial) {
         let now = denial.asked_at;
-        if slots.table.len() >= MOST && now.wrapping_sub(slots.swept) >= TURN {
+        if slots.table.len() >= MOST && now.wrapping_sub(slots.swept) >= SWEEP_EVERY {
             slots.swept = now;
             self.sweep(slots, now);
         }
@@ -180,10 +180,10 @@ impl Denials {
     }
 
     /// Sweeps the next shard, if its turn has come.
-    fn take_turn(&self, now: u64) {
+    fn sweep_if_due(&self, now: u64) {
         let swept = self.swept.load(Ordering::Relaxed);
         // If the clock has gone back, the difference wraps, and the turn is taken too.
-        if self.len() == 0 || now.wrapping_sub(swept) < TURN {
+        if self.len() == 0 || now.wrapping_sub(swept) < SWEEP_EVERY {
             return;
         }
         if self.swept.compare_exchange(swept, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {

@@ -105,7 +105,7 @@ impl Ledger {
     }
 
     /// Takes what a principal owes, to charge it to the store.
-    pub(crate) fn take(&self, principal: &Principal) -> Owed {
+    pub(crate) fn remove(&self, principal: &Principal) -> Owed {
         if self.is_empty() {
             return Owed::new();
         }
@@ -198,12 +198,12 @@ mod tests {
         assert_eq!(ledger.reduce(&other, Endpoint::AGENT, 5), 5);
         assert_eq!(ledger.some(10, |_| true), std::slice::from_ref(&one));
         assert!(ledger.some(10, |principal| *principal == other).is_empty());
-        let owed = ledger.take(&one);
-        assert!(ledger.is_empty() && ledger.take(&one).is_empty());
+        let owed = ledger.remove(&one);
+        assert!(ledger.is_empty() && ledger.remove(&one).is_empty());
         assert_eq!(ledger.amount(&owed[0].1, 0), rate.time_of(3));
         ledger.note(&one, &call, 0);
         ledger.put_back(&one, owed, 0);
-        let owed = ledger.take(&one);
+        let owed = ledger.remove(&one);
         assert_eq!((owed.len(), ledger.len()), (1, 0));
         assert_eq!(ledger.amount(&owed[0].1, 0), rate.time_of(4));
     }

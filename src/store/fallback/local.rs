@@ -125,7 +125,7 @@ impl<C: Clock> Local<C> {
                     if changes == self.changes() {
                         let (principal, share) = (charge.principal(), self.share(entry));
                         self.note_block(principal, &share, decision, changes);
-                        self.note_debt(principal, &share, decision);
+                        self.note_state(principal, &share, decision);
                     }
                 }
                 Ok(decisions)
@@ -178,7 +178,7 @@ impl<C: Clock> Local<C> {
     /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
     /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
     /// drained, and a full one full.
-    fn note_debt(&self, principal: &Principal, share: &Entry, decision: &Decision) {
+    fn note_state(&self, principal: &Principal, share: &Entry, decision: &Decision) {
         // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {

@@ -163,7 +163,7 @@ impl<St: Store, C: Clock> LocalFallback<St, C> {
         let Some(ledger) = &self.local.ledger else { return Ok(()) };
         while let Some(principal) = ledger.some(1, |_| true).pop() {
             let mut unpaid =
-                Unpaid { local: &self.local, owed: ledger.take(&principal), principal };
+                Unpaid { local: &self.local, owed: ledger.remove(&principal), principal };
             while let Some((_, dues)) = unpaid.owed.first() {
                 let amount = ledger.amount(dues, self.local.store.now());
                 let mut units = amount.div_ceil(dues.entry().rate().interval());

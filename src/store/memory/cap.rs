@@ -71,7 +71,7 @@ impl Cap {
     }
 
     /// The number of buckets and exceptions that are kept.
-    pub(super) fn kept(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
     }
 
@@ -93,7 +93,7 @@ impl Cap {
 
     /// Whether there is room for more than `more` further buckets.
     pub(super) fn has_room(&self, more: usize) -> bool {
-        self.kept().saturating_add(more) < self.most
+        self.count().saturating_add(more) < self.most
     }
 
     pub(super) fn shared(&self) -> MutexGuard<'_, SharedBuckets> {
@@ -118,7 +118,7 @@ impl Cap {
     /// Reports that a tenth of the cap is free again, if it is and `CapReached` was the last event.
     /// Called after a sweep.
     pub(super) fn was_swept(&self) {
-        let relieved = self.kept() <= self.most - self.most.div_ceil(10);
+        let relieved = self.count() <= self.most - self.most.div_ceil(10);
         if relieved && self.reached.load(Ordering::Relaxed) {
             self.change(false, StoreEvent::CapRelieved { max_buckets: self.most });
         }
@@ -137,13 +137,13 @@ impl Cap {
             };
             Some(event)
         });
-        self.listeners.tell();
+        self.listeners.deliver();
     }
 }
 
 impl SharedBuckets {
     /// What the bucket that this entry shares owes.
-    pub(super) fn debt(&self, entry: &Entry, now: u64) -> u64 {
+    pub(super) fn until_full(&self, entry: &Entry, now: u64) -> u64 {
         let shared = self.0.get(&self.name(entry));
         shared.map_or(0, |bucket| bucket.tat.saturating_sub(now).min(bucket.longest))
     }

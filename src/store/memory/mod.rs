@@ -40,7 +40,7 @@ const ROUND: u64 = 60_000_000_000;
 const SECOND: u64 = 1_000_000_000;
 
 /// The most shards that one request sweeps.
-const TURNS: u64 = 2;
+const MOST_SWEEPS: u64 = 2;
 
 /// The time, in nanoseconds, for which a thread may be held up after it has read the clock. A
 /// reading that is older than another thread's by more than this means that the clock has gone
@@ -234,22 +234,22 @@ impl<C: Clock> MemoryStore<C> {
         // If the clock has gone back, the difference wraps, and the turn is taken too.
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) >= self.turn {
-            self.take_turn(swept, now);
+            self.sweep_shards(swept, now);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn take_turn(&self, swept: u64, now: u64) {
+    fn sweep_shards(&self, swept: u64, now: u64) {
         // The clock has not gone back: the reading is only older than that of another thread.
         if now < swept && swept - now < HELD_UP {
             return;
         }
-        // If there are few requests, several turns are due, but one request takes at most `TURNS`.
+        // If there are few requests, several turns are due, but one request takes at most `MOST_SWEEPS`.
         let due = now.wrapping_sub(swept) / self.turn;
-        let next = if due <= TURNS { swept + due * self.turn } else { now };
+        let next = if due <= MOST_SWEEPS { swept + due * self.turn } else { now };
         if self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            (0..due.min(TURNS)).for_each(|_| self.sweep(now));
+            (0..due.min(MOST_SWEEPS)).for_each(|_| self.sweep(now));
         }
     }
 

@@ -56,7 +56,7 @@ impl Table {
 
     /// The number of the principals' own buckets.
     pub(super) fn len(&self) -> usize {
-        self.cap.kept().saturating_sub(self.exceptions())
+        self.cap.count().saturating_sub(self.exceptions())
     }
 
     /// The number of exceptions.

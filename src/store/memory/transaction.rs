@@ -129,7 +129,7 @@ impl Table {
                 if self.cap.has_room(new) {
                     new += 1;
                 } else {
-                    state.debt = self.cap.shared().debt(entry, now);
+                    state.debt = self.cap.shared().until_full(entry, now);
                     state.shared = true;
                 }
             }
@@ -215,7 +215,7 @@ impl Table {
             } else {
                 let shared = shared.get_or_insert_with(|| self.cap.shared());
                 shared.correct(entry, now);
-                state.debt = shared.debt(entry, now);
+                state.debt = shared.until_full(entry, now);
                 state.shared = true;
                 Place::Shared
             };

@@ -12,9 +12,9 @@ use std::mem;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
-use super::ask::{Ask, Op, Ticket};
 use super::call::{Batch, Call};
 use super::failure::Failure;
+use super::pending::{Op, Pending, Ticket};
 use super::replay::Replay;
 use super::request::Request;
 use super::ring::Ring;
@@ -26,7 +26,7 @@ use crate::values::{Endpoint, Principal};
 #[derive(Debug)]
 pub(super) struct Batches<T> {
     /// All requests that wait, in the order of their arrival.
-    asks: Ring<Waiting<T>>,
+    pending: Ring<Waiting<T>>,
     /// The requests with a deadline before that of an earlier one: another server has sent them on.
     early: Vec<(u64, u64)>,
     /// A queue for each principal for which a request waits or a call is in flight.
@@ -38,7 +38,7 @@ pub(super) struct Batches<T> {
 
 #[derive(Debug)]
 struct Waiting<T> {
-    ask: Ask<T>,
+    pending: Pending<T>,
     /// The call in which it is in flight.
     call: Option<u64>,
 }
@@ -59,21 +59,21 @@ struct Line {
 
 impl<T: Ticket> Batches<T> {
     /// Adds a request. Fails it if requests of `most` other principals wait.
-    pub(super) fn join(&mut self, ask: Ask<T>, most: usize) {
-        if self.lines.len() >= most && !self.lines.contains_key(&ask.principal) {
-            return ask.ticket.say(Err(Failure::TooMany(most)));
+    pub(super) fn join(&mut self, pending: Pending<T>, most: usize) {
+        if self.lines.len() >= most && !self.lines.contains_key(&pending.principal) {
+            return pending.ticket.say(Err(Failure::TooMany(most)));
         }
-        let (principal, deadline) = (ask.principal.clone(), ask.deadline);
-        let number = self.asks.push(Waiting { ask, call: None });
+        let (principal, deadline) = (pending.principal.clone(), pending.deadline);
+        let number = self.pending.push(Waiting { pending, call: None });
         if deadline >= self.latest {
             self.latest = deadline;
             return self.line(principal, |line, _| line.waiting.push_back(number));
         }
         // It has arrived before others: another server has sent it on.
         self.early.push((deadline, number));
-        self.line(principal, |line, asks| {
+        self.line(principal, |line, pending| {
             let is_before = |other: &u64| {
-                asks.get(*other).is_none_or(|waiting| waiting.ask.deadline <= deadline)
+                pending.get(*other).is_none_or(|waiting| waiting.pending.deadline <= deadline)
             };
             let place = line.waiting.iter().take_while(|other| is_before(other)).count();
             line.waiting.insert(place, number);
@@ -92,7 +92,7 @@ impl<T: Ticket> Batches<T> {
             Entry::Vacant(entry) => entry.insert_entry(Line::default()),
         };
         let line = entry.get_mut();
-        change(line, &self.asks);
+        change(line, &self.pending);
         if line.in_flight.is_none() && !mem::replace(&mut line.is_ready, true) {
             self.ready.push_back(entry.key().clone());
         }
@@ -110,23 +110,23 @@ impl<T: Ticket> Batches<T> {
             line.is_ready = false;
             let mut batch = Batch::default();
             let is_narrow = line.is_narrow;
-            let asks = &mut self.asks;
+            let pending = &mut self.pending;
             line.waiting.retain(|number| {
-                let waits = asks.get(*number).is_some_and(|it| it.ask.ticket.is_waiting());
+                let waits = pending.get(*number).is_some_and(|it| it.pending.ticket.is_waiting());
                 if !waits {
-                    asks.take(*number);
+                    pending.remove(*number);
                 }
                 waits
             });
-            let first = line.waiting.front().and_then(|first| asks.get(*first));
-            let bucket = first.and_then(|waiting| waiting.ask.op.buckets().next());
+            let first = line.waiting.front().and_then(|first| pending.get(*first));
+            let bucket = first.and_then(|waiting| waiting.pending.op.buckets().next());
             let owed = ledger.map_or_else(Owed::new, |ledger| {
                 pay(ledger, &principal, bucket, is_narrow, now, &mut batch)
             });
             let paid = batch.runs.clone();
             while let Some(next) = line.waiting.front() {
-                let Some(waiting) = self.asks.get_mut(*next) else { break };
-                if !batch.add(&waiting.ask, is_narrow) {
+                let Some(waiting) = self.pending.get_mut(*next) else { break };
+                if !batch.add(&waiting.pending, is_narrow) {
                     break;
                 }
                 waiting.call = Some(number);
@@ -194,8 +194,8 @@ impl<T: Ticket> Batches<T> {
             let count = count as usize;
             let mut waiting: SmallVec<[T; 1]> = SmallVec::new();
             for number in members.by_ref().take(count) {
-                let ask = self.asks.take(number).map(|waiting| waiting.ask);
-                waiting.extend(ask.map(|ask| ask.ticket).filter(Ticket::is_waiting));
+                let pending = self.pending.remove(number).map(|waiting| waiting.pending);
+                waiting.extend(pending.map(|pending| pending.ticket).filter(Ticket::is_waiting));
             }
             match &op {
                 Op::Check(entries) if waiting.len() < count => {
@@ -240,7 +240,7 @@ impl<T: Ticket> Batches<T> {
     /// The requests of a call wait apart until they are [put back](Self::put_back).
     pub(super) fn park(&mut self, number: u64, call: &Call) {
         for number in &call.members {
-            if let Some(waiting) = self.asks.get_mut(*number) {
+            if let Some(waiting) = self.pending.get_mut(*number) {
                 waiting.call = None;
             }
         }
@@ -252,24 +252,25 @@ impl<T: Ticket> Batches<T> {
     pub(super) fn put_back(&mut self, call: &Call) {
         let mut members: SmallVec<[u64; 4]> = SmallVec::new();
         for number in &call.members {
-            if let Some(ask) = self.asks.get_mut(*number) {
-                ask.call = None;
+            if let Some(pending) = self.pending.get_mut(*number) {
+                pending.call = None;
                 members.push(*number);
             }
         }
-        self.line(call.principal.clone(), |line, asks| {
+        self.line(call.principal.clone(), |line, pending| {
             line.waiting.extend(members);
-            let arrival = |number: &u64| (asks.get(*number).map(|it| it.ask.deadline), *number);
+            let arrival =
+                |number: &u64| (pending.get(*number).map(|it| it.pending.deadline), *number);
             line.waiting.make_contiguous().sort_by_key(arrival);
         });
     }
 
     /// Takes the requests of a call out, to send them to another server.
-    pub(super) fn hand_over(&mut self, number: u64, call: &Call) -> Vec<Ask<T>> {
-        let members = call.members.iter().filter_map(|number| self.asks.take(*number));
-        let asks = members.map(|waiting| waiting.ask).collect();
+    pub(super) fn hand_over(&mut self, number: u64, call: &Call) -> Vec<Pending<T>> {
+        let members = call.members.iter().filter_map(|number| self.pending.remove(*number));
+        let pending = members.map(|waiting| waiting.pending).collect();
         self.end(&call.principal, number);
-        asks
+        pending
     }
 
     /// Fails the requests of a call for the bucket with that index. The call has changed nothing,
@@ -284,11 +285,11 @@ impl<T: Ticket> Batches<T> {
         let bucket = call.buckets.get(index).copied();
         for member in &call.members {
             let of_bucket = |waiting: &Waiting<T>| {
-                bucket.is_none_or(|bucket| waiting.ask.op.buckets().any(|its| its == bucket))
+                bucket.is_none_or(|bucket| waiting.pending.op.buckets().any(|its| its == bucket))
             };
-            if self.asks.get(*member).is_some_and(of_bucket) {
-                if let Some(waiting) = self.asks.take(*member) {
-                    waiting.ask.ticket.say(Err(failure.clone()));
+            if self.pending.get(*member).is_some_and(of_bucket) {
+                if let Some(waiting) = self.pending.remove(*member) {
+                    waiting.pending.ticket.say(Err(failure.clone()));
                 }
             }
         }
@@ -297,8 +298,8 @@ impl<T: Ticket> Batches<T> {
 
     /// Fails the requests of a call.
     pub(super) fn fail(&mut self, number: u64, call: &Call, failure: &Failure) {
-        for ask in self.hand_over(number, call) {
-            ask.ticket.say(Err(failure.clone()));
+        for pending in self.hand_over(number, call) {
+            pending.ticket.say(Err(failure.clone()));
         }
     }
 
@@ -307,15 +308,15 @@ impl<T: Ticket> Batches<T> {
         self.lines.clear();
         self.ready.clear();
         self.early.clear();
-        while let Some(waiting) = self.asks.pop() {
-            waiting.ask.ticket.say(Err(failure.clone()));
+        while let Some(waiting) = self.pending.pop() {
+            waiting.pending.ticket.say(Err(failure.clone()));
         }
     }
 
     /// When the next request stops waiting.
     pub(super) fn next_deadline(&self) -> Option<u64> {
         let early = self.early.iter().map(|(deadline, _)| *deadline);
-        early.chain(self.asks.oldest().map(|(_, waiting)| waiting.ask.deadline)).min()
+        early.chain(self.pending.oldest().map(|(_, waiting)| waiting.pending.deadline)).min()
     }
 
     /// Fails the requests whose deadline has passed. Returns the calls in which they were.
@@ -330,15 +331,15 @@ impl<T: Ticket> Batches<T> {
         });
         loop {
             let number = late.pop().or_else(|| {
-                let (number, waiting) = self.asks.oldest()?;
-                (waiting.ask.deadline <= now).then_some(number)
+                let (number, waiting) = self.pending.oldest()?;
+                (waiting.pending.deadline <= now).then_some(number)
             });
             let Some(number) = number else { return overdue };
-            let Some(Waiting { ask, call }) = self.asks.take(number) else { continue };
+            let Some(Waiting { pending, call }) = self.pending.remove(number) else { continue };
             if let Some(call) = call.filter(|call| !overdue.contains(call)) {
                 overdue.push(call);
             }
-            ask.ticket.say(Err(failure.clone()));
+            pending.ticket.say(Err(failure.clone()));
         }
     }
 
@@ -349,14 +350,14 @@ impl<T: Ticket> Batches<T> {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.asks.len() == 0
+        self.lines.is_empty() && self.pending.len() == 0
     }
 }
 
 impl<T> Default for Batches<T> {
     fn default() -> Self {
         Self {
-            asks: Ring::default(),
+            pending: Ring::default(),
             early: Vec::new(),
             lines: HashMap::default(),
             ready: VecDeque::new(),
@@ -375,7 +376,7 @@ fn pay(
     now: u64,
     batch: &mut Batch,
 ) -> Owed {
-    let mut owed = ledger.take(principal);
+    let mut owed = ledger.remove(principal);
     if is_narrow {
         let bucket = bucket.or(owed.first().map(|(bucket, _)| *bucket));
         let (of_bucket, others): (Owed, Owed) =

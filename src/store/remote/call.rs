@@ -4,7 +4,7 @@ use std::mem;
 
 use smallvec::SmallVec;
 
-use super::ask::{Ask, Op};
+use super::pending::{Op, Pending};
 use super::request::Run;
 use crate::store::fallback::Owed;
 use crate::values::{Endpoint, Principal, Rate};
@@ -84,21 +84,23 @@ impl Batch {
 
     /// Adds a request. Returns whether there was room. If the batch `is_narrow`, there is none for
     /// a request of other buckets.
-    pub(super) fn add<T>(&mut self, ask: &Ask<T>, is_narrow: bool) -> bool {
+    pub(super) fn add<T>(&mut self, pending: &Pending<T>, is_narrow: bool) -> bool {
         if is_narrow && !self.members.is_empty() {
             let is_known = |bucket| self.buckets.contains(&bucket);
-            if ask.op.buckets().count() != self.buckets.len() || !ask.op.buckets().all(is_known) {
+            if pending.op.buckets().count() != self.buckets.len()
+                || !pending.op.buckets().all(is_known)
+            {
                 return false;
             }
         }
         if self.members.is_empty() {
-            self.asking = ask.asking;
-        } else if self.asking != ask.asking {
+            self.asking = pending.asking;
+        } else if self.asking != pending.asking {
             return false;
         }
         match (self.steps.last_mut(), self.runs.last_mut()) {
             (Some((op @ Op::Check(_), times)), Some(Run::Charge { count, .. }))
-                if *op == ask.op =>
+                if *op == pending.op =>
             {
                 *times += 1;
                 *count += 1;
@@ -107,12 +109,12 @@ impl Batch {
                 if self.runs.len() >= MOST_RUNS && !self.members.is_empty() {
                     return false;
                 }
-                ask.op.buckets().for_each(|bucket| self.name(bucket));
-                self.runs.extend(ask.op.runs());
-                self.steps.push((ask.op.clone(), 1));
+                pending.op.buckets().for_each(|bucket| self.name(bucket));
+                self.runs.extend(pending.op.runs());
+                self.steps.push((pending.op.clone(), 1));
             }
         }
-        self.deadline = self.deadline.min(ask.deadline);
+        self.deadline = self.deadline.min(pending.deadline);
         true
     }
 

@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Ask, Ticket};
 use super::batch::Batches;
 use super::call::Call;
 use super::failure::{Failure, Reason};
+use super::pending::{Pending, Ticket};
 use super::request::{Reply, Request};
 use super::ring::Ring;
 use super::server_time::{ServerTime, Sighting};
@@ -52,7 +52,7 @@ pub(super) struct Core<T> {
     name: Arc<str>,
     supervisor: Supervisor,
     batches: Batches<T>,
-    flights: Ring<Call>,
+    in_flight: Ring<Call>,
     time: ServerTime,
     /// Calls that are sent again then, since their keys are being migrated.
     parked: VecDeque<(u64, Call)>,
@@ -86,7 +86,7 @@ pub(super) enum Action<T> {
     /// The nodes of the cluster may have changed.
     Trouble,
     /// Send these requests to the server of that address.
-    Forward(Arc<str>, Vec<Ask<T>>),
+    Forward(Arc<str>, Vec<Pending<T>>),
 }
 
 /// What is known of a server when there is a connection to it.
@@ -125,7 +125,7 @@ impl<T: Ticket> Core<T> {
             name,
             supervisor: Supervisor::new(),
             batches: Batches::default(),
-            flights: Ring::default(),
+            in_flight: Ring::default(),
             time: ServerTime::default(),
             parked: VecDeque::new(),
             names_time: false,
@@ -154,16 +154,16 @@ impl<T: Ticket> Core<T> {
     }
 
     /// Takes over the losses that were reported about other servers, whose buckets it has now.
-    pub(super) fn take_over(&mut self, losses: u32) {
-        self.supervisor.take_over(losses);
+    pub(super) fn inherit(&mut self, losses: u32) {
+        self.supervisor.inherit(losses);
     }
 
     /// A request has arrived.
-    pub(super) fn ask(&mut self, ask: Ask<T>) {
+    pub(super) fn accept(&mut self, pending: Pending<T>) {
         if self.is_up() {
-            self.batches.join(ask, self.limits.most);
+            self.batches.join(pending, self.limits.most);
         } else {
-            ask.ticket.say(Err(Failure::Lost));
+            pending.ticket.say(Err(Failure::Lost));
         }
     }
 
@@ -208,7 +208,7 @@ impl<T: Ticket> Core<T> {
     /// A call was answered.
     pub(super) fn answered(&mut self, now: u64, number: u64, answer: Result<Reply, CallError>) {
         // Calls of former connections are not in flight any more.
-        let Some(mut call) = self.flights.take(number) else { return };
+        let Some(mut call) = self.in_flight.remove(number) else { return };
         let sighting = |shown| Sighting { sent: call.sent, arrived: now, shown };
         match answer {
             Ok(Reply::Done { now: shown, states }) => {
@@ -295,10 +295,10 @@ impl<T: Ticket> Core<T> {
         if self.supervisor.beats(now, self.limits.patience) {
             return Some(Action::Beat);
         }
-        let number = self.flights.next_number();
+        let number = self.in_flight.next_number();
         let (call, mut request, deadline) =
             self.batches.next_call(number, now, self.ledger.as_deref())?;
-        self.flights.push(call);
+        self.in_flight.push(call);
         if self.names_time {
             request.now = self.time.estimate(now);
         } else {
@@ -317,13 +317,13 @@ impl<T: Ticket> Core<T> {
     /// Whether no request waits, no call is in flight and nothing is to be done at once.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        self.batches.is_empty() && self.flights.len() == 0 && self.actions.is_empty()
+        self.batches.is_empty() && self.in_flight.len() == 0 && self.actions.is_empty()
     }
 
     fn expire(&mut self, now: u64) {
         let failure = Failure::NoAnswer(Duration::from_nanos(self.limits.deadline));
         for number in self.batches.expire(now, &failure) {
-            let Some(call) = self.flights.get_mut(number).filter(|call| !call.is_overdue) else {
+            let Some(call) = self.in_flight.get_mut(number).filter(|call| !call.is_overdue) else {
                 continue;
             };
             call.is_overdue = true;
@@ -352,7 +352,7 @@ impl<T: Ticket> Core<T> {
         self.supervisor.ended(now, random, ending, reason);
         self.actions.push_back(Action::Close);
         self.actions.push_back(Action::Trouble);
-        while let Some(mut call) = self.flights.pop() {
+        while let Some(mut call) = self.in_flight.pop() {
             self.put_back(&mut call, now);
         }
         self.parked.clear();
@@ -375,13 +375,14 @@ impl<T: Ticket> Core<T> {
             }
             return;
         };
-        let mut asks = self.batches.hand_over(number, &call);
-        for ask in &mut asks {
-            ask.hops += 1;
-            ask.asking = !moved;
+        let mut pending = self.batches.hand_over(number, &call);
+        for pending in &mut pending {
+            pending.hops += 1;
+            pending.asking = !moved;
         }
-        let (on, lost): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.hops <= MOST_HOPS);
-        lost.into_iter().for_each(|ask| ask.ticket.say(Err(Failure::Moved)));
+        let (on, lost): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|pending| pending.hops <= MOST_HOPS);
+        lost.into_iter().for_each(|pending| pending.ticket.say(Err(Failure::Moved)));
         if !on.is_empty() {
             self.actions.push_back(Action::Forward(to, on));
         }
@@ -390,7 +391,7 @@ impl<T: Ticket> Core<T> {
     /// Charges back what this replica owes to principals that have no requests now.
     fn pay(&mut self) {
         let Some(ledger) = self.ledger.clone().filter(|ledger| !ledger.is_empty()) else { return };
-        let room = MOST_PAYING.saturating_sub(self.flights.len()).max(LEAST_PAYING);
+        let room = MOST_PAYING.saturating_sub(self.in_flight.len()).max(LEAST_PAYING);
         for principal in ledger.some(room, &*self.holds) {
             self.batches.pay(principal);
         }

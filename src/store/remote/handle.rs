@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::ask::{Ask, Op, Ticket};
 use super::failure::Failure;
+use super::pending::{Op, Pending, Ticket};
 use super::settings::Settings;
 use super::supervisor::Told;
 use crate::store::{Reply, StoreError, StoreEvent, StoreReport, nanos};
@@ -36,9 +36,9 @@ pub(super) struct Shared {
 
 /// A message to a worker.
 pub(super) enum Message {
-    Ask(Ask<Sender>),
+    Request(Pending<Sender>),
     /// The server has the buckets of others, this many of whose losses were reported.
-    TakeOver(u32),
+    Inherit(u32),
 }
 
 /// The ticket of a request.
@@ -64,9 +64,9 @@ impl Shared {
     }
 
     /// Reports an event of the server. `told` is what was reported in all.
-    pub(super) fn tell(&self, event: StoreEvent, told: &Told) {
+    pub(super) fn emit(&self, event: StoreEvent, told: &Told) {
         self.losses.store(told.losses, Ordering::Release);
-        self.settings.tell(self.number, event);
+        self.settings.emit(self.number, event);
     }
 }
 
@@ -85,27 +85,27 @@ impl Handle {
     }
 
     /// Asks the server. The answer comes within the deadline.
-    pub(super) fn ask(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
+    pub(super) fn request(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
         if !self.shared.up.load(Ordering::Acquire) {
             return Err(Failure::Lost);
         }
         let now = nanos(self.shared.clock.now());
         let (sender, receiver) = oneshot::channel();
         let deadline = now + nanos(self.shared.settings.deadline);
-        self.send(Ask::new(principal.clone(), op, deadline, Sender(sender)));
+        self.send(Pending::new(principal.clone(), op, deadline, Sender(sender)));
         Ok(Waiting { receiver })
     }
 
     /// Passes on a request that another server has sent on.
-    pub(super) fn send(&self, ask: Ask<Sender>) {
+    pub(super) fn send(&self, pending: Pending<Sender>) {
         // If the worker has ended, so has the store, and the request's ticket is dropped.
-        let _ = self.messages.send(Message::Ask(ask));
+        let _ = self.messages.send(Message::Request(pending));
     }
 
     /// Takes over losses that were reported about other servers.
-    pub(super) fn take_over(&self, losses: u32) {
+    pub(super) fn inherit(&self, losses: u32) {
         // If the worker has ended, so has the store.
-        let _ = self.messages.send(Message::TakeOver(losses));
+        let _ = self.messages.send(Message::Inherit(losses));
     }
 
     pub(super) fn number(&self) -> u64 {

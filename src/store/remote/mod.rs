@@ -1,6 +1,5 @@
 //! What any store beyond a network needs.
 
-mod ask;
 mod backoff;
 mod batch;
 mod call;
@@ -8,6 +7,7 @@ mod core;
 mod failure;
 mod handle;
 mod home;
+mod pending;
 mod redis;
 mod replay;
 mod request;

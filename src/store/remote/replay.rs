@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::ask::Op;
+use super::pending::Op;
 use super::request::Run;
 use crate::store::{BucketState, Charge, Decisions, Entry, Reply};
 use crate::values::{Endpoint, Principal};

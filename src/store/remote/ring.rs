@@ -34,7 +34,7 @@ impl<V> Ring<V> {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    pub(super) fn take(&mut self, number: u64) -> Option<V> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<V> {
         let index = self.index(number)?;
         let taken = self.slots.get_mut(index)?.take()?;
         self.len -= 1;
@@ -47,12 +47,12 @@ impl<V> Ring<V> {
 
     /// The oldest entry and its number.
     pub(super) fn oldest(&self) -> Option<(u64, &V)> {
-        // `take` leaves no empty slot at the front.
+        // `remove` leaves no empty slot at the front.
         Some((self.first, self.slots.front()?.as_ref()?))
     }
 
     pub(super) fn pop(&mut self) -> Option<V> {
-        self.take(self.first)
+        self.remove(self.first)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,12 +78,12 @@ mod tests {
     fn an_entry_is_found_by_its_number_until_it_is_taken() {
         let mut ring = Ring::default();
         let numbers: Vec<_> = ('a'..='e').map(|value| ring.push(value)).collect();
-        assert_eq!(ring.take(numbers[2]), Some('c'));
+        assert_eq!(ring.remove(numbers[2]), Some('c'));
         assert_eq!(ring.get(numbers[2]), None);
-        assert_eq!(ring.take(numbers[2]), None);
+        assert_eq!(ring.remove(numbers[2]), None);
         assert_eq!(ring.oldest(), Some((numbers[0], &'a')));
         assert_eq!(
-            (ring.take(numbers[1]), ring.pop(), ring.pop()),
+            (ring.remove(numbers[1]), ring.pop(), ring.pop()),
             (Some('b'), Some('a'), Some('d'))
         );
         assert_eq!(ring.get(numbers[4]), Some(&'e'));

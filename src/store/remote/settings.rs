@@ -20,7 +20,7 @@ pub(super) const WHOLE: u64 = 0;
 
 impl Settings {
     /// Reports an event of the server with that number.
-    pub(super) fn tell(&self, number: u64, event: StoreEvent) {
+    pub(super) fn emit(&self, number: u64, event: StoreEvent) {
         self.listeners.note(|standing| {
             match event.clone() {
                 // A listener that subscribes later has not heard of the loss: it gets `Lost`, not
@@ -33,7 +33,7 @@ impl Settings {
             };
             Some(event)
         });
-        self.listeners.tell();
+        self.listeners.deliver();
     }
 
     /// New listeners are not told any more that the server is lost.

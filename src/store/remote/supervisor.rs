@@ -104,7 +104,7 @@ impl Supervisor {
 
     /// Takes over the losses that were reported about other servers. If this one can be used, they
     /// have ended.
-    pub(super) fn take_over(&mut self, losses: u32) {
+    pub(super) fn inherit(&mut self, losses: u32) {
         self.told.losses += losses;
         if let State::Connected { server, .. } = &self.state {
             let server = Arc::clone(server);

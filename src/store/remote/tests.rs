@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::ask::{Ask, Op, Ticket};
 use super::core::{Action, CallError, Core, Greeting, Limits};
 use super::failure::{Failure, Reason};
+use super::pending::{Op, Pending, Ticket};
 use super::request::{Reply as Answer, Request, Run};
 use super::server_time::Sighting;
 use crate::store::fallback::Ledger;
@@ -79,7 +79,7 @@ impl Bench {
         EPOCH + i64::try_from(self.now / 1000).expect("small")
     }
 
-    fn ask(&mut self, who: &str, op: Op) -> Rc<Cell<bool>> {
+    fn request(&mut self, who: &str, op: Op) -> Rc<Cell<bool>> {
         let is_waiting = Rc::new(Cell::new(true));
         let tag = Tag {
             number: self.tags,
@@ -87,7 +87,7 @@ impl Bench {
             answers: Rc::clone(&self.answers),
         };
         self.tags += 1;
-        self.core.ask(Ask::new(user(who), op, self.now + DEADLINE, tag));
+        self.core.accept(Pending::new(user(who), op, self.now + DEADLINE, tag));
         is_waiting
     }
 
@@ -164,7 +164,7 @@ fn broken() -> Reason {
 fn twenty_thousand_requests_for_one_bucket_are_one_call_and_need_one_place() {
     let mut bench = Bench::new(1).connect();
     for _ in 0..20_000 {
-        bench.ask("u", check(500));
+        bench.request("u", check(500));
     }
     let calls = bench.calls();
     let [(_, request)] = &calls[..] else { panic!("{} calls", calls.len()) };
@@ -174,8 +174,8 @@ fn twenty_thousand_requests_for_one_bucket_are_one_call_and_need_one_place() {
     assert_eq!(admitted.iter().filter(|admitted| **admitted).count(), 500);
     assert!(admitted[..500].iter().all(|admitted| *admitted), "in the order of arrival");
     // Another principal has no place while that one waits.
-    bench.ask("u", check(500));
-    bench.ask("another", check(500));
+    bench.request("u", check(500));
+    bench.request("another", check(500));
     assert_eq!(bench.failures(), [Failure::TooMany(1)]);
 }
 
@@ -183,7 +183,7 @@ fn twenty_thousand_requests_for_one_bucket_are_one_call_and_need_one_place() {
 fn requests_with_two_quotas_for_one_bucket_share_a_call() {
     let mut bench = Bench::connected();
     for number in 0..30 {
-        bench.ask("u", check(500 + number % 2));
+        bench.request("u", check(500 + number % 2));
     }
     let calls = bench.calls();
     assert_eq!((calls.len(), calls[0].1.runs.len(), calls[0].1.buckets.len()), (1, 30, 1));
@@ -194,11 +194,11 @@ fn requests_with_two_quotas_for_one_bucket_share_a_call() {
 #[test]
 fn what_arrives_while_a_call_is_in_flight_shares_the_next_one() {
     let mut bench = Bench::connected();
-    bench.ask("u", check(2));
+    bench.request("u", check(2));
     let first = bench.calls();
-    bench.ask("u", check(2));
-    bench.ask("v", check(2));
-    bench.ask("u", check(2));
+    bench.request("u", check(2));
+    bench.request("v", check(2));
+    bench.request("u", check(2));
     let other = bench.calls();
     assert_eq!((other.len(), &other[0].1.principal), (1, &user("v")));
     bench.carry_out(&first[0]);
@@ -208,9 +208,9 @@ fn what_arrives_while_a_call_is_in_flight_shares_the_next_one() {
 #[test]
 fn a_unit_of_a_request_that_has_gone_is_the_next_ones() {
     let mut bench = Bench::connected();
-    let gone = bench.ask("u", check(2));
+    let gone = bench.request("u", check(2));
     for _ in 0..2 {
-        bench.ask("u", check(2));
+        bench.request("u", check(2));
     }
     let calls = bench.calls();
     gone.set(false);
@@ -218,14 +218,14 @@ fn a_unit_of_a_request_that_has_gone_is_the_next_ones() {
     assert_eq!(bench.admitted(), [true, true]);
     assert_eq!(bench.core.late_charges(), 0);
     // A request that has gone before it was sent is not sent.
-    bench.ask("u", check(2)).set(false);
+    bench.request("u", check(2)).set(false);
     assert!(bench.calls().is_empty() && bench.core.is_idle());
 }
 
 #[test]
 fn a_request_waits_for_its_deadline_and_no_longer() {
     let mut bench = Bench::connected();
-    bench.ask("u", check(2));
+    bench.request("u", check(2));
     let calls = bench.calls();
     assert_eq!(bench.core.due(), Some(DEADLINE));
     // The server must not charge what comes too late to be answered.
@@ -243,9 +243,9 @@ fn a_request_waits_for_its_deadline_and_no_longer() {
 #[test]
 fn a_call_that_came_too_late_is_sent_again_for_those_that_have_time() {
     let mut bench = Bench::connected();
-    bench.ask("u", check(2));
+    bench.request("u", check(2));
     bench.pass(10 * MILLI);
-    bench.ask("u", check(2));
+    bench.request("u", check(2));
     let calls = bench.calls();
     bench.now += DEADLINE - 10 * MILLI;
     // The server's clock was set forward.
@@ -262,11 +262,11 @@ fn a_call_that_came_too_late_is_sent_again_for_those_that_have_time() {
 fn a_long_queue_of_one_principal_is_no_failure_of_the_server() {
     let mut bench = Bench::connected();
     for _ in 0..20 {
-        bench.ask("u", check(500));
+        bench.request("u", check(500));
         let calls = bench.calls();
         // These wait for the call, longer than their deadline.
         for _ in 0..10 {
-            bench.ask("u", check(500));
+            bench.request("u", check(500));
         }
         bench.now += DEADLINE - 1;
         bench.carry_out(&calls[0]);
@@ -284,7 +284,7 @@ fn five_calls_without_an_answer_are_a_loss() {
     let mut bench = Bench::connected();
     for number in 0..5 {
         assert!(bench.core.is_up(), "after {number} failures");
-        bench.ask("u", check(500));
+        bench.request("u", check(500));
         assert_eq!(
             bench.calls().len(),
             1,
@@ -297,7 +297,7 @@ fn five_calls_without_an_answer_are_a_loss() {
     assert!(matches!(actions, Some(StoreEvent::Lost { kind: "unreachable", .. })), "{actions:?}");
     assert!(matches!(bench.actions()[..], [Action::Close, Action::Trouble]));
     bench.failures();
-    bench.ask("u", check(500));
+    bench.request("u", check(500));
     assert_eq!(bench.failures(), [Failure::Lost]);
 }
 
@@ -308,7 +308,7 @@ fn what_was_admitted_without_the_server_is_charged_before_the_next_request() {
     for _ in 0..3 {
         bench.ledger.note(&user("u"), &entry, bench.now);
     }
-    bench.ask("u", check(10));
+    bench.request("u", check(10));
     let calls = bench.calls();
     let time = 3 * SECOND;
     let settled = Run::Settle { bucket: Endpoint::CALL, rate: entry.rate(), time };
@@ -332,8 +332,8 @@ fn a_key_that_holds_no_bucket_harms_its_own_bucket_only() {
     let agent = Entry::new(Endpoint::AGENT, call(10).quota());
     bench.ledger.note(&user("u"), &call(10), bench.now);
     bench.ledger.note(&user("u"), &agent, bench.now);
-    bench.ask("u", check(10));
-    bench.ask("u", Op::Check([agent].into()));
+    bench.request("u", check(10));
+    bench.request("u", Op::Check([agent].into()));
     let calls = bench.calls();
     assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT]);
     let error = CallError::Foreign { index: 0, class: "a key".into() };
@@ -367,7 +367,7 @@ fn a_connection_that_has_served_is_replaced_at_once() {
     // It is cut every 300 ms.
     for _ in 0..10 {
         bench.pass(300 * MILLI);
-        bench.ask("u", check(10));
+        bench.request("u", check(10));
         let calls = bench.calls();
         bench.carry_out(&calls[0]);
         bench.core.closed(bench.now, &broken());
@@ -389,7 +389,7 @@ fn a_server_that_fails_under_load_is_not_connected_to_again_and_again() {
                 bench.greet();
             }
         }
-        bench.ask("u", check(10));
+        bench.request("u", check(10));
         bench.pass(DEADLINE);
         bench.failures();
     }
@@ -403,7 +403,7 @@ fn each_loss_that_was_reported_has_its_end() {
     bench.core.refused(bench.now, &broken());
     assert!(matches!(bench.events()[..], [StoreEvent::Lost { .. }]));
     // It serves the slots of two servers that were lost, too.
-    bench.core.take_over(2);
+    bench.core.inherit(2);
     assert_eq!((bench.events().len(), bench.core.told().losses), (0, 3));
     bench.core.refused(bench.now, &broken());
     assert_eq!(bench.events().len(), 0, "the same reason is not reported again");
@@ -412,7 +412,7 @@ fn each_loss_that_was_reported_has_its_end() {
     assert!(events.iter().all(|event| matches!(event, StoreEvent::Regained { .. })));
     assert_eq!((events.len(), bench.core.told().losses), (3, 0));
     // One that can be used ends losses at once.
-    bench.core.take_over(1);
+    bench.core.inherit(1);
     assert!(matches!(bench.events()[..], [StoreEvent::Regained { .. }]));
 }
 
@@ -430,21 +430,21 @@ fn a_beat_that_is_not_answered_is_a_loss() {
 #[test]
 fn requests_that_are_sent_on_keep_their_deadline_and_their_order() {
     let mut bench = Bench::connected();
-    bench.ask("u", check(10));
-    bench.ask("u", check(10));
+    bench.request("u", check(10));
+    bench.request("u", check(10));
     let calls = bench.calls();
     let error = CallError::Elsewhere { to: Some("other".into()), moved: false };
     bench.core.answered(bench.now, calls[0].0, Err(error));
     let mut actions = bench.actions();
-    let Some(Action::Forward(to, asks)) = actions.pop() else { panic!("{actions:?}") };
-    assert_eq!((&*to, asks.len(), asks[0].asking), ("other", 2, true));
-    let numbers: Vec<_> = asks.iter().map(|ask| ask.ticket.number).collect();
+    let Some(Action::Forward(to, pending)) = actions.pop() else { panic!("{actions:?}") };
+    assert_eq!((&*to, pending.len(), pending[0].asking), ("other", 2, true));
+    let numbers: Vec<_> = pending.iter().map(|pending| pending.ticket.number).collect();
     assert_eq!(numbers, [0, 1]);
     // The other server has requests that arrived later.
     bench.now += 5 * MILLI;
-    bench.ask("v", check(10));
-    for ask in asks {
-        bench.core.ask(ask);
+    bench.request("v", check(10));
+    for pending in pending {
+        bench.core.accept(pending);
     }
     assert_eq!(bench.core.due(), Some(DEADLINE));
     bench.pass(DEADLINE - bench.now);
@@ -456,9 +456,9 @@ fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
     let mut bench = Bench::connected();
     let agent = Entry::new(Endpoint::AGENT, call(10).quota());
     let both: Op = Op::Check([call(10), agent].as_slice().into());
-    bench.ask("u", check(10));
-    bench.ask("u", both);
-    bench.ask("u", Op::Check([agent].into()));
+    bench.request("u", check(10));
+    bench.request("u", both);
+    bench.request("u", Op::Check([agent].into()));
     let calls = bench.calls();
     assert_eq!((calls.len(), calls[0].1.buckets.len()), (1, 2));
     let some_here = || Err(CallError::Elsewhere { to: None, moved: false });

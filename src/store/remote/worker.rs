@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 
-use super::ask::Ask;
 use super::core::{Action, CallError, Core, Greeting};
 use super::failure::{Failure, Reason};
 use super::handle::{Message, Sender, Shared};
+use super::pending::Pending;
 use super::request::{Reply, Request};
 use super::server_time::Sighting;
 use crate::values::clock::{Clock, MonotonicClock};
@@ -61,9 +61,9 @@ pub(super) trait Surroundings: Send + Sync + 'static {
     fn trouble(&self) {}
 
     /// Sends requests to the server of that address. By default they fail.
-    fn forward(&self, _to: &str, asks: Vec<Ask<Sender>>) {
-        for ask in asks {
-            super::ask::Ticket::say(ask.ticket, Err(Failure::Moved));
+    fn forward(&self, _to: &str, pending: Vec<Pending<Sender>>) {
+        for pending in pending {
+            super::pending::Ticket::say(pending.ticket, Err(Failure::Moved));
         }
     }
 }
@@ -84,10 +84,10 @@ pub(super) struct Worker<P: Protocol> {
 
 impl<P: Protocol> Worker<P> {
     /// Delivers the events that are there, before the worker runs.
-    pub(super) fn tell(&mut self) {
+    pub(super) fn emit(&mut self) {
         self.shared.up.store(self.core.is_up(), Ordering::Release);
         while let Some(event) = self.core.next_event() {
-            self.shared.tell(event, self.core.told());
+            self.shared.emit(event, self.core.told());
         }
     }
 
@@ -132,8 +132,8 @@ impl<P: Protocol> Running<P> {
             }
             for message in self.messages.drain(..) {
                 match message {
-                    Message::Ask(ask) => self.worker.core.ask(ask),
-                    Message::TakeOver(losses) => self.worker.core.take_over(losses),
+                    Message::Request(pending) => self.worker.core.accept(pending),
+                    Message::Inherit(losses) => self.worker.core.inherit(losses),
                 }
             }
             let now = self.now();
@@ -228,10 +228,10 @@ impl<P: Protocol> Running<P> {
                 Action::Tell(event) => {
                     // Requests find the server lost before its loss is reported.
                     self.worker.shared.up.store(self.worker.core.is_up(), Ordering::Release);
-                    self.worker.shared.tell(event, self.worker.core.told());
+                    self.worker.shared.emit(event, self.worker.core.told());
                 }
                 Action::Trouble => self.worker.surroundings.trouble(),
-                Action::Forward(to, asks) => self.worker.surroundings.forward(&to, asks),
+                Action::Forward(to, pending) => self.worker.surroundings.forward(&to, pending),
             }
         }
         progress

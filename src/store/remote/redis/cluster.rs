@@ -21,10 +21,10 @@ use super::sentinel::Route;
 use super::servers::{First, NO_RUNTIME, Parts};
 use super::session::Session;
 use crate::store::StoreReport;
-use crate::store::remote::ask::{Ask, Ticket};
 use crate::store::remote::backoff::Backoff;
 use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Sender};
+use crate::store::remote::pending::{Pending, Ticket};
 use crate::store::remote::settings::{Settings, WHOLE};
 use crate::store::remote::worker::Surroundings;
 use crate::values::Principal;
@@ -78,12 +78,12 @@ impl Surroundings for Around {
         }
     }
 
-    fn forward(&self, to: &str, asks: Vec<Ask<Sender>>) {
+    fn forward(&self, to: &str, pending: Vec<Pending<Sender>>) {
         let handle = self.0.upgrade().and_then(|cluster| cluster.handle_of(to));
-        for ask in asks {
+        for pending in pending {
             match &handle {
-                Some(handle) => handle.send(ask),
-                None => ask.ticket.say(Err(Failure::Moved)),
+                Some(handle) => handle.send(pending),
+                None => pending.ticket.say(Err(Failure::Moved)),
             }
         }
     }
@@ -107,7 +107,7 @@ impl Cluster {
             trouble: Arc::new(Notify::new()),
         });
         let asking = Arc::clone(&cluster);
-        let served = cluster.parts.home.run(async move { asking.ask().await }).await;
+        let served = cluster.parts.home.run(async move { asking.query().await }).await;
         let mut firsts = HashMap::new();
         match served {
             Some(Ok(served)) => {
@@ -121,7 +121,7 @@ impl Cluster {
             Some(Err(error)) if degraded && error.kind() != Kind::Setting => {
                 cluster.told.store(true, Ordering::Release);
                 let reason = Reason::from(&error);
-                cluster.settings().tell(WHOLE, reason.lost(&name.into()));
+                cluster.settings().emit(WHOLE, reason.lost(&name.into()));
             }
             Some(Err(error)) => return Err(error),
             None => return Err(RedisStoreError::setting("the runtime", NO_RUNTIME)),
@@ -168,7 +168,7 @@ impl Cluster {
     }
 
     /// Which primaries serve which slots, according to most nodes.
-    async fn ask(&self) -> Result<Served, RedisStoreError> {
+    async fn query(&self) -> Result<Served, RedisStoreError> {
         let known: Vec<_> =
             self.topology().primaries.iter().map(|primary| primary.address.clone()).collect();
         let mut nodes: Vec<_> = self.seeds.iter().cloned().chain(known).collect();
@@ -183,7 +183,7 @@ impl Cluster {
         let mut session = Session::log_in(node, settings).await?;
         let mut cmd = redis::cmd("CLUSTER");
         cmd.arg("SLOTS");
-        let answer = session.ask::<Vec<Vec<Value>>>(&cmd, settings.timeout).await;
+        let answer = session.query::<Vec<Vec<Value>>>(&cmd, settings.timeout).await;
         let answer = answer.map_err(|error| error.of(&session.server, "CLUSTER"))?;
         let mut served: Served =
             answer.iter().filter_map(|entry| range(entry, &session.server)).collect();
@@ -239,7 +239,7 @@ impl Cluster {
                 }
                 None
             });
-            heir.take_over(losses);
+            heir.inherit(losses);
         }
     }
 
@@ -313,7 +313,7 @@ async fn keep(cluster: Weak<Cluster>, trouble: Arc<Notify>) {
         let served = {
             let Some(cluster) = cluster.upgrade() else { return };
             // If no node answers, the workers of the primaries report the loss.
-            cluster.ask().await.map(|served| cluster.apply(&served, HashMap::new()))
+            cluster.query().await.map(|served| cluster.apply(&served, HashMap::new()))
         };
         let wait = match served {
             Ok(()) => {

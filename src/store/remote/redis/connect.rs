@@ -117,7 +117,7 @@ impl Node {
     ) -> Option<Instant> {
         const SOON: Duration = Duration::from_secs(1);
         let provider = self.settings.credentials.as_ref()?;
-        let asked = tokio::time::timeout(self.settings.timeout, provider.ask()).await;
+        let asked = tokio::time::timeout(self.settings.timeout, provider.call()).await;
         // If this fails, the old credentials may go on to be good: the server says so otherwise.
         let Ok(Ok(credentials)) = asked else { return Some(Instant::now() + SOON) };
         let mut auth = redis::cmd("AUTH");
@@ -143,7 +143,7 @@ impl Node {
             let key = (self.probe)(super::random());
             let now = if traits.refuses_time { time(session, within).await? } else { 0 };
             let charge = script::probe("EVAL", &key, now, Probe::Charge(1_000_000));
-            match session.ask::<Value>(&charge, within).await {
+            match session.query::<Value>(&charge, within).await {
                 Ok(_) => break key,
                 Err(Unanswered::Error(error)) if refuses_time(&error) && !traits.refuses_time => {
                     traits.refuses_time = true;
@@ -166,7 +166,7 @@ impl Node {
         if keys > 0 {
             let now = if traits.refuses_time { time(session, within).await? } else { 0 };
             let fill = script::probe("EVALSHA", &key, now, Probe::Fill);
-            if let Err(error) = session.ask::<Value>(&fill, within).await {
+            if let Err(error) = session.query::<Value>(&fill, within).await {
                 let error = error.of(&session.server, "EVALSHA");
                 return Err(self.explained(session, &key, error).await);
             }
@@ -199,7 +199,7 @@ impl Node {
         }
         asked[2].1.arg(0).arg("PX").arg(1);
         for (name, cmd) in asked {
-            if let Err(refused) = session.ask::<Value>(&cmd, self.settings.timeout).await {
+            if let Err(refused) = session.query::<Value>(&cmd, self.settings.timeout).await {
                 return Some(refused.of(&session.server, name));
             }
         }
@@ -213,7 +213,7 @@ impl Node {
             return Ok(true);
         }
         let (hello, within) = (redis::cmd("HELLO"), self.settings.timeout);
-        match session.ask::<HashMap<String, Value>>(&hello, within).await {
+        match session.query::<HashMap<String, Value>>(&hello, within).await {
             Ok(hello) => check_role(&session.server, &hello).map(|()| false),
             Err(error) if error.is_broken() => {
                 self.lacks_hello.store(true, Ordering::Relaxed);
@@ -247,7 +247,7 @@ impl Node {
                     return Ok(Some(Sighting { sent, arrived: nanos(clock.now()), shown }));
                 }
                 let charge = script::probe("EVALSHA", key, 0, Probe::Charge(1000));
-                let shown = match session.ask::<Value>(&charge, within).await {
+                let shown = match session.query::<Value>(&charge, within).await {
                     Ok(value) => script::shown(value),
                     Err(Unanswered::Error(error)) if is_elsewhere(&error).is_some() => {
                         return Ok(None);
@@ -321,7 +321,7 @@ impl Node {
 
 /// The server's time in microseconds.
 async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStoreError> {
-    let now = session.ask::<(i64, i64)>(&redis::cmd("TIME"), within).await;
+    let now = session.query::<(i64, i64)>(&redis::cmd("TIME"), within).await;
     let (seconds, micros) = now.map_err(|error| error.of(&session.server, "TIME"))?;
     Ok(seconds * 1_000_000 + micros)
 }

@@ -40,16 +40,16 @@ pub(super) struct Live {
     calls: Vec<(u64, Request)>,
     /// The calls to send again, by the script's text, since the server does not know the hash.
     by_text: Vec<(u64, Request)>,
-    flights: FuturesUnordered<Flight>,
+    in_flight: FuturesUnordered<Sending>,
     /// When to log in again.
     login_at: Option<Instant>,
     beats: usize,
 }
 
 /// What has been sent and is not answered yet.
-type Flight = Pin<Box<dyn Future<Output = Landing> + Send>>;
+type Sending = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-enum Landing {
+enum Outcome {
     Calls {
         calls: Vec<(u64, Request)>,
         by_text: bool,
@@ -72,14 +72,14 @@ impl Live {
             clock,
             calls: Vec::new(),
             by_text: Vec::new(),
-            flights: FuturesUnordered::new(),
+            in_flight: FuturesUnordered::new(),
             login_at,
             beats: 0,
         }
     }
 
     /// Sends the calls that wait.
-    fn take_off(&mut self) {
+    fn send_waiting(&mut self) {
         for by_text in [false, true] {
             let waiting = if by_text { &mut self.by_text } else { &mut self.calls };
             while !waiting.is_empty() {
@@ -98,46 +98,46 @@ impl Live {
                     });
                 }
                 let mut commands = self.commands.clone();
-                self.flights.push(Box::pin(async move {
+                self.in_flight.push(Box::pin(async move {
                     let count = pipeline.len();
                     let answers = commands.req_packed_commands(&pipeline, 0, count).await;
-                    Landing::Calls { calls, by_text, answers }
+                    Outcome::Calls { calls, by_text, answers }
                 }));
             }
         }
         if self.login_at.is_some_and(|at| at <= Instant::now()) {
             self.login_at = None;
             let (node, commands) = (self.node.clone(), self.commands.clone());
-            self.flights
-                .push(Box::pin(async move { Landing::Login(node.log_in_again(commands).await) }));
+            self.in_flight
+                .push(Box::pin(async move { Outcome::Login(node.log_in_again(commands).await) }));
         }
     }
 
     /// Whether something was answered.
-    fn poll_flights(&mut self, cx: &mut Context<'_>, answers: &mut Vec<Answered>) -> bool {
+    fn poll_in_flight(&mut self, cx: &mut Context<'_>, answers: &mut Vec<Answered>) -> bool {
         let mut any = false;
-        while let Poll::Ready(Some(landing)) = self.flights.poll_next_unpin(cx) {
+        while let Poll::Ready(Some(outcome)) = self.in_flight.poll_next_unpin(cx) {
             any = true;
-            match landing {
-                Landing::Calls { calls, by_text, answers: Ok(values) } => {
-                    self.land(calls, by_text, values, answers);
+            match outcome {
+                Outcome::Calls { calls, by_text, answers: Ok(values) } => {
+                    self.hand_out(calls, by_text, values, answers);
                 }
-                Landing::Calls { calls, answers: Err(error), .. } => {
+                Outcome::Calls { calls, answers: Err(error), .. } => {
                     for (number, request) in calls {
                         let error = self.call_error(&request, &error);
                         answers.push(Answered::Call(number, Err(error)));
                     }
                 }
-                Landing::Beat(beat) => {
+                Outcome::Beat(beat) => {
                     answers.push(Answered::Beat(beat.map_err(|error| Reason::from(&error))));
                 }
-                Landing::Login(at) => self.login_at = at,
+                Outcome::Login(at) => self.login_at = at,
             }
         }
         any
     }
 
-    fn land(
+    fn hand_out(
         &mut self,
         calls: Vec<(u64, Request)>,
         by_text: bool,
@@ -198,24 +198,24 @@ impl Connection for Live {
         self.beats = self.beats.wrapping_add(1);
         let (node, commands, turn) = (self.node.clone(), self.commands.clone(), self.beats);
         let (server, traits, clock) = (self.server.clone(), self.traits, self.clock);
-        self.flights.push(Box::pin(async move {
-            Landing::Beat(node.beat(commands, &server, traits, clock, turn).await)
+        self.in_flight.push(Box::pin(async move {
+            Outcome::Beat(node.beat(commands, &server, traits, clock, turn).await)
         }));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, answers: &mut Vec<Answered>) -> Poll<Reason> {
         loop {
-            self.take_off();
-            // A flight sends when it is polled first; the driver writes that to the socket.
-            let mut landed = self.poll_flights(cx, answers);
+            self.send_waiting();
+            // What is in flight is sent when it is polled first; the driver writes that to the socket.
+            let mut answered = self.poll_in_flight(cx, answers);
             let has_ended = self.driver.as_mut().poll(cx).is_ready();
-            landed |= self.poll_flights(cx, answers);
+            answered |= self.poll_in_flight(cx, answers);
             if has_ended {
                 // A driver that has ended must not be polled again.
                 self.driver = Box::pin(ready(()));
                 return Poll::Ready(self.broken());
             }
-            if !landed {
+            if !answered {
                 return Poll::Pending;
             }
         }

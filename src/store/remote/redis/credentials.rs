@@ -74,7 +74,7 @@ impl Provider {
         }))
     }
 
-    pub(super) fn ask(&self) -> Asked {
+    pub(super) fn call(&self) -> Asked {
         (self.0)()
     }
 }

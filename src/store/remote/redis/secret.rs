@@ -139,7 +139,7 @@ fn flat(text: &str) -> String {
     let mut flat = String::with_capacity(text.len());
     for character in text.chars() {
         let is_space =
-            character.is_whitespace() || character.is_control() || turns_direction(character);
+            character.is_whitespace() || character.is_control() || is_bidi_control(character);
         if !is_space {
             flat.push(character);
         } else if !flat.ends_with(' ') {
@@ -149,7 +149,7 @@ fn flat(text: &str) -> String {
     flat
 }
 
-const fn turns_direction(character: char) -> bool {
+const fn is_bidi_control(character: char) -> bool {
     matches!(
         character,
         '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

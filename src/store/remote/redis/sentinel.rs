@@ -16,11 +16,11 @@ pub(super) enum Route {
     Fixed(Address),
     /// A node of a cluster.
     Node(Address),
-    Sentinels(Box<Watch>),
+    Sentinels(Box<SentinelRoute>),
 }
 
 /// The Sentinels, and the session with one of them.
-pub(super) struct Watch {
+pub(super) struct SentinelRoute {
     sentinels: Sentinels,
     /// The session with the Sentinel of that index, unless it is in use.
     session: Mutex<Option<(usize, Session)>>,
@@ -28,7 +28,7 @@ pub(super) struct Watch {
 
 impl Route {
     pub(super) fn by(sentinels: Sentinels) -> Self {
-        Self::Sentinels(Box::new(Watch { sentinels, session: Mutex::new(None) }))
+        Self::Sentinels(Box::new(SentinelRoute { sentinels, session: Mutex::new(None) }))
     }
 
     pub(super) const fn is_of_cluster(&self) -> bool {
@@ -38,7 +38,7 @@ impl Route {
     pub(super) async fn find(&self, settings: &Connecting) -> Result<Address, RedisStoreError> {
         match self {
             Self::Fixed(address) | Self::Node(address) => Ok(address.clone()),
-            Self::Sentinels(watch) => watch.primary(settings).await,
+            Self::Sentinels(route) => route.primary(settings).await,
         }
     }
 
@@ -52,7 +52,7 @@ impl Route {
     ) -> Option<String> {
         match self {
             Self::Fixed(_) | Self::Node(_) => None,
-            Self::Sentinels(watch) => watch.successor_of(server, turn, settings).await,
+            Self::Sentinels(route) => route.successor_of(server, turn, settings).await,
         }
     }
 }
@@ -61,17 +61,17 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(address) | Self::Node(address) => address.fmt(f),
-            Self::Sentinels(watch) => watch.sentinels.fmt(f),
+            Self::Sentinels(route) => route.sentinels.fmt(f),
         }
     }
 }
 
-impl Watch {
+impl SentinelRoute {
     /// The primary that most of the Sentinels that answer name.
     async fn primary(&self, settings: &Connecting) -> Result<Address, RedisStoreError> {
         let asked = self.sentinels.nodes.iter().map(|node| async {
             let mut session = self.open(node, settings).await?;
-            self.ask(node, &mut session, settings).await
+            self.query(node, &mut session, settings).await
         });
         let (node, (host, port)) = (&self.sentinels.nodes[0], majority(asked).await?);
         self.sentinels.primary(node, &host, port).ok_or_else(|| {
@@ -95,7 +95,7 @@ impl Watch {
             Some((_, session)) => session,
             None => self.open(node, settings).await.ok()?,
         };
-        let (host, port) = self.ask(node, &mut session, settings).await.ok()?;
+        let (host, port) = self.query(node, &mut session, settings).await.ok()?;
         *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some((index, session));
         let is_server = |named: &Address| named.place == server.place;
         if self.sentinels.primary(node, &host, port).as_ref().is_some_and(is_server) {
@@ -113,7 +113,7 @@ impl Watch {
         Session::open(node.clone(), settings).await.map_err(|error| error.of_a_sentinel(node))
     }
 
-    async fn ask(
+    async fn query(
         &self,
         node: &Address,
         session: &mut Session,
@@ -122,7 +122,7 @@ impl Watch {
         let service = &self.sentinels.service;
         let mut cmd = Cmd::new();
         cmd.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(service);
-        match session.ask::<Option<(String, u16)>>(&cmd, settings.timeout).await {
+        match session.query::<Option<(String, u16)>>(&cmd, settings.timeout).await {
             Ok(Some(address)) => Ok(address),
             Ok(None) => Err(RedisStoreError::quoting(
                 Kind::NoPrimary,

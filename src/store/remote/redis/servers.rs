@@ -15,11 +15,11 @@ use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
 use super::key;
 use super::sentinel::Route;
 use crate::store::fallback::Ledger;
-use crate::store::remote::ask::Op;
 use crate::store::remote::core::{Core, Greeting, Limits};
 use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Shared, Waiting};
 use crate::store::remote::home::Home;
+use crate::store::remote::pending::Op;
 use crate::store::remote::settings::{Settings, WHOLE};
 use crate::store::remote::worker::{Surroundings, Worker};
 use crate::store::{
@@ -78,10 +78,10 @@ impl Servers {
         }
     }
 
-    fn ask(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
+    fn request(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
         match self {
-            Self::One { handle, .. } => handle.ask(principal, op),
-            Self::Cluster(cluster) => cluster.handle(principal)?.ask(principal, op),
+            Self::One { handle, .. } => handle.request(principal, op),
+            Self::Cluster(cluster) => cluster.handle(principal)?.request(principal, op),
         }
     }
 }
@@ -151,7 +151,7 @@ impl Parts {
         };
         let mut worker = Worker { core, protocol: node, connection, shared, inbox, surroundings };
         // A store that starts degraded has reported it before anything is asked of it.
-        worker.tell();
+        worker.emit();
         self.home.spawn(worker.run());
         handle
     }
@@ -161,7 +161,7 @@ impl Store for Servers {
     type Check = RemoteCheck;
 
     fn check(&self, charge: Charge<'_>) -> Answer<RemoteCheck> {
-        match self.ask(charge.principal(), Op::check(&charge)) {
+        match self.request(charge.principal(), Op::check(&charge)) {
             Ok(waiting) => Answer::Later(RemoteCheck { waiting }),
             Err(failure) => Answer::Now(Err(failure.into())),
         }
@@ -169,7 +169,7 @@ impl Store for Servers {
 
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         let handle = self.handle(command.principal())?;
-        handle.ask(command.principal(), Op::of(&command))?.await
+        handle.request(command.principal(), Op::of(&command))?.await
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -51,7 +51,7 @@ impl Session {
             let before = "the callback has returned no credentials: ";
             RedisStoreError::quoting(Kind::Credentials, &server, before, said, "")
         };
-        match tokio::time::timeout(settings.timeout, provider.ask()).await {
+        match tokio::time::timeout(settings.timeout, provider.call()).await {
             Ok(Ok(credentials)) => {
                 let user = credentials.user.as_deref();
                 let server = server.with_credentials(user, Some(&credentials.password));
@@ -106,24 +106,24 @@ impl Session {
                 auth
             };
             let user = login.user.as_ref().map(Secret::expose);
-            let mut known = self.ask::<()>(&auth(user), within).await;
+            let mut known = self.query::<()>(&auth(user), within).await;
             // Servers before Redis 6.0 know no users, and ignore the one in an address.
             if user.is_some() && known.as_ref().is_err_and(Unanswered::knows_no_users) {
-                known = self.ask(&auth(None), within).await;
+                known = self.query(&auth(None), within).await;
             }
             known.map_err(|error| error.of(&self.server, "AUTH"))?;
         }
         if login.database != 0 {
             let mut select = redis::cmd("SELECT");
             select.arg(login.database);
-            let selected = self.ask::<()>(&select, within).await;
+            let selected = self.query::<()>(&select, within).await;
             selected.map_err(|error| error.of(&self.server, "SELECT"))?;
         }
         Ok(())
     }
 
     /// Sends a command and waits for its answer.
-    pub(super) async fn ask<T: FromRedisValue>(
+    pub(super) async fn query<T: FromRedisValue>(
         &mut self,
         cmd: &Cmd,
         within: Duration,

@@ -77,7 +77,7 @@ impl Fleet {
     pub(super) fn has_migrated(&mut self, principal: usize, half: bool) {
         let (owner, Some(heir)) = self.owners[principal] else { return };
         let buckets = self.servers[owner].give_up(&self.principals[principal]);
-        self.servers[heir].take_over(buckets);
+        self.servers[heir].receive(buckets);
         if !half {
             self.owners[principal] = (heir, None);
         }

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::ask::{Op, Ticket};
 use super::super::core::{Action, CallError, Core, Limits};
 use super::super::failure::{Failure, Reason};
+use super::super::pending::{Op, Ticket};
 use super::super::request::{Reply as Answer, Request, Run};
 use super::super::server_time::Sighting;
 use super::referee::Referee;
@@ -43,7 +43,7 @@ pub(super) struct Fleet {
     pub(super) call: Entry,
     pub(super) agent: Entry,
     pub(super) plans: [Entry; 2],
-    pub(super) pending: HashMap<u64, Pending>,
+    pub(super) pending: HashMap<u64, Issued>,
     pub(super) tickets: u64,
     pub(super) names_time: bool,
     /// Whether units are given back, too.
@@ -103,7 +103,7 @@ impl Ticket for SimTicket {
     }
 }
 
-pub(super) struct Pending {
+pub(super) struct Issued {
     pub(super) replica: usize,
     pub(super) principal: usize,
     pub(super) op: Op,
@@ -421,15 +421,15 @@ impl Fleet {
                 let wait = self.random.in_range(MILLI..50 * MILLI);
                 self.later(wait, Event::Learns { replica });
             }
-            Action::Forward(to, asks) => {
-                self.seen.forwarded += asks.len() as u64;
+            Action::Forward(to, sent_on) => {
+                self.seen.forwarded += sent_on.len() as u64;
                 let to = (0..self.servers.len()).find(|server| name(*server) == to);
                 let to = to.expect("it is one of the servers");
-                for ask in asks {
-                    if let Some(pending) = self.pending.get_mut(&ask.ticket.number) {
+                for one in sent_on {
+                    if let Some(pending) = self.pending.get_mut(&one.ticket.number) {
                         pending.was_sent_on = true;
                     }
-                    self.replicas[replica].cores[to].ask(ask);
+                    self.replicas[replica].cores[to].accept(one);
                 }
                 self.later(0, Event::Wakes { replica, server: to });
             }

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::super::ask::{Ask, Op};
 use super::super::failure::Failure;
-use super::fleet::{DEADLINE, Event, Fleet, Pending, SimTicket};
+use super::super::pending::{Op, Pending};
+use super::fleet::{DEADLINE, Event, Fleet, Issued, SimTicket};
 use super::scenario::{SECOND, Scenario};
 use crate::store::{Charge, Entry, Reply, StoreError};
 use crate::values::Endpoint;
@@ -24,7 +24,7 @@ impl Fleet {
         let many = if self.random.below(20) == 0 { 1 + self.random.below(60) } else { 1 };
         for _ in 0..many {
             let op = self.any_op();
-            self.ask(replica, principal, op);
+            self.issue(replica, principal, op);
         }
         let server = self.server_of(replica, principal);
         self.act(replica, server);
@@ -44,7 +44,7 @@ impl Fleet {
         }
     }
 
-    pub(super) fn ask(&mut self, replica: usize, principal: usize, op: Op) {
+    pub(super) fn issue(&mut self, replica: usize, principal: usize, op: Op) {
         self.seen.requests += 1;
         self.tickets += 1;
         let (number, is_waiting) = (self.tickets, Rc::new(Cell::new(true)));
@@ -54,7 +54,7 @@ impl Fleet {
             self.later(wait, Event::Leaves { number });
         }
         let of = &mut self.replicas[replica];
-        let pending = Pending {
+        let pending = Issued {
             replica,
             principal,
             op: op.clone(),
@@ -66,7 +66,7 @@ impl Fleet {
         self.pending.insert(number, pending);
         let ticket = SimTicket { number, is_waiting, outbox: Rc::clone(&of.outbox) };
         let (principal, deadline) = (self.principals[principal].clone(), self.now + DEADLINE);
-        of.cores[server].ask(Ask::new(principal, op, deadline, ticket));
+        of.cores[server].accept(Pending::new(principal, op, deadline, ticket));
     }
 
     pub(super) fn server_of(&self, replica: usize, principal: usize) -> usize {
@@ -111,7 +111,7 @@ impl Fleet {
     /// What becomes of a request. Returns whether it is admitted, if it is a check.
     pub(super) fn conclude(
         &mut self,
-        pending: &Pending,
+        pending: &Issued,
         answer: Result<Reply, Failure>,
     ) -> Option<bool> {
         let Op::Check(entries) = &pending.op else { return None };

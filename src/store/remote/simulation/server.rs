@@ -101,7 +101,7 @@ impl Server {
             .collect()
     }
 
-    pub(super) fn take_over(&mut self, buckets: Vec<((Principal, Endpoint), [i64; 3])>) {
+    pub(super) fn receive(&mut self, buckets: Vec<((Principal, Endpoint), [i64; 3])>) {
         for (key, times) in buckets {
             let [full_at, overdrawn_until, blocked_until] = times.map(|time| time + self.ahead);
             self.buckets.insert(key, Bucket { full_at, overdrawn_until, blocked_until });

@@ -104,7 +104,7 @@ impl Sentinels {
     /// The primary, which the Sentinel `node` says is there; `None` if that is no host.
     pub(super) fn primary(&self, node: &Address, host: &str, port: u16) -> Option<Address> {
         let place = Place::told(host, port)?;
-        Some(Address::new(place, self.tls, self.login.clone()).named_by(&node.login))
+        Some(Address::new(place, self.tls, self.login.clone()).scrubbed_by(&node.login))
     }
 }
 
@@ -129,7 +129,7 @@ impl Address {
         Self { name: place.text().into(), place, tls, login }
     }
 
-    fn named_by(self, teller: &Login) -> Self {
+    fn scrubbed_by(self, teller: &Login) -> Self {
         let hide = |name: &str, login: &Login| scrub(name, None, login.password.as_ref());
         let name = hide(&hide(&self.name, teller), &self.login).into();
         Self { name, ..self }
@@ -143,7 +143,7 @@ impl Address {
     /// Another node of the same cluster, which this one says is there; `None` if that is no host.
     pub(super) fn at(&self, host: &str, port: u16) -> Option<Self> {
         let place = Place::told(host, port)?;
-        Some(Self::new(place, self.tls, self.login.clone()).named_by(&self.login))
+        Some(Self::new(place, self.tls, self.login.clone()).scrubbed_by(&self.login))
     }
 
     /// As [`at`](Self::at), from a text such as `host:port`. Without a host it is this node's own.

@@ -10,7 +10,7 @@ const MICRO: u64 = 1000;
 
 /// One request or command, and the ticket by which it gets its answer.
 #[derive(Debug)]
-pub(super) struct Ask<T> {
+pub(super) struct Pending<T> {
     pub(super) principal: Principal,
     pub(super) op: Op,
     /// When the request stops waiting, in nanoseconds.
@@ -42,7 +42,7 @@ pub(super) trait Ticket {
     fn say(self, answer: Result<Reply, Failure>);
 }
 
-impl<T> Ask<T> {
+impl<T> Pending<T> {
     pub(super) fn new(principal: Principal, op: Op, deadline: u64, ticket: T) -> Self {
         Self { principal, op, deadline, ticket, hops: 0, asking: false }
     }
