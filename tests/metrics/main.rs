@@ -141,7 +141,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     let (snapshotter, ()) = recorded(async || {
         let distant = Distant::new();
         let metrics = Metrics::new();
-        let store = LocalFallback::new(Breaker::new(distant.clone()));
+        let store = LocalFallback::new(Breaker::new(distant.clone())).max_owed(10);
         let limiter = Limiter::with_store(two_calls(), store);
         limiter.observe(metrics.clone());
         let layer = BolnaRateLimitLayer::with_limiter(limiter);
@@ -167,6 +167,8 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     assert_eq!(read.get("fallbacks_total{}"), Some(&7.0));
     assert_eq!((read.get("breakers{}"), read.get("open_breakers{}")), (Some(&1.0), Some(&1.0)));
     assert_eq!(read.get("buckets{}"), Some(&1.0));
+    assert_eq!(read.get("owed_buckets{}"), Some(&1.0));
+    assert_eq!(read.get("late_charges_total{}"), Some(&0.0));
     // The two requests for which the store was not called did not wait.
     assert_eq!(read.get("store_wait_seconds{}"), Some(&6.0));
     assert_eq!(read.get("store_waits_total{le=+Inf}"), Some(&6.0));

@@ -70,6 +70,10 @@ use handles::Handles;
 ///   are added by `refresh`, others when they happen.
 /// * `bolna_rate_limit_fallbacks_total`, a counter of checks that were decided in this process
 ///   because the store failed.
+/// * `bolna_rate_limit_owed_buckets`, a gauge: the number of buckets of which units were admitted
+///   without the store and are not charged to it yet.
+/// * `bolna_rate_limit_late_charges_total`, a counter of units that the store has charged for
+///   requests that no longer waited.
 /// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
 /// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
 /// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process.
@@ -110,6 +114,7 @@ struct MetricsState {
 #[derive(Default)]
 struct Reported {
     fallbacks: u64,
+    late_charges: u64,
     sweeps: u64,
     dropped: u64,
     failures: BTreeMap<&'static str, u64>,
@@ -153,6 +158,7 @@ impl Metrics {
             self.set(names::MAX_BUCKETS, most);
         }
         self.set(names::REMEMBERED_DENIALS, report.remembered_denials);
+        self.set(names::OWED, report.owed);
         self.set(names::BREAKERS, report.breakers);
         self.set(names::OPEN_BREAKERS, report.open_breakers);
         self.count(report);
@@ -174,6 +180,7 @@ impl Metrics {
         };
         let labels = || self.shared.handles.labels(&[]);
         add(names::FALLBACKS, labels(), &mut reported.fallbacks, report.fallbacks);
+        add(names::LATE, labels(), &mut reported.late_charges, report.late_charges);
         add(names::SWEEPS, labels(), &mut reported.sweeps, report.sweeps);
         add(names::DROPPED, labels(), &mut reported.dropped, report.dropped);
         for (kind, failures) in &report.failures {

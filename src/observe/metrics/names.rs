@@ -9,6 +9,8 @@ pub(super) const STORE_WAITS: &str = "bolna_rate_limit_store_waits_total";
 pub(super) const EVENTS: &str = "bolna_rate_limit_events_total";
 pub(super) const FAILURES: &str = "bolna_rate_limit_store_failures_total";
 pub(super) const FALLBACKS: &str = "bolna_rate_limit_fallbacks_total";
+pub(super) const OWED: &str = "bolna_rate_limit_owed_buckets";
+pub(super) const LATE: &str = "bolna_rate_limit_late_charges_total";
 pub(super) const BREAKERS: &str = "bolna_rate_limit_breakers";
 pub(super) const OPEN_BREAKERS: &str = "bolna_rate_limit_open_breakers";
 pub(super) const BUCKETS: &str = "bolna_rate_limit_buckets";
@@ -40,6 +42,11 @@ pub(super) fn describe() {
         FALLBACKS,
         "Checks that were decided in this process because the store failed"
     );
+    describe_gauge!(
+        OWED,
+        "Buckets of which units were admitted without the store and are not charged to it yet"
+    );
+    describe_counter!(LATE, "Units that the store has charged for requests that no longer waited");
     describe_gauge!(BREAKERS, "Circuit breakers in front of servers");
     describe_gauge!(OPEN_BREAKERS, "Circuit breakers that are open");
     describe_gauge!(BUCKETS, "Buckets that are tracked in this process");

@@ -245,7 +245,7 @@ impl<C: Clock> MemoryStore<C> {
         if now < swept && swept - now < HELD_UP {
             return;
         }
-        // If there are few requests, several turns are due, but one request takes at most `MOST_SWEEPS`.
+        // If there are few requests, several sweeps are due, but one request makes few.
         let due = now.wrapping_sub(swept) / self.turn;
         let next = if due <= MOST_SWEEPS { swept + due * self.turn } else { now };
         if self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {

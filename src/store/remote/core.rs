@@ -112,6 +112,19 @@ pub(super) enum CallError {
     Lost(Reason),
 }
 
+/// What was in flight when the server was given up is still owed.
+impl<T> Drop for Core<T> {
+    fn drop(&mut self) {
+        let parked = self.parked.drain(..).map(|(_, call)| call);
+        let in_flight = std::iter::from_fn(|| self.in_flight.pop());
+        for call in in_flight.chain(parked) {
+            if let Some(ledger) = &self.ledger {
+                ledger.put_back(&call.principal, call.owed, call.sent);
+            }
+        }
+    }
+}
+
 impl<T: Ticket> Core<T> {
     pub(super) fn new(
         name: Arc<str>,

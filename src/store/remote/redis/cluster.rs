@@ -31,6 +31,10 @@ use crate::values::Principal;
 
 const SLOTS: u16 = 16_384;
 
+/// After so many refreshes without a slot a node is forgotten. A new node serves none until its
+/// first slot has been migrated to it, but is sent requests for that slot before.
+const MOST_IDLE: u32 = 6;
+
 /// The time between two refreshes of the topology without trouble, and the shortest time after a
 /// successful refresh with trouble.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
@@ -60,6 +64,8 @@ struct Primary {
     address: Address,
     ranges: Arc<RwLock<Vec<Range>>>,
     handle: Handle,
+    /// In how many refreshes it has served no slot.
+    idle: u32,
 }
 
 /// The first slot and the last, both included.
@@ -206,7 +212,7 @@ impl Cluster {
                 Some(index) => {
                     let primary = known.primaries.swap_remove(index);
                     primary.set_ranges(ranges.clone());
-                    primary
+                    Primary { idle: 0, ..primary }
                 }
                 None => self.primary(address, ranges.clone(), firsts.remove(&place)),
             };
@@ -217,9 +223,13 @@ impl Cluster {
         topology.ranges.sort_unstable();
         // Those that serve no slot any more.
         for left in known.primaries.drain(..) {
-            let first = left.ranges().first().map_or(0, |range| range.0);
-            if let Some(heir) = topology.primary_of(first) {
-                self.hand_over(left.handle.number(), left.handle.losses(), &heir.handle);
+            let (first, losses) =
+                (left.ranges().first().map_or(0, |range| range.0), left.handle.losses());
+            if losses == 0 && left.idle < MOST_IDLE {
+                left.set_ranges(Vec::new());
+                topology.primaries.push(Primary { idle: left.idle + 1, ..left });
+            } else if let Some(heir) = topology.primary_of(first) {
+                self.hand_over(left.handle.number(), losses, &heir.handle);
             }
         }
         if let Some(heir) = topology.primaries.first() {
@@ -261,7 +271,7 @@ impl Cluster {
         };
         let around = Arc::new(Around(Arc::downgrade(self)));
         let handle = self.parts.spawn(node, number, first, holds, around);
-        Primary { address, ranges, handle }
+        Primary { address, ranges, handle, idle: 0 }
     }
 
     fn node(&self, address: &Address, ranges: &Arc<RwLock<Vec<Range>>>) -> Node {

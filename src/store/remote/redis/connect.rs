@@ -110,24 +110,30 @@ impl Node {
         Ok((Live::new(self, session, traits, clock), greeting))
     }
 
-    /// Logs a connection in again. Returns when to do so next.
+    /// Logs a connection in again. Returns the server with its new login, unless that has failed,
+    /// and when to log in next.
     pub(super) async fn log_in_again(
         &self,
         mut commands: MultiplexedConnection,
-    ) -> Option<Instant> {
-        const SOON: Duration = Duration::from_secs(1);
-        let provider = self.settings.credentials.as_ref()?;
+        server: &Address,
+    ) -> (Option<Address>, Option<Instant>) {
+        let soon = || (None, Some(Instant::now() + Duration::from_secs(1)));
+        let Some(provider) = self.settings.credentials.as_ref() else { return (None, None) };
         let asked = tokio::time::timeout(self.settings.timeout, provider.call()).await;
         // If this fails, the old credentials may go on to be good: the server says so otherwise.
-        let Ok(Ok(credentials)) = asked else { return Some(Instant::now() + SOON) };
+        let Ok(Ok(credentials)) = asked else { return soon() };
         let mut auth = redis::cmd("AUTH");
         if let Some(user) = &credentials.user {
             auth.arg(&**user);
         }
         auth.arg(&*credentials.password);
         match auth.exec_async(&mut commands).await {
-            Ok(()) => login_at(&credentials),
-            Err(_) => Some(Instant::now() + SOON),
+            Ok(()) => {
+                let user = credentials.user.as_deref();
+                let server = server.with_credentials(user, Some(&credentials.password));
+                (Some(server), login_at(&credentials))
+            }
+            Err(_) => soon(),
         }
     }
 
@@ -214,7 +220,7 @@ impl Node {
         }
         let (hello, within) = (redis::cmd("HELLO"), self.settings.timeout);
         match session.query::<HashMap<String, Value>>(&hello, within).await {
-            Ok(hello) => check_role(&session.server, &hello).map(|()| false),
+            Ok(hello) => self.check_role(&session.server, &hello).map(|()| false),
             Err(error) if error.is_broken() => {
                 self.lacks_hello.store(true, Ordering::Relaxed);
                 Err(error.of(&session.server, "HELLO"))
@@ -265,6 +271,38 @@ impl Node {
         }
     }
 
+    fn check_role(
+        &self,
+        server: &Address,
+        hello: &HashMap<String, Value>,
+    ) -> Result<(), RedisStoreError> {
+        let field = |name| match hello.get(name) {
+            Some(Value::BulkString(text)) => std::str::from_utf8(text).ok(),
+            Some(Value::SimpleString(text)) => Some(text.as_str()),
+            _ => None,
+        };
+        if field("mode") == Some("sentinel") {
+            let detail = "it is a Sentinel, which holds no buckets: name it by \
+                          redis+sentinel://host/service";
+            return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
+        }
+        // Only some of the slots may be there, which requests would find out one by one.
+        if field("mode") == Some("cluster") && !self.route.is_of_cluster() {
+            let detail = "it is a node of a cluster: name it by redis+cluster://host:port";
+            return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
+        }
+        // A bucket without a unit is only read, not written: a replica would go on refusing
+        // requests for it.
+        match field("role") {
+            Some(role) if role != "master" => {
+                let detail = "it is a replica and can't be written to: name the primary, or the \
+                          Sentinels";
+                Err(RedisStoreError::new(Kind::ReadOnly, server, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that the connected server still answers and is still a primary. Nothing is written.
     pub(super) async fn beat(
         &self,
@@ -280,7 +318,7 @@ impl Node {
                 .query_async(&mut commands)
                 .await
                 .map_err(|error| failed("HELLO", &error))?;
-            check_role(server, &hello)?;
+            self.check_role(server, &hello)?;
         }
         let sent = nanos(clock.now());
         let shown = if traits.refuses_time {
@@ -324,27 +362,4 @@ async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStore
     let now = session.query::<(i64, i64)>(&redis::cmd("TIME"), within).await;
     let (seconds, micros) = now.map_err(|error| error.of(&session.server, "TIME"))?;
     Ok(seconds * 1_000_000 + micros)
-}
-
-fn check_role(server: &Address, hello: &HashMap<String, Value>) -> Result<(), RedisStoreError> {
-    let field = |name| match hello.get(name) {
-        Some(Value::BulkString(text)) => std::str::from_utf8(text).ok(),
-        Some(Value::SimpleString(text)) => Some(text.as_str()),
-        _ => None,
-    };
-    if field("mode") == Some("sentinel") {
-        let detail =
-            "it is a Sentinel, which holds no buckets: name it by redis+sentinel://host/service";
-        return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
-    }
-    // A bucket without a unit is only read, not written: a replica would go on refusing requests
-    // for it.
-    match field("role") {
-        Some(role) if role != "master" => {
-            let detail = "it is a replica and can't be written to: name the primary, or the \
-                          Sentinels";
-            Err(RedisStoreError::new(Kind::ReadOnly, server, detail))
-        }
-        _ => Ok(()),
-    }
 }

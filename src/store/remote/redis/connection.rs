@@ -56,8 +56,9 @@ enum Outcome {
         answers: RedisResult<Vec<Value>>,
     },
     Beat(Result<Option<Sighting>, RedisStoreError>),
-    /// The connection has logged in again, or will try once more at that time.
-    Login(Option<Instant>),
+    /// The connection has logged in again, unless there is no address, and does so next at that
+    /// time.
+    Login(Option<Address>, Option<Instant>),
 }
 
 impl Live {
@@ -108,8 +109,11 @@ impl Live {
         if self.login_at.is_some_and(|at| at <= Instant::now()) {
             self.login_at = None;
             let (node, commands) = (self.node.clone(), self.commands.clone());
-            self.in_flight
-                .push(Box::pin(async move { Outcome::Login(node.log_in_again(commands).await) }));
+            let server = self.server.clone();
+            self.in_flight.push(Box::pin(async move {
+                let (server, at) = node.log_in_again(commands, &server).await;
+                Outcome::Login(server, at)
+            }));
         }
     }
 
@@ -131,7 +135,11 @@ impl Live {
                 Outcome::Beat(beat) => {
                     answers.push(Answered::Beat(beat.map_err(|error| Reason::from(&error))));
                 }
-                Outcome::Login(at) => self.login_at = at,
+                Outcome::Login(server, at) => {
+                    // Errors are scrubbed by the new login.
+                    self.server = server.unwrap_or_else(|| self.server.clone());
+                    self.login_at = at;
+                }
             }
         }
         any
@@ -206,7 +214,7 @@ impl Connection for Live {
     fn poll(&mut self, cx: &mut Context<'_>, answers: &mut Vec<Answered>) -> Poll<Reason> {
         loop {
             self.send_waiting();
-            // What is in flight is sent when it is polled first; the driver writes that to the socket.
+            // What is in flight is sent when it is polled first, and written by the driver.
             let mut answered = self.poll_in_flight(cx, answers);
             let has_ended = self.driver.as_mut().poll(cx).is_ready();
             answered |= self.poll_in_flight(cx, answers);
