@@ -77,7 +77,7 @@ async fn losses() {
         let what = format!("three replicas, stopped {stopped:?}, up {between:?}, for 16 s");
         row(&what, before, admitted(replicas).await);
     }
-    let server = Server::with_args(&faults::MAY_NAP).await;
+    let server = faults::one_that_naps().await;
     let replicas = Replicas::start(&[], &server.url()).await;
     faults::naps(&server, 16 * SECOND).await;
     let what = "three replicas, DEBUG SLEEP 0.06 every 300 ms for 16 s";

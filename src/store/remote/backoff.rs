@@ -1,9 +1,10 @@
 //! The time to wait before the store reconnects to a server.
 
-/// The shortest wait and the longest, in nanoseconds.
-const WAITS: (u64, u64) = (50_000_000, 1_500_000_000);
+/// The shortest wait and the longest, in nanoseconds. With a longer one, replicas miss the time for
+/// which a server is well that is lost again and again, and are not back at the same time.
+const WAITS: (u64, u64) = (50_000_000, 500_000_000);
 
-/// The time before the next attempt: 50 ms to 1.5 s, doubled each time.
+/// The time before the next attempt: 50 ms to 500 ms, doubled each time.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -42,7 +43,7 @@ mod tests {
             (0..40).map(|_| backoff.next(random)).collect::<Vec<_>>()
         };
         let (least, most) = (waits(0), waits(u32::MAX));
-        assert_eq!(least[..4], [50, 100, 200, 400].map(|millis| millis * 1_000_000));
+        assert_eq!(least[..4], [50, 100, 200, 250].map(|millis| millis * 1_000_000));
         assert!(least.iter().zip(&most).all(|(least, most)| *most == least * 2));
         assert_eq!((least[39], most[39]), (WAITS.1 / 2, WAITS.1));
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outages::faults::{MAY_NAP, kill_clients, naps, stop_and_go};
+use crate::outages::faults::{kill_clients, naps, one_that_naps, stop_and_go};
 use crate::outages::replica;
 use crate::outages::replicas::{Record, Replicas};
 use crate::servers::{Sentinels, Server};
@@ -70,8 +70,7 @@ async fn a_server_that_stops_for_3_s_twice() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_naps() {
-    // Before 7.0 debugging commands are allowed, and there is no such option.
-    let server = Server::with_args(&MAY_NAP).await;
+    let server = one_that_naps().await;
     let replicas = start(&server.url()).await;
     naps(&server, 7 * SECOND).await;
     let record = end(replicas).await;

@@ -22,7 +22,17 @@ pub(crate) async fn stop_and_go(
     }
 }
 
-/// The server sleeps for 60 ms every 300 ms. It has to allow debugging commands.
+/// A server that [`naps`].
+pub(crate) async fn one_that_naps() -> Server {
+    // Before 7.0 debugging commands are allowed, and there is no such option.
+    let server = Server::start().await;
+    if server.command::<()>(&["DEBUG", "SLEEP", "0"]).await.is_ok() {
+        return server;
+    }
+    Server::with_args(&["--enable-debug-command", "yes"]).await
+}
+
+/// The server sleeps for 60 ms every 300 ms.
 pub(crate) async fn naps(server: &Server, all: Duration) {
     let mut connection = server.connection().await.unwrap();
     let began = Instant::now();
@@ -32,9 +42,6 @@ pub(crate) async fn naps(server: &Server, all: Duration) {
         sleep(Duration::from_millis(240)).await;
     }
 }
-
-/// The options of a server that [`naps`].
-pub(crate) const MAY_NAP: [&str; 2] = ["--enable-debug-command", "yes"];
 
 /// The server closes all connections, so many times.
 pub(crate) async fn kill_clients(server: &Server, times: u32, between: Duration) {

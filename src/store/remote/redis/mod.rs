@@ -94,7 +94,7 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// the limit, which depends on [the expected replicas](RedisStoreBuilder::expected_replicas).
 ///
 /// In the background the store reconnects at once, if the connection had served, and then every
-/// 50 ms to 1.5 s. It uses the server again as soon as the server has charged a probe bucket, which
+/// 50 to 500 ms. It uses the server again as soon as the server has charged a probe bucket, which
 /// belongs to no principal, within half the deadline. Nothing has to be restarted.
 ///
 /// When the server is back, each replica charges it for what it has admitted meanwhile, by an
