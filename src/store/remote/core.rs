@@ -56,6 +56,8 @@ pub(super) struct Core<T> {
     time: ServerTime,
     /// Calls that are sent again then, since their keys are being migrated.
     parked: VecDeque<(u64, Call)>,
+    /// Calls without requests, which only charge back, and when they are overdue.
+    paying: VecDeque<(u64, u64)>,
     /// Whether calls name their time, because the server does not tell scripts its own.
     names_time: bool,
     /// What is owed to the servers.
@@ -141,6 +143,7 @@ impl<T: Ticket> Core<T> {
             in_flight: Ring::default(),
             time: ServerTime::default(),
             parked: VecDeque::new(),
+            paying: VecDeque::new(),
             names_time: false,
             ledger,
             holds: Box::new(holds),
@@ -311,6 +314,9 @@ impl<T: Ticket> Core<T> {
         let number = self.in_flight.next_number();
         let (call, mut request, deadline) =
             self.batches.next_call(number, now, self.ledger.as_deref())?;
+        if call.members.is_empty() {
+            self.paying.push_back((now + self.limits.deadline, number));
+        }
         self.in_flight.push(call);
         if self.names_time {
             request.now = self.time.estimate(now);
@@ -324,7 +330,9 @@ impl<T: Ticket> Core<T> {
     /// When [`wake`](Self::wake) and [`next`](Self::next) have to be called at the latest.
     pub(super) fn due(&self) -> Option<u64> {
         let parked = self.parked.front().map(|(at, _)| *at);
-        [self.supervisor.next(), self.batches.next_deadline(), parked].into_iter().flatten().min()
+        let paying = self.paying.front().map(|(at, _)| *at);
+        let first = [self.supervisor.next(), self.batches.next_deadline(), parked, paying];
+        first.into_iter().flatten().min()
     }
 
     /// Whether no request waits, no call is in flight and nothing is to be done at once.
@@ -335,7 +343,11 @@ impl<T: Ticket> Core<T> {
 
     fn expire(&mut self, now: u64) {
         let failure = Failure::NoAnswer(Duration::from_nanos(self.limits.deadline));
-        for number in self.batches.expire(now, &failure) {
+        let mut overdue = self.batches.expire(now, &failure);
+        while self.paying.front().is_some_and(|(at, _)| *at <= now) {
+            overdue.extend(self.paying.pop_front().map(|(_, number)| number));
+        }
+        for number in overdue {
             let Some(call) = self.in_flight.get_mut(number).filter(|call| !call.is_overdue) else {
                 continue;
             };
@@ -369,6 +381,7 @@ impl<T: Ticket> Core<T> {
             self.put_back(&mut call, now);
         }
         self.parked.clear();
+        self.paying.clear();
         self.batches.fail_all(&Failure::Lost);
     }
 

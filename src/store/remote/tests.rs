@@ -484,3 +484,23 @@ fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
     bench.carry_out(&calls[0]);
     assert_eq!((bench.admitted(), bench.core.is_idle()), (vec![true], true));
 }
+
+#[test]
+fn requests_do_not_wait_for_a_call_without_an_answer_that_only_charges_back() {
+    let mut bench = Bench::connected();
+    bench.ledger.note(&user("u"), &call(10), bench.now);
+    bench.pass(SECOND);
+    assert!(matches!(bench.actions()[..], [Action::Beat]));
+    bench.core.beaten(bench.now, Ok(None));
+    let first = bench.calls();
+    assert!(matches!(first[0].1.runs[..], [Run::Settle { .. }]));
+    bench.request("u", check(10));
+    assert!(bench.calls().is_empty());
+    bench.pass(DEADLINE);
+    assert_eq!(bench.failures().len(), 1);
+    bench.request("u", check(10));
+    let calls = bench.calls();
+    assert_eq!(calls.len(), 1);
+    bench.carry_out(&calls[0]);
+    assert_eq!(bench.admitted(), [true]);
+}

@@ -17,7 +17,10 @@ impl Fleet {
 
     pub(super) fn fails(&mut self, fault: Fault) {
         match fault {
-            Fault::Freeze { server, time } => self.servers[server].frozen_until = self.now + time,
+            Fault::Freeze { server, time } => {
+                let until = &mut self.servers[server].frozen_until;
+                *until = (*until).max(self.now + time);
+            }
             Fault::Kill { server, time } => {
                 self.servers[server].dead_until = self.now + time;
                 self.cut(|connection| connection.server == server);
