@@ -319,7 +319,8 @@ impl<T: Ticket> Core<T> {
         }
         self.in_flight.push(call);
         if self.names_time {
-            request.now = self.time.estimate(now);
+            // Replicas know the time differently well: see `Request::now`.
+            request.now = -self.time.estimate(now);
         } else {
             let deadline = deadline.min(now + self.limits.deadline);
             request.deadline = self.time.at(deadline - self.limits.deadline / RESERVED);

@@ -19,7 +19,9 @@ pub(super) struct Request {
     /// The time after which nothing is done, in microseconds of the server's clock; 0 for none.
     pub(super) deadline: i64,
     /// The time of the call, in microseconds of the server's clock; 0 if the script asks the
-    /// server for it.
+    /// server for it. Negative if it is an estimate. An estimate may be behind that of another
+    /// replica, so a bucket may seem to owe more than is possible. Were it corrected by each call,
+    /// two replicas in turn would give units away.
     pub(super) now: i64,
     /// Whether another node of the cluster has sent the call to this one.
     pub(super) asking: bool,

@@ -1,7 +1,7 @@
 -- Charges and changes buckets of one principal, whose keys are in one slot.
 --
--- KEYS: the buckets, each once. ARGV: the time, or 0 to ask the server for it; the deadline, 0 for
--- none; then the runs, which are carried out in their order. All times are whole microseconds, and
+-- KEYS: the buckets, each once. ARGV: the time, or 0 to ask the server for it, or the negative time
+-- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried out in their order. All times are whole microseconds, and
 -- points in time are counted from the epoch. A bucket is named by its number in KEYS, from 1 on.
 --
 --   <bucket> <count> <time> <refill>   as many equal requests, each charged that time or refused
@@ -56,6 +56,11 @@ local function value_of(bucket)
 end
 
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
+-- By how much a time until full may be too long without being impossible.
+local slack = 0
+if now < 0 then
+    now, slack = -now, 1000000
+end
 if now == 0 then
     -- Not if the time is given: some servers refuse TIME inside scripts.
     local time = call('TIME')
@@ -84,10 +89,13 @@ if ARGV[3] == '1' and not ARGV[7] and not KEYS[2] then
             debt = tat - now
         end
         local after, charged = debt, ARGV[4] * time
-        if after > refill then
+        if after > refill + slack then
             after = refill
         end
         local room = refill - after
+        if room < 0 then
+            room = 0
+        end
         if charged > room then
             charged = room - room % time
         end
@@ -158,7 +166,10 @@ end
 local function correct(bucket, refill)
     local at = 3 * bucket - 1
     local overdraft = math.min(state[at + 1], refill)
-    state[at], state[at + 1] = math.min(state[at], refill + overdraft), overdraft
+    if state[at] > refill + overdraft + slack then
+        state[at] = refill + overdraft
+    end
+    state[at + 1] = overdraft
     if foreign and foreign[bucket] == false then
         foreign[bucket] = true
     end
