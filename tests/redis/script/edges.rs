@@ -66,6 +66,28 @@ fn nothing_is_done_past_the_deadline() {
     assert_eq!(bench.get(&tag, CALL), Some((now + INTERVAL).to_string()));
 }
 
+/// Two replicas whose estimates differ call in turn. If the one that is behind corrected the bucket
+/// each time, the other one would find units in it.
+#[test]
+fn an_estimate_of_the_time_that_is_behind_gives_no_units_away() {
+    const OFF: u64 = 900_000;
+    let mut bench = Bench::new();
+    for run in [one as fn(u32) -> Run, two] {
+        let (tag, now) = (bench.fresh(), bench.start);
+        bench.states(&Call::one(&tag, run(BURST), now).about());
+        let full_at = bench.get(&tag, CALL);
+        for _ in 0..3 {
+            let behind = bench.states(&Call::one(&tag, run(1), now - OFF).about());
+            assert_eq!(behind[0], state_of(REFILL + OFF, 0, 0));
+            assert_eq!(bench.states(&Call::one(&tag, run(1), now).about())[0], drained());
+            assert_eq!(bench.get(&tag, CALL), full_at);
+        }
+        // What is off by more than a second is impossible all the same.
+        bench.states(&Call::one(&tag, run(1), now - 1_100_000).about());
+        assert_eq!(bench.get(&tag, CALL), Some((now - 1_100_000 + REFILL).to_string()));
+    }
+}
+
 #[test]
 fn a_read_and_a_refusal_write_nothing() {
     let mut bench = Bench::new();

@@ -51,6 +51,8 @@ struct Call {
     deadline: u64,
     /// 0 for the server's time.
     now: u64,
+    /// Whether the time is an estimate.
+    is_estimate: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -129,12 +131,17 @@ impl Call {
                 buckets.push(bucket);
             }
         }
-        Self { tag: tag.to_owned(), buckets, runs, deadline: 0, now }
+        Self { tag: tag.to_owned(), buckets, runs, deadline: 0, now, is_estimate: false }
     }
 
     /// Reads the bucket only.
     fn read(tag: &str, bucket: Endpoint, now: u64) -> Self {
         Self { buckets: vec![bucket], ..Self::of(tag, Vec::new(), now) }
+    }
+
+    /// At a time that is an estimate.
+    fn about(self) -> Self {
+        Self { is_estimate: true, ..self }
     }
 
     fn by(self, deadline: u64) -> Self {
@@ -147,7 +154,8 @@ impl Call {
         for bucket in &self.buckets {
             command.arg(key(&self.tag, *bucket));
         }
-        command.arg(self.now).arg(self.deadline);
+        let now = i64::try_from(self.now).unwrap();
+        command.arg(if self.is_estimate { -now } else { now }).arg(self.deadline);
         for run in &self.runs {
             self.encode(&mut command, run);
         }
