@@ -22,6 +22,13 @@ use crate::values::clock::{Clock, MonotonicClock};
 /// The most messages that are received before calls are sent.
 const AT_ONCE: usize = 256;
 
+/// So many answers are handed out at once, or half of all if that is more.
+///
+/// The next requests follow on the answers. If those of a whole pipeline were handed out at once, the
+/// next calls would be sent together, and the server and this process would each wait while the
+/// other one works.
+const IN_A_ROW: usize = 8;
+
 /// How one server is connected to: what differs between protocols.
 pub(super) trait Protocol: Send + 'static {
     type Connection: Connection;
@@ -112,6 +119,7 @@ struct Running<P: Protocol> {
     clock: MonotonicClock,
     connecting: Option<Connecting<P::Connection>>,
     messages: Vec<Message>,
+    /// What was answered and is not handed out yet.
     answers: Vec<Answered>,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires, in nanoseconds. It may fire too early, since most requests are
@@ -145,6 +153,11 @@ impl<P: Protocol> Running<P> {
             let shared = &self.worker.shared;
             shared.up.store(self.worker.core.is_up(), Ordering::Release);
             shared.late_charges.store(self.worker.core.late_charges(), Ordering::Relaxed);
+            if !self.answers.is_empty() {
+                // The requests that wait for the first answers run before the rest is handed out.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if !progress {
                 return Poll::Pending;
             }
@@ -162,7 +175,10 @@ impl<P: Protocol> Running<P> {
             return false;
         }
         let now = self.now();
-        for answer in mem::take(&mut self.answers) {
+        let all = self.answers.len();
+        let first = if broken.is_ready() { all } else { all.min(IN_A_ROW.max(all / 2)) };
+        let rest = self.answers.split_off(first);
+        for answer in mem::replace(&mut self.answers, rest) {
             match answer {
                 Answered::Call(number, answer) => self.worker.core.answered(now, number, answer),
                 Answered::Beat(answer) => self.worker.core.beaten(now, answer),
@@ -224,7 +240,10 @@ impl<P: Protocol> Running<P> {
                         connection.beat();
                     }
                 }
-                Action::Close => self.worker.connection = None,
+                Action::Close => {
+                    self.worker.connection = None;
+                    self.answers.clear();
+                }
                 Action::Tell(event) => {
                     // Requests find the server lost before its loss is reported.
                     self.worker.shared.up.store(self.worker.core.is_up(), Ordering::Release);
