@@ -24,9 +24,9 @@ const AT_ONCE: usize = 256;
 
 /// So many answers are handed out at once, or half of all if that is more.
 ///
-/// The next requests follow on the answers. If those of a whole pipeline were handed out at once, the
-/// next calls would be sent together, and the server and this process would each wait while the
-/// other one works.
+/// The next requests follow on the answers. If those of a whole pipeline were handed out at once,
+/// the next calls would be sent together, and the server and this process would each wait while
+/// the other one works.
 const IN_A_ROW: usize = 8;
 
 /// How one server is connected to: what differs between protocols.

@@ -1,8 +1,9 @@
 -- Charges and changes buckets of one principal, whose keys are in one slot.
 --
 -- KEYS: the buckets, each once. ARGV: the time, or 0 to ask the server for it, or the negative time
--- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried out in their order. All times are whole microseconds, and
--- points in time are counted from the epoch. A bucket is named by its number in KEYS, from 1 on.
+-- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried
+-- out in their order. All times are whole microseconds, and points in time are counted from the
+-- epoch. A bucket is named by its number in KEYS, from 1 on.
 --
 --   <bucket> <count> <time> <refill>   as many equal requests, each charged that time or refused
 --   c <count> <n> and n times <bucket> <time> <refill>
