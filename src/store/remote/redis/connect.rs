@@ -10,7 +10,7 @@ use redis::{RedisError, Value};
 use tokio::time::Instant;
 
 use super::address::Address;
-use super::connection::Live;
+use super::connection::{Live, broken};
 use super::credentials::Provider;
 use super::error::answer::{is_elsewhere, is_unknown_script, refuses_time};
 use super::error::{RedisStoreError, RedisStoreErrorKind as Kind};
@@ -312,7 +312,13 @@ impl Node {
         clock: MonotonicClock,
         turn: usize,
     ) -> Result<Option<Sighting>, RedisStoreError> {
-        let failed = |asked, error: &RedisError| RedisStoreError::of(server, asked, error);
+        let failed = |asked, error: &RedisError| {
+            if error.is_io_error() {
+                broken(server)
+            } else {
+                RedisStoreError::of(server, asked, error)
+            }
+        };
         if !traits.lacks_hello {
             let hello: HashMap<String, Value> = redis::cmd("HELLO")
                 .query_async(&mut commands)

@@ -183,6 +183,9 @@ impl Live {
             let to = to.map(|node| Arc::clone(node.name()));
             return CallError::Elsewhere { to, moved };
         }
+        if error.is_io_error() {
+            return CallError::Lost(self.broken());
+        }
         let reason = Reason::from(&RedisStoreError::of(&self.server, "EVALSHA", error));
         if is_lost(&self.server, "EVALSHA", error) {
             CallError::Lost(reason)
@@ -192,8 +195,7 @@ impl Live {
     }
 
     fn broken(&self) -> Reason {
-        let detail = "the connection broke";
-        Reason::from(&RedisStoreError::new(Kind::Unreachable, &self.server, detail))
+        Reason::from(&broken(&self.server))
     }
 }
 
@@ -228,4 +230,9 @@ impl Connection for Live {
             }
         }
     }
+}
+
+/// The error of a connection that was in use. What it says otherwise is for those that are opened.
+pub(super) fn broken(server: &Address) -> RedisStoreError {
+    RedisStoreError::new(Kind::Unreachable, server, "the connection broke")
 }
