@@ -1,8 +1,9 @@
 -- Charges and changes buckets of one principal, whose keys are in one slot.
 --
 -- KEYS: the buckets, each once. ARGV: the time, or 0 to ask the server for it, or the negative time
--- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried out in their order. All times are whole microseconds, and
--- points in time are counted from the epoch. A bucket is named by its number in KEYS, from 1 on.
+-- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried
+-- out in their order. All times are whole microseconds, and points in time are counted from the
+-- epoch. A bucket is named by its number in KEYS, from 1 on.
 --
 --   <bucket> <count> <time> <refill>   as many equal requests, each charged that time or refused
 --   c <count> <n> and n times <bucket> <time> <refill>
@@ -16,7 +17,7 @@
 -- A count is at least 1, what is charged is at most the <refill>, and that is at most a century.
 --
 -- If a key holds something that is no string, nothing is changed, and the error names the bucket.
--- Only a request that fills this bucket up and does nothing else deletes the key.
+-- Only a call that fills this bucket up and does nothing else deletes such a key.
 --
 -- Replies the time, and for each bucket the time until it is full, the rest of its overdraft and
 -- the rest of its block, all as they were before the runs: what became of each request follows from
@@ -56,18 +57,18 @@ local function value_of(bucket)
 end
 
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
--- By how much a time until full may be too long without being impossible.
+-- How much longer than possible a debt may be before it is corrected: clocks may differ by that.
 local slack = 0
 if now < 0 then
     now, slack = -now, 1000000
 end
 if now == 0 then
-    -- Not if the time is given: some servers refuse TIME inside scripts.
+    -- Only if no time is given: some servers refuse TIME inside scripts.
     local time = call('TIME')
     now = time[1] * 1000000 + time[2]
 end
 
--- The requests have been decided without this server.
+-- The requests have been decided without this server by now.
 if deadline > 0 and now > deadline then
     return {-now}
 end
