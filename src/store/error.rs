@@ -67,8 +67,8 @@ impl StoreError {
     ///
     /// The kinds of a `RedisStore` are:
     ///
-    /// * `lost`: there is no connection to the server, or it broke; why, the
-    ///   [event](super::StoreEvent::Lost) says
+    /// * `lost`: there is no connection to the server, or it broke; the
+    ///   [event](super::StoreEvent::Lost) says why
     /// * `no_answer`: the server has not answered within the deadline
     /// * `too_many`: requests of as many principals as may wait for the server are waiting already;
     ///   a failure [of one request](Self::of_request)
@@ -80,8 +80,8 @@ impl StoreError {
     ///   `busy`: the server answered with an error of that kind
     /// * `server_error`: the server answered with another error
     ///
-    /// Its events have these kinds of errors of the server too, and those that end a connection or
-    /// keep the store from connecting:
+    /// Its events have the kinds of the server's errors above, and these for errors that end a
+    /// connection or keep the store from connecting:
     ///
     /// * `unreachable`: nothing answers, or not in time, or the connection broke
     /// * `wrong_password`, `no_database`, `read_only`, `no_primary`: the server, or a Sentinel,

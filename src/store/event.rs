@@ -36,7 +36,7 @@ pub enum StoreEvent {
         /// The error that is the cause now.
         reason: Arc<str>,
     },
-    /// The store is called again. In a cluster there is one for each [`Lost`](Self::Lost).
+    /// The store is called again. In a cluster, one such event follows each [`Lost`](Self::Lost).
     Regained {
         /// The address of the server that is called now, if the store has one. It may be another
         /// server than before.

@@ -48,8 +48,8 @@ pub struct StoreReport {
     /// not charged them to the store yet: those of a `RedisStore`, or of a
     /// [`LocalFallback`](super::LocalFallback) with [`max_owed`](super::LocalFallback::max_owed).
     pub owed: usize,
-    /// The units that the store has charged for requests that did not wait for its answer, since
-    /// the store was made: they were dropped, or decided without it when the deadline had passed.
+    /// The units that the store has charged, since it was made, for requests that no longer waited
+    /// for its answer: requests that were dropped, or decided without it after the deadline.
     pub late_charges: u64,
     /// The number of breakers: one for each [`Breaker`](super::Breaker). The connection of a
     /// `RedisStore` to its server counts as one, and in a cluster that to each known primary.

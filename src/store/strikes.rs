@@ -2,7 +2,7 @@
 
 /// This many failures in a row are too many.
 const IN_A_ROW: u32 = 5;
-/// The fewest answers in a second of which half must be failures to be too many.
+/// From this many answers within a second on, failures are too many if they are half of them.
 const ENOUGH: u32 = 20;
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;

@@ -2,15 +2,15 @@
 //!
 //! # How much is charged back
 //! While the store is lost, replica `i` of `N` admits units on its own. The store's bucket refills
-//! meanwhile, as if no unit were taken. How full it was when it was lost, no replica knows for
-//! certain: others may have drained it. So what is charged back assumes that it was drained:
+//! meanwhile, as if no unit were charged. No replica knows for certain how full it was at the loss,
+//! since other replicas may have drained it. So what is charged back assumes that it was drained:
 //!
 //! * All that was admitted is charged back, if the loss was shorter than a full refill. The bucket
 //!   had no time to become full and to waste units.
 //! * After a longer loss the bucket may have been full for `loss - refill`. A replica may take its
 //!   share of that time off, `(loss - refill) / N`: units that came back while it admitted.
-//! * But at least what is left of what it admitted itself is charged back: what a bucket would owe
-//!   that started full, refilled at one `N`th of the rate and was charged these units only.
+//! * But a replica charges back at least what a bucket of its own would still owe: one that started
+//!   full, refills at one `N`th of the rate, and was charged the replica's units only.
 //!
 //! So a caller who stays below the limit during a long loss finds an almost full bucket, one that
 //! took all it could get finds it drained or overdrawn, and no number of losses adds up to more
@@ -53,7 +53,8 @@ impl Dues {
         self.full_at = self.full_at.max(now).saturating_add(slowly);
     }
 
-    /// Takes units off that were given back, at most all of them. Returns what is left of `time`.
+    /// Takes off units that were given back, at most as many as were admitted. Returns what is left
+    /// of `time`.
     pub(super) fn reduce(&mut self, time: u64, replicas: NonZeroU32) -> u64 {
         let taken = time.min(self.admitted);
         self.admitted -= taken;

@@ -104,7 +104,7 @@ impl Ledger {
         self.reduce(principal, bucket, u64::MAX);
     }
 
-    /// Takes what a principal owes, to charge it to the store.
+    /// Removes the dues of a principal, to charge them to the store.
     pub(crate) fn remove(&self, principal: &Principal) -> Owed {
         if self.is_empty() {
             return Owed::new();
@@ -114,7 +114,7 @@ impl Ledger {
         owed
     }
 
-    /// Returns what was taken and could not be charged.
+    /// Puts back what was removed and could not be charged.
     pub(crate) fn put_back(&self, principal: &Principal, owed: Owed, now: u64) {
         if owed.is_empty() {
             return;
@@ -137,7 +137,7 @@ impl Ledger {
         dues.amount(now, self.replicas)
     }
 
-    /// At most `most` principals that owe something and are `wanted`.
+    /// At most `most` of the principals that have dues and are `wanted`.
     pub(crate) fn some(&self, most: usize, wanted: impl Fn(&Principal) -> bool) -> Vec<Principal> {
         let mut found = Vec::new();
         if self.is_empty() || most == 0 {

@@ -1,4 +1,5 @@
-//! The local store of a fallback, and what it does for the other one.
+//! The local store of a fallback: it copies the other store's decisions, and decides when that
+//! fails.
 
 use std::error::Error;
 use std::num::NonZeroU32;
@@ -19,14 +20,14 @@ pub(in crate::store) struct Local<C> {
     pub(super) ledger: Option<Arc<Ledger>>,
     /// Whether the store counts in whole microseconds.
     pub(super) in_micros: bool,
-    /// Whether failures are passed on instead.
+    /// Whether the fallback is off, so that failures of the store are passed on.
     pub(super) is_off: bool,
 }
 
 #[derive(Default)]
 pub(super) struct Tally {
-    /// How many times a bucket was changed by hand, or was found to be newly blocked. The answer to
-    /// a call that was made before such a change is not copied after it.
+    /// How many times a command has changed a bucket, or a bucket was found to be newly blocked.
+    /// The answer to a call that was made before such a change is not copied after it.
     changes: AtomicU64,
     pub(super) failures: Failures,
 }

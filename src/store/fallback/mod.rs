@@ -42,17 +42,17 @@ use crate::values::{OwnedCharge, Principal};
 ///
 /// When the store is back, it has to be charged for what the replicas admitted meanwhile: a
 /// `RedisStore` does so by itself, and for other stores see [`max_owed`](Self::max_owed) and
-/// [`charge_back`](Self::charge_back). The store's bucket may be overdrawn by that, by one burst at
-/// most. Then any number of losses that all replicas see admits at most one burst more than the
-/// limit allows. A replica charges
+/// [`charge_back`](Self::charge_back). That may overdraw the store's bucket, by at most one burst.
+/// Then, however often all replicas lose the store together, they admit at most one burst more than
+/// the limit allows. A replica charges
 ///
 /// * all that it has admitted, after a loss that was shorter than a full refill;
 /// * less, after a longer loss, by its share of the time in which the store's bucket may have been
 ///   full;
 /// * but at least what a bucket of its own, which started full, would still owe.
 ///
-/// Without that, the units in the store's bucket when it is back can be admitted on top, after each
-/// loss. These are at most the burst.
+/// Without charging back, each loss admits in addition the units that are in the store's bucket
+/// when the store is back: at most one burst.
 ///
 /// The state of a bucket is copied when the answer arrives, as if the store had decided at that
 /// time: the time that an answer takes is never to the caller's advantage. A block, and the end of
@@ -100,9 +100,9 @@ impl<St, C> LocalFallback<St, C> {
         Self { store, local }
     }
 
-    /// Falls back from `store` to `local` as one of so many replicas. What it admits meanwhile it
-    /// notes in `ledger`, and the store charges that when it is back. Without replicas it does not
-    /// fall back.
+    /// Falls back from `store` to `local` as one of this many replicas, and notes in `ledger` what
+    /// it admits meanwhile. `store` charges that when it is back. If `replicas` is `None`, failures
+    /// are passed on.
     #[cfg(feature = "redis")]
     pub(super) fn charging_back(
         store: St,
@@ -128,11 +128,12 @@ impl<St, C> LocalFallback<St, C> {
         Self { local: Local { replicas, ..self.local }, ..self }.max_owed(most)
     }
 
-    /// Remembers what is admitted locally, so that [`charge_back`](Self::charge_back) can charge
-    /// the store for it: for at most so many buckets. Defaults to 0, which remembers nothing.
+    /// Remembers what is admitted locally, for at most this many buckets, so that
+    /// [`charge_back`](Self::charge_back) can charge the store for it. Defaults to 0, which
+    /// remembers nothing.
     ///
-    /// When so many are remembered, the checks of further buckets fail with the store's error.
-    /// Nothing is forgotten.
+    /// When this many are remembered, the checks of further buckets fail with the store's error, so
+    /// that nothing is forgotten.
     #[must_use]
     pub fn max_owed(self, buckets: usize) -> Self {
         let ledger = (buckets > 0).then(|| Arc::new(Ledger::new(self.local.replicas, buckets)));
@@ -183,7 +184,7 @@ impl<St: Store, C: Clock> LocalFallback<St, C> {
     }
 }
 
-/// What is owed and was taken to be charged. What is left is owed again.
+/// Dues that are being charged. When this is dropped, those that are left are owed again.
 struct Unpaid<'a, C: Clock> {
     local: &'a Local<C>,
     principal: Principal,

@@ -1,7 +1,8 @@
 //! The time to wait before the store reconnects to a server.
 
-/// The shortest wait and the longest, in nanoseconds. With a longer one, replicas miss the time for
-/// which a server is well that is lost again and again, and are not back at the same time.
+/// The shortest wait and the longest, in nanoseconds. If the longest were longer, replicas would
+/// miss the short times in which an unstable server can be used, and would come back at different
+/// times.
 const WAITS: (u64, u64) = (50_000_000, 500_000_000);
 
 /// The time before the next attempt: 50 ms to 500 ms, doubled each time.

@@ -1,9 +1,9 @@
 //! Batches: the requests of one principal that arrive while a call for it is in flight share the
 //! next call.
 //!
-//! So a process has at most one call in flight for a principal that is not overdue, however many
-//! requests there are, whatever their quotas. No timer delays a request, and units go to the
-//! requests in the order of their arrival.
+//! So apart from overdue calls, a principal has at most one call in flight, however many requests
+//! there are and whatever their quotas. No timer delays a request, and units go to the requests in
+//! the order of their arrival.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -27,7 +27,8 @@ use crate::values::{Endpoint, Principal};
 pub(super) struct Batches<T> {
     /// All requests that wait, in the order of their arrival.
     pending: Ring<Waiting<T>>,
-    /// The requests with a deadline before that of an earlier one: another server has sent them on.
+    /// The deadlines and numbers of requests that expire before one with a lower number: another
+    /// server has sent them on.
     early: Vec<(u64, u64)>,
     /// A queue for each principal for which a request waits or a call is in flight.
     lines: HashMap<Principal, Line, RandomState>,
@@ -69,7 +70,7 @@ impl<T: Ticket> Batches<T> {
             self.latest = deadline;
             return self.line(principal, |line, _| line.waiting.push_back(number));
         }
-        // It has arrived before others: another server has sent it on.
+        // Another server has sent it on, so it is older than some of the requests in the queue.
         self.early.push((deadline, number));
         self.line(principal, |line, pending| {
             let is_before = |other: &u64| {
@@ -98,7 +99,8 @@ impl<T: Ticket> Batches<T> {
         }
     }
 
-    /// The next call to send, and what the server is told, but for the times.
+    /// The next call, the request to send for it, and the earliest deadline. The core sets the
+    /// times of the request.
     pub(super) fn next_call(
         &mut self,
         number: u64,
@@ -177,8 +179,8 @@ impl<T: Ticket> Batches<T> {
 
     /// Answers the requests of a call that was carried out. `states` are the buckets before it.
     ///
-    /// What the server has charged for requests that do not wait any more is no longer owed.
-    /// Returns the units of that.
+    /// Requests that no longer wait were decided without the server. What it has charged for them
+    /// is no longer owed. Returns the number of these units.
     pub(super) fn conclude(
         &mut self,
         number: u64,
@@ -237,7 +239,7 @@ impl<T: Ticket> Batches<T> {
         self.again(number, call);
     }
 
-    /// The requests of a call wait apart until they are [put back](Self::put_back).
+    /// Sets the requests of a call aside until they are [put back](Self::put_back).
     pub(super) fn park(&mut self, number: u64, call: &Call) {
         for number in &call.members {
             if let Some(waiting) = self.pending.get_mut(*number) {
@@ -366,8 +368,8 @@ impl<T> Default for Batches<T> {
     }
 }
 
-/// Adds what is owed to a batch: for all buckets, or if the batch `is_narrow` for `bucket`, or for
-/// any one if that is `None`.
+/// Adds what is owed for all buckets to a batch. If the batch `is_narrow`, adds only what is owed
+/// for `bucket`, or for any one bucket if that is `None`.
 fn pay(
     ledger: &Ledger,
     principal: &Principal,

@@ -43,7 +43,7 @@ impl Call {
         self.owed.retain(|(owed, _)| Some(&*owed) != bucket);
     }
 
-    /// Takes out what is owed, which was not charged.
+    /// Takes out what is owed, because the call did not charge it.
     pub(super) fn unpaid(&mut self) -> Owed {
         mem::take(&mut self.owed)
     }
@@ -55,7 +55,7 @@ pub(super) struct Batch {
     pub(super) buckets: SmallVec<[Endpoint; 1]>,
     pub(super) runs: SmallVec<[Run; 1]>,
     pub(super) steps: SmallVec<[(Op, u32); 1]>,
-    /// That of the first request.
+    /// The earliest deadline of the requests.
     pub(super) deadline: u64,
     pub(super) asking: bool,
 }

@@ -19,29 +19,29 @@ use crate::store::StoreEvent;
 use crate::store::fallback::Ledger;
 use crate::values::Principal;
 
-/// A part of the deadline is reserved for the answer, which takes a moment to come back: a 25th.
+/// One 25th of the deadline is reserved for the answer's way back.
 const RESERVED: u64 = 25;
 
-/// The time before a call about several buckets is sent again whose keys are being migrated, in
-/// nanoseconds.
+/// How long a call about several buckets waits before it is sent again, because its keys are being
+/// migrated. In nanoseconds.
 const PAUSE: u64 = 5_000_000;
 
-/// How many principals without requests are charged back at a time: fewer when there are many calls
-/// in flight, but not none.
+/// The most principals without requests that are charged back at a time. Calls in flight lower the
+/// number to no less than [`LEAST_PAYING`].
 const MOST_PAYING: usize = 32;
 const LEAST_PAYING: usize = 4;
 
-/// The most servers that send a request on.
+/// How many times a request may be sent on before it fails.
 const MOST_HOPS: u8 = 4;
 
-/// How a core goes about its work. All times are in nanoseconds.
+/// The limits of a core. All times are in nanoseconds.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// The longest time that a request takes.
     pub(super) deadline: u64,
-    /// The longest time that a beat takes.
+    /// The longest time that a [beat](Action::Beat) takes.
     pub(super) patience: u64,
-    /// The most principals that have requests waiting.
+    /// The most principals that may have requests waiting.
     pub(super) most: usize,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct Core<T> {
     batches: Batches<T>,
     in_flight: Ring<Call>,
     time: ServerTime,
-    /// Calls that are sent again then, since their keys are being migrated.
+    /// Calls whose keys are being migrated, and when each is sent again.
     parked: VecDeque<(u64, Call)>,
     /// Calls without requests, which only charge back, and when they are overdue.
     paying: VecDeque<(u64, u64)>,
@@ -64,7 +64,7 @@ pub(super) struct Core<T> {
     ledger: Option<Arc<Ledger>>,
     /// Whether this server holds the buckets of the principal.
     holds: Box<dyn Fn(&Principal) -> bool + Send>,
-    /// The last error, if no call was answered without one since.
+    /// The last error of a call, until a call succeeds.
     last_error: Option<Reason>,
     actions: VecDeque<Action<T>>,
     /// The units that the server has charged for requests that were decided without it.
@@ -80,7 +80,7 @@ pub(super) enum Action<T> {
     Connect,
     /// Send this call, and answer with [`Core::answered`] and its number.
     Call(u64, Request),
-    /// Check that the server is well, and answer with [`Core::beaten`].
+    /// Send a beat, the probe of every second, and answer with [`Core::beaten`].
     Beat,
     /// Close the connection.
     Close,
@@ -114,7 +114,7 @@ pub(super) enum CallError {
     Lost(Reason),
 }
 
-/// What was in flight when the server was given up is still owed.
+/// What calls in flight were to charge back is still owed.
 impl<T> Drop for Core<T> {
     fn drop(&mut self) {
         let parked = self.parked.drain(..).map(|(_, call)| call);
@@ -228,7 +228,8 @@ impl<T: Ticket> Core<T> {
         let sighting = |shown| Sighting { sent: call.sent, arrived: now, shown };
         match answer {
             Ok(Reply::Done { now: shown, states }) => {
-                // A call that names its time shows nothing but that.
+                // If calls name their time, the answer repeats it and says nothing about the
+                // server's clock.
                 if !self.names_time {
                     self.time.learn(sighting(shown));
                 }
@@ -249,7 +250,8 @@ impl<T: Ticket> Core<T> {
                 self.expire(now);
             }
             Err(CallError::Foreign { index, class }) => {
-                // What is owed for the bucket can't be charged, and would hold up all else.
+                // What is owed for the bucket can't be charged, and would make each call that tries
+                // fail.
                 call.forgive(index);
                 self.put_back(&mut call, now);
                 self.batches.fail_those_of(number, &call, index, &Failure::Foreign(class));
@@ -266,7 +268,7 @@ impl<T: Ticket> Core<T> {
             }
             Err(CallError::Lost(reason)) => {
                 self.put_back(&mut call, now);
-                // Before its requests fail, so that they find the server lost.
+                // `end` fails the requests, after the server counts as lost.
                 self.batches.put_back(&call);
                 self.end(now, Ending::Broken, &reason);
             }
@@ -353,8 +355,8 @@ impl<T: Ticket> Core<T> {
                 continue;
             };
             call.is_overdue = true;
-            // The server does nothing for it any more: see `Request::deadline`. So the next call
-            // for the principal need not wait for its answer.
+            // A call that reaches the server from now on is late: see `Request::deadline`. So the
+            // next call for the principal need not wait for the answer to this one.
             self.batches.overtake(number, call);
             self.strike(now);
         }

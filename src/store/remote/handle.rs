@@ -37,7 +37,8 @@ pub(super) struct Shared {
 /// A message to a worker.
 pub(super) enum Message {
     Request(Pending<Sender>),
-    /// The server has the buckets of others, this many of whose losses were reported.
+    /// The server now has the buckets of other servers. This many of their losses were reported,
+    /// and the ends of these losses were not.
     Inherit(u32),
 }
 
@@ -63,7 +64,7 @@ impl Shared {
         Self { settings, number, clock, up, losses, late_charges }
     }
 
-    /// Reports an event of the server. `told` is what was reported in all.
+    /// Reports an event of the server. `told` is all that was reported so far.
     pub(super) fn emit(&self, event: StoreEvent, told: &Told) {
         self.losses.store(told.losses, Ordering::Release);
         self.settings.emit(self.number, event);
@@ -79,7 +80,7 @@ impl Drop for Shared {
 
 impl Handle {
     pub(super) fn new(shared: Arc<Shared>) -> (Self, mpsc::UnboundedReceiver<Message>) {
-        // Requests that wait bound the channel: each is a request in memory anyway.
+        // Unbounded, since each message is a request that is in memory anyway.
         let (messages, inbox) = mpsc::unbounded_channel();
         (Self { shared, messages }, inbox)
     }

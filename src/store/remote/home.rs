@@ -1,4 +1,4 @@
-//! Where the tasks of a store run.
+//! The runtime that the tasks of a store run on.
 
 use std::io;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ struct Inner {
 }
 
 impl Home {
-    /// The current runtime if it has threads of its own, which drive it. Otherwise a new thread: a
-    /// runtime of the current thread is driven only while a future is waited for on it, and a check
-    /// that is made elsewhere must have its answer in time.
+    /// The current runtime if it is multi-threaded, so that its own threads drive it. Otherwise a
+    /// new runtime on a new thread: a current-thread runtime is driven only while it blocks on a
+    /// future, and a check that is made elsewhere must get its answer in time.
     ///
     /// # Errors
     /// If a thread can't be started.
@@ -48,7 +48,7 @@ impl Home {
         self.0.handle.spawn(task);
     }
 
-    /// Runs a future there and waits for it. `None` if the runtime is shut down meanwhile.
+    /// Runs a future on the runtime and waits for it. `None` if the runtime is shut down meanwhile.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,

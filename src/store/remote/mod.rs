@@ -1,4 +1,5 @@
-//! What any store beyond a network needs.
+//! The networked store: all that does not depend on the server's protocol, and in `redis` the
+//! protocol.
 
 mod backoff;
 mod batch;

@@ -1,11 +1,11 @@
-//! What a request or a command wants of a server.
+//! Requests and commands that wait for their server.
 
 use super::failure::Failure;
 use super::request::{Entries, Run};
 use crate::store::{Charge, Command, Entry, Reply};
 use crate::values::{Endpoint, Principal};
 
-/// The longest time, in nanoseconds, that whole microseconds are rounded up to.
+/// One microsecond, in nanoseconds.
 const MICRO: u64 = 1000;
 
 /// One request or command, and the ticket by which it gets its answer.
@@ -18,7 +18,7 @@ pub(super) struct Pending<T> {
     pub(super) ticket: T,
     /// How many servers have answered that the bucket is elsewhere.
     pub(super) hops: u8,
-    /// Whether the server is told that another one has sent the request to it.
+    /// Whether the call says that another server has sent the request on.
     pub(super) asking: bool,
 }
 
@@ -77,7 +77,7 @@ impl Op {
         entries.iter().map(Entry::endpoint).chain(bucket)
     }
 
-    /// What the server is told to do: nothing for a peek.
+    /// The runs to send: none for a peek.
     pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let (entries, one) = match self {
             Self::Check(entries) => {

@@ -1,4 +1,5 @@
-//! What became of the runs of a call, by the law, from the buckets as they were before it.
+//! Repeats the runs of a call by the law, from the buckets as they were before it, to find out what
+//! became of each request.
 
 use smallvec::SmallVec;
 
@@ -22,7 +23,7 @@ impl Replay<'_> {
                 return Reply::Decisions(self.of(entries, |charge, states| charge.apply(states)));
             }
             Op::Peek(entries) => {
-                // A peek changes nothing, also corrects nothing.
+                // A peek changes nothing: it does not even correct a bucket.
                 let before = self.states.clone();
                 let seen = self.of(entries, |charge, states| charge.peek(states));
                 self.states = before;

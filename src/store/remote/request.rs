@@ -18,10 +18,10 @@ pub(super) struct Request {
     pub(super) runs: SmallVec<[Run; 1]>,
     /// The time after which nothing is done, in microseconds of the server's clock; 0 for none.
     pub(super) deadline: i64,
-    /// The time of the call, in microseconds of the server's clock; 0 if the script asks the
-    /// server for it. Negative if it is an estimate. An estimate may be behind that of another
-    /// replica, so a bucket may seem to owe more than is possible. Were it corrected by each call,
-    /// two replicas in turn would give units away.
+    /// The time of the call, in microseconds of the server's clock; 0 if the script asks the server
+    /// for it. Negative if it is an estimate. An estimate may be behind that of another replica, so
+    /// a bucket may seem to owe more than is possible. If each call corrected that, two replicas
+    /// that call in turn would give units away.
     pub(super) now: i64,
     /// Whether another node of the cluster has sent the call to this one.
     pub(super) asking: bool,
@@ -33,8 +33,8 @@ pub(super) struct Request {
 pub(super) enum Run {
     /// As many equal requests, one after the other, each charged to all of its buckets or to none.
     Charge { entries: Entries, count: u32 },
-    /// Charges the bucket that time, even if it does not hold it: an overdraft of at most one
-    /// refill of the rate.
+    /// Charges the bucket that time, even if it has less left: an overdraft of at most one refill
+    /// of the rate.
     Settle { bucket: Endpoint, rate: Rate, time: u64 },
     /// Makes the bucket full that much earlier.
     Refund { bucket: Endpoint, rate: Rate, time: u64 },

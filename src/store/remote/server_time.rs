@@ -13,7 +13,7 @@ pub(super) struct ServerTime {
     /// an answer contradicts it: a larger bound is known then, or the server's clock was set back
     /// or runs slower than ours.
     ahead: Option<i64>,
-    /// The most exact answer of late.
+    /// The most exact answer of the last ten seconds.
     best: Option<Best>,
 }
 

@@ -36,7 +36,7 @@ impl Settings {
         self.listeners.deliver();
     }
 
-    /// New listeners are not told any more that the server is lost.
+    /// Stops reporting to new listeners that the server is lost.
     pub(super) fn forget(&self, number: u64) {
         self.listeners.note(|standing| {
             standing.remove(&number);

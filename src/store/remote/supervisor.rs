@@ -8,10 +8,10 @@ use super::failure::Reason;
 use crate::store::StoreEvent;
 use crate::store::strikes::Strikes;
 
-/// A connection that has lasted this long, in nanoseconds, has served, whatever became of it.
+/// A connection that has lasted this long, in nanoseconds, counts as one that has served.
 const STEADY: u64 = 1_000_000_000;
 
-/// The time between two probes of the connected server, in nanoseconds.
+/// The time between the answer to a beat and the next beat, in nanoseconds.
 const BEAT: u64 = 1_000_000_000;
 
 /// The shortest time between the beginnings of two attempts to connect, in nanoseconds.
@@ -56,8 +56,8 @@ enum Beat {
 /// What was last reported about the server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// The number of losses that were reported and whose ends were not: more than one if the server
-    /// has taken over from others that were lost.
+    /// The number of reported losses whose ends are not reported yet: more than one if the server
+    /// has taken over from several servers that were lost.
     pub(super) losses: u32,
     /// The kind of the last reason.
     kind: Option<&'static str>,
@@ -68,13 +68,13 @@ pub(super) struct Told {
 pub(super) enum Ending {
     /// It broke, or its server can't be used any more.
     Broken,
-    /// Too many calls have failed. Reconnecting shows whether the server can be used, but must not
-    /// be tried again and again.
+    /// Too many calls have failed. A new connection shows whether the server can be used, but needs
+    /// a backoff.
     TooManyFailures,
 }
 
 impl Supervisor {
-    /// Of a server to which the first connection is yet to be made.
+    /// The state before the first attempt to connect.
     pub(super) fn new() -> Self {
         Self {
             state: State::Waiting { until: 0 },
@@ -112,7 +112,7 @@ impl Supervisor {
         }
     }
 
-    /// Whether an attempt to connect is due. It has begun then.
+    /// Whether an attempt to connect is due. If so, it counts as begun.
     pub(super) fn begins(&mut self, now: u64) -> bool {
         let due = matches!(self.state, State::Waiting { until } if until <= now);
         if due {
@@ -122,7 +122,7 @@ impl Supervisor {
         due
     }
 
-    /// Whether a beat is due. It was sent then, and has to be answered within `patience`.
+    /// Whether a beat is due. If so, it counts as sent, and has to be answered within `patience`.
     pub(super) fn beats(&mut self, now: u64, patience: u64) -> bool {
         let State::Connected { beat, .. } = &mut self.state else { return false };
         let due = matches!(beat, Beat::Due(at) if *at <= now);
@@ -174,8 +174,8 @@ impl Supervisor {
     pub(super) fn ended(&mut self, now: u64, random: u32, ending: Ending, reason: &Reason) {
         let State::Connected { server, since, has_served, .. } = &self.state else { return };
         let (server, lasted) = (Arc::clone(server), now.saturating_sub(*since));
-        // The backoff of a former outage says nothing about a server that has served since. But one
-        // that fails calls soon after each connection must not be connected to again and again.
+        // The backoff of a former outage says nothing about a server that has served since. But a
+        // server that fails calls soon after each connection needs a backoff.
         let broken = ending == Ending::Broken;
         let long = lasted >= STEADY.min(self.backoff.last());
         let well = lasted >= STEADY || (*has_served && (broken || long));
@@ -211,7 +211,7 @@ impl Supervisor {
         }
     }
 
-    /// Each loss that was reported has its return.
+    /// Reports one return for each loss that was reported.
     fn report_return(&mut self, server: &Arc<str>) {
         for _ in 0..self.told.losses {
             self.events.push_back(StoreEvent::Regained { server: Some(Arc::clone(server)) });

@@ -22,11 +22,11 @@ use crate::values::clock::{Clock, MonotonicClock};
 /// The most messages that are received before calls are sent.
 const AT_ONCE: usize = 256;
 
-/// So many answers are handed out at once, or half of all if that is more.
+/// This many answers are handed out at once, or half of all if that is more.
 ///
-/// The next requests follow on the answers. If those of a whole pipeline were handed out at once,
-/// the next calls would be sent together, and the server and this process would each wait while
-/// the other one works.
+/// An answer often leads to the caller's next request. If the answers of a whole pipeline were
+/// handed out at once, the next calls would be sent together, and the server and this process would
+/// take turns waiting for each other.
 const IN_A_ROW: usize = 8;
 
 /// How one server is connected to: what differs between protocols.
@@ -62,7 +62,7 @@ pub(super) enum Answered {
     Beat(Result<Option<Sighting>, Reason>),
 }
 
-/// What a worker tells those around it.
+/// The other servers of the store, as a worker reaches them.
 pub(super) trait Surroundings: Send + Sync + 'static {
     /// The server was lost or can't be reached, or has answered that another node has a bucket.
     fn trouble(&self) {}
@@ -75,7 +75,7 @@ pub(super) trait Surroundings: Send + Sync + 'static {
     }
 }
 
-/// There are no other servers.
+/// For a store with one server.
 impl Surroundings for () {}
 
 type Connecting<C> = Pin<Box<dyn Future<Output = Connected<C>> + Send>>;
@@ -122,8 +122,8 @@ struct Running<P: Protocol> {
     /// What was answered and is not handed out yet.
     answers: Vec<Answered>,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, in nanoseconds. It may fire too early, since most requests are
-    /// answered long before their deadline.
+    /// When the timer fires, in nanoseconds. It is not reset when a request is answered, so it may
+    /// fire with nothing due.
     armed: Option<u64>,
 }
 
@@ -154,7 +154,8 @@ impl<P: Protocol> Running<P> {
             shared.up.store(self.worker.core.is_up(), Ordering::Release);
             shared.late_charges.store(self.worker.core.late_charges(), Ordering::Relaxed);
             if !self.answers.is_empty() {
-                // The requests that wait for the first answers run before the rest is handed out.
+                // Yields, so that requests run with the first answers before the rest is handed
+                // out.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

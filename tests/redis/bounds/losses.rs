@@ -21,14 +21,15 @@ fn a_replica() {
 
 async fn start(url: &str) -> Replicas {
     let replicas = Replicas::start(&ARGS, url).await;
-    // The buckets are drained, and those that fill up have filled up again.
+    // By then all buckets have been drained, and those of callers that pause are full again.
     tokio::time::sleep(SECOND).await;
     replicas
 }
 
 async fn end(replicas: Replicas) -> Record {
     replicas.until_regained().await;
-    // Units that were admitted too early, if there are any, are taken then.
+    // If the server's buckets hold more units than they should, these are admitted now, and
+    // counted.
     tokio::time::sleep(SECOND).await;
     replicas.stop()
 }

@@ -21,6 +21,6 @@ async fn one_of_three_replicas_is_cut_off_for_two_seconds() {
     let lost = record.losses().into_iter().max().unwrap();
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&lost), "{record}");
     assert!(record.longest_apart() >= lost / 3, "{record}");
-    // Its share of a burst, too.
+    // In addition it admits its share of a burst.
     record.is_within(1.0 + 1.0 / 3.0);
 }

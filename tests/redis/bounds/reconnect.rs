@@ -8,7 +8,7 @@ use crate::support::store;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_is_cut_is_made_anew_at_once_whatever_was_before() {
+async fn a_connection_that_is_cut_is_made_again_at_once_even_after_an_outage() {
     let lost = cuts(|url| store(url), 2 * SECOND, SECOND / 2, 5).await;
     println!("{lost:?}");
     assert!(lost[0] >= SECOND, "{lost:?}");

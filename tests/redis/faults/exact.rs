@@ -1,5 +1,5 @@
-//! After any number of losses, the server has charged what was admitted: nothing is forgotten, and
-//! nothing is charged twice but what was in flight when a connection broke.
+//! After any number of losses, the server has charged exactly what was admitted. Only what was in
+//! flight when a connection broke may be charged twice.
 
 use std::slice;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::support::{charged, once_an_hour, store};
 const REPLICAS: u32 = 3;
 const CALLERS: usize = 5;
 
-/// More than is spent, so that each request is admitted.
+/// More units than the test spends, so that each request is admitted.
 const BURST: u32 = 100_000;
 
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -37,7 +37,7 @@ fn millis(millis: u64) -> Duration {
 struct Spent {
     /// Admitted and not given back.
     units: u64,
-    /// Given back, according to an error: the server may have done it or not.
+    /// Refunds that ended with an error: the server may have given these units back or not.
     unknown: u64,
     /// The units that the server has charged for requests.
     charged: u64,
@@ -77,7 +77,7 @@ async fn spend(
         Ok(())
     })
     .await;
-    // What was taken to be charged may be in flight.
+    // The last charges may be in flight.
     sleep(2 * DEADLINE).await;
     for (number, spent) in spent.iter_mut().enumerate() {
         let of = async |endpoint| charged_on(servers, &key(number, endpoint)).await;
@@ -91,7 +91,7 @@ fn key(caller: usize, endpoint: Endpoint) -> String {
     format!("bolna:2:{{organization:{caller}}}:{endpoint}")
 }
 
-/// On that of the servers that has the key.
+/// What is charged on the server that has the key.
 async fn charged_on(servers: &[Server], key: &str) -> u64 {
     for server in servers {
         if server.command::<bool>(&["EXISTS", key]).await == Ok(true) {
@@ -131,8 +131,8 @@ async fn send<St: Store>(
     spent
 }
 
-/// Asserts that the server has charged all that was admitted, and at most one of so many units
-/// twice.
+/// Asserts that the server has charged all that was admitted, and charged at most one in `in_doubt`
+/// units twice.
 #[track_caller]
 fn assert_charged(spent: [Spent; CALLERS], in_doubt: u64) {
     for spent in spent {
@@ -143,7 +143,7 @@ fn assert_charged(spent: [Spent; CALLERS], in_doubt: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_server_that_stops_again_and_again() {
+async fn exact_with_a_server_that_stops_again_and_again() {
     let server = Server::start().await;
     let faults = async || {
         for stopped in [20, 50, 200, 1000, 50, 90, 600, 30, 110] {
@@ -157,7 +157,7 @@ async fn of_a_server_that_stops_again_and_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_server_that_pauses_its_clients() {
+async fn exact_with_a_server_that_pauses_its_clients() {
     let server = Server::start().await;
     let faults = async || {
         for paused in [50, 200, 90, 700, 100, 150, 300, 80] {
@@ -170,7 +170,7 @@ async fn of_a_server_that_pauses_its_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_server_that_closes_connections() {
+async fn exact_with_a_server_that_closes_connections() {
     let server = Server::start().await;
     let faults = async || {
         for _ in 0..20 {
@@ -182,7 +182,7 @@ async fn of_a_server_that_closes_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_server_that_forgets_the_script() {
+async fn exact_with_a_server_that_forgets_the_script() {
     let server = Server::start().await;
     let faults = async || {
         for _ in 0..200 {
@@ -196,7 +196,7 @@ async fn of_a_server_that_forgets_the_script() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_network_that_delays_swallows_and_cuts() {
+async fn exact_with_a_network_that_delays_swallows_and_cuts() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());
     let faults = async || {
@@ -220,9 +220,9 @@ async fn of_a_network_that_delays_swallows_and_cuts() {
     assert_charged(spend(|| store(proxy.url()), slice::from_ref(&server), faults).await, 20);
 }
 
-/// All slots of the first node, one after another, and each key for itself.
+/// Migrates the slot of each caller twice, key by key.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_cluster_whose_slots_move_to_and_fro() {
+async fn exact_with_a_cluster_whose_slots_move_to_and_fro() {
     use bolna_rate_limit::store::RedisStore;
 
     use crate::servers::Cluster;

@@ -1,4 +1,4 @@
-//! Connections that end, and how soon others take their place.
+//! Connections that end, and how soon new ones replace them.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,8 +35,8 @@ impl Turns {
     }
 }
 
-/// An outage, and then cuts of a server that is well, of which each ends the connection. Returns
-/// how long the server was lost each time, beginning with the outage.
+/// An outage, and then several cuts of the connection while the server is well. Returns how long
+/// the server was lost each time, beginning with the outage.
 pub(crate) async fn cuts(
     build: Build,
     outage: Duration,
@@ -109,7 +109,7 @@ pub(crate) struct Herd {
     pub(crate) connections: usize,
 }
 
-/// So many stores lose one server, which is killed and started again after so many seconds.
+/// This many stores lose one server, which is killed, and started again after this many seconds.
 pub(crate) async fn herd(build: Build, stores: usize, seconds: usize) -> Herd {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());

@@ -24,7 +24,7 @@ pub(crate) async fn stop_and_go(
 
 /// A server that [`naps`].
 pub(crate) async fn one_that_naps() -> Server {
-    // Before 7.0 debugging commands are allowed, and there is no such option.
+    // Before 7.0 the option does not exist, and debugging commands are allowed anyway.
     let server = Server::start().await;
     if server.command::<()>(&["DEBUG", "SLEEP", "0"]).await.is_ok() {
         return server;
@@ -43,7 +43,7 @@ pub(crate) async fn naps(server: &Server, all: Duration) {
     }
 }
 
-/// The server closes all connections, so many times.
+/// The server closes all connections this many times.
 pub(crate) async fn kill_clients(server: &Server, times: u32, between: Duration) {
     for _ in 0..times {
         sleep(between).await;

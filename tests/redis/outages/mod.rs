@@ -1,5 +1,5 @@
-//! Outages and what is measured in them: shared by tests, for a moment, and by the benchmark
-//! `outages`, at full length.
+//! Outages, and what is measured in them. The tests run short ones, and the benchmark `outages`
+//! runs long ones.
 
 use bolna_rate_limit::store::RedisStoreBuilder;
 

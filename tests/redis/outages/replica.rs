@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::traffic::{CALLERS, Caller, QUOTAS, REPLICAS, nanos_of_day, policy};
 
-/// Names the server. Set in the processes that are replicas only.
+/// The variable that names the server. It is set only in the processes that are replicas.
 pub(super) const SERVER: &str = "BOLNA_BOUNDS_SERVER";
 
-/// What the lines of a replica begin with: the test harness writes lines of its own.
+/// The beginning of each line that a replica writes: the test harness writes other lines.
 pub(super) const MARK: &str = "replica: ";
 
 /// What begins with a [`MARK`] is on a line of its own.
@@ -51,7 +51,7 @@ async fn run(server: &str, mut stopped: watch::Receiver<bool>) {
         CALLERS.into_iter().map(|caller| tokio::spawn(send(limiter.clone(), caller))).collect();
     let _ = stopped.wait_for(|stopped| *stopped).await;
     sending.iter().for_each(tokio::task::JoinHandle::abort);
-    // What is owed is charged in the background.
+    // Leaves time to charge back what is owed, which is done in the background.
     for _ in 0..100 {
         if limiter.store().report().owed == 0 {
             break;

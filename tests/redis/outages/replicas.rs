@@ -14,9 +14,9 @@ use super::replica::{MARK, SERVER};
 use super::traffic::{Caller, QUOTAS, REPLICAS};
 use crate::servers::{until, when};
 
-/// An answer may take that long to be read: admissions are counted when they are read, on a machine
-/// that is busy with other tests. What the limit allows in this time, and one unit for each
-/// replica, is not held against a bound.
+/// On a machine that is busy with other tests, an admission may be read, and so counted, this late.
+/// So a bound is exceeded only by more than the limit allows in this time, and one unit for each
+/// replica.
 const LATE: Duration = Duration::from_millis(100);
 
 /// Processes that run the same traffic against one server. They end with this process.
@@ -44,7 +44,7 @@ impl Replicas {
         Self::start_each(args, [url; REPLICAS as usize]).await
     }
 
-    /// ... of which each has an address of its own.
+    /// Starts replicas that each reach the server by an address of their own.
     pub(crate) async fn start_each(args: &[&str], urls: [&str; REPLICAS as usize]) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let (mut processes, mut readers) = (Vec::new(), Vec::new());
@@ -165,7 +165,7 @@ impl Record {
             let refill = bucket.quota.emission_interval() * bucket.quota.burst();
             let most = bursts + apart / refill.as_secs_f64();
             assert!(bucket.bursts() <= most, "{bucket}\n{self}");
-            // Fewer may be admitted, but not much fewer.
+            // The limit must not refuse much more than it has to, either.
             let hammers = bucket.name.starts_with(Caller::Hammers.name());
             assert!(!hammers || bucket.admitted as f64 >= 0.8 * bucket.allowed, "{bucket}\n{self}");
         }

@@ -33,7 +33,7 @@ impl Vault {
         *self.password.lock().unwrap() = Some(password);
     }
 
-    /// What the builder is given.
+    /// The callback for the builder.
     fn ask(&self) -> impl Fn() -> Pin<Box<dyn Future<Output = Given> + Send>> + use<> {
         let vault = self.clone();
         move || {
@@ -64,7 +64,7 @@ async fn until_last(events: &Events, is_it: impl Fn(&StoreEvent) -> bool) {
     .await;
 }
 
-/// The commands that give credentials, as a stand-in heard them.
+/// The commands with credentials that the stand-in has received.
 fn given(stand_in: &StandIn) -> Vec<String> {
     let heard = stand_in.heard();
     let auths = heard.iter().filter(|command| command.is("AUTH") || command.is("HELLO"));
@@ -72,7 +72,7 @@ fn given(stand_in: &StandIn) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_password_of_a_connection_is_the_one_that_is_valid_then() {
+async fn each_connection_uses_the_password_that_is_valid_when_it_is_made() {
     let (server, password, vault) =
         (Server::start().await, Password::new("first"), Vault::with("first"));
     let stand_in = StandIn::to(&server, password.rule());
@@ -89,7 +89,7 @@ async fn the_password_of_a_connection_is_the_one_that_is_valid_then() {
 }
 
 #[tokio::test]
-async fn an_old_password_is_told_and_a_new_one_is_used_without_a_restart() {
+async fn an_old_password_is_reported_and_a_new_one_is_used_without_a_restart() {
     let (server, password, vault) =
         (Server::start().await, Password::new("first"), Vault::with("first"));
     let stand_in = StandIn::to(&server, password.rule());
@@ -117,13 +117,13 @@ async fn credentials_are_renewed_before_they_expire() {
     let replica = assert_exact(store(stand_in.url()).credentials(vault.ask())).await;
     let asked = vault.asked();
     until("they are renewed", async || when(vault.asked() > asked + 1, vault.asked())).await;
-    // The requests notice nothing.
+    // Requests are decided as before, without an event.
     assert!(!replica.check(&organization("acme")).await.is_allowed());
     assert_eq!(replica.events.all(), []);
 }
 
 #[tokio::test]
-async fn credentials_that_can_not_be_had_are_told() {
+async fn a_callback_that_returns_no_credentials_is_reported() {
     let server = Server::start().await;
     let vault = Vault::default();
     let builder = || store(server.url()).credentials(vault.ask());
@@ -142,7 +142,7 @@ async fn credentials_that_can_not_be_had_are_told() {
 }
 
 #[tokio::test]
-async fn a_callback_that_does_not_return_takes_no_longer_than_connecting_may() {
+async fn a_callback_that_does_not_return_ends_with_the_connect_timeout() {
     let server = Server::start().await;
     let error = store(server.url())
         .connect_timeout(Duration::from_millis(200))
@@ -155,7 +155,7 @@ async fn a_callback_that_does_not_return_takes_no_longer_than_connecting_may() {
 }
 
 #[tokio::test]
-async fn credentials_are_in_no_text() {
+async fn no_text_shows_the_credentials() {
     let credentials = Credentials::new("hemlig").user("limiter");
     assert!(!format!("{credentials:?} {credentials:#?}").contains("hemlig"));
     let server = Server::start().await;

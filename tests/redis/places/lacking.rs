@@ -27,7 +27,7 @@ async fn a_server_that_closes_the_connection_on_hello() {
     assert_exact(store(StandIn::to(&server, refuse(&["HELLO"], Answer::Close)).url())).await;
 }
 
-/// What a user may not do, and no request needs.
+/// The server refuses the commands that tell what it is. No request needs them.
 #[tokio::test]
 async fn a_server_that_tells_nothing_about_itself() {
     let server = Server::start().await;

@@ -10,8 +10,8 @@ mod credentials;
 mod lacking;
 mod proxies;
 
-/// Asserts that of 600 requests those 500 are admitted that the quota allows, and that no event is
-/// told. Without the server, a replica would admit 250.
+/// Asserts that of 600 requests exactly the 500 that the quota allows are admitted, and that there
+/// is no event. Without the server, a replica would admit 250.
 async fn assert_exact(builder: RedisStoreBuilder) -> Replica {
     let replica = Replica::connect(builder, slow(500)).await;
     let who = organization("acme");

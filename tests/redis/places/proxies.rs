@@ -28,7 +28,7 @@ async fn haproxy_that_goes_over_to_another_primary() {
         )
     })
     .await;
-    // What the first primary has charged, the other one knows.
+    // The second primary has the charges of the first one.
     assert!(!limits.check(&organization("acme")).await.is_allowed());
 }
 

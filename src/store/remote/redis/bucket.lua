@@ -17,7 +17,7 @@
 -- A count is at least 1, what is charged is at most the <refill>, and that is at most a century.
 --
 -- If a key holds something that is no string, nothing is changed, and the error names the bucket.
--- Only a request that fills this bucket up and does nothing else deletes the key.
+-- Only a call that fills this bucket up and does nothing else deletes such a key.
 --
 -- Replies the time, and for each bucket the time until it is full, the rest of its overdraft and
 -- the rest of its block, all as they were before the runs: what became of each request follows from
@@ -57,18 +57,18 @@ local function value_of(bucket)
 end
 
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
--- By how much a time until full may be too long without being impossible.
+-- How much longer than possible a debt may be before it is corrected: clocks may differ by that.
 local slack = 0
 if now < 0 then
     now, slack = -now, 1000000
 end
 if now == 0 then
-    -- Not if the time is given: some servers refuse TIME inside scripts.
+    -- Only if no time is given: some servers refuse TIME inside scripts.
     local time = call('TIME')
     now = time[1] * 1000000 + time[2]
 end
 
--- The requests have been decided without this server.
+-- The requests have been decided without this server by now.
 if deadline > 0 and now > deadline then
     return {-now}
 end

@@ -21,7 +21,7 @@ use crate::store::remote::home::Home;
 use crate::store::remote::settings::Settings;
 use crate::values::clock::MonotonicClock;
 
-/// The most buckets whose local charges are remembered until the server is back, by default.
+/// The default for the most buckets whose local charges are remembered until the server is back.
 const MOST_OWED: usize = 1_000_000;
 
 /// Sets up a [`RedisStore`]. Made by [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or
@@ -84,14 +84,14 @@ impl RedisStoreBuilder {
     }
 
     /// Asks `callback` for the user and the password at each connect, instead of those in the URL
-    /// and those that [`user`](Self::user) and [`password`](Self::password) set. For passwords that
-    /// change, such as the tokens of managed services or those of a vault. With Sentinels, these
-    /// are the credentials for the primary.
+    /// and those that [`user`](Self::user) and [`password`](Self::password) set. This is for
+    /// passwords that change, such as the tokens of managed services or of a vault. With Sentinels,
+    /// these are the credentials for the primary.
     ///
     /// The callback has the [connect timeout](Self::connect_timeout) to answer. If it fails, the
     /// attempt to connect has failed, and the store tries again as after any other failure. In a
     /// cluster the store also connects to each node every 10 s, to ask it for the slots. So the
-    /// callback should remember a password that is still good.
+    /// callback should keep a password for as long as it is valid.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -101,7 +101,7 @@ impl RedisStoreBuilder {
     /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
     /// let store = RedisStore::builder("rediss://cache.internal:6379")
     ///     .credentials(|| async {
-    ///         // A token that is good for 15 minutes.
+    ///         // A token that is valid for 15 minutes.
     ///         let credentials = Credentials::new(token().await?).user("limiter");
     ///         Ok::<_, std::io::Error>(credentials.expires_after(Duration::from_secs(900)))
     ///     })
@@ -203,9 +203,9 @@ impl RedisStoreBuilder {
     /// least 1. It works as [`MemoryStore::max_buckets`](crate::store::MemoryStore::max_buckets).
     /// By default there is no cap, and memory grows with the number of buckets that are not full.
     ///
-    /// It is also the most buckets for which this process remembers what it has admitted without
-    /// the server and has to charge it for, by default 1,000,000. When so many are remembered, the
-    /// checks of further buckets fail while the server is lost, and the layer's
+    /// This number also caps the buckets for which this process remembers what it has to charge
+    /// back. That cap is 1,000,000 by default. When it is reached, the checks of further buckets
+    /// fail while the server is lost, and the layer's
     /// [`on_store_failure`](crate::BolnaRateLimitLayer::on_store_failure) decides.
     pub fn max_local_buckets(self, buckets: usize) -> Self {
         Self { most_local: Some(buckets), ..self }
@@ -227,18 +227,19 @@ impl RedisStoreBuilder {
     /// Connects, and starts a task that keeps the connection. In a cluster there is a task for each
     /// primary, and one more. The tasks end when the store is dropped.
     ///
-    /// The tasks run on the current tokio runtime if it has threads of its own (the flavor
-    /// `multi_thread`). Otherwise the store starts a thread for them, because a runtime of the
-    /// current thread is driven only while a future is waited for on it, and a check must have its
-    /// answer in time. Checks may be made from any thread or executor.
+    /// The tasks run on the current tokio runtime if it is multi-threaded. Otherwise the store
+    /// starts a thread for them: a current-thread runtime is driven only while it blocks on a
+    /// future, and a check must get its answer in time. Checks may be made from any thread or
+    /// executor.
     ///
     /// Connecting charges a probe bucket, which belongs to no principal. So anything that requests
     /// need and the server lacks is found now.
     ///
     /// # Errors
-    /// If a setting is wrong, if the current tokio runtime has threads of its own and its timers or
-    /// sockets are not enabled, or if the server can't be used; the last not with
-    /// [`start_degraded`](Self::start_degraded). Of a cluster, every primary has to be usable.
+    /// * If a setting is wrong.
+    /// * If the current tokio runtime is multi-threaded and its timers or sockets are not enabled.
+    /// * If the server, or any primary of a cluster, can't be used, unless the store may
+    ///   [start degraded](Self::start_degraded).
     pub async fn connect(self) -> Result<RedisStore, RedisStoreError> {
         self.check()?;
         let servers = self.servers.clone()?.with(

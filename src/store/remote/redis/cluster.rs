@@ -31,12 +31,12 @@ use crate::values::Principal;
 
 const SLOTS: u16 = 16_384;
 
-/// After so many refreshes without a slot a node is forgotten. A new node serves none until its
-/// first slot has been migrated to it, but is sent requests for that slot before.
+/// A node is forgotten after this many refreshes without a slot, not at once: a new node is sent
+/// requests for its first slot while that is still being migrated to it.
 const MOST_IDLE: u32 = 6;
 
-/// The time between two refreshes of the topology without trouble, and the shortest time after a
-/// successful refresh with trouble.
+/// The time between two refreshes of the topology, and the shortest time from a successful refresh
+/// to the next one if a worker reports trouble.
 const REFRESH: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
 
 pub(super) struct Cluster {
@@ -64,7 +64,7 @@ struct Primary {
     address: Address,
     ranges: Arc<RwLock<Vec<Range>>>,
     handle: Handle,
-    /// In how many refreshes it has served no slot.
+    /// In how many refreshes in a row it has served no slot.
     idle: u32,
 }
 
@@ -74,7 +74,7 @@ type Range = (u16, u16);
 /// Which primaries serve which slots, in the order of the slots.
 type Served = Vec<(Range, (String, u16))>;
 
-/// What the workers of a cluster tell it.
+/// The cluster, as its workers reach it.
 struct Around(Weak<Cluster>);
 
 impl Surroundings for Around {

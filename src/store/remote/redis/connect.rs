@@ -26,7 +26,7 @@ use crate::store::remote::server_time::Sighting;
 use crate::store::remote::worker::{Connected, Protocol};
 use crate::values::clock::{Clock, MonotonicClock};
 
-/// The most probe keys that are tried: of a cluster's node whose slots are being migrated.
+/// The most probe keys that are tried on a node: one in a slot that is being migrated may fail.
 const KEYS: usize = 8;
 
 /// How servers are connected to.
@@ -92,7 +92,7 @@ impl Node {
         if knew || !self.lacks_hello.load(Ordering::Relaxed) {
             return greeted;
         }
-        // HELLO has closed the connection, and is left out now. Unless it was not HELLO's fault.
+        // The connection broke at HELLO. If it is made without HELLO, HELLO was the reason.
         let greeted = self.clone().attempt(clock).await;
         self.lacks_hello.store(greeted.is_ok(), Ordering::Relaxed);
         greeted
@@ -120,7 +120,7 @@ impl Node {
         let soon = || (None, Some(Instant::now() + Duration::from_secs(1)));
         let Some(provider) = self.settings.credentials.as_ref() else { return (None, None) };
         let asked = tokio::time::timeout(self.settings.timeout, provider.call()).await;
-        // If this fails, the old credentials may go on to be good: the server says so otherwise.
+        // If this fails, the old credentials may still be valid. If not, the server says so.
         let Ok(Ok(credentials)) = asked else { return soon() };
         let mut auth = redis::cmd("AUTH");
         if let Some(user) = &credentials.user {
@@ -213,7 +213,7 @@ impl Node {
     }
 
     /// Checks the role of the server. Every connection may ask for it, whatever permissions its
-    /// user has. Returns whether the server can't tell.
+    /// user has. Returns whether the role is unknown.
     async fn verify(&self, session: &mut Session) -> Result<bool, RedisStoreError> {
         if self.lacks_hello.load(Ordering::Relaxed) {
             return Ok(true);
@@ -286,13 +286,14 @@ impl Node {
                           redis+sentinel://host/service";
             return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
         }
-        // Only some of the slots may be there, which requests would find out one by one.
+        // The node may have only some of the slots. Without this check, requests would fail one by
+        // one.
         if field("mode") == Some("cluster") && !self.route.is_of_cluster() {
             let detail = "it is a node of a cluster: name it by redis+cluster://host:port";
             return Err(RedisStoreError::new(Kind::WrongServer, server, detail));
         }
-        // A bucket without a unit is only read, not written: a replica would go on refusing
-        // requests for it.
+        // A call about a drained bucket writes nothing, so a demoted server would not reject it,
+        // and would go on refusing requests from data that is out of date.
         match field("role") {
             Some(role) if role != "master" => {
                 let detail = "it is a replica and can't be written to: name the primary, or the \
@@ -348,8 +349,8 @@ impl Node {
             }
         };
         let arrived = nanos(clock.now());
-        // A server that knows that it was demoted says so; one that does not know it yet goes on
-        // charging.
+        // A server that knows that it was demoted has said so above. One that does not know it yet
+        // still charges, so a Sentinel is asked.
         match self.route.leads_elsewhere(server, turn, &self.settings).await {
             Some(named) => Err(RedisStoreError::quoting(
                 Kind::ReadOnly,

@@ -56,8 +56,8 @@ enum Outcome {
         answers: RedisResult<Vec<Value>>,
     },
     Beat(Result<Option<Sighting>, RedisStoreError>),
-    /// The connection has logged in again, unless there is no address, and does so next at that
-    /// time.
+    /// The attempt to log in again has ended: the server with its new login if it has succeeded,
+    /// and when to log in next.
     Login(Option<Address>, Option<Instant>),
 }
 
@@ -117,7 +117,7 @@ impl Live {
         }
     }
 
-    /// Whether something was answered.
+    /// Reads answers. Returns whether there were any.
     fn poll_in_flight(&mut self, cx: &mut Context<'_>, answers: &mut Vec<Answered>) -> bool {
         let mut any = false;
         while let Poll::Ready(Some(outcome)) = self.in_flight.poll_next_unpin(cx) {

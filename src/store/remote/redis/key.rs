@@ -9,7 +9,7 @@
 //!   format is never changed in place.** A change takes a new number, and so new keys, which the
 //!   script of another format never reads.
 //! * So releases of different formats can share a server, though not their counts. While both run,
-//!   a principal can spend its burst by each of them.
+//!   a principal can spend a burst with each of them.
 //! * Every key has an expiry. So the keys of a format that is no longer used disappear by
 //!   themselves, those of format 1 as well.
 //! * The limit is not part of the key. So units that were spent stay spent when limits change.
@@ -71,8 +71,8 @@ pub(super) fn is_prefix(prefix: &str) -> bool {
 /// The longest id, in bytes, that is part of a key. Longer ids are hashed.
 const LONGEST: usize = 64;
 
-/// The characters that are not encoded: letters, digits, `-`, `_` and `.`. All others are: `~`
-/// marks a hash, and for `:`, `{` and `}` see the rules above.
+/// All characters are encoded but letters, digits, `-`, `_` and `.`. So `~` marks a hash, and no id
+/// contains `:`, `{` or `}`: see the rules above.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 
 #[cfg(test)]

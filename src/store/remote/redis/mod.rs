@@ -100,22 +100,24 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// When the server is back, each replica charges it for what it has admitted meanwhile, by an
 /// overdraft of at most one burst: see [how much that
 /// is](LocalFallback#how-much-is-admitted). So, for each bucket,
-/// * any number of losses that all replicas see admits at most one burst more than the limit: in
-///   any time, what the limit allows for it and two bursts;
-/// * when k of N replicas are cut off while the others are not, k/N of a burst and of what the
-///   limit allows for that time are admitted besides. Afterwards at most one burst of that is
-///   repaid.
+/// * however often all replicas lose the server together, they admit at most one burst more than
+///   the limit: in any interval, two bursts and what comes back in it;
+/// * when k of N replicas are cut off while the others are not, they admit in addition k/N of a
+///   burst and of what the limit allows for that time. At most one burst of that is charged back.
 ///
-/// These bounds do not cover a replica that ends before it has charged back, a number of expected
-/// replicas that is too small, a burst below the number of replicas, since each has at least one
-/// unit, and a server that loses its data.
+/// These bounds do not cover
+/// * a replica that ends before it has charged back,
+/// * a number of expected replicas that is too small,
+/// * a burst below the number of replicas, since each replica has at least one unit, or
+/// * a server that loses its data.
 ///
 /// # The server
 /// It is tested on Redis 6.2 and later, Valkey 8 and 9, with Sentinels, as a cluster, and behind
-/// `haproxy` and `twemproxy` (with `hash_tag: "{}"`). No version is too old by itself: what a
-/// server lacks is found when the store connects, and the error names it. Where a server refuses
-/// `TIME` inside scripts, the time is an argument of each call. Then the server can't keep the
-/// deadline, so late calls are charged, and the time is known to half the best round trip only.
+/// `haproxy` and `twemproxy` (with `hash_tag: "{}"`). No version is too old in itself: if the
+/// server lacks something that the store needs, the error says what when the store connects. Where
+/// a server refuses `TIME` inside scripts, the time is an argument of each call. Then the server
+/// can't check the deadline, so late calls are charged, and the time is known only to within half
+/// of the shortest round trip.
 ///
 /// The server needs no configuration. Its user needs
 /// * the commands `+evalsha +eval +time +get +set +del`,
@@ -125,10 +127,10 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 ///
 /// A bucket is a key such as `bolna:2:{organization:org-4}:call`, which expires when the bucket is
 /// full and not [blocked](Command::Block). The `2` is the format of keys and values. A format is
-/// never changed in place, so releases of different formats can share a server. While both run, a
-/// caller can spend a burst with each of them.
+/// never changed in place, so releases of different formats can share a server. While releases of
+/// two formats run, a caller can spend a burst with each of them.
 ///
-/// If `maxmemory` is set, the policy `volatile-ttl` evicts mostly the buckets that are full
+/// If `maxmemory` is set, the policy `volatile-ttl` evicts mostly the buckets that will be full
 /// soonest.
 pub struct RedisStore {
     store: DenialCache<LocalFallback<Servers>>,
@@ -150,9 +152,10 @@ impl RedisStore {
         RedisStoreBuilder::new(address::Servers::parse(url.as_ref()))
     }
 
-    /// Sets up a store on the primary that these Sentinels know as `service`. The Sentinels are
-    /// asked for it at every reconnection, and the answer of most of them counts. In between, one
-    /// is asked every second, over a connection that is kept, whether it is still the primary.
+    /// Sets up a store on the primary that these Sentinels know as `service`. At every reconnection
+    /// all Sentinels are asked for it, and the answer of most of them counts. In between, one
+    /// Sentinel is asked every second, over a connection that is kept open, whether that server is
+    /// still the primary.
     ///
     /// A user in `urls` is a user of the Sentinels. Set the user of the primary with
     /// [`user`](RedisStoreBuilder::user) and [`password`](RedisStoreBuilder::password).
@@ -195,7 +198,7 @@ impl Store for RedisStore {
         self.store.command(command).await
     }
 
-    /// All of them.
+    /// Everything that [`Capabilities`] lists.
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }

@@ -33,11 +33,12 @@ const HIDDEN: &str = "***";
 /// characters is hidden too.
 const PART: usize = 8;
 
-/// Of a user or a password with fewer characters than this, an occurrence means nothing. Hiding
-/// each would spoil the text, and show the password by what is missing.
+/// A user or a password with fewer characters than this occurs in texts by chance. Such a user is
+/// not hidden. If such a password occurs, the whole text is hidden: the gaps would show the
+/// password.
 const SHORT: usize = 4;
 
-/// Which characters may not be in a text.
+/// A secret, or parts of it, to look for in a text.
 #[derive(Debug)]
 struct Pattern {
     secret: Vec<char>,
@@ -61,7 +62,7 @@ impl Pattern {
         })
     }
 
-    /// In how many places of the text it is.
+    /// How often it occurs in the text.
     fn count_in(&self, text: &str) -> usize {
         let text: Vec<_> = text.chars().collect();
         match self.part {
@@ -119,8 +120,8 @@ pub(super) fn scrub(text: &str, user: Option<&Secret>, password: Option<&Secret>
     parts.fold(text, |text, secret| Pattern::parts(&secret).hide_in(&text))
 }
 
-/// Whether the text has the secret, or a part of it, in a way that shows only when the text is
-/// decoded. Where it is in the text can't be told then.
+/// Whether the secret, or a part of it, shows only when the text is decoded. Its place in the text
+/// is then unknown, so it can't be hidden on its own.
 fn is_disguised(secret: &str, text: &str) -> bool {
     let plain = |text: &str| text.replace(['\\', '+'], "");
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();

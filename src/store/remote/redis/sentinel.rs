@@ -67,7 +67,7 @@ impl fmt::Display for Route {
 }
 
 impl SentinelRoute {
-    /// The primary that most of the Sentinels that answer name.
+    /// The primary, according to most of the Sentinels that answer.
     async fn primary(&self, settings: &Connecting) -> Result<Address, RedisStoreError> {
         let asked = self.sentinels.nodes.iter().map(|node| async {
             let mut session = self.open(node, settings).await?;

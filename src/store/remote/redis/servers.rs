@@ -44,7 +44,7 @@ pub(super) struct Parts {
     pub(super) home: Home,
 }
 
-/// Why nothing runs on the runtime. If it lacks timers or sockets, a panic ends the task.
+/// The text of the error if the runtime lacks timers or sockets: a panic has ended the task then.
 pub(super) const NO_RUNTIME: &str =
     "it was shut down while the store connected, or its timers or sockets are not enabled";
 
@@ -100,7 +100,7 @@ impl Parts {
         }
     }
 
-    /// Tries to connect for the first time. Where that fails it is an error, unless `degraded`.
+    /// Tries to connect for the first time. A failure is an error, unless `degraded`.
     pub(super) async fn connect(
         &self,
         node: &Node,
@@ -150,7 +150,7 @@ impl Parts {
             None => None,
         };
         let mut worker = Worker { core, protocol: node, connection, shared, inbox, surroundings };
-        // A store that starts degraded has reported it before anything is asked of it.
+        // A store that starts degraded reports that before its first request.
         worker.emit();
         self.home.spawn(worker.run());
         handle

@@ -107,7 +107,7 @@ impl Session {
             };
             let user = login.user.as_ref().map(Secret::expose);
             let mut known = self.query::<()>(&auth(user), within).await;
-            // Servers before Redis 6.0 know no users, and ignore the one in an address.
+            // Servers before Redis 6.0 know no users, so only the password is sent.
             if user.is_some() && known.as_ref().is_err_and(Unanswered::knows_no_users) {
                 known = self.query(&auth(None), within).await;
             }

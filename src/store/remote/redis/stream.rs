@@ -47,7 +47,7 @@ pub(super) async fn open(
     }
 }
 
-/// A stream on which the last words of a server are read.
+/// A stream on which the error of a server that closes the connection is read.
 ///
 /// A server that turns a client away, for example because it has too many, says so without being
 /// asked and closes the connection. The client library drops an answer to no command, and fails a

@@ -8,7 +8,7 @@ use super::scenario::{MILLI, Scenario};
 use crate::values::Principal;
 
 impl Fleet {
-    /// What was not charged back is not forgotten.
+    /// Asserts that the replica still owes something for the principal.
     pub(super) fn still_owes(&self, replica: usize, principal: &Principal) {
         let owing = self.replicas[replica].ledger.some(1, |owing| owing == principal);
         assert_eq!(owing.len(), 1, "replica {replica} has forgotten what it owes");
@@ -100,7 +100,7 @@ impl Fleet {
         self.send_to_replica(connection, answer);
     }
 
-    /// What a server answers, which may send the caller on.
+    /// What a server answers: it may name another server that has the buckets.
     pub(super) fn serve(&mut self, server: usize, request: &Request) -> Result<Answer, CallError> {
         let principal = self.principals.iter().position(|it| *it == request.principal);
         let principal = principal.expect("it is one of them");

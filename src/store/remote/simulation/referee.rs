@@ -1,4 +1,4 @@
-//! What has to hold, whatever goes wrong.
+//! The bounds that have to hold, whatever goes wrong.
 
 use std::collections::HashMap;
 

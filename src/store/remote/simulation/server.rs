@@ -33,7 +33,8 @@ impl Server {
         EPOCH + i64::try_from(now / 1000).expect("small") + self.ahead
     }
 
-    /// Carries a call out. Says what was charged for requests, too: the time, by bucket.
+    /// Carries a call out. Returns its reply, and the time that was charged to each bucket for
+    /// requests.
     pub(super) fn carry_out(
         &mut self,
         request: &Request,
@@ -66,7 +67,7 @@ impl Server {
                 }
             }
         }
-        // As the script, what is too much by less than a second is not corrected.
+        // Like the script, does not correct a debt that is too long by less than a second.
         let changes = |run: &Run| matches!(run, Run::Charge { .. } | Run::Settle { .. });
         if request.now < 0 && request.runs.iter().all(changes) {
             for (after, before) in replay.states.iter_mut().zip(&states) {

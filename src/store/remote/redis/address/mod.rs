@@ -41,8 +41,8 @@ impl Servers {
         parse::cluster(addresses)
     }
 
-    /// Replaces what is given of the user, the password and the database: those of the servers,
-    /// not those of Sentinels.
+    /// Replaces the user, the password and the database of the servers, as far as they are given.
+    /// Those of Sentinels stay as they are.
     pub(super) fn with(
         mut self,
         user: Option<&str>,
@@ -120,7 +120,7 @@ pub(super) struct Address {
     pub(super) place: Place,
     pub(super) tls: bool,
     pub(super) login: Login,
-    /// The place, without secrets that a server told as if they were a host.
+    /// The place as it is shown. If a server has named a secret as a host, the secret is hidden.
     name: Arc<str>,
 }
 

@@ -7,8 +7,8 @@ use super::answer::refuses_time;
 use super::said::{Said, words};
 use crate::store::remote::redis::address::Address;
 
-/// The kind of an error, and the text about it. What was said is quoted after `text` if there is
-/// a `then`, which follows it.
+/// The kind of an error, and its text: `text` alone if `then` is `None`, and otherwise `text`, a
+/// quotation of what the server said, and `then`.
 #[derive(Clone, Copy)]
 pub(super) struct Advice {
     pub(super) kind: Kind,

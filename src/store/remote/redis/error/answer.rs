@@ -1,4 +1,4 @@
-//! Questions about the answer of a server, on which it depends what is asked next.
+//! Questions about a server's error, whose answers decide what the store does next.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -7,8 +7,8 @@ use super::advice::advice;
 use super::said::words;
 use crate::store::remote::redis::address::Address;
 
-/// Whether the server does not let scripts ask for the time, so that it has to be an argument. A
-/// user that lacks the permission for `TIME` is another matter.
+/// Whether the server refuses `TIME` inside scripts, so that the time has to be an argument. A user
+/// that lacks the permission for `TIME` is another matter.
 pub(in crate::store::remote::redis) fn refuses_time(error: &RedisError) -> bool {
     let said = words(error).to_lowercase();
     let is_permission = said.contains("noperm") || said.contains("acl failure");

@@ -106,8 +106,8 @@ impl RedisStoreError {
         self.kind
     }
 
-    /// The error that `server` gave to the command `asked`, or that was met while it was asked.
-    /// While the connection is opened, before any command, `asked` is empty.
+    /// The error of `server` to the command `asked`, or of the connection while it waited. While
+    /// the connection is opened, before any command, `asked` is empty.
     pub(super) fn of(server: &Address, asked: &'static str, error: &RedisError) -> Self {
         let advice = advice::advice(server, asked, error);
         let said = Said::of(error, &server.login);

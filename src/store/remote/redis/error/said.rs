@@ -18,8 +18,8 @@ pub(super) struct Said(String);
 impl Said {
     /// `None` if nothing was said.
     pub(super) fn new(text: &str, login: &Login) -> Option<Self> {
-        // Before the text is cut, since a part of a secret would not be found, and again
-        // afterwards, since parts that were apart may now be next to each other.
+        // Secrets are hidden before anything is taken out, since a part of a secret might not be
+        // recognized, and again afterwards, since two parts may have come together.
         let text = login.scrub(&without_ids(&without_script(&login.scrub(text))));
         let text = text.trim();
         (!text.is_empty()).then(|| Self(shortened(text)))
@@ -54,7 +54,7 @@ pub(super) fn words(error: &RedisError) -> String {
 }
 
 /// Takes out what points into the script, in the forms of Redis 6 and later: its hash, and the
-/// line. The arguments, which unknown commands are told with, repeat the script.
+/// line. The error of an unknown command quotes the arguments, and so the script.
 fn without_script(text: &str) -> String {
     let mut text = before(text, ", with args beginning with").to_owned();
     let begins_with_hash =
