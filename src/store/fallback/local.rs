@@ -119,6 +119,9 @@ impl<C: Clock> Local<C> {
         answer: Checked,
         changes: u64,
     ) -> Checked {
+        if self.is_off {
+            return answer;
+        }
         match answer {
             Ok(decisions) => {
                 for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
@@ -130,7 +133,6 @@ impl<C: Clock> Local<C> {
                 }
                 Ok(decisions)
             }
-            Err(error) if self.is_off => Err(error),
             Err(error) => {
                 if let [entry] = charge.entries() {
                     if entry.cost() == 1 && entry.is_binding() {
