@@ -230,3 +230,11 @@ async fn of_a_cluster_each_primary_has_a_breaker_and_its_successor_ends_its_loss
     until("all count", async || when(store.report().open_breakers == 0, store.report())).await;
     assert_eq!(store.report().breakers, 3);
 }
+
+#[tokio::test]
+async fn without_fallback_no_bucket_is_kept_in_this_process() {
+    let server = Server::start().await;
+    let replica = connect(store(server.url()).without_fallback()).await;
+    assert_eq!(replica.drain(&organization("acme")).await, 5);
+    assert_eq!(replica.limiter.store().report().buckets, 0);
+}

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use bolna_rate_limit::store::RedisStore;
+use bolna_rate_limit::store::{RedisStore, Store};
 use bolna_rate_limit::{Decision, Limiter};
 use redis::InfoDict;
 use tokio::runtime::{Builder, Runtime};
@@ -140,4 +140,5 @@ fn a_runtime_with_threads_that_was_shut_down() {
     drop(makes);
     let limiter = Limiter::with_store(slow(BURST), store);
     assert!(!by_server(check(&limiter)));
+    assert_eq!(limiter.store().report().open_breakers, 1);
 }

@@ -407,3 +407,68 @@ fn what_the_store_can_not_do_the_local_store_does_not_do_either() {
     assert_eq!(error.to_string(), text);
     assert_eq!((replica.report().fallbacks, replica.local().len()), (0, 0));
 }
+
+#[test]
+fn a_store_that_is_charged_back_admits_one_burst_more_after_any_number_of_losses() {
+    const BURST: u32 = 10;
+    let (clock, quota) = (ManualClock::default(), quota(BURST));
+    let shared = Arc::new(MemoryStore::with_clock(clock.clone()));
+    let own = || replica_of(DeferredStore::before(Arc::clone(&shared)), 2, &clock).max_owed(100);
+    let fleet = [own(), own()];
+    let drain_all = || fleet.iter().map(|replica| drain(replica, quota)).sum::<u32>();
+    let mut admitted = 0;
+    for _ in 0..50 {
+        admitted += drain_all();
+        lose(&fleet);
+        clock.advance(5 * INTERVAL);
+        admitted += drain_all();
+        clock.advance(5 * INTERVAL);
+        for replica in &fleet {
+            assert_ready!(spawn(replica.charge_back()).poll()).unwrap_err();
+            assert_eq!(replica.report().owed, 1, "what can't be charged is still owed");
+            replica.store().now_answers(Answers::Decision);
+        }
+        for replica in &fleet {
+            assert_ready!(spawn(replica.charge_back()).poll()).unwrap();
+            assert_eq!(replica.report().owed, 0);
+        }
+    }
+    let came_back = 50 * 10;
+    assert!((came_back..=came_back + 2 * BURST).contains(&admitted), "{admitted}");
+}
+
+#[test]
+fn a_refund_of_what_is_owed_reduces_what_is_charged_back() {
+    let (replica, _) = lone(1);
+    let (replica, caller) = (replica.max_owed(100), organization("o"));
+    lose(std::slice::from_ref(&replica));
+    for _ in 0..3 {
+        assert!(decide(&replica, &caller, quota(10)).is_allowed());
+    }
+    let refund = |units| {
+        let entry = Entry::new(Endpoint::CALL, quota(10)).with_cost(units).unwrap();
+        let charge = [entry];
+        let command = Command::Refund(Charge::new(&caller, &charge).unwrap());
+        assert_ready!(spawn(replica.command(command)).poll())
+    };
+    // The store need not be asked for what it was not charged.
+    assert_eq!(refund(2).unwrap(), Reply::Done);
+    // Of these, one is still owed, and the store can't give the rest back.
+    assert!(refund(4).is_err());
+    assert_eq!(replica.report().owed, 1);
+    replica.store().now_answers(Answers::Decision);
+    assert_ready!(spawn(replica.charge_back()).poll()).unwrap();
+    assert_eq!(decide(replica.store(), &caller, quota(10)).remaining(), 8);
+}
+
+#[test]
+fn where_there_is_no_room_to_remember_the_check_fails() {
+    let (replica, _) = lone(1);
+    let replica = replica.max_owed(1);
+    lose(std::slice::from_ref(&replica));
+    assert!(decide(&replica, &organization("o"), quota(10)).is_allowed());
+    let other = organization("another");
+    let bucket = Bucket::new(&other, Endpoint::CALL, quota(10));
+    assert!(now(replica.check_one(bucket)).is_err());
+    assert!(decide(&replica, &organization("o"), quota(10)).is_allowed());
+}

@@ -137,6 +137,11 @@ impl Ledger {
         dues.amount(now, self.replicas)
     }
 
+    /// Takes `time` off dues, for which the store was charged.
+    pub(super) fn pay(&self, dues: &mut Dues, time: u64) {
+        dues.reduce(time, self.replicas);
+    }
+
     /// At most `most` of the principals that have dues and are `wanted`.
     pub(crate) fn some(&self, most: usize, wanted: impl Fn(&Principal) -> bool) -> Vec<Principal> {
         let mut found = Vec::new();

@@ -104,6 +104,19 @@ impl<C: Clock> Local<C> {
         Some(left.collect())
     }
 
+    /// Notes again what a refund took off the dues: its entries less those that are `left`.
+    pub(super) fn owe_again(&self, charge: &Charge<'_>, left: &Charge<'_>) {
+        let Some(ledger) = &self.ledger else { return };
+        for entry in charge.entries() {
+            let same = |other: &&Entry| other.endpoint() == entry.endpoint();
+            let rest = left.entries().iter().find(same).map_or(0, Entry::cost);
+            if let Ok(owed) = entry.with_cost(entry.cost().saturating_sub(rest)) {
+                let owed = owed.counted_in(self.rate(&owed));
+                ledger.note(charge.principal(), &owed, self.store.now());
+            }
+        }
+    }
+
     pub(super) fn give_back(&self, charge: &Charge<'_>) {
         self.change();
         for entry in charge.entries() {
@@ -120,6 +133,9 @@ impl<C: Clock> Local<C> {
         answer: Checked,
         changes: u64,
     ) -> Checked {
+        if self.is_off {
+            return answer;
+        }
         match answer {
             Ok(decisions) => {
                 for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
@@ -131,7 +147,6 @@ impl<C: Clock> Local<C> {
                 }
                 Ok(decisions)
             }
-            Err(error) if self.is_off => Err(error),
             Err(error) => {
                 if let [entry] = charge.entries() {
                     if entry.cost() == 1 && entry.is_binding() {

@@ -165,16 +165,18 @@ impl<St: Store, C: Clock> LocalFallback<St, C> {
         while let Some(principal) = ledger.some(1, |_| true).pop() {
             let mut unpaid =
                 Unpaid { local: &self.local, owed: ledger.remove(&principal), principal };
-            while let Some((_, dues)) = unpaid.owed.first() {
-                let amount = ledger.amount(dues, self.local.store.now());
-                let mut units = amount.div_ceil(dues.entry().rate().interval());
+            while let Some((_, dues)) = unpaid.owed.first_mut() {
                 let entry = *dues.entry();
+                let amount = ledger.amount(dues, self.local.store.now());
+                let mut units = amount.div_ceil(entry.rate().interval());
                 // At most two bursts, each a settlement of its own.
                 while units > 0 {
                     let cost = u32::try_from(units).unwrap_or(u32::MAX).min(entry.quota().burst());
                     let settled = entry.with_cost(cost).map_err(StoreError::of_request)?;
                     let charge = Charge::of_one(&unpaid.principal, &settled);
                     self.store.command(Command::Settle(charge)).await?;
+                    // If the next settlement fails, this one is not made again.
+                    ledger.pay(dues, settled.time());
                     units -= u64::from(cost);
                 }
                 unpaid.owed.remove(0);
@@ -231,7 +233,15 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         let reply = match command {
             Command::Refund(charge) => match self.local.not_owed(&charge) {
                 Some(left) if left.is_empty() => Ok(Reply::Done),
-                Some(left) => self.store.command(Command::Refund(charge.with_entries(&left))).await,
+                Some(left) => {
+                    let left = charge.with_entries(&left);
+                    let reply = self.store.command(Command::Refund(left)).await;
+                    if reply.is_err() {
+                        // Nothing was given back, so the whole refund can be tried again.
+                        self.local.owe_again(&charge, &left);
+                    }
+                    reply
+                }
                 None => self.store.command(command).await,
             },
             command => self.store.command(command).await,

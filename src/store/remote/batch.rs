@@ -32,6 +32,8 @@ pub(super) struct Batches<T> {
     early: Vec<(u64, u64)>,
     /// A queue for each principal for which a request waits or a call is in flight.
     lines: HashMap<Principal, Line, RandomState>,
+    /// How many of them have requests. The others only charge back.
+    places: usize,
     /// The principals that are to be called for, in the order of arrival.
     ready: VecDeque<Principal>,
     latest: u64,
@@ -51,6 +53,8 @@ struct Line {
     waiting: VecDeque<u64>,
     /// The call in flight, unless it is overdue.
     in_flight: Option<u64>,
+    /// Whether there are requests that wait or are in flight.
+    has_requests: bool,
     /// Whether the principal is among those that are ready.
     is_ready: bool,
     /// Whether each call is about the buckets of its first request only: some of the principal's
@@ -61,7 +65,8 @@ struct Line {
 impl<T: Ticket> Batches<T> {
     /// Adds a request. Fails it if requests of `most` other principals wait.
     pub(super) fn join(&mut self, pending: Pending<T>, most: usize) {
-        if self.lines.len() >= most && !self.lines.contains_key(&pending.principal) {
+        let has_place = |line: &Line| line.has_requests;
+        if self.places >= most && !self.lines.get(&pending.principal).is_some_and(has_place) {
             return pending.ticket.say(Err(Failure::TooMany(most)));
         }
         let (principal, deadline) = (pending.principal.clone(), pending.deadline);
@@ -94,6 +99,9 @@ impl<T: Ticket> Batches<T> {
         };
         let line = entry.get_mut();
         change(line, &self.pending);
+        if !line.waiting.is_empty() && !mem::replace(&mut line.has_requests, true) {
+            self.places += 1;
+        }
         if line.in_flight.is_none() && !mem::replace(&mut line.is_ready, true) {
             self.ready.push_back(entry.key().clone());
         }
@@ -135,9 +143,12 @@ impl<T: Ticket> Batches<T> {
                 batch.members.push(*next);
                 line.waiting.pop_front();
             }
-            if batch.members.is_empty() && owed.is_empty() {
-                self.lines.remove(&principal);
-                continue;
+            if batch.members.is_empty() {
+                self.places -= usize::from(mem::take(&mut line.has_requests));
+                if owed.is_empty() {
+                    self.lines.remove(&principal);
+                    continue;
+                }
             }
             line.in_flight = Some(number);
             let Batch { members, buckets, runs, steps, deadline, asking } = batch;
@@ -170,6 +181,7 @@ impl<T: Ticket> Batches<T> {
             return;
         }
         if line.waiting.is_empty() {
+            self.places -= usize::from(line.has_requests);
             self.lines.remove(principal);
         } else {
             line.is_ready = true;
@@ -308,6 +320,7 @@ impl<T: Ticket> Batches<T> {
     /// Fails all requests.
     pub(super) fn fail_all(&mut self, failure: &Failure) {
         self.lines.clear();
+        self.places = 0;
         self.ready.clear();
         self.early.clear();
         while let Some(waiting) = self.pending.pop() {
@@ -352,7 +365,7 @@ impl<T: Ticket> Batches<T> {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.pending.len() == 0
+        self.lines.is_empty() && self.places == 0 && self.pending.len() == 0
     }
 }
 
@@ -362,6 +375,7 @@ impl<T> Default for Batches<T> {
             pending: Ring::default(),
             early: Vec::new(),
             lines: HashMap::default(),
+            places: 0,
             ready: VecDeque::new(),
             latest: 0,
         }

@@ -35,7 +35,9 @@ pub(super) struct Sighting {
 
 impl ServerTime {
     pub(super) fn learn(&mut self, Sighting { sent, arrived, shown }: Sighting) {
-        let (least, most) = (shown - micros(arrived), shown - micros(sent));
+        // What a server shows may be nonsense.
+        let before = |time| shown.saturating_sub(micros(time));
+        let (least, most) = (before(arrived), before(sent));
         self.ahead = Some(match self.ahead {
             Some(ahead) if (least..=most).contains(&ahead) => ahead,
             _ => least,
@@ -54,13 +56,13 @@ impl ServerTime {
     /// The server's time at `now`, in microseconds since the epoch; 0 if it is unknown. It may be a
     /// little early, and is late only if the server's clock was set back since the last answer.
     pub(super) fn at(&self, now: u64) -> i64 {
-        self.ahead.map_or(0, |ahead| (ahead + micros(now)).max(1))
+        self.ahead.map_or(0, |ahead| ahead.saturating_add(micros(now)).max(1))
     }
 
     /// The server's time at `now` as exactly as it is known: half the round trip of the best answer
     /// is the error. 0 if it is unknown.
     pub(super) fn estimate(&self, now: u64) -> i64 {
-        self.best.map_or(0, |best| (best.middle + micros(now)).max(1))
+        self.best.map_or(0, |best| best.middle.saturating_add(micros(now)).max(1))
     }
 }
 
@@ -97,6 +99,16 @@ mod tests {
             time.learn(seen(0, 100, shown));
             assert_eq!((time.at(100_000), time.estimate(100_000)), (shown, shown + 50));
         }
+    }
+
+    #[test]
+    fn any_time_is_believed_and_contradicted_by_the_next() {
+        let mut time = ServerTime::default();
+        for shown in [i64::MAX, i64::MIN, 0, EPOCH] {
+            time.learn(seen(0, 100, shown));
+            assert!(time.at(1_000_000) >= 1 && time.estimate(1_000_000) >= 1);
+        }
+        assert_eq!((time.at(100_000), time.estimate(100_000)), (EPOCH, EPOCH + 50));
     }
 
     #[test]

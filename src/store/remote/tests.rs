@@ -504,3 +504,27 @@ fn requests_do_not_wait_for_a_call_without_an_answer_that_only_charges_back() {
     bench.carry_out(&calls[0]);
     assert_eq!(bench.admitted(), [true]);
 }
+
+#[test]
+fn what_is_charged_back_takes_no_place_of_requests() {
+    let mut bench = Bench::new(8).connect();
+    for number in 0..1000 {
+        bench.ledger.note(&user(&format!("owes-{number}")), &call(10), 0);
+    }
+    bench.pass(SECOND);
+    assert!(matches!(bench.actions()[..], [Action::Beat]));
+    bench.core.beaten(bench.now, Ok(None));
+    assert!(bench.calls().len() > 8);
+    for number in 0..6 {
+        bench.request(&format!("u-{number}"), check(10));
+    }
+    let calls = bench.calls();
+    assert_eq!(bench.failures(), []);
+    calls.iter().for_each(|call| bench.carry_out(call));
+    assert_eq!(bench.admitted(), [true; 6]);
+    // Of requests there are no more than before.
+    for number in 0..10 {
+        bench.request(&format!("u-{number}"), check(10));
+    }
+    assert_eq!(bench.failures(), [Failure::TooMany(8), Failure::TooMany(8)]);
+}

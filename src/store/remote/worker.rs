@@ -89,6 +89,13 @@ pub(super) struct Worker<P: Protocol> {
     pub(super) surroundings: Arc<dyn Surroundings>,
 }
 
+/// A worker that has ended, such as with its runtime, sends nothing more.
+impl<P: Protocol> Drop for Worker<P> {
+    fn drop(&mut self) {
+        self.shared.up.store(false, Ordering::Release);
+    }
+}
+
 impl<P: Protocol> Worker<P> {
     /// Delivers the events that are there, before the worker runs.
     pub(super) fn emit(&mut self) {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ struct Vault {
     password: Arc<Mutex<Option<&'static str>>>,
     asked: Arc<Mutex<usize>>,
     lifetime: Option<Duration>,
+    panics: Arc<AtomicBool>,
 }
 
 impl Vault {
@@ -41,6 +43,7 @@ impl Vault {
             Box::pin(async move {
                 tokio::task::yield_now().await;
                 *vault.asked.lock().unwrap() += 1;
+                assert!(!vault.panics.load(Ordering::SeqCst), "the callback panics");
                 let password = vault.password.lock().unwrap().ok_or("the vault is sealed")?;
                 let credentials = Credentials::new(password).user("limiter");
                 Ok(match vault.lifetime {
@@ -152,6 +155,41 @@ async fn a_callback_that_does_not_return_ends_with_the_connect_timeout() {
         .unwrap_err();
     assert!(error.to_string().contains("credentials"), "{error}");
     assert_ne!(error.kind(), Kind::Setting);
+}
+
+#[tokio::test]
+async fn a_callback_that_panics_has_failed() {
+    let (server, password, vault) =
+        (Server::start().await, Password::new("first"), Vault::with("first"));
+    let stand_in = StandIn::to(&server, password.rule());
+    let vault = Vault { lifetime: Some(Duration::from_secs(1)), ..vault };
+    let replica = assert_exact(store(stand_in.url()).credentials(vault.ask())).await;
+
+    vault.panics.store(true, Ordering::SeqCst);
+    let asked = vault.asked();
+    until("it is asked again", async || when(vault.asked() > asked + 1, vault.asked())).await;
+    // The connection goes on with its old credentials.
+    assert_eq!(replica.check(&organization("acme")).await.quota().burst(), 500);
+
+    stand_in.cut();
+    until_last(&replica.events, |event| matches!(event, StoreEvent::StillLost { .. })).await;
+    vault.panics.store(false, Ordering::SeqCst);
+    until_last(&replica.events, |event| matches!(event, StoreEvent::Regained { .. })).await;
+    assert_eq!(replica.check(&organization("acme")).await.quota().burst(), 500);
+}
+
+#[tokio::test]
+async fn credentials_of_any_lifetime_are_used_and_not_asked_for_all_the_time() {
+    let (server, password) = (Server::start().await, Password::new("first"));
+    let stand_in = StandIn::to(&server, password.rule());
+    for lifetime in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+        let vault = Vault { lifetime: Some(lifetime), ..Vault::with("first") };
+        let replica =
+            Replica::connect(store(stand_in.url()).credentials(vault.ask()), slow(10)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(vault.asked() <= 3, "{lifetime:?}: {}", vault.asked());
+        assert_eq!(replica.events.all(), []);
+    }
 }
 
 #[tokio::test]

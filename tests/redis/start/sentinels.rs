@@ -1,7 +1,11 @@
+use std::net::TcpListener;
+use std::time::Duration;
+
 use bolna_rate_limit::store::{RedisStore, RedisStoreErrorKind as Kind};
 
 use super::{KEY, assert_counts, assert_refused, make_user, patient, refusal, store};
-use crate::servers::{Sentinels, free_port};
+use crate::servers::{Answer, Mode, Proxy, Sentinels, Server, StandIn, free_port, refuse};
+use crate::support::{Replica, slow};
 
 #[tokio::test]
 async fn sentinels_lead_to_the_primary() {
@@ -56,4 +60,28 @@ async fn sentinels_lead_to_the_primary() {
     );
     let refused = refusal(store(&sentinels.urls()[0])).await;
     assert_refused(&refused, Kind::WrongServer, &["it is a Sentinel", "redis+sentinel://"]);
+}
+
+#[tokio::test]
+async fn a_sentinel_that_hangs_is_no_loss_of_the_primary() {
+    let server = Server::start().await;
+    let primary = Proxy::to(server.port());
+    primary.set(Mode::Delay(Duration::from_millis(5)));
+    let port = primary.port().to_string();
+    let names = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+    let sentinel = || StandIn::to(&server, refuse(&["SENTINEL"], Answer::Say(names.clone())));
+    let (first, last) = (sentinel(), sentinel());
+    // It connects, since the system accepts connections for it.
+    let hangs = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hangs = format!("redis://{}", hangs.local_addr().unwrap());
+    for place in 0..3 {
+        let mut urls = vec![first.url(), last.url()];
+        urls.insert(place, hangs.clone());
+        let builder = patient(RedisStore::sentinel("mymaster", urls))
+            .connect_timeout(Duration::from_millis(500));
+        let replica = Replica::connect(builder, slow(10)).await;
+        // After a second the first Sentinel is asked.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(replica.events.all(), [], "{place}");
+    }
 }

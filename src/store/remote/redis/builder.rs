@@ -88,10 +88,10 @@ impl RedisStoreBuilder {
     /// passwords that change, such as the tokens of managed services or of a vault. With Sentinels,
     /// these are the credentials for the primary.
     ///
-    /// The callback has the [connect timeout](Self::connect_timeout) to answer. If it fails, the
-    /// attempt to connect has failed, and the store tries again as after any other failure. In a
-    /// cluster the store also connects to each node every 10 s, to ask it for the slots. So the
-    /// callback should keep a password for as long as it is valid.
+    /// The callback has the [connect timeout](Self::connect_timeout) to answer. If it fails or
+    /// panics, the attempt to connect has failed, and the store tries again as after any other
+    /// failure. In a cluster the store also connects to each node every 10 s, to ask it for the
+    /// slots. So the callback should keep a password for as long as it is valid.
     ///
     /// ```no_run
     /// use std::time::Duration;

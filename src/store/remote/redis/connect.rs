@@ -313,6 +313,7 @@ impl Node {
         clock: MonotonicClock,
         turn: usize,
     ) -> Result<Option<Sighting>, RedisStoreError> {
+        let began = Instant::now();
         let failed = |asked, error: &RedisError| {
             if error.is_io_error() {
                 broken(server)
@@ -333,7 +334,7 @@ impl Node {
                 .query_async(&mut commands)
                 .await
                 .map_err(|error| failed("TIME", &error))?;
-            Some(now.0 * 1_000_000 + now.1)
+            Some(now.0.saturating_mul(1_000_000).saturating_add(now.1))
         } else {
             let key = (self.probe)(super::random());
             let read = |command| script::probe(command, &key, 0, Probe::Read);
@@ -350,8 +351,11 @@ impl Node {
         };
         let arrived = nanos(clock.now());
         // A server that knows that it was demoted has said so above. One that does not know it yet
-        // still charges, so a Sentinel is asked.
-        match self.route.leads_elsewhere(server, turn, &self.settings).await {
+        // still charges, so a Sentinel is asked. One that hangs must not make the beat late: half
+        // of the time that is left is for the answer to arrive.
+        let left = self.settings.timeout.saturating_sub(began.elapsed()) / 2;
+        let asked = self.route.leads_elsewhere(server, turn, &self.settings);
+        match tokio::time::timeout(left, asked).await.ok().flatten() {
             Some(named) => Err(RedisStoreError::quoting(
                 Kind::ReadOnly,
                 server,
@@ -368,5 +372,5 @@ impl Node {
 async fn time(session: &mut Session, within: Duration) -> Result<i64, RedisStoreError> {
     let now = session.query::<(i64, i64)>(&redis::cmd("TIME"), within).await;
     let (seconds, micros) = now.map_err(|error| error.of(&session.server, "TIME"))?;
-    Ok(seconds * 1_000_000 + micros)
+    Ok(seconds.saturating_mul(1_000_000).saturating_add(micros))
 }

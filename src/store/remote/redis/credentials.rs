@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 /// A user and a password, for servers whose passwords change: see
 /// [`RedisStoreBuilder::credentials`](super::RedisStoreBuilder::credentials).
@@ -38,8 +41,8 @@ impl Credentials {
     }
 
     /// Sets for how long a connection may go on with these credentials. When four fifths of that
-    /// time have passed, the callback is asked again, and the connection logs in with what it
-    /// returns. By default a connection keeps its credentials until it breaks.
+    /// time have passed, but at least a second, the callback is asked again, and the connection
+    /// logs in with what it returns. By default a connection keeps its credentials until it breaks.
     #[must_use]
     pub fn expires_after(self, time: Duration) -> Self {
         Self { expires_after: Some(time), ..self }
@@ -68,9 +71,14 @@ impl Provider {
         F: Future<Output = Result<Credentials, E>> + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
+        // If the callback panics, it has failed: the task that connects must go on.
+        let panicked = |_| "it has panicked";
         Self(Arc::new(move || {
-            let asked = ask();
-            Box::pin(async move { asked.await.map_err(Into::into) })
+            let asked = catch_unwind(AssertUnwindSafe(&ask));
+            Box::pin(async move {
+                let asked = AssertUnwindSafe(asked.map_err(panicked)?);
+                asked.catch_unwind().await.map_err(panicked)?.map_err(Into::into)
+            })
         }))
     }
 

@@ -171,7 +171,10 @@ impl Unanswered {
     }
 }
 
-/// When to log in again: when four fifths of the time have passed.
+/// When to log in again: when four fifths of the time have passed. Not at once, since the callback
+/// may return credentials that are about to expire, or have expired, again and again.
 pub(super) fn login_at(credentials: &Credentials) -> Option<Instant> {
-    credentials.expires_after.map(|time| Instant::now() + time * 4 / 5)
+    let wait = (credentials.expires_after? / 5 * 4).max(Duration::from_secs(1));
+    // Too late a time is never.
+    Instant::now().checked_add(wait)
 }
