@@ -118,7 +118,7 @@ impl Buckets {
         let (blocked, overdraft) = self
             .exception(key)
             .map_or((0, 0), |exception| (exception.blocked(now), exception.overdraft(now)));
-        BucketState { debt, overdraft, blocked, shared: false }
+        BucketState { debt, overdraft, blocked, ..BucketState::default() }
     }
 
     /// Adds a bucket that is full at `tat`.

@@ -65,7 +65,11 @@ impl Replay<'_> {
                 state.correct(*rate);
                 state.give_back(*rate, *time);
             }
-            Run::Reset { bucket } => *self.state(*bucket) = BucketState::default(),
+            Run::Reset { bucket } => {
+                let state = self.state(*bucket);
+                let is_estimate = state.is_estimate;
+                *state = BucketState { is_estimate, ..BucketState::default() };
+            }
             Run::Block { bucket, time } => self.state(*bucket).blocked = *time,
         }
     }

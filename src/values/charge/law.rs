@@ -50,7 +50,13 @@ pub struct BucketState {
     /// Whether callers share the bucket for want of room. It is neither corrected to the quota of
     /// one of them nor filled up for one.
     pub(crate) shared: bool,
+    /// Whether the time of the charge is an estimate. Then a debt that is up to a second too long
+    /// is not corrected.
+    pub(crate) is_estimate: bool,
 }
+
+/// How far an estimate of the time may be off, in nanoseconds.
+const SLACK: u64 = 1_000_000_000;
 
 impl BucketState {
     /// Sets the time until the bucket is full if no more units are charged to it. A time of more
@@ -199,7 +205,11 @@ impl BucketState {
             return;
         }
         self.overdraft = self.overdraft.min(rate.refill());
-        self.debt = self.debt.min(rate.refill() + self.overdraft);
+        let most = rate.refill() + self.overdraft;
+        let slack = if self.is_estimate { SLACK } else { 0 };
+        if self.debt > most + slack {
+            self.debt = most;
+        }
     }
 
     /// Makes the bucket full `time` nanoseconds earlier, but not before now.

@@ -20,6 +20,7 @@ enum Step {
         runs: Vec<Draft>,
         /// More buckets, which are only read.
         read: Vec<Endpoint>,
+        is_estimate: bool,
     },
     /// Time goes on by so many thousandths of the interval, and a few microseconds more or less.
     Wait(u32, i64),
@@ -102,7 +103,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     ];
     let read = prop_oneof![4 => Just(Vec::new()), 1 => subsequence(&BUCKETS, 0..=3)];
     prop_oneof![
-        12 => (runs, read).prop_map(|(runs, read)| Step::Call { runs, read }),
+        12 => (runs, read, any::<bool>())
+            .prop_map(|(runs, read, is_estimate)| Step::Call { runs, read, is_estimate }),
         6 => prop_oneof![
             (0..4_u32).prop_map(|units| units * 1000),
             0..3000_u32,
@@ -152,7 +154,7 @@ impl Draft {
 }
 
 /// After every call each bucket has exactly the value that the law says, on the server too, and the
-/// replied states are those before the runs.
+/// replied states are those before the runs. So it is if the time is an estimate.
 #[test]
 fn a_call_leaves_what_the_law_says() {
     let bench = RefCell::new(Bench::new());
@@ -163,9 +165,9 @@ fn a_call_leaves_what_the_law_says() {
         let (mut commands, mut expected) = (Vec::new(), Vec::new());
         for step in &steps {
             match step {
-                Step::Call { runs, read } => {
+                Step::Call { runs, read, is_estimate } => {
                     let runs: Vec<_> = runs.iter().map(|draft| draft.run(interval)).collect();
-                    let mut call = Call::of(&tag, runs, now);
+                    let mut call = Call { is_estimate: *is_estimate, ..Call::of(&tag, runs, now) };
                     let more = read.iter().filter(|bucket| !call.buckets.contains(bucket));
                     let more: Vec<_> = more.copied().collect();
                     call.buckets.extend(more);
@@ -174,7 +176,7 @@ fn a_call_leaves_what_the_law_says() {
                     }
                     let states = call.buckets.iter().map(|bucket| model.state(*bucket, now));
                     let reply = Reply::Done { now, states: states.collect() };
-                    model.run(&call.buckets, &call.runs, now);
+                    model.run(&call);
                     commands.push(call.command(&bench.hash));
                     for bucket in BUCKETS {
                         commands.push(redis::Cmd::get(key(&tag, bucket)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bolna_rate_limit::store::{BucketState, Charge, Decisions};
 use bolna_rate_limit::{Endpoint, Principal};
 
-use super::{CENTURY, Run, micros, state_of};
+use super::{CENTURY, Call, Run, micros, state_of};
 
 /// The values of some buckets, as they are on the server.
 #[derive(Clone, Debug)]
@@ -33,11 +33,18 @@ impl Model {
         state(self.value(bucket), now)
     }
 
-    /// Carries out the runs, one request after the other, and returns the decisions about each.
-    pub(super) fn run(&mut self, buckets: &[Endpoint], runs: &[Run], now: u64) -> Vec<Decisions> {
-        let before: Vec<_> = buckets.iter().map(|bucket| self.state(*bucket, now)).collect();
+    /// Carries out the runs of a call, one request after the other.
+    pub(super) fn run(&mut self, call: &Call) {
+        let Call { buckets, runs, now, .. } = call;
+        let before: Vec<_> = buckets.iter().map(|bucket| self.state(*bucket, *now)).collect();
         let mut after = before.clone();
-        let decisions = replay(&self.principal, buckets, runs, &mut after);
+        for run in runs {
+            if call.is_estimate {
+                about(&self.principal, buckets, run, &mut after);
+            } else {
+                replay(&self.principal, buckets, std::slice::from_ref(run), &mut after);
+            }
+        }
         for ((bucket, before), after) in buckets.iter().zip(before).zip(after) {
             let (_, value) = self.at(*bucket);
             // A quota corrects it, even if the number stays.
@@ -46,10 +53,9 @@ impl Model {
             };
             let replaced = points(value.as_deref()).is_none() && runs.iter().any(measured);
             if before != after || replaced {
-                *value = text(&after, now);
+                *value = text(&after, *now);
             }
         }
-        decisions
     }
 
     fn at(&mut self, bucket: Endpoint) -> &mut (Endpoint, Option<String>) {
@@ -95,6 +101,39 @@ pub(super) fn replay(
         }
     }
     decisions
+}
+
+/// Carries out a run at a time that is an estimate. A bucket that seems to owe up to a second too
+/// much has no unit, and still owes that afterwards.
+fn about(principal: &Principal, buckets: &[Endpoint], run: &Run, states: &mut [BucketState]) {
+    let entries = match run {
+        Run::Charge { entries, .. } => &entries[..],
+        Run::Settle(entry) | Run::Refund(entry) => std::slice::from_ref(entry),
+        Run::Block(..) | Run::Reset(_) => &[],
+    };
+    let before = states.to_vec();
+    replay(principal, buckets, std::slice::from_ref(run), states);
+    for entry in entries {
+        let place = buckets.iter().position(|other| *other == entry.endpoint()).unwrap();
+        let [time, refill] = super::times(entry);
+        let debt = micros(before[place].until_full());
+        let overdraft = micros(before[place].overdraft()).min(refill);
+        if !(1..=1_000_000).contains(&debt.saturating_sub(refill + overdraft)) {
+            continue;
+        }
+        let (debt, overdraft) = match run {
+            Run::Settle(_) => {
+                let debt = debt.max((debt + time).min(2 * refill));
+                (debt, overdraft.max(debt - refill))
+            }
+            Run::Refund(_) => {
+                let debt = debt.saturating_sub(time);
+                (debt, overdraft.min(debt.saturating_sub(refill)))
+            }
+            _ => (debt, overdraft),
+        };
+        states[place] = state_of(debt, overdraft, micros(before[place].blocked()));
+    }
 }
 
 fn state(value: Option<&str>, now: u64) -> BucketState {

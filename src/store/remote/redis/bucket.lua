@@ -58,6 +58,7 @@ end
 
 local now, deadline = ARGV[1] + 0, ARGV[2] + 0
 -- How much longer than possible a debt may be before it is corrected: clocks may differ by that.
+-- The law that tells what became of each request corrects by the same: `BucketState::correct`.
 local slack = 0
 if now < 0 then
     now, slack = -now, 1000000
@@ -218,7 +219,7 @@ while run <= last do
     elseif kind == 's' then
         local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
         local at = correct(ARGV[run + 1] + 0, refill)
-        state[at] = math.min(state[at] + time, 2 * refill)
+        state[at] = math.max(math.min(state[at] + time, 2 * refill), state[at])
         state[at + 1] = math.max(state[at + 1], state[at] - refill)
         run = run + 4
     elseif kind == 'r' then

@@ -36,7 +36,8 @@ pub(super) fn reply(request: &Request, value: Value) -> RedisResult<Reply> {
         [Value::Int(now), ref times @ ..]
             if now >= 0 && times.len() == 3 * request.buckets.len() =>
         {
-            let states = times.chunks_exact(3).map(state).collect::<Option<_>>();
+            let states = times.chunks_exact(3).map(|times| state(times, request.now < 0));
+            let states = states.collect::<Option<_>>();
             Ok(Reply::Done { now, states: states.ok_or_else(unexpected)? })
         }
         _ => Err(unexpected()),
@@ -162,14 +163,14 @@ fn micros(nanos: u64) -> u64 {
 }
 
 /// The state of one bucket, from its debt, its overdraft and its block in microseconds.
-fn state(times: &[Value]) -> Option<BucketState> {
+fn state(times: &[Value], is_estimate: bool) -> Option<BucketState> {
     let nanos = |value: &Value| match value {
         Value::Int(micros) => u64::try_from(*micros).ok()?.checked_mul(1000),
         _ => None,
     };
     let [debt, overdraft, blocked] = times else { return None };
     let (debt, overdraft, blocked) = (nanos(debt)?, nanos(overdraft)?, nanos(blocked)?);
-    Some(BucketState { debt, overdraft, blocked, shared: false })
+    Some(BucketState { debt, overdraft, blocked, shared: false, is_estimate })
 }
 
 fn unexpected() -> RedisError {

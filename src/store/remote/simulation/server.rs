@@ -46,7 +46,7 @@ impl Server {
         }
         let states = request.buckets.iter().map(|bucket| {
             let bucket = self.buckets.get(&(request.principal.clone(), *bucket)).copied();
-            bucket.unwrap_or_default().state(now)
+            bucket.unwrap_or_default().state(now, request.now < 0)
         });
         let states: smallvec::SmallVec<[BucketState; 1]> = states.collect();
         let mut replay = Replay {
@@ -67,18 +67,9 @@ impl Server {
                 }
             }
         }
-        // Like the script, does not correct a debt that is too long by less than a second.
-        let changes = |run: &Run| matches!(run, Run::Charge { .. } | Run::Settle { .. });
-        if request.now < 0 && request.runs.iter().all(changes) {
-            for (after, before) in replay.states.iter_mut().zip(&states) {
-                if (after.debt..after.debt + 1_000_000_000).contains(&before.debt) {
-                    *after = *before;
-                }
-            }
-        }
         for (bucket, state) in request.buckets.iter().zip(&replay.states) {
             let bucket = (request.principal.clone(), *bucket);
-            if *state == BucketState::default() {
+            if (state.debt, state.blocked) == (0, 0) {
                 self.buckets.remove(&bucket);
             } else {
                 self.buckets.insert(bucket, Bucket::of(state, now));
@@ -120,13 +111,14 @@ impl Server {
 }
 
 impl Bucket {
-    fn state(self, now: i64) -> BucketState {
+    fn state(self, now: i64, is_estimate: bool) -> BucketState {
         let left = |until: i64| u64::try_from(until - now).unwrap_or(0) * 1000;
         BucketState {
             debt: left(self.full_at),
             overdraft: left(self.overdrawn_until),
             blocked: left(self.blocked_until),
             shared: false,
+            is_estimate,
         }
     }
 
