@@ -86,7 +86,8 @@ impl Clock for Counter {
 fn on_counter(quota: QuotaBuilder) -> BolnaRateLimitLayer<MemoryStore<Counter>> {
     let clock = quanta::Clock::new();
     let store = MemoryStore::with_clock(Counter { start: clock.now(), clock });
-    BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy(quota), store))
+    let limiter = Limiter::with_store(policy(quota), store).expect("the store can do all of it");
+    BolnaRateLimitLayer::with_limiter(limiter)
 }
 
 type SetUp = fn(BolnaRateLimitLayer) -> BolnaRateLimitLayer;

@@ -130,7 +130,9 @@ fn answer(times: usize, quota: QuotaBuilder, make: fn() -> Request<()>, status: 
 
 fn layer(quota: QuotaBuilder, clock: ManualClock) -> Limited {
     let policy = Policy::bolna().quota("agent", quota).build().expect("the quota is valid");
-    BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, MemoryStore::with_clock(clock)))
+    let store = MemoryStore::with_clock(clock);
+    let limiter = Limiter::with_store(policy, store).expect("the store can do all of it");
+    BolnaRateLimitLayer::with_limiter(limiter)
 }
 
 fn inner(_: Request<()>) -> Answer {

@@ -167,7 +167,10 @@ async fn latency(redis: &Redis) {
             &format!("in this process, {tasks} at a time"),
             &latencies(&layer(Limiter::new(generous())), tasks).await,
         );
-        let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
+        let on_redis = layer(
+            Limiter::with_store(generous(), redis.store().await)
+                .expect("the store can do what the policy asks for"),
+        );
         row(&format!("on Redis, {tasks} at a time"), &latencies(&on_redis, tasks).await);
     }
     row("the script by redis-rs alone, 1 at a time", &redis.bare_latencies().await);
@@ -175,7 +178,10 @@ async fn latency(redis: &Redis) {
 
 /// The time of a request while the server is lost.
 async fn lost(mut redis: Redis) {
-    let on_redis = layer(Limiter::with_store(generous(), redis.store().await));
+    let on_redis = layer(
+        Limiter::with_store(generous(), redis.store().await)
+            .expect("the store can do what the policy asks for"),
+    );
     let here = layer(Limiter::new(generous()));
     let before = latencies(&on_redis, 16).await;
     redis.end();

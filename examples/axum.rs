@@ -29,6 +29,10 @@
 //! # 401 without credentials; 200 for a health check, whose path is exempt
 //! curl -i http://127.0.0.1:3000/user/me
 //! curl -i http://127.0.0.1:3000/healthz
+//!
+//! # Keys can't be guessed at full speed: after 30 requests without an account from one address
+//! # within a minute, 429 instead of 401
+//! curl -s -o /dev/null -w '%{http_code}\n' 'http://127.0.0.1:3000/user/me?[1-40]' | sort | uniq -c
 //! ```
 //!
 //! Two processes with one limit, which is counted on a Redis or Valkey server:
@@ -54,14 +58,16 @@
 
 use std::env;
 use std::error::Error;
+use std::net::SocketAddr;
 
-use axum::extract::{Path, Request};
+use axum::extract::{ConnectInfo, Path, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bolna_rate_limit::layer::ClientAddress;
 #[cfg(feature = "metrics")]
 use bolna_rate_limit::observe::Metrics;
 #[cfg(feature = "redis")]
@@ -75,13 +81,16 @@ use tokio::net::TcpListener;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let policy = Policy::bolna().exempt(["/healthz"]).build()?;
-    let app = app(Limiter::with_store(policy, store().await?))?;
+    // Requests without an account are limited too, by their address.
+    let policy =
+        Policy::bolna().unidentified_quota(Quota::per_minute(30)).exempt(["/healthz"]).build()?;
+    let app = app(Limiter::with_store(policy, store().await?)?)?;
 
     let listen = env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    // The address of each connection goes into the extensions of its requests.
+    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 
@@ -118,10 +127,18 @@ pub(crate) fn app(limiter: Limiter<AnyStore>) -> Result<Router, Box<dyn Error>> 
         // The layers come after everything that they cover. That includes the fallback, so that
         // requests to unknown paths are limited too.
         .fallback(not_found)
-        .layer(BolnaRateLimitLayer::with_limiter(limiter))
+        .layer(BolnaRateLimitLayer::with_limiter(limiter).client_address(client_address()))
         // The last layer is the outermost: it runs first.
         .layer(from_fn(authenticate));
     Ok(app.merge(metrics))
+}
+
+/// Where requests without an account come from. Behind a proxy that sets `X-Forwarded-For`, add
+/// `.x_forwarded_for(1)`, or else they all come from the proxy.
+fn client_address() -> ClientAddress {
+    ClientAddress::of_peer(|head| {
+        head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
+    })
 }
 
 /// Tries limits out before they refuse all callers: enforces them on a share of the principals, and
@@ -167,7 +184,7 @@ async fn authenticate(mut request: Request, next: Next) -> Response {
     if let Some(account) = claimed_account(request.headers()) {
         request.extensions_mut().insert(account);
     }
-    // Without an account the limiter answers 401, except on exempt paths.
+    // Without an account the limiter answers 401, or 429, except on exempt paths.
     next.run(request).await
 }
 

@@ -102,7 +102,7 @@ fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
     };
     let error = json!({ "error": {
         "code": "too_many_requests",
-        "endpoint": decision.endpoint().name(),
+        "limit": decision.name().name(),
         "wait_ms": decision.retry_after().map(|wait| wait.as_nanos().div_ceil(1_000_000)),
     }});
     let mut response = Response::new(error.to_string().into());

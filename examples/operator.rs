@@ -19,15 +19,21 @@
 //!     -H 'Content-Type: application/json'"
 //! operator http://127.0.0.1:3001/refused
 //! operator http://127.0.0.1:3001/organization/acme
+//! # ... and with the limits of one of its users
+//! operator 'http://127.0.0.1:3001/organization/acme?user=ana'
 //!
-//! # Give 100 calls back, fill the bucket, block calls for an hour, and lift the block
-//! operator http://127.0.0.1:3001/organization/acme/call/grant -d '{"units": 100}'
-//! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
+//! # Give 100 calls back, fill the buckets, block calls for an hour, and lift the block
+//! operator http://127.0.0.1:3001/organization/acme/call/refund -d '{"requests": 100}'
+//! operator 'http://127.0.0.1:3001/organization/acme/call/reset?user=ana' -X POST
 //! operator http://127.0.0.1:3001/organization/acme/call/block -d '{"seconds": 3600}'
 //! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
+//! # Block one user of it
+//! operator 'http://127.0.0.1:3001/organization/acme/call/block?user=ana' -d '{"seconds": 3600}'
+//! operator 'http://127.0.0.1:3001/organization/acme/call/reset?user=ana' -X POST
 //!
-//! # Half the calls for all callers: first as a candidate beside the active policy, which would
-//! # refuse about half of 500 calls, then enforced on every fourth caller, then on all
+//! # Half the calls for all callers: first as a candidate beside the active policy. Of 500 calls of
+//! # one user the active policy refuses a half, and the candidate three quarters. Then the new
+//! # policy is enforced on every fourth caller, and then on all
 //! operator http://127.0.0.1:3001/candidate -d '{"call_per_minute": 250}'
 //! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-500]'
@@ -42,7 +48,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, FromRequestParts, Path, Request, State};
+use axum::extract::{Extension, FromRequestParts, Path, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -51,11 +57,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bolna_rate_limit::observe::{MostRefused, Refused};
+use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{MemoryStore, StoreError};
 use bolna_rate_limit::values::EnforcementError;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, PolicyError,
-    Principal, Quota, Ruling,
+    Quota, Ruling,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -67,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let token = env::var("OPERATOR_TOKEN").ok().filter(|token| !token.is_empty());
     let token = token.ok_or("set OPERATOR_TOKEN to the token of operators")?;
     let refused = Arc::new(MostRefused::new(200));
-    let limiter = Limiter::new(Policy::bolna().exempt(["/usage"]).build()?);
+    let limiter = Limiter::new(limits().build()?);
     limiter.observe(Arc::clone(&refused));
     limiter.on_event(|event| eprintln!("{event}"));
 
@@ -85,6 +92,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Bolna's limits, and no user makes more than a half of the calls of its organization.
+fn limits() -> PolicyBuilder {
+    Policy::bolna().user_share("call", 50).exempt(["/usage"])
+}
+
 /// What the handlers for operators need.
 #[derive(Clone)]
 struct Desk {
@@ -98,7 +110,7 @@ fn operator_router(desk: Desk, token: String) -> Router {
     Router::new()
         .route("/refused", get(most_refused).delete(forget_refused))
         .route("/{kind}/{id}", get(usage_of))
-        .route("/{kind}/{id}/{endpoint}/grant", post(refund))
+        .route("/{kind}/{id}/{endpoint}/refund", post(refund))
         .route("/{kind}/{id}/{endpoint}/reset", post(reset))
         .route("/{kind}/{id}/{endpoint}/block", post(block))
         .route("/policy", get(policy).post(set_policy))
@@ -143,29 +155,33 @@ async fn forget_refused(State(desk): State<Desk>) -> StatusCode {
 async fn usage_of(
     State(desk): State<Desk>,
     Path((kind, id)): Path<(String, String)>,
+    Query(within): Query<Within>,
 ) -> Result<Json<Value>, Problem> {
-    // If customers have plans, look up the customer's plan, and use
-    // `Account::from(principal).with_policy(plan)`.
-    Ok(Json(usage(&desk.limiter, &principal(&kind, &id)?.into()).await?))
+    Ok(Json(usage(&desk.limiter, &within.account(&kind, &id)?).await?))
 }
 
 #[derive(Deserialize)]
-struct Grant {
-    units: u32,
+struct Refund {
+    requests: u32,
 }
 
 async fn refund(
     State(desk): State<Desk>,
-    Path(bucket): Path<Bucket>,
-    Json(body): Json<Grant>,
+    Path(limits): Path<LimitsOf>,
+    Query(within): Query<Within>,
+    Json(body): Json<Refund>,
 ) -> Done {
-    let (account, endpoint) = bucket.find(&desk.limiter)?;
-    desk.limiter.refund(account, endpoint, body.units).await?;
+    let (account, endpoint) = limits.find(&desk.limiter, &within)?;
+    desk.limiter.refund(account, endpoint, body.requests).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn reset(State(desk): State<Desk>, Path(bucket): Path<Bucket>) -> Done {
-    let (account, endpoint) = bucket.find(&desk.limiter)?;
+async fn reset(
+    State(desk): State<Desk>,
+    Path(limits): Path<LimitsOf>,
+    Query(within): Query<Within>,
+) -> Done {
+    let (account, endpoint) = limits.find(&desk.limiter, &within)?;
     desk.limiter.reset(account, endpoint).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -177,11 +193,16 @@ struct Block {
 
 async fn block(
     State(desk): State<Desk>,
-    Path(bucket): Path<Bucket>,
+    Path(limits): Path<LimitsOf>,
+    Query(within): Query<Within>,
     Json(body): Json<Block>,
 ) -> Done {
-    let (account, endpoint) = bucket.find(&desk.limiter)?;
-    desk.limiter.block(account, endpoint, Duration::from_secs(body.seconds)).await?;
+    let (account, endpoint) = limits.find(&desk.limiter, &within)?;
+    let period = Duration::from_secs(body.seconds);
+    match within.user {
+        Some(_) => desk.limiter.block_user(account, endpoint, period).await?,
+        None => desk.limiter.block(account, endpoint, period).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -192,23 +213,17 @@ struct Limits {
 
 impl Limits {
     fn policy(&self) -> Result<Policy, PolicyError> {
-        Policy::bolna()
-            .exempt(["/usage"])
-            .quota("call", Quota::per_minute(self.call_per_minute))
-            .build()
+        limits().quota("call", Quota::per_minute(self.call_per_minute)).build()
     }
 }
 
 async fn policy(State(desk): State<Desk>) -> Json<Value> {
-    let policy = desk.limiter.policy();
-    let quotas = policy
-        .endpoints()
-        .map(|(endpoint, quota)| (endpoint.name().to_owned(), quota.to_string().into()));
-    Json(Value::Object(quotas.collect()))
+    let limits = desk.limiter.policy().limits();
+    Json(limits.iter().map(|limit| json!(limit.to_string())).collect())
 }
 
 async fn set_policy(State(desk): State<Desk>, Json(limits): Json<Limits>) -> Done {
-    desk.limiter.set_policy(limits.policy()?);
+    desk.limiter.set_policy(limits.policy()?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -250,17 +265,21 @@ async fn set_enforcement(State(desk): State<Desk>, Json(share): Json<Share>) -> 
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The bucket that the path of a request names.
+/// The account and the endpoint that the path of a request names.
 #[derive(Deserialize)]
-struct Bucket {
+struct LimitsOf {
     kind: String,
     id: String,
     endpoint: String,
 }
 
-impl Bucket {
-    fn find(&self, limiter: &Limiter<MemoryStore>) -> Result<(Account, Endpoint), Problem> {
-        let account = principal(&self.kind, &self.id)?.into();
+impl LimitsOf {
+    fn find(
+        &self,
+        limiter: &Limiter<MemoryStore>,
+        within: &Within,
+    ) -> Result<(Account, Endpoint), Problem> {
+        let account = within.account(&self.kind, &self.id)?;
         // Not `Endpoint::new`, which would keep any name that is asked for as long as the process
         // lives.
         let endpoints: Vec<_> =
@@ -275,14 +294,24 @@ impl Bucket {
     }
 }
 
-fn principal(kind: &str, id: &str) -> Result<Principal, Problem> {
-    let principal = match kind {
-        "organization" => Principal::organization(id),
-        "user" => Principal::user(id),
-        _ => None,
-    };
-    let rule = "who it is about is written /organization/{id} or /user/{id}";
-    principal.ok_or_else(|| Problem(StatusCode::NOT_FOUND, rule.to_owned()))
+/// A user of an organization, if it is about one.
+#[derive(Deserialize)]
+struct Within {
+    user: Option<String>,
+}
+
+impl Within {
+    /// If customers have plans, look up the customer's plan, and add `.with_policy(plan)`.
+    fn account(&self, kind: &str, id: &str) -> Result<Account, Problem> {
+        let account = match kind {
+            "organization" => Account::user(self.user.as_deref()).in_organization(id),
+            "user" => Account::user(id),
+            _ => Account::user(""),
+        };
+        let rule = "it is about /organization/{id}, /organization/{id}?user={id} or /user/{id}";
+        let known = account.principal().is_some();
+        if known { Ok(account) } else { Err(Problem(StatusCode::NOT_FOUND, rule.to_owned())) }
+    }
 }
 
 type Done = Result<StatusCode, Problem>;
@@ -378,7 +407,8 @@ async fn usage(limiter: &Limiter<MemoryStore>, account: &Account) -> Result<Valu
     let row = |left: &Decision| {
         let blocked_for = left.retry_after().filter(|_| left.is_blocked());
         json!({
-            "endpoint": left.endpoint().name(),
+            "limit": left.name().name(),
+            "of_each": left.limit().scope().name(),
             "quota": left.quota().to_string(),
             "left": left.remaining(),
             "of": left.quota().burst(),

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bolna_rate_limit::store::{
     Answer, BucketState, Capabilities, Charge, Checked, Command, Entry, Reply, Store, StoreError,
 };
-use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
+use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Quota, Ruling};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 /// The times of each bucket: when it is full, when its overdraft is repaid and when its block ends,
@@ -94,13 +94,9 @@ fn state((full, repaid, unblocked): (u64, u64, u64), now: u64) -> BucketState {
         .blocked_for(left(unblocked))
 }
 
-/// The key of a bucket. No name of an endpoint or of a kind has a colon in it.
-fn key(principal: &Principal, endpoint: Endpoint) -> String {
-    format!("{endpoint}:{}:{}", principal.kind(), principal.id())
-}
-
+/// The keys of a charge's buckets. No two buckets are displayed alike.
 fn keys(charge: &Charge<'_>) -> Vec<String> {
-    charge.entries().iter().map(|entry| key(charge.principal(), entry.endpoint())).collect()
+    charge.buckets().map(|bucket| bucket.to_string()).collect()
 }
 
 impl Store for FileStore {
@@ -108,11 +104,15 @@ impl Store for FileStore {
 
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         let (store, keys) = (self.clone(), keys(&charge));
-        let (principal, entries): (_, Vec<Entry>) =
-            (charge.principal().clone(), charge.entries().to_vec());
+        let (principal, user) = (charge.principal().clone(), charge.user().cloned());
+        let entries: Vec<Entry> = charge.entries().to_vec();
         // The database blocks, so it must not be called on a thread that drives other requests.
         let check = tokio::task::spawn_blocking(move || {
-            let charge = Charge::new(&principal, &entries).map_err(StoreError::of_request)?;
+            let charge = match &user {
+                Some(user) => Charge::with_user(&principal, user, &entries),
+                None => Charge::new(&principal, &entries),
+            };
+            let charge = charge.map_err(StoreError::of_request)?;
             store.change(&keys, |states| charge.apply(states)).map_err(StoreError::new)
         });
         Answer::Later(Box::pin(async { check.await.map_err(StoreError::new)? }))
@@ -128,15 +128,14 @@ impl Store for FileStore {
             }
             Command::Refund(charge) => self.change(&keys(&charge), |states| charge.refund(states)),
             Command::Settle(charge) => self.change(&keys(&charge), |states| charge.settle(states)),
-            Command::Reset { principal, endpoint, .. } => self
-                .change(&[key(principal, endpoint)], |states| states.fill_with(Default::default)),
-            Command::Block { principal, endpoint, period, .. } => {
-                self.change(&[key(principal, endpoint)], |states| {
-                    for state in states {
-                        *state = state.blocked_for(period);
-                    }
-                })
+            Command::Reset(bucket) => {
+                self.change(&[bucket.to_string()], |states| states.fill_with(Default::default))
             }
+            Command::Block { bucket, period, .. } => self.change(&[bucket.to_string()], |states| {
+                for state in states {
+                    *state = state.blocked_for(period);
+                }
+            }),
             unknown => return Err(StoreError::unsupported(&unknown)),
         };
         done.map(|()| Reply::Done).map_err(StoreError::new)
@@ -147,6 +146,7 @@ impl Store for FileStore {
         let mut all = Capabilities::default();
         all.entries = Charge::MAX_ENTRIES;
         (all.costs, all.shadow, all.settle) = (true, true, true);
+        (all.users, all.everyone) = (true, true);
         all
     }
 }
@@ -161,7 +161,7 @@ fn nanos(time: Duration) -> u64 {
 
 fn limiter(path: &str) -> Result<Limiter<FileStore>, Box<dyn Error>> {
     let policy = Policy::bolna().quota("call", Quota::per_hour(10)).build()?;
-    Ok(Limiter::with_store(policy, FileStore::open(path)?))
+    Ok(Limiter::with_store(policy, FileStore::open(path)?)?)
 }
 
 /// How many of that many calls are admitted.
@@ -182,9 +182,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let limiter = limiter(&path)?;
     let admitted = call(&limiter, 7).await?;
     println!("{admitted} of 7 calls were admitted");
-    if let Some(left) =
-        limiter.peek(Account::user("u-17").in_organization("org-4"), Endpoint::CALL).await?
-    {
+    let caller = Account::user("u-17").in_organization("org-4");
+    let looked = limiter.peek(caller, Endpoint::CALL).await?;
+    if let Some(left) = looked.as_ref().and_then(Ruling::decision) {
         println!("{} of 10 are left", left.remaining());
     }
     Ok(())
@@ -228,7 +228,7 @@ mod tests {
             (limiter(file.path())?, Account::user("u-17").in_organization("org-4"));
         let left = async || {
             let looked = limiter.peek(&who, Endpoint::CALL).await;
-            looked.map(|looked| looked.map(|decision| decision.remaining()))
+            looked.map(|looked| looked.and_then(|ruling| Some(ruling.decision()?.remaining())))
         };
         assert_eq!(call(&limiter, 20).await?, 10);
         limiter.refund(&who, Endpoint::CALL, 4).await?;

@@ -49,7 +49,8 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy};
+use bolna_rate_limit::values::LimitName;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -70,8 +71,11 @@ async fn reload(path: PathBuf, limiter: Limiter, mut wakes: Receiver<()>) -> Res
         let read = path.clone();
         match spawn_blocking(move || Policy::read(read)).await? {
             Ok(policy) => {
-                println!("{} is active{}", path.display(), changes(&limiter.policy(), &policy));
-                limiter.set_policy(policy);
+                let changes = changes(&limiter.policy(), &policy);
+                match limiter.set_policy(policy) {
+                    Ok(()) => println!("{} is active{changes}", path.display()),
+                    Err(error) => eprintln!("{error}; the old limits stay active"),
+                }
             }
             Err(error) => eprintln!("{error}; the old limits stay active"),
         }
@@ -144,25 +148,28 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The differences between two policies, endpoint by endpoint.
+/// The differences between two policies, limit by limit.
 fn changes(old: &Policy, new: &Policy) -> String {
-    let added = new.endpoints().filter(|(endpoint, _)| old.quota_of(*endpoint).is_none());
+    let names = |policy: &Policy| policy.limits().into_iter().map(|limit| limit.name());
+    let added = names(new).filter(|name| old.quota_of(*name).is_none());
     let mut text = String::new();
-    for (endpoint, _) in old.endpoints().chain(added) {
-        let (before, after) = (limit(old, endpoint), limit(new, endpoint));
+    for name in names(old).chain(added) {
+        let (before, after) = (limit(old, name), limit(new, name));
         if before != after {
-            let _ = write!(text, "\n  {endpoint}: {before} -> {after}");
+            let _ = write!(text, "\n  {name}: {before} -> {after}");
         }
     }
     if text.is_empty() { ", with the same limits".to_owned() } else { text }
 }
 
-fn limit(policy: &Policy, endpoint: Endpoint) -> String {
-    let Some((quota, enforcement)) = policy.quota_of(endpoint).zip(policy.enforcement_of(endpoint))
-    else {
+fn limit(policy: &Policy, name: LimitName) -> String {
+    let Some((quota, enforcement)) = policy.quota_of(name).zip(policy.enforcement_of(name)) else {
         return "none".to_owned();
     };
     let mut text = format!("{quota}, {} at once", quota.burst());
+    if let Some(cost @ 2..) = policy.cost_of(name) {
+        let _ = write!(text, ", {cost} units a request");
+    }
     if enforcement != Enforcement::FULL {
         let _ = write!(text, " ({enforcement})");
     }

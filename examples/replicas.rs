@@ -98,7 +98,7 @@ async fn replica(number: u32, redis: u16) -> Result<SocketAddr, Box<dyn Error>> 
         .connect()
         .await?;
     let policy = Policy::bolna().quota("call", Quota::per_second(10).burst(30)).build()?;
-    let limiter = Limiter::with_store(policy, store);
+    let limiter = Limiter::with_store(policy, store)?;
     // The server is lost or regained.
     limiter.on_event(move |event| println!("        replica {number}: {event}"));
     let app = Router::new()

@@ -35,12 +35,15 @@
 //!    extensions names the [`Principal`]: the organization, or else the user. If your
 //!    authentication inserts a type of its own, read it with
 //!    [`identify`](BolnaRateLimitLayer::identify). A request without an account is *unidentified*
-//!    and is refused with 401.
+//!    and is refused with 401, or with 429 if its address sends
+//!    [too many](policy::PolicyBuilder::unidentified_quota) of them.
 //! 2. **Which endpoint?** The [`Policy`] assigns each path to one [`Endpoint`]. Methods and queries
 //!    never matter. Requests to exempt paths are admitted at once and not counted.
 //! 3. **Is there a unit left?** The [store] has a bucket for each principal and endpoint. It
 //!    charges one unit to the bucket, if there is one, by the endpoint's [`Quota`]. The
-//!    [`Decision`] says what is left.
+//!    [`Decision`] says what is left. An endpoint can have
+//!    [further limits](policy::LimitBuilder), of each user, of a day or of everyone together. The
+//!    request is charged to all of them, or to none.
 //! 4. **If yes,** the inner service is called, and its response gets the header fields `RateLimit`
 //!    and `RateLimit-Policy`. **If not,** the inner service is not called. The response is 429 with
 //!    `Retry-After` and a [problem document]. A refused request costs nothing.
@@ -80,7 +83,8 @@
 //! * Add observers for metrics, logs and advice about a wrong setup: [`observe`].
 //!
 //! Without Tower, [`check`](Limiter::check) and [`check_now`](Limiter::check_now) decide about a
-//! request.
+//! request, and [`check_endpoint`](Limiter::check_endpoint) about other work, such as the messages
+//! of a WebSocket.
 //!
 //! # Several replicas
 //! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, so that

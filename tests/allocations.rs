@@ -81,7 +81,8 @@ fn fixture_of_responses(
     set_up: impl FnOnce(TestLayer) -> TestLayer,
 ) -> Fixture<impl FnMut(&str, Account) -> (Admitted, u64) + Clone> {
     let clock = ManualClock::default();
-    let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+    let limiter =
+        Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone())).unwrap();
     let echo = |request: Request<_>| ready(Ok::<_, Infallible>(request.into_body()));
     let layer = set_up(BolnaRateLimitLayer::with_limiter(limiter.clone()));
     let mut service = layer.layer(tower::service_fn(echo));
@@ -195,7 +196,7 @@ fn assert_seldom(what: &str, calls: u64, mut call: impl FnMut(u64) -> u64) {
 fn less_than_one_admission_in_a_thousand_allocates_whatever_the_quota() {
     for (endpoint, quota) in QUOTAS {
         let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
-        limiter.set_policy(policy(endpoint, quota));
+        limiter.set_policy(policy(endpoint, quota)).unwrap();
         send("/call", caller());
         assert_seldom(&format!("{quota:?}"), 20_000, |call| {
             // Each number of remaining units occurs.
@@ -213,11 +214,11 @@ fn less_than_one_admission_in_a_thousand_allocates_whatever_the_quota() {
 fn less_than_one_admission_in_a_thousand_allocates_however_many_policies_there_have_been() {
     let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
     for policy in policies(5000) {
-        limiter.set_policy(policy);
+        limiter.set_policy(policy).unwrap();
         send("/call", caller());
     }
     for (endpoint, quota) in QUOTAS {
-        limiter.set_policy(policy(endpoint, quota));
+        limiter.set_policy(policy(endpoint, quota)).unwrap();
         send("/call", caller());
         clock.advance(Duration::from_secs(60));
         assert_seldom(&format!("{quota:?}"), 20_000, |_| {
@@ -238,7 +239,7 @@ fn less_than_one_admission_in_a_thousand_allocates_if_the_policy_changes_all_the
         let mut policies = policies(20_000);
         assert_seldom("new policies", 20_000, |call| {
             if call % calls_of_a_policy == 0 {
-                limiter.set_policy(policies.next().unwrap());
+                limiter.set_policy(policies.next().unwrap()).unwrap();
             }
             clock.advance(Duration::from_millis(1));
             let (status, allocated) = send("/call", caller());
@@ -251,7 +252,7 @@ fn less_than_one_admission_in_a_thousand_allocates_if_the_policy_changes_all_the
 #[test]
 fn less_than_one_admission_in_a_thousand_allocates_in_each_of_several_threads() {
     let Fixture { send, limiter, .. } = fixture_of_responses(|layer| layer);
-    limiter.set_policy(policy("call", Quota::per_second(1_000_000).burst(u32::MAX)));
+    limiter.set_policy(policy("call", Quota::per_second(1_000_000).burst(u32::MAX))).unwrap();
     thread::scope(|scope| {
         for _ in 0..4 {
             let mut send = send.clone();
@@ -267,7 +268,7 @@ fn less_than_one_admission_in_a_thousand_allocates_in_each_of_several_threads() 
 #[test]
 fn less_than_one_admission_in_a_thousand_allocates_while_hundreds_of_responses_are_in_use() {
     let Fixture { mut send, limiter, .. } = fixture_of_responses(|layer| layer);
-    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX)));
+    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX))).unwrap();
     let mut in_use = VecDeque::with_capacity(1000);
     let mut send = |_| {
         let (response, allocated) = send("/call", caller());
@@ -287,14 +288,14 @@ fn less_than_one_admission_in_a_thousand_allocates_while_hundreds_of_responses_a
 fn a_refusal_allocates_no_more_than_its_header_fields_however_many_policies_there_have_been() {
     let Fixture { mut send, clock, limiter } = fixture(|layer| layer);
     for policy in policies(5000) {
-        limiter.set_policy(policy);
+        limiter.set_policy(policy).unwrap();
         send("/call", caller());
     }
     let hourly = Quota::per_hour(1);
     for (endpoint, quota) in
         [("call", hourly), (LONG, hourly), (LONG, Quota::per(2, Duration::from_secs(86_400)))]
     {
-        limiter.set_policy(policy(endpoint, quota));
+        limiter.set_policy(policy(endpoint, quota)).unwrap();
         clock.advance(Duration::from_secs(86_400));
         for _ in 0..1000 {
             send("/call", caller());
@@ -330,7 +331,7 @@ fn the_texts_of_100_000_quotas_take_half_a_mebibyte() {
 fn a_response_that_is_stored_keeps_eight_kibibytes_at_most() {
     const STORED: usize = 200;
     let Fixture { mut send, limiter, .. } = fixture_of_responses(|layer| layer);
-    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX)));
+    limiter.set_policy(policy(LONG, Quota::per_second(1_000_000).burst(u32::MAX))).unwrap();
     let mut stored = Vec::with_capacity(STORED);
     let retained = measure(|| {
         for call in 0..100 * STORED {

@@ -67,7 +67,7 @@ impl Rig {
         let policy =
             Policy::bolna().quota("call", Quota::per_hour(1)).quota("agent", Quota::per_hour(1));
         let store = MemoryStore::with_clock(clock.clone()).max_buckets(2);
-        let limiter = Limiter::with_store(policy.build().unwrap(), store);
+        let limiter = Limiter::with_store(policy.build().unwrap(), store).unwrap();
         let traces = set_up(Log::new().with_clock(clock.clone()));
         limiter.observe(traces);
         Self { layer: BolnaRateLimitLayer::with_limiter(limiter), clock }
@@ -189,7 +189,9 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
     let rig = Rig::new(|traces| traces);
     let lines = logged(Level::INFO, || {
         let limiter = rig.layer.limiter();
-        limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(600)).build().unwrap());
+        limiter
+            .set_policy(Policy::bolna().quota("call", Quota::per_minute(600)).build().unwrap())
+            .unwrap();
         limiter.set_enforcement(Enforcement::percent(25).unwrap());
     });
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -202,7 +204,7 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
         rig.send("/v2/agent/17");
         rig.send("/user/me");
         let policy = Policy::bolna().quota("call", Quota::per_second(2_000_000)).build().unwrap();
-        rig.layer.limiter().set_policy(policy);
+        rig.layer.limiter().set_policy(policy).unwrap();
     });
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].contains("event=\"cap_reached\""), "{lines:?}");

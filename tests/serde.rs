@@ -67,7 +67,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
 fn an_operators_page_shows_what_was_decided() {
     let clock = ManualClock::new();
     let policy = Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap();
-    let limiter = Limiter::with_store(policy, MemoryStore::with_clock(clock.clone()));
+    let limiter = Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap();
     let refused = Arc::new(MostRefused::new(9));
     limiter.observe(Arc::clone(&refused));
     limiter.set_candidate(Policy::default()).unwrap();
@@ -78,17 +78,18 @@ fn an_operators_page_shows_what_was_decided() {
 
     let allowed = to_value(allowed).unwrap();
     assert_eq!(allowed["outcome"], "allowed");
-    assert_eq!(allowed["decision"]["remaining"], 0);
-    assert_eq!(allowed["decision"]["retry_after"], Value::Null);
-    assert_eq!(allowed["candidate"]["remaining"], 499);
+    assert_eq!(allowed["decisions"][0]["remaining"], 0);
+    assert_eq!(allowed["decisions"][0]["retry_after"], Value::Null);
+    assert_eq!(allowed["candidate"][0]["remaining"], 499);
+    assert_eq!(allowed["candidate"][1], Value::Null, "one limit, one decision");
     let limited = to_value(limited).unwrap();
     let wait = json!({ "secs": 3000, "nanos": 0 });
     let quota = json!({ "limit": 1, "period": { "secs": 3600, "nanos": 0 }, "burst": 1 });
     let decision = json!({
-        "endpoint": "call", "quota": quota, "allowed": false, "blocked": false, "remaining": 0,
-        "retry_after": wait, "reset": wait,
+        "limit": "call", "scope": "account", "quota": quota, "allowed": false, "blocked": false,
+        "cost": 1, "remaining": 0, "retry_after": wait, "reset": wait,
     });
-    assert_eq!(limited["decision"], decision);
+    assert_eq!(limited["decisions"], json!([decision]));
     assert_eq!(
         (&limited["outcome"], &limited["enforced"], &limited["admitted"], &limited["endpoint"]),
         (&json!("limited"), &json!(true), &json!(false), &json!("call"))

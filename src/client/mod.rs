@@ -33,7 +33,11 @@
 //! allows, or [evenly](PacerBuilder::evenly), one per
 //! [`emission_interval`](crate::Quota::emission_interval). A request that can't be sent yet waits
 //! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
-//! has a unit reserved, gets the inner service ready, and is sent.
+//! has its units reserved, gets the inner service ready, and is sent.
+//!
+//! An endpoint with several limits keeps to all of them, except to those for everyone: a request is
+//! sent when each limit has the units that it costs by the policy. Endpoints that share a limit
+//! take from the same bucket, in the order in which their requests arrived.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
 //! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
@@ -44,9 +48,9 @@
 //! connection. One case is different: a dispatched request that is ready, but comes too soon after
 //! others, keeps its ready service for at most 250 ms.
 //!
-//! While requests wait for an endpoint, one task with one timer, the worker, dispatches them. It
-//! runs on the tokio runtime of the first request that waits, and ends when the queue is empty. A
-//! request that need not wait starts no task.
+//! While requests wait for an endpoint, one task with one timer, the worker, dispatches them.
+//! Endpoints that share a limit have one worker. It runs on the tokio runtime of the first request
+//! that waits, and ends when no request waits. A request that need not wait starts no task.
 //!
 //! # What is learned from responses
 //! Other clients may spend units from the same bucket, for example other processes with the same
@@ -56,12 +60,14 @@
 //! client that is alone loses nothing by this, and no field makes the client send more than its
 //! policy allows.
 //!
-//! If a response reports several limits, the client uses the one that has the name of the endpoint,
-//! or else the one with the fewest units left. If any of the reported limits is exhausted for
-//! longer than one unit takes to come back, the endpoint is paused until that limit has units
-//! again.
+//! If a response reports several limits, each report is used for the limit of the endpoint that has
+//! this name. If the endpoint's own limit, which has the name of the endpoint, is not reported, the
+//! report with the fewest units left of those with unknown names stands for it. If any of the
+//! reported limits is exhausted for longer than one unit takes to come back, the endpoint is paused
+//! until that limit has units again. So are the endpoints that share the limit.
 //!
-//! A response with the status 429 pauses its endpoint for all callers:
+//! A response with the status 429 pauses its endpoint for all callers, and the endpoints that share
+//! a limit which it reports as exhausted:
 //! * The pause is the time in `retry-after-ms` or `Retry-After` (seconds or a date). Without a
 //!   valid value it lasts until an exhausted limit has units again, or else 1 s. It is at most an
 //!   hour.
@@ -129,7 +135,8 @@
 //!
 //! # Requirements
 //! * One [`Pacer`] stands for one principal: one API key, or all keys of one organization. Use one
-//!   pacer per customer if the customers have keys of their own.
+//!   pacer per customer if the customers have keys of their own, and one per user if the policy
+//!   limits each user.
 //! * The inner service sends to one API only: the pacer looks at paths, not at hosts.
 //! * Buckets are taken to be full at the start. Units spent before the process started are known
 //!   only from the first response; requests of a burst sent before that may be refused, and are

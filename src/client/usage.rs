@@ -27,18 +27,18 @@ impl Usage {
         self.endpoint
     }
 
-    /// The quota of the endpoint in the policy. If the server reports a stricter one, the client
-    /// keeps to that one, but it is not returned here.
+    /// The quota of the endpoint's own limit in the policy. If the server reports a stricter one,
+    /// the client keeps to that one, but it is not returned here.
     #[must_use]
     pub const fn quota(&self) -> Quota {
         self.quota
     }
 
-    /// How many requests would be sent at once now; 0 while the endpoint is paused or requests
-    /// wait. The number follows from the policy, from the requests that this client has sent, and
-    /// from the remaining units that the server has reported, after the units spent by other
-    /// clients. [A part](super::PacerBuilder::jitter) of the burst is held back: of Bolna's 500,
-    /// 495 are left at the beginning.
+    /// How many requests would be sent at once now, by the limit that allows the fewest; 0 while
+    /// the endpoint is paused or requests wait. The number follows from the policy, from the
+    /// requests that this client has sent, and from the remaining units that the server has
+    /// reported, after the units spent by other clients. [A part](super::PacerBuilder::jitter) of
+    /// the burst is held back: of Bolna's 500, 495 are left at the beginning.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         self.remaining
@@ -57,15 +57,16 @@ impl Usage {
         self.in_flight
     }
 
-    /// How long one more request would have to wait.
+    /// How long one more request would have to wait, by the limit that takes the longest. Requests
+    /// to other endpoints that wait for a shared limit are not counted.
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
     }
 
     /// How long the endpoint is still paused: no request is sent in that time, because the server
-    /// has refused a request or has reported that no units are left. Zero if the endpoint is not
-    /// paused.
+    /// has refused a request or has reported that one of the limits has no units left. Zero if the
+    /// endpoint is not paused.
     #[must_use]
     pub const fn paused(&self) -> Duration {
         self.paused

@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::request::Parts;
-use http::{Extensions, Method, Request};
+use http::{Extensions, Method, Request, StatusCode};
 
+use super::address::ClientAddress;
+use super::cost::CostOf;
 use super::identify::Identify;
-use super::response::{Fields, Format, Reason, Refusal, RefusalResponse, Renderer};
-use crate::limiter::{Conclusion, Decided, Deciding, Limiter, Terms};
+use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer};
+use crate::limiter::{Asked, Conclusion, Decided, Deciding, Limiter, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
-use crate::store::Store;
-use crate::values::Ruling;
+use crate::store::{Store, StoreError};
+use crate::values::{Costs, Principal, Ruling};
 
 /// The limiter and the settings that the clones of a layer and all services made from them share.
 pub(super) struct Config<St> {
@@ -23,6 +25,12 @@ pub(super) struct Config<St> {
     pub(super) limiter: Limiter<St>,
     /// How to find the account. `None`: it is the [`Account`] in the extensions.
     pub(super) identify: Option<Arc<dyn Identify>>,
+    /// How to find the address of an unidentified request.
+    pub(super) client_address: Option<ClientAddress>,
+    /// The costs that requests have themselves.
+    pub(super) costs: Vec<CostOf>,
+    /// The status of a request that costs more than a limit can ever allow.
+    pub(super) too_costly: StatusCode,
     pub(super) terms: Terms,
     pub(super) format: Format,
     pub(super) renderer: Option<Renderer>,
@@ -51,6 +59,9 @@ impl<St> Config<St> {
             enabled: true,
             limiter,
             identify: None,
+            client_address: None,
+            costs: Vec::new(),
+            too_costly: StatusCode::PAYLOAD_TOO_LARGE,
             terms: Terms::default(),
             format: Format::default(),
             renderer: None,
@@ -61,40 +72,48 @@ impl<St> Config<St> {
 
     /// What happens to a request with that conclusion.
     #[inline]
-    pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: Conclusion) -> Next {
+    pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: &mut Conclusion) -> Next {
+        // Not by value: a ruling is large, and each move would copy it.
         let Conclusion { ruling, error, mark } = conclusion;
         if !ruling.is_admitted() {
-            let reason = match (ruling.decision(), error.as_deref()) {
-                (Some(decision), _) => Reason::Limited(*decision),
-                (None, Some(error)) => Reason::StoreFailed(error),
-                (None, None) => Reason::Unidentified,
-            };
-            return Next::Refuse(self.refuse(request, reason));
+            return Next::Refuse(self.refuse(request, ruling, error.as_deref()));
         }
         if self.ruling_in_extensions || mark.is_some() {
-            self.leave_in(request.extensions_mut(), ruling, mark);
+            self.leave_in(request.extensions_mut(), ruling, mark.take());
         }
-        Next::Call(match ruling.decision() {
-            Some(decision) if ruling.is_enforced() || self.fields_in_shadow => {
-                Fields::new(decision, self.format)
-            }
-            _ => Fields::default(),
-        })
+        Next::Call(Fields::new(ruling, self.format, self.fields_in_shadow))
     }
 
     #[inline(never)]
-    fn refuse<B>(&self, request: &Request<B>, reason: Reason<'_>) -> RefusalResponse {
-        Refusal::new(request, reason).answer(self.renderer.as_ref(), self.format)
+    fn refuse<B>(
+        &self,
+        request: &Request<B>,
+        ruling: &Ruling,
+        error: Option<&StoreError>,
+    ) -> RefusalResponse {
+        if self.renderer.is_none() && *request.method() != Method::HEAD {
+            if let Some(usual) = RefusalResponse::usual(ruling, self.format) {
+                return usual;
+            }
+        }
+        let refusal = Refusal::new(request, ruling, error, self.too_costly);
+        refusal.answer(self.renderer.as_ref(), self.format)
     }
 
     #[cold]
-    fn leave_in(&self, extensions: &mut Extensions, ruling: Ruling, mark: Option<Box<Mark>>) {
-        if self.ruling_in_extensions && ruling.decision().is_some() {
-            extensions.insert(ruling);
+    fn leave_in(&self, extensions: &mut Extensions, ruling: &Ruling, mark: Option<Box<Mark>>) {
+        if self.ruling_in_extensions && !ruling.decisions().is_empty() {
+            extensions.insert(ruling.clone());
         }
         if let Some(mark) = mark {
             extensions.insert(*mark);
         }
+    }
+
+    /// Whether the request's head has to be looked at, apart from the account in its extensions.
+    #[inline]
+    fn reads_head(&self) -> bool {
+        self.identify.is_some() || !self.costs.is_empty()
     }
 }
 
@@ -104,30 +123,69 @@ impl<St: Store> Config<St> {
         if !self.enabled {
             return Step::Now(Next::Call(Fields::default()));
         }
-        let found;
-        let account = match &self.identify {
-            None => request.extensions().get::<Account>(),
-            Some(identify) => {
-                found = identified(&**identify, request);
-                found.as_ref()
+        if self.reads_head() {
+            return self.decide_by_head(request);
+        }
+        let account = request.extensions().get::<Account>();
+        let mut asked = Asked::of(account, request.uri().path());
+        if account.and_then(Account::principal).is_none() {
+            // Whether the policy limits addresses is not known before it decides.
+            if self.client_address.is_some() {
+                return self.decide_by_head(request);
             }
-        };
-        let decided = self.limiter.decide(account, request.uri().path(), &self.terms, request);
+            asked = asked.with(Some(Principal::unknown_address()), None);
+        }
+        let decided = self.limiter.decide(&asked, &self.terms, request);
+        self.step(request, decided)
+    }
+
+    #[inline(never)]
+    fn decide_by_head<B>(&self, request: &mut Request<B>) -> Step<St::Check> {
+        let Found { account, costs, address } = self.find(request);
+        let asked = Asked::of(account.as_ref(), request.uri().path());
+        let asked = asked.with(address.as_ref(), costs.as_ref());
+        let decided = self.limiter.decide(&asked, &self.terms, request);
+        self.step(request, decided)
+    }
+
+    #[inline]
+    fn step<B>(
+        &self,
+        request: &mut Request<B>,
+        mut decided: Decided<St::Check>,
+    ) -> Step<St::Check> {
         match decided {
             Decided::Exempt => Step::Now(Next::Call(Fields::default())),
-            Decided::Now(conclusion) => Step::Now(self.next(request, conclusion)),
+            Decided::Now(ref mut conclusion) => Step::Now(self.next(request, conclusion)),
             Decided::Later(deciding) => Step::Later(deciding),
         }
     }
+
+    /// Looks at the head, which is taken out of the request for that, and put back.
+    fn find<B>(&self, request: &mut Request<B>) -> Found {
+        let (mut head, ()) = Request::new(()).into_parts();
+        swap_head(request, &mut head);
+        let account = match &self.identify {
+            Some(identify) => identify.account(&head),
+            None => head.extensions.get::<Account>().cloned(),
+        };
+        let costs = (!self.costs.is_empty()).then(|| CostOf::all(&self.costs, &head));
+        let is_billed = account.as_ref().and_then(Account::principal).is_some();
+        let address = (!is_billed).then(|| {
+            let client = self.client_address.as_ref();
+            client.map_or_else(|| Principal::unknown_address().clone(), |it| it.principal(&head))
+        });
+        swap_head(request, &mut head);
+        Found { account, costs, address }
+    }
 }
 
-/// Finds the account of a request. For this the head is taken out of the request, and put back.
-fn identified<B>(identify: &dyn Identify, request: &mut Request<B>) -> Option<Account> {
-    let (mut head, ()) = Request::new(()).into_parts();
-    swap_head(request, &mut head);
-    let account = identify.account(&head);
-    swap_head(request, &mut head);
-    account
+/// What was found in a request's head.
+struct Found {
+    account: Option<Account>,
+    costs: Option<Costs>,
+    /// Of an unidentified request.
+    address: Option<Principal>,
 }
 
 fn swap_head<B>(request: &mut Request<B>, head: &mut Parts) {
@@ -155,6 +213,8 @@ impl<St> Clone for Config<St> {
         Self {
             limiter: self.limiter.clone(),
             identify: self.identify.clone(),
+            client_address: self.client_address.clone(),
+            costs: self.costs.clone(),
             renderer: self.renderer.clone(),
             ..*self
         }

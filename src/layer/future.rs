@@ -103,10 +103,10 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Checking { deciding, waiting } => {
                     let request = &waiting.as_ref().expect("polled after completion").request;
-                    let conclusion = ready!(deciding.poll_conclusion(cx, request));
+                    let mut conclusion = ready!(deciding.poll_conclusion(cx, request));
                     let Waiting { shared, mut service, mut request } =
                         *waiting.take().expect("it was there just before");
-                    match shared.config.next(&mut request, conclusion) {
+                    match shared.config.next(&mut request, &mut conclusion) {
                         Next::Call(fields) => {
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }

@@ -2,18 +2,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Response, StatusCode};
 use tower_layer::Layer;
 
+use super::address::ClientAddress;
 use super::config::Config;
+use super::cost::{CostOf, IntoCost};
 use super::identify::{ByClosure, Identify, IntoAccount};
 use super::response::{Dialect, LegacyReset, Refusal};
 use super::service::BolnaRateLimit;
 use crate::limiter::Limiter;
 use crate::policy::Policy;
 use crate::store::MemoryStore;
-use crate::values::{Enforcement, OnStoreFailure, OnUnidentified};
+use crate::values::{Enforcement, LimitName, OnStoreFailure, OnUnidentified};
 
 /// The layer that limits the requests to a service. See the [crate's documentation](crate).
 ///
@@ -90,6 +92,76 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.identify = Some(Arc::new(identify)))
     }
 
+    /// Finds the network address of unidentified requests, by which they are limited if the policy
+    /// has a [quota for them](crate::policy::PolicyBuilder::unidentified_quota). Without this, all
+    /// unidentified requests share one bucket.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use bolna_rate_limit::layer::ClientAddress;
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+    ///
+    /// // At most 30 unidentified requests a minute of one address: keys can't be guessed.
+    /// let policy = Policy::bolna().unidentified_quota(Quota::per_minute(30)).build()?;
+    /// let layer = BolnaRateLimitLayer::with_policy(policy).client_address(
+    ///     ClientAddress::of_peer(|head| {
+    ///         head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
+    ///     }),
+    /// );
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn client_address(self, client: ClientAddress) -> Self {
+        self.with(|config| config.client_address = Some(client))
+    }
+
+    /// Sets how many units of a limit a request costs, by a closure on the request's head. It
+    /// replaces the cost in the policy. The closure returns a number of units, or an `Option` of
+    /// one, where `None` is the policy's cost. 0 is treated as 1, so that no caller gets requests
+    /// for nothing.
+    ///
+    /// A request that costs more than the limit's burst can never be allowed: it is refused with
+    /// [413](Self::too_costly_status), and the limiter reports an
+    /// [advice](crate::observe::Advice::CostAboveBurst).
+    ///
+    /// The closure runs for each request, also to other endpoints, and must not block. To set the
+    /// costs of several limits, call this several times. If the active policy does not have the
+    /// limit, observers that the limiter has already are told
+    /// ([BRL010](crate::observe::Advice::UnknownLimit)).
+    ///
+    /// ```
+    /// use bolna_rate_limit::policy::LimitBuilder;
+    /// use bolna_rate_limit::values::LimitName;
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+    ///
+    /// // 500 requests and 10,000 rows a minute.
+    /// let policy = Policy::bolna()
+    ///     .also("executions", LimitBuilder::account("rows", Quota::per_minute(10_000)).cost(20))
+    ///     .build()?;
+    /// let layer = BolnaRateLimitLayer::with_policy(policy).cost(LimitName::new("rows")?, |head| {
+    ///     // `?page_size=100`; the policy's cost is that of the default page.
+    ///     let mut parameters = head.uri.query()?.split('&');
+    ///     parameters.find_map(|it| it.strip_prefix("page_size="))?.parse::<u32>().ok()
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cost<F, C>(self, limit: impl Into<LimitName>, cost: F) -> Self
+    where
+        F: Fn(&Parts) -> C + Send + Sync + 'static,
+        C: IntoCost,
+    {
+        let limit = limit.into();
+        self.config.limiter.check_cost_of(limit);
+        self.with(|config| config.costs.push(CostOf::new(limit, cost)))
+    }
+
+    /// Sets the status of a request that costs more than a limit can ever allow. Defaults to 413,
+    /// Content Too Large. Waiting does not help, so it should be a status that clients do not
+    /// retry.
+    pub fn too_costly_status(self, status: StatusCode) -> Self {
+        self.with(|config| config.too_costly = status)
+    }
+
     /// Sets what happens to a request that has no account. By default it is refused with 401.
     /// Enforcement does not change this, because it is about limits.
     pub fn on_unidentified(self, what: OnUnidentified) -> Self {
@@ -158,7 +230,7 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 
     /// Sets on which principals this layer enforces limits. Defaults to all of them. Other layers
-    /// on the same limiter are not affected. The limiter, the policy and the endpoint can have an
+    /// on the same limiter are not affected. The limiter, the policy and a limit can have an
     /// enforcement of their own. The least of all these settings applies.
     ///
     /// To change enforcement for all layers while requests run, set it on the limiter:
@@ -190,8 +262,10 @@ impl<St> BolnaRateLimitLayer<St> {
     /// a handler learns how much is left, and in shadow mode whether the request is over the limit.
     /// Off by default, because it costs each request an allocation.
     ///
-    /// There is no ruling in the extensions of requests to exempt paths, of unidentified requests,
-    /// and of requests for which the store failed.
+    /// There is a ruling only if a limit has decided. So there is none in the extensions of
+    /// requests to exempt paths, of unidentified requests without a limit for addresses, of
+    /// requests for which the store failed, and, in shadow mode, of those that cost more than a
+    /// burst.
     ///
     /// ```
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Ruling};

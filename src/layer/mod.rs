@@ -33,8 +33,10 @@
 //! # }).unwrap();
 //! ```
 
+mod address;
 mod body;
 mod config;
+mod cost;
 mod future;
 mod identify;
 #[expect(
@@ -47,7 +49,9 @@ mod service;
 mod shared;
 
 pub use crate::values::{OnStoreFailure, OnUnidentified};
+pub use address::{ClientAddress, IntoAddress};
 pub use body::ResponseBody;
+pub use cost::IntoCost;
 pub use future::ResponseFuture;
 pub use identify::{Identify, IntoAccount};
 pub use layer::BolnaRateLimitLayer;

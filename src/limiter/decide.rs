@@ -1,19 +1,23 @@
 //! How the limiter decides about a request.
 //!
-//! [`Limiter::decide`] finds the rule, charges the bucket and that of the candidate, applies
-//! enforcement and reports to observers. The Tower service, `check` and `check_now` all call it.
+//! [`Limiter::decide`] finds the rule, charges the buckets and those of the candidate, applies
+//! enforcement and reports to observers. The Tower service and every `check` call it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Limiter;
 use super::active::Active;
+use super::bill::{Target, TooCostly};
 use super::deciding::Deciding;
 use super::pending::{Answers, Pending};
 use crate::observe::{Mark, Observation, Seen};
 use crate::policy::{Account, Policy, Rule};
-use crate::store::{Answer, Charge, Checked, Store, StoreError};
-use crate::values::{Decision, Enforcement, OnStoreFailure, OnUnidentified, Principal, Ruling};
+use crate::store::{Answer, Charge, Checked, Entry, Store, StoreError};
+use crate::values::{
+    Costs, Decision, Decisions, Endpoint, Enforced, Enforcement, OnStoreFailure, OnUnidentified,
+    Principal, Ruling,
+};
 
 /// The settings that a layer adds to those of the limiter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,9 +27,20 @@ pub(crate) struct Terms {
     pub(crate) on_store_failure: OnStoreFailure,
 }
 
+/// A request, or other work, to be decided about.
+pub(crate) struct Asked<'a> {
+    /// `None` if the request has none.
+    pub(crate) account: Option<&'a Account>,
+    /// The address of a request without an account. `None` for what is not limited by an address.
+    pub(crate) address: Option<&'a Principal>,
+    pub(crate) target: Target<'a>,
+    /// The costs that are not those of the policy.
+    pub(crate) costs: Option<&'a Costs>,
+}
+
 /// What was decided about a request, at once or when the store has answered.
 pub(crate) enum Decided<F: Future> {
-    /// The path is exempt: nothing was decided or counted.
+    /// The path is exempt, or there is no such endpoint: nothing was decided or counted.
     Exempt,
     Now(Conclusion),
     Later(Deciding<F>),
@@ -40,79 +55,216 @@ pub(crate) struct Conclusion {
     pub(crate) mark: Option<Box<Mark>>,
 }
 
+impl<'a> Asked<'a> {
+    /// A request of that account, by the policy's costs.
+    #[inline]
+    pub(crate) const fn of(account: Option<&'a Account>, path: &'a str) -> Self {
+        Self { account, address: None, target: Target::Path(path), costs: None }
+    }
+
+    /// The same, of that address if there is no account, and with costs of its own.
+    pub(crate) const fn with(
+        self,
+        address: Option<&'a Principal>,
+        costs: Option<&'a Costs>,
+    ) -> Self {
+        Self { address, costs, ..self }
+    }
+
+    /// Work of that account that is not an HTTP request.
+    pub(super) fn by_name(account: &'a Account, endpoint: Endpoint, costs: &'a Costs) -> Self {
+        let costs = (*costs != Costs::default()).then_some(costs);
+        Self { account: Some(account), address: None, target: Target::Endpoint(endpoint), costs }
+    }
+}
+
 impl<St: Store> Limiter<St> {
-    /// Decides about a request. `account` is `None` if it has none, and `path` is as it came over
-    /// the wire.
+    /// Decides about a request. A path is as it came over the wire.
     #[inline]
     pub(crate) fn decide(
         &self,
-        account: Option<&Account>,
-        path: &str,
+        asked: &Asked<'_>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         let active = self.active();
-        let own = account.and_then(Account::policy);
+        let own = asked.account.and_then(Account::policy);
         let policy = own.unwrap_or(&active.policy);
-        let Some(principal) = account.and_then(Account::principal) else {
-            return unidentified(&active, policy, path, terms, seen);
+        let billed = asked.account.and_then(|account| Some((account, account.principal()?)));
+        let Some((account, principal)) = billed else {
+            return self.decide_unidentified(&active, policy, asked, terms, seen);
         };
-        let Some(rule) = policy.rule_of(path) else { return Decided::Exempt };
-        let answer = self.store().check(Charge::of_one(principal, &rule.entry));
+        let Some(rule) = asked.target.rule(policy) else { return Decided::Exempt };
+        let by_active_too = own.is_some() && active.policy.has_everyones();
+        let Some(entry) = rule.only().filter(|_| asked.costs.is_none() && !by_active_too) else {
+            return self.decide_by_several(&active, rule, account, principal, asked, terms, seen);
+        };
+        let answer = self.store().check(Charge::of_one(principal, entry));
         let enforced_on_all =
-            (terms.enforcement, rule.enforcement) == (Enforcement::FULL, Enforcement::FULL);
+            (terms.enforcement, rule.enforcement()) == (Enforcement::FULL, Enforcement::FULL);
         if active.is_plain() && enforced_on_all {
+            let endpoint = rule.endpoint();
             return match answer {
-                Answer::Now(answer) => {
-                    Decided::Now(Conclusion::plain(of_first(answer), rule, terms))
+                // Apart from the others, since the decisions are moved only once.
+                Answer::Now(Ok(decisions)) if decisions.agrees() => {
+                    let ruling = Ruling::of_one(endpoint, decisions);
+                    Decided::Now(Conclusion { ruling, error: None, mark: None })
                 }
-                Answer::Later(check) => Decided::Later(Deciding::plain(check, *rule, *terms)),
+                Answer::Now(answer) => Decided::Now(Conclusion::plain(answer, endpoint, terms)),
+                Answer::Later(check) => Decided::Later(Deciding::plain(check, endpoint, *terms)),
             };
         }
-        let request = Request { policy, rule, principal, waited: None };
-        self.decide_in_full(&active, &request, own.is_some(), path, answer, terms, seen)
+        let enforcement = active.enforcement.and(rule.enforcement()).and(terms.enforcement);
+        let request = Request {
+            policy,
+            endpoint: Some(rule.endpoint()),
+            charge: Charge::of_one(principal, entry),
+            enforced: Enforced::all_if(enforcement.applies_to(principal)),
+            waited: None,
+        };
+        self.decide_in_full(&active, &request, asked, answer, terms, seen)
     }
 
-    /// When there is more to do than to decide: a candidate, observers, or enforcement on some.
+    /// Decides about a request with several limits or its own costs.
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
+    fn decide_by_several(
+        &self,
+        active: &Arc<Active>,
+        rule: &Rule,
+        account: &Account,
+        principal: &Principal,
+        asked: &Asked<'_>,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Decided<St::Check> {
+        let policy = account.policy().unwrap_or(&active.policy);
+        let (target, costs) = (asked.target, asked.costs);
+        let bill = active.bill(account, principal, rule, target, costs, terms.enforcement);
+        let bill = match bill {
+            Ok(bill) => bill,
+            Err(too_costly) => {
+                return Decided::Now(active.refuse_cost(rule, principal, too_costly));
+            }
+        };
+        if let (Some(it), Some(observers)) = (bill.too_costly, &active.observers) {
+            observers.found_too_costly(it.limit, it.cost);
+        }
+        let (charge, enforced) = (bill.charge(principal), bill.enforced);
+        let answer = self.store().check(charge);
+        let request =
+            Request { policy, endpoint: Some(rule.endpoint()), charge, enforced, waited: None };
+        self.decide_in_full(active, &request, asked, answer, terms, seen)
+    }
+
+    /// When there is more to do than to decide by one limit: several limits, a candidate,
+    /// observers, or enforcement on some.
+    #[inline(never)]
     fn decide_in_full(
         &self,
         active: &Arc<Active>,
         request: &Request<'_>,
-        has_own_policy: bool,
-        path: &str,
+        asked: &Asked<'_>,
         answer: Answer<St::Check>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
-        // A block holds under any policy, and blocked requests are not charged.
-        let is_blocked =
-            || matches!(&answer, Answer::Now(Ok(decisions)) if decisions.first().is_blocked());
-        let candidate = match &active.candidate {
-            Some(candidate) if !has_own_policy && !is_blocked() => {
-                candidate.check(self.store(), request.principal, path)
-            }
-            _ => None,
-        };
-        let (answer, candidate) = match (answer, candidate) {
-            (Answer::Now(answer), None) => (of_first(answer), None),
-            (answer, candidate) => match Pending::both(answer, candidate) {
-                Ok(Answers { active, candidate }) => (active, candidate),
-                Err(pending) => {
-                    return Decided::Later(Deciding::full(pending, active, request, terms));
+        let Some(candidate) = &active.candidate else {
+            return match answer {
+                Answer::Now(answer) => {
+                    Decided::Now(active.conclude(request, answer, None, terms, seen))
                 }
-            },
+                Answer::Later(check) => {
+                    let pending = Pending::One { check };
+                    Decided::Later(Deciding::full(pending, active, request, terms))
+                }
+            };
         };
-        Decided::Now(active.conclude(request, answer, candidate, terms, seen))
+        // A block holds under any policy, and blocked requests are not charged.
+        let is_blocked = || {
+            let blocks = |it: &Decisions| it.as_slice().iter().any(Decision::is_blocked);
+            matches!(&answer, Answer::Now(Ok(decisions)) if blocks(decisions))
+        };
+        let account = asked.account.filter(|it| it.policy().is_none() && !is_blocked());
+        let tried =
+            account.and_then(|account| candidate.check(self.store(), account, request, asked));
+        match Pending::both(answer, tried) {
+            Ok(Answers { active: answer, candidate }) => {
+                Decided::Now(active.conclude(request, answer, candidate, terms, seen))
+            }
+            Err(pending) => Decided::Later(Deciding::full(pending, active, request, terms)),
+        }
+    }
+
+    /// Decides about an unidentified request: by the layer's choice, and if the policy limits such
+    /// requests, by its address. Enforcement is about that limit only.
+    #[inline(never)]
+    fn decide_unidentified(
+        &self,
+        active: &Arc<Active>,
+        policy: &Policy,
+        asked: &Asked<'_>,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Decided<St::Check> {
+        let admits = terms.on_unidentified == OnUnidentified::Admit;
+        let is_plain = active.policy.unidentified().is_none() && active.observers.is_none();
+        if !(is_plain && admits) && asked.target.is_exempt(policy) {
+            return Decided::Exempt;
+        }
+        if is_plain {
+            let ruling = Ruling::without_account(admits);
+            return Decided::Now(Conclusion { ruling, error: None, mark: None });
+        }
+        self.decide_by_address(active, policy, asked, terms, seen)
+    }
+
+    #[inline(never)]
+    fn decide_by_address(
+        &self,
+        active: &Arc<Active>,
+        policy: &Policy,
+        asked: &Asked<'_>,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Decided<St::Check> {
+        let limited = active.policy.unidentified().zip(asked.address);
+        let Some((rule, principal)) = limited else {
+            let admits = terms.on_unidentified == OnUnidentified::Admit;
+            let ruling = Ruling::without_account(admits);
+            return Decided::Now(active.report_unidentified(ruling, None, None, None, seen));
+        };
+        if let Some(observers) = &active.observers {
+            observers.check_address(principal);
+        }
+        let enforcement = active.enforcement.and(rule.enforcement()).and(terms.enforcement);
+        let own = rule.own();
+        let cost = asked.costs.map_or(own.cost(), |costs| costs.units(own));
+        let entry = own.with_cost(cost.min(own.quota().burst())).unwrap_or(*own);
+        let charge = Charge::of_one(principal, &entry);
+        let enforced = Enforced::all_if(enforcement.applies_to(principal));
+        let answer = self.store().check(charge);
+        let request = Request { policy, endpoint: None, charge, enforced, waited: None };
+        match answer {
+            Answer::Now(answer) => {
+                Decided::Now(active.conclude(&request, answer, None, terms, seen))
+            }
+            Answer::Later(check) => {
+                let pending = Pending::One { check };
+                Decided::Later(Deciding::full(pending, active, &request, terms))
+            }
+        }
     }
 }
 
-/// A request that is charged to a principal by a rule.
+/// A request that is charged to a principal.
 pub(super) struct Request<'a> {
     pub(super) policy: &'a Policy,
-    pub(super) rule: &'a Rule,
-    pub(super) principal: &'a Principal,
+    /// `None` if the request is unidentified, and charged to its address.
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) charge: Charge<'a>,
+    /// Which of the charge's limits are enforced.
+    pub(super) enforced: Enforced,
     /// How long the store took, if it did not answer at once.
     pub(super) waited: Option<Duration>,
 }
@@ -124,27 +276,102 @@ impl Active {
     pub(super) fn conclude(
         &self,
         request: &Request<'_>,
-        answer: Result<Decision, StoreError>,
-        candidate: Option<Decision>,
+        answer: Checked,
+        candidate: Option<Decisions>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Conclusion {
-        let enforcement = self.enforcement.and(request.rule.enforcement).and(terms.enforcement);
-        let enforced = enforcement.applies_to(request.principal);
-        let judged = self.candidate.as_ref().zip(candidate);
-        let candidate = judged
-            .and_then(|(candidate, decision)| candidate.count(decision, answer.as_ref().ok()));
-        let (ruling, error) = rule_on(answer, candidate, request.rule, enforced, terms);
+        let Request { charge, enforced, .. } = *request;
+        let Some(endpoint) = request.endpoint else {
+            let answer = verified(answer, charge.entries());
+            return self.conclude_unidentified(request, answer, terms, seen);
+        };
+        let (ruling, error) = match answer {
+            // Apart from the others, since the decisions are moved only once.
+            Ok(decisions) if candidate.is_none() && agrees(&decisions, charge.entries()) => {
+                (Ruling::of_decisions(endpoint, decisions, enforced, None), None)
+            }
+            answer => self.judge(answer, candidate, endpoint, request, terms),
+        };
         let mut mark = None;
         if let Some(observers) = &self.observers {
-            let (principal, error) = (request.principal, error.as_deref());
+            let (principal, error) = (charge.principal(), error.as_deref());
             let observation = Observation::new(Some(principal), &ruling, error, request.waited);
             observers.on_decision(&observation);
-            if let Some(decision) = ruling.decision() {
-                mark = observers.check(seen, request.policy, principal, decision);
-            }
+            mark = observers.check(seen, request.policy, principal, &ruling);
         }
         Conclusion { ruling, error, mark }
+    }
+
+    /// The ruling, where there is a candidate or the store failed.
+    #[inline(never)]
+    fn judge(
+        &self,
+        answer: Checked,
+        candidate: Option<Decisions>,
+        endpoint: Endpoint,
+        request: &Request<'_>,
+        terms: &Terms,
+    ) -> (Ruling, Option<Box<StoreError>>) {
+        let answer = verified(answer, request.charge.entries());
+        let judged = self.candidate.as_ref().zip(candidate);
+        let candidate = judged
+            .and_then(|(candidate, decisions)| candidate.count(decisions, answer.as_ref().ok()));
+        rule_on(answer, candidate, endpoint, request.enforced, terms)
+    }
+
+    #[inline(never)]
+    fn conclude_unidentified(
+        &self,
+        request: &Request<'_>,
+        answer: Checked,
+        terms: &Terms,
+        seen: &impl Seen,
+    ) -> Conclusion {
+        let admits = terms.on_unidentified == OnUnidentified::Admit;
+        let enforced = request.enforced;
+        let (ruling, error) = match answer {
+            Ok(decisions) => (Ruling::unidentified(admits, Some(decisions), enforced), None),
+            Err(error) if terms.on_store_failure == OnStoreFailure::Admit => {
+                (Ruling::unidentified(admits, None, enforced), Some(error))
+            }
+            // The limit is in shadow mode, so a failed store changes nothing.
+            Err(error) if !enforced.has(0) => {
+                (Ruling::unidentified(admits, None, enforced), Some(error))
+            }
+            Err(error) => (Ruling::store_failed(None, enforced, false, None), Some(error)),
+        };
+        let (address, waited) = (Some(request.charge.principal()), request.waited);
+        self.report_unidentified(ruling, error, address, waited, seen)
+    }
+
+    fn report_unidentified(
+        &self,
+        ruling: Ruling,
+        error: Option<StoreError>,
+        address: Option<&Principal>,
+        waited: Option<Duration>,
+        seen: &impl Seen,
+    ) -> Conclusion {
+        let error = error.map(Box::new);
+        if let Some(observers) = &self.observers {
+            let observation = Observation::new(address, &ruling, error.as_deref(), waited);
+            observers.on_decision(&observation);
+            observers.check_unidentified(seen, !ruling.is_admitted());
+        }
+        Conclusion { ruling, error, mark: None }
+    }
+
+    /// Refuses a request that no wait would help, or admits it in shadow mode. Nothing is charged.
+    #[cold]
+    #[inline(never)]
+    fn refuse_cost(&self, rule: &Rule, principal: &Principal, it: TooCostly) -> Conclusion {
+        let ruling = Ruling::too_costly(rule.endpoint(), it.limit, it.cost, it.is_enforced);
+        if let Some(observers) = &self.observers {
+            observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
+            observers.found_too_costly(it.limit, it.cost);
+        }
+        Conclusion { ruling, error: None, mark: None }
     }
 }
 
@@ -158,68 +385,57 @@ impl Conclusion {
         }
     }
 
-    /// The conclusion for a request that only has to be decided about.
-    #[inline]
-    pub(super) fn plain(answer: Result<Decision, StoreError>, rule: &Rule, terms: &Terms) -> Self {
-        let (ruling, error) = rule_on(answer, None, rule, true, terms);
+    /// The conclusion for a request that only has to be decided about by one limit.
+    pub(super) fn plain(answer: Checked, endpoint: Endpoint, terms: &Terms) -> Self {
+        let (ruling, error) = rule_on(of_one(answer), None, endpoint, Enforced::ALL, terms);
         Self { ruling, error, mark: None }
     }
 }
 
-#[inline]
 fn rule_on(
-    answer: Result<Decision, StoreError>,
-    candidate: Option<Decision>,
-    rule: &Rule,
-    enforced: bool,
+    answer: Checked,
+    candidate: Option<Decisions>,
+    endpoint: Endpoint,
+    enforced: Enforced,
     terms: &Terms,
 ) -> (Ruling, Option<Box<StoreError>>) {
     match answer {
-        Ok(decision) => (Ruling::of_decision(decision, enforced, candidate), None),
+        Ok(decisions) => (Ruling::of_decisions(endpoint, decisions, enforced, candidate), None),
         Err(error) => {
             let admits = terms.on_store_failure == OnStoreFailure::Admit;
-            let ruling = Ruling::store_failed(rule.endpoint(), enforced, admits, candidate);
+            let ruling = Ruling::store_failed(Some(endpoint), enforced, admits, candidate);
             (ruling, Some(Box::new(error)))
         }
     }
 }
 
-/// The decision about the only entry of a charge. A store that contradicts itself must not open the
-/// gate.
-#[inline]
-pub(super) fn of_first(answer: Checked) -> Result<Decision, StoreError> {
+/// The answer about a charge of one binding bucket. A store that contradicts itself must not cause
+/// an admission.
+fn of_one(answer: Checked) -> Checked {
     match answer {
-        Ok(decisions) if decisions.agrees() => Ok(*decisions.first()),
-        Ok(_) => Err(contradiction()),
-        Err(error) => Err(error),
+        Ok(decisions) if !decisions.agrees() => Err(contradiction()),
+        answer => answer,
+    }
+}
+
+/// The answer about a charge of these entries. A store that contradicts itself must not cause an
+/// admission.
+pub(super) fn verified(answer: Checked, entries: &[Entry]) -> Checked {
+    match answer {
+        Ok(decisions) if !agrees(&decisions, entries) => Err(contradiction()),
+        answer => answer,
+    }
+}
+
+#[inline]
+fn agrees(decisions: &Decisions, entries: &[Entry]) -> bool {
+    match entries {
+        [entry] if entry.is_binding() => decisions.agrees(),
+        entries => decisions.agrees_with(entries),
     }
 }
 
 #[cold]
 fn contradiction() -> StoreError {
-    StoreError::of_request("the store's outcome contradicts its decision")
-}
-
-/// Decides about an unidentified request. Enforcement is about limits, so it plays no part in this.
-#[inline(never)]
-fn unidentified<F: Future>(
-    active: &Active,
-    policy: &Policy,
-    path: &str,
-    terms: &Terms,
-    seen: &impl Seen,
-) -> Decided<F> {
-    let admits = terms.on_unidentified == OnUnidentified::Admit;
-    let ruling = Ruling::unidentified(admits);
-    if admits && active.observers.is_none() {
-        return Decided::Now(Conclusion { ruling, error: None, mark: None });
-    }
-    if policy.exempts(path) {
-        return Decided::Exempt;
-    }
-    if let Some(observers) = &active.observers {
-        observers.on_decision(&Observation::new(None, &ruling, None, None));
-        observers.check_unidentified(seen, !admits);
-    }
-    Decided::Now(Conclusion { ruling, error: None, mark: None })
+    StoreError::of_request("the store's outcome contradicts its decisions")
 }

@@ -12,9 +12,9 @@ use super::active::Active;
 use super::decide::{Conclusion, Request, Terms};
 use super::pending::Pending;
 use crate::observe::{Nothing, Seen};
-use crate::policy::{Policy, Rule};
+use crate::policy::Policy;
 use crate::store::{Checked, Immediate, StoreError};
-use crate::values::{Principal, Ruling};
+use crate::values::{Endpoint, Enforced, OwnedCharge, Ruling};
 
 pin_project! {
     /// A decision that waits for the store. The request is decided by the policy and the settings
@@ -25,7 +25,8 @@ pin_project! {
     {
         #[pin]
         pending: Pending<F>,
-        rule: Rule,
+        // `None` if the request is unidentified.
+        endpoint: Option<Endpoint>,
         terms: Terms,
         // `None` if the request only has to be decided about.
         full: Option<Box<Full>>,
@@ -36,13 +37,14 @@ pin_project! {
 struct Full {
     active: Arc<Active>,
     policy: Policy,
-    principal: Principal,
+    charge: OwnedCharge,
+    enforced: Enforced,
     asked: Instant,
 }
 
 impl<F: Future> Deciding<F> {
-    pub(super) fn plain(check: F, rule: Rule, terms: Terms) -> Self {
-        Self { pending: Pending::One { check }, rule, terms, full: None }
+    pub(super) fn plain(check: F, endpoint: Endpoint, terms: Terms) -> Self {
+        Self { pending: Pending::One { check }, endpoint: Some(endpoint), terms, full: None }
     }
 
     pub(super) fn full(
@@ -54,10 +56,12 @@ impl<F: Future> Deciding<F> {
         let full = Full {
             active: Arc::clone(active),
             policy: request.policy.clone(),
-            principal: request.principal.clone(),
+            charge: OwnedCharge::of(&request.charge),
+            enforced: request.enforced,
             asked: Instant::now(),
         };
-        Self { pending, rule: *request.rule, terms: *terms, full: Some(Box::new(full)) }
+        let (endpoint, full) = (request.endpoint, Some(Box::new(full)));
+        Self { pending, endpoint, terms: *terms, full }
     }
 }
 
@@ -80,11 +84,15 @@ impl<F: Future<Output = Checked>> Deciding<F> {
     ) -> Poll<Conclusion> {
         let this = self.project();
         let answers = ready!(this.pending.poll(cx));
-        Poll::Ready(match this.full.as_deref() {
-            None => Conclusion::plain(answers.active, this.rule, this.terms),
-            Some(Full { active, policy, principal, asked }) => {
-                let request =
-                    Request { policy, rule: this.rule, principal, waited: Some(asked.elapsed()) };
+        Poll::Ready(match (this.full.as_deref(), *this.endpoint) {
+            (None, endpoint) => {
+                let endpoint = endpoint.unwrap_or(Endpoint::DEFAULT);
+                Conclusion::plain(answers.active, endpoint, this.terms)
+            }
+            (Some(Full { active, policy, charge, enforced, asked }), endpoint) => {
+                let (charge, enforced) = (charge.borrow(), *enforced);
+                let waited = Some(asked.elapsed());
+                let request = Request { policy, endpoint, charge, enforced, waited };
                 active.conclude(&request, answers.active, answers.candidate, this.terms, seen)
             }
         })

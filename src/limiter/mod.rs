@@ -1,7 +1,8 @@
 //! The limiter: a policy, a store, and everything that is decided without HTTP.
 //!
 //! A [`Limiter`] decides about requests with [`check`](Limiter::check) or, if its store is in this
-//! process, with [`check_now`](Limiter::check_now). The [layer](crate::BolnaRateLimitLayer) is
+//! process, with [`check_now`](Limiter::check_now). What is no request is decided about by name:
+//! [`check_endpoint`](Limiter::check_endpoint). The [layer](crate::BolnaRateLimitLayer) is
 //! built on it. Keep a clone of the layer's limiter to
 //!
 //! * change limits while requests run: [`set_policy`](Limiter::set_policy),
@@ -20,8 +21,8 @@
 //! let limiter: Limiter = layer.limiter().clone();
 //!
 //! let caller = Account::user("u-17").in_organization("org-4");
-//! if let Some(decision) = limiter.peek(&caller, Endpoint::CALL).await? {
-//!     println!("{} of {} left", decision.remaining(), decision.quota().burst());
+//! for decision in limiter.usage(&caller).await? {
+//!     println!("{}: {} left", decision.name(), decision.remaining());
 //! }
 //! limiter.reset(&caller, Endpoint::CALL).await?;
 //! # Ok(())
@@ -29,6 +30,7 @@
 //! ```
 
 mod active;
+mod bill;
 mod candidate;
 mod decide;
 mod deciding;
@@ -44,7 +46,7 @@ use crate::observe::{Event, Listener, Nothing, Observer, Observers, Report};
 use crate::policy::{Account, Policy, PolicyError};
 use crate::store::{Answer, MemoryStore, Store, StoreListener};
 use crate::values::clock::Clock;
-use crate::values::{Enforcement, Ruling};
+use crate::values::{Costs, Endpoint, Enforcement, LimitName, Ruling};
 
 use active::Active;
 use candidate::Candidate;
@@ -52,7 +54,7 @@ use candidate::Candidate;
 pub use candidate::CandidateReport;
 pub use deciding::LimiterCheck;
 
-pub(crate) use decide::{Conclusion, Decided, Terms};
+pub(crate) use decide::{Asked, Conclusion, Decided, Terms};
 pub(crate) use deciding::Deciding;
 
 /// Decides about requests by a policy, and counts them in a store. It knows neither HTTP nor Tower.
@@ -73,7 +75,7 @@ pub(crate) use deciding::Deciding;
 /// assert_eq!(ruling.decision().map(|decision| decision.remaining()), Some(499));
 ///
 /// // While requests run; the bucket keeps its state:
-/// limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(2000)).build()?);
+/// limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(2000)).build()?)?;
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 pub struct Limiter<St = MemoryStore> {
@@ -89,15 +91,12 @@ impl Limiter {
     /// A limiter with that policy, which counts in this process.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self::with_store(policy, MemoryStore::new())
+        Self::of(policy, MemoryStore::new())
     }
 }
 
 impl<St> Limiter<St> {
-    /// A limiter with that policy, which counts in `store`. Limits are enforced on all principals
-    /// until [`set_enforcement`](Self::set_enforcement) changes that.
-    #[must_use]
-    pub fn with_store(policy: Policy, store: St) -> Self {
+    fn of(policy: Policy, store: St) -> Self {
         let active = ArcSwap::from_pointee(Active::new(policy));
         Self { shared: Arc::new(LimiterState { active, store }) }
     }
@@ -106,21 +105,6 @@ impl<St> Limiter<St> {
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.active().policy.clone()
-    }
-
-    /// Makes another policy the active one, for all clones of the limiter and all services made
-    /// from them.
-    ///
-    /// Each request is decided by one of the two policies, never by a mixture of both. Buckets keep
-    /// their state: a bucket that would have been full again in 30 s still will be, or sooner if a
-    /// full refill by its new quota takes less time.
-    pub fn set_policy(&self, policy: Policy) {
-        let before = self.change(|active| active.policy = policy.clone());
-        if let Some(observers) = &self.active().observers {
-            observers.check_policy(&policy);
-            let from = before.policy.clone();
-            observers.on_event(&Event::PolicyChanged { from, to: policy });
-        }
     }
 
     /// On which principals this limiter enforces limits, whatever the policy. All of them by
@@ -133,7 +117,7 @@ impl<St> Limiter<St> {
     /// Sets on which principals limits are enforced from the next request on: on all of them, on a
     /// share, or on none.
     ///
-    /// A layer, a policy and an endpoint can have an
+    /// A layer, a policy and a limit can have an
     /// [enforcement of their own](crate::policy::PolicyBuilder::enforce). The least of all these
     /// settings applies. In shadow mode no request is refused because of a limit, nor because the
     /// store failed.
@@ -154,6 +138,75 @@ impl<St> Limiter<St> {
     #[must_use]
     pub fn candidate(&self) -> Option<Policy> {
         self.active().candidate.as_ref().map(|candidate| candidate.policy().clone())
+    }
+
+    /// How the candidate has decided since it was set, compared with the active policy: one report
+    /// for each endpoint of the candidate, in its order. Empty without a candidate.
+    #[must_use]
+    pub fn candidate_report(&self) -> Vec<CandidateReport> {
+        self.active().candidate.as_ref().map(|candidate| candidate.report()).unwrap_or_default()
+    }
+
+    /// The store in which the limiter counts.
+    #[must_use]
+    pub fn store(&self) -> &St {
+        &self.shared.store
+    }
+
+    /// Reports to observers if the active policy does not have a limit whose costs a layer sets.
+    pub(crate) fn check_cost_of(&self, limit: LimitName) {
+        let active = self.active();
+        if let Some(observers) = &active.observers {
+            if active.policy.cost_of(limit).is_none() {
+                observers.found_unknown_limit(limit);
+            }
+        }
+    }
+
+    #[inline]
+    fn active(&self) -> Guard<Arc<Active>> {
+        self.shared.active.load()
+    }
+
+    /// Changes what is active, and returns what was active before.
+    fn change(&self, change: impl Fn(&mut Active)) -> Arc<Active> {
+        self.shared.active.rcu(|active| active.with(&change))
+    }
+}
+
+impl<St: Store> Limiter<St> {
+    /// A limiter with that policy, which counts in `store`. Limits are enforced on all principals
+    /// until [`set_enforcement`](Self::set_enforcement) changes that.
+    ///
+    /// # Errors
+    /// If the store [can't do](crate::store::Capabilities) what a limit of the policy asks for: for
+    /// example, a Redis Cluster can't count everyone together. What the policies of single accounts
+    /// ask for is checked at each request: one that is beyond the store fails as if the store had
+    /// failed.
+    pub fn with_store(policy: Policy, store: St) -> Result<Self, PolicyError> {
+        store.capabilities().permit_policy(&policy)?;
+        Ok(Self::of(policy, store))
+    }
+
+    /// Makes another policy the active one, for all clones of the limiter and all services made
+    /// from them.
+    ///
+    /// Each request is decided by one of the two policies, never by a mixture of both. Buckets keep
+    /// their state: a bucket that would have been full again in 30 s still will be, or sooner if a
+    /// full refill by its new quota takes less time.
+    ///
+    /// # Errors
+    /// If the store can't do what a limit of the policy asks for, as in
+    /// [`with_store`](Self::with_store). Nothing changes then.
+    pub fn set_policy(&self, policy: Policy) -> Result<(), PolicyError> {
+        self.store().capabilities().permit_policy(&policy)?;
+        let before = self.change(|active| active.policy = policy.clone());
+        if let Some(observers) = &self.active().observers {
+            observers.check_policy(&policy);
+            let from = before.policy.clone();
+            observers.on_event(&Event::PolicyChanged { from, to: policy });
+        }
+        Ok(())
     }
 
     /// Evaluates a candidate policy beside the active one, on the same requests, to show what it
@@ -179,7 +232,8 @@ impl<St> Limiter<St> {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     ///
-    /// The candidate has buckets of its own in the same store:
+    /// The candidate has buckets of its own in the same store, and a request has the same costs.
+    /// All its limits count, whatever their enforcement.
     ///
     /// * A request costs two checks. If the store does not answer at once, the request waits for
     ///   both of them.
@@ -190,16 +244,19 @@ impl<St> Limiter<St> {
     ///
     /// The candidate is not evaluated for
     ///
+    /// * unidentified requests, and those that cost more than a limit can ever allow;
     /// * requests of accounts that have a policy of their own;
     /// * requests to paths that the active policy or the candidate exempts;
     /// * requests that are [blocked](Self::block), since a block holds under any policy. (If the
     ///   store does not answer at once, they are charged to the candidate's buckets all the same.)
     ///
     /// # Errors
-    /// If the process would have more names of endpoints than
-    /// [`Endpoint::MAX`](crate::Endpoint::MAX). Nothing changes then.
+    /// If the process would have more names of endpoints and limits than
+    /// [`Endpoint::MAX`](crate::Endpoint::MAX), or if the store can't do what a limit of the
+    /// candidate asks for. Nothing changes then.
     pub fn set_candidate(&self, candidate: impl Into<Option<Policy>>) -> Result<(), PolicyError> {
         let to = candidate.into();
+        to.as_ref().map_or(Ok(()), |to| self.store().capabilities().permit_policy(to))?;
         let candidate = to.clone().map(Candidate::new).transpose()?.map(Arc::new);
         self.change(|active| active.candidate.clone_from(&candidate));
         if let Some(observers) = &self.active().observers {
@@ -211,31 +268,6 @@ impl<St> Limiter<St> {
         Ok(())
     }
 
-    /// How the candidate has decided since it was set, compared with the active policy: one report
-    /// for each endpoint of the candidate, in its order. Empty without a candidate.
-    #[must_use]
-    pub fn candidate_report(&self) -> Vec<CandidateReport> {
-        self.active().candidate.as_ref().map(|candidate| candidate.report()).unwrap_or_default()
-    }
-
-    /// The store in which the limiter counts.
-    #[must_use]
-    pub fn store(&self) -> &St {
-        &self.shared.store
-    }
-
-    #[inline]
-    fn active(&self) -> Guard<Arc<Active>> {
-        self.shared.active.load()
-    }
-
-    /// Changes what is active, and returns what was active before.
-    fn change(&self, change: impl Fn(&mut Active)) -> Arc<Active> {
-        self.shared.active.rcu(|active| active.with(&change))
-    }
-}
-
-impl<St: Store> Limiter<St> {
     /// Adds an observer. From now on the limiter reports to it every request that it decides about,
     /// and every [event](Event) of the limiter and its store. A limiter can have several observers.
     ///
@@ -275,8 +307,8 @@ impl<St: Store> Limiter<St> {
         Report::new(self.enforcement(), self.store().report())
     }
 
-    /// Decides about one request of that account to `path`, and charges one unit if the bucket has
-    /// one. `None` if the path is exempt.
+    /// Decides about one request of that account to `path`, and charges all of its limits if each
+    /// of them allows it. `None` if the path is exempt.
     ///
     /// The account's own policy applies, or else the active one. An account without a principal is
     /// refused. `path` is the request's path as it came over the wire, that is not decoded, without
@@ -299,7 +331,53 @@ impl<St: Store> Limiter<St> {
     /// ```
     #[must_use = "the request has been charged: the ruling says whether it is admitted"]
     pub fn check(&self, account: &Account, path: &str) -> Option<Answer<LimiterCheck<St::Check>>> {
-        match self.decide(Some(account), path, &Terms::default(), &Nothing) {
+        self.answer(&Asked::of(Some(account), path))
+    }
+
+    /// Decides about something that is no HTTP request, such as a message of a WebSocket or a job,
+    /// by the name of an endpoint, and charges all limits of the endpoint if each of them allows
+    /// it.
+    ///
+    /// `costs` is a number of requests, as much as which it costs, or the [`Costs`] of each limit.
+    /// An endpoint needs paths, too: if no request is to reach it by path, give it one that no
+    /// server has, such as `/-/messages`.
+    ///
+    /// # Errors
+    /// The answer is an error as for [`check`](Self::check), and if the policy has no such
+    /// endpoint.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Quota};
+    ///
+    /// # tokio_test::block_on(async {
+    /// let policy = Policy::builder()
+    ///     .endpoint("messages", Quota::per_minute(60), ["/-/messages"])
+    ///     .build()?;
+    /// let messages = Endpoint::new("messages")?;
+    /// let limiter = Limiter::new(policy);
+    ///
+    /// let caller = Account::user("u-17");
+    /// let ruling = limiter.check_endpoint(&caller, messages, 50).wait().await?;
+    /// assert!(ruling.is_admitted());
+    /// let ruling = limiter.check_endpoint(&caller, messages, 20).wait().await?;
+    /// assert!(!ruling.is_admitted());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use = "it has been charged: the ruling says whether it is admitted"]
+    pub fn check_endpoint(
+        &self,
+        account: &Account,
+        endpoint: Endpoint,
+        costs: impl Into<Costs>,
+    ) -> Answer<LimiterCheck<St::Check>> {
+        let costs = costs.into();
+        let answer = self.answer(&Asked::by_name(account, endpoint, &costs));
+        answer.unwrap_or_else(|| Answer::Now(Err(self.no_endpoint(account, endpoint))))
+    }
+
+    fn answer(&self, asked: &Asked<'_>) -> Option<Answer<LimiterCheck<St::Check>>> {
+        match self.decide(asked, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
             Decided::Now(conclusion) => Some(Answer::Now(conclusion.into_result())),
             Decided::Later(deciding) => Some(Answer::Later(LimiterCheck::new(deciding))),
@@ -312,7 +390,25 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
     /// never fails. `None` if the path is exempt.
     #[must_use = "the request has been charged: the ruling says whether it is admitted"]
     pub fn check_now(&self, account: &Account, path: &str) -> Option<Ruling> {
-        match self.decide(Some(account), path, &Terms::default(), &Nothing) {
+        match self.decide(&Asked::of(Some(account), path), &Terms::default(), &Nothing) {
+            Decided::Exempt => None,
+            Decided::Now(conclusion) => Some(conclusion.ruling),
+            Decided::Later(deciding) => deciding.never(),
+        }
+    }
+
+    /// The same as [`check_endpoint`](Self::check_endpoint), for a limiter whose store always
+    /// answers at once and never fails. `None` if the policy has no such endpoint.
+    #[must_use = "it has been charged: the ruling says whether it is admitted"]
+    pub fn check_endpoint_now(
+        &self,
+        account: &Account,
+        endpoint: Endpoint,
+        costs: impl Into<Costs>,
+    ) -> Option<Ruling> {
+        let costs = costs.into();
+        let asked = Asked::by_name(account, endpoint, &costs);
+        match self.decide(&asked, &Terms::default(), &Nothing) {
             Decided::Exempt => None,
             Decided::Now(conclusion) => Some(conclusion.ruling),
             Decided::Later(deciding) => deciding.never(),

@@ -5,23 +5,19 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 
-use crate::store::{Answer, Checked, StoreError};
-use crate::values::Decision;
-
-use super::decide::of_first;
+use crate::store::{Answer, Checked, Decisions};
 
 /// The store's answers about a request.
 pub(super) struct Answers {
-    /// About the bucket of the active policy, or of the account's own.
-    pub(super) active: Result<Decision, StoreError>,
-    /// About the candidate's bucket.
-    pub(super) candidate: Option<Decision>,
+    /// About the buckets of the active policy, or of the account's own.
+    pub(super) active: Checked,
+    /// About the candidate's buckets.
+    pub(super) candidate: Option<Decisions>,
 }
 
 impl Answers {
     fn of(active: Checked, candidate: Option<Checked>) -> Self {
-        let candidate = candidate.and_then(|answer| of_first(answer).ok());
-        Self { active: of_first(active), candidate }
+        Self { active, candidate: candidate.and_then(Result::ok) }
     }
 }
 

@@ -1,14 +1,17 @@
 //! What operators look up and change for a single account.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Limiter;
-use crate::policy::{Account, Policy};
-use crate::store::{Charge, Command, Entry, Store, StoreError};
-use crate::values::{Decision, Endpoint, Enforcement, Principal};
+use super::bill::{Target, TooCostly};
+use super::decide::verified;
+use crate::policy::{Account, Policy, Rule};
+use crate::store::{Bucket, Charge, Command, Decisions, Store, StoreError};
+use crate::values::{Costs, Decision, Endpoint, Enforcement, Principal, Ruling, Scope};
 
 impl<St> Limiter<St> {
-    /// Whether the limit of an endpoint is enforced on an account, so that its requests over the
+    /// Whether an endpoint's own limit is enforced on an account, so that its requests over the
     /// limit are refused.
     ///
     /// The account's own policy applies, or else the active one, and the limiter's enforcement. A
@@ -28,8 +31,9 @@ impl<St> Limiter<St> {
     #[must_use]
     pub fn enforces(&self, account: &Account, endpoint: Endpoint) -> bool {
         let all = self.enforcement();
-        let rule = self.policy_of(account).enforcement_of(endpoint);
-        let enforcement = rule.map_or(Enforcement::SHADOW, |enforcement| enforcement.and(all));
+        let policy = self.policy_of(account);
+        let rule = policy.rule_of_endpoint(endpoint);
+        let enforcement = rule.map_or(Enforcement::SHADOW, |rule| rule.enforcement().and(all));
         account.principal().is_some_and(|principal| enforcement.applies_to(principal))
     }
 
@@ -39,9 +43,9 @@ impl<St> Limiter<St> {
 }
 
 impl<St: Store> Limiter<St> {
-    /// What a check would decide now about a request of an account to an endpoint. Nothing is
-    /// charged. The account's own policy applies, or else the active one. `None` if it has no such
-    /// endpoint.
+    /// What a check would decide now about a request of an account to an endpoint: what each of its
+    /// limits says, and whether the request would be admitted. Nothing is charged. The account's
+    /// own policy applies, or else the active one. `None` if it has no such endpoint.
     ///
     /// # Errors
     /// If the store fails, or if the account has no principal.
@@ -49,26 +53,56 @@ impl<St: Store> Limiter<St> {
         &self,
         account: impl Into<Account>,
         endpoint: Endpoint,
-    ) -> Result<Option<Decision>, StoreError> {
-        let account = account.into();
-        match self.policy_of(&account).rule_of_endpoint(endpoint) {
-            Some(rule) => self.look(principal_of(&account)?, &rule.entry).await.map(Some),
-            None => Ok(None),
-        }
+    ) -> Result<Option<Ruling>, StoreError> {
+        self.peek_costs(account, endpoint, 1).await
     }
 
-    /// What [`peek`](Self::peek) says about each endpoint of the account's own policy, or else the
-    /// active one, in the policy's order. Nothing is charged.
+    /// The same as [`peek`](Self::peek), for a request of these [costs](Costs).
+    ///
+    /// # Errors
+    /// If the store fails, or if the account has no principal.
+    pub async fn peek_costs(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+        costs: impl Into<Costs>,
+    ) -> Result<Option<Ruling>, StoreError> {
+        let (account, costs) = (account.into(), costs.into());
+        let principal = principal_of(&account)?;
+        let active = Arc::clone(&self.active());
+        let policy = self.policy_of(&account);
+        let Some(rule) = policy.rule_of_endpoint(endpoint) else { return Ok(None) };
+        let target = Target::Endpoint(endpoint);
+        let bill = active.bill(&account, principal, rule, target, Some(&costs), Enforcement::FULL);
+        Ok(Some(match bill {
+            Ok(bill) => {
+                let decisions = self.look(&bill.charge(principal)).await?;
+                Ruling::of_decisions(endpoint, decisions, bill.enforced, None)
+            }
+            Err(TooCostly { limit, cost, is_enforced }) => {
+                Ruling::too_costly(endpoint, limit, cost, is_enforced)
+            }
+        }))
+    }
+
+    /// What every limit that applies to an account says now about one request: the limits of each
+    /// endpoint of its own policy, or else the active one, in the policy's order, each once. Among
+    /// them are those of the user, if the account names one, and those for everyone. Nothing is
+    /// charged.
     ///
     /// A platform can show this to its customers, who are asked to monitor their usage.
     ///
     /// ```
+    /// use bolna_rate_limit::values::Scope;
     /// use bolna_rate_limit::{Account, Limiter};
     ///
     /// # async fn dashboard(limiter: Limiter) -> Result<(), Box<dyn std::error::Error>> {
     /// for usage in limiter.usage(Account::user("u-17").in_organization("org-4")).await? {
-    ///     let (left, of) = (usage.remaining(), usage.quota().burst());
-    ///     println!("{}: {left} of {of} left", usage.endpoint());
+    ///     // Do not show customers how much all of them use together.
+    ///     if usage.limit().scope() != Scope::Everyone {
+    ///         let (left, of) = (usage.remaining(), usage.quota().burst());
+    ///         println!("{}: {left} of {of} left", usage.name());
+    ///     }
     /// }
     /// # Ok(())
     /// # }
@@ -78,32 +112,55 @@ impl<St: Store> Limiter<St> {
     /// If the store fails, or if the account has no principal.
     pub async fn usage(&self, account: impl Into<Account>) -> Result<Vec<Decision>, StoreError> {
         let account = account.into();
-        let principal = principal_of(&account)?;
-        let mut usage = Vec::new();
-        for rule in self.policy_of(&account).rules() {
-            usage.push(self.look(principal, &rule.entry).await?);
+        let mut usage: Vec<Decision> = Vec::new();
+        for (endpoint, _) in self.policy_of(&account).endpoints() {
+            if let Some(ruling) = self.peek(&account, endpoint).await? {
+                for decision in ruling.decisions() {
+                    let limit = decision.limit();
+                    let is_new = |known: &Decision| known.limit() != limit;
+                    if usage.iter().all(is_new) {
+                        usage.push(*decision);
+                    }
+                }
+            }
         }
         Ok(usage)
     }
 
-    /// Fills an account's bucket for an endpoint, whether a policy has the endpoint or not, and
-    /// lifts its [`block`](Self::block), if there is one.
+    /// Fills the buckets of an account's limits for an endpoint, and those of the user if the
+    /// account names one, and lifts their [blocks](Self::block). Among them are limits that the
+    /// endpoint shares with others. A limit for everyone is not reset. If the policy has no such
+    /// endpoint, the bucket that its own limit would have is filled.
     ///
     /// # Errors
-    /// If the store fails, or if the account has no principal. The bucket may have been reset all
-    /// the same if the store fails.
+    /// If the store fails, or if the account has no principal. Some of the buckets may have been
+    /// reset all the same if the store fails.
     pub async fn reset(
         &self,
         account: impl Into<Account>,
         endpoint: Endpoint,
     ) -> Result<(), StoreError> {
         let account = account.into();
-        self.command(Command::reset(principal_of(&account)?, endpoint)).await
+        let principal = principal_of(&account)?;
+        let user = account.user_principal();
+        let own = Bucket::of_account(principal, endpoint);
+        let policy = self.policy_of(&account);
+        let rule = policy.rule_of_endpoint(endpoint);
+        let further = rule.into_iter().flat_map(Rule::of_accounts).skip(1);
+        let further = further.filter(|entry| entry.scope() != Scope::User || user.is_some());
+        let further = further.map(|entry| {
+            Charge::of(principal, user.as_ref(), std::slice::from_ref(entry)).bucket(entry)
+        });
+        for bucket in [own].into_iter().chain(further) {
+            self.command(Command::Reset(bucket)).await?;
+        }
+        Ok(())
     }
 
-    /// Refunds units of an endpoint's quota to an account, at most until its bucket is full. More
-    /// than the burst counts as the burst, and 0 does nothing. Use it for requests that were
-    /// charged and should not have been.
+    /// Gives back, in each limit of the account and of its user, what that many requests to an
+    /// endpoint cost by the policy, at most until the bucket is full. More than the burst
+    /// counts as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
+    /// requests that were charged and should not have been.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Limiter};
@@ -123,32 +180,36 @@ impl<St: Store> Limiter<St> {
         &self,
         account: impl Into<Account>,
         endpoint: Endpoint,
-        units: u32,
+        requests: u32,
     ) -> Result<(), StoreError> {
         let account = account.into();
         let policy = self.policy_of(&account);
-        let rule = policy.rule_of_endpoint(endpoint).ok_or_else(|| {
-            let names: Vec<_> =
-                policy.endpoints().map(|(known, _)| known.name()).take(16).collect();
-            StoreError::of_request(format!(
-                "the policy has no endpoint {endpoint}; it has {}",
-                names.join(", ")
-            ))
-            .of_kind("no_endpoint")
-        })?;
+        let rule = policy
+            .rule_of_endpoint(endpoint)
+            .ok_or_else(|| self.no_endpoint(&account, endpoint))?;
         let principal = principal_of(&account)?;
-        // More than the burst would have no further effect.
-        let units = units.min(rule.quota().burst());
-        if units == 0 {
+        if requests == 0 {
             return Ok(());
         }
-        let entry = rule.entry.with_cost(units).map_err(StoreError::of_request)?;
-        self.command(Command::Refund(Charge::of_one(principal, &entry))).await
+        let user = account.user_principal();
+        let entries = rule
+            .of_accounts()
+            .filter(|entry| entry.scope() != Scope::User || user.is_some())
+            .map(|entry| {
+                // More than the burst would have no further effect.
+                let units = entry.cost().saturating_mul(requests).min(entry.quota().burst());
+                entry.with_cost(units)
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(StoreError::of_request)?;
+        let charge = Charge::of(principal, user.as_ref(), &entries);
+        self.command(Command::Refund(charge)).await
     }
 
     /// Blocks an account on an endpoint, whatever the policy: all its requests to the endpoint are
     /// refused from now on for `period`. The policy need not have the endpoint, so a misspelt one
-    /// is no error and blocks nothing.
+    /// is no error and blocks nothing. All users of an organization are blocked; to block one of
+    /// them, see [`block_user`](Self::block_user).
     ///
     /// Periods of more than 100 years are clamped to that. A zero `period` lifts the block, as does
     /// a [`reset`](Self::reset), and a later block replaces an earlier one. The bucket goes on
@@ -179,19 +240,66 @@ impl<St: Store> Limiter<St> {
         period: Duration,
     ) -> Result<(), StoreError> {
         let account = account.into();
-        self.command(Command::block(principal_of(&account)?, endpoint, period)).await
+        let bucket = Bucket::of_account(principal_of(&account)?, endpoint);
+        self.command(Command::block(bucket, period)).await
     }
 
-    async fn look(&self, principal: &Principal, entry: &Entry) -> Result<Decision, StoreError> {
-        let reply = self.store().command(Command::Peek(Charge::of_one(principal, entry))).await?;
+    /// Blocks the user of an account on an endpoint, and no other user of the organization. The
+    /// endpoint must have a limit for each [user](Scope::User). If other endpoints share that
+    /// limit, the user is blocked on them too. In all else it works like [`block`](Self::block).
+    ///
+    /// # Errors
+    /// If the store fails, if the account has no principal or names no user, or if its own policy,
+    /// or else the active one, has no such endpoint or no limit for each user there.
+    pub async fn block_user(
+        &self,
+        account: impl Into<Account>,
+        endpoint: Endpoint,
+        period: Duration,
+    ) -> Result<(), StoreError> {
+        let account = account.into();
+        let principal = principal_of(&account)?;
+        let policy = self.policy_of(&account);
+        let rule = policy
+            .rule_of_endpoint(endpoint)
+            .ok_or_else(|| self.no_endpoint(&account, endpoint))?;
+        let limit = rule.of_accounts().find(|entry| entry.scope() == Scope::User);
+        let limit = limit.ok_or_else(|| {
+            StoreError::of_request(format!(
+                "endpoint {endpoint} has no limit that counts each user, and so no bucket of the \
+                 user to block: add one, for example with `user_share`, or block the account"
+            ))
+            .of_kind("no_user_limit")
+        })?;
+        let user = account.user_principal().ok_or_else(|| {
+            StoreError::of_request("the account names no user").of_kind("no_user")
+        })?;
+        let bucket = Bucket::of_user(principal, &user, limit.name());
+        self.command(Command::block(bucket, period)).await
+    }
+
+    async fn look(&self, charge: &Charge<'_>) -> Result<Decisions, StoreError> {
+        let reply = self.store().command(Command::Peek(*charge)).await?;
         let decisions = reply.into_decisions().ok_or_else(|| {
             StoreError::of_request("the store replied to a peek without a decision")
-        })?;
-        Ok(*decisions.first())
+        });
+        verified(decisions, charge.entries())
     }
 
     async fn command(&self, command: Command<'_>) -> Result<(), StoreError> {
         self.store().command(command).await.map(|_| ())
+    }
+}
+
+impl<St> Limiter<St> {
+    pub(super) fn no_endpoint(&self, account: &Account, endpoint: Endpoint) -> StoreError {
+        let policy = self.policy_of(account);
+        let names: Vec<_> = policy.endpoints().map(|(known, _)| known.name()).take(16).collect();
+        StoreError::of_request(format!(
+            "the policy has no endpoint {endpoint}; it has {}",
+            names.join(", ")
+        ))
+        .of_kind("no_endpoint")
     }
 }
 

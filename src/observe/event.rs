@@ -5,7 +5,7 @@ use std::fmt;
 use super::Advice;
 use crate::policy::Policy;
 use crate::store::StoreEvent;
-use crate::values::{Endpoint, Enforcement};
+use crate::values::{Endpoint, Enforcement, LimitName, Scope};
 
 /// Something that happened to a limiter and does not concern a single request. `Display` says it in
 /// one line, without ids, unless an error of the store contains one.
@@ -94,20 +94,19 @@ impl fmt::Display for Event {
         match self {
             Self::PolicyChanged { from, to } => {
                 f.write_str("the policy was changed: ")?;
-                let before = from.endpoints().map(|(endpoint, _)| endpoint);
-                let new = to
-                    .endpoints()
-                    .map(|(endpoint, _)| endpoint)
-                    .filter(|new| from.quota_of(*new).is_none());
+                let names = |policy: &Policy| {
+                    policy.limits().into_iter().map(|limit| limit.name()).collect::<Vec<_>>()
+                };
+                let new = names(to).into_iter().filter(|new| from.quota_of(*new).is_none());
                 let mut comma = "";
-                for endpoint in before.chain(new).filter(|endpoint| changed(from, to, *endpoint)) {
-                    write!(f, "{comma}{endpoint} ")?;
-                    terms(f, from, endpoint)?;
-                    f.write_str(" -> ")?;
-                    terms(f, to, endpoint)?;
+                for name in names(from).into_iter().chain(new) {
+                    if terms(from, name) == terms(to, name) {
+                        continue;
+                    }
+                    write!(f, "{comma}{name} {} -> {}", terms(from, name), terms(to, name))?;
                     comma = ", ";
                 }
-                if comma.is_empty() { f.write_str("all quotas are the same") } else { Ok(()) }
+                if comma.is_empty() { f.write_str("all limits are the same") } else { Ok(()) }
             }
             Self::EnforcementChanged { from, to } => {
                 write!(f, "enforcement was changed: {from} -> {to}")
@@ -124,19 +123,29 @@ impl fmt::Display for Event {
     }
 }
 
-fn changed(from: &Policy, to: &Policy, endpoint: Endpoint) -> bool {
-    let terms = |policy: &Policy| (policy.quota_of(endpoint), policy.enforcement_of(endpoint));
-    terms(from) != terms(to)
-}
-
-fn terms(f: &mut fmt::Formatter<'_>, policy: &Policy, endpoint: Endpoint) -> fmt::Result {
-    let Some(quota) = policy.quota_of(endpoint) else { return f.write_str("none") };
-    write!(f, "{quota}")?;
-    if quota.burst() != quota.limit() {
-        write!(f, " with a burst of {}", quota.burst())?;
+/// What a policy says about a limit.
+fn terms(policy: &Policy, name: LimitName) -> String {
+    let Some(quota) = policy.quota_of(name) else { return "none".to_owned() };
+    let mut terms = quota.to_string();
+    let limit = policy.limits().into_iter().find(|limit| limit.name() == name);
+    if let Some(scope) = limit.map(|limit| limit.scope()).filter(|it| *it != Scope::Account) {
+        terms += &format!(" {}", scope.phrase());
     }
-    match policy.enforcement_of(endpoint) {
-        Some(Enforcement::FULL) | None => Ok(()),
-        Some(enforcement) => write!(f, " ({enforcement})"),
+    let has_it = |endpoint: &Endpoint| policy.limits_of(*endpoint).any(|it| it.name() == name);
+    let endpoints: Vec<_> =
+        policy.endpoints().map(|(endpoint, _)| endpoint).filter(has_it).collect();
+    if endpoints.iter().any(|endpoint| name != *endpoint) {
+        let names: Vec<_> = endpoints.iter().map(Endpoint::name).collect();
+        terms += &format!(" on {}", names.join(" and "));
+    }
+    if quota.burst() != quota.limit() {
+        terms += &format!(" with a burst of {}", quota.burst());
+    }
+    if let Some(cost @ 2..) = policy.cost_of(name) {
+        terms += &format!(" at {cost} a request");
+    }
+    match policy.enforcement_of(name) {
+        Some(Enforcement::FULL) | None => terms,
+        Some(enforcement) => format!("{terms} ({enforcement})"),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use super::{Observation, Observer};
-use crate::values::{Decision, Outcome, Principal};
+use crate::values::{Decisions, Outcome, Principal};
 
 /// An observer that counts refusals by principal, to show an operator which principals are refused
 /// most. Its memory is bounded, and requests that are allowed pay nothing for it.
@@ -140,7 +140,7 @@ impl Observer for MostRefused {
     fn on_decision(&self, observation: &Observation<'_>) {
         let Observation { principal: Some(principal), ruling, .. } = observation else { return };
         let counts = if self.by_candidate {
-            let refuses = |candidate: &Decision| !candidate.is_allowed();
+            let refuses = |candidate: &Decisions| !candidate.all_allow();
             ruling.is_allowed() && ruling.candidate().is_some_and(refuses)
         } else {
             ruling.outcome() == Outcome::Limited

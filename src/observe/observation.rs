@@ -9,7 +9,8 @@ use crate::values::{Principal, Ruling};
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observation<'a> {
-    /// Who is billed. `None` if the request is unidentified.
+    /// Who is billed. For an unidentified request it is the address, if a limit counts addresses,
+    /// and else `None`.
     ///
     /// Do not use it as a metric's label: there are as many principals as there are customers.
     pub principal: Option<&'a Principal>,

@@ -1,12 +1,15 @@
 //! The builder of policies.
 
-use std::collections::BTreeMap;
-use std::iter;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{PathList, PolicyError};
+use super::limit::{LimitBuilder, QuotaDraft};
 use super::path::{Billing, PathTableBuilder};
+use super::rule::MOST_LIMITS;
 use super::{Policy, Rule};
-use crate::values::{Endpoint, Enforcement, NameError, Quota, QuotaBuilder};
+use crate::values::{
+    Endpoint, Enforcement, Entry, Limit, LimitName, NameError, Quota, QuotaBuilder, Scope,
+};
 
 /// Builds a [`Policy`]. Nothing is checked before [`build`](Self::build).
 ///
@@ -22,7 +25,7 @@ use crate::values::{Endpoint, Enforcement, NameError, Quota, QuotaBuilder};
 /// assert_eq!(policy.endpoints().count(), 3);
 ///
 /// let error = Policy::bolna().quota("calls", Quota::per_minute(9)).build().unwrap_err();
-/// assert!(error.to_string().starts_with("endpoint name \"calls\": there is no such endpoint"));
+/// assert!(error.to_string().starts_with("name \"calls\": there is no such endpoint"));
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 ///
@@ -47,18 +50,21 @@ pub struct PolicyBuilder {
     /// The index of the first endpoint with each name.
     indices: BTreeMap<String, usize>,
     default: EndpointDraft,
+    /// Limits of several endpoints, and the names of these.
+    shared: Vec<(LimitBuilder, Vec<String>)>,
+    unidentified: Option<LimitBuilder>,
     exempt: Vec<String>,
     enforcement: Enforcement,
-    /// The names of endpoints that were to be changed and do not exist.
+    /// The names of endpoints and limits that were to be changed and do not exist.
     unknown: Vec<String>,
 }
 
 /// An endpoint that has not been checked yet.
 #[derive(Clone, Debug)]
 struct EndpointDraft {
-    name: String,
-    quota: QuotaBuilder,
-    enforcement: Enforcement,
+    /// Its own limit, which has its name.
+    own: LimitBuilder,
+    also: Vec<LimitBuilder>,
     paths: Vec<String>,
 }
 
@@ -72,6 +78,8 @@ impl PolicyBuilder {
                 Quota::per_minute(1000),
                 Vec::new(),
             ),
+            shared: Vec::new(),
+            unidentified: None,
             exempt: Vec::new(),
             enforcement: Enforcement::FULL,
             unknown: Vec::new(),
@@ -98,15 +106,95 @@ impl PolicyBuilder {
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
         let endpoint = EndpointDraft::new(name, quota.into(), paths);
-        self.indices.entry(endpoint.name.clone()).or_insert(self.endpoints.len());
+        self.indices.entry(endpoint.own.name.clone()).or_insert(self.endpoints.len());
         self.endpoints.push(endpoint);
         self
     }
 
-    /// Replaces the quota of an existing endpoint, which can be `default`.
+    /// Adds a further limit to an existing endpoint, which can be `default`. An endpoint has at
+    /// most four limits, its own included. Their names must differ from those of all other limits
+    /// and endpoints of the policy.
+    ///
+    /// A request to the endpoint is charged to all of its limits, or to none if one of them refuses
+    /// it.
+    pub fn also(self, endpoint: impl Into<String>, limit: LimitBuilder) -> Self {
+        self.change_endpoint(endpoint.into(), |endpoint| endpoint.also.push(limit))
+    }
+
+    /// Adds one limit to several existing endpoints: their requests are counted together.
+    ///
+    /// ```
+    /// use bolna_rate_limit::policy::LimitBuilder;
+    /// use bolna_rate_limit::{Policy, Quota};
+    ///
+    /// let day = LimitBuilder::account("day", Quota::per_day(100_000));
+    /// let policy = Policy::bolna().shared(day, ["call", "agent", "default"]).build()?;
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn shared<E: Into<String>>(
+        mut self,
+        limit: LimitBuilder,
+        endpoints: impl IntoIterator<Item = E>,
+    ) -> Self {
+        self.shared.push((limit, endpoints.into_iter().map(Into::into).collect()));
+        self
+    }
+
+    /// Lets no user take more than a share of its organization's limit: adds a limit that counts
+    /// each user to an existing endpoint, with `percent` of the limit and of the burst of the
+    /// endpoint's own quota, from 1 to 100, rounded down, but at least 1. Its name is that of the
+    /// endpoint and `-user`.
+    ///
+    /// The share is of the quota that the endpoint has when the policy is built.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Endpoint, Policy};
+    ///
+    /// let policy = Policy::bolna().user_share("call", 20).build()?;
+    /// let limits: Vec<_> = policy.limits_of(Endpoint::CALL).map(|it| it.to_string()).collect();
+    /// assert_eq!(limits[1], "call-user, 100 requests per minute for each user");
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn user_share(self, endpoint: impl Into<String>, percent: u8) -> Self {
+        let endpoint = endpoint.into();
+        let name = format!("{endpoint}-user");
+        self.also(endpoint, LimitBuilder::new(name, Scope::User, QuotaDraft::Share(percent)))
+    }
+
+    /// Limits the requests that have no account, for each network address. The limit has the name
+    /// `unidentified`. By default there is none.
+    ///
+    /// Over the limit a request is refused with 429. Within it,
+    /// [`on_unidentified`](crate::BolnaRateLimitLayer::on_unidentified) decides. So keys and tokens
+    /// can't be guessed at full speed. Exempt paths are not counted.
+    ///
+    /// The layer has to know the addresses: see
+    /// [`client_address`](crate::BolnaRateLimitLayer::client_address). Without it, all requests
+    /// without an account share one bucket. The policy of a single account has no effect on this.
+    pub fn unidentified_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
+        let quota = QuotaDraft::Quota(quota.into());
+        match &mut self.unidentified {
+            Some(limit) => limit.quota = quota,
+            none => {
+                let name = UNIDENTIFIED.to_owned();
+                *none = Some(LimitBuilder::new(name, Scope::Address, quota));
+            }
+        }
+        self
+    }
+
+    /// Replaces the quota of an existing limit: that of an endpoint, which can be `default`, or of
+    /// a further limit.
     pub fn quota(self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = quota.into();
-        self.change(name.into(), |endpoint| endpoint.quota = quota)
+        self.change(name.into(), |limit| limit.quota = QuotaDraft::Quota(quota))
+    }
+
+    /// Sets how many units of an existing limit a request costs: from 1, which is the default, to
+    /// the quota's burst. The request itself can have
+    /// [another cost](crate::BolnaRateLimitLayer::cost).
+    pub fn cost(self, name: impl Into<String>, units: u32) -> Self {
+        self.change(name.into(), |limit| limit.cost = units)
     }
 
     /// Replaces the path templates of an existing endpoint, which can be `default`.
@@ -116,20 +204,20 @@ impl PolicyBuilder {
         paths: impl IntoIterator<Item = P>,
     ) -> Self {
         let paths = paths.into_iter().map(Into::into).collect();
-        self.change(name.into(), |endpoint| endpoint.paths = paths)
+        self.change_endpoint(name.into(), |endpoint| endpoint.paths = paths)
     }
 
-    /// Sets on which principals the quota of an existing endpoint, which can be `default`, is
-    /// enforced. Defaults to all of them.
+    /// Sets on which principals an existing limit is enforced: that of an endpoint, which can be
+    /// `default`, or a further limit. Defaults to all of them.
     ///
-    /// With [`Enforcement::SHADOW`] the quota refuses no request. Requests over the limit are
+    /// With [`Enforcement::SHADOW`] the limit refuses no request. Requests over the limit are
     /// reported to [observers](crate::Limiter::observe) all the same.
     pub fn enforce(self, name: impl Into<String>, enforcement: Enforcement) -> Self {
-        self.change(name.into(), |endpoint| endpoint.enforcement = enforcement)
+        self.change(name.into(), |limit| limit.enforcement = enforcement)
     }
 
-    /// Sets on which principals the quotas of this policy are enforced. Defaults to all of them. If
-    /// an endpoint has a [setting of its own](Self::enforce), the lesser of the two applies.
+    /// Sets on which principals the limits of this policy are enforced. Defaults to all of them. If
+    /// a limit has a [setting of its own](Self::enforce), the lesser of the two applies.
     ///
     /// This concerns this policy only.
     /// [`Limiter::set_enforcement`](crate::Limiter::set_enforcement) concerns the policies of
@@ -142,7 +230,7 @@ impl PolicyBuilder {
     /// Sets the quota of `default`, to which all paths are charged that no endpoint claims.
     /// Defaults to 1000 requests a minute.
     pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
-        self.default.quota = quota.into();
+        self.default.own.quota = QuotaDraft::Quota(quota.into());
         self
     }
 
@@ -169,78 +257,158 @@ impl PolicyBuilder {
     /// # Errors
     /// If
     ///
-    /// * the name of an endpoint is not valid, is used twice, or is `default`;
-    /// * a setting is for an endpoint that does not exist;
-    /// * an endpoint has no paths;
-    /// * a quota is not [valid](QuotaBuilder::build);
+    /// * the name of an endpoint or a limit is not valid, is used twice, or is `default`;
+    /// * a setting is for an endpoint or a limit that does not exist;
+    /// * an endpoint has no paths, or more than four limits;
+    /// * a quota is not [valid](QuotaBuilder::build), or a cost is 0 or above the burst;
+    /// * a share is not from 1 to 100 percent, or a shared limit has no endpoint;
     /// * a path template is not valid, or two templates match the same paths;
-    /// * the process would have more than [`Endpoint::MAX`] names of endpoints.
+    /// * the process would have more than [`Endpoint::MAX`] names of endpoints and limits.
     ///
     /// The error holds the value, its place and the rule that it breaks. A policy that can't be
-    /// built stores no endpoint name.
+    /// built stores no name.
     pub fn build(self) -> Result<Policy, PolicyError> {
-        if let Some(name) = self.unknown.into_iter().next() {
-            return Err(PolicyError::UnknownEndpoint { name });
+        if let Some(name) = self.unknown.first() {
+            return Err(PolicyError::UnknownEndpoint { name: name.clone() });
         }
-        let all = self.enforcement;
         let mut paths = PathTableBuilder::new();
-        let mut terms = Vec::with_capacity(self.endpoints.len() + 1);
         for (index, endpoint) in self.endpoints.iter().enumerate() {
-            Endpoint::check(&endpoint.name).map_err(of_name)?;
-            let is_taken = self.indices.get(&endpoint.name) != Some(&index);
-            if is_taken || endpoint.name == Endpoint::DEFAULT.name() {
-                return Err(PolicyError::DuplicateEndpoint { name: endpoint.name.clone() });
+            let name = &endpoint.own.name;
+            Endpoint::check(name).map_err(of_name)?;
+            if self.indices.get(name) != Some(&index) || name == Endpoint::DEFAULT.name() {
+                return Err(PolicyError::DuplicateEndpoint { name: name.clone() });
             }
             if endpoint.paths.is_empty() {
-                return Err(PolicyError::NoPaths { name: endpoint.name.clone() });
+                return Err(PolicyError::NoPaths { name: name.clone() });
             }
-            terms.push(endpoint.terms(all)?);
+            endpoint.own.quota(endpoint)?;
             endpoint.insert_paths(&mut paths, index)?;
         }
-        self.default.insert_paths(&mut paths, terms.len())?;
+        self.default.insert_paths(&mut paths, self.endpoints.len())?;
         insert(&mut paths, &self.exempt, Billing::Exempt, || PathList::Exempt)?;
-        terms.push(self.default.terms(all)?);
+        let terms = self.terms(&self.shared_by_endpoint()?)?;
+        let unidentified = self.unidentified.as_ref().map(|it| it.terms(&self.default));
+        let unidentified = unidentified.transpose()?;
         // Names are never freed. So they are made only now that nothing else can fail.
-        let names: Vec<_> = self.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-        let endpoints = Endpoint::all(&names).map_err(of_name)?;
-        let endpoints = endpoints.into_iter().chain(iter::once(Endpoint::DEFAULT));
-        let rules = endpoints.zip(terms);
-        Ok(Policy::new(
-            paths.build(names.len()),
-            rules.map(|(endpoint, (quota, on))| Rule::new(endpoint, quota, on)).collect(),
-        ))
+        let texts: Vec<_> = self.names()?.into_iter().collect();
+        let names = LimitName::all(&texts).map_err(of_name)?;
+        let names: BTreeMap<_, _> = texts.into_iter().zip(names).collect();
+        let all = self.enforcement;
+        let rule = |limits: &[Terms<'_>]| {
+            let limits = limits.iter().map(|it| it.limit(names[it.draft.name.as_str()], all));
+            let limits = limits.collect::<Result<Vec<_>, _>>()?;
+            Ok(Rule::new(limits[0].0.name().endpoint(), &limits))
+        };
+        let rules = terms.iter().map(|limits| rule(limits)).collect::<Result<_, _>>()?;
+        let unidentified = unidentified.map(|limit| rule(&[limit])).transpose()?;
+        Ok(Policy::new(paths.build(self.endpoints.len()), rules, unidentified))
+    }
+
+    /// The limits that the endpoints share: those of each endpoint, `default` last.
+    fn shared_by_endpoint(&self) -> Result<Vec<Vec<&LimitBuilder>>, PolicyError> {
+        let mut shared = vec![Vec::new(); self.endpoints.len() + 1];
+        for (limit, endpoints) in &self.shared {
+            if endpoints.is_empty() {
+                return Err(PolicyError::UnusedLimit { name: limit.name.clone() });
+            }
+            for name in endpoints {
+                let index = match self.indices.get(name) {
+                    Some(index) => *index,
+                    None if name == Endpoint::DEFAULT.name() => self.endpoints.len(),
+                    None => return Err(PolicyError::UnknownEndpoint { name: name.clone() }),
+                };
+                // An endpoint that is named twice has the limit once. It is then the last one.
+                let of_endpoint: &mut Vec<&LimitBuilder> = &mut shared[index];
+                if !of_endpoint.last().is_some_and(|known| std::ptr::eq(*known, limit)) {
+                    of_endpoint.push(limit);
+                }
+            }
+        }
+        Ok(shared)
+    }
+
+    /// The names of all limits, each once.
+    fn names(&self) -> Result<BTreeSet<&str>, PolicyError> {
+        let endpoints = || self.endpoints.iter().chain([&self.default]);
+        let mut names: BTreeSet<_> = endpoints().map(|it| it.own.name.as_str()).collect();
+        let further = endpoints().flat_map(|endpoint| &endpoint.also);
+        let further = further.chain(self.shared.iter().map(|(limit, _)| limit));
+        for limit in further.chain(&self.unidentified) {
+            Endpoint::check(&limit.name).map_err(of_name)?;
+            if !names.insert(&limit.name) {
+                return Err(PolicyError::DuplicateLimit { name: limit.name.clone() });
+            }
+        }
+        Ok(names)
+    }
+
+    /// The limits of each endpoint, `default` last.
+    fn terms<'a>(
+        &'a self,
+        shared: &[Vec<&'a LimitBuilder>],
+    ) -> Result<Vec<Vec<Terms<'a>>>, PolicyError> {
+        let of_endpoint = |(endpoint, shared): (&'a EndpointDraft, &Vec<&'a LimitBuilder>)| {
+            let limits = [&endpoint.own].into_iter().chain(&endpoint.also);
+            let limits: Vec<_> = limits.chain(shared.iter().copied()).collect();
+            if limits.len() > MOST_LIMITS {
+                let (name, count) = (endpoint.own.name.clone(), limits.len());
+                return Err(PolicyError::TooManyLimits { endpoint: name, count });
+            }
+            limits.into_iter().map(|limit| limit.terms(endpoint)).collect()
+        };
+        self.endpoints.iter().chain([&self.default]).zip(shared).map(of_endpoint).collect()
     }
 
     /// The quota that an endpoint, which can be `default`, has so far.
     #[cfg(feature = "policy-file")]
-    pub(super) fn quota_of(&self, name: &str) -> Option<QuotaBuilder> {
-        match self.indices.get(name) {
-            Some(index) => Some(self.endpoints[*index].quota),
-            None => (name == self.default.name).then_some(self.default.quota),
+    pub(super) fn quota_of(&self, endpoint: &str) -> Option<QuotaBuilder> {
+        let endpoint = match self.indices.get(endpoint) {
+            Some(index) => &self.endpoints[*index],
+            None if endpoint == self.default.own.name => &self.default,
+            None => return None,
+        };
+        match endpoint.own.quota {
+            QuotaDraft::Quota(quota) => Some(quota),
+            QuotaDraft::Share(_) => None,
         }
     }
 
-    fn change(mut self, name: String, change: impl FnOnce(&mut EndpointDraft)) -> Self {
+    fn change_endpoint(mut self, name: String, change: impl FnOnce(&mut EndpointDraft)) -> Self {
         match self.indices.get(&name) {
             Some(index) => change(&mut self.endpoints[*index]),
-            None if name == self.default.name => change(&mut self.default),
+            None if name == self.default.own.name => change(&mut self.default),
             None => self.unknown.push(name),
         }
         self
     }
+
+    /// Changes a limit.
+    fn change(mut self, name: String, change: impl FnOnce(&mut LimitBuilder)) -> Self {
+        if self.indices.contains_key(&name) || name == self.default.own.name {
+            return self.change_endpoint(name, |endpoint| change(&mut endpoint.own));
+        }
+        let found = self.further().find(|limit| limit.name == name).map(change);
+        if found.is_none() {
+            self.unknown.push(name);
+        }
+        self
+    }
+
+    /// All limits but the endpoints' own.
+    fn further(&mut self) -> impl Iterator<Item = &mut LimitBuilder> {
+        let also = self.endpoints.iter_mut().chain([&mut self.default]);
+        let shared = self.shared.iter_mut().map(|(limit, _)| limit);
+        also.flat_map(|endpoint| &mut endpoint.also).chain(shared).chain(&mut self.unidentified)
+    }
 }
+
+/// The name of the limit of requests without an account.
+pub(super) const UNIDENTIFIED: &str = "unidentified";
 
 impl EndpointDraft {
     fn new(name: impl Into<String>, quota: QuotaBuilder, paths: Vec<String>) -> Self {
-        Self { name: name.into(), quota, enforcement: Enforcement::FULL, paths }
-    }
-
-    /// The quota, and on which principals it is enforced.
-    fn terms(&self, all: Enforcement) -> Result<(Quota, Enforcement), PolicyError> {
-        match self.quota.build() {
-            Ok(quota) => Ok((quota, self.enforcement.and(all))),
-            Err(reason) => Err(PolicyError::Quota { endpoint: self.name.clone(), reason }),
-        }
+        let own = LimitBuilder::new(name.into(), Scope::Account, QuotaDraft::Quota(quota));
+        Self { own, also: Vec::new(), paths }
     }
 
     fn insert_paths<'a>(
@@ -248,8 +416,56 @@ impl EndpointDraft {
         table: &mut PathTableBuilder<'a>,
         index: usize,
     ) -> Result<(), PolicyError> {
-        let list = || PathList::Endpoint(self.name.clone());
+        let list = || PathList::Endpoint(self.own.name.clone());
         insert(table, &self.paths, Billing::Endpoint(index), list)
+    }
+}
+
+/// A limit whose quota and cost are valid.
+struct Terms<'a> {
+    draft: &'a LimitBuilder,
+    quota: Quota,
+}
+
+impl Terms<'_> {
+    fn limit(
+        &self,
+        name: LimitName,
+        all: Enforcement,
+    ) -> Result<(Entry, Enforcement), PolicyError> {
+        let Self { draft, quota } = self;
+        let entry = Entry::of(Limit::new(name, *quota).with_scope(draft.scope));
+        let entry = entry.with_cost(draft.cost).map_err(|_| self.of_cost())?;
+        Ok((entry, draft.enforcement.and(all)))
+    }
+
+    fn of_cost(&self) -> PolicyError {
+        let Self { draft, quota } = self;
+        let (limit, cost, burst) = (draft.name.clone(), draft.cost, quota.burst());
+        PolicyError::Cost { limit, cost, burst }
+    }
+}
+
+impl LimitBuilder {
+    /// Checks the numbers of a limit of that endpoint.
+    fn terms(&self, endpoint: &EndpointDraft) -> Result<Terms<'_>, PolicyError> {
+        let terms = Terms { draft: self, quota: self.quota(endpoint)? };
+        let costs = 1..=terms.quota.burst();
+        if costs.contains(&self.cost) { Ok(terms) } else { Err(terms.of_cost()) }
+    }
+
+    fn quota(&self, endpoint: &EndpointDraft) -> Result<Quota, PolicyError> {
+        let invalid = |reason| PolicyError::Quota { limit: self.name.clone(), reason };
+        match self.quota {
+            QuotaDraft::Quota(quota) => quota.build().map_err(invalid),
+            QuotaDraft::Share(percent @ 1..=100) => {
+                let whole = endpoint.own.quota(endpoint)?;
+                whole.share(percent).build().map_err(invalid)
+            }
+            QuotaDraft::Share(percent) => {
+                Err(PolicyError::Share { endpoint: endpoint.own.name.clone(), percent })
+            }
+        }
     }
 }
 

@@ -23,7 +23,45 @@ pub enum PolicyError {
         /// The name.
         name: String,
     },
-    /// A setting is for an endpoint that the policy does not have.
+    /// A limit has the name of another limit or of an endpoint.
+    #[non_exhaustive]
+    DuplicateLimit {
+        /// The name.
+        name: String,
+    },
+    /// An endpoint has more than four limits.
+    #[non_exhaustive]
+    TooManyLimits {
+        /// The name of the endpoint.
+        endpoint: String,
+        /// How many limits it has.
+        count: usize,
+    },
+    /// A limit that is to be shared by endpoints names none, so it would never apply.
+    #[non_exhaustive]
+    UnusedLimit {
+        /// The name of the limit.
+        name: String,
+    },
+    /// The cost of a limit is 0, or more than its bucket can hold.
+    #[non_exhaustive]
+    Cost {
+        /// The name of the limit.
+        limit: String,
+        /// The cost.
+        cost: u32,
+        /// The most units that the bucket can hold.
+        burst: u32,
+    },
+    /// The share of a quota that a user may take is not from 1 to 100 percent.
+    #[non_exhaustive]
+    Share {
+        /// The name of the endpoint.
+        endpoint: String,
+        /// The share, in percent.
+        percent: u8,
+    },
+    /// A setting is for an endpoint or a limit that the policy does not have.
     #[non_exhaustive]
     UnknownEndpoint {
         /// The name.
@@ -38,10 +76,18 @@ pub enum PolicyError {
     /// A quota is not valid.
     #[non_exhaustive]
     Quota {
-        /// The name of the endpoint that the quota is for.
-        endpoint: String,
+        /// The name of the limit that has the quota: an endpoint's, or that of a further limit.
+        limit: String,
         /// What is wrong with it.
         reason: QuotaError,
+    },
+    /// The store can't do what a limit asks for.
+    #[non_exhaustive]
+    Unsupported {
+        /// The name of the limit.
+        limit: String,
+        /// What the limit asks for, and what the store can't do.
+        reason: String,
     },
     /// A path template is not valid, or matches the same paths as another one.
     #[non_exhaustive]
@@ -83,17 +129,48 @@ impl fmt::Display for PolicyError {
             ),
             Self::UnknownEndpoint { name } => write!(
                 f,
-                "endpoint name {:?}: there is no such endpoint to change; add it with \
-                 `endpoint(...)` first",
+                "name {:?}: there is no such endpoint or limit to change; add it with \
+                 `endpoint(...)` or `also(...)` first",
                 Excerpt::of(name)
+            ),
+            Self::DuplicateLimit { name } => write!(
+                f,
+                "limit name {:?}: it is taken by another limit or an endpoint; each limit has a \
+                 name of its own, and one of several endpoints is declared once",
+                Excerpt::of(name)
+            ),
+            Self::TooManyLimits { endpoint, count } => write!(
+                f,
+                "endpoint {:?}: it has {count} limits, its own and shared ones included; at most \
+                 4 are allowed",
+                Excerpt::of(endpoint)
+            ),
+            Self::UnusedLimit { name } => write!(
+                f,
+                "limit {:?}: it names no endpoint, so it would never apply",
+                Excerpt::of(name)
+            ),
+            Self::Cost { limit, cost, burst } => write!(
+                f,
+                "cost of limit {:?}: it is {cost}, and must be from 1 to the burst, {burst}, since \
+                 the bucket never holds more units",
+                Excerpt::of(limit)
+            ),
+            Self::Share { endpoint, percent } => write!(
+                f,
+                "user share of endpoint {:?}: it is {percent}, and must be from 1 to 100 percent",
+                Excerpt::of(endpoint)
             ),
             Self::NoPaths { name } => write!(
                 f,
                 "endpoint {:?}: it has no paths, so its quota would never apply",
                 Excerpt::of(name)
             ),
-            Self::Quota { endpoint, reason } => {
-                write!(f, "quota of endpoint {:?}: {reason}", Excerpt::of(endpoint))
+            Self::Unsupported { limit, reason } => {
+                write!(f, "limit {:?}: it {reason}", Excerpt::of(limit))
+            }
+            Self::Quota { limit, reason } => {
+                write!(f, "quota of {:?}: {reason}", Excerpt::of(limit))
             }
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
                 let (path, endpoint) = (Excerpt::of(path), Excerpt::of(endpoint));

@@ -2,7 +2,7 @@
 
 use super::path::Billing;
 use super::{Policy, Rule};
-use crate::values::{Endpoint, Quota};
+use crate::values::{Endpoint, Limit};
 
 /// A quota whose units come back in a shorter time, in nanoseconds, never limits a caller.
 const FASTEST: u64 = 1_000;
@@ -18,10 +18,8 @@ pub enum Lint {
     /// can receive.
     #[non_exhaustive]
     QuotaNeverBinds {
-        /// The endpoint whose quota it is.
-        endpoint: Endpoint,
-        /// The quota.
-        quota: Quota,
+        /// The limit that has the quota.
+        limit: Limit,
     },
     /// Other endpoints claim every path, except perhaps `/`, so none is charged to `default`.
     DefaultNeverUsed,
@@ -47,9 +45,9 @@ impl Policy {
     /// ```
     #[must_use]
     pub fn lint(&self) -> Vec<Lint> {
-        let fast = self.rules().iter().filter(|rule| rule.entry.rate().interval() < FASTEST);
-        let fast = fast
-            .map(|rule| Lint::QuotaNeverBinds { endpoint: rule.endpoint(), quota: rule.quota() });
+        let is_fast = |limit: &Limit| limit.quota().rate().interval() < FASTEST;
+        let fast = self.limits().into_iter().filter(is_fast);
+        let fast = fast.map(|limit| Lint::QuotaNeverBinds { limit });
         let templates = self.0.paths.templates();
         let deepest =
             templates.iter().map(|(template, _)| template.split('/').count()).max().unwrap_or(1);

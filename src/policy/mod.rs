@@ -1,8 +1,8 @@
 //! Which limits there are, and which of them applies to a request.
 //!
-//! A [`Policy`] maps path templates to endpoints, and gives each endpoint a quota. It is built with
-//! a [`PolicyBuilder`] or, with the feature `policy-file`, read from a file. [`Policy::lint`]
-//! points out what is probably a mistake in it.
+//! A [`Policy`] maps path templates to endpoints, and gives each endpoint one to four limits. It is
+//! built with a [`PolicyBuilder`] or, with the feature `policy-file`, read from a file.
+//! [`Policy::lint`] points out what is probably a mistake in it.
 //!
 //! An [`Account`] says who is billed. It can have a policy of its own, for callers with other
 //! limits.
@@ -29,6 +29,7 @@ mod builder;
 mod error;
 #[cfg(feature = "policy-file")]
 mod file;
+mod limit;
 mod lint;
 mod path;
 mod rule;
@@ -36,7 +37,7 @@ mod rule;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::values::{Endpoint, Enforcement, Quota};
+use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope};
 
 use path::{Billing, PathTable};
 
@@ -46,10 +47,11 @@ pub use error::{PathList, PolicyError};
 #[cfg(feature = "policy-file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "policy-file")))]
 pub use file::PolicyFileError;
+pub use limit::LimitBuilder;
 pub use lint::Lint;
 pub use path::TemplateError;
 
-pub(crate) use rule::Rule;
+pub(crate) use rule::{MOST_LIMITS, Rule};
 
 /// Endpoints with their path templates and quotas, the quota of all other paths, and the paths that
 /// are exempt.
@@ -89,6 +91,10 @@ struct PolicyData {
     paths: PathTable,
     /// In the order in which they were declared, `default` last.
     rules: Vec<Rule>,
+    /// For requests that have no account.
+    unidentified: Option<Rule>,
+    /// Whether a rule has a limit for everyone.
+    has_everyones: bool,
 }
 
 impl Policy {
@@ -112,27 +118,76 @@ impl Policy {
         self.rule_of(path).map(Rule::endpoint)
     }
 
-    /// The quota of an endpoint. `None` if the policy does not have the endpoint.
+    /// The quota of a limit: of an endpoint's own, or of a further one. `None` if the policy does
+    /// not have it.
     #[must_use]
-    pub fn quota_of(&self, endpoint: Endpoint) -> Option<Quota> {
-        self.rule_of_endpoint(endpoint).map(Rule::quota)
+    pub fn quota_of(&self, limit: impl Into<LimitName>) -> Option<Quota> {
+        self.limit(limit.into()).map(|(entry, _)| entry.quota())
     }
 
-    /// On which principals the policy enforces the quota of an endpoint. `None` if the policy does
-    /// not have the endpoint. A limiter or a layer may enforce less.
+    /// How many units of a limit a request costs. `None` if the policy does not have the limit.
     #[must_use]
-    pub fn enforcement_of(&self, endpoint: Endpoint) -> Option<Enforcement> {
-        self.rule_of_endpoint(endpoint).map(|rule| rule.enforcement)
+    pub fn cost_of(&self, limit: impl Into<LimitName>) -> Option<u32> {
+        self.limit(limit.into()).map(|(entry, _)| entry.cost())
     }
 
-    /// The endpoints and their quotas, in the order in which they were declared, with `default`
-    /// last.
+    /// On which principals the policy enforces a limit: an endpoint's own, or a further one. `None`
+    /// if the policy does not have it. A limiter or a layer may enforce less.
+    #[must_use]
+    pub fn enforcement_of(&self, limit: impl Into<LimitName>) -> Option<Enforcement> {
+        self.limit(limit.into()).map(|(_, enforcement)| enforcement)
+    }
+
+    /// The endpoints and the quotas of their own limits, in the order in which they were declared,
+    /// with `default` last.
     pub fn endpoints(&self) -> impl Iterator<Item = (Endpoint, Quota)> + '_ {
         self.rules().iter().map(|rule| (rule.endpoint(), rule.quota()))
     }
 
-    fn new(paths: PathTable, rules: Vec<Rule>) -> Self {
-        Self(Arc::new(PolicyData { paths, rules }))
+    /// The limits of an endpoint: its own first, then those that were added to it, then those that
+    /// it shares with other endpoints. Empty if the policy does not have the endpoint.
+    pub fn limits_of(&self, endpoint: Endpoint) -> impl Iterator<Item = Limit> + '_ {
+        self.rule_of_endpoint(endpoint).into_iter().flat_map(Rule::entries).map(Entry::limit)
+    }
+
+    /// All limits, each once: those of the endpoints in their order, and that of requests without
+    /// an account last, if there is one.
+    #[must_use]
+    pub fn limits(&self) -> Vec<Limit> {
+        let mut limits: Vec<Limit> = Vec::new();
+        for limit in self.all_rules().flat_map(Rule::entries).map(Entry::limit) {
+            if limits.iter().all(|known| known.name() != limit.name()) {
+                limits.push(limit);
+            }
+        }
+        limits
+    }
+
+    fn new(paths: PathTable, rules: Vec<Rule>, unidentified: Option<Rule>) -> Self {
+        let everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
+        let has_everyones = rules.iter().any(|rule| rule.entries().iter().any(everyones));
+        Self(Arc::new(PolicyData { paths, rules, unidentified, has_everyones }))
+    }
+
+    /// The rule for requests that have no account, if they are limited.
+    #[inline]
+    pub(crate) fn unidentified(&self) -> Option<&Rule> {
+        self.0.unidentified.as_ref()
+    }
+
+    /// Whether a rule has a limit for everyone.
+    #[inline]
+    pub(crate) fn has_everyones(&self) -> bool {
+        self.0.has_everyones
+    }
+
+    /// The rules of all endpoints, and that of requests without an account.
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        self.rules().iter().chain(&self.0.unidentified)
+    }
+
+    fn limit(&self, name: LimitName) -> Option<(&Entry, Enforcement)> {
+        self.all_rules().find_map(|rule| rule.limit(name))
     }
 
     /// The rule for a path. `None` if the path is exempt.
@@ -179,8 +234,9 @@ impl fmt::Debug for Policy {
     }
 }
 
-/// Two policies are equal if they have the same endpoints in the same order, with the same quotas,
-/// enforcement and path templates, and exempt the same templates.
+/// Two policies are equal if they have the same endpoints in the same order, with the same limits,
+/// enforcement and path templates, limit requests without an account in the same way, and exempt
+/// the same templates.
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         let templates = |policy: &Self| {
@@ -189,6 +245,8 @@ impl PartialEq for Policy {
             templates.into_iter().map(|(path, to)| (path.to_owned(), to)).collect::<Vec<_>>()
         };
         Arc::ptr_eq(&self.0, &other.0)
-            || self.rules() == other.rules() && templates(self) == templates(other)
+            || self.all_rules().eq(other.all_rules())
+                && self.rules().len() == other.rules().len()
+                && templates(self) == templates(other)
     }
 }

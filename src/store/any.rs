@@ -26,7 +26,8 @@ use crate::values::clock::Clock;
 ///     Ok(url) => bolna_rate_limit::store::RedisStore::connect(url).await?.into(),
 ///     _ => MemoryStore::new().into(),
 /// };
-/// let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store));
+/// let limiter = Limiter::with_store(Policy::default(), store)?;
+/// let layer = BolnaRateLimitLayer::with_limiter(limiter);
 /// # Ok(())
 /// # }
 /// ```

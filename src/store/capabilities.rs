@@ -1,9 +1,11 @@
 //! What a store can do.
 
 use super::{Command, StoreError};
-use crate::values::Charge;
+use crate::policy::{Policy, PolicyError};
+use crate::values::{Charge, Entry, LimitName, Scope};
 
-/// What a store can do, apart from charging one unit to one bucket, which every store can.
+/// What a store can do, apart from charging one unit to one bucket of an account, which every store
+/// can.
 ///
 /// Start from [`default`](Self::default), which says that the store can do nothing more, and set
 /// the fields that apply:
@@ -30,12 +32,24 @@ pub struct Capabilities {
     pub shadow: bool,
     /// Whether the store knows [`Command::Settle`].
     pub settle: bool,
+    /// Whether the store keeps a bucket for each [user](Scope::User) of a principal, and so finds
+    /// buckets by [`Bucket::user`](crate::store::Bucket::user) too.
+    pub users: bool,
+    /// Whether one charge can have buckets of a principal and of [everyone](Scope::Everyone). A
+    /// Redis Cluster keeps them on different servers, and can't.
+    pub everyone: bool,
 }
 
 impl Capabilities {
     /// Those of a store that can do everything.
-    pub(crate) const ALL: Self =
-        Self { entries: Charge::MAX_ENTRIES, costs: true, shadow: true, settle: true };
+    pub(crate) const ALL: Self = Self {
+        entries: Charge::MAX_ENTRIES,
+        costs: true,
+        shadow: true,
+        settle: true,
+        users: true,
+        everyone: true,
+    };
 
     /// Checks that a charge is within what the store can do. For stores.
     ///
@@ -43,34 +57,96 @@ impl Capabilities {
     /// If it is not. The error says what the store can't do.
     #[inline]
     pub fn permit(&self, charge: &Charge<'_>) -> Result<(), StoreError> {
-        let within = |entry: &crate::values::Entry| {
-            (self.costs || entry.cost() == 1) && (self.shadow || entry.is_binding())
-        };
-        if charge.entries().len() <= self.entries && charge.entries().iter().all(within) {
+        let entries = charge.entries();
+        if entries.len() <= self.entries && entries.iter().all(|entry| self.permits(entry)) {
             return Ok(());
         }
         Err(self.beyond(charge))
     }
 
+    #[inline]
+    fn permits(&self, entry: &Entry) -> bool {
+        self.lack_of(entry.scope()).is_none()
+            && (self.costs || entry.cost() == 1)
+            && (self.shadow || entry.is_binding())
+    }
+
     #[cold]
     fn beyond(&self, charge: &Charge<'_>) -> StoreError {
-        let entries = charge.entries();
-        StoreError::of_request(if entries.len() > self.entries {
-            format!(
-                "the request charges {} buckets, and the store can charge at most {} at once",
-                entries.len(),
-                self.entries
-            )
-        } else if let Some(entry) = entries.iter().find(|entry| !self.costs && entry.cost() > 1) {
-            format!(
-                "endpoint {} costs {} units, and the store can only charge 1",
-                entry.endpoint(),
-                entry.cost()
-            )
-        } else {
-            "the request has a shadow entry, and the store supports none".to_owned()
-        })
+        match charge.entries().iter().find(|entry| !self.permits(entry)) {
+            Some(entry) => lacks(entry.name(), self.lack(entry).unwrap_or(NO_SHADOW)),
+            None => self.too_many(charge),
+        }
+    }
+
+    #[cold]
+    fn too_many(&self, charge: &Charge<'_>) -> StoreError {
+        StoreError::of_request(format!(
+            "the request charges {} buckets, and the store can charge at most {} at once",
+            charge.entries().len(),
+            self.entries
+        ))
         .of_kind(StoreError::UNSUPPORTED)
+    }
+
+    /// What the store can't do for an entry, apart from shadow entries, as the end of a sentence
+    /// about the limit.
+    pub(crate) const fn lack(&self, entry: &Entry) -> Option<&'static str> {
+        match self.lack_of(entry.scope()) {
+            None if !self.costs && entry.cost() > 1 => {
+                Some("costs more than 1 unit, and the store can only charge 1")
+            }
+            lack => lack,
+        }
+    }
+
+    /// What the store can't do for limits with that scope.
+    #[inline]
+    const fn lack_of(&self, scope: Scope) -> Option<&'static str> {
+        match scope {
+            Scope::User if !self.users => Some("counts each user, and the store does not"),
+            Scope::Everyone if !self.everyone => {
+                Some("counts everyone together, and the store can't: a Redis Cluster never can")
+            }
+            _ => None,
+        }
+    }
+
+    /// Checks that the store can do what the limits of a policy ask for.
+    ///
+    /// # Errors
+    /// If it can't.
+    pub(crate) fn permit_policy(&self, policy: &Policy) -> Result<(), PolicyError> {
+        let unsupported = |entry: &Entry, reason: String| {
+            Err(PolicyError::Unsupported { limit: entry.name().to_string(), reason })
+        };
+        for rule in policy.all_rules() {
+            if let Some((entry, lack)) =
+                rule.entries().iter().find_map(|it| Some((it, self.lack(it)?)))
+            {
+                return unsupported(entry, lack.to_owned());
+            }
+            if let Some(entry) = rule.entries().get(self.entries) {
+                let reason = format!(
+                    "would be charged together with {} others, and the store can charge at most {} \
+                     buckets at once",
+                    rule.entries().len() - 1,
+                    self.entries
+                );
+                return unsupported(entry, reason);
+            }
+            let mut limits = rule.limits();
+            let first = limits.next().map(|(_, enforcement)| enforcement);
+            match limits.find(|(_, enforcement)| Some(*enforcement) != first) {
+                Some((entry, _)) if !self.shadow => {
+                    let reason = "has another enforcement than the endpoint's own limit, and the \
+                                  store supports no shadow entries";
+                    return unsupported(entry, reason.to_owned());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a command is within what the store can do. For stores.
@@ -78,22 +154,101 @@ impl Capabilities {
     /// # Errors
     /// If it is not. The error says what the store can't do.
     pub fn permit_command(&self, command: &Command<'_>) -> Result<(), StoreError> {
-        match command {
-            Command::Settle(_) if !self.settle => Err(StoreError::unsupported(command)),
-            Command::Peek(charge) => self.permit(charge),
-            // The cost of a refund is how much is given back, which every store can choose.
-            Command::Refund(charge) | Command::Settle(charge)
-                if charge.entries().len() > self.entries =>
-            {
-                Err(self.beyond(charge))
+        let lack_of = |name: LimitName, scope| self.lack_of(scope).map(|lack| lacks(name, lack));
+        let error = match command {
+            Command::Settle(_) if !self.settle => Some(StoreError::unsupported(command)),
+            Command::Peek(charge) => return self.permit(charge),
+            Command::Refund(charge) | Command::Settle(charge) => {
+                // The cost of a refund is how much is given back, which every store can choose.
+                let mut entries = charge.entries().iter();
+                let lack = entries.find_map(|entry| lack_of(entry.name(), entry.scope()));
+                let too_many = charge.entries().len() > self.entries;
+                lack.or_else(|| too_many.then(|| self.too_many(charge)))
             }
-            _ => Ok(()),
+            Command::Reset(bucket) | Command::Block { bucket, .. } => {
+                lack_of(bucket.name(), bucket.scope())
+            }
+        };
+        error.map_or(Ok(()), Err)
+    }
+}
+
+/// The error for a request that the store can't carry out because of a limit.
+#[cold]
+fn lacks(name: LimitName, lack: &str) -> StoreError {
+    StoreError::of_request(format!("limit {name} {lack}")).of_kind(StoreError::UNSUPPORTED)
+}
+
+const NO_SHADOW: &str =
+    "is not enforced on this principal, and the store supports no shadow entries";
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self {
+            entries: 1,
+            costs: false,
+            shadow: false,
+            settle: false,
+            users: false,
+            everyone: false,
         }
     }
 }
 
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self { entries: 1, costs: false, shadow: false, settle: false }
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Capabilities, Command, StoreError};
+    use crate::values::{Bucket, Charge, Endpoint, Entry, Limit, Principal, Quota, Scope};
+
+    #[test]
+    fn what_a_store_does_not_count_is_refused_in_checks_and_in_commands() {
+        let quota = Quota::per_minute(500).build().expect("valid");
+        let of = |scope| Entry::of(Limit::new(Endpoint::CALL, quota).with_scope(scope));
+        let own = Entry::new(Endpoint::AGENT, quota);
+        let principal = Principal::organization("org-4").expect("not empty");
+        let user = Principal::user("u-17").expect("not empty");
+        let all = Capabilities::ALL;
+        let lacking = [
+            (Scope::User, Capabilities { users: false, ..all }),
+            (Scope::Everyone, Capabilities { everyone: false, ..all }),
+        ];
+        for (scope, capabilities) in lacking {
+            let entries = [own, of(scope)];
+            let charge = Charge::with_user(&principal, &user, &entries).expect("two buckets");
+            let bucket = charge.bucket(&entries[1]);
+            let commands = [
+                Command::Peek(charge),
+                Command::Refund(charge),
+                Command::Settle(charge),
+                Command::Reset(bucket),
+                Command::block(bucket, Duration::from_secs(1)),
+            ];
+            let is_refused = |answer: Result<(), StoreError>| {
+                answer.is_err_and(|error| error.kind() == StoreError::UNSUPPORTED)
+            };
+            assert!(is_refused(capabilities.permit(&charge)), "{scope}");
+            for command in &commands {
+                assert!(is_refused(capabilities.permit_command(command)), "{scope}: {command:?}");
+                assert!(all.permit_command(command).is_ok());
+            }
+            let bucket = Bucket::of_account(&principal, Endpoint::CALL);
+            assert!(capabilities.permit_command(&Command::Reset(bucket)).is_ok());
+            assert!(capabilities.permit(&Charge::of_one(&principal, &own)).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_refund_of_more_buckets_than_a_store_charges_is_refused_and_one_of_many_units_is_not() {
+        let quota = Quota::per_minute(500).build().expect("valid");
+        let [call, agent] = [Endpoint::CALL, Endpoint::AGENT].map(|it| Entry::new(it, quota));
+        let entries = [call.with_cost(9).expect("below the burst"), agent];
+        let principal = Principal::organization("org-4").expect("not empty");
+        let refund = |entries| Command::Refund(Charge::of(&principal, None, entries));
+        let capabilities = Capabilities::default();
+        assert!(capabilities.permit_command(&refund(&entries[..1])).is_ok());
+        let error = capabilities.permit_command(&refund(&entries)).expect_err("two buckets");
+        assert!(error.to_string().contains("charges 2 buckets"), "{error}");
     }
 }

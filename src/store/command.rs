@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::values::{Charge, Decisions, Endpoint, Entry, Principal};
+#[cfg(feature = "redis")]
+use crate::values::Principal;
+use crate::values::{Bucket, Charge, Decisions};
 
 /// An instruction to a store, other than a check: from an operator, or from a program that knows
 /// only after a request what it used.
@@ -29,13 +31,7 @@ pub enum Command<'a> {
     /// is repaid before the bucket holds units again.
     Settle(Charge<'a>),
     /// Fills a bucket up, overdraft included, and lifts its block, if there is one.
-    #[non_exhaustive]
-    Reset {
-        /// Whose bucket.
-        principal: &'a Principal,
-        /// For which endpoint.
-        endpoint: Endpoint,
-    },
+    Reset(Bucket<'a>),
     /// Blocks a bucket: every request that it is charged for is refused from now on and for
     /// `period`, whatever the quota.
     ///
@@ -43,27 +39,19 @@ pub enum Command<'a> {
     /// not charged. A zero `period` lifts the block, and a later block replaces an earlier one.
     #[non_exhaustive]
     Block {
-        /// Whose bucket.
-        principal: &'a Principal,
-        /// For which endpoint.
-        endpoint: Endpoint,
+        /// The bucket.
+        bucket: Bucket<'a>,
         /// For how long. At most [`Quota::MAX_REFILL_TIME`](crate::Quota::MAX_REFILL_TIME).
         period: Duration,
     },
 }
 
 impl<'a> Command<'a> {
-    /// [Resets](Self::Reset) the bucket of that principal for that endpoint.
-    #[must_use]
-    pub const fn reset(principal: &'a Principal, endpoint: Endpoint) -> Self {
-        Self::Reset { principal, endpoint }
-    }
-
-    /// [Blocks](Self::Block) the bucket of that principal for that endpoint. Periods longer than
+    /// [Blocks](Self::Block) a bucket. Periods longer than
     /// [`Quota::MAX_REFILL_TIME`](crate::Quota::MAX_REFILL_TIME) are clamped to it.
     #[must_use]
-    pub fn block(principal: &'a Principal, endpoint: Endpoint, period: Duration) -> Self {
-        Self::Block { principal, endpoint, period: period.min(crate::Quota::MAX_REFILL_TIME) }
+    pub fn block(bucket: Bucket<'a>, period: Duration) -> Self {
+        Self::Block { bucket, period: period.min(crate::Quota::MAX_REFILL_TIME) }
     }
 
     /// The command as a word, for messages: `peek`, `refund`, `settle`, `reset` or `block`.
@@ -73,7 +61,7 @@ impl<'a> Command<'a> {
             Self::Peek(_) => "peek",
             Self::Refund(_) => "refund",
             Self::Settle(_) => "settle",
-            Self::Reset { .. } => "reset",
+            Self::Reset(_) => "reset",
             Self::Block { .. } => "block",
         }
     }
@@ -83,22 +71,18 @@ impl<'a> Command<'a> {
     pub(super) const fn principal(&self) -> &'a Principal {
         match *self {
             Self::Peek(charge) | Self::Refund(charge) | Self::Settle(charge) => charge.principal(),
-            Self::Reset { principal, .. } | Self::Block { principal, .. } => principal,
+            Self::Reset(bucket) | Self::Block { bucket, .. } => bucket.principal(),
         }
     }
 
-    /// The buckets that the command may change: their principal and their endpoints.
-    pub(super) fn changes(&self) -> (&'a Principal, impl Iterator<Item = Endpoint> + use<'a>) {
-        let (principal, entries, endpoint) = match *self {
-            Self::Peek(charge) => (charge.principal(), &[][..], None),
-            Self::Refund(charge) | Self::Settle(charge) => {
-                (charge.principal(), charge.entries(), None)
-            }
-            Self::Reset { principal, endpoint } | Self::Block { principal, endpoint, .. } => {
-                (principal, &[][..], Some(endpoint))
-            }
+    /// The buckets that the command may change.
+    pub(super) fn changes(&self) -> impl Iterator<Item = Bucket<'a>> + use<'a> {
+        let (charge, bucket) = match *self {
+            Self::Peek(_) => (None, None),
+            Self::Refund(charge) | Self::Settle(charge) => (Some(charge), None),
+            Self::Reset(bucket) | Self::Block { bucket, .. } => (None, Some(bucket)),
         };
-        (principal, entries.iter().map(Entry::endpoint).chain(endpoint))
+        charge.into_iter().flat_map(|charge| charge.buckets()).chain(bucket)
     }
 }
 

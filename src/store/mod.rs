@@ -54,15 +54,17 @@ pub use remote::{
 };
 pub use report::StoreReport;
 
-pub use crate::values::{BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry};
+pub use crate::values::{
+    Bucket, BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry,
+};
 
-/// Holds a bucket for every principal and endpoint, and decides whether requests are allowed.
+/// Holds the [buckets](Bucket), and decides whether requests are allowed.
 ///
-/// A store decides a [`Charge`]: the buckets of one principal that a request is charged to, all or
-/// nothing. The quota is given with every charge and may change from one charge to the next, when
-/// limits are changed or a caller changes plan. A store keeps the time at which the bucket is full
-/// again, not a number of units. So a change of quota leaves that time as it is, or brings it
-/// forward to one full refill (and the overdraft) from now.
+/// A store decides a [`Charge`]: the buckets that a request is charged to, all or nothing. The
+/// quota is given with every charge and may change from one charge to the next, when limits are
+/// changed or a caller changes plan. A store keeps the time at which the bucket is full again, not
+/// a number of units. So a change of quota leaves that time as it is, or brings it forward to one
+/// full refill (and the overdraft) from now.
 ///
 /// # A store of your own
 /// A store keeps a few points in time for each bucket, and lets [`Charge::apply`] decide: see

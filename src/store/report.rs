@@ -12,10 +12,12 @@ use std::ops::AddAssign;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreReport {
-    /// The number of buckets that are tracked in this process now: the
-    /// [`len`](super::MemoryStore::len) of a `MemoryStore`, also of one that is the local store of
-    /// a [`LocalFallback`](super::LocalFallback).
+    /// The number of buckets that are tracked in this process now, those of addresses excluded: of
+    /// a `MemoryStore`, also of one that is the local store of a
+    /// [`LocalFallback`](super::LocalFallback).
     pub buckets: usize,
+    /// The number of buckets of network addresses that are tracked in this process now.
+    pub addresses: usize,
     /// The number of blocks and overdrafts that are kept in this process. Those that have ended
     /// count until they are dropped.
     pub blocks: usize,
@@ -62,6 +64,7 @@ pub struct StoreReport {
 impl AddAssign for StoreReport {
     fn add_assign(&mut self, other: Self) {
         self.buckets += other.buckets;
+        self.addresses += other.addresses;
         self.blocks += other.blocks;
         self.shared += other.shared;
         self.max_buckets = match (self.max_buckets, other.max_buckets) {

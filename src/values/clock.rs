@@ -33,8 +33,9 @@ use std::time::{Duration, Instant};
 ///
 /// let clock = quanta::Clock::new();
 /// let counter = Counter { start: clock.now(), clock };
-/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(counter));
+/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(counter))?;
 /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 pub trait Clock: Send + Sync + 'static {
     /// The time since an origin of the clock's choice. Readings of more than 146 years are clamped
@@ -66,7 +67,7 @@ impl Clock for MonotonicClock {
 /// use bolna_rate_limit::{Account, Limiter, ManualClock, Policy, store::MemoryStore};
 ///
 /// let clock = ManualClock::new();
-/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()))?;
 /// let caller = Account::user("u-17");
 /// let admitted = || limiter.check_now(&caller, "/call").is_some_and(|it| it.is_admitted());
 ///
@@ -74,6 +75,7 @@ impl Clock for MonotonicClock {
 /// clock.advance(Duration::from_millis(120));
 /// assert!(admitted());
 /// assert!(!admitted());
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct ManualClock(Arc<AtomicU64>);

@@ -3,8 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
 use super::gcra::Rate;
+use super::limit::{Limit, LimitName, Scope};
 use super::quota::Quota;
 
 /// What a limit says about one request, and how much of the quota is left.
@@ -32,10 +32,11 @@ use super::quota::Quota;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    endpoint: Endpoint,
+    name: LimitName,
     quota: Quota,
     /// The time in which one unit comes back, as the store counts it, in nanoseconds.
     interval: u64,
+    scope: Scope,
     status: Status,
     /// The units that the request costs.
     cost: NonZeroU32,
@@ -55,8 +56,8 @@ impl Decision {
     /// For stores: the request is allowed, and the bucket is full again after `debt`. The debt
     /// includes the request's own unit; in a peek, which charges nothing, it does not.
     #[must_use]
-    pub const fn allowed(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
-        Self::new(endpoint, quota, quota.rate(), Status::Allowed, ONE, saturating_nanos(debt))
+    pub const fn allowed(limit: Limit, debt: Duration) -> Self {
+        Self::new(limit, limit.quota().rate(), Status::Allowed, ONE, saturating_nanos(debt))
     }
 
     /// For stores: the request is limited, nothing is charged, and the bucket is full again after
@@ -66,77 +67,56 @@ impl Decision {
     /// smaller debt, with which the bucket would have one, is raised to the smallest with which it
     /// has none. For other costs use [`Entry::limited`](crate::store::Entry::limited).
     #[must_use]
-    pub const fn limited(endpoint: Endpoint, quota: Quota, debt: Duration) -> Self {
-        Self::limited_at(endpoint, quota, ONE, debt)
+    pub const fn limited(limit: Limit, debt: Duration) -> Self {
+        Self::limited_at(limit, ONE, debt)
     }
 
     /// [`limited`](Self::limited), for a request of that cost.
-    pub(super) const fn limited_at(
-        endpoint: Endpoint,
-        quota: Quota,
-        cost: NonZeroU32,
-        debt: Duration,
-    ) -> Self {
-        let rate = quota.rate();
+    pub(super) const fn limited_at(limit: Limit, cost: NonZeroU32, debt: Duration) -> Self {
+        let rate = limit.quota().rate();
         let (debt, least) = (saturating_nanos(debt), lacking(rate, cost));
         let debt = if debt < least { least } else { debt };
-        Self::new(endpoint, quota, rate, Status::Limited, cost, debt)
+        Self::new(limit, rate, Status::Limited, cost, debt)
     }
 
     /// For stores: the bucket is blocked and nothing is charged. `wait` is the time until a request
     /// can be allowed: until the end of the block, or longer if the bucket has no unit by then. A
     /// zero `wait` is treated as 1 ns.
     #[must_use]
-    pub const fn blocked(endpoint: Endpoint, quota: Quota, wait: Duration) -> Self {
-        Self::blocked_at(endpoint, quota, ONE, wait)
+    pub const fn blocked(limit: Limit, wait: Duration) -> Self {
+        Self::blocked_at(limit, ONE, wait)
     }
 
     /// [`blocked`](Self::blocked), for a request of that cost.
-    pub(super) const fn blocked_at(
-        endpoint: Endpoint,
-        quota: Quota,
-        cost: NonZeroU32,
-        wait: Duration,
-    ) -> Self {
-        Self::blocked_by(endpoint, quota, quota.rate(), cost, saturating_nanos(wait))
+    pub(super) const fn blocked_at(limit: Limit, cost: NonZeroU32, wait: Duration) -> Self {
+        Self::blocked_by(limit, limit.quota().rate(), cost, saturating_nanos(wait))
     }
 
     /// [`allowed`](Self::allowed) or [`limited`](Self::limited), from a store that counts by `rate`
     /// and whose `allowed` and `debt`, in nanoseconds, agree.
     #[inline]
-    pub(crate) const fn from_nanos(
-        endpoint: Endpoint,
-        quota: Quota,
-        rate: Rate,
-        allowed: bool,
-        debt: u64,
-    ) -> Self {
+    pub(crate) const fn from_nanos(limit: Limit, rate: Rate, allowed: bool, debt: u64) -> Self {
         let status = if allowed { Status::Allowed } else { Status::Limited };
-        Self::new(endpoint, quota, rate, status, ONE, debt)
+        Self::new(limit, rate, status, ONE, debt)
     }
 
     /// [`blocked`](Self::blocked), from a store that counts by `rate`; `wait` is in nanoseconds.
-    pub(crate) const fn blocked_by(
-        endpoint: Endpoint,
-        quota: Quota,
-        rate: Rate,
-        cost: NonZeroU32,
-        wait: u64,
-    ) -> Self {
+    pub(crate) const fn blocked_by(limit: Limit, rate: Rate, cost: NonZeroU32, wait: u64) -> Self {
         let debt = (lacking(rate, cost) - 1).saturating_add(if wait == 0 { 1 } else { wait });
-        Self::new(endpoint, quota, rate, Status::Blocked, cost, debt)
+        Self::new(limit, rate, Status::Blocked, cost, debt)
     }
 
     #[inline]
-    const fn new(
-        endpoint: Endpoint,
-        quota: Quota,
-        rate: Rate,
-        status: Status,
-        cost: NonZeroU32,
-        debt: u64,
-    ) -> Self {
-        Self { endpoint, quota, interval: rate.interval(), status, cost, debt }
+    const fn new(limit: Limit, rate: Rate, status: Status, cost: NonZeroU32, debt: u64) -> Self {
+        Self {
+            name: limit.name(),
+            quota: limit.quota(),
+            interval: rate.interval(),
+            scope: limit.scope(),
+            status,
+            cost,
+            debt,
+        }
     }
 
     /// The same decision about a request of that cost. The debt must agree with it.
@@ -145,9 +125,9 @@ impl Decision {
         Self { cost, ..self }
     }
 
-    /// The same decision under the name of another endpoint.
-    pub(crate) const fn of_endpoint(self, endpoint: Endpoint) -> Self {
-        Self { endpoint, ..self }
+    /// The same decision under another name of the limit.
+    pub(crate) const fn renamed(self, name: LimitName) -> Self {
+        Self { name, ..self }
     }
 
     /// The rate by which the store has counted.
@@ -169,13 +149,21 @@ impl Decision {
         matches!(self.status, Status::Blocked)
     }
 
-    /// The endpoint that the request is charged to.
+    /// The limit: its name, its scope, and its [quota](Self::quota).
     #[must_use]
-    pub const fn endpoint(&self) -> Endpoint {
-        self.endpoint
+    #[inline]
+    pub const fn limit(&self) -> Limit {
+        Limit::of(self.name, self.scope, self.quota)
     }
 
-    /// The quota that the request was measured by: the endpoint's, or a replica's share of it.
+    /// The name of the limit. An endpoint's own limit has the endpoint's name.
+    #[must_use]
+    #[inline]
+    pub const fn name(&self) -> LimitName {
+        self.name
+    }
+
+    /// The quota that the request was measured by: the limit's, or a replica's share of it.
     ///
     /// A store may count it more coarsely: a `RedisStore` in whole microseconds for each unit,
     /// rounded up. Then [`reset`](Self::reset) can be longer than the quota's
@@ -185,8 +173,8 @@ impl Decision {
         self.quota
     }
 
-    /// The units that the request costs, from 1 to the quota's burst: 1 unless a store was asked
-    /// about [another cost](crate::store::Entry::with_cost).
+    /// The units that the request costs, from 1 to the quota's burst: 1 unless the policy or the
+    /// [request](crate::BolnaRateLimitLayer::cost) has another cost.
     #[must_use]
     pub const fn cost(&self) -> u32 {
         self.cost.get()

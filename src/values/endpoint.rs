@@ -1,12 +1,6 @@
 //! Endpoints: groups of paths that are limited together.
 
-use std::cmp::Ordering;
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::ptr;
-use std::str::FromStr;
-
-use super::names::{self, Interned, Interner, NameError};
+use super::names::{self, Interned, Interner, NameError, interned_name};
 
 /// A group of paths that are limited together: `executions`, `agent`, `call`, `default`, or a name
 /// from a custom policy.
@@ -19,8 +13,8 @@ use super::names::{self, Interned, Interner, NameError};
 /// Names are never freed. Each distinct name takes some hundred bytes until the process ends,
 /// however many policies use it, and a process can have at most [`Endpoint::MAX`] names. A name is
 /// stored by [`Endpoint::new`], which `parse` and `try_from` call, by building a policy, and once
-/// more for each endpoint of a candidate policy. A policy that can't be built stores none, and
-/// neither does reading an endpoint with `serde`.
+/// more for each limit of a candidate policy. Names of [limits](crate::values::Limit) count too. A
+/// policy that can't be built stores none, and neither does reading an endpoint with `serde`.
 ///
 /// ```
 /// use bolna_rate_limit::Endpoint;
@@ -45,7 +39,7 @@ impl Endpoint {
     pub const DEFAULT: Self = Self(&DEFAULT);
 
     /// The number of distinct names that a process can have: 16,384, including the four constants.
-    /// Each endpoint of a [candidate](crate::Limiter::set_candidate) takes a second name.
+    /// Each limit of a [candidate](crate::Limiter::set_candidate) takes a second name.
     pub const MAX: usize = 1 << 14;
 
     /// The endpoint of that name. A name that is not one of the constants takes a lock.
@@ -64,14 +58,6 @@ impl Endpoint {
         NAMES.known(name).map(Self)
     }
 
-    /// The endpoints of these names, all or none. The names are valid, and no two are the same.
-    ///
-    /// # Errors
-    /// If the process would have more than [`MAX`](Self::MAX) names. Then none is added.
-    pub(crate) fn all(names: &[&str]) -> Result<Vec<Self>, NameError> {
-        Ok(NAMES.get_all(names)?.into_iter().map(Self).collect())
-    }
-
     /// Checks a name, without making an endpoint of it.
     ///
     /// # Errors
@@ -80,21 +66,18 @@ impl Endpoint {
         names::check(name)
     }
 
-    /// The endpoint under which a store keeps a candidate policy's buckets for this endpoint. Its
-    /// name is one that no policy can use.
-    pub(crate) fn for_candidate(self) -> Result<Self, NameError> {
-        NAMES.intern(&format!("{}+candidate", self.name())).map(Self)
-    }
-
     /// The name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.0.text
     }
 
-    /// The number of the endpoint in this process, below [`MAX`](Self::MAX).
-    pub(crate) const fn number(self) -> u16 {
-        self.0.number
+    pub(super) const fn of(name: &'static Interned) -> Self {
+        Self(name)
+    }
+
+    pub(super) const fn interned(self) -> &'static Interned {
+        self.0
     }
 }
 
@@ -105,70 +88,8 @@ static AGENT: Interned = Interned { text: "agent", number: 1 };
 static CALL: Interned = Interned { text: "call", number: 2 };
 static DEFAULT: Interned = Interned { text: "default", number: 3 };
 
-static NAMES: Interner = Interner::new(&[&EXECUTIONS, &AGENT, &CALL, &DEFAULT], Endpoint::MAX);
+/// The names of endpoints and of limits.
+pub(super) static NAMES: Interner =
+    Interner::new(&[&EXECUTIONS, &AGENT, &CALL, &DEFAULT], Endpoint::MAX);
 
-impl PartialEq for Endpoint {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        ptr::eq(self.0, other.0)
-    }
-}
-
-impl Eq for Endpoint {}
-
-impl Hash for Endpoint {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        ptr::hash(self.0, state);
-    }
-}
-
-/// Endpoints are ordered by their names.
-impl Ord for Endpoint {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name())
-    }
-}
-
-impl PartialOrd for Endpoint {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl AsRef<str> for Endpoint {
-    fn as_ref(&self) -> &str {
-        self.name()
-    }
-}
-
-/// The same as [`Endpoint::new`], so it may make a name. For names from outside, use
-/// [`Endpoint::known`].
-impl FromStr for Endpoint {
-    type Err = NameError;
-
-    fn from_str(name: &str) -> Result<Self, NameError> {
-        Self::new(name)
-    }
-}
-
-/// The same as [`Endpoint::new`], so it may make a name. For names from outside, use
-/// [`Endpoint::known`].
-impl TryFrom<&str> for Endpoint {
-    type Error = NameError;
-
-    fn try_from(name: &str) -> Result<Self, NameError> {
-        Self::new(name)
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({})", self.name())
-    }
-}
+interned_name!(Endpoint);

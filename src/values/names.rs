@@ -124,7 +124,8 @@ fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(ok)
 }
 
-/// Why a text can't be the name of an [`Endpoint`](super::Endpoint) or a [`Kind`](super::Kind).
+/// Why a text can't be the name of an [`Endpoint`](super::Endpoint), of a [`Limit`](super::Limit)
+/// or of a [`Kind`](super::Kind).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     /// The text, or the beginning of it.
@@ -175,3 +176,76 @@ impl fmt::Display for NameError {
 }
 
 impl Error for NameError {}
+
+/// The traits of a type that is a pointer to an interned name: `new`, `known` and `name` have to be
+/// there.
+macro_rules! interned_name {
+    ($name:ident) => {
+        // A name is stored once, so two are equal if they have the same address.
+        impl PartialEq for $name {
+            #[inline]
+            fn eq(&self, other: &Self) -> bool {
+                std::ptr::eq(self.0, other.0)
+            }
+        }
+
+        impl Eq for $name {}
+
+        impl std::hash::Hash for $name {
+            fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+                std::ptr::hash(self.0, state);
+            }
+        }
+
+        /// Ordered by the texts of the names.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                self.name().cmp(other.name())
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.name()
+            }
+        }
+
+        /// The same as `new`, so it may make a name. For names from outside, use `known`.
+        impl std::str::FromStr for $name {
+            type Err = crate::values::NameError;
+
+            fn from_str(name: &str) -> Result<Self, crate::values::NameError> {
+                Self::new(name)
+            }
+        }
+
+        /// The same as `new`, so it may make a name. For names from outside, use `known`.
+        impl TryFrom<&str> for $name {
+            type Error = crate::values::NameError;
+
+            fn try_from(name: &str) -> Result<Self, crate::values::NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.name())
+            }
+        }
+    };
+}
+
+pub(super) use interned_name;

@@ -4,12 +4,11 @@ use std::cmp::Ordering;
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::hash::{Hash, Hasher};
-use std::ptr;
 use std::str::{self, FromStr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::fingerprint;
-use super::names::{Interned, Interner, NameError};
+use super::names::{Interned, Interner, NameError, interned_name};
 
 /// Who is billed for a request: a [`Kind`] and an [`Id`].
 ///
@@ -59,6 +58,27 @@ impl Principal {
         Self { kind: Kind::USER, id: Id::new_from(id) }
     }
 
+    /// All accounts together. It owns the buckets of limits for everyone.
+    pub(crate) fn everyone() -> &'static Self {
+        static ALL: LazyLock<Principal> =
+            LazyLock::new(|| Principal::new(Kind::EVERYONE, "all").expect("the id is not empty"));
+        &ALL
+    }
+
+    /// The address of requests of which no address is known.
+    pub(crate) fn unknown_address() -> &'static Self {
+        static UNKNOWN: LazyLock<Principal> = LazyLock::new(|| {
+            Principal::new(Kind::ADDRESS, "unknown").expect("the id is not empty")
+        });
+        &UNKNOWN
+    }
+
+    /// Whether this is [everyone](Self::everyone).
+    #[cfg(feature = "redis")]
+    pub(crate) fn is_everyone(&self) -> bool {
+        self.kind == Kind::EVERYONE
+    }
+
     /// The kind of the principal: what its id is an id of.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -96,7 +116,12 @@ impl Kind {
     /// A network address.
     pub const ADDRESS: Self = Self(&ADDRESS);
 
-    /// The number of distinct kinds that a process can have: 256, including the three constants.
+    /// All accounts together: the kind of the principal that owns the buckets of limits for
+    /// [everyone](super::Scope::Everyone).
+    const EVERYONE: Self = Self(&EVERYONE);
+
+    /// The number of distinct kinds that a process can have: 256, including the three constants and
+    /// one that the crate uses itself.
     pub const MAX: usize = 1 << 8;
 
     /// The kind of that name. This takes a lock, so call it once, at the start, and copy the kind.
@@ -133,72 +158,12 @@ impl Kind {
 static ORGANIZATION: Interned = Interned { text: "organization", number: 0 };
 static USER: Interned = Interned { text: "user", number: 1 };
 static ADDRESS: Interned = Interned { text: "address", number: 2 };
+// No kind of a user's own has this name, since it is not a valid one.
+static EVERYONE: Interned = Interned { text: "~everyone", number: 3 };
 
-static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS], Kind::MAX);
+static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS, &EVERYONE], Kind::MAX);
 
-impl PartialEq for Kind {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        ptr::eq(self.0, other.0)
-    }
-}
-
-impl Eq for Kind {}
-
-impl Hash for Kind {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        ptr::hash(self.0, state);
-    }
-}
-
-/// Kinds are ordered by their names.
-impl Ord for Kind {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name())
-    }
-}
-
-impl PartialOrd for Kind {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl AsRef<str> for Kind {
-    fn as_ref(&self) -> &str {
-        self.name()
-    }
-}
-
-/// The same as [`Kind::new`], so it may make a name. For names from outside, use [`Kind::known`].
-impl FromStr for Kind {
-    type Err = NameError;
-
-    fn from_str(name: &str) -> Result<Self, NameError> {
-        Self::new(name)
-    }
-}
-
-/// The same as [`Kind::new`], so it may make a name. For names from outside, use [`Kind::known`].
-impl TryFrom<&str> for Kind {
-    type Error = NameError;
-
-    fn try_from(name: &str) -> Result<Self, NameError> {
-        Self::new(name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl fmt::Debug for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kind({})", self.name())
-    }
-}
+interned_name!(Kind);
 
 /// The id of a principal: any text that is not empty. An empty id would let unrelated callers share
 /// one bucket.

@@ -11,6 +11,7 @@ const NANOS_PER_SEC: u64 = 1_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A limit over a period, and the burst that may be used at one instant. Always valid.
 ///
@@ -65,6 +66,15 @@ impl Quota {
     /// [set](QuotaBuilder::burst).
     pub const fn per_hour(limit: u32) -> QuotaBuilder {
         Self::per(limit, HOUR)
+    }
+
+    /// `limit` requests per day of 24 hours. The burst is `limit` too unless it is
+    /// [set](QuotaBuilder::burst).
+    ///
+    /// Units come back one by one, not at midnight: of 20,000 a day one comes back every 4.32 s. So
+    /// a caller that has spent a day's burst at once is admitted at that pace from then on.
+    pub const fn per_day(limit: u32) -> QuotaBuilder {
+        Self::per(limit, DAY)
     }
 
     /// `limit` requests per `period`. The burst is `limit` too unless it is
@@ -135,6 +145,15 @@ impl Quota {
         }
     }
 
+    /// `percent` of the limit and of the burst, rounded down, but at least 1.
+    pub(crate) fn share(self, percent: u8) -> QuotaBuilder {
+        let part = |units: NonZeroU32| {
+            let part = u64::from(units.get()) * u64::from(percent) / 100;
+            u32::try_from(part).unwrap_or(u32::MAX).max(1)
+        };
+        Self::per(part(self.limit), self.period).burst(part(self.burst))
+    }
+
     /// The time in which `units` come back, in whole seconds, rounded up. It is computed from the
     /// limit and the period, not from the rounded [`emission_interval`](Self::emission_interval).
     pub(crate) const fn seconds_for(&self, units: u32) -> u64 {
@@ -155,6 +174,7 @@ impl fmt::Display for Quota {
             SECOND => write!(f, "{limit} {requests} per second"),
             MINUTE => write!(f, "{limit} {requests} per minute"),
             HOUR => write!(f, "{limit} {requests} per hour"),
+            DAY => write!(f, "{limit} {requests} per day"),
             _ if period.subsec_nanos() == 0 => {
                 write!(f, "{limit} {requests} per {} seconds", period.as_secs())
             }

@@ -4,7 +4,10 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::excerpt::Excerpt;
-use super::{Decision, Endpoint, Enforcement, Id, Kind, Outcome, Principal, Quota, Ruling};
+use super::{
+    Decision, Decisions, Endpoint, Enforcement, Id, Kind, LimitName, Outcome, Principal, Quota,
+    Ruling,
+};
 
 /// As its text.
 macro_rules! as_text {
@@ -17,7 +20,7 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(Endpoint, Kind, Id);
+as_text!(Endpoint, LimitName, Kind, Id);
 
 /// From a name that the process knows: names are kept for its life, and a text from outside must
 /// not use them up.
@@ -38,6 +41,7 @@ macro_rules! from_known_name {
 
 from_known_name!(
     Endpoint: "no endpoint of that name is known; a policy or `Endpoint::new` makes it known",
+    LimitName: "no limit of that name is known; a policy or `LimitName::new` makes it known",
     Kind: "no kind of that name is known; `Kind::new` makes it known"
 );
 
@@ -110,11 +114,13 @@ impl<'de> Deserialize<'de> for Quota {
 /// For status pages and the like: what it says, field by field. It can't be read back.
 impl Serialize for Decision {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Decision", 7)?;
-        fields.serialize_field("endpoint", &self.endpoint())?;
+        let mut fields = serializer.serialize_struct("Decision", 9)?;
+        fields.serialize_field("limit", &self.name())?;
+        fields.serialize_field("scope", &self.limit().scope())?;
         fields.serialize_field("quota", &self.quota())?;
         fields.serialize_field("allowed", &self.is_allowed())?;
         fields.serialize_field("blocked", &self.is_blocked())?;
+        fields.serialize_field("cost", &self.cost())?;
         fields.serialize_field("remaining", &self.remaining())?;
         fields.serialize_field("retry_after", &self.retry_after())?;
         fields.serialize_field("reset", &self.reset())?;
@@ -131,8 +137,9 @@ impl Serialize for Ruling {
         fields.serialize_field("enforced", &self.is_enforced())?;
         fields.serialize_field("admitted", &self.is_admitted())?;
         fields.serialize_field("endpoint", &self.endpoint())?;
-        fields.serialize_field("decision", &self.decision())?;
-        fields.serialize_field("candidate", &self.candidate())?;
+        fields.serialize_field("decisions", self.decisions())?;
+        let candidate = self.candidate().map(Decisions::as_slice);
+        fields.serialize_field("candidate", &candidate)?;
         fields.end()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::store::{Charge, Checked, Command, Entry, Store, StoreError};
+use bolna_rate_limit::store::{self, Charge, Checked, Command, Entry, Store, StoreError};
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 
 /// One bucket of a principal, measured by one quota.
@@ -14,7 +14,7 @@ pub(crate) struct Bucket<'a> {
 }
 
 impl<'a> Bucket<'a> {
-    pub(crate) const fn new(principal: &'a Principal, endpoint: Endpoint, quota: Quota) -> Self {
+    pub(crate) fn new(principal: &'a Principal, endpoint: Endpoint, quota: Quota) -> Self {
         Self { principal, entry: Entry::new(endpoint, quota) }
     }
 
@@ -43,7 +43,7 @@ pub(crate) trait OneBucket: Store {
     }
 
     async fn reset(&self, principal: &Principal, endpoint: Endpoint) -> Result<(), StoreError> {
-        self.command(Command::reset(principal, endpoint)).await.map(drop)
+        self.command(Command::Reset(store::Bucket::of_account(principal, endpoint))).await.map(drop)
     }
 
     async fn block(
@@ -52,7 +52,9 @@ pub(crate) trait OneBucket: Store {
         endpoint: Endpoint,
         period: Duration,
     ) -> Result<(), StoreError> {
-        self.command(Command::block(principal, endpoint, period)).await.map(drop)
+        self.command(Command::block(store::Bucket::of_account(principal, endpoint), period))
+            .await
+            .map(drop)
     }
 }
 

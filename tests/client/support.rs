@@ -35,6 +35,7 @@ impl Clock for VirtualClock {
 
 pub(crate) fn limiter(policy: Policy) -> ServerLimiter {
     Limiter::with_store(policy, MemoryStore::with_clock(VirtualClock(Instant::now())))
+        .expect("the store can do what the policy asks for")
 }
 
 /// The principal that owns the client's key.

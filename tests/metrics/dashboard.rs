@@ -67,7 +67,7 @@ fn limiter(distant: &Distant) -> Limiter<AnyStore> {
         let quotas = Policy::bolna().quota("call", Quota::per_hour(calls));
         quotas.quota("agent", Quota::per_hour(agents)).build().unwrap()
     });
-    let limiter = Limiter::with_store(active, AnyStore::from(store));
+    let limiter = Limiter::with_store(active, AnyStore::from(store)).unwrap();
     limiter.set_candidate(candidate).unwrap();
     limiter
 }

@@ -142,7 +142,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         let distant = Distant::new();
         let metrics = Metrics::new();
         let store = LocalFallback::new(Breaker::new(distant.clone())).max_owed(10);
-        let limiter = Limiter::with_store(two_calls(), store);
+        let limiter = Limiter::with_store(two_calls(), store).unwrap();
         limiter.observe(metrics.clone());
         let layer = BolnaRateLimitLayer::with_limiter(limiter);
         let mut service = layer.layer(tower::service_fn(ok));
@@ -155,7 +155,7 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
         }
         metrics.refresh(&layer.limiter().report());
 
-        let limiter = Limiter::with_store(two_calls(), distant);
+        let limiter = Limiter::with_store(two_calls(), distant).unwrap();
         limiter.observe(Metrics::labelled("bare"));
         let layer =
             BolnaRateLimitLayer::with_limiter(limiter).on_store_failure(OnStoreFailure::Admit);
@@ -205,7 +205,7 @@ fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() 
     // If two threads refresh, the thread with the older report may count it second.
     distant.sweep(vec![30, 10, 20]);
     let (snapshotter, ()) = recorded(async || {
-        let limiter = Limiter::with_store(Policy::default(), distant);
+        let limiter = Limiter::with_store(Policy::default(), distant).unwrap();
         let metrics = Metrics::new();
         (0..3).for_each(|_| metrics.refresh(&limiter.report()));
     });

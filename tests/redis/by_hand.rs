@@ -27,7 +27,8 @@ async fn block(replica: &Replica, who: &Principal, period: Duration) -> Result<(
 }
 
 async fn peek(replica: &Replica, who: &Principal) -> Decision {
-    replica.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap()
+    let ruling = replica.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap();
+    *ruling.decision().unwrap()
 }
 
 fn nothing_was_lost(fleet: &[Replica]) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::store::{Charge, ChargeOutcome, Command, Decisions, Entry, Store};
+use bolna_rate_limit::store::{Bucket, Charge, ChargeOutcome, Command, Decisions, Entry, Store};
 use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Ruling};
 use tokio::task::JoinSet;
 
@@ -63,12 +63,14 @@ async fn run(case: &Case, server: &Server, caller: &Principal) {
             Step { refund: Some(parts), .. } => ("refund", parts),
             Step { settle: Some(parts), .. } => ("settle", parts),
             Step { reset: Some(name), .. } => {
-                store.command(Command::reset(caller, endpoint(name))).await.unwrap();
+                let bucket = Bucket::of_account(caller, endpoint(name));
+                store.command(Command::Reset(bucket)).await.unwrap();
                 continue;
             }
             Step { block: Some(name), ms: Some(time), .. } => {
                 let period = UNIT * u32::try_from(*time).unwrap();
-                store.command(Command::block(caller, endpoint(name), period)).await.unwrap();
+                let bucket = Bucket::of_account(caller, endpoint(name));
+                store.command(Command::block(bucket, period)).await.unwrap();
                 continue;
             }
             Step { quotas: Some(changed), .. } => {
@@ -215,7 +217,7 @@ async fn a_limiter_decides_on_a_server_as_it_does_in_this_process() {
         let wanted = here.check(&caller.into(), path).unwrap().wait().await.unwrap();
         let told = |ruling: &Ruling| {
             let decision = ruling.decision().unwrap();
-            (decision.endpoint(), decision.is_allowed(), decision.remaining())
+            (decision.name(), decision.is_allowed(), decision.remaining())
         };
         assert_eq!(told(&ruling), told(&wanted), "{number}: {path}");
         refused += usize::from(!ruling.is_allowed());

@@ -28,7 +28,8 @@ async fn a_listener_that_panics_does_not_keep_the_server_from_being_regained() {
     // `eprintln!` panics like this when its output is closed.
     let store = store(server.url()).connect().await.unwrap();
     store.subscribe(StoreListener::new(|event| panic!("{event}")));
-    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store)
+        .expect("the store can do what the policy asks for");
     let by_server = async || {
         let decision = limiter.check(&organization("o").into(), "/").unwrap().wait().await.unwrap();
         let decision = *decision.decision().unwrap();

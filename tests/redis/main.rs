@@ -18,6 +18,7 @@ mod faults;
 mod harness;
 mod idle;
 mod keys;
+mod limits;
 #[expect(clippy::float_arithmetic, reason = "levels are compared, not counted by")]
 mod outages;
 mod places;

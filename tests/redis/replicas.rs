@@ -167,7 +167,10 @@ async fn half_spent_stays_half_spent_in_time_when_limits_change() {
         assert!(fleet[0].check(&acme).await.is_allowed());
     }
     for (limit, left) in [(200, 100), (40, 20), (100, 50)] {
-        fleet[1].limiter.set_policy(an_hour(limit));
+        fleet[1]
+            .limiter
+            .set_policy(an_hour(limit))
+            .expect("the store can do what the policy asks for");
         assert_eq!(fleet[1].left(&acme).await, left);
     }
     nothing_was_lost(&fleet);
@@ -181,12 +184,12 @@ async fn what_was_spent_stays_spent_when_limits_change() {
     for _ in 0..4 {
         assert!(fleet[0].check(&acme).await.is_allowed());
     }
-    fleet[1].limiter.set_policy(slow(20));
+    fleet[1].limiter.set_policy(slow(20)).expect("the store can do what the policy asks for");
     assert_eq!((fleet[1].left(&acme).await, fleet[0].left(&acme).await), (16, 6));
     assert_eq!(fleet[1].drain(&acme).await, 16);
     // Under the lower limit, the bucket is just drained: the next unit comes back after one
     // interval.
-    fleet[2].limiter.set_policy(slow(3));
+    fleet[2].limiter.set_policy(slow(3)).expect("the store can do what the policy asks for");
     let refused = fleet[2].check(&acme).await;
     assert!(!refused.is_allowed());
     let healed = fleet[2].limiter.peek(&acme, Endpoint::DEFAULT).await.unwrap().unwrap();

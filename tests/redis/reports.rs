@@ -137,7 +137,8 @@ async fn a_key_that_holds_no_bucket_is_counted_as_such() {
 async fn an_error_about_a_key_does_not_say_whose_it_is() {
     let server = Server::start().await;
     let store = store(server.url()).without_fallback().connect().await.unwrap();
-    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store)
+        .expect("the store can do what the policy asks for");
     server.command::<()>(&["LPUSH", &key_of("customer"), "foreign"]).await.unwrap();
     let error =
         limiter.check(&organization("customer").into(), "/").unwrap().wait().await.unwrap_err();
@@ -188,7 +189,8 @@ async fn without_fallback_failures_are_the_callers_and_say_what_kind_they_are() 
     let server = Server::start().await;
     let store = store(server.url()).without_fallback().connect().await.unwrap();
     let ear = Ear::at(&store);
-    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store);
+    let limiter = bolna_rate_limit::Limiter::with_store(slow(5), store)
+        .expect("the store can do what the policy asks for");
     server.command::<()>(&["LPUSH", &key_of("o"), "foreign"]).await.unwrap();
     let kind = async || {
         let answer = limiter.check(&organization("o").into(), "/").unwrap().wait().await;

@@ -59,7 +59,8 @@ fn by_server(decision: Decision) -> bool {
 /// Asserts that the server answers, that a suspended one is done without, and that the connection
 /// ends with the store. `runtime` drives the test's own questions to the server.
 fn assert_answers(store: RedisStore, server: &Server, runtime: &Runtime) {
-    let limiter = Limiter::with_store(slow(BURST), store);
+    let limiter =
+        Limiter::with_store(slow(BURST), store).expect("the store can do what the policy asks for");
     for left in (0..10).map(|spent| BURST - 1 - spent) {
         let decision = check(&limiter);
         assert_eq!((by_server(decision), decision.remaining()), (true, left));
@@ -138,7 +139,8 @@ fn a_runtime_with_threads_that_was_shut_down() {
     let (server, makes) = (runtime.block_on(Server::start()), makes.unwrap());
     let store = makes.block_on(store(server.url()).connect()).unwrap();
     drop(makes);
-    let limiter = Limiter::with_store(slow(BURST), store);
+    let limiter =
+        Limiter::with_store(slow(BURST), store).expect("the store can do what the policy asks for");
     assert!(!by_server(check(&limiter)));
     assert_eq!(limiter.store().report().open_breakers, 1);
 }

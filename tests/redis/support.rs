@@ -47,7 +47,9 @@ impl Replica {
     pub(crate) async fn connect(builder: RedisStoreBuilder, policy: Policy) -> Self {
         let store = builder.connect().await.unwrap();
         let events = Events::of(&store);
-        Self { limiter: Limiter::with_store(policy, store), events }
+        let limiter =
+            Limiter::with_store(policy, store).expect("the store can do what the policy asks for");
+        Self { limiter, events }
     }
 
     pub(crate) async fn on(server: &Server, policy: Policy) -> Self {
@@ -60,7 +62,8 @@ impl Replica {
     }
 
     pub(crate) async fn left(&self, who: &Principal) -> u32 {
-        self.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().remaining()
+        let ruling = self.limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap();
+        ruling.decision().unwrap().remaining()
     }
 
     /// Checks until a request is refused, and returns how many were admitted.

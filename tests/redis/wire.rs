@@ -69,7 +69,7 @@ async fn responses_are_those_of_the_store_in_this_process() {
         .build()
         .unwrap();
     let replica = Replica::on(&server, slow(1)).await;
-    replica.limiter.set_policy(policy.clone());
+    replica.limiter.set_policy(policy.clone()).expect("the store can do what the policy asks for");
     let here = responses(Limiter::new(policy)).await;
     let there = responses(replica.limiter.clone()).await;
     assert_eq!(here.len(), there.len());

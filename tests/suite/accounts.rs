@@ -14,7 +14,7 @@ use http::Request;
 use proptest::prelude::*;
 
 use crate::observers::Witness;
-use crate::support::{call_by, now, one_call, percent, send, stopped_limiter};
+use crate::support::{call_by, now, one_call, peeked, percent, send, stopped_limiter};
 
 /// Displays as two pieces, as many types do.
 struct Uuid(u64, u64);
@@ -146,7 +146,7 @@ async fn a_check_goes_by_the_accounts_own_policy() {
     let account = Account::user("u").with_policy(plan);
     let (limiter, _clock) = stopped_limiter(one_call());
     let witness = Witness::of(&limiter);
-    let left = limiter.peek(account.clone(), Endpoint::CALL).await.unwrap().unwrap();
+    let left = peeked(&limiter, account.clone(), Endpoint::CALL).await;
     assert_eq!(left.remaining(), 5);
     for sent in 0..7 {
         let ruling = limiter.check_now(&account, "/call").unwrap();
@@ -213,7 +213,7 @@ async fn tower_and_checks_go_the_same_way() {
 fn a_clock_for_tests_is_made_like_any_value() {
     let clock = ManualClock::new();
     let _: ManualClock = clock;
-    let limiter = Limiter::with_store(one_call(), MemoryStore::with_clock(clock.clone()));
+    let limiter = Limiter::with_store(one_call(), MemoryStore::with_clock(clock.clone())).unwrap();
     let account = Account::user("u");
     let admitted = || limiter.check_now(&account, "/call").unwrap().is_admitted();
     assert!(admitted() && !admitted());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Breaker, DenialCache, LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::values::Limit;
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::block_on;
 
@@ -59,7 +60,7 @@ fn refuses_until_the_time<St: Store>(store: &St, clock: &ManualClock) {
         (refused.retry_after(), refused.next_unit(), refused.reset()),
         (Some(HOUR), HOUR, HOUR)
     );
-    assert_eq!((refused.endpoint(), refused.quota()), (Endpoint::CALL, quota(10)));
+    assert_eq!(refused.limit(), Limit::new(Endpoint::CALL, quota(10)));
     assert_eq!(peek(store, &caller), refused);
     let plan = block_on(store.check_one(bucket(&caller, Quota::per_second(1000).build().unwrap())))
         .unwrap();
@@ -146,7 +147,7 @@ fn a_decision_that_is_blocked_always_waits() {
         for (wait, told) in
             [(Duration::ZERO, NANOSECOND), (NANOSECOND, NANOSECOND), (100 * HOUR, 100 * HOUR)]
         {
-            let blocked = Decision::blocked(Endpoint::CALL, quota, wait);
+            let blocked = Decision::blocked(Limit::new(Endpoint::CALL, quota), wait);
             assert_eq!(
                 (blocked.is_blocked(), blocked.is_allowed(), blocked.remaining()),
                 (true, false, 0)
@@ -157,12 +158,13 @@ fn a_decision_that_is_blocked_always_waits() {
             );
         }
         assert!(
-            Decision::blocked(Endpoint::CALL, quota, Duration::MAX).retry_after()
+            Decision::blocked(Limit::new(Endpoint::CALL, quota), Duration::MAX).retry_after()
                 > Some(Quota::MAX_REFILL_TIME)
         );
     }
-    assert!(!Decision::allowed(Endpoint::CALL, slowest, HOUR).is_blocked());
-    assert!(!Decision::limited(Endpoint::CALL, slowest, HOUR).is_blocked());
+    let slowest = Limit::new(Endpoint::CALL, slowest);
+    assert!(!Decision::allowed(slowest, HOUR).is_blocked());
+    assert!(!Decision::limited(slowest, HOUR).is_blocked());
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::limiter::CandidateReport;
-use bolna_rate_limit::store::{Answer, Charge, Command, MemoryStore, Reply, Store, StoreError};
+use bolna_rate_limit::store::{
+    Answer, Charge, Command, Decisions, MemoryStore, Reply, Store, StoreError,
+};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Quota,
 };
@@ -52,7 +54,7 @@ proptest! {
         let policy = tight().exempt(["/v2/agent/1/executions"]).build().unwrap();
         let (limiter, clock) = stopped_limiter(policy.clone());
         let (enforced, candidate) = [policy, other()]
-            .map(|policy| Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())))
+            .map(|policy| Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap())
             .into();
         limiter.set_candidate(other()).unwrap();
         let witness = Witness::of(&limiter);
@@ -75,7 +77,7 @@ proptest! {
                 continue;
             };
             let expected = candidate.decide_now(&caller, sent.path);
-            prop_assert_eq!(told.candidate, expected);
+            prop_assert_eq!(told.candidate, expected.map(Decisions::of_one));
             prop_assert_eq!(told.enforced, true);
             judged.extend(told.decision.zip(expected));
             let usage = |limiter: &Limiter<_>| now(limiter.usage(&caller)).unwrap();
@@ -87,7 +89,7 @@ proptest! {
         for one in report {
             let count = |enforced, candidate| {
                 let is = |(by_policy, by_candidate): &&(Decision, Decision)| {
-                    by_candidate.endpoint() == one.endpoint
+                    by_candidate.name() == one.endpoint
                         && (by_policy.is_allowed(), by_candidate.is_allowed()) == (enforced, candidate)
                 };
                 judged.iter().filter(is).count() as u64
@@ -120,7 +122,7 @@ async fn a_candidate_refuses_nobody_and_its_buckets_names_are_seen_by_nobody() {
     assert!(
         told[1..]
             .iter()
-            .all(|told| told.admitted && told.candidate.is_some_and(|by| !by.is_allowed()))
+            .all(|told| told.admitted && told.candidate.as_ref().is_some_and(|by| !by.all_allow()))
     );
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 9, 0]);
     assert_eq!(limiter.candidate().unwrap().quota_of(Endpoint::CALL).unwrap().limit(), 1);
@@ -206,7 +208,7 @@ fn a_candidate_begins_full_and_another_begins_as_it_was_left() {
     assert!(limiter.candidate().is_none() && limiter.candidate_report().is_empty());
     // The candidate stays when the policy is replaced, and is not the active policy.
     limiter.set_candidate(one_call()).unwrap();
-    limiter.set_policy(tight().build().unwrap());
+    limiter.set_policy(tight().build().unwrap()).unwrap();
     assert_eq!(limiter.candidate().unwrap().quota_of(Endpoint::CALL).unwrap().limit(), 1);
     assert_eq!(limiter.policy().quota_of(Endpoint::CALL).unwrap().limit(), 2);
 }
@@ -249,7 +251,8 @@ impl Split {
         let limiter = Limiter::with_store(
             Policy::default(),
             Self { by_policy: store(), by_candidate: store() },
-        );
+        )
+        .unwrap();
         limiter.set_candidate(one_call()).unwrap();
         limiter
     }
@@ -389,7 +392,9 @@ fn a_request_that_waits_is_judged_by_the_candidate_it_was_asked_under() {
     limiter.store().by_candidate.now_answers(Answers::Decision);
     assert_eq!(assert_ready!(request.poll()).unwrap().status(), 200);
     let candidate = witness.one().candidate.unwrap();
-    assert_eq!((candidate.endpoint(), candidate.quota().limit()), (Endpoint::CALL, 1));
+    let [candidate] = candidate.as_slice() else { panic!("{candidate:?}") };
+    assert_eq!(candidate.name(), Endpoint::CALL);
+    assert_eq!(candidate.quota().limit(), 1);
     // The decision belongs to the report of the candidate that was replaced.
     assert_eq!(sums(&limiter.candidate_report()), [0; 4]);
 }
@@ -404,7 +409,10 @@ async fn whoever_is_blocked_is_so_under_a_candidate_too() {
     assert_eq!(send(&layer, call_by("u", "o")).await.status(), 429);
     let decision = limiter.decide_now(&organization("o"), "/call").unwrap();
     assert!(decision.is_blocked());
-    assert_eq!(witness.told().iter().map(|told| told.candidate).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(
+        witness.told().into_iter().map(|told| told.candidate).collect::<Vec<_>>(),
+        [None, None]
+    );
     assert_eq!(sums(&limiter.candidate_report()), [0; 4], "it would not have admitted them either");
 
     clock.advance(Duration::from_secs(3599));

@@ -10,7 +10,7 @@ use bolna_rate_limit::store::{
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::bucket::{Bucket, OneBucket};
-use crate::support::{DecideNow, now, organization};
+use crate::support::{DecideNow, now, organization, peeked};
 
 type Capped = Limiter<MemoryStore<ManualClock>>;
 
@@ -23,7 +23,7 @@ fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<Sto
         let told = Arc::clone(&told);
         StoreListener::new(move |event| told.lock().unwrap().push(event.clone()))
     });
-    (Limiter::with_store(Policy::default(), store), clock, told)
+    (Limiter::with_store(Policy::default(), store).unwrap(), clock, told)
 }
 
 fn admitted(limiter: &Capped, caller: &Principal, calls: usize) -> usize {
@@ -198,7 +198,7 @@ async fn a_look_at_a_caller_without_a_bucket_shows_what_it_would_share() {
     let (limiter, _clock, _) = capped_limiter(1);
     admitted(&limiter, &organization("old"), 1);
     let new = organization("new");
-    let peek = async || limiter.peek(&new, Endpoint::CALL).await.unwrap().unwrap();
+    let peek = async || peeked(&limiter, &new, Endpoint::CALL).await;
     assert_eq!(peek().await.remaining(), 500);
     admitted(&limiter, &new, 200);
     assert_eq!(peek().await.remaining(), 300);
@@ -223,7 +223,7 @@ fn a_look_at_the_cap_says_what_a_request_meets() {
     }
     for round in 0..1000 {
         let caller = organization(&format!("new-{}", round % 150));
-        let peeked = now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
+        let peeked = now(peeked(&limiter, &caller, Endpoint::CALL));
         let met = limiter.decide_now(&caller, "/call").unwrap();
         assert_eq!(met.is_allowed(), peeked.is_allowed(), "round {round}");
         let spent = u32::from(met.is_allowed());
@@ -332,7 +332,7 @@ fn a_look_at_the_cap_says_what_a_request_of_several_buckets_meets() {
         (0..4).for_each(|new| check(&format!("new-{new}"), &[entry(5)]));
         // There is room for one of two further buckets.
         let other = organization(&format!("other-0-{round}"));
-        now(store.command(Command::reset(&other, endpoint(3)))).unwrap();
+        now(store.reset(&other, endpoint(3))).unwrap();
         clock.advance(seconds(2));
         check("caller", &[entry(4), entry(5)]);
         assert!(store.len() <= 16);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    AnyStore, BucketState, Charge, Command, Decisions, Entry, MemoryStore, Store,
+    AnyStore, Bucket, BucketState, Charge, Command, Decisions, Entry, MemoryStore, Store,
 };
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use proptest::prelude::*;
@@ -34,12 +34,14 @@ fn run(case: &Case, store: &impl Store, clock: &ManualClock, caller: &Principal)
             Step { refund: Some(parts), .. } => ("refund", parts),
             Step { settle: Some(parts), .. } => ("settle", parts),
             Step { reset: Some(name), .. } => {
-                now(store.command(Command::reset(caller, endpoint(name)))).unwrap();
+                let bucket = Bucket::of_account(caller, endpoint(name));
+                now(store.command(Command::Reset(bucket))).unwrap();
                 continue;
             }
             Step { block: Some(name), ms: Some(ms), .. } => {
+                let bucket = Bucket::of_account(caller, endpoint(name));
                 let period = Duration::from_millis(*ms);
-                now(store.command(Command::block(caller, endpoint(name), period))).unwrap();
+                now(store.command(Command::block(bucket, period))).unwrap();
                 continue;
             }
             Step { quotas: Some(changed), .. } => {
@@ -198,11 +200,13 @@ proptest! {
                         now(store.command(settle)).unwrap();
                     }
                     Move::Reset => {
-                        now(store.command(Command::reset(caller, Endpoint::CALL))).unwrap();
+                        let bucket = Bucket::of_account(caller, Endpoint::CALL);
+                        now(store.command(Command::Reset(bucket))).unwrap();
                     }
                     Move::Block(ms) => {
+                        let bucket = Bucket::of_account(caller, Endpoint::CALL);
                         let period = Duration::from_millis(ms);
-                        now(store.command(Command::block(caller, Endpoint::CALL, period))).unwrap();
+                        now(store.command(Command::block(bucket, period))).unwrap();
                     }
                     Move::Wait(ms) => {
                         time += Duration::from_millis(ms);
@@ -298,12 +302,14 @@ proptest! {
                 }
                 Act::Reset(which) => {
                     states[which] = BucketState::default();
-                    now(store.command(Command::reset(&caller, endpoints[which]))).unwrap();
+                    let bucket = Bucket::of_account(&caller, endpoints[which]);
+                    now(store.command(Command::Reset(bucket))).unwrap();
                 }
                 Act::Block(which, ms) => {
                     let period = Duration::from_millis(ms);
                     states[which] = states[which].blocked_for(period);
-                    now(store.command(Command::block(&caller, endpoints[which], period))).unwrap();
+                    let bucket = Bucket::of_account(&caller, endpoints[which]);
+                    now(store.command(Command::block(bucket, period))).unwrap();
                 }
                 Act::Wait(ms) => {
                     let time = Duration::from_millis(ms);

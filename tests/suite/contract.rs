@@ -302,7 +302,7 @@ async fn a_policy_that_comes_into_force_meanwhile_does_not_judge_a_request_that_
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     let mut response = spawn(service.oneshot(call_by("u", "o")));
     assert_pending!(response.poll());
-    limiter.set_policy(Policy::builder().build().unwrap());
+    limiter.set_policy(Policy::builder().build().unwrap()).unwrap();
     limiter.store().now_answers(Answers::Decision);
     let Poll::Ready(response) = response.poll() else { panic!("the store has answered") };
     assert_eq!(response.unwrap().headers()["ratelimit-policy"], "\"call\";q=1;w=10");

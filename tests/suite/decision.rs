@@ -21,8 +21,8 @@ fn found<B>(request: &Request<B>) -> String {
     let Some(ruling) = request.extensions().get::<Ruling>() else { return "nothing".to_owned() };
     let decision = ruling.decision().unwrap();
     assert!(ruling.is_admitted());
-    assert_eq!(ruling.endpoint(), Some(decision.endpoint()));
-    format!("{} {} {}", decision.endpoint(), ruling.is_allowed(), decision.remaining())
+    assert_eq!(decision.name(), ruling.endpoint().unwrap());
+    format!("{} {} {}", decision.name(), ruling.is_allowed(), decision.remaining())
 }
 
 async fn handler(request: Request<()>) -> Result<Response<String>, std::convert::Infallible> {

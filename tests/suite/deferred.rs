@@ -38,6 +38,7 @@ impl DeferredStore {
             policy,
             Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default()))),
         )
+        .unwrap()
     }
 
     /// The connection of one replica to the store that all replicas share.

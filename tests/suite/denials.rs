@@ -438,7 +438,7 @@ async fn behind_the_layer_a_store_that_fails_is_seen_by_nobody() {
     let fallback = LocalFallback::with_local(breaker, MemoryStore::with_clock(clock.clone()))
         .expected_replicas(2);
     let cache = DenialCache::with_clock(fallback, clock.clone());
-    let limiter = Limiter::with_store(Policy::default(), cache);
+    let limiter = Limiter::with_store(Policy::default(), cache).unwrap();
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(tower::service_fn(ok));
     let send = async |times: u32| {
         let mut admitted = 0;

@@ -243,7 +243,7 @@ async fn a_thing_is_told_to_all_who_observe_and_once_only() {
         let _ = send(&layer, preflight("/call")).await;
         layer.limiter().set_enforcement(Enforcement::SHADOW);
         layer.limiter().set_enforcement(Enforcement::FULL);
-        layer.limiter().set_policy(Policy::default());
+        layer.limiter().set_policy(Policy::default()).unwrap();
     }
     assert_eq!(only(&first), only(&second));
     // An observer that is added later does not get earlier diagnoses.
@@ -256,7 +256,7 @@ fn of_policy(builder: &PolicyBuilder) -> Vec<Advice> {
     let policy = builder.clone().build().unwrap();
     let (_, at_start) = watched(policy.clone());
     let (layer, later) = watched(Policy::default());
-    layer.limiter().set_policy(policy.clone());
+    layer.limiter().set_policy(policy.clone()).unwrap();
     let (layer, as_candidate) = watched(Policy::default());
     layer.limiter().set_candidate(policy).unwrap();
     let diagnoses = at_start.diagnoses();
@@ -315,7 +315,7 @@ fn a_quota_that_never_binds() {
     let named: Vec<_> = diagnoses
         .iter()
         .map(|diagnosis| match diagnosis {
-            Advice::QuotaNeverBinds { endpoint, quota, .. } => (endpoint.name(), quota.limit()),
+            Advice::QuotaNeverBinds { limit, .. } => (limit.name().name(), limit.quota().limit()),
             other => panic!("{other:?}"),
         })
         .collect();

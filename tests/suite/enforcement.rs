@@ -114,7 +114,7 @@ proptest! {
     ) {
         let (enforcing, clock) = stopped_limiter(tight().build().unwrap());
         let watched = if by_policy { tight().enforcement(Enforcement::SHADOW) } else { tight() };
-        let shadow = Limiter::with_store(watched.build().unwrap(), MemoryStore::with_clock(clock.clone()));
+        let shadow = Limiter::with_store(watched.build().unwrap(), MemoryStore::with_clock(clock.clone())).unwrap();
         if !by_policy {
             shadow.set_enforcement(Enforcement::SHADOW);
         }
@@ -125,7 +125,7 @@ proptest! {
             clock.advance(sent.pause);
             if number == switched_at {
                 if by_policy {
-                    shadow.limiter().set_policy(tight().build().unwrap());
+                    shadow.limiter().set_policy(tight().build().unwrap()).unwrap();
                 } else {
                     shadow.limiter().set_enforcement(Enforcement::FULL);
                 }

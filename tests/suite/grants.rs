@@ -90,7 +90,7 @@ fn a_drained_bucket_to_which_three_are_granted_admits_three() {
 /// A limiter can be asked to refund any number of units.
 fn refunds_up_to_a_full_bucket<St: Store>(store: St) {
     let policy = Policy::bolna().quota("call", Quota::per_minute(500).burst(10)).build().unwrap();
-    let limiter = Limiter::with_store(policy, store);
+    let limiter = Limiter::with_store(policy, store).unwrap();
     let caller = organization("o");
     for (units, admitted) in [(10, 10), (0, 0), (3, 3), (11, 10), (u32::MAX, 10)] {
         block_on(limiter.refund(&caller, Endpoint::CALL, units)).unwrap();

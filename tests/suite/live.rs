@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
 use crate::support::{
-    DecideNow, call_by, now, ok, one_call, organization, percent, stopped_limiter,
+    DecideNow, call_by, now, ok, one_call, organization, peeked, percent, stopped_limiter,
 };
 
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -36,9 +36,9 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
     ] {
         let (limiter, clock) = stopped_limiter(Policy::default());
         let caller = organization("o");
-        let peek = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
+        let peek = || now(peeked(&limiter, &caller, Endpoint::CALL));
         assert!((0..250).all(|_| limiter.decide_now(&caller, "/call").unwrap().is_allowed()));
-        limiter.set_policy(calls(quota));
+        limiter.set_policy(calls(quota)).unwrap();
         assert_eq!(
             (peek().remaining(), peek().reset()),
             (remaining, Duration::from_millis(spent)),
@@ -70,7 +70,7 @@ fn a_half_spent_bucket_stays_half_spent_in_time() {
 fn changing_back_and_forth_fills_no_bucket() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
-    let reset = || now(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap().reset();
+    let reset = || now(peeked(&limiter, &caller, Endpoint::CALL)).reset();
     assert!((0..250).all(|_| limiter.decide_now(&caller, "/call").unwrap().is_allowed()));
     let policies = [
         calls(Quota::per_minute(1000)),
@@ -78,7 +78,7 @@ fn changing_back_and_forth_fills_no_bucket() {
         calls(Quota::per_hour(50_000)),
     ];
     for round in 0..3000_u64 {
-        limiter.set_policy(policies[usize::try_from(round % 3).unwrap()].clone());
+        limiter.set_policy(policies[usize::try_from(round % 3).unwrap()].clone()).unwrap();
         limiter.set_enforcement(percent(u8::try_from(round % 101).unwrap()));
         clock.advance(NANOSECOND);
         assert_eq!(
@@ -119,13 +119,15 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
                 .collect();
             start.wait();
             for round in 0..501 {
-                limiter.set_policy(if round % 2 == 0 { fast.clone() } else { slow.clone() });
+                limiter
+                    .set_policy(if round % 2 == 0 { fast.clone() } else { slow.clone() })
+                    .unwrap();
             }
             changing.store(false, Ordering::Relaxed);
             threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
         });
         let judged_by: HashSet<_> =
-            decisions.iter().map(|by| (by.endpoint().name(), by.quota().limit())).collect();
+            decisions.iter().map(|by| (by.name().name(), by.quota().limit())).collect();
         let either = [("call", 500), ("x", 7), ("call", 1000), ("default", 11)];
         assert!(judged_by.iter().all(|by| either.contains(by)), "{judged_by:?}");
         // A unit is 120 ms by one policy and 60 ms by the other. A full bucket is a minute by both.
@@ -133,7 +135,7 @@ fn a_change_under_traffic_loses_and_invents_nothing() {
         let admitted = |limit| {
             let by = decisions
                 .iter()
-                .filter(|by| by.endpoint() == Endpoint::CALL && by.quota().limit() == limit);
+                .filter(|by| by.name() == Endpoint::CALL && by.quota().limit() == limit);
             u64::try_from(by.filter(|by| by.is_allowed()).count()).unwrap()
         };
         assert_eq!(admitted(500) * 120 + admitted(1000) * 60, 60_000);
@@ -153,7 +155,7 @@ fn a_request_that_waits_is_judged_by_the_policy_it_was_asked_under() {
         assert_pending!(first.poll());
         assert_pending!(second.poll());
         // A policy or an enforcement that becomes active meanwhile can't admit it either.
-        limiter.set_policy(Policy::builder().exempt(["/call"]).build().unwrap());
+        limiter.set_policy(Policy::builder().exempt(["/call"]).build().unwrap()).unwrap();
         limiter.set_enforcement(Enforcement::SHADOW);
         limiter.store().now_answers(Answers::Decision);
         let (first, second) =
@@ -180,9 +182,9 @@ fn whoever_was_refused_is_admitted_at_once_by_larger_limits() {
     let allowed = || limiter.decide_now(&caller, "/call").unwrap().is_allowed();
     assert_eq!((0..600).filter(|_| allowed()).count(), 500);
     for round in 2..5 {
-        limiter.set_policy(calls(Quota::per_minute(500).burst(500 * round)));
+        limiter.set_policy(calls(Quota::per_minute(500).burst(500 * round))).unwrap();
         assert_eq!((0..600).filter(|_| allowed()).count(), 500, "round {round}");
     }
-    limiter.set_policy(Policy::default());
+    limiter.set_policy(Policy::default()).unwrap();
     assert!(!allowed());
 }

@@ -22,6 +22,7 @@ mod enforcement;
 mod fallback;
 mod grants;
 mod identity;
+mod limits;
 mod live;
 mod model;
 mod most_refused;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::{Advice, Event, Observation, Observer};
-use bolna_rate_limit::store::{Answer, MemoryStore, Store};
+use bolna_rate_limit::store::{Answer, Decisions, MemoryStore, Store};
 use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, OnStoreFailure,
@@ -40,7 +40,7 @@ pub(crate) struct Told {
     pub(crate) decision: Option<Decision>,
     pub(crate) enforced: bool,
     pub(crate) admitted: bool,
-    pub(crate) candidate: Option<Decision>,
+    pub(crate) candidate: Option<Decisions>,
     pub(crate) waited: bool,
 }
 
@@ -86,7 +86,7 @@ impl Observer for Witness {
             decision: observation.ruling.decision().copied(),
             enforced: observation.ruling.is_enforced(),
             admitted: observation.ruling.is_admitted(),
-            candidate: observation.ruling.candidate().copied(),
+            candidate: observation.ruling.candidate().cloned(),
             waited: observation.waited.is_some(),
         };
         let fits = match (observation.ruling.outcome(), told.decision, observation.error) {
@@ -305,16 +305,16 @@ fn changes_are_told_in_words() {
         .endpoint("search", Quota::per_second(5), ["/search"])
         .build()
         .unwrap();
-    limiter.set_policy(faster.clone());
+    limiter.set_policy(faster.clone()).unwrap();
     assert_eq!(
         said(),
         ["the policy was changed: agent 500 requests per minute -> 500 requests per minute \
             (25 %), call 500 requests per minute -> 2000 requests per minute with a burst of 100, \
             search none -> 5 requests per second"]
     );
-    limiter.set_policy(faster);
-    assert_eq!(said(), ["the policy was changed: all quotas are the same"]);
-    limiter.set_policy(Policy::builder().build().unwrap());
+    limiter.set_policy(faster).unwrap();
+    assert_eq!(said(), ["the policy was changed: all limits are the same"]);
+    limiter.set_policy(Policy::builder().build().unwrap()).unwrap();
     assert_eq!(
         said(),
         ["the policy was changed: executions 500 requests per minute -> none, agent 500 \
@@ -342,7 +342,7 @@ fn changes_are_told_in_words() {
 fn events_carry_what_changed() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let witness = Witness::of(&limiter);
-    limiter.set_policy(one_call());
+    limiter.set_policy(one_call()).unwrap();
     limiter.set_candidate(Policy::default()).unwrap();
     let happened = witness.events();
     let limit = |policy: &Policy| policy.quota_of(Endpoint::CALL).unwrap().limit();
@@ -360,14 +360,15 @@ fn events_carry_what_changed() {
 async fn an_observer_goes_with_the_limiter() {
     let witness = Arc::new(Witness::default());
     let limiter =
-        Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()));
+        Limiter::with_store(one_call(), DeferredStore::that(Answers::NotYet, &Default::default()))
+            .unwrap();
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     limiter.observe(Arc::clone(&witness));
     limiter.on_event({
         let witness = Arc::clone(&witness);
         move |event| witness.on_event(event)
     });
-    limiter.set_policy(Policy::default());
+    limiter.set_policy(Policy::default()).unwrap();
     limiter.set_candidate(one_call()).unwrap();
     let mut service = layer.layer(tower::service_fn(ok));
     let mut waiting = spawn(service.call(call_by("u", "o")));
@@ -415,7 +416,7 @@ impl Meddler {
         limiter.set_enforcement(Enforcement::FULL);
         limiter.set_candidate(limiter.policy()).unwrap();
         limiter.set_candidate(None).unwrap();
-        limiter.set_policy(limiter.policy());
+        limiter.set_policy(limiter.policy()).unwrap();
         limiter.on_event(|_| ());
         limiter.store().shrink();
         now(limiter.refund(&organization("meddler"), Endpoint::AGENT, 1)).unwrap();
@@ -437,7 +438,7 @@ impl Observer for Meddler {
 fn an_observer_may_do_anything_with_the_limiter_from_several_threads() {
     let clock = ManualClock::default();
     let store = MemoryStore::with_clock(clock.clone()).max_buckets(2);
-    let limiter = Limiter::with_store(one_call(), store);
+    let limiter = Limiter::with_store(one_call(), store).unwrap();
     let meddler =
         Arc::new(Meddler { limiter: Mutex::new(Some(limiter.clone())), told: AtomicU32::new(0) });
     limiter.observe(Arc::clone(&meddler));
@@ -467,13 +468,13 @@ fn observers_that_come_while_limits_are_changed_are_all_told_of_everything_after
             .map(|_| scope.spawn(|| (0..8).map(|_| Witness::of(&limiter)).collect::<Vec<_>>()))
             .collect();
         for _ in 0..2 {
-            scope.spawn(|| (0..50).for_each(|_| limiter.set_policy(one_call())));
+            scope.spawn(|| (0..50).for_each(|_| limiter.set_policy(one_call()).unwrap()));
             scope.spawn(|| (0..50).for_each(|_| limiter.set_candidate(one_call()).unwrap()));
         }
         adding.into_iter().flat_map(|adding| adding.join().unwrap()).collect::<Vec<_>>()
     });
     witnesses.iter().for_each(|witness| drop(witness.events()));
-    limiter.set_policy(Policy::default());
+    limiter.set_policy(Policy::default()).unwrap();
     let _ = limiter.decide_now(&organization("o"), "/call");
     assert_eq!(witnesses.len(), 32);
     for witness in witnesses {

@@ -149,8 +149,9 @@ fn it_fits_axum_wherever_a_layer_does() {
     let _ =
         with_axum(&BolnaRateLimitLayer::with_limiter(DeferredStore::limiter(Policy::default())));
     let any = AnyStore::from(MemoryStore::new());
-    let _ =
-        with_axum(&BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), any)));
+    let _ = with_axum(&BolnaRateLimitLayer::with_limiter(
+        Limiter::with_store(Policy::default(), any).unwrap(),
+    ));
 }
 
 #[test]

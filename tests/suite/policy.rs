@@ -199,7 +199,7 @@ fn an_error_says_which_list_and_endpoint_it_is_about() {
     };
     assert_eq!(name, "agent");
     let quota = Policy::bolna().quota("call", Quota::per_minute(0)).build().unwrap_err();
-    assert!(matches!(quota, PolicyError::Quota { endpoint, .. } if endpoint == "call"));
+    assert!(matches!(quota, PolicyError::Quota { limit, .. } if limit == "call"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use bolna_rate_limit::policy::PolicyFileError;
+use bolna_rate_limit::policy::{LimitBuilder, PolicyFileError};
 use bolna_rate_limit::{Endpoint, Enforcement, Policy, Quota};
 use proptest::prelude::*;
 
@@ -82,7 +82,141 @@ fn built() -> Policy {
         .unwrap()
 }
 
+/// A policy with every sort of limit, in both formats.
+const LIMITS_TOML: &str = r#"
+[[endpoint]]
+name = "call"
+limit = 500
+per = "minute"
+cost = 3
+user_share = 20
+
+[[endpoint.also]]
+name = "call-day"
+scope = "account"
+limit = 20000
+per = "day"
+burst = 500
+cost = 2
+enforce = 25
+
+[[endpoint.also]]
+name = "call-all"
+scope = "everyone"
+limit = 5000
+per = "minute"
+
+[default]
+burst = 100
+
+[[default.also]]
+name = "default-user"
+scope = "user"
+limit = 100
+per = "minute"
+enforce = "shadow"
+
+[[shared]]
+name = "day"
+limit = 100000
+per = "day"
+cost = 7
+endpoints = ["agent", "default", "agent"]
+
+[[shared]]
+name = "all"
+scope = "everyone"
+limit = 9000
+per = "second"
+enforce = "shadow"
+endpoints = ["executions", "agent", "default"]
+
+[unidentified]
+limit = 60
+per = "minute"
+burst = 20
+enforce = "shadow"
+"#;
+
+const LIMITS_JSON: &str = r#"{
+    "unidentified": { "enforce": "shadow", "burst": 20, "per": "minute", "limit": 60 },
+    "shared": [
+        {
+            "endpoints": ["agent", "default", "agent"],
+            "name": "day",
+            "limit": 100000,
+            "per": "day",
+            "cost": 7
+        },
+        {
+            "endpoints": ["executions", "agent", "default"],
+            "name": "all",
+            "scope": "everyone",
+            "limit": 9000,
+            "per": "second",
+            "enforce": "shadow"
+        }
+    ],
+    "default": {
+        "also": [
+            {
+                "name": "default-user",
+                "scope": "user",
+                "limit": 100,
+                "per": "minute",
+                "enforce": "shadow"
+            }
+        ],
+        "burst": 100
+    },
+    "endpoint": [
+        {
+            "also": [
+                {
+                    "name": "call-day",
+                    "scope": "account",
+                    "limit": 20000,
+                    "per": "day",
+                    "burst": 500,
+                    "cost": 2,
+                    "enforce": 25
+                },
+                { "name": "call-all", "scope": "everyone", "limit": 5000, "per": "minute" }
+            ],
+            "user_share": 20,
+            "name": "call",
+            "limit": 500,
+            "per": "minute",
+            "cost": 3
+        }
+    ]
+}"#;
+
+/// The same policy, built.
+fn built_limits() -> Policy {
+    let call_day = LimitBuilder::account("call-day", Quota::per_day(20_000).burst(500));
+    let call_all = LimitBuilder::everyone("call-all", Quota::per_minute(5000));
+    let default_user = LimitBuilder::user("default-user", Quota::per_minute(100));
+    let day = LimitBuilder::account("day", Quota::per_day(100_000)).cost(7);
+    let all = LimitBuilder::everyone("all", Quota::per_second(9000));
+    Policy::bolna()
+        .cost("call", 3)
+        .user_share("call", 20)
+        .also("call", call_day.cost(2).enforce(percent(25)))
+        .also("call", call_all)
+        .default_quota(Quota::per_minute(1000).burst(100))
+        .also("default", default_user.enforce(Enforcement::SHADOW))
+        .shared(day, ["agent", "default"])
+        .shared(all.enforce(Enforcement::SHADOW), ["executions", "agent", "default"])
+        .unidentified_quota(Quota::per_minute(60).burst(20))
+        .enforce("unidentified", Enforcement::SHADOW)
+        .build()
+        .unwrap()
+}
+
 fn assert_same(read: &Policy, built: &Policy) {
+    assert_eq!(read.limits(), built.limits());
+    assert!(read == built, "{read:?} is not {built:?}");
     assert_eq!(read.endpoints().collect::<Vec<_>>(), built.endpoints().collect::<Vec<_>>());
     for (endpoint, _) in built.endpoints() {
         assert_eq!(read.enforcement_of(endpoint), built.enforcement_of(endpoint), "{endpoint}");
@@ -125,6 +259,51 @@ fn a_file_says_what_a_builder_says() {
     let windows = format!("\u{feff}{}", TOML.replace('\n', "\r\n"));
     assert_same(&Policy::from_toml(&windows).unwrap(), &built());
     assert_same(&Policy::from_json(&format!("\u{feff}{JSON}")).unwrap(), &built());
+}
+
+#[test]
+fn a_file_has_every_limit_that_a_builder_has() {
+    let toml = Policy::from_toml(LIMITS_TOML).unwrap();
+    assert_same(&toml, &built_limits());
+    assert_same(&Policy::from_json(LIMITS_JSON).unwrap(), &built_limits());
+    let limits: Vec<_> = toml.limits_of(Endpoint::CALL).map(|it| it.to_string()).collect();
+    let expected = [
+        "call, 500 requests per minute for each account",
+        "call-user, 100 requests per minute for each user",
+        "call-day, 20000 requests per day for each account",
+        "call-all, 5000 requests per minute for all accounts together",
+    ];
+    assert_eq!(limits, expected);
+    // TOML's inline tables, and an endpoint that the base does not have.
+    let inline = r#"
+        shared = [
+            { name = "day", limit = 9, per = "day", endpoints = ["search", "call"] },
+        ]
+        unidentified = { limit = 60, per = "minute" }
+        [[endpoint]]
+        name = "search"
+        limit = 5
+        per = "minute"
+        paths = ["/search"]
+        also = [{ name = "search-hour", limit = 50, per = "hour", cost = 50 }]
+    "#;
+    let hour = LimitBuilder::account("search-hour", Quota::per_hour(50)).cost(50);
+    let built = Policy::bolna()
+        .endpoint("search", Quota::per_minute(5), ["/search"])
+        .also("search", hour)
+        .shared(LimitBuilder::account("day", Quota::per_day(9)), ["search", "call"])
+        .unidentified_quota(Quota::per_minute(60))
+        .build();
+    assert_same(&Policy::from_toml(inline).unwrap(), &built.unwrap());
+}
+
+/// A share is of the limit that the endpoint has in the end.
+#[test]
+fn a_users_share_is_of_the_files_limit() {
+    let text = "[[endpoint]]\nname = \"call\"\nuser_share = 10\nlimit = 70\nper = \"hour\"\n";
+    let policy = Policy::from_toml(text).unwrap();
+    let shares = policy.limits_of(Endpoint::CALL).map(|limit| limit.quota()).nth(1);
+    assert_eq!(shares, Quota::per_hour(7).build().ok());
 }
 
 #[test]
@@ -226,7 +405,7 @@ fn a_period_in_another_spelling_is_an_error() {
 #[test]
 fn a_number_in_another_spelling_is_an_error() {
     let odd = ["-0", "1.0", "1e1", "-1", "01", "+", "1_", "0x", "1 0", "\u{0661}", "\"5\"", ""];
-    for key in ["limit", "burst", "enforce"] {
+    for key in ["limit", "burst", "cost", "enforce", "user_share"] {
         for number in odd {
             let per = if key == "limit" { "per = \"minute\"" } else { "" };
             let toml = format!("[default]\n{key} = {number}\n{per}");
@@ -287,7 +466,10 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ("@exmpt = []\n", &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"]),
         (
             "[default]\n@brust = 5\n",
-            &["\"brust\" of endpoint \"default\"", "limit, per, burst, enforce, paths"],
+            &[
+                "\"brust\" of endpoint \"default\"",
+                "limit, per, burst, cost, enforce, user_share, paths",
+            ],
         ),
         (
             &format!("{call}@path = [\"/call\"]\n"),
@@ -379,17 +561,11 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ),
         ("base = \"empty\"\n[[endpoint]]\nname = @\"call\"\n", &["base \"empty\" has no endpoint"]),
         // Quotas that make no sense.
-        (
-            &format!("{call}limit = @0\nper = \"minute\"\n"),
-            &["quota of endpoint \"call\": limit is 0"],
-        ),
-        (
-            &format!("{call}limit = 5\nper = @\"0 seconds\"\n"),
-            &["quota of endpoint \"call\": period is 0"],
-        ),
-        (&format!("{call}burst = @0\n"), &["quota of endpoint \"call\": burst is 0"]),
-        ("[default]\nper = \"hour\"\nlimit = @0\n", &["quota of endpoint \"default\": limit is 0"]),
-        ("[default]\nper = \"40000 days\"\nlimit = @1\n", &["endpoint \"default\"", "100 years"]),
+        (&format!("{call}limit = @0\nper = \"minute\"\n"), &["quota of \"call\": limit is 0"]),
+        (&format!("{call}limit = 5\nper = @\"0 seconds\"\n"), &["quota of \"call\": period is 0"]),
+        (&format!("{call}burst = @0\n"), &["quota of \"call\": burst is 0"]),
+        ("[default]\nper = \"hour\"\nlimit = @0\n", &["quota of \"default\": limit is 0"]),
+        ("[default]\nper = \"40000 days\"\nlimit = @1\n", &["quota of \"default\"", "100 years"]),
         (
             "[default]\nper = @\"18446744073709551615 days\"\nlimit = 1\n",
             &["per of endpoint \"default\"", "too long", "found \"18446744073709551615 days\""],
@@ -441,6 +617,245 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         (
             "[[endpoint]]\nname = \"agent\"\npaths = [\n  \"/a\",\n  @\"/call\",\n]\n",
             &["same paths as `/call`"],
+        ),
+    ];
+    for (marked, says) in mistakes {
+        assert_told(Policy::from_toml, marked, says);
+    }
+}
+
+#[test]
+fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
+    let call = |rest: &str| format!("[[endpoint]]\nname = \"call\"\n{rest}");
+    let also = |rest: &str| call(&format!("[[endpoint.also]]\n{rest}"));
+    let limit = |name: &str| format!("name = {name}\nlimit = 9\nper = \"day\"\n");
+    let day = |rest: &str| also(&format!("{}{rest}", limit("\"call-day\"")));
+    let shared = |rest: &str| format!("[[shared]]\n{}{rest}", limit("\"day\""));
+    let more = |name: &str| format!("[[endpoint.also]]\n{}", limit(name));
+    let default_also = format!("[[default.also]]\n{}", limit("@\"call-user\""));
+    let call_at = "[[endpoint]]\nname = @\"call\"\n";
+    let three = ["\"a\"", "\"b\"", "\"c\""].map(more).concat();
+    let shares = |endpoints: &str| {
+        let shared = |name: &str| format!("[[shared]]\n{}{endpoints}", limit(name));
+        ["\"a\"", "\"b\"", "\"c\""].map(shared).concat()
+    };
+    let long = "x".repeat(60);
+    let new = format!("name = \"{long}\"\nlimit = 5\nper = \"minute\"\npaths = [\"/x\"]\n");
+    let mistakes: &[(&str, &[&str])] = &[
+        // Keys.
+        (
+            &day("@brust = 5\n"),
+            &[
+                "key \"brust\" of limit \"call-day\": there is no such key",
+                "the keys are name, scope, limit, per, burst, cost, enforce",
+            ],
+        ),
+        (
+            &day("@paths = [\"/call\"]\n"),
+            &["\"paths\" of limit \"call-day\"", "above the further limits"],
+        ),
+        (&day("@exempt = []\n"), &["\"exempt\"", "above the first `[`"]),
+        (
+            &shared("@paths = []\n"),
+            &["\"paths\" of limit \"day\"", "scope, limit, per, burst, cost, enforce, endpoints"],
+        ),
+        (
+            "[unidentified]\nlimit = 9\nper = \"day\"\n@cost = 2\n",
+            &["\"cost\" of limit \"unidentified\"", "keys are limit, per, burst, enforce"],
+        ),
+        // Types.
+        (
+            &call("also = @5\n"),
+            &["also of endpoint \"call\"", "`[[endpoint.also]]`", "`[[default.also]]`", "found 5"],
+        ),
+        (&call("also = [@5]\n"), &["a limit: wanted a table, found 5"]),
+        ("@[shared]\nname = \"day\"\n", &["shared of the policy", "[[shared]]", "found a table"]),
+        ("unidentified = @60\n", &["limit \"unidentified\": wanted a table, found 60"]),
+        (
+            &shared("endpoints = @\"call\"\n"),
+            &["endpoints of limit \"day\"", "a list of endpoints"],
+        ),
+        (&shared("endpoints = [\"call\", @7]\n"), &["a list of endpoints", "found 7"]),
+        // What is missing.
+        (&call("@[[endpoint.also]]\nlimit = 9\nper = \"day\"\n"), &["a limit has no name"]),
+        (&also("name = @\"call-day\"\n"), &["limit \"call-day\": it needs limit and per"]),
+        (
+            &also("name = @\"call-day\"\nburst = 5\n"),
+            &["limit \"call-day\": it needs limit and per"],
+        ),
+        (
+            &also("name = \"call-day\"\nlimit = @9\n"),
+            &["limit of limit \"call-day\"", "set `per` too"],
+        ),
+        (
+            "[[shared]]\nname = @\"day\"\nendpoints = [\"call\"]\n",
+            &["limit \"day\": it needs limit, per and endpoints"],
+        ),
+        (
+            "[[shared]]\nname = @\"day\"\nlimit = 9\nper = \"day\"\n",
+            &["limit \"day\": it needs limit, per and endpoints"],
+        ),
+        ("@[[shared]]\nlimit = 9\nper = \"day\"\n", &["a limit has no name"]),
+        (
+            "enforce = 5\n@[unidentified]\nburst = 20\n",
+            &["limit \"unidentified\": it needs limit and per"],
+        ),
+        ("[unidentified]\nper = @\"day\"\n", &["per of limit \"unidentified\"", "`limit` too"]),
+        // Scopes.
+        (
+            &day("scope = @\"address\"\n"),
+            &[
+                "scope of limit \"call-day\": wanted \"account\", \"user\" or \"everyone\"",
+                "found \"address\"",
+            ],
+        ),
+        (&day("scope = @\"User\"\n"), &["\"user\" or \"everyone\", found \"User\""]),
+        (&shared("scope = @3\n"), &["scope of limit \"day\"", "found 3"]),
+        // Costs and shares.
+        (
+            &call("cost = @0\n"),
+            &["cost of limit \"call\": it is 0, and must be from 1 to the burst, 500"],
+        ),
+        (&call("cost = @501\n"), &["cost of limit \"call\": it is 501"]),
+        (&call("burst = 5\ncost = @6\n"), &["it is 6, and must be from 1 to the burst, 5"]),
+        (
+            &call("cost = @4294967296\n"),
+            &["cost of endpoint \"call\"", "whole number from 1 to 4294967295"],
+        ),
+        (&day("cost = @0\n"), &["cost of limit \"call-day\": it is 0"]),
+        (&day("cost = @10\n"), &["cost of limit \"call-day\": it is 10", "the burst, 9"]),
+        (&day("cost = @1.5\n"), &["cost of limit \"call-day\"", "whole number", "found 1.5"]),
+        (
+            &shared("endpoints = [\"call\"]\ncost = @10\n"),
+            &["cost of limit \"day\": it is 10", "the burst, 9"],
+        ),
+        (
+            &call("user_share = @0\n"),
+            &["user share of endpoint \"call\": it is 0, and must be from 1 to 100 percent"],
+        ),
+        (&call("user_share = @101\n"), &["it is 101, and must be from 1 to 100 percent"]),
+        ("[default]\nuser_share = @101\n", &["user share of endpoint \"default\": it is 101"]),
+        (
+            &call("user_share = @256\n"),
+            &["user_share of endpoint \"call\"", "percent from 1 to 100, found 256"],
+        ),
+        // 27,000 days for one unit of the share, of which it would hold two.
+        (
+            &call("user_share = @50\nlimit = 3\nper = \"27000 days\"\nburst = 4\n"),
+            &["quota of \"call-user\"", "100 years"],
+        ),
+        // Quotas.
+        (
+            &also("name = \"call-day\"\nlimit = @0\nper = \"day\"\n"),
+            &["quota of \"call-day\": limit is 0"],
+        ),
+        (
+            &also("name = \"call-day\"\nlimit = 9\nper = @\"0 days\"\n"),
+            &["quota of \"call-day\": period is 0"],
+        ),
+        (&day("burst = @0\n"), &["quota of \"call-day\": burst is 0"]),
+        (
+            &also("name = \"call-day\"\nlimit = @1\nper = \"40000 days\"\n"),
+            &["quota of \"call-day\"", "100 years"],
+        ),
+        (&shared("burst = @0\nendpoints = [\"call\"]\n"), &["quota of \"day\": burst is 0"]),
+        (
+            "[unidentified]\nlimit = 5\nper = \"day\"\nburst = @0\n",
+            &["quota of \"unidentified\": burst is 0"],
+        ),
+        // Names.
+        (
+            &also("name = @\"a b\"\nlimit = 9\nper = \"day\"\n"),
+            &["limit name \"a b\": a name is 1 to 64 characters"],
+        ),
+        (
+            &also("name = @7\nlimit = 9\nper = \"day\"\n"),
+            &["name of a limit: wanted a text, found 7"],
+        ),
+        (
+            &format!("[[endpoint]]\n{new}user_share = @5\n"),
+            &[&format!("limit name \"{long}-user\": a name is 1 to 64 characters")],
+        ),
+        (&day(&more("@\"call-day\"")), &["limit name \"call-day\": it is taken"]),
+        (&also(&limit("@\"agent\"")), &["limit name \"agent\": it is taken", "an endpoint"]),
+        (&also(&limit("@\"call\"")), &["limit name \"call\": it is taken"]),
+        (&also(&limit("@\"default\"")), &["limit name \"default\": it is taken"]),
+        (
+            &format!("{}\n[[endpoint]]\n{new}", also(&limit(&format!("@\"{long}\"")))),
+            &[&format!("limit name \"{long}\": it is taken")],
+        ),
+        (
+            &call(&format!("user_share = 5\n{}", more("@\"call-user\""))),
+            &["limit name \"call-user\": it is taken"],
+        ),
+        (
+            &format!("{default_also}\n[default]\nuser_share = 5\n")
+                .replace("call-user", "default-user"),
+            &["\"default-user\": it is taken"],
+        ),
+        (
+            &day(&shared("endpoints = [\"agent\"]\n")
+                .replace("\"day\"\nlimit", "@\"call-day\"\nlimit")),
+            &["limit name \"call-day\": it is taken"],
+        ),
+        (
+            &format!(
+                "{}[unidentified]\nlimit = 5\nper = \"day\"\n",
+                also(&limit("@\"unidentified\""))
+            ),
+            &["limit name \"unidentified\": it is taken"],
+        ),
+        (
+            &format!(
+                "[[endpoint]]\n{}@[unidentified]\n{}",
+                new.replace(&long, "unidentified"),
+                &limit("")[7..]
+            ),
+            &["limit name \"unidentified\": it is taken"],
+        ),
+        // The valid one of two limits with the same name is not blamed for the other's quota.
+        (
+            &also(&format!("{}burst = 0\n{}", limit("\"d\""), more("@\"d\""))),
+            &["limit name \"d\": it is taken"],
+        ),
+        // Too many limits.
+        (
+            &format!("{call_at}{three}{}", more("\"d\"")),
+            &["endpoint \"call\": it has 5 limits", "at most 4"],
+        ),
+        (
+            &format!("{call_at}user_share = 5\n{three}"),
+            &["endpoint \"call\": it has 5 limits", "at most 4"],
+        ),
+        (
+            &format!("{call_at}burst = 5\n{}{}", more("\"d\""), shares("endpoints = [\"call\"]\n")),
+            &["endpoint \"call\": it has 5 limits"],
+        ),
+        (
+            &format!(
+                "enforce = 5\n@[default]\nuser_share = 5\n{}",
+                shares("endpoints = [\"default\"]\n")
+            ),
+            &["endpoint \"default\": it has 5 limits"],
+        ),
+        // ... of an endpoint that has no table in the file.
+        (
+            &format!(
+                "{}[[shared]]\n{}endpoints = [\"call\", @\"agent\"]\n",
+                shares("endpoints = [\"agent\"]\n"),
+                limit("\"d\"")
+            ),
+            &["endpoint \"agent\": it has 5 limits"],
+        ),
+        // What a shared limit is of.
+        (&shared("endpoints = @[]\n"), &["limit \"day\": it names no endpoint"]),
+        (
+            &shared("endpoints = [\"call\", @\"cal\", \"default\"]\n"),
+            &["endpoint \"cal\" of limit \"day\"", "neither the base nor the file"],
+        ),
+        (
+            &shared("endpoints = [@\"day\"]\n"),
+            &["endpoint \"day\" of limit \"day\"", "neither the base nor the file"],
         ),
     ];
     for (marked, says) in mistakes {
@@ -537,18 +952,12 @@ fn a_mistake_in_json_is_told_by_its_place() {
             &["\"new\"", "limit, per and paths"],
         ),
         // Quotas that make no sense.
-        (
-            &call("\"per\": \"minute\",\n      \"limit\": @0"),
-            &["quota of endpoint \"call\": limit is 0"],
-        ),
-        (
-            &call("\"limit\": 5,\n      \"per\": @\"0 hours\""),
-            &["quota of endpoint \"call\": period is 0"],
-        ),
-        (&call("\"burst\": @0"), &["quota of endpoint \"call\": burst is 0"]),
+        (&call("\"per\": \"minute\",\n      \"limit\": @0"), &["quota of \"call\": limit is 0"]),
+        (&call("\"limit\": 5,\n      \"per\": @\"0 hours\""), &["quota of \"call\": period is 0"]),
+        (&call("\"burst\": @0"), &["quota of \"call\": burst is 0"]),
         (
             "{\"default\":\n{ \"per\": \"40000 days\",\n\"limit\": @1 }}",
-            &["endpoint \"default\"", "100 years"],
+            &["quota of \"default\"", "100 years"],
         ),
         // Names.
         (
@@ -579,6 +988,70 @@ fn a_mistake_in_json_is_told_by_its_place() {
         (
             "{\"endpoint\": [{ \"name\": \"agent\", \"paths\": [\n\"/a\",\n@\"/call\"\n] }]}",
             &["same paths as `/call`"],
+        ),
+    ];
+    for (marked, says) in mistakes {
+        assert_told(Policy::from_json, marked, says);
+    }
+}
+
+#[test]
+fn a_mistake_in_a_limit_in_json_is_told_by_its_place() {
+    let call = |rest: &str| format!("{{\"endpoint\": [\n{{ \"name\": \"call\",\n{rest} }}\n]}}");
+    let limit = |rest: &str| format!("{{ \"limit\": 9, \"per\": \"day\",\n{rest} }}");
+    let also = |rest: &str| call(&format!("\"also\": [{}]", limit(rest)));
+    let day = |rest: &str| also(&format!("\"name\": \"call-day\", {rest}"));
+    let shared = |rest: &str| {
+        let rest = format!("\"name\": \"day\", \"endpoints\": [\"call\"], {rest}");
+        format!("{{\"shared\": [{}]}}", limit(&rest))
+    };
+    let more = |names: &[&str]| {
+        let limits: Vec<_> = names.iter().map(|it| limit(&format!("\"name\": {it}"))).collect();
+        format!("\"also\": [\n{}]", limits.join(",\n"))
+    };
+    let mistakes: &[(&str, &[&str])] = &[
+        // Keys and types.
+        (&day("@\"brust\": 5"), &["\"brust\" of limit \"call-day\"", "name, scope, limit, per"]),
+        (
+            "{\"unidentified\": {\"limit\": 9, \"per\": \"day\",\n@\"name\": \"x\" }}",
+            &["\"name\" of limit \"unidentified\"", "limit, per, burst, enforce"],
+        ),
+        (&call("\"also\": @{}"), &["also of endpoint \"call\"", "found a table"]),
+        (&call("\"also\": [\n@[]]"), &["a limit: wanted a table, found a list"]),
+        (&day("\"burst\": @[[[]]]"), &["burst of limit \"call-day\"", "found a list or table"]),
+        (&day("\"scope\": @null"), &["\"account\", \"user\" or \"everyone\", found null"]),
+        // What is missing.
+        (&call("\"also\": [\n@{}]"), &["a limit has no name"]),
+        (&call("\"also\": [{ \"name\": @\"d\" }]"), &["limit \"d\": it needs limit and per"]),
+        ("{\"unidentified\": @{}}", &["limit \"unidentified\": it needs limit and per"]),
+        (
+            "{\"shared\": [{ \"limit\": 5, \"per\": \"day\", \"name\": @\"d\" }]}",
+            &["limit \"d\": it needs limit, per and endpoints"],
+        ),
+        // Costs, shares and quotas.
+        (&call("\"cost\": @0"), &["cost of limit \"call\": it is 0"]),
+        (&day("\"cost\": @10"), &["cost of limit \"call-day\": it is 10", "the burst, 9"]),
+        (&call("\"user_share\": @0"), &["from 1 to 100 percent"]),
+        (&call("\"user_share\": @101"), &["it is 101, and must be from 1 to 100 percent"]),
+        (&day("\"burst\": @0"), &["quota of \"call-day\": burst is 0"]),
+        (&shared("\"burst\": @0"), &["quota of \"day\": burst is 0"]),
+        // Names.
+        (&also("\"name\": @\"\""), &["limit name \"\": a name is 1 to 64 characters"]),
+        (&also("\"name\": @\"agent\""), &["limit name \"agent\": it is taken"]),
+        (&call(&more(&["\"d\"", "@\"d\""])), &["limit name \"d\": it is taken"]),
+        // Too many limits, and what a shared limit is of.
+        (
+            &call(&more(&["\"a\"", "\"b\"", "\"c\"", "\"d\""])).replace("\"call\"", "@\"call\""),
+            &["endpoint \"call\": it has 5 limits", "at most 4"],
+        ),
+        (
+            &format!("{{\"default\": @{{ {} }}}}", more(&["\"a\"", "\"b\"", "\"c\"", "\"d\""])),
+            &["endpoint \"default\": it has 5 limits"],
+        ),
+        (&shared("").replace("[\"call\"], ", "@[]"), &["limit \"day\": it names no endpoint"]),
+        (
+            &shared("").replace("\"call\"], ", "\"call\", @\"cal\"]"),
+            &["endpoint \"cal\" of limit \"day\""],
         ),
     ];
     for (marked, says) in mistakes {
@@ -625,6 +1098,10 @@ fn an_error_quotes_at_most_a_hundred_characters_of_a_value() {
         "[[endpoint]]\nname = @\"LONG\"\n",
         "[[endpoint]]\nname = @\"LONG\"\nlimit = 5\nper = \"minute\"\npaths = [\"/x\"]\n",
         "[[endpoint]]\nname = \"LONG\"\n@foo = 5\n",
+        "[[default.also]]\nname = @\"LONG\"\n",
+        "[[default.also]]\nname = \"LONG\"\n@foo = 5\n",
+        "[[default.also]]\nname = \"x\"\nscope = @\"LONG\"\n",
+        "[[shared]]\nname = \"x\"\nlimit = 5\nper = \"day\"\nendpoints = [@\"LONG\"]\n",
         &endpoint("limit = 5\nper = \"minute\"\npaths = [\n@\"LONG\"]\n"),
         &endpoint("limit = 5\nper = \"minute\"\npaths = [\n@\"/:LONG\"]\n"),
     ] {
@@ -710,7 +1187,7 @@ fn a_mistake_in_a_file_names_the_file() {
         (error.path(), error.line(), error.column()),
         (Some(path.as_path()), Some(3), Some(9))
     );
-    let rule = "quota of endpoint \"call\": limit is 0, which would refuse everything for ever: it \
+    let rule = "quota of \"call\": limit is 0, which would refuse everything for ever: it \
                 must be at least 1 request per period";
     assert_eq!(error.to_string(), format!("{}:3:9: {rule}", path.display()));
     assert!(error.source().is_none());
@@ -744,7 +1221,7 @@ fn a_policy_from_a_file_keeps_what_was_spent() {
     // Half of the bucket is spent, and it is full again in 30 s. By the new quota this is half of
     // the bucket too.
     let text = "[[endpoint]]\nname = \"call\"\nlimit = 100\nper = \"minute\"\n";
-    limiter.set_policy(Policy::from_toml(text).unwrap());
+    limiter.set_policy(Policy::from_toml(text).unwrap()).unwrap();
     let decision = limiter.decide_now(&caller, "/call").unwrap();
     assert_eq!(
         (decision.is_allowed(), decision.quota().limit(), decision.remaining()),
@@ -809,6 +1286,47 @@ fn a_file_may_have_as_many_paths_as_it_takes() {
     }
 }
 
+/// The same for limits.
+#[test]
+fn a_file_may_have_as_many_limits_as_it_takes() {
+    const MANY: u32 = 50_000;
+    let limits = |rest: &str| {
+        let limit = |number| format!(r#"{{"name": "{number}", "limit": 9, "per": "day"{rest}}}"#);
+        (0..MANY).map(limit).collect::<Vec<_>>().join(",\n")
+    };
+    let endpoint = |limits: &str| format!(r#"{{"endpoint": [{limits}]}}"#);
+    let also = format!(r#"{{"default": {{"also": [{}]}}}}"#, limits(""));
+    let shared = format!(r#"{{"shared": [{}]}}"#, limits(r#", "endpoints": ["default"]"#));
+    let also_toml = "[[default.also]]\nname = \"NUMBER\"\nlimit = 9\nper = \"day\"\n";
+    let also_toml: String =
+        (0..MANY).map(|number| also_toml.replace("NUMBER", &number.to_string())).collect();
+    for read in
+        [Policy::from_json(&also), Policy::from_toml(&also_toml), Policy::from_json(&shared)]
+    {
+        let error = read.unwrap_err().to_string();
+        assert!(error.contains("endpoint \"default\": it has 50001 limits"), "{error}");
+    }
+    // One limit of each, which are more names than a process can have.
+    let endpoints = (0..MANY)
+        .map(|number| {
+            let also = format!(r#"{{"name": "{number}-day", "limit": 9, "per": "day"}}"#);
+            format!(
+                r#"{{"name": "{number}", "limit": 9, "per": "day", "paths": ["/{number}"],
+                     "user_share": 20, "also": [{also}]}}"#
+            )
+        })
+        .collect::<Vec<_>>()
+        .join(",\n");
+    let error = Policy::from_json(&endpoint(&endpoints)).unwrap_err();
+    assert!(error.to_string().contains("distinct names that a process can have"), "{error}");
+    assert!(error.line().is_some_and(|line| line > 1), "{error}");
+    // An endpoint that is named over and over has the limit once.
+    let names = vec!["\"call\""; MANY as usize].join(",");
+    let shared = r#"{"name": "day", "limit": 9, "per": "day", "endpoints": ["#;
+    let policy = Policy::from_json(&format!("{{\"shared\": [{shared}{names}]}}]}}")).unwrap();
+    assert_eq!(policy.limits_of(Endpoint::CALL).count(), 2);
+}
+
 /// Inserts, replaces and removes pieces of a text. Places are fractions of its length.
 fn mutated(text: &str, mutations: &[(u16, u8, String)]) -> String {
     let mut text: Vec<char> = text.chars().collect();
@@ -843,7 +1361,12 @@ proptest! {
     fn no_mutation_of_a_good_file_panics(
         mutations in prop::collection::vec((any::<u16>(), 0..12_u8, "[\"\\[\\]{},:=.0-9a-z/#\n -]{0,6}"), 1..4),
     ) {
-        for (read, good) in [(Policy::from_toml as Read, TOML), (Policy::from_json, JSON)] {
+        for (read, good) in [
+            (Policy::from_toml as Read, TOML),
+            (Policy::from_json, JSON),
+            (Policy::from_toml, LIMITS_TOML),
+            (Policy::from_json, LIMITS_JSON),
+        ] {
             let text = mutated(good, &mutations);
             if let Err(error) = read(&text) {
                 prop_assert!(error.line().is_some_and(|line| line <= text.matches('\n').count() + 1), "{error}");

@@ -14,7 +14,7 @@ use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 use proptest::prelude::*;
 
 use crate::bucket::{Bucket, OneBucket};
-use crate::support::{DecideNow, now, organization, stopped_limiter, uniform};
+use crate::support::{DecideNow, now, organization, peeked, stopped_limiter, uniform};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -97,10 +97,12 @@ fn a_change_of_limits_keeps_what_was_spent() {
         let _ = limiter.decide_now(&caller, "/call");
     }
     // The bucket is full in 30 s. At 1000 a minute this is 500 units of 1000.
-    limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(1000)).build().unwrap());
+    limiter
+        .set_policy(Policy::bolna().quota("call", Quota::per_minute(1000)).build().unwrap())
+        .unwrap();
     assert_eq!(drain(&limiter, &caller, "/call"), 500);
     // Back to 500 a minute: the bucket is full in 60 s, so it is drained now.
-    limiter.set_policy(Policy::default());
+    limiter.set_policy(Policy::default()).unwrap();
     assert_eq!(drain(&limiter, &caller, "/call"), 0);
     clock.advance(Duration::from_secs(60));
     assert_eq!(drain(&limiter, &caller, "/call"), 500);
@@ -112,7 +114,7 @@ fn nobody_owes_more_than_a_full_refill_by_the_limits_in_force() {
     let (limiter, clock) = stopped_limiter(slow);
     let caller = organization("o");
     assert_eq!(drain(&limiter, &caller, "/call"), 10);
-    limiter.set_policy(Policy::default());
+    limiter.set_policy(Policy::default()).unwrap();
     let refused = limiter.decide_now(&caller, "/call").unwrap();
     assert_eq!((refused.is_allowed(), refused.reset()), (false, Duration::from_secs(60)));
     // The decision was right: a minute later all units are back.
@@ -126,7 +128,7 @@ fn after_a_change_to_a_faster_quota_a_refusal_waits_for_one_refill_of_it_at_most
     let (limiter, clock) = stopped_limiter(of_one(1));
     let caller = organization("o");
     assert_eq!(drain(&limiter, &caller, "/"), 1);
-    limiter.set_policy(of_one(1000));
+    limiter.set_policy(of_one(1000)).unwrap();
     let millisecond = Duration::from_millis(1);
     assert_eq!(limiter.decide_now(&caller, "/").unwrap().retry_after(), Some(millisecond));
     clock.advance(millisecond - Duration::from_nanos(1));
@@ -173,7 +175,7 @@ fn an_absurd_clock_does_no_harm() {
         }
     }
     let slowest = uniform(1, Quota::MAX_REFILL_TIME, 1).build().unwrap();
-    let limiter = Limiter::with_store(slowest, MemoryStore::with_clock(EndOfTime));
+    let limiter = Limiter::with_store(slowest, MemoryStore::with_clock(EndOfTime)).unwrap();
     assert_eq!(drain(&limiter, &organization("o"), "/call"), 1);
 }
 
@@ -181,7 +183,7 @@ fn an_absurd_clock_does_no_harm() {
 async fn peeking_charges_nothing_and_tells_what_a_request_would_meet() {
     let (limiter, clock) = stopped_limiter(Policy::default());
     let caller = organization("o");
-    let peek = async || limiter.peek(&caller, Endpoint::CALL).await.unwrap().unwrap();
+    let peek = async || peeked(&limiter, &caller, Endpoint::CALL).await;
     let untouched = peek().await;
     assert_eq!(
         (untouched.is_allowed(), untouched.remaining(), untouched.reset()),
@@ -251,7 +253,7 @@ impl Clock for Delayed {
 
 fn delayed_limiter(policy: Policy) -> (Limiter<MemoryStore<Delayed>>, Delayed) {
     let clock = Delayed::default();
-    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())), clock)
+    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap(), clock)
 }
 
 #[test]
@@ -304,7 +306,7 @@ fn a_look_that_was_held_up_sees_no_debt_in_the_future() {
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let peeked = runtime.block_on(limiter.peek(&caller, Endpoint::CALL)).unwrap().unwrap();
+    let peeked = runtime.block_on(peeked(&limiter, &caller, Endpoint::CALL));
     // It saw the bucket as it was before that, not a mixture of the two states.
     assert_eq!((peeked.remaining(), peeked.reset()), (0, Duration::from_secs(60)));
 }
@@ -320,7 +322,8 @@ fn a_clock_that_panics_loses_no_count() {
         }
     }
     let clock = Panicking::default();
-    let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+    let limiter =
+        Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone())).unwrap();
     assert_eq!(drain(&limiter, &organization("o"), "/call"), 500);
     clock.0.store(1, Ordering::SeqCst);
     for caller in 0..50 {
@@ -383,10 +386,10 @@ fn a_thread_that_has_refused_sees_what_another_quota_admits() {
     assert_eq!(drain(&limiter, &caller, "/"), 1);
     clock.advance(HOUR - Duration::from_secs(300));
     for minutes in 5..=55 {
-        limiter.set_policy(hourly.clone());
+        limiter.set_policy(hourly.clone()).unwrap();
         let waits = [(); 3].map(|()| limiter.decide_now(&caller, "/").unwrap().retry_after());
         assert_eq!(waits, [Some(Duration::from_secs(60 * minutes)); 3]);
-        limiter.set_policy(by_the_minute.clone());
+        limiter.set_policy(by_the_minute.clone()).unwrap();
         assert!(limiter.decide_now(&caller, "/").unwrap().is_allowed());
     }
 }
@@ -474,8 +477,8 @@ async fn a_bucket_of_a_plan_can_be_looked_at_and_reset() {
 #[test]
 fn limiters_can_share_a_store() {
     let store = Arc::new(MemoryStore::with_clock(ManualClock::default()));
-    let one = Limiter::with_store(Policy::default(), Arc::clone(&store));
-    let other = Limiter::with_store(Policy::builder().build().unwrap(), store);
+    let one = Limiter::with_store(Policy::default(), Arc::clone(&store)).unwrap();
+    let other = Limiter::with_store(Policy::builder().build().unwrap(), store).unwrap();
     let remaining = |limiter: &Limiter<Arc<MemoryStore<ManualClock>>>, path| {
         limiter.decide_now(&organization("o"), path).unwrap().remaining()
     };

@@ -9,7 +9,8 @@ use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{Immediate, MemoryStore, Store};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Enforcement, Limiter, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal,
+    Quota,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -29,7 +30,7 @@ pub(crate) fn percent(percent: u8) -> Enforcement {
 /// A limiter on a manual clock, which stands still until the test changes it.
 pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {
     let clock = ManualClock::default();
-    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())), clock)
+    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap(), clock)
 }
 
 /// A policy with one quota for all paths.
@@ -47,6 +48,17 @@ impl<St: Store<Check = Immediate>> DecideNow for Limiter<St> {
         let answer = self.check(&principal.into(), path)?;
         answer.now().unwrap().unwrap().decision().copied()
     }
+}
+
+/// What the only limit of an endpoint would say about a request now.
+pub(crate) async fn peeked<St: Store>(
+    limiter: &Limiter<St>,
+    account: impl Into<Account>,
+    endpoint: Endpoint,
+) -> Decision {
+    let ruling = limiter.peek(account, endpoint).await.unwrap().unwrap();
+    let [decision] = ruling.decisions() else { panic!("{ruling:?}") };
+    *decision
 }
 
 pub(crate) fn organization(id: &str) -> Principal {

@@ -298,3 +298,43 @@ async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enfo
         StatusCode::UNAUTHORIZED
     );
 }
+
+#[tokio::test]
+async fn several_limits_are_told_and_kept_over_many_connections() {
+    let policy = Policy::bolna().user_share("call", 10).build().unwrap();
+    let server =
+        axum_server_behind(BolnaRateLimitLayer::with_limiter(stopped_limiter(policy).0)).await;
+    let mut connections = JoinSet::new();
+    for number in 0..16 {
+        let version = if number % 2 == 0 { Version::Http1 } else { Version::Http2 };
+        let mut connection = Connection::open(&server, version).await;
+        connections.spawn(async move {
+            // Two connections of each of eight users.
+            let bearer = format!("u{}@acme", number / 2);
+            let mut admitted = 0;
+            for _ in 0..40 {
+                admitted += u32::from(connection.call(&bearer).await.status() == StatusCode::OK);
+            }
+            admitted
+        });
+    }
+    // Each user gets 50 of the 500, and the organization has the rest left.
+    assert_eq!(connections.join_all().await.into_iter().sum::<u32>(), 400);
+    for version in [Version::Http1, Version::Http2] {
+        let mut connection = Connection::open(&server, version).await;
+        let refused = connection.call("u0@acme").await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        // The field lines are members of one list (RFC 9110, section 5.3).
+        let mut members = Vec::new();
+        for line in refused.headers().get_all("ratelimit") {
+            let list: List = Parser::new(line.as_bytes()).parse().unwrap();
+            members.extend(list);
+        }
+        assert_eq!(members.len(), 2);
+        let lines: Vec<_> = refused.headers().get_all("ratelimit").iter().collect();
+        assert_eq!(lines, ["\"call\";r=100;t=12", "\"call-user\";r=0;t=2"]);
+        assert_eq!(refused.headers()["retry-after"], "2");
+        let body: Value = serde_json::from_slice(refused.body()).unwrap();
+        assert_eq!(body["violated-policies"], serde_json::json!(["call-user"]));
+    }
+}

@@ -132,7 +132,8 @@ fn every_decision_is_the_vectors_to_the_nanosecond() {
 async fn every_header_field_is_the_vectors() {
     for vector in of_a_monotonic_clock() {
         let clock = ManualClock::default();
-        let limiter = Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone()));
+        let limiter =
+            Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone())).unwrap();
         let inner = tower::service_fn(async |_: Request<()>| {
             Ok::<_, std::io::Error>(Response::new(String::new()))
         });

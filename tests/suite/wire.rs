@@ -423,7 +423,7 @@ impl Store for Stricter {
             return self.0.check(charge);
         }
         let strict = Quota::per_hour(500).build().unwrap();
-        let entry = Entry::new(charge.entries()[0].endpoint(), strict);
+        let entry = Entry::new(charge.entries()[0].name(), strict);
         self.0.check(Charge::of_one(charge.principal(), &entry))
     }
 
@@ -435,8 +435,9 @@ impl Store for Stricter {
 #[tokio::test]
 async fn what_is_told_is_what_was_measured_by() {
     let store = Stricter(MemoryStore::with_clock(ManualClock::default()));
-    let service = BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store))
-        .layer(tower::service_fn(ok));
+    let service =
+        BolnaRateLimitLayer::with_limiter(Limiter::with_store(Policy::default(), store).unwrap())
+            .layer(tower::service_fn(ok));
     for (organization, window, seconds) in
         [("strict", 3600, 3593), ("o", 60, 60), ("strict", 3600, 3586)]
     {

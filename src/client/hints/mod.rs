@@ -5,18 +5,47 @@ mod retry_after;
 
 use std::time::Duration;
 
-pub(super) use rate_limit::{Memo, standing};
+use smallvec::{SmallVec, smallvec};
+
+pub(super) use rate_limit::{Memo, standings};
 pub(super) use retry_after::retry_after;
 
-/// The state of a limit, as the header fields of a response report it.
+/// The state of an endpoint's limits, as the header fields of a response report it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Standings {
+    /// The state of each limit, the endpoint's own first. If the own one is not reported by its
+    /// name, it is the one with the fewest units left, of those with other names.
+    pub(super) limits: SmallVec<[Option<Standing>; 1]>,
+    /// The longest time until an exhausted limit has units again that is none of these.
+    pub(super) others_exhausted: Option<Duration>,
+}
+
+/// The state of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// The units left: of the limit that has the name of the endpoint, or else of the limit with
-    /// the fewest.
+    /// The units left.
     pub(super) remaining: u32,
-    /// The quota of that limit and its window, as far as the server reports them.
-    pub(super) quota: Option<(u32, Option<Duration>)>,
-    /// The longest time until an exhausted limit has units again, counted from when the response
+    /// The quota of the limit and its window, as far as the server reports them.
+    pub(super) quota: Option<Told>,
+    /// The time until the limit has units again, if it is exhausted, counted from when the response
     /// was made.
     pub(super) exhausted: Option<Duration>,
+}
+
+/// The burst of a quota, and the window in which it comes back, if that is known.
+pub(super) type Told = (u32, Option<Duration>);
+
+impl Standings {
+    /// A state that is reported without a name. It is taken to be the own limit's, of `count`.
+    fn of_own(own: Standing, count: usize) -> Self {
+        let mut limits = smallvec![None; count];
+        limits[0] = Some(own);
+        Self { limits, others_exhausted: None }
+    }
+
+    /// The longest time until an exhausted limit has units again.
+    pub(super) fn exhausted(&self) -> Option<Duration> {
+        let limits = self.limits.iter().flatten().filter_map(|standing| standing.exhausted);
+        limits.chain(self.others_exhausted).max()
+    }
 }

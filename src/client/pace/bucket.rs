@@ -10,12 +10,19 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
     /// When the bucket is full again, by the requests that were sent and by the server's reports.
-    /// Each request adds one interval.
+    /// Each request adds one step.
     full_at: u64,
     /// The same, with the requests that are dispatched and not sent yet.
     planned: u64,
+    /// The time in which a unit comes back.
     interval: u64,
-    /// A unit may be taken if the bucket is full again within this time.
+    /// How many units a request costs.
+    cost: u64,
+    /// The time in which the units of a request come back.
+    step: u64,
+    /// The time in which all units but one come back.
+    whole: u64,
+    /// A request may be dispatched if the bucket is full again within this time.
     tolerance: u64,
     /// The part of the burst that is held back, as the time in which it comes back.
     jitter: u64,
@@ -24,24 +31,30 @@ pub(super) struct Bucket {
 impl Bucket {
     /// A full bucket.
     ///
-    /// Requests that are sent one interval apart can arrive closer together. To have them admitted,
-    /// the time `jitter` of the burst is held back, at most half of the burst.
-    pub(super) fn new(quota: Quota, jitter: Duration) -> Self {
-        let mut bucket = Self { full_at: 0, planned: 0, interval: 0, tolerance: 0, jitter: 0 };
-        bucket.set(interval(quota), quota.burst(), jitter);
+    /// Requests that are sent one step apart can arrive closer together. To have them admitted, the
+    /// time `jitter` of the burst is held back, at most half of what a request leaves of it.
+    pub(super) fn new(quota: Quota, cost: u32, jitter: Duration) -> Self {
+        let (full_at, planned, interval, step) = (0, 0, 0, 0);
+        let (cost, whole, tolerance) = (cost.into(), 0, 0);
+        let mut bucket =
+            Self { full_at, planned, interval, cost, step, whole, tolerance, jitter: 0 };
+        bucket.set(self::interval(quota), quota.burst(), jitter);
         bucket
     }
 
-    /// The same bucket with a burst of at most `slack`, as a time.
+    /// The same bucket with a burst of at most `slack` besides one request, as a time.
     pub(super) fn even(self, slack: Duration) -> Self {
         Self { tolerance: self.tolerance.min(nanos(slack)), ..self }
     }
 
     fn set(&mut self, interval: u64, burst: u32, jitter: Duration) {
-        let whole = interval.saturating_mul(u64::from(burst) - 1);
         self.interval = interval;
-        self.jitter = nanos(jitter).min(whole / 2);
-        self.tolerance = whole - self.jitter;
+        self.step = interval.saturating_mul(self.cost);
+        self.whole = interval.saturating_mul(u64::from(burst) - 1);
+        // A cost above the burst, which the server may have reported, waits for a full bucket.
+        let spare = self.whole.saturating_sub(self.step - interval);
+        self.jitter = nanos(jitter).min(spare / 2);
+        self.tolerance = spare - self.jitter;
     }
 
     /// Adopts the quota that the server reports, and returns whether it is another one than before.
@@ -72,58 +85,60 @@ impl Bucket {
 
     /// Returns to the quota of the policy, and to the units that this client has spent itself.
     pub(super) fn forget(&mut self, own: &Self, policy: Quota, jitter: Duration) {
-        *self = Self { full_at: own.full_at, planned: own.planned, ..Self::new(policy, jitter) };
+        self.set(interval(policy), policy.burst(), jitter);
+        (self.full_at, self.planned) = (own.full_at, own.planned);
     }
 
     /// When a request may be dispatched, after `ahead` others.
     pub(super) fn due(&self, ahead: u64) -> u64 {
-        self.planned.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
+        self.planned.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)
     }
 
     /// When a dispatched request may be sent, after `ahead` others. This keeps requests that were
     /// delayed after their dispatch from being sent all at once.
     pub(super) fn opens(&self, ahead: u64) -> u64 {
-        self.full_at.saturating_add(self.units(ahead)).saturating_sub(self.tolerance)
+        self.full_at.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)
     }
 
-    /// How many units can be taken at once.
+    /// How many requests can be dispatched at once.
     pub(super) fn remaining(&self, now: u64) -> u32 {
         let debt = self.planned.saturating_sub(now);
-        let units = self.tolerance.checked_sub(debt).map_or(0, |left| left / self.interval + 1);
-        u32::try_from(units).unwrap_or(u32::MAX)
+        let requests = self.tolerance.checked_sub(debt).map_or(0, |left| left / self.step + 1);
+        u32::try_from(requests).unwrap_or(u32::MAX)
     }
 
     /// A request is dispatched.
     pub(super) fn let_go(&mut self, now: u64) {
-        self.planned = self.planned.max(now).saturating_add(self.interval);
+        self.planned = self.planned.max(now).saturating_add(self.step);
     }
 
     /// A dispatched request is sent.
     pub(super) fn send(&mut self, now: u64) {
-        self.full_at = self.full_at.max(now).saturating_add(self.interval);
+        self.full_at = self.full_at.max(now).saturating_add(self.step);
     }
 
-    /// A dispatched request is not sent now: gives its unit back, as far as it has not come back
-    /// with time already. `pending` others are dispatched and not sent yet.
+    /// A dispatched request is not sent now: gives its units back, as far as they have not come
+    /// back with time already. `pending` others are dispatched and not sent yet.
     pub(super) fn give_back(&mut self, pending: u64) {
-        let sent = self.full_at.saturating_add(self.units(pending));
-        self.planned = self.planned.saturating_sub(self.interval).max(sent).min(self.planned);
+        let sent = self.full_at.saturating_add(self.steps(pending));
+        self.planned = self.planned.saturating_sub(self.step).max(sent).min(self.planned);
     }
 
     /// Delays the next dispatch until the request could be sent, after `pending` others.
     pub(super) fn catch_up(&mut self, pending: u64) {
-        self.planned = self.planned.max(self.full_at.saturating_add(self.units(pending)));
+        self.planned = self.planned.max(self.full_at.saturating_add(self.steps(pending)));
     }
 
-    /// Leaves exactly one unit at the time `until`, after `pending` others that are dispatched.
+    /// Leaves exactly the units of one request at the time `until`, after `pending` others that are
+    /// dispatched.
     pub(super) fn empty_until(&mut self, until: u64, pending: u64) {
         self.full_at = until.saturating_add(self.tolerance);
-        self.planned = self.full_at.saturating_add(self.units(pending));
+        self.planned = self.full_at.saturating_add(self.steps(pending));
     }
 
     /// The earliest time at which a bucket is full that had `remaining` whole units at `at` ...
     pub(super) fn full_later_than(&self, at: u64, remaining: u32) -> u64 {
-        at.saturating_add(self.tolerance + self.jitter).saturating_sub(self.units(remaining.into()))
+        at.saturating_add(self.whole).saturating_sub(self.interval.saturating_mul(remaining.into()))
     }
 
     /// ... and the latest, which is one interval later.
@@ -142,7 +157,7 @@ impl Bucket {
         pending: u64,
         lower: bool,
     ) {
-        let latest = latest.saturating_add(self.units(in_flight));
+        let latest = latest.saturating_add(self.steps(in_flight));
         if earliest > self.full_at.saturating_add(self.jitter) {
             // Another client spends units from the bucket, and will go on to.
             self.full_at = latest;
@@ -158,23 +173,25 @@ impl Bucket {
 
     /// Takes over a report of the server in its least favourable reading.
     pub(super) fn believe(&mut self, latest: u64, in_flight: u64, pending: u64) {
-        self.full_at = latest.saturating_add(self.units(in_flight));
-        self.planned = self.full_at.saturating_add(self.units(pending));
+        self.full_at = latest.saturating_add(self.steps(in_flight));
+        self.planned = self.full_at.saturating_add(self.steps(pending));
     }
 
-    /// Makes a unit available at the time `latest`, if none would be there by then.
+    /// Makes the units of a request available at the time `latest`, if they would not be there by
+    /// then.
     pub(super) fn due_by(&mut self, latest: u64) {
         let latest = latest.saturating_add(self.tolerance);
         self.full_at = self.full_at.min(latest);
         self.planned = self.planned.min(latest);
     }
 
+    /// The time in which a unit comes back.
     pub(super) fn interval(&self) -> u64 {
         self.interval
     }
 
-    fn units(&self, units: u64) -> u64 {
-        self.interval.saturating_mul(units)
+    fn steps(&self, requests: u64) -> u64 {
+        self.step.saturating_mul(requests)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The worker that dispatches the requests waiting for one endpoint.
+//! The worker that dispatches the waiting requests of one group of endpoints.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -18,7 +18,7 @@ pub(super) fn drive(lane: Arc<Lane>) -> impl Future<Output = ()> + Send {
         let mut woken = Vec::new();
         while let Some(next) = driving.turn(&mut woken) {
             // After the timeout and after a change alike, it is time to look again.
-            let _ = timeout_at(driving.lane.instant(next), driving.lane.changed.notified()).await;
+            let _ = timeout_at(driving.lane.instant(next), driving.lane.changed()).await;
         }
     }
 }
@@ -26,19 +26,20 @@ pub(super) fn drive(lane: Arc<Lane>) -> impl Future<Output = ()> + Send {
 /// If the runtime of the worker ends, wakes the waiting requests, so that one of them starts
 /// another worker.
 struct Driving {
+    /// Any lane of the group.
     lane: Arc<Lane>,
     is_done: bool,
 }
 
 impl Driving {
     fn turn(&mut self, woken: &mut Vec<Waker>) -> Option<u64> {
-        let mut state = self.lane.lock();
-        let next = state.turn(self.lane.now(), woken);
+        let mut group = self.lane.lock();
+        let next = group.turn(self.lane.now(), woken);
         if next.is_none() {
-            state.is_driven = false;
+            group.is_driven = false;
             self.is_done = true;
         }
-        drop(state);
+        drop(group);
         woken.drain(..).for_each(Waker::wake);
         next
     }
@@ -47,10 +48,10 @@ impl Driving {
 impl Drop for Driving {
     fn drop(&mut self) {
         if !self.is_done {
-            let mut state = self.lane.lock();
-            state.is_driven = false;
-            let woken = state.wakers();
-            drop(state);
+            let mut group = self.lane.lock();
+            group.is_driven = false;
+            let woken = group.wakers();
+            drop(group);
             woken.into_iter().for_each(Waker::wake);
         }
     }

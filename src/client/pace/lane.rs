@@ -1,4 +1,4 @@
-//! One endpoint: its state, behind a lock, with a clock.
+//! One endpoint: its state, behind the lock of its group, with a clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -13,22 +13,37 @@ use tower::util::rng::{HasherRng, Rng};
 use super::bucket::nanos;
 use super::drive::drive;
 use super::error::WaitError;
+use super::group::Group;
 use super::queue::{Fate, Turn};
 use super::settings::Settings;
-use super::state::{Arrival, State, Verdict};
-use crate::client::hints;
+use super::state::{Arrival, Verdict};
+use crate::client::hints::{self, Standings};
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
-use crate::values::{Endpoint, Quota};
+use crate::values::Endpoint;
 
 #[derive(Debug)]
 pub(super) struct Lane {
-    pub(super) endpoint: Endpoint,
+    endpoint: Endpoint,
     settings: Settings,
     origin: Instant,
-    state: Mutex<State>,
+    /// The index of the lane in its group.
+    at: usize,
+    group: Arc<Shared>,
+}
+
+/// A group of lanes, behind one lock.
+#[derive(Debug)]
+pub(super) struct Shared {
+    group: Mutex<Group>,
     /// Tells the worker that a waiting request may be due at another time.
-    pub(super) changed: Notify,
+    changed: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(group: Group) -> Self {
+        Self { group: Mutex::new(group), changed: Notify::new() }
+    }
 }
 
 /// What happens to a request that arrives.
@@ -58,14 +73,15 @@ pub(super) struct Sent {
 }
 
 impl Lane {
+    /// The lane with the index `at` of a group.
     pub(super) fn new(
         endpoint: Endpoint,
-        quota: Quota,
         settings: Settings,
         origin: Instant,
+        at: usize,
+        group: Arc<Shared>,
     ) -> Self {
-        let state = Mutex::new(State::new(quota, settings));
-        Self { endpoint, settings, origin, state, changed: Notify::new() }
+        Self { endpoint, settings, origin, at, group }
     }
 
     /// A request arrives. `again` is the mark of a request that has been refused before.
@@ -74,13 +90,13 @@ impl Lane {
         let again = again.map(|again| {
             again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin)))
         });
-        let arrival = self.lock().arrive(now, again);
+        let (arrival, is_news) = self.lock().arrive(self.at, now, again);
+        if is_news {
+            self.notify();
+        }
         match arrival {
             Arrival::Go => Entry::Go(Sent { lane: Arc::clone(self), at: now, is_answered: false }),
             Arrival::Wait(turn) => {
-                if again.is_some() {
-                    self.changed.notify_one();
-                }
                 let deadline =
                     again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
                 Entry::Wait(Place {
@@ -104,7 +120,9 @@ impl Lane {
 
     pub(super) fn usage(&self) -> Usage {
         let now = self.now();
-        self.lock().usage(self.endpoint, now)
+        let mut group = self.lock();
+        let (state, pairs) = group.lane(self.at);
+        state.usage(pairs, now)
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -117,9 +135,19 @@ impl Lane {
         self.origin.checked_add(Duration::from_nanos(at)).unwrap_or_else(|| Instant::now() + day)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Group> {
         // A panic leaves the state whole: no code panics in the middle of a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker is to look at the group again.
+    pub(super) fn notify(&self) {
+        self.group.changed.notify_one();
+    }
+
+    /// Waits until the worker is to look at the group again.
+    pub(super) async fn changed(&self) {
+        self.group.changed.notified().await;
     }
 }
 
@@ -128,11 +156,11 @@ impl Place {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         // The swapped-out waker is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
-        let mut state = self.lane.lock();
-        match state.look(self.turn, &mut waker, self.deadline) {
+        let mut group = self.lane.lock();
+        match group.lane(self.lane.at).0.look(self.turn, &mut waker, self.deadline) {
             Fate::MayGo => Poll::Ready(Ok(())),
             Fate::SentAway { wait } => {
-                drop(state);
+                drop(group);
                 self.is_left = true;
                 let wait = Duration::from_nanos(wait);
                 let Lane { endpoint, settings, .. } = *self.lane;
@@ -144,9 +172,9 @@ impl Place {
             }
             fate @ (Fate::Waits | Fate::Lapsed) => {
                 if fate == Fate::Lapsed {
-                    self.lane.changed.notify_one();
+                    self.lane.notify();
                 }
-                self.drive(state);
+                self.drive(group);
                 Poll::Pending
             }
         }
@@ -157,17 +185,18 @@ impl Place {
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
         let at = self.lane.now();
         let mut waker = Some(cx.waker().clone());
-        let mut state = self.lane.lock();
-        let verdict = state.send(self.turn, at, self.is_retry, &mut waker);
+        let mut group = self.lane.lock();
+        let (state, pairs) = group.lane(self.lane.at);
+        let verdict = state.send(pairs, self.turn, at, self.is_retry, &mut waker);
         if verdict == Verdict::Hold {
-            self.drive(state);
-            self.lane.changed.notify_one();
+            self.drive(group);
+            self.lane.notify();
             return Poll::Pending;
         }
-        let is_news = verdict == Verdict::Back || state.has_ready();
-        drop(state);
+        let is_news = verdict == Verdict::Back || group.has_ready();
+        drop(group);
         if is_news {
-            self.lane.changed.notify_one();
+            self.lane.notify();
         }
         self.is_left = verdict == Verdict::Go;
         Poll::Ready(self.is_left.then(|| Sent {
@@ -178,17 +207,17 @@ impl Place {
     }
 
     /// Starts a worker if there is none.
-    fn drive(&self, mut state: MutexGuard<'_, State>) {
-        if state.is_driven {
+    fn drive(&self, mut group: MutexGuard<'_, Group>) {
+        if group.is_driven {
             return;
         }
         // Without a runtime, or without timers on it, this panics here and not in the task.
         let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
-        state.is_driven = true;
-        drop(state);
+        group.is_driven = true;
+        drop(group);
         let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
         // On a runtime that has shut down, the request would be woken and try again for ever.
-        let is_in_vain = || self.lane.lock().is_left_alone(self.turn);
+        let is_in_vain = || self.lane.lock().is_left_alone(self.lane.at, self.turn);
         assert!(
             !driver.is_finished() || !is_in_vain(),
             "a request waits on a tokio runtime that has been shut down"
@@ -201,9 +230,12 @@ impl Drop for Place {
         if self.is_left {
             return;
         }
-        let (is_sooner, _waker) = self.lane.lock().leave(self.turn);
+        let mut group = self.lane.lock();
+        let (state, pairs) = group.lane(self.lane.at);
+        let (is_sooner, _waker) = state.leave(pairs, self.turn);
+        drop(group);
         if is_sooner {
-            self.lane.changed.notify_one();
+            self.lane.notify();
         }
     }
 }
@@ -213,22 +245,24 @@ impl Sent {
     pub(super) fn answered<B>(mut self, response: &mut Response<B>) {
         self.is_answered = true;
         let lane = &self.lane;
-        let mut state = lane.lock();
-        let standing = hints::standing(response.headers(), lane.endpoint, &mut state.memo);
+        let mut group = lane.lock();
+        let (state, pairs) = group.lane(lane.at);
+        let standings = hints::standings(response.headers(), &state.names, &mut state.memo);
         let is_news = if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            let wait = wait(response.headers(), standing);
-            let paused = state.refuse(self.at, lane.now(), wait, random);
+            let standings = standings.as_ref();
+            let wait = wait(response.headers(), standings);
+            let paused = state.refuse(pairs, self.at, lane.now(), wait, standings, random);
             response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
             true
-        } else if let Some(standing) = standing {
-            state.hear(self.at, lane.now(), standing)
+        } else if let Some(standings) = standings {
+            group.hear(lane.at, self.at, lane.now(), &standings)
         } else {
-            state.hear_nothing(self.at);
+            state.hear_nothing(pairs, self.at);
             false
         };
-        drop(state);
+        drop(group);
         if is_news {
-            lane.changed.notify_one();
+            lane.notify();
         }
     }
 }
@@ -236,14 +270,16 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.lane.lock().abandon();
+            let mut group = self.lane.lock();
+            let (state, pairs) = group.lane(self.lane.at);
+            state.abandon(pairs);
         }
     }
 }
 
 /// How long a refusal asks the client to wait.
-fn wait(headers: &HeaderMap, standing: Option<hints::Standing>) -> Option<Duration> {
-    hints::retry_after(headers).or_else(|| standing?.exhausted)
+fn wait(headers: &HeaderMap, standings: Option<&Standings>) -> Option<Duration> {
+    hints::retry_after(headers).or_else(|| standings?.exhausted())
 }
 
 /// A random number from 0 to `most`.

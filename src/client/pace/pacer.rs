@@ -4,19 +4,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::error::PacerError;
 use super::lane::Lane;
+use super::lanes::lanes;
 use super::settings::Settings;
 use crate::client::usage::Usage;
 use crate::policy::Policy;
 
 /// Keeps outgoing requests within the limits of a [`Policy`], and within what the server reports.
 ///
+/// A request is sent when all limits of its endpoint that count an account or a user have the units
+/// that it costs: the endpoint's own limit, further ones, and those that it shares with other
+/// endpoints. Limits for everyone are not paced, since other accounts take most of their units. But
+/// a refusal by one of them pauses the endpoint, as any other refusal does.
+///
 /// Clones share everything: all services with clones of one pacer keep to the limits together. One
 /// pacer stands for one principal, that is, for one API key, or for all keys of one organization.
-/// Use another pacer for another principal.
+/// If the policy limits each user, one pacer stands for one user. Use another pacer for another
+/// principal.
 ///
 /// ```
 /// use std::time::Duration;
@@ -127,8 +132,9 @@ impl PacerBuilder {
     }
 
     /// Spreads requests evenly: sends one per
-    /// [`emission_interval`](crate::Quota::emission_interval), instead of as many at once as the
-    /// burst of the quota allows.
+    /// [`emission_interval`](crate::Quota::emission_interval) of the endpoint's own limit, instead
+    /// of as many at once as the burst of the quota allows. Its further limits, such as one for a
+    /// day, are kept to with their whole bursts.
     ///
     /// A job then takes longer by one burst: 1,500 calls at 500 a minute take 3 minutes instead of
     /// 2, because the first 500 are not sent at once.
@@ -191,9 +197,7 @@ impl PacerBuilder {
     }
 
     fn into_pacer(self) -> Pacer {
-        let origin = Instant::now();
-        let lane = |(endpoint, quota)| Arc::new(Lane::new(endpoint, quota, self.settings, origin));
-        let lanes = self.policy.endpoints().map(lane).collect();
+        let lanes = lanes(&self.policy, self.settings);
         Pacer { shared: Arc::new(Shared { policy: self.policy, lanes }) }
     }
 }

@@ -28,7 +28,6 @@ pub(super) struct Queue {
     /// Expired requests whose futures have not been polled since, and the wait that they would have
     /// had.
     sent_away: BTreeMap<Turn, u64>,
-    arrivals: u64,
 }
 
 #[derive(Debug)]
@@ -79,14 +78,19 @@ impl Queue {
         self.waiting.is_empty() && self.ready.is_empty()
     }
 
+    /// The first request that waits to be dispatched.
+    pub(super) fn first(&self) -> Option<Turn> {
+        self.waiting.first_key_value().map(|(turn, _)| *turn)
+    }
+
     /// The deadline of the first request that waits to be dispatched.
     pub(super) fn first_deadline(&self) -> Option<u64> {
         self.waiting.first_key_value().map(|(_, waiter)| waiter.deadline)
     }
 
-    pub(super) fn push(&mut self, again: bool, deadline: u64) -> Turn {
-        let turn = Turn(self.arrivals | if again { 0 } else { FIRST_TIME });
-        self.arrivals += 1;
+    /// A request comes to the queue. The later it arrives, the higher is its `number`.
+    pub(super) fn push(&mut self, number: u64, again: bool, deadline: u64) -> Turn {
+        let turn = Turn(number | if again { 0 } else { FIRST_TIME });
         self.waiting.insert(turn, Waiter { waker: None, deadline });
         turn
     }
@@ -193,11 +197,6 @@ impl Queue {
         let (turn, waiter) = self.waiting.pop_first()?;
         self.let_go.push_back((now, turn));
         waiter.waker
-    }
-
-    /// How many requests are dispatched and not sent yet.
-    pub(super) fn pending(&self) -> u64 {
-        (self.let_go.len() + self.readying.len() + self.ready.len()) as u64
     }
 
     /// When the first of the dispatched requests was dispatched that have not been polled since.

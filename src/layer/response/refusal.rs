@@ -6,13 +6,14 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use smallvec::SmallVec;
 
 use super::buffer::Buffer;
 use super::cache::{self, RefusalKey};
 use super::fields::{self, Dialect, Format, retry_after};
 use super::problem;
 use crate::store::StoreError;
-use crate::values::Decision;
+use crate::values::{Decision, Limit, LimitName, Outcome, Ruling, Scope};
 
 /// A closure of the user that renders refusals.
 pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync>;
@@ -23,6 +24,8 @@ pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes>
 /// [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
 pub struct Refusal<'a> {
     reason: Reason<'a>,
+    ruling: &'a Ruling,
+    status: StatusCode,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
@@ -32,27 +35,51 @@ pub struct Refusal<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Reason<'a> {
-    /// The quota is used up, or the bucket is [blocked](Decision::is_blocked). The status is 429.
+    /// A quota does not suffice, or a bucket is [blocked](Decision::is_blocked). The status is 429.
+    /// The decision is that of the limit with the longest wait; those of all limits are in the
+    /// [ruling](Refusal::ruling).
     Limited(Decision),
     /// The request has no account, so there is no principal to bill. The status is 401.
     Unidentified,
     /// The store failed, so no limit has decided. The status is 503.
     StoreFailed(&'a StoreError),
-}
-
-impl Reason<'_> {
-    const fn status(&self) -> StatusCode {
-        match self {
-            Reason::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Reason::Unidentified => StatusCode::UNAUTHORIZED,
-            Reason::StoreFailed(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
+    /// The request costs more than the bucket of a limit can hold. The status is 413, or the one
+    /// that was [set](crate::BolnaRateLimitLayer::too_costly_status).
+    #[non_exhaustive]
+    TooCostly {
+        /// The limit.
+        limit: Limit,
+        /// The units that the request costs.
+        cost: u32,
+    },
 }
 
 impl<'a> Refusal<'a> {
-    pub(in crate::layer) fn new<B>(request: &'a Request<B>, reason: Reason<'a>) -> Self {
-        Self { reason, method: request.method(), uri: request.uri(), headers: request.headers() }
+    /// A request that is refused by that ruling. `error` is there if the store failed, and
+    /// `too_costly` is the status of a request that costs too much.
+    pub(in crate::layer) fn new<B>(
+        request: &'a Request<B>,
+        ruling: &'a Ruling,
+        error: Option<&'a StoreError>,
+        too_costly: StatusCode,
+    ) -> Self {
+        let (reason, status) = if let Some(decision) = ruling.only_violated() {
+            (Reason::Limited(*decision), StatusCode::TOO_MANY_REQUESTS)
+        } else if let Some((limit, cost)) = ruling.too_costly_for() {
+            (Reason::TooCostly { limit, cost }, too_costly)
+        } else if ruling.violated().next().is_some() {
+            let decision = ruling.decision().expect("a limit is violated");
+            (Reason::Limited(*decision), StatusCode::TOO_MANY_REQUESTS)
+        } else {
+            match error {
+                Some(error) if ruling.outcome() == Outcome::StoreFailed => {
+                    (Reason::StoreFailed(error), StatusCode::SERVICE_UNAVAILABLE)
+                }
+                _ => (Reason::Unidentified, StatusCode::UNAUTHORIZED),
+            }
+        };
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        Self { reason, ruling, status, method, uri, headers }
     }
 
     /// Why the request is refused.
@@ -61,10 +88,16 @@ impl<'a> Refusal<'a> {
         self.reason
     }
 
-    /// The status for the reason: 429, 401 or 503.
+    /// What all limits say, those that do not refuse the request included.
+    #[must_use]
+    pub const fn ruling(&self) -> &'a Ruling {
+        self.ruling
+    }
+
+    /// The status for the reason: 429, 401, 503 or 413.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        self.reason.status()
+        self.status
     }
 
     /// The request's method.
@@ -88,7 +121,7 @@ impl<'a> Refusal<'a> {
     /// The default response, `application/problem+json`. The layer adds header fields to it.
     #[must_use]
     pub fn problem(&self) -> Response<Bytes> {
-        cache::with(|texts| problem(&self.reason, texts.buffer()))
+        cache::with(|texts| self.written(texts.buffer()))
     }
 
     /// The finished response. Even if the user's closure has rendered it, it says when to try
@@ -99,25 +132,54 @@ impl<'a> Refusal<'a> {
         format: Format,
     ) -> RefusalResponse {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
-        match self.reason {
+        let response = match self.reason {
             // The older fields tell the time, so they are not left for later.
             Reason::Limited(decision) if as_usual && format.legacy.is_none() => {
-                match key(&decision, format).and_then(|key| cache::shared_refusal(&key)) {
-                    Some(response) => RefusalResponse::Rendered(response),
-                    None => RefusalResponse::Of(decision, format),
-                }
+                self.by_one_of_several(&decision, format)
             }
             Reason::Unidentified if as_usual => {
-                RefusalResponse::Rendered(UNIDENTIFIED.get_or_init(|| self.render(None, format)))
+                let response = UNIDENTIFIED.get_or_init(|| self.render(None, format));
+                return RefusalResponse::Rendered(response);
             }
-            _ => RefusalResponse::Made(Box::new(self.render(renderer, format))),
+            _ => self.render(renderer, format),
+        };
+        RefusalResponse::Made(Box::new(response))
+    }
+
+    /// Whether the limit that refuses is the endpoint's own.
+    fn is_own_limit(&self) -> bool {
+        match &self.reason {
+            Reason::Limited(decision) => is_own(self.ruling, decision),
+            _ => false,
         }
+    }
+
+    /// The usual response to a request that one of several limits refuses: that of this limit alone
+    /// without its fields, and the fields of all limits.
+    fn by_one_of_several(&self, decision: &Decision, format: Format) -> Response<Bytes> {
+        let without = Format { dialect: Dialect::Off, ..format };
+        let is_alone = self.ruling.violated().nth(1).is_none();
+        let Some(key) = key(decision, self.is_own_limit(), without).filter(|_| is_alone) else {
+            return self.render(None, format);
+        };
+        let mut response = match cache::shared_refusal(&key) {
+            Some(response) => response.clone(),
+            None => cache::with(|texts| {
+                texts.refusal(key, |buffer| limited(decision, key.is_own, without, buffer))
+            }),
+        };
+        if format.dialect == Dialect::Draft11 {
+            for decision in self.ruling.enforced() {
+                fields::append_cached(response.headers_mut(), decision);
+            }
+        }
+        response
     }
 
     pub(super) fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
         let mut response = renderer.map_or_else(|| self.problem(), |render| render(self));
         cache::with(|texts| {
-            add_fields(&self.reason, response.headers_mut(), format, texts.buffer());
+            self.add_fields(response.headers_mut(), format, texts.buffer());
         });
         if *self.method == Method::HEAD {
             // RFC 9110, section 9.3.2: the same header fields as for GET, including the length, but
@@ -130,45 +192,62 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// The response without the header fields that the layer adds.
-fn problem(reason: &Reason<'_>, buffer: &mut Buffer) -> Response<Bytes> {
-    let body = match reason {
-        Reason::Limited(decision) if decision.is_blocked() => {
-            problem::blocked(buffer, decision.endpoint(), retry_after::seconds(decision))
+impl Refusal<'_> {
+    /// The response without the header fields that the layer adds.
+    fn written(&self, buffer: &mut Buffer) -> Response<Bytes> {
+        response(
+            self.status,
+            match &self.reason {
+                Reason::Limited(decision) if self.ruling.outcome() == Outcome::Blocked => {
+                    let endpoint =
+                        self.ruling.endpoint().map_or(decision.name().name(), |it| it.name());
+                    problem::blocked(buffer, endpoint, retry_after::seconds(decision))
+                }
+                Reason::Limited(decision) => {
+                    let seconds = retry_after::seconds(decision);
+                    let violated: SmallVec<[LimitName; 4]> =
+                        self.ruling.violated().map(Decision::name).collect();
+                    let is_own = self.ruling.endpoint().is_some_and(|its| decision.name() == its);
+                    problem::limited(buffer, decision, is_own, &violated, seconds)
+                }
+                Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
+                Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
+                Reason::TooCostly { limit, cost } => {
+                    problem::too_costly(buffer, self.status, *limit, *cost)
+                }
+            },
+        )
+    }
+
+    fn add_fields(&self, headers: &mut HeaderMap, format: Format, buffer: &mut Buffer) {
+        fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
+        match &self.reason {
+            Reason::Limited(decision) => {
+                retry_after::add_to(headers, decision, format, buffer);
+                let enforced: SmallVec<[Decision; 4]> = self.ruling.enforced().copied().collect();
+                fields::append_written(headers, &enforced, decision, format, buffer);
+            }
+            Reason::Unidentified => {
+                fields::add(headers, WWW_AUTHENTICATE, || {
+                    HeaderValue::from_static("Bearer realm=\"api\"")
+                });
+            }
+            Reason::StoreFailed(_) => {
+                fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
+            }
+            Reason::TooCostly { .. } => {}
         }
-        Reason::Limited(decision) => problem::limited(
-            buffer,
-            decision.endpoint(),
-            decision.quota(),
-            retry_after::seconds(decision),
-        ),
-        Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
-        Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
-    };
+    }
+}
+
+/// A response with that body.
+fn response(status: StatusCode, body: Bytes) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     let mut response = Response::new(body);
-    *response.status_mut() = reason.status();
+    *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-fn add_fields(reason: &Reason<'_>, headers: &mut HeaderMap, format: Format, buffer: &mut Buffer) {
-    fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
-    match reason {
-        Reason::Limited(decision) => {
-            retry_after::add_to(headers, decision, format, buffer);
-            fields::append_written(headers, decision, format, buffer);
-        }
-        Reason::Unidentified => {
-            fields::add(headers, WWW_AUTHENTICATE, || {
-                HeaderValue::from_static("Bearer realm=\"api\"")
-            });
-        }
-        Reason::StoreFailed(_) => {
-            fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
-        }
-    }
 }
 
 /// The refusal of an unidentified request. Nothing in it depends on the policy.
@@ -179,17 +258,36 @@ pub(in crate::layer) enum RefusalResponse {
     /// A response that all threads share.
     Rendered(&'static Response<Bytes>),
     /// The usual response to a limited request. It is looked up or written when it is sent.
-    Of(Decision, Format),
+    Of(Decision, bool, Format),
     /// A response that was made for this request. In a box, because the futures of admitted
     /// requests have room for it too.
     Made(Box<Response<Bytes>>),
 }
 
 impl RefusalResponse {
+    /// The usual response if the only limit of an endpoint refuses the request, or if the request
+    /// has no account. `None` in other cases, and the first time without an account.
+    #[inline]
+    pub(in crate::layer) fn usual(ruling: &Ruling, format: Format) -> Option<Self> {
+        if let Some(decision) = ruling.only_violated() {
+            // The older fields tell the time, so they are not left for later.
+            if format.legacy.is_some() {
+                return None;
+            }
+            let is_own = is_own(ruling, decision);
+            let key = key(decision, is_own, format);
+            return Some(match key.and_then(|key| cache::shared_refusal(&key)) {
+                Some(response) => Self::Rendered(response),
+                None => Self::Of(*decision, is_own, format),
+            });
+        }
+        if ruling.has_no_account() { UNIDENTIFIED.get().map(Self::Rendered) } else { None }
+    }
+
     pub(in crate::layer) fn into_response(self) -> Response<Bytes> {
         match self {
             Self::Rendered(response) => response.clone(),
-            Self::Of(decision, format) => usual(&decision, format),
+            Self::Of(decision, is_own, format) => usual(&decision, is_own, format),
             Self::Made(response) => *response,
         }
     }
@@ -197,31 +295,54 @@ impl RefusalResponse {
 
 /// The usual response to a limited request.
 #[inline(never)]
-fn usual(decision: &Decision, format: Format) -> Response<Bytes> {
-    let render = |buffer: &mut Buffer| rendered(&Reason::Limited(*decision), format, buffer);
-    cache::with(|texts| match key(decision, format) {
+fn usual(decision: &Decision, is_own: bool, format: Format) -> Response<Bytes> {
+    let render = |buffer: &mut Buffer| limited(decision, is_own, format, buffer);
+    cache::with(|texts| match key(decision, is_own, format) {
         Some(key) => texts.refusal(key, render),
         None => render(texts.buffer()),
     })
 }
 
+/// Whether the decision is that of the endpoint's own limit. The active policy's limit for everyone
+/// may have the name of an endpoint of a plan.
+#[inline]
+fn is_own(ruling: &Ruling, decision: &Decision) -> bool {
+    let is_named_so = ruling.endpoint().is_some_and(|endpoint| decision.name() == endpoint);
+    is_named_so && decision.limit().scope() == Scope::Account
+}
+
 /// What the response depends on. `None` if that is more than the key says.
 #[inline]
-fn key(decision: &Decision, format: Format) -> Option<RefusalKey> {
+fn key(decision: &Decision, is_own: bool, format: Format) -> Option<RefusalKey> {
     if decision.is_blocked() || decision.remaining() > 0 || format.retry_after_ms {
         return None;
     }
     Some(RefusalKey {
-        endpoint: decision.endpoint(),
-        quota: decision.quota(),
+        limit: decision.limit(),
+        is_own,
         seconds: retry_after::seconds(decision),
         with_fields: format.dialect == Dialect::Draft11,
     })
 }
 
-fn rendered(reason: &Reason<'_>, format: Format, buffer: &mut Buffer) -> Response<Bytes> {
-    let mut response = problem(reason, buffer);
-    add_fields(reason, response.headers_mut(), format, buffer);
+/// The response to a request that one limit refuses, with the fields of that limit.
+fn limited(
+    decision: &Decision,
+    is_own: bool,
+    format: Format,
+    buffer: &mut Buffer,
+) -> Response<Bytes> {
+    let seconds = retry_after::seconds(decision);
+    let body = if decision.is_blocked() {
+        problem::blocked(buffer, decision.name().name(), seconds)
+    } else {
+        problem::limited(buffer, decision, is_own, &[decision.name()], seconds)
+    };
+    let mut response = response(StatusCode::TOO_MANY_REQUESTS, body);
+    let headers = response.headers_mut();
+    fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
+    retry_after::add_to(headers, decision, format, buffer);
+    fields::append_written(headers, std::slice::from_ref(decision), decision, format, buffer);
     response
 }
 

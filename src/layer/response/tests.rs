@@ -4,18 +4,18 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use proptest::prelude::*;
 
 use super::buffer::{Buffer, Digits};
 use super::cache;
 use super::fields::{Dialect, Fields, Format, draft11};
 use super::refusal::{Reason, Refusal};
-use crate::values::{Decision, Endpoint, Quota};
+use crate::values::{Decision, Decisions, Endpoint, Enforced, Limit, Quota, Ruling};
 
 /// The fields as the standard library formats them.
 fn plain(decision: &Decision) -> [String; 2] {
-    let (quota, name) = (decision.quota(), decision.endpoint().name());
+    let (quota, name) = (decision.quota(), decision.name().name());
     let wait = if decision.is_allowed() {
         decision.next_unit()
     } else {
@@ -33,7 +33,7 @@ fn plain(decision: &Decision) -> [String; 2] {
 
 fn appended(decision: &Decision) -> [String; 2] {
     let mut headers = HeaderMap::new();
-    Fields::new(decision, Format::default()).append_to(&mut headers);
+    Fields::of_one(decision, Format::default()).append_to(&mut headers);
     ["ratelimit-policy", "ratelimit"]
         .map(|name| headers[name].to_str().expect("the field is ASCII").to_owned())
 }
@@ -65,17 +65,18 @@ proptest! {
     #[test]
     fn fields_are_what_the_standard_library_formats(quota in quotas(), part in 0..=1000_u32) {
         let debt = quota.refill_time() * part / 1000;
+        let limit = Limit::new(Endpoint::CALL, quota);
         for decision in [
-            Decision::allowed(Endpoint::CALL, quota, debt),
-            Decision::limited(Endpoint::CALL, quota, debt),
-            Decision::blocked(Endpoint::CALL, quota, debt),
+            Decision::allowed(limit, debt),
+            Decision::limited(limit, debt),
+            Decision::blocked(limit, debt),
         ] {
             // The first times they may be rendered for reuse.
             for _ in 0..3 {
                 prop_assert_eq!(appended(&decision), plain(&decision));
             }
             let mut buffer = Buffer::default();
-            let policy = draft11::policy(&mut buffer, Endpoint::CALL, quota);
+            let policy = draft11::policy(&mut buffer, limit.name(), quota);
             let written = [policy, draft11::limit(&mut buffer, &decision)];
             prop_assert_eq!(written, plain(&decision));
         }
@@ -88,16 +89,20 @@ fn a_refusal_is_the_same_whether_it_is_rendered_for_reuse_or_not() {
     let refusals = || {
         let off = Format { dialect: Dialect::Off, ..Format::default() };
         let mut refusals = Vec::new();
-        for limit in [20, 21, 22] {
-            let quota = Quota::per_minute(limit).burst(3).build().expect("the quota is valid");
+        for units in [20, 21, 22] {
+            let quota = Quota::per_minute(units).burst(3).build().expect("the quota is valid");
+            let limit = Limit::new(Endpoint::CALL, quota);
             for format in [Format::default(), off] {
                 for debt in (6_000..=20_000).step_by(250).map(Duration::from_millis) {
-                    for decision in [
-                        Decision::limited(Endpoint::CALL, quota, debt),
-                        Decision::blocked(Endpoint::CALL, quota, debt),
-                    ] {
+                    for decision in [Decision::limited(limit, debt), Decision::blocked(limit, debt)]
+                    {
                         let request = Request::new(());
-                        let refusal = Refusal::new(&request, Reason::Limited(decision));
+                        let decisions = Decisions::of_one(decision);
+                        let all = Enforced::ALL;
+                        let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, all, None);
+                        let refusal =
+                            Refusal::new(&request, &ruling, None, StatusCode::PAYLOAD_TOO_LARGE);
+                        assert!(matches!(refusal.reason(), Reason::Limited(by) if by == decision));
                         let answer = || parts(refusal.answer(None, format).into_response());
                         let afresh = parts(refusal.render(None, format));
                         assert_eq!(answer(), afresh, "{decision:?}");
@@ -118,13 +123,13 @@ fn a_refusal_is_the_same_whether_it_is_rendered_for_reuse_or_not() {
 fn the_policy_in_use_is_found_however_many_there_have_been() {
     let decision = |limit| {
         let quota = Quota::per_minute(limit).burst(100).build().expect("the quota is valid");
-        Decision::allowed(Endpoint::EXECUTIONS, quota, Duration::ZERO)
+        Decision::allowed(Limit::new(Endpoint::EXECUTIONS, quota), Duration::ZERO)
     };
     // Texts that are written for a response are dropped with it. So their address is the same once
     // more only if nothing else is written meanwhile.
     let address = |limit| {
         let mut headers = HeaderMap::new();
-        Fields::new(&decision(limit), Format::default()).append_to(&mut headers);
+        Fields::of_one(&decision(limit), Format::default()).append_to(&mut headers);
         let _other = appended(&decision(limit + 1_000_000));
         headers["ratelimit"].as_bytes().as_ptr()
     };
@@ -143,7 +148,7 @@ fn a_thread_that_ends_can_still_answer() {
     impl Drop for AtTheEnd {
         fn drop(&mut self) {
             let quota = Quota::per_minute(7).build().expect("the quota is valid");
-            let decision = Decision::allowed(Endpoint::AGENT, quota, Duration::ZERO);
+            let decision = Decision::allowed(Limit::new(Endpoint::AGENT, quota), Duration::ZERO);
             assert_eq!(appended(&decision), plain(&decision));
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::Advice;
 use crate::observe::{Event, Observers};
 use crate::policy::Policy;
-use crate::values::{Decision, Endpoint, Principal, Quota};
+use crate::values::{Decision, Endpoint, Limit, LimitName, Principal, Quota, Ruling};
 
 /// The number of unidentified requests, without an identified one, after which this is reported.
 const UNIDENTIFIED: u32 = 16;
@@ -86,13 +86,15 @@ impl Observers {
         seen: &impl Seen,
         policy: &Policy,
         principal: &Principal,
-        decision: &Decision,
+        ruling: &Ruling,
     ) -> Option<Box<Mark>> {
+        // The endpoint's own limit.
+        let decision = ruling.decisions().first()?;
         if seen.is_preflight() {
-            self.advise_once(Advice::PreflightCharged { endpoint: Some(decision.endpoint()) });
+            self.advise_once(Advice::PreflightCharged { endpoint: ruling.endpoint() });
         }
         if self.checkup.requests.load(Ordering::Relaxed) < UNMATCHED {
-            self.check_early(seen, policy, principal, decision)
+            self.check_early(seen, policy, principal, ruling, decision)
         } else {
             None
         }
@@ -104,10 +106,12 @@ impl Observers {
         seen: &impl Seen,
         policy: &Policy,
         principal: &Principal,
-        decision: &Decision,
+        ruling: &Ruling,
+        own: &Decision,
     ) -> Option<Box<Mark>> {
+        let endpoint = ruling.endpoint()?;
         let checkup = &self.checkup;
-        if decision.endpoint() != Endpoint::DEFAULT {
+        if endpoint != Endpoint::DEFAULT {
             checkup.matched.store(true, Ordering::Relaxed);
         }
         let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -116,10 +120,10 @@ impl Observers {
                 self.advise_once(Advice::NoRuleMatches { requests, endpoint });
             }
         }
-        if requests > MARKED || !decision.is_allowed() {
+        if requests > MARKED || !ruling.is_allowed() {
             return None;
         }
-        let (endpoint, quota) = (decision.endpoint(), decision.quota());
+        let quota = own.quota();
         let again = |mark: &Mark| {
             mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal
         };
@@ -127,6 +131,23 @@ impl Observers {
             self.advise_once(Advice::ChargedTwice { endpoint });
         }
         Some(Box::new(Mark { principal: principal.clone(), endpoint, quota }))
+    }
+
+    /// A request costs more units than a limit can ever allow.
+    pub(crate) fn found_too_costly(&self, limit: Limit, cost: u32) {
+        self.advise_once(Advice::CostAboveBurst { limit, cost });
+    }
+
+    /// An unidentified request is limited by that address.
+    pub(crate) fn check_address(&self, address: &Principal) {
+        if address == Principal::unknown_address() {
+            self.advise_once(Advice::AddressUnknown);
+        }
+    }
+
+    /// A layer sets costs of a limit that the active policy does not have.
+    pub(crate) fn found_unknown_limit(&self, limit: LimitName) {
+        self.on_event(&Event::Advice(Advice::UnknownLimit { limit }));
     }
 
     /// Looks at a policy when it is set.
@@ -155,6 +176,8 @@ impl Observers {
             Advice::AllUnidentified { .. } => 1,
             Advice::ChargedTwice { .. } => 2,
             Advice::NoRuleMatches { .. } => 4,
+            Advice::CostAboveBurst { .. } => 16,
+            Advice::AddressUnknown => 32,
             _ => 8,
         };
         if self.checkup.given.fetch_or(bit, Ordering::Relaxed) & bit == 0 {

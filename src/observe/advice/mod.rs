@@ -6,7 +6,7 @@ use std::error::Error;
 use std::fmt;
 
 use crate::policy::Lint;
-use crate::values::{Endpoint, Quota};
+use crate::values::{Endpoint, Limit, LimitName};
 
 pub(crate) use checkup::{Checkup, Mark, Nothing, Seen};
 
@@ -29,7 +29,7 @@ pub(crate) use checkup::{Checkup, Mark, Nothing, Seen};
 ///     }
 /// });
 /// let policy = Policy::builder().endpoint("all", Quota::per_minute(9), ["/{*rest}"]).build()?;
-/// limiter.set_policy(policy);
+/// limiter.set_policy(policy)?;
 /// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +104,8 @@ pub enum Advice {
     /// [exempt](crate::policy::PolicyBuilder::exempt).
     #[non_exhaustive]
     QuotaNeverBinds {
-        /// The endpoint whose quota it is.
-        endpoint: Endpoint,
-        /// The quota.
-        quota: Quota,
+        /// The limit that has the quota.
+        limit: Limit,
     },
     /// **BRL007.** The quota of `default` is never used: other endpoints claim every path, except
     /// perhaps `/`.
@@ -127,12 +125,43 @@ pub enum Advice {
         /// The path template.
         path: String,
     },
+    /// **BRL009.** A request costs more units of a limit than its burst, so it was
+    /// refused and would be however long the caller waits.
+    ///
+    /// The policy or the closure of [`cost`](crate::BolnaRateLimitLayer::cost) says how much a
+    /// request costs. Raise the burst of the limit's quota, or lower the cost. If callers choose
+    /// the cost, for example by the size of a page, document the largest. Reported once, for the
+    /// first such request; metrics count all of them by the outcome `too_costly`.
+    #[non_exhaustive]
+    CostAboveBurst {
+        /// The limit.
+        limit: Limit,
+        /// The units that the request costs.
+        cost: u32,
+    },
+    /// **BRL010.** A layer sets costs of a limit that the active policy does not have, so the
+    /// closure has no effect.
+    ///
+    /// Most likely the name is misspelt. If another policy has the limit, such as one that is set
+    /// later or that of an account, all is well.
+    #[non_exhaustive]
+    UnknownLimit {
+        /// The name of the limit.
+        limit: LimitName,
+    },
+    /// **BRL011.** The policy limits unidentified requests by their address, and no address of such
+    /// a request is known. All of them share one bucket then.
+    ///
+    /// Tell the layer where the address is:
+    /// [`client_address`](crate::BolnaRateLimitLayer::client_address). With axum's `ConnectInfo`,
+    /// serve the router with `into_make_service_with_connect_info`.
+    AddressUnknown,
 }
 
 impl From<Lint> for Advice {
     fn from(lint: Lint) -> Self {
         match lint {
-            Lint::QuotaNeverBinds { endpoint, quota } => Self::QuotaNeverBinds { endpoint, quota },
+            Lint::QuotaNeverBinds { limit } => Self::QuotaNeverBinds { limit },
             Lint::DefaultNeverUsed => Self::DefaultNeverUsed,
             Lint::RuleNeverMatches { path } => Self::RuleNeverMatches { path },
         }
@@ -165,6 +194,9 @@ impl Advice {
             Self::QuotaNeverBinds { .. } => ("BRL006", "QuotaNeverBinds"),
             Self::DefaultNeverUsed => ("BRL007", "DefaultNeverUsed"),
             Self::RuleNeverMatches { .. } => ("BRL008", "RuleNeverMatches"),
+            Self::CostAboveBurst { .. } => ("BRL009", "CostAboveBurst"),
+            Self::UnknownLimit { .. } => ("BRL010", "UnknownLimit"),
+            Self::AddressUnknown => ("BRL011", "AddressUnknown"),
         }
     }
 }
@@ -203,10 +235,12 @@ impl fmt::Display for Advice {
                 }
                 f.write_str("; put CorsLayer outside of the limiter")
             }
-            Self::QuotaNeverBinds { endpoint, quota } => write!(
+            Self::QuotaNeverBinds { limit } => write!(
                 f,
-                "the quota of {endpoint}, {quota}, is more than a million a second and never \
-                 limits anything; check the limit and the period, or exempt the paths"
+                "the quota of {}, {}, is more than a million a second and never \
+                 limits anything; check the limit and the period, or exempt the paths",
+                limit.name(),
+                limit.quota()
             ),
             Self::DefaultNeverUsed => f.write_str(
                 "other endpoints claim every path, except perhaps /, so the quota of default is \
@@ -216,6 +250,23 @@ impl fmt::Display for Advice {
                 f,
                 "the path template {path:?} never applies: such paths are too long and too odd to \
                  be read; make it shorter"
+            ),
+            Self::CostAboveBurst { limit, cost } => write!(
+                f,
+                "a request costs {cost} units of {}, whose bucket holds {} at most, so waiting \
+                 never suffices; raise the burst or lower the cost",
+                limit.name(),
+                limit.quota().burst()
+            ),
+            Self::UnknownLimit { limit } => write!(
+                f,
+                "a layer sets costs of the limit {limit}, which the active policy does not have, \
+                 so they have no effect; check the name"
+            ),
+            Self::AddressUnknown => f.write_str(
+                "no address of an unidentified request is known, so all of them share one limit; \
+                 set client_address on the layer, and serve the router so that its closure finds \
+                 the address",
             ),
         }?;
         write!(f, " ({})", self.help())

@@ -7,12 +7,12 @@ use metrics::{Counter, Histogram, Label, counter, histogram};
 use super::names;
 use super::waits::Waits;
 use crate::observe::Observation;
-use crate::values::{Endpoint, Outcome, Ruling};
+use crate::values::{Endpoint, LimitName, Outcome, Ruling, Scope};
 
-/// The number of endpoints whose counters share one allocation.
+/// The number of names whose counters share one allocation.
 const CHUNK: usize = 64;
 
-/// The counters of every endpoint that a process can have. They are found by the endpoint's number:
+/// The counters of every name that a process can have. They are found by the name's number:
 /// hashing labels for each request would take longer than the decision.
 pub(super) struct Handles {
     labels: Vec<Label>,
@@ -22,15 +22,18 @@ pub(super) struct Handles {
     waits: Waits,
 }
 
-/// The counters of one endpoint.
+/// The counters of one endpoint, and of the limit of the same name.
 struct Series {
     /// By outcome and mode.
     decisions: [[OnceLock<Counter>; 2]; OUTCOMES],
+    /// Those of limits of the same name, by scope, by what they say and by mode.
+    limits: [[[OnceLock<Counter>; 2]; 3]; SCOPES],
     /// By the candidate's outcome and that of the active policy.
     candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
 }
 
-const OUTCOMES: usize = 5;
+const OUTCOMES: usize = 6;
+const SCOPES: usize = 4;
 
 impl Handles {
     pub(super) fn new(labels: Vec<Label>) -> Self {
@@ -51,7 +54,9 @@ impl Handles {
         let decisions = &self.series(ruling.endpoint()).decisions[place(ruling.outcome())];
         let counter = &decisions[usize::from(!ruling.is_enforced())];
         counter.get_or_init(|| self.decisions(ruling)).increment(1);
-        if ruling.candidate().is_some()
+        let is_one = matches!((ruling.decisions(), ruling.endpoint()), ([_], Some(_)) | ([], _));
+        if !is_one
+            || ruling.candidate().is_some()
             || observation.waited.is_some()
             || observation.error.is_some()
         {
@@ -66,14 +71,20 @@ impl Handles {
 
     #[inline(never)]
     fn count_more(&self, observation: &Observation<'_>) {
-        let outcome = observation.ruling.outcome();
-        if let Some(decision) = observation.ruling.candidate() {
-            let allowed = decision.is_allowed();
-            let series = self.series(Some(decision.endpoint()));
+        let ruling = observation.ruling;
+        if ruling.decisions().len() > 1 || ruling.endpoint().is_none() {
+            self.count_limits(ruling);
+        }
+        let outcome = ruling.outcome();
+        if let Some(decisions) = ruling.candidate() {
+            let allowed = decisions.all_allow();
+            // An endpoint's own limit comes first and has its name.
+            let endpoint = decisions.first().name();
+            let series = self.series_of(endpoint);
             let counter = &series.candidate[usize::from(!allowed)][place(outcome)];
             let candidate = || {
                 let says = if allowed { "allowed" } else { "limited" };
-                let endpoint = ("endpoint", decision.endpoint().name());
+                let endpoint = ("endpoint", endpoint.name());
                 let labels = [endpoint, ("outcome", says), ("enforced", outcome.name())];
                 counter!(names::CANDIDATE_DECISIONS, self.labels(&labels))
             };
@@ -89,10 +100,39 @@ impl Handles {
         }
     }
 
+    /// Counts what each limit says.
+    fn count_limits(&self, ruling: &Ruling) {
+        for (index, decision) in ruling.decisions().iter().enumerate() {
+            let (says, place) = match decision {
+                it if it.is_allowed() => ("allowed", 0),
+                it if it.is_blocked() => ("blocked", 2),
+                _ => ("limited", 1),
+            };
+            let is_enforced = ruling.enforces(index);
+            let scope = decision.limit().scope();
+            let counters = &self.series_of(decision.name()).limits[scope_place(scope)];
+            let counter = &counters[place][usize::from(!is_enforced)];
+            let limit = || {
+                let labels = [
+                    ("limit", decision.name().name()),
+                    ("scope", scope.name()),
+                    ("outcome", says),
+                    ("mode", mode(is_enforced)),
+                ];
+                counter!(names::LIMIT_DECISIONS, self.labels(&labels))
+            };
+            counter.get_or_init(limit).increment(1);
+        }
+    }
+
     #[inline]
     fn series(&self, endpoint: Option<Endpoint>) -> &Series {
-        let Some(endpoint) = endpoint else { return &self.unidentified };
-        let number = usize::from(endpoint.number());
+        endpoint.map_or(&self.unidentified, |endpoint| self.series_of(endpoint.into()))
+    }
+
+    #[inline]
+    fn series_of(&self, name: LimitName) -> &Series {
+        let number = usize::from(name.number());
         let chunk =
             self.chunks[number / CHUNK].get_or_init(|| Box::new([const { Series::new() }; CHUNK]));
         &chunk[number % CHUNK]
@@ -102,19 +142,32 @@ impl Handles {
     fn decisions(&self, ruling: &Ruling) -> Counter {
         // `(none)` is not a valid name of an endpoint.
         let endpoint = ruling.endpoint().map_or("(none)", |endpoint| endpoint.name());
-        let mode = if ruling.is_enforced() { "enforced" } else { "shadow" };
         let outcome = ("outcome", ruling.outcome().name());
-        let labels = [("endpoint", endpoint), outcome, ("mode", mode)];
+        let labels = [("endpoint", endpoint), outcome, ("mode", mode(ruling.is_enforced()))];
         counter!(names::DECISIONS, self.labels(&labels))
     }
+}
+
+const fn mode(is_enforced: bool) -> &'static str {
+    if is_enforced { "enforced" } else { "shadow" }
 }
 
 impl Series {
     const fn new() -> Self {
         Self {
             decisions: [const { [const { OnceLock::new() }; 2] }; OUTCOMES],
+            limits: [const { [const { [const { OnceLock::new() }; 2] }; 3] }; SCOPES],
             candidate: [const { [const { OnceLock::new() }; OUTCOMES] }; 2],
         }
+    }
+}
+
+const fn scope_place(scope: Scope) -> usize {
+    match scope {
+        Scope::Account => 0,
+        Scope::User => 1,
+        Scope::Everyone => 2,
+        Scope::Address => 3,
     }
 }
 
@@ -126,5 +179,6 @@ const fn place(outcome: Outcome) -> usize {
         Outcome::Unidentified => 2,
         Outcome::StoreFailed => 3,
         Outcome::Blocked => 4,
+        Outcome::TooCostly => 5,
     }
 }

@@ -37,7 +37,14 @@ use handles::Handles;
 ///
 /// * `bolna_rate_limit_decisions_total`, a counter of requests. Labels:
 ///   * `endpoint`; `(none)` if the request is unidentified
-///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified` or `store_failed`
+///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified`, `store_failed` or `too_costly`
+///   * `mode`: `enforced` or `shadow`
+/// * `bolna_rate_limit_limit_decisions_total`, a counter of what each limit says about the requests
+///   that several limits decide about, and about unidentified requests that are limited by their
+///   address. What the only limit of an endpoint says is in the counter above. Labels:
+///   * `limit`: the name of the limit
+///   * `scope`: `account`, `user`, `everyone` or `address`
+///   * `outcome`: `allowed`, `limited` or `blocked`
 ///   * `mode`: `enforced` or `shadow`
 /// * `bolna_rate_limit_candidate_decisions_total`, a counter of the requests for which the
 ///   [candidate](crate::Limiter::set_candidate) was evaluated. Labels:
@@ -76,7 +83,10 @@ use handles::Handles;
 ///   requests that no longer waited.
 /// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
 /// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
-/// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process.
+/// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process,
+///   those of addresses excluded.
+/// * `bolna_rate_limit_addresses`, a gauge: the number of addresses that are tracked in this
+///   process.
 /// * `bolna_rate_limit_max_buckets`, a gauge: the cap of that number, if there is one.
 /// * `bolna_rate_limit_remembered_denials`, a gauge: the number of buckets for which requests are
 ///   refused without a call of the store.
@@ -86,15 +96,15 @@ use handles::Handles;
 /// * `bolna_rate_limit_enforcement_percent`, a gauge, from 0 to 100: the percentage of principals
 ///   on which the limiter enforces limits.
 ///
-/// No label holds an id. So the number of series grows with the number of endpoints, but not with
-/// the number of customers.
+/// No label holds an id. So the number of series grows with the number of endpoints and limits, but
+/// not with the number of customers.
 ///
 /// If the store has a fallback, the checks of a candidate are among the failures and the fallbacks.
 ///
 /// # Cost
-/// A request adds one to a counter of the recorder; with a candidate it adds one to a second
-/// counter, and if it waited for the store, it adds an entry to the histogram and one to a number
-/// from which `refresh` makes the counters of waits.
+/// A request adds one to a counter of the recorder, and if there are several limits, one for
+/// each; with a candidate it adds one to a further counter, and if it waited for the store, it adds
+/// an entry to the histogram and one to a number from which `refresh` makes the counters of waits.
 ///
 /// A counter is registered once, when it is first needed. So install the recorder before the first
 /// request: what was counted before is lost. Only a failure of a store without a fallback registers
@@ -154,6 +164,7 @@ impl Metrics {
         self.set(names::ENFORCEMENT, usize::from(report.enforcement.as_percent()));
         let report = &report.store;
         self.set(names::BUCKETS, report.buckets);
+        self.set(names::ADDRESSES, report.addresses);
         if let Some(most) = report.max_buckets {
             self.set(names::MAX_BUCKETS, most);
         }

@@ -3,6 +3,7 @@
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 pub(super) const DECISIONS: &str = "bolna_rate_limit_decisions_total";
+pub(super) const LIMIT_DECISIONS: &str = "bolna_rate_limit_limit_decisions_total";
 pub(super) const CANDIDATE_DECISIONS: &str = "bolna_rate_limit_candidate_decisions_total";
 pub(super) const STORE_WAIT: &str = "bolna_rate_limit_store_wait_seconds";
 pub(super) const STORE_WAITS: &str = "bolna_rate_limit_store_waits_total";
@@ -14,6 +15,7 @@ pub(super) const LATE: &str = "bolna_rate_limit_late_charges_total";
 pub(super) const BREAKERS: &str = "bolna_rate_limit_breakers";
 pub(super) const OPEN_BREAKERS: &str = "bolna_rate_limit_open_breakers";
 pub(super) const BUCKETS: &str = "bolna_rate_limit_buckets";
+pub(super) const ADDRESSES: &str = "bolna_rate_limit_addresses";
 pub(super) const MAX_BUCKETS: &str = "bolna_rate_limit_max_buckets";
 pub(super) const REMEMBERED_DENIALS: &str = "bolna_rate_limit_remembered_denials";
 pub(super) const SWEEPS: &str = "bolna_rate_limit_sweeps_total";
@@ -23,6 +25,7 @@ pub(super) const ENFORCEMENT: &str = "bolna_rate_limit_enforcement_percent";
 /// Describes the metrics to the recorder.
 pub(super) fn describe() {
     describe_counter!(DECISIONS, "Requests that were decided about");
+    describe_counter!(LIMIT_DECISIONS, "What each limit says, if several decide about a request");
     describe_counter!(CANDIDATE_DECISIONS, "Requests for which the candidate policy was evaluated");
     describe_histogram!(
         STORE_WAIT,
@@ -50,6 +53,7 @@ pub(super) fn describe() {
     describe_gauge!(BREAKERS, "Circuit breakers in front of servers");
     describe_gauge!(OPEN_BREAKERS, "Circuit breakers that are open");
     describe_gauge!(BUCKETS, "Buckets that are tracked in this process");
+    describe_gauge!(ADDRESSES, "Addresses that are tracked in this process");
     describe_gauge!(MAX_BUCKETS, "The most buckets that may be tracked in this process");
     describe_gauge!(
         REMEMBERED_DENIALS,

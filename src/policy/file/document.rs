@@ -5,8 +5,9 @@ use std::fmt;
 use crate::values::Excerpt;
 
 /// How deep a policy nests: the table of the policy, its list of endpoints, the table of one
-/// endpoint, and its list of paths. Deeper values are not settings and are not looked at.
-pub(super) const DEPTH: usize = 4;
+/// endpoint, its list of further limits, and the table of one limit. Deeper values are not settings
+/// and are not looked at.
+pub(super) const DEPTH: usize = 5;
 
 /// A value, and the byte of the document at which it begins.
 pub(super) struct Node {

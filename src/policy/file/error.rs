@@ -9,8 +9,8 @@ use super::document::Mistake;
 
 /// Why a policy can't be read: the file, the line, and what is wrong there.
 ///
-/// `Display` shows it in one line: `limits.toml:12:9: quota of endpoint "call": limit is 0,
-/// which ...`, or `line 12, column 9: quota of ...` if the policy was not read from a file.
+/// `Display` shows it in one line: `limits.toml:12:9: quota of "call": limit is 0, which ...`, or
+/// `line 12, column 9: quota of ...` if the policy was not read from a file.
 #[derive(Debug)]
 pub struct PolicyFileError {
     path: Option<PathBuf>,

@@ -1,17 +1,17 @@
 //! Makes a policy of a document.
 
-use std::collections::HashMap;
-
-use super::document::{Mistake, Node, Value};
-use super::table::{DocumentTable, POLICY, Paths, Setting};
-use crate::policy::{PathList, Policy, PolicyBuilder, PolicyError, TemplateError};
-use crate::values::{Endpoint, Excerpt, QuotaError};
-
-const DEFAULT: [&str; 5] = ["limit", "per", "burst", "enforce", "paths"];
-const ENDPOINT: [&str; 6] = ["name", "limit", "per", "burst", "enforce", "paths"];
+use super::document::{Mistake, Node};
+use super::keys;
+use super::places::Statements;
+use super::setting::Setting;
+use super::table::DocumentTable;
+use crate::policy::builder::UNIDENTIFIED;
+use crate::policy::limit::{LimitBuilder, QuotaDraft};
+use crate::policy::{Policy, PolicyBuilder, PolicyError};
+use crate::values::{Endpoint, Excerpt};
 
 pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
-    let table = DocumentTable::of(document, "the policy".to_owned(), &POLICY)?;
+    let table = DocumentTable::of(document, "the policy".to_owned(), keys::POLICY)?;
     // An editor may leave an empty file behind for a moment while it writes.
     if table.is_empty() {
         let message = "nothing is set: for Bolna's limits unchanged, set `base` to \"bolna\"";
@@ -21,32 +21,26 @@ pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     if let Some(node) = table.get("default") {
         draft = draft.default(node)?;
     }
-    if let Some((_, list)) =
-        table.list("endpoint", "a list of tables, each begun by `[[endpoint]]` in TOML")?
-    {
-        draft = list.iter().try_fold(draft, PolicyDraft::endpoint)?;
+    let endpoints = table.tables("endpoint", "`[[endpoint]]`")?;
+    draft = endpoints.iter().try_fold(draft, PolicyDraft::endpoint)?;
+    // All other limits come after the endpoints, because none of them may have the name of one.
+    if let Some(node) = table.get("unidentified") {
+        draft = draft.unidentified(node)?;
     }
-    draft.build()
+    draft = draft.further()?;
+    let shared = table.tables("shared", "`[[shared]]`")?;
+    shared.iter().try_fold(draft, PolicyDraft::shared)?.build()
 }
 
 /// A policy that is being built, and the positions of its settings in the document.
-struct PolicyDraft {
+struct PolicyDraft<'a> {
     base: &'static str,
     builder: PolicyBuilder,
-    said: Statements,
+    said: Statements<'a>,
 }
 
-/// The settings of the document, and their positions.
-struct Statements {
-    /// The settings of each endpoint in the document, which can be `default`.
-    settings: Vec<Setting>,
-    /// The index of each endpoint's settings in that list.
-    indices: HashMap<String, usize>,
-    exempt: Paths,
-}
-
-impl PolicyDraft {
-    fn new(policy: &DocumentTable<'_>) -> Result<Self, Mistake> {
+impl<'a> PolicyDraft<'a> {
+    fn new(policy: &DocumentTable<'a>) -> Result<Self, Mistake> {
         const BASES: &str = "\"bolna\" or \"empty\"";
         let (base, mut builder) = match policy.text("base", BASES)? {
             None | Some((_, "bolna")) => ("bolna", PolicyBuilder::bolna()),
@@ -63,38 +57,35 @@ impl PolicyDraft {
         }
         let exempt = policy.paths("exempt")?.unwrap_or_default();
         builder = builder.exempt(&exempt.texts);
-        let said = Statements { settings: Vec::new(), indices: HashMap::new(), exempt };
-        Ok(Self { base, builder, said })
+        Ok(Self { base, builder, said: Statements::new(exempt) })
     }
 
-    fn default(self, node: &Node) -> Result<Self, Mistake> {
-        let setting =
-            DocumentTable::of(node, "endpoint \"default\"".to_owned(), &DEFAULT)?.setting()?;
-        Ok(self.change(Setting { name: Endpoint::DEFAULT.name().to_owned(), ..setting }))
+    fn default(self, node: &'a Node) -> Result<Self, Mistake> {
+        let name = Endpoint::DEFAULT.name();
+        let table = DocumentTable::of(node, format!("endpoint {name:?}"), keys::DEFAULT)?;
+        Ok(self.change(Setting::of(&table, name, node.at)?))
     }
 
     /// Changes an endpoint of the base, or adds a new one.
-    fn endpoint(mut self, node: &Node) -> Result<Self, Mistake> {
-        let table = DocumentTable::of(node, name_of(node), &ENDPOINT)?;
-        let Some((at, name)) = table.text("name", "a text")? else {
-            return Err(Mistake::new(node.at, "an endpoint has no name: set `name`"));
-        };
+    fn endpoint(mut self, node: &'a Node) -> Result<Self, Mistake> {
+        let table = DocumentTable::with_name(node, ("an", "endpoint"), keys::ENDPOINT)?;
+        let (at, name) = table.name()?;
         // Here and not when the policy is built, because that error may hold a part of the name.
         if let Err(reason) = Endpoint::check(name) {
             return Err(Mistake::new(at, PolicyError::Name { reason }.to_string()));
         }
-        let name = name.to_owned();
         if name == Endpoint::DEFAULT.name() {
             let message = "endpoint name \"default\": it stands for everything else, and its \
                            settings go into the table `default`";
             return Err(Mistake::new(at, message));
         }
-        if self.said.about(&name).is_some() {
-            return Err(Mistake::new(at, PolicyError::DuplicateEndpoint { name }.to_string()));
+        if self.said.about(name).is_some() {
+            let error = PolicyError::DuplicateEndpoint { name: name.to_owned() };
+            return Err(Mistake::new(at, error.to_string()));
         }
-        let setting = Setting { name, name_at: at, ..table.setting()? };
-        if self.builder.quota_of(&setting.name).is_none() {
-            let (Some(quota), Some(paths)) = (setting.quota, &setting.paths) else {
+        let setting = Setting::of(&table, name, at)?;
+        if self.builder.quota_of(name).is_none() {
+            let (Some(quota), Some(paths)) = (setting.quota(None), &setting.paths) else {
                 let (what, base) = (&table.what, self.base);
                 let rule = format!(
                     "base {base:?} has no endpoint of that name, and a new one needs limit, per \
@@ -102,17 +93,19 @@ impl PolicyDraft {
                 );
                 return Err(Mistake::new(at, format!("{what}: {rule}")));
             };
-            self.builder = self.builder.endpoint(&setting.name, quota, &paths.texts);
+            self.builder = self.builder.endpoint(name, quota, &paths.texts);
         }
         Ok(self.change(setting))
     }
 
-    /// Applies the settings of an endpoint, and leaves everything else as it is.
-    fn change(mut self, setting: Setting) -> Self {
+    /// Applies the settings of an endpoint and its own limit, and leaves everything else as it is.
+    fn change(mut self, setting: Setting<'a>) -> Self {
         let name = &setting.name;
-        if let Some(quota) = setting.quota.or_else(|| self.builder.quota_of(name)) {
-            let quota = setting.burst.map_or(quota, |burst| quota.burst(burst));
+        if let Some(quota) = setting.quota(self.builder.quota_of(name)) {
             self.builder = self.builder.quota(name, quota);
+        }
+        if let Some((_, units)) = setting.cost {
+            self.builder = self.builder.cost(name, units);
         }
         if let Some(enforcement) = setting.enforcement {
             self.builder = self.builder.enforce(name, enforcement);
@@ -122,6 +115,101 @@ impl PolicyDraft {
         }
         self.said.add(setting);
         self
+    }
+
+    /// Adds the limit of requests without an account.
+    fn unidentified(mut self, node: &'a Node) -> Result<Self, Mistake> {
+        let what = format!("limit {UNIDENTIFIED:?}");
+        let table = DocumentTable::of(node, what, keys::UNIDENTIFIED)?;
+        self.check_name(UNIDENTIFIED, node.at)?;
+        let setting = Setting::of(&table, UNIDENTIFIED, node.at)?;
+        let Some(quota) = setting.quota(None) else {
+            return Err(incomplete(&setting, "limit and per"));
+        };
+        self.builder = self.builder.unidentified_quota(quota);
+        if let Some(enforcement) = setting.enforcement {
+            self.builder = self.builder.enforce(UNIDENTIFIED, enforcement);
+        }
+        self.said.add(setting);
+        Ok(self)
+    }
+
+    /// Adds the further limits of all endpoints, with the share of a user first.
+    fn further(mut self) -> Result<Self, Mistake> {
+        for index in 0..self.said.settings.len() {
+            let Setting { name, user_share, also, .. } = &self.said.settings[index];
+            let (endpoint, user_share, also) = (name.clone(), *user_share, *also);
+            if let Some((at, percent)) = user_share {
+                let name = format!("{endpoint}-user");
+                self.check_name(&name, at)?;
+                self.builder = self.builder.user_share(&endpoint, percent);
+                self.said.add(Setting { name, name_at: at, ..Setting::default() });
+            }
+            for node in also {
+                let (setting, limit) = self.limit(node, keys::ALSO, "limit and per")?;
+                self.builder = self.builder.also(&endpoint, limit);
+                self.said.add(setting);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Adds a limit of several endpoints.
+    fn shared(mut self, node: &'a Node) -> Result<Self, Mistake> {
+        const NEEDED: &str = "limit, per and endpoints";
+        let (setting, limit) = self.limit(node, keys::SHARED, NEEDED)?;
+        let Some(endpoints) = &setting.endpoints else {
+            return Err(incomplete(&setting, NEEDED));
+        };
+        // Here and not when the policy is built, because that error speaks of the builder.
+        for (endpoint, at) in endpoints.texts.iter().zip(&endpoints.each_at) {
+            if self.builder.quota_of(endpoint).is_none() {
+                let (endpoint, limit) = (Excerpt::of(endpoint), &setting.name);
+                let rule = "neither the base nor the file has an endpoint of that name";
+                let message = format!("endpoint {endpoint:?} of limit {limit:?}: {rule}");
+                return Err(Mistake::new(*at, message));
+            }
+        }
+        self.builder = self.builder.shared(limit, &endpoints.texts);
+        self.said.add(setting);
+        Ok(self)
+    }
+
+    /// A limit that is not an endpoint's own.
+    fn limit(
+        &self,
+        node: &'a Node,
+        keys: &[&str],
+        needed: &str,
+    ) -> Result<(Setting<'a>, LimitBuilder), Mistake> {
+        let table = DocumentTable::with_name(node, ("a", "limit"), keys)?;
+        let (at, name) = table.name()?;
+        self.check_name(name, at)?;
+        let setting = Setting::of(&table, name, at)?;
+        let Some(quota) = setting.quota(None) else {
+            return Err(incomplete(&setting, needed));
+        };
+        let mut limit = LimitBuilder::new(name.to_owned(), setting.scope, QuotaDraft::Quota(quota));
+        if let Some((_, units)) = setting.cost {
+            limit = limit.cost(units);
+        }
+        if let Some(enforcement) = setting.enforcement {
+            limit = limit.enforce(enforcement);
+        }
+        Ok((setting, limit))
+    }
+
+    /// Checks the name of a limit that is not an endpoint's own. This is done here and not when the
+    /// policy is built, so that each name has one place in the document.
+    fn check_name(&self, name: &str, at: usize) -> Result<(), Mistake> {
+        if let Err(reason) = Endpoint::check(name) {
+            return Err(Mistake::new(at, format!("limit {reason}")));
+        }
+        if self.builder.quota_of(name).is_some() || self.said.about(name).is_some() {
+            let error = PolicyError::DuplicateLimit { name: name.to_owned() };
+            return Err(Mistake::new(at, error.to_string()));
+        }
+        Ok(())
     }
 
     fn build(self) -> Result<Policy, Mistake> {
@@ -134,71 +222,6 @@ impl PolicyDraft {
     }
 }
 
-impl Statements {
-    /// The position in the document of what the builder reports as an error.
-    fn place_of(&self, error: &PolicyError) -> Option<usize> {
-        match error {
-            PolicyError::Name { reason } => {
-                self.about(reason.name()).map(|setting| setting.name_at)
-            }
-            PolicyError::DuplicateEndpoint { name } | PolicyError::UnknownEndpoint { name } => {
-                self.about(name).map(|setting| setting.name_at)
-            }
-            PolicyError::NoPaths { name } => self.paths_of(name).map(|paths| paths.at),
-            PolicyError::Quota { endpoint, reason } => {
-                let setting = self.about(endpoint)?;
-                match reason {
-                    QuotaError::ZeroPeriod => setting.per_at,
-                    QuotaError::ZeroBurst => setting.burst_at,
-                    _ => setting.limit_at.or(setting.burst_at),
-                }
-            }
-            PolicyError::Path { list, index, reason, .. } => {
-                let paths = match list {
-                    PathList::Endpoint(name) => self.paths_of(name),
-                    PathList::Exempt => Some(&self.exempt),
-                };
-                match (paths, reason) {
-                    (Some(paths), _) => paths.each_at.get(*index).copied(),
-                    // The path is from the base, which is valid by itself. So the path that
-                    // conflicts with it is in the document.
-                    (None, TemplateError::Conflict(with)) => self.place_of_path(with),
-                    (None, _) => None,
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, setting: Setting) {
-        self.indices.insert(setting.name.clone(), self.settings.len());
-        self.settings.push(setting);
-    }
-
-    /// The settings of an endpoint in the document.
-    fn about(&self, name: &str) -> Option<&Setting> {
-        self.indices.get(name).map(|index| &self.settings[*index])
-    }
-
-    fn paths_of(&self, name: &str) -> Option<&Paths> {
-        self.about(name)?.paths.as_ref()
-    }
-
-    /// The position of a path template in the document.
-    fn place_of_path(&self, path: &str) -> Option<usize> {
-        let paths = self.settings.iter().filter_map(|setting| setting.paths.as_ref());
-        let mut each = paths.flat_map(|paths| paths.texts.iter().zip(&paths.each_at));
-        each.find(|(text, _)| *text == path).map(|(_, at)| *at)
-    }
-}
-
-/// The name of an endpoint's table in errors.
-fn name_of(node: &Node) -> String {
-    if let Value::Table(entries) = &node.value {
-        if let Some(Value::Text(name)) =
-            entries.iter().find(|entry| entry.key == "name").map(|entry| &entry.node.value)
-        {
-            return format!("endpoint {:?}", Excerpt::of(name));
-        }
-    }
-    "an endpoint".to_owned()
+fn incomplete(limit: &Setting<'_>, needed: &str) -> Mistake {
+    Mistake::new(limit.name_at, format!("limit {:?}: it needs {needed}", limit.name))
 }

@@ -35,6 +35,11 @@ impl Policy {
     /// * `default`: a table with settings of the endpoint `default`.
     /// * `endpoint`: a list of tables, each with the settings of one endpoint. An endpoint of the
     ///   base is changed. A new one is added after those of the base, in the order of the list.
+    /// * `shared`: a list of tables, each with the settings of one limit that
+    ///   [several endpoints share](crate::policy::PolicyBuilder::shared). Defaults to none.
+    /// * `unidentified`: a table with the limit of
+    ///   [requests without an account](crate::policy::PolicyBuilder::unidentified_quota), for each
+    ///   address. Defaults to none.
     ///
     /// Keys of `default` and of each `endpoint`. A key that is not set stays as it is in the base,
     /// unless another default is given here:
@@ -47,14 +52,39 @@ impl Policy {
     /// * `burst`: the number of requests that can be admitted
     ///   [at one instant](crate::values::QuotaBuilder::burst), from 1 to 4294967295. Defaults to
     ///   `limit` if that is set.
-    /// * `enforce`: on which principals this quota is
+    /// * `cost`: how many units of the endpoint's own limit a request
+    ///   [costs](crate::policy::PolicyBuilder::cost), from 1 to the burst. Defaults to 1.
+    /// * `enforce`: on which principals the endpoint's own limit is
     ///   [enforced](crate::policy::PolicyBuilder::enforce), with the values given above. Defaults
     ///   to `"full"`.
+    /// * `user_share`: how much of its organization's limit
+    ///   [one user may take](crate::policy::PolicyBuilder::user_share), in percent from 1 to 100.
+    ///   It adds a limit with the name of the endpoint and `-user`. Defaults to no such limit.
     /// * `paths`: a list of [path templates](crate::policy::PolicyBuilder#paths), which replaces
     ///   that of the base.
+    /// * `also`: a list of tables, each with the settings of one
+    ///   [further limit](crate::policy::PolicyBuilder::also). It comes after that of `user_share`.
+    ///   In TOML each table begins with `[[endpoint.also]]` or `[[default.also]]`, and comes after
+    ///   the keys of the endpoint itself.
     ///
-    /// A new endpoint needs `limit`, `per` and `paths`. An empty file is an error, because an
-    /// editor may leave one behind for a moment while it writes.
+    /// A new endpoint needs `limit`, `per` and `paths`. An endpoint has at most four limits, its
+    /// own and shared ones included.
+    ///
+    /// Keys of each `also` and `shared`:
+    ///
+    /// * `name`: the [name](crate::values::LimitName) of the limit. No other limit or endpoint of
+    ///   the policy has it. Required.
+    /// * `scope`: which requests are [counted together](crate::values::Scope), those of an
+    ///   `"account"`, of a `"user"`, or of `"everyone"`. Defaults to `"account"`.
+    /// * `limit`, `per`, `burst`, `cost` and `enforce`, as above. `limit` and `per` are required.
+    /// * `endpoints`, in `shared` only: a list of the names of the endpoints, which can be
+    ///   `default`. Required, and not empty.
+    ///
+    /// Keys of `unidentified`: `limit`, `per`, `burst` and `enforce`, as above. `limit` and `per`
+    /// are required.
+    ///
+    /// An empty file is an error, because an editor may leave one behind for a moment while it
+    /// writes.
     ///
     /// # Errors
     /// If the file can't be read, if its name ends in neither `.toml` nor `.json`, if it is not
@@ -72,7 +102,7 @@ impl Policy {
     /// fs::write(&path, "[[endpoint]]\nname = \"call\"\nlimit = 0\nper = \"minute\"\n")?;
     /// let error = Policy::read(&path).expect_err("a limit of 0");
     /// assert_eq!((error.path(), error.line()), (Some(path.as_path()), Some(3)));
-    /// let place = "limits.toml:3:9: quota of endpoint \"call\": limit is 0, which";
+    /// let place = "limits.toml:3:9: quota of \"call\": limit is 0, which";
     /// assert!(error.to_string().contains(place));
     /// # fs::remove_dir_all(&folder)?;
     /// # Ok::<(), std::io::Error>(())
@@ -109,6 +139,13 @@ impl Policy {
     ///     [[endpoint]]
     ///     name = "call"                 # an endpoint of the base: only its burst changes
     ///     burst = 50
+    ///     user_share = 20               # of an organization's 500, one user gets 100
+    ///
+    ///     [[endpoint.also]]
+    ///     name = "call-all"             # a further limit of "call"
+    ///     scope = "everyone"
+    ///     limit = 5000
+    ///     per = "minute"
     ///
     ///     [[endpoint]]
     ///     name = "search"
@@ -123,6 +160,15 @@ impl Policy {
     /// assert_eq!(policy.endpoint_of("/healthz"), None);
     /// assert_eq!(policy.endpoint_of("/search/help"), Some(Endpoint::DEFAULT));
     /// assert_eq!(policy.quota_of(Endpoint::CALL), Quota::per_minute(500).burst(50).build().ok());
+    /// let limits: Vec<_> = policy.limits_of(Endpoint::CALL).map(|it| it.to_string()).collect();
+    /// assert_eq!(
+    ///     limits,
+    ///     [
+    ///         "call, 500 requests per minute for each account",
+    ///         "call-user, 100 requests per minute for each user",
+    ///         "call-all, 5000 requests per minute for all accounts together",
+    ///     ],
+    /// );
     /// let search = policy.endpoint_of("/search/books").expect("it is counted");
     /// let quota = Quota::per(5, Duration::from_secs(10)).burst(2).build();
     /// assert_eq!(policy.quota_of(search), quota.ok());

@@ -45,9 +45,10 @@ pub use circuit::BreakerCall;
 ///
 /// # let store = MemoryStore::new();
 /// let store = Breaker::new(store).try_again_after(Duration::from_millis(500));
-/// let limiter = Limiter::with_store(Policy::default(), store);
+/// let limiter = Limiter::with_store(Policy::default(), store)?;
 /// // When the breaker opens: "the rate limiter can't count on its store: connection refused"
 /// limiter.on_event(|event| eprintln!("{event}"));
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 ///
 /// It sends [`StoreEvent::Lost`](super::StoreEvent::Lost) when it opens and

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::store::{Entry, nanos};
-use crate::values::{Decision, Endpoint, Principal, Quota, Rate};
+use crate::values::{Decision, Limit, LimitName, Principal, Quota, Rate};
 
 /// One second, in nanoseconds.
 const SECOND: u64 = 1_000_000_000;
@@ -18,7 +18,7 @@ const BLOCKED: u64 = 1 << 63;
 /// A call of the store.
 pub(super) struct Asked {
     pub(super) principal: Principal,
-    pub(super) endpoint: Endpoint,
+    pub(super) name: LimitName,
     /// When the store was called, in nanoseconds.
     pub(super) at: u64,
     /// The number of changes by hand before the call.
@@ -28,21 +28,21 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(principal: &Principal, entry: &Entry, at: u64, changes: u64) -> Self {
-        let (endpoint, quota) = (entry.endpoint(), entry.quota());
-        Self { principal: principal.clone(), endpoint, at, changes, quota }
+        let (name, quota) = (entry.name(), entry.quota());
+        Self { principal: principal.clone(), name, at, changes, quota }
     }
 
-    /// Whether the answer is for the endpoint and the quota of this call, not for a replica's share
+    /// Whether the answer is for the limit and the quota of this call, not for a replica's share
     /// of the quota.
     pub(super) fn is_answered_by(&self, decision: &Decision) -> bool {
-        decision.quota() == self.quota && decision.endpoint() == self.endpoint
+        decision.quota() == self.quota && decision.name() == self.name
     }
 }
 
 #[derive(Clone)]
 pub(super) struct Denial {
     pub(super) principal: Principal,
-    pub(super) endpoint: Endpoint,
+    pub(super) name: LimitName,
     /// The quota in the store's decision.
     pub(super) quota: Quota,
     /// What the store counts it by, in nanoseconds for each unit: it may round.
@@ -61,7 +61,7 @@ impl Denial {
         let blocked = if decision.is_blocked() { BLOCKED } else { 0 };
         (blocked != 0 || !rate.has(debt)).then(|| Self {
             principal: asked.principal.clone(),
-            endpoint: asked.endpoint,
+            name: asked.name,
             quota: decision.quota(),
             interval: rate.interval(),
             asked_at: asked.at,
@@ -70,8 +70,13 @@ impl Denial {
     }
 
     #[inline]
-    pub(super) fn is_of(&self, principal: &Principal, endpoint: Endpoint) -> bool {
-        self.endpoint == endpoint && self.principal == *principal
+    pub(super) fn is_of(&self, principal: &Principal, name: LimitName) -> bool {
+        self.name == name && self.principal == *principal
+    }
+
+    /// The limit that it was decided by.
+    pub(super) fn limit(&self) -> Limit {
+        Limit::new(self.name, self.quota)
     }
 
     fn rate(&self) -> Rate {
@@ -80,18 +85,19 @@ impl Denial {
 
     /// The refusal of a request now, if it is certain that the store would refuse.
     #[inline]
-    pub(super) fn refuses(&self, quota: Quota, now: u64) -> Option<Decision> {
+    pub(super) fn refuses(&self, limit: Limit, now: u64) -> Option<Decision> {
         let debt = (self.full_at & !BLOCKED).saturating_sub(now);
         if self.full_at & BLOCKED != 0 {
-            let refuses = self.is_alive(now) && self.quota == quota && debt > 0;
-            return refuses
-                .then(|| Decision::blocked_by(self.endpoint, self.quota, self.rate(), ONE, debt));
+            let refuses = self.is_alive(now) && self.quota == limit.quota() && debt > 0;
+            return refuses.then(|| Decision::blocked_by(limit, self.rate(), ONE, debt));
         }
         // The store corrects a debt of more than a full refill when it is called.
         let rate = self.rate();
-        let refuses =
-            self.is_alive(now) && self.quota == quota && debt <= rate.refill() && !rate.has(debt);
-        refuses.then(|| Decision::from_nanos(self.endpoint, self.quota, rate, false, debt))
+        let refuses = self.is_alive(now)
+            && self.quota == limit.quota()
+            && debt <= rate.refill()
+            && !rate.has(debt);
+        refuses.then(|| Decision::from_nanos(limit, rate, false, debt))
     }
 
     /// Whether the refusal is still so new that it may be used. If the clock has gone back, it is

@@ -8,11 +8,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Answer, Capabilities, Charge, Checked, Command, Conclude, Concluding, Decisions, Entry, Reply,
-    Store, StoreError, StoreListener, StoreReport, nanos,
+    Answer, Bucket, Capabilities, Charge, Checked, Command, Conclude, Concluding, Decisions, Entry,
+    Reply, Store, StoreError, StoreListener, StoreReport, nanos,
 };
 use crate::values::clock::{Clock, MonotonicClock};
-use crate::values::{Endpoint, OwnedCharge, Principal};
+use crate::values::{OwnedCharge, Scope};
 
 use denial::Asked;
 use table::Denials;
@@ -36,8 +36,9 @@ use table::Denials;
 /// through this cache take effect at once. If the quota in a request is not the remembered one, the
 /// store is called.
 ///
-/// The cache remembers and refuses only charges of one unit of one binding bucket. For any other
-/// charge the store is called, and the cache forgets the buckets of the charge.
+/// The cache remembers and refuses only charges of one unit of one binding bucket that belongs to
+/// an account or an address. For any other charge the store is called, and the cache forgets the
+/// buckets of the charge.
 ///
 /// An answer that the store gives at once is passed on and not remembered, since it costs little
 /// already. An answer by another quota than the request's, as a
@@ -122,8 +123,7 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         // Forgets the buckets even if the call fails or is dropped: the store may have carried it
         // out.
-        let (principal, endpoints) = command.changes();
-        let _forget = Forget { denials: &self.denials, principal, endpoints: endpoints.collect() };
+        let _forget = Forget { denials: &self.denials, buckets: command.changes().collect() };
         self.store.command(command).await
     }
 
@@ -146,9 +146,16 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
 #[inline]
 fn of_one_unit<'a>(charge: &Charge<'a>) -> Option<&'a Entry> {
     match charge.entries() {
-        [entry] if entry.cost() == 1 && entry.is_binding() => Some(entry),
+        [entry] if entry.cost() == 1 && entry.is_binding() && is_remembered(entry.scope()) => {
+            Some(entry)
+        }
         _ => None,
     }
+}
+
+/// Whether buckets of limits with that scope are found by principal and name.
+const fn is_remembered(scope: Scope) -> bool {
+    matches!(scope, Scope::Account | Scope::Address)
 }
 
 impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
@@ -193,9 +200,7 @@ impl Conclude for DenialCacheCall {
             (Lesson::Learn(_), Err(_)) => {}
             (Lesson::Forget(charge), _) => {
                 let charge = charge.borrow();
-                for entry in charge.entries() {
-                    self.denials.forget(charge.principal(), entry.endpoint());
-                }
+                charge.buckets().for_each(|bucket| self.denials.forget_bucket(&bucket));
             }
         }
         answer
@@ -211,14 +216,13 @@ impl fmt::Debug for DenialCacheCall {
 /// Forgets buckets when it is dropped.
 struct Forget<'a> {
     denials: &'a Denials,
-    principal: &'a Principal,
-    endpoints: Vec<Endpoint>,
+    buckets: Vec<Bucket<'a>>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        for endpoint in &self.endpoints {
-            self.denials.forget(self.principal, *endpoint);
+        for bucket in &self.buckets {
+            self.denials.forget_bucket(bucket);
         }
     }
 }

@@ -44,8 +44,8 @@ impl Recent {
     ) -> Option<Decision> {
         let what = self.what.borrow();
         let (its_source, denial) = what.as_ref()?;
-        let same = *its_source == source && denial.is_of(principal, entry.endpoint());
-        if same { denial.refuses(entry.quota(), now) } else { None }
+        let same = *its_source == source && denial.is_of(principal, entry.name());
+        if same { denial.refuses(entry.limit(), now) } else { None }
     }
 }
 

@@ -9,8 +9,8 @@ use hashbrown::HashTable;
 
 use super::denial::{Asked, Denial};
 use super::recent::{self, Source};
-use crate::store::Entry;
-use crate::values::{Decision, Endpoint, Principal};
+use crate::store::{Bucket, Entry};
+use crate::values::{Decision, LimitName, Principal, Scope};
 
 const SHARDS: usize = 128;
 
@@ -80,7 +80,7 @@ impl Denials {
         // this older number is not used.
         let source =
             Source { cache: self.number, corrections: self.corrections.load(Ordering::Acquire) };
-        let hash = self.hash(principal, entry.endpoint());
+        let hash = self.hash(principal, entry.name());
         recent::recall(source, hash, principal, entry, now)
             .or_else(|| self.look_up(source, hash, principal, entry, now))
     }
@@ -95,8 +95,8 @@ impl Denials {
         now: u64,
     ) -> Option<Decision> {
         let slots = self.shard(hash).read();
-        let denial = slots.table.find(hash, |denial| denial.is_of(principal, entry.endpoint()))?;
-        let decision = denial.refuses(entry.quota(), now)?;
+        let denial = slots.table.find(hash, |denial| denial.is_of(principal, entry.name()))?;
+        let decision = denial.refuses(entry.limit(), now)?;
         let denial = denial.clone();
         drop(slots);
         recent::remember(source, hash, denial);
@@ -115,14 +115,14 @@ impl Denials {
     }
 
     fn put(&self, asked: &Asked, denial: Option<Denial>) {
-        let hash = self.hash(&asked.principal, asked.endpoint);
+        let hash = self.hash(&asked.principal, asked.name);
         let mut slots = self.shard(hash).write();
         // Compared under the lock that `forget` takes after it has counted its change: a refusal
         // that is put before that is dropped there.
         if self.changes() != asked.changes {
             return;
         }
-        let same = |known: &Denial| known.is_of(&asked.principal, asked.endpoint);
+        let same = |known: &Denial| known.is_of(&asked.principal, asked.name);
         match (slots.table.find_entry(hash, same), denial) {
             // Answers may arrive in any order. If the known one is from much later, the clock has
             // gone back.
@@ -135,7 +135,7 @@ impl Denials {
                 *known.get_mut() = denial;
             }
             (Ok(known), None) => {
-                if known.get().refuses(known.get().quota, asked.at).is_some() {
+                if known.get().refuses(known.get().limit(), asked.at).is_some() {
                     self.correct();
                 }
                 known.remove();
@@ -158,14 +158,20 @@ impl Denials {
         }
     }
 
+    /// Forgets a bucket, if it is one that can be remembered.
+    pub(super) fn forget_bucket(&self, bucket: &Bucket<'_>) {
+        if matches!(bucket.scope(), Scope::Account | Scope::Address) {
+            self.forget(bucket.principal(), bucket.name());
+        }
+    }
+
     /// Forgets a bucket that has been changed by hand, and ignores the answers to calls that were
     /// made before the change.
-    pub(super) fn forget(&self, principal: &Principal, endpoint: Endpoint) {
+    fn forget(&self, principal: &Principal, name: LimitName) {
         self.changes.fetch_add(1, Ordering::AcqRel);
-        let hash = self.hash(principal, endpoint);
+        let hash = self.hash(principal, name);
         let mut slots = self.shard(hash).write();
-        if let Ok(known) = slots.table.find_entry(hash, |denial| denial.is_of(principal, endpoint))
-        {
+        if let Ok(known) = slots.table.find_entry(hash, |denial| denial.is_of(principal, name)) {
             known.remove();
             self.remembered.fetch_sub(1, Ordering::Relaxed);
         }
@@ -211,12 +217,12 @@ impl Denials {
     }
 
     fn hash_of(&self, denial: &Denial) -> u64 {
-        self.hash(&denial.principal, denial.endpoint)
+        self.hash(&denial.principal, denial.name)
     }
 
     #[inline]
-    fn hash(&self, principal: &Principal, endpoint: Endpoint) -> u64 {
-        self.hasher.hash_one((principal, endpoint.number()))
+    fn hash(&self, principal: &Principal, name: LimitName) -> u64 {
+        self.hasher.hash_one((principal, name.number()))
     }
 }
 

@@ -10,8 +10,8 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::dues::Dues;
-use crate::store::Entry;
-use crate::values::{Endpoint, Principal};
+use crate::store::{Bucket, Charge, Entry};
+use crate::values::{OwnedBucket, Principal};
 
 const SHARDS: usize = 64;
 
@@ -33,7 +33,7 @@ pub(crate) struct Ledger {
 type Shard = Mutex<HashMap<Principal, Owed, RandomState>>;
 
 /// The dues of one principal: in the order in which the buckets were first charged.
-pub(crate) type Owed = SmallVec<[(Endpoint, Dues); 1]>;
+pub(crate) type Owed = SmallVec<[(OwnedBucket, Dues); 1]>;
 
 impl Ledger {
     pub(crate) fn new(replicas: NonZeroU32, most: usize) -> Self {
@@ -55,21 +55,28 @@ impl Ledger {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Whether there is room for the dues of these buckets.
-    pub(super) fn has_room(&self, principal: &Principal, entries: &[Entry]) -> bool {
-        if self.len() + entries.len() <= self.most {
+    /// Whether anything is owed for buckets of the principal.
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_dues(&self, principal: &Principal) -> bool {
+        !self.is_empty() && self.shard(principal).contains_key(principal)
+    }
+
+    /// Whether there is room for the dues of the charge's buckets.
+    pub(super) fn has_room(&self, charge: &Charge<'_>) -> bool {
+        if self.len() + charge.entries().len() <= self.most {
             return true;
         }
-        let shard = self.shard(principal);
-        shard.get(principal).is_some_and(|owed| {
-            entries.iter().all(|entry| owed.iter().any(|(known, _)| *known == entry.endpoint()))
+        charge.buckets().all(|bucket| {
+            let (shard, own) = (self.shard(bucket.principal()), OwnedBucket::of(bucket));
+            let owed = shard.get(bucket.principal());
+            owed.is_some_and(|owed| owed.iter().any(|(known, _)| *known == own))
         })
     }
 
     /// Notes the cost of an entry as admitted at `now`. Exceeds the most buckets only by what other
     /// threads have noted since [`has_room`](Self::has_room).
-    pub(crate) fn note(&self, principal: &Principal, entry: &Entry, now: u64) {
-        let bucket = entry.endpoint();
+    pub(crate) fn note(&self, bucket: Bucket<'_>, entry: &Entry, now: u64) {
+        let (principal, bucket) = (bucket.principal(), OwnedBucket::of(bucket));
         let mut shard = self.shard(principal);
         let owed = shard.entry(principal.clone()).or_default();
         let index = owed.iter().position(|(known, _)| *known == bucket).unwrap_or_else(|| {
@@ -81,10 +88,11 @@ impl Ledger {
     }
 
     /// Takes units off that were given back. Returns the part of `time` that was not owed.
-    pub(crate) fn reduce(&self, principal: &Principal, bucket: Endpoint, time: u64) -> u64 {
+    pub(crate) fn reduce(&self, bucket: Bucket<'_>, time: u64) -> u64 {
         if self.is_empty() {
             return time;
         }
+        let (principal, bucket) = (bucket.principal(), OwnedBucket::of(bucket));
         let mut shard = self.shard(principal);
         let Some(owed) = shard.get_mut(principal) else { return time };
         let Some(index) = owed.iter().position(|(known, _)| *known == bucket) else { return time };
@@ -100,8 +108,8 @@ impl Ledger {
     }
 
     /// Forgets what is owed for a bucket, which is reset.
-    pub(super) fn forget(&self, principal: &Principal, bucket: Endpoint) {
-        self.reduce(principal, bucket, u64::MAX);
+    pub(super) fn forget(&self, bucket: Bucket<'_>) {
+        self.reduce(bucket, u64::MAX);
     }
 
     /// Removes the dues of a principal, to charge them to the store.
@@ -181,7 +189,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use super::Ledger;
-    use crate::store::Entry;
+    use crate::store::{Bucket, Charge, Entry};
     use crate::values::{Endpoint, Principal, Quota};
 
     #[test]
@@ -192,21 +200,28 @@ mod tests {
         let [call, agent] =
             [Endpoint::CALL, Endpoint::AGENT].map(|endpoint| Entry::new(endpoint, quota));
         let [one, other] = ["one", "other"].map(|id| Principal::user(id).expect("not empty"));
-        ledger.note(&one, &call.with_cost(2).expect("it is below the burst"), 0);
-        ledger.note(&one, &call, 0);
-        ledger.note(&one, &agent, 0);
+        ledger.note(
+            Bucket::of_account(&one, Endpoint::CALL),
+            &call.with_cost(2).expect("it is below the burst"),
+            0,
+        );
+        ledger.note(Bucket::of_account(&one, Endpoint::CALL), &call, 0);
+        ledger.note(Bucket::of_account(&one, Endpoint::AGENT), &agent, 0);
         assert_eq!(ledger.len(), 2);
-        assert!(ledger.has_room(&one, &[call, agent]));
-        assert!(!ledger.has_room(&one, &[Entry::new(Endpoint::DEFAULT, quota)]));
-        assert!(!ledger.has_room(&other, &[call]));
-        assert_eq!(ledger.reduce(&one, Endpoint::AGENT, rate.time_of(3)), rate.time_of(2));
-        assert_eq!(ledger.reduce(&other, Endpoint::AGENT, 5), 5);
+        assert!(ledger.has_room(&Charge::of(&one, None, &[call, agent])));
+        assert!(!ledger.has_room(&Charge::of(&one, None, &[Entry::new(Endpoint::DEFAULT, quota)])));
+        assert!(!ledger.has_room(&Charge::of(&other, None, &[call])));
+        assert_eq!(
+            ledger.reduce(Bucket::of_account(&one, Endpoint::AGENT), rate.time_of(3)),
+            rate.time_of(2)
+        );
+        assert_eq!(ledger.reduce(Bucket::of_account(&other, Endpoint::AGENT), 5), 5);
         assert_eq!(ledger.some(10, |_| true), std::slice::from_ref(&one));
         assert!(ledger.some(10, |principal| *principal == other).is_empty());
         let owed = ledger.remove(&one);
         assert!(ledger.is_empty() && ledger.remove(&one).is_empty());
         assert_eq!(ledger.amount(&owed[0].1, 0), rate.time_of(3));
-        ledger.note(&one, &call, 0);
+        ledger.note(Bucket::of_account(&one, Endpoint::CALL), &call, 0);
         ledger.put_back(&one, owed, 0);
         let owed = ledger.remove(&one);
         assert_eq!((owed.len(), ledger.len()), (1, 0));

@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::store::failures::Failures;
 use crate::store::{Charge, Checked, Entry, MemoryStore, StoreError, nanos};
 use crate::values::clock::Clock;
-use crate::values::{ChargeError, Decision, Principal, Rate};
+use crate::values::{ChargeError, Decision, Limit, Rate};
 
 pub(in crate::store) struct Local<C> {
     pub(super) store: Arc<MemoryStore<C>>,
@@ -53,7 +53,8 @@ impl<C> Local<C> {
     /// The bucket of an entry, measured by this process's share of the quota. The cost is one unit.
     pub(super) fn share(&self, entry: &Entry) -> Entry {
         let quota = entry.quota().shared_by(self.replicas);
-        Entry::counted_by(entry.endpoint(), quota, self.rate(entry).shared_by(self.replicas))
+        let limit = Limit::new(entry.name(), quota).with_scope(entry.scope());
+        Entry::counted_by(limit, self.rate(entry).shared_by(self.replicas))
     }
 
     /// The rate by which the store counts.
@@ -97,7 +98,7 @@ impl<C: Clock> Local<C> {
         let left = charge.entries().iter().filter_map(|entry| {
             let rate = self.rate(entry);
             let time = rate.time_of(entry.cost());
-            let left = ledger.reduce(charge.principal(), entry.endpoint(), time) / rate.interval();
+            let left = ledger.reduce(charge.bucket(entry), time) / rate.interval();
             // No cost: all of it was owed.
             entry.with_cost(u32::try_from(left).unwrap_or(u32::MAX)).ok()
         });
@@ -108,11 +109,11 @@ impl<C: Clock> Local<C> {
     pub(super) fn owe_again(&self, charge: &Charge<'_>, left: &Charge<'_>) {
         let Some(ledger) = &self.ledger else { return };
         for entry in charge.entries() {
-            let same = |other: &&Entry| other.endpoint() == entry.endpoint();
+            let same = |other: &&Entry| charge.bucket(other) == charge.bucket(entry);
             let rest = left.entries().iter().find(same).map_or(0, Entry::cost);
             if let Ok(owed) = entry.with_cost(entry.cost().saturating_sub(rest)) {
                 let owed = owed.counted_in(self.rate(&owed));
-                ledger.note(charge.principal(), &owed, self.store.now());
+                ledger.note(charge.bucket(entry), &owed, self.store.now());
             }
         }
     }
@@ -120,8 +121,8 @@ impl<C: Clock> Local<C> {
     pub(super) fn give_back(&self, charge: &Charge<'_>) {
         self.change();
         for entry in charge.entries() {
-            let (share, time) = (self.share(entry), entry.time());
-            self.store.give_back(charge.principal(), &share, time);
+            let share = [self.share(entry)];
+            self.store.give_back(&charge.with_entries(&share), entry.time());
         }
     }
 
@@ -140,9 +141,10 @@ impl<C: Clock> Local<C> {
             Ok(decisions) => {
                 for (entry, decision) in charge.entries().iter().zip(decisions.as_slice()) {
                     if changes == self.changes() {
-                        let (principal, share) = (charge.principal(), self.share(entry));
-                        self.note_block(principal, &share, decision, changes);
-                        self.note_state(principal, &share, decision);
+                        let share = [self.share(entry)];
+                        let one = charge.with_entries(&share);
+                        self.note_block(&one, decision, changes);
+                        self.note_state(&one, decision);
                     }
                 }
                 Ok(decisions)
@@ -165,7 +167,7 @@ impl<C: Clock> Local<C> {
             self.tally.failures.decided(&error);
             return Ok(self.store.charge(charge.with_entries(shares)));
         };
-        if !ledger.has_room(charge.principal(), charge.entries()) {
+        if !ledger.has_room(charge) {
             return Err(error);
         }
         self.tally.failures.decided(&error);
@@ -173,28 +175,29 @@ impl<C: Clock> Local<C> {
         let outcome = decisions.outcome();
         for entry in charge.entries() {
             if outcome.charges(entry.is_binding()) {
-                let entry = entry.counted_in(self.rate(entry));
-                ledger.note(charge.principal(), &entry, self.store.now());
+                let counted = entry.counted_in(self.rate(entry));
+                ledger.note(charge.bucket(entry), &counted, self.store.now());
             }
         }
         Ok(decisions)
     }
 
-    /// Blocks the local bucket, or lifts its block, as in the store.
-    fn note_block(&self, principal: &Principal, share: &Entry, decision: &Decision, changes: u64) {
+    /// Blocks the local bucket of a charge of one, or lifts its block, as in the store.
+    fn note_block(&self, one: &Charge<'_>, decision: &Decision, changes: u64) {
         let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
         // Compared again under the lock of the bucket: a later change by hand waits for the lock,
         // and so has the last word.
         let current = || changes == self.changes();
-        if self.store.follow(principal, share.endpoint(), blocked_for, current) {
+        if self.store.follow(&one.bucket(&one.entries()[0]), blocked_for, current) {
             self.change();
         }
     }
 
-    /// Leaves in the local bucket the time that the store's bucket has left to spend. The same time
-    /// is fewer of the share's slower units, so each replica gets its part. A drained bucket stays
-    /// drained, and a full one full.
-    fn note_state(&self, principal: &Principal, share: &Entry, decision: &Decision) {
+    /// Leaves in the local bucket of a charge of one the time that the store's bucket has left to
+    /// spend. The same time is fewer of the share's slower units, so each replica gets its part. A
+    /// drained bucket stays drained, and a full one full.
+    fn note_state(&self, one: &Charge<'_>, decision: &Decision) {
+        let share = &one.entries()[0];
         // The decision of a blocked bucket does not say when the bucket is full.
         let debt = if decision.is_blocked() { 0 } else { nanos(decision.reset()) };
         if debt > 0 {
@@ -204,7 +207,7 @@ impl<C: Clock> Local<C> {
             } else {
                 own + (debt - refill)
             };
-            self.store.owe(principal, share, debt);
+            self.store.owe(one, debt);
         }
     }
 }

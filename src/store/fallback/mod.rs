@@ -165,7 +165,7 @@ impl<St: Store, C: Clock> LocalFallback<St, C> {
         while let Some(principal) = ledger.some(1, |_| true).pop() {
             let mut unpaid =
                 Unpaid { local: &self.local, owed: ledger.remove(&principal), principal };
-            while let Some((_, dues)) = unpaid.owed.first_mut() {
+            while let Some((bucket, dues)) = unpaid.owed.first_mut() {
                 let entry = *dues.entry();
                 let amount = ledger.amount(dues, self.local.store.now());
                 let mut units = amount.div_ceil(entry.rate().interval());
@@ -173,10 +173,12 @@ impl<St: Store, C: Clock> LocalFallback<St, C> {
                 while units > 0 {
                     let cost = u32::try_from(units).unwrap_or(u32::MAX).min(entry.quota().burst());
                     let settled = entry.with_cost(cost).map_err(StoreError::of_request)?;
-                    let charge = Charge::of_one(&unpaid.principal, &settled);
+                    let user = bucket.borrow(&unpaid.principal).user();
+                    let settled = [settled];
+                    let charge = Charge::of(&unpaid.principal, user, &settled);
                     self.store.command(Command::Settle(charge)).await?;
                     // If the next settlement fails, this one is not made again.
-                    ledger.pay(dues, settled.time());
+                    ledger.pay(dues, settled[0].time());
                     units -= u64::from(cost);
                 }
                 unpaid.owed.remove(0);
@@ -261,12 +263,10 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
                 reply
             }
             Command::Settle(_) => reply,
-            Command::Reset { .. } | Command::Block { .. } => {
+            Command::Reset(_) | Command::Block { .. } => {
                 self.local.change();
-                if let (Command::Reset { principal, endpoint }, Some(ledger)) =
-                    (command, &self.local.ledger)
-                {
-                    ledger.forget(principal, endpoint);
+                if let (Command::Reset(bucket), Some(ledger)) = (command, &self.local.ledger) {
+                    ledger.forget(bucket);
                 }
                 // It fails only if there is no room for a block.
                 let _ = self.local.store.command(command).await;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
-use crate::values::{Endpoint, Entry, Rate};
+use crate::values::{Entry, LimitName, Rate, Scope};
 
 pub(super) struct Cap {
     most: usize,
@@ -21,14 +21,14 @@ pub(super) struct Cap {
     listeners: Listeners<StoreEvent>,
 }
 
-/// The buckets that new callers share when there is no room for their own: one for each endpoint
+/// The buckets that new callers share when there is no room for their own: one for each limit
 /// and quota. Callers of two quotas do not share, since what one of them may spend in a second may
 /// take the other a day to get back.
 #[derive(Default)]
 pub(super) struct SharedBuckets(HashMap<Name, SharedBucket>);
 
-/// The endpoint, and the quota unless there are too many.
-type Name = (Endpoint, Option<Rate>);
+/// The limit, its scope, and the quota unless there are too many.
+type Name = (LimitName, Scope, Option<Rate>);
 
 /// Unlike other buckets, it is never corrected to the quota of a request: if callers of several
 /// quotas share it, one whose quota refills fast could fill it up for all.
@@ -43,14 +43,23 @@ struct SharedBucket {
 /// The number of the cap among lasting events: a store has only one.
 const THIS: u64 = 0;
 
-/// The most pairs of an endpoint and a quota that have a shared bucket of their own, in 64 KiB that
-/// are allocated ahead. The callers of further quotas share one bucket for each endpoint.
+/// The most pairs of a limit and a quota that have a shared bucket of their own, in 64 KiB that
+/// are allocated ahead. The callers of further quotas share one bucket for each limit.
 const PAIRS: usize = 1024;
 
 impl Cap {
-    /// A cap of `most`, at least 1, for an empty store.
+    /// A cap of `most`, at least 1, for an empty table.
     pub(super) fn of(most: usize) -> Self {
-        let shared = HashMap::with_capacity(if most < usize::MAX { most.min(PAIRS) } else { 0 });
+        Self::for_pairs(most, if most < usize::MAX { most.min(PAIRS) } else { 0 })
+    }
+
+    /// A cap for a table of buckets of few limits.
+    pub(super) fn for_few(most: usize) -> Self {
+        Self::for_pairs(most, 1)
+    }
+
+    fn for_pairs(most: usize, pairs: usize) -> Self {
+        let shared = HashMap::with_capacity(pairs);
         Self {
             most: most.max(1),
             kept: AtomicUsize::new(0),
@@ -84,6 +93,11 @@ impl Cap {
     pub(super) fn reserve(&self) -> bool {
         let room = |kept| (kept < self.most).then_some(kept + 1);
         self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+    }
+
+    /// Takes the place of one more bucket, whether there is room or not.
+    pub(super) fn reserve_beyond(&self) {
+        self.kept.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gives places back.
@@ -168,8 +182,8 @@ impl SharedBuckets {
     }
 
     fn name(&self, entry: &Entry) -> Name {
-        let own = (entry.endpoint(), Some(entry.rate()));
+        let own = (entry.name(), entry.scope(), Some(entry.rate()));
         let has_own = self.0.len() < PAIRS || self.0.contains_key(&own);
-        if has_own { own } else { (entry.endpoint(), None) }
+        if has_own { own } else { (entry.name(), entry.scope(), None) }
     }
 }

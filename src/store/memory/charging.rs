@@ -4,18 +4,37 @@
 use std::cell::Cell as Noted;
 
 use super::key::BucketKey;
+use super::table::Table;
 use super::transaction::{Blocking, Changed};
 use super::{MemoryStore, refusals};
-use crate::store::{Charge, Decisions, Entry};
+use crate::store::{Bucket, Charge, Decisions, Entry};
 use crate::values::clock::Clock;
-use crate::values::{BucketState, Decision, Endpoint, Principal};
+use crate::values::{BucketState, Decision, Scope};
+
+impl<C> MemoryStore<C> {
+    /// The table of the buckets of limits with that scope.
+    #[inline]
+    pub(super) fn table(&self, scope: Scope) -> &Table {
+        if scope == Scope::Address { &self.addresses } else { &self.table }
+    }
+
+    /// The table of the buckets of a charge.
+    pub(super) fn table_of(&self, charge: &Charge<'_>) -> &Table {
+        self.table(charge.entries()[0].scope())
+    }
+}
 
 impl<C: Clock> MemoryStore<C> {
     /// Decides a charge, and charges its buckets accordingly.
     #[inline]
     pub(crate) fn charge(&self, charge: Charge<'_>) -> Decisions {
         if let [entry] = charge.entries() {
-            if let Some(decision) = self.charge_one(charge.principal(), entry) {
+            let (table, key) = if entry.scope() == Scope::Account {
+                (&self.table, BucketKey::of_account(charge.principal(), entry.name()))
+            } else {
+                self.place_of(&charge.bucket(entry))
+            };
+            if let Some(decision) = self.charge_one(table, key, entry) {
                 return if entry.is_binding() {
                     Decisions::of_one(decision)
                 } else {
@@ -26,12 +45,17 @@ impl<C: Clock> MemoryStore<C> {
         self.charge_other(&charge)
     }
 
+    /// The table and the key of a bucket that may not be an account's.
+    #[inline(never)]
+    fn place_of(&self, bucket: &Bucket<'_>) -> (&Table, BucketKey) {
+        (self.table(bucket.scope()), BucketKey::of(bucket))
+    }
+
     /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
     /// bucket is not in the table, has an exception, or has to be corrected.
     #[inline]
-    fn charge_one(&self, principal: &Principal, entry: &Entry) -> Option<Decision> {
-        let key = BucketKey::of(principal, entry.endpoint());
-        let shard = self.table.shard(key);
+    fn charge_one(&self, table: &Table, key: BucketKey, entry: &Entry) -> Option<Decision> {
+        let shard = table.shard(key);
         let read = Noted::new(0);
         let clock = || {
             read.set(self.now());
@@ -73,19 +97,28 @@ impl<C: Clock> MemoryStore<C> {
     #[inline(never)]
     fn charge_other(&self, charge: &Charge<'_>) -> Decisions {
         match charge.entries() {
-            [entry] if entry.is_binding() => self.charge_new(charge.principal(), entry),
-            _ => None,
+            [entry] if entry.is_binding() => self.charge_new(&charge.bucket(entry), entry),
+            [_] => None,
+            _ => self.charge_known(charge),
         }
         .unwrap_or_else(|| self.charge_all(charge))
     }
 
     /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table, or
     /// if there is no room for it.
-    fn charge_new(&self, principal: &Principal, entry: &Entry) -> Option<Decisions> {
-        let key = BucketKey::of(principal, entry.endpoint());
-        let now = self.table.insert(key, entry.time(), || self.now())?;
+    fn charge_new(&self, bucket: &Bucket<'_>, entry: &Entry) -> Option<Decisions> {
+        let table = self.table(entry.scope());
+        let now = table.insert(BucketKey::of(bucket), entry.time(), || self.now())?;
         self.keep_house(now);
         Some(Decisions::of_one(entry.decide(true, entry.time())))
+    }
+
+    /// Charges several buckets that are in the table and need no correction. `None` if that is not
+    /// so.
+    fn charge_known(&self, charge: &Charge<'_>) -> Option<Decisions> {
+        let (decisions, now) = self.table_of(charge).charge_known(charge, || self.now())?;
+        self.keep_house(now);
+        Some(decisions)
     }
 
     #[cold]
@@ -93,8 +126,9 @@ impl<C: Clock> MemoryStore<C> {
     fn charge_all(&self, charge: &Charge<'_>) -> Decisions {
         let changed = self.change(charge, |states| charge.apply(states));
         if changed.shared {
-            self.table.cap.count_shared();
-            self.table.cap.was_reached();
+            let cap = &self.table_of(charge).cap;
+            cap.count_shared();
+            cap.was_reached();
         }
         changed.result
     }
@@ -105,7 +139,7 @@ impl<C: Clock> MemoryStore<C> {
         charge: &Charge<'_>,
         change: impl FnOnce(&mut [BucketState]) -> R,
     ) -> Changed<R> {
-        let changed = self.table.change(charge, || self.now(), change);
+        let changed = self.table_of(charge).change(charge, || self.now(), change);
         if changed.shared {
             // After the decision, so that a peek before it can foretell it.
             self.sweep(changed.now);
@@ -115,9 +149,11 @@ impl<C: Clock> MemoryStore<C> {
         changed
     }
 
-    /// Raises the debt of a bucket, which is the time until it is full, to at least `debt`
-    /// nanoseconds, or two full refills if that is less. What exceeds one refill is its overdraft.
-    pub(crate) fn owe(&self, principal: &Principal, entry: &Entry, debt: u64) {
+    /// Raises the debt of a charge's only bucket, which is the time until it is full, to at least
+    /// `debt` nanoseconds, or two full refills if that is less. What exceeds one refill is its
+    /// overdraft.
+    pub(crate) fn owe(&self, charge: &Charge<'_>, debt: u64) {
+        let entry = &charge.entries()[0];
         let refill = entry.rate().refill();
         let debt = debt.min(refill.saturating_mul(2));
         if debt > 0 {
@@ -131,21 +167,22 @@ impl<C: Clock> MemoryStore<C> {
                     }
                 }
             };
-            if self.change(&Charge::of_one(principal, entry), raise).shared {
-                self.table.cap.was_reached();
+            if self.change(charge, raise).shared {
+                self.table_of(charge).cap.was_reached();
             }
         }
     }
 
-    /// Makes the bucket full `time` nanoseconds earlier, but not before now.
-    pub(crate) fn give_back(&self, principal: &Principal, entry: &Entry, time: u64) {
+    /// Makes a charge's only bucket full `time` nanoseconds earlier, but not before now.
+    pub(crate) fn give_back(&self, charge: &Charge<'_>, time: u64) {
+        let rate = charge.entries()[0].rate();
         let give_back = |states: &mut [BucketState]| {
             for state in states {
-                state.correct(entry.rate());
-                state.give_back(entry.rate(), time);
+                state.correct(rate);
+                state.give_back(rate, time);
             }
         };
-        self.change(&Charge::of_one(principal, entry), give_back);
+        self.change(charge, give_back);
     }
 
     /// Copies a block from another store: blocks the bucket for `blocked_for` nanoseconds, or lifts
@@ -153,16 +190,16 @@ impl<C: Clock> MemoryStore<C> {
     /// bucket can't change. Returns whether the bucket is newly blocked.
     pub(crate) fn follow(
         &self,
-        principal: &Principal,
-        endpoint: Endpoint,
+        bucket: &Bucket<'_>,
         blocked_for: Option<u64>,
         current: impl FnOnce() -> bool,
     ) -> bool {
-        if blocked_for.is_none() && self.table.has_no_block(principal, endpoint) {
+        let (table, key) = (self.table(bucket.scope()), BucketKey::of(bucket));
+        if blocked_for.is_none() && table.has_no_block(key) {
             return false;
         }
         let period = blocked_for.unwrap_or(0);
-        let blocking = self.table.block(principal, endpoint, period, || self.now(), current);
+        let blocking = table.block(key, period, || self.now(), current);
         matches!(blocking, Ok(Blocking::New))
     }
 }

@@ -1,9 +1,10 @@
 //! The keys by which buckets are found.
 
-use crate::values::{Endpoint, Principal};
+use crate::values::{Bucket, LimitName, Principal};
 
-/// The key of a bucket: 128 bits, from the [fingerprint](crate::values::Id) of the id, the
-/// principal's kind and the endpoint. Two buckets have the same key with a chance of 2^-128.
+/// The key of a bucket: 128 bits, from the [fingerprints](crate::values::Id) of the ids of
+/// principal and user, their kinds, and the name of the limit. Two buckets have the same key with a
+/// chance of 2^-128, or 2^-112 if they belong to users of one principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BucketKey([u64; 2]);
 
@@ -11,14 +12,36 @@ pub(super) struct BucketKey([u64; 2]);
 /// numbers to the same one.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The lowest bits of a key's second half, which choose the shard.
+const SHARD_BITS: u32 = 16;
+
 impl BucketKey {
     pub(super) const NONE: Self = Self([0; 2]);
 
     #[inline]
-    pub(super) fn of(principal: &Principal, endpoint: Endpoint) -> Self {
+    pub(super) fn of_account(principal: &Principal, name: LimitName) -> Self {
         let [first, second] = principal.id().fingerprint();
-        let name = u64::from(endpoint.number()) | u64::from(principal.kind().number()) << 16;
+        let name = u64::from(name.number()) | u64::from(principal.kind().number()) << 16;
         Self([first ^ name.wrapping_mul(GOLDEN), second])
+    }
+
+    pub(super) fn of(bucket: &Bucket<'_>) -> Self {
+        let own = Self::of_account(bucket.principal(), bucket.name());
+        match bucket.user() {
+            None => own,
+            Some(user) => own.of_user(user.id().fingerprint(), user.kind().number()),
+        }
+    }
+
+    /// The key of a user's bucket. The lowest bits, which choose the shard, stay the same.
+    fn of_user(self, [first, second]: [u64; 2], kind: u8) -> Self {
+        // Other multiples than those of the principal, so that a user and a principal of the same
+        // id do not cancel out. The kind is 1 more, so that it is never 0.
+        let kind = (u64::from(kind) + 1) << 24;
+        Self([
+            self.0[0] ^ first.wrapping_mul(GOLDEN) ^ kind.wrapping_mul(GOLDEN),
+            self.0[1] ^ second.wrapping_mul(GOLDEN) << SHARD_BITS,
+        ])
     }
 
     /// The hash by which a shard's tables place the bucket.
@@ -35,8 +58,9 @@ impl BucketKey {
         (self.0[0] >> 32) as usize & (places - 1)
     }
 
-    /// A number by which the bucket's shard is chosen: the same for all buckets of a principal, so
-    /// that a charge needs the lock of one shard only.
+    /// A number by which the bucket's shard is chosen: the same for all buckets of a principal and
+    /// its users, so that a charge needs the lock of that shard, and if it has buckets of everyone
+    /// one more.
     #[inline]
     pub(super) const fn shard(self) -> u64 {
         self.0[1]

@@ -13,7 +13,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::MemoryStore;
-use crate::store::{Charge, ChargeOutcome, Command, Entry, Reply};
+use crate::store::{Bucket, Charge, ChargeOutcome, Command, Entry, Reply};
 use crate::values::clock::Clock;
 use crate::values::{Decisions, Endpoint, Principal, Quota};
 
@@ -187,7 +187,9 @@ fn a_reset_is_seen_by_a_thread_that_remembers_a_refusal() {
         let resets = {
             let store = Arc::clone(&store);
             thread::spawn(move || {
-                store.carry_out(Command::reset(&principal("o"), Endpoint::CALL)).unwrap();
+                let caller = principal("o");
+                let bucket = Bucket::of_account(&caller, Endpoint::CALL);
+                store.carry_out(Command::Reset(bucket)).unwrap();
             })
         };
         // The second refusal is remembered. A check that is admitted drains the bucket again.

@@ -5,6 +5,7 @@ mod cell;
 mod charging;
 mod exceptions;
 mod key;
+mod locked;
 #[cfg(all(test, bolna_loom))]
 mod loom_tests;
 mod refusals;
@@ -23,6 +24,7 @@ use super::{
 use crate::values::clock::{Clock, MonotonicClock};
 
 use cap::Cap;
+use key::BucketKey;
 use table::Table;
 use transaction::Full;
 
@@ -32,6 +34,12 @@ const SHARDS: usize = if cfg!(bolna_loom) { 1 } else { 1024 };
 
 /// The number of shards of a store with a small cap. The tests by loom need but one.
 const FEWEST: usize = if cfg!(bolna_loom) { 1 } else { 16 };
+
+/// The most buckets of addresses, unless another number is set.
+const MOST_ADDRESSES: usize = 65_536;
+
+/// The number of shards of the buckets of addresses.
+const ADDRESS_SHARDS: usize = if cfg!(bolna_loom) { 1 } else { 64 };
 
 /// The time, in nanoseconds, in which every shard is swept once.
 const ROUND: u64 = 60_000_000_000;
@@ -51,10 +59,11 @@ const HELD_UP: u64 = 10_000_000_000;
 ///
 /// A bucket is one atomic time. So exactly as many concurrent requests are admitted as the quota
 /// allows, whatever the number of threads. A charge of several buckets is decided under a lock that
-/// all buckets of a principal have in common.
+/// all buckets of a principal have in common, and if a limit counts everyone, under the one of such
+/// buckets too.
 ///
 /// # Memory
-/// An empty store takes 192 KiB. A bucket takes 25 bytes; with the free room that a hash table
+/// An empty store takes 204 KiB. A bucket takes 25 bytes; with the free room that a hash table
 /// needs it is at most 64 bytes, once there are tens of thousands of buckets. The store holds a
 /// fingerprint of 128 bits of each id instead of the id, so long ids take no more.
 ///
@@ -69,9 +78,12 @@ const HELD_UP: u64 = 10_000_000_000;
 ///
 /// So memory grows with the number of buckets that are not full at one time. By Bolna's limits
 /// these are the callers of the last minute. If a client can invent more callers than you want to
-/// spend memory on, set [`max_buckets`](Self::max_buckets).
+/// spend memory on, set [`max_buckets`](Self::max_buckets). Network addresses have a
+/// [cap of their own](Self::max_addresses).
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
+    /// The buckets of network addresses, with a cap of their own: a client can have very many.
+    addresses: Table,
     clock: C,
     /// When a shard was last swept because its turn had come, in nanoseconds.
     swept: AtomicU64,
@@ -101,16 +113,18 @@ impl<C: Clock> MemoryStore<C> {
     /// all that the store keeps.
     ///
     /// When the cap is reached, none of them is dropped, and new callers are still limited: those
-    /// of one endpoint and quota share one bucket, until another bucket is full again and makes
+    /// of one limit and quota share one bucket, until another bucket is full again and makes
     /// room. The same happens to a caller whose own bucket was dropped because it was full or had
-    /// been reset. At most 1,024 pairs of an endpoint and a quota have a shared bucket, in memory
-    /// that is allocated ahead; the callers of further quotas share one for each endpoint. The free
+    /// been reset. At most 1,024 pairs of a limit and a quota have a shared bucket, in memory that
+    /// is allocated ahead; the callers of further quotas share one for each limit. The free
     /// room that a hash table needs comes on top of the cap.
     ///
     /// A limiter reports when the cap is reached and when a tenth of it is free again, as
     /// [`StoreEvent::CapReached`](super::StoreEvent::CapReached) and
     /// [`CapRelieved`](super::StoreEvent::CapRelieved). The requests that a shared bucket has
     /// decided are counted in [`StoreReport::shared`].
+    ///
+    /// The buckets of limits for everyone are few, and are kept beyond the cap.
     ///
     /// A wait that was named before a caller came to share a bucket may not suffice afterwards.
     ///
@@ -125,23 +139,39 @@ impl<C: Clock> MemoryStore<C> {
     /// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
     ///
     /// let store = MemoryStore::new().max_buckets(100_000);
-    /// let limiter = Limiter::with_store(Policy::default(), store);
+    /// let limiter = Limiter::with_store(Policy::default(), store)?;
     /// limiter.on_event(|event| {
     ///     if let Event::Store(StoreEvent::CapReached { max_buckets }) = event {
     ///         eprintln!("{max_buckets} buckets are in use: new callers share");
     ///     }
     /// });
     /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     #[must_use]
     pub fn max_buckets(self, max_buckets: usize) -> Self {
         Self::with_cap(self.clock, max_buckets)
     }
 
+    /// Sets how many buckets of network addresses the store keeps: 65,536 unless set, in 4 MiB. 0
+    /// is treated as 1. They do not count towards [`max_buckets`](Self::max_buckets). Call this
+    /// before the store is used, since it drops the buckets of addresses.
+    ///
+    /// Such buckets are those of limits that count each [address](crate::values::Scope::Address).
+    /// A client that has very many addresses, such as a large network or one that can choose what a
+    /// proxy reports, fills this number at most. Further addresses share one bucket, until another
+    /// is full again and makes room. What that bucket decides is counted in
+    /// [`StoreReport::shared`].
+    #[must_use]
+    pub fn max_addresses(self, max_addresses: usize) -> Self {
+        Self { addresses: Table::new(ADDRESS_SHARDS, Cap::for_few(max_addresses)), ..self }
+    }
+
     fn with_cap(clock: C, most: usize) -> Self {
         let shards = (most / 128).clamp(FEWEST, SHARDS).next_power_of_two();
         Self {
             table: Table::new(shards, Cap::of(most)),
+            addresses: Table::new(ADDRESS_SHARDS, Cap::for_few(MOST_ADDRESSES)),
             clock,
             swept: AtomicU64::new(0),
             turn: ROUND / shards as u64,
@@ -153,7 +183,7 @@ impl<C: Clock> MemoryStore<C> {
     /// full again but are not dropped yet. Buckets that are shared because of a cap do not count.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() + self.addresses.len()
     }
 
     /// Whether no bucket is tracked.
@@ -168,6 +198,7 @@ impl<C: Clock> MemoryStore<C> {
     /// to free memory at once, or when there are no requests.
     pub fn shrink(&self) {
         self.table.shrink(self.now());
+        self.addresses.shrink(self.now());
         self.table.cap.was_swept();
     }
 
@@ -175,26 +206,27 @@ impl<C: Clock> MemoryStore<C> {
         match command {
             Command::Peek(charge) => {
                 let peek = |states: &mut [_]| charge.peek(states);
-                return Ok(Reply::Decisions(self.table.look(&charge, || self.now(), peek)));
+                let table = self.table_of(&charge);
+                return Ok(Reply::Decisions(table.look(&charge, || self.now(), peek)));
             }
             Command::Refund(charge) => {
                 self.change(&charge, |states| charge.refund(states));
             }
             Command::Settle(charge) => {
-                if !self.table.cap.has_room(charge.entries().len()) {
+                if !self.table_of(&charge).cap.has_room(charge.entries().len()) {
                     self.make_room();
                 }
                 if self.change(&charge, |states| charge.settle(states)).is_full {
-                    return Err(self.full("an overdraft"));
+                    return Err(self.full(self.table_of(&charge), "an overdraft"));
                 }
             }
-            Command::Reset { principal, endpoint } => self.table.reset(principal, endpoint),
-            Command::Block { principal, endpoint, period } => {
-                let block =
-                    || self.table.block(principal, endpoint, nanos(period), || self.now(), || true);
+            Command::Reset(bucket) => self.table(bucket.scope()).reset(BucketKey::of(&bucket)),
+            Command::Block { bucket, period } => {
+                let (table, key) = (self.table(bucket.scope()), BucketKey::of(&bucket));
+                let block = || table.block(key, nanos(period), || self.now(), || true);
                 block()
                     .or_else(|Full| if self.make_room() { block() } else { Err(Full) })
-                    .map_err(|Full| self.full("a block"))?;
+                    .map_err(|Full| self.full(table, "a block"))?;
             }
         }
         Ok(Reply::Done)
@@ -213,18 +245,24 @@ impl<C: Clock> MemoryStore<C> {
                 .is_ok();
         if due {
             self.table.sweep_all(now);
+            self.addresses.sweep_all(now);
             self.table.cap.was_swept();
         }
         due
     }
 
     #[cold]
-    fn full(&self, what: &str) -> StoreError {
-        self.table.cap.was_reached();
-        let most = self.table.cap.most().unwrap_or(usize::MAX);
+    fn full(&self, table: &Table, what: &str) -> StoreError {
+        let most = table.cap.most().unwrap_or(usize::MAX);
+        let setting = if std::ptr::eq(table, &self.addresses) {
+            "max_addresses"
+        } else {
+            table.cap.was_reached();
+            "max_buckets"
+        };
         StoreError::of_request(format!(
             "no room for {what}: the store's cap of {most} buckets and blocks is reached; raise \
-             `max_buckets`"
+             `{setting}`"
         ))
         .of_kind("full")
     }
@@ -256,6 +294,9 @@ impl<C: Clock> MemoryStore<C> {
     fn sweep(&self, now: u64) {
         self.table.sweep_next(now);
         self.table.cap.was_swept();
+        if self.addresses.cap.count() > 0 {
+            self.addresses.sweep_next(now);
+        }
     }
 
     /// The time of the store's clock, in nanoseconds.
@@ -285,10 +326,11 @@ impl<C: Clock> Store for MemoryStore<C> {
     fn report(&self) -> StoreReport {
         let (sweeps, dropped) = self.table.swept();
         StoreReport {
-            buckets: self.len(),
-            blocks: self.table.exceptions(),
+            buckets: self.table.len(),
+            addresses: self.addresses.len(),
+            blocks: self.table.exceptions() + self.addresses.exceptions(),
             max_buckets: self.table.cap.most(),
-            shared: self.table.cap.decided(),
+            shared: self.table.cap.decided() + self.addresses.cap.decided(),
             sweeps,
             dropped,
             ..StoreReport::default()

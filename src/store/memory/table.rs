@@ -49,9 +49,19 @@ impl Table {
 
     #[inline]
     pub(super) fn shard(&self, key: BucketKey) -> &Shard {
+        &self.shards[self.index(key)]
+    }
+
+    /// The index of a bucket's shard.
+    #[inline]
+    pub(super) fn index(&self, key: BucketKey) -> usize {
         #[expect(clippy::cast_possible_truncation, reason = "the number of shards fits")]
-        let shard = key.shard() as usize & (self.shards.len() - 1);
-        &self.shards[shard]
+        let index = key.shard() as usize & (self.shards.len() - 1);
+        index
+    }
+
+    pub(super) fn shard_at(&self, index: usize) -> &Shard {
+        &self.shards[index]
     }
 
     /// The number of the principals' own buckets.

@@ -3,15 +3,20 @@
 use smallvec::SmallVec;
 
 use super::cap::SharedBuckets;
+use super::cell::Tat;
 use super::exceptions::Exception;
 use super::key::BucketKey;
+use super::locked::Writable;
 use super::shard::{Buckets, Shard};
 use super::sync::MutexGuard;
 use super::table::Table;
-use crate::values::{BucketState, Charge, Endpoint, Entry, Principal};
+use crate::values::{BucketState, Charge, ChargeOutcome, Decisions, Entry, Scope};
 
-/// The states of a charge's buckets. Two fit without an allocation.
-type States = SmallVec<[BucketState; 2]>;
+/// The states of a charge's buckets. Four fit without an allocation.
+type States = SmallVec<[BucketState; 4]>;
+
+/// The keys of a charge's buckets.
+type Keys = SmallVec<[BucketKey; 4]>;
 
 /// What a change has returned, and what has to be done when no lock is held any more.
 pub(super) struct Changed<R> {
@@ -35,38 +40,84 @@ enum Place {
 }
 
 impl Table {
+    /// Decides a charge of buckets that are all in the table, without an exception, and need no
+    /// correction: the common case of several limits. `None` if that is not so. Returns the present
+    /// time, too.
+    pub(super) fn charge_known(
+        &self,
+        charge: &Charge<'_>,
+        clock: impl FnOnce() -> u64,
+    ) -> Option<(Decisions, u64)> {
+        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let locked = self.write(charge, &keys);
+        let now = clock();
+        let mut known: SmallVec<[(&Tat, u64); 4]> = SmallVec::new();
+        let (mut binding_hold, mut shadow_hold, mut has_shadow) = (true, true, false);
+        for (entry, key) in charge.entries().iter().zip(&keys) {
+            let buckets = locked.buckets(self.index(*key));
+            if buckets.exception(*key).is_some() {
+                return None;
+            }
+            let tat = buckets.find(*key)?;
+            let debt = tat.get().saturating_sub(now);
+            if debt > entry.rate().refill() {
+                return None;
+            }
+            let holds = debt <= entry.tolerance();
+            if entry.is_binding() {
+                binding_hold &= holds;
+            } else {
+                (has_shadow, shadow_hold) = (true, shadow_hold & holds);
+            }
+            known.push((tat, debt));
+        }
+        let outcome = ChargeOutcome::of(binding_hold, shadow_hold, has_shadow);
+        let decisions = charge.entries().iter().zip(&known).map(|(entry, (tat, debt))| {
+            let holds = *debt <= entry.tolerance();
+            let debt = if outcome.charges(entry.is_binding()) {
+                tat.set(now + debt + entry.time());
+                debt + entry.time()
+            } else {
+                *debt
+            };
+            entry.decide(holds, debt)
+        });
+        let decisions = Decisions::new(outcome, decisions);
+        if outcome.is_admitted() {
+            locked.alter();
+        }
+        Some((decisions, now))
+    }
+
     /// Calls `change` with the states of the charge's buckets, and keeps what it makes of them. The
-    /// clock is read under the lock, so no earlier change has seen a later time.
+    /// clock is read under the locks, so no earlier change has seen a later time.
     pub(super) fn change<R>(
         &self,
         charge: &Charge<'_>,
         clock: impl FnOnce() -> u64,
         change: impl FnOnce(&mut [BucketState]) -> R,
     ) -> Changed<R> {
-        let shard = self.shard(key_of(charge, &charge.entries()[0]));
-        let mut buckets = shard.write();
+        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let mut locked = self.write(charge, &keys);
         let now = clock();
         let mut shared = None;
-        let (mut places, mut states) = self.open(&mut buckets, charge, now, &mut shared);
-        let new = places.iter().filter(|place| **place == Place::Reserved).count();
-        if shared.is_some() && !buckets.has_room(new) {
-            // A sweep could make room for what is shared, and a peek would not have foretold it.
-            buckets.grow(new);
-        } else if !buckets.has_room(new) {
-            // This may drop buckets of the charge, since they are full. So they are looked up
-            // again.
-            self.cap.release(new);
-            self.make_room(shard, &mut buckets, new, now);
-            (places, states) = self.open(&mut buckets, charge, now, &mut shared);
+        let (mut places, mut states) = self.open(&mut locked, charge, &keys, now, &mut shared);
+        if self.make_room_for(&mut locked, &keys, &places, now, shared.is_some()) {
+            // A sweep may have dropped buckets of the charge, since they are full. So they are
+            // looked up again.
+            let reserved = places.iter().filter(|place| **place == Place::Reserved).count();
+            self.cap.release(reserved);
+            (places, states) = self.open(&mut locked, charge, &keys, now, &mut shared);
         }
         let before = states.clone();
         let result = change(&mut states);
 
         let mut is_full = false;
-        for (index, entry) in charge.entries().iter().enumerate() {
-            let (key, old, mut new) = (key_of(charge, entry), before[index], states[index]);
+        for (index, (entry, key)) in charge.entries().iter().zip(&keys).enumerate() {
+            let (key, old, mut new) = (*key, before[index], states[index]);
+            let buckets = locked.buckets_mut(self.index(key));
             let overdrawn = new.overdraft != old.overdraft;
-            if overdrawn && !self.overdraw(&mut buckets, key, new.overdraft, now) {
+            if overdrawn && !self.overdraw(buckets, key, new.overdraft, now) {
                 is_full = true;
                 new.debt = new.debt.min(entry.rate().refill());
             }
@@ -87,9 +138,39 @@ impl Table {
             }
         }
         if states != before {
-            shard.alter(&buckets);
+            locked.alter();
         }
         Changed { result, now, shared: shared.is_some(), is_full }
+    }
+
+    /// Makes room in the shards for the buckets that have a reserved place. Returns whether buckets
+    /// may have been dropped for that. If `only_grow`, none is: a sweep could make room for what is
+    /// shared, and a peek would not have foretold it.
+    fn make_room_for(
+        &self,
+        locked: &mut Writable<'_>,
+        keys: &Keys,
+        places: &[Place],
+        now: u64,
+        only_grow: bool,
+    ) -> bool {
+        let mut is_swept = false;
+        for part in locked.parts() {
+            let is_new = |(key, place): &(&BucketKey, &Place)| {
+                **place == Place::Reserved && self.index(**key) == part.index()
+            };
+            let new = keys.iter().zip(places).filter(is_new).count();
+            if part.buckets.has_room(new) {
+                continue;
+            }
+            if only_grow {
+                part.buckets.grow(new);
+            } else {
+                self.make_room(part.shard, &mut part.buckets, new, now);
+                is_swept = true;
+            }
+        }
+        is_swept
     }
 
     /// Adds a bucket that is full in `debt` nanoseconds from now on. Returns the present time.
@@ -119,14 +200,15 @@ impl Table {
         clock: impl FnOnce() -> u64,
         look: impl FnOnce(&mut [BucketState]) -> R,
     ) -> R {
-        let buckets = self.shard(key_of(charge, &charge.entries()[0])).read();
+        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let locked = self.read(charge, &keys);
         let now = clock();
         let mut new = 0;
-        let state = |entry: &Entry| {
-            let key = key_of(charge, entry);
+        let state = |(entry, key): (&Entry, &BucketKey)| {
+            let (key, buckets) = (*key, locked.buckets(self.index(*key)));
             let mut state = buckets.state(key, now);
             if buckets.find(key).is_none() {
-                if self.cap.has_room(new) {
+                if self.cap.has_room(new) || entry.scope() == Scope::Everyone {
                     new += 1;
                 } else {
                     state.debt = self.cap.shared().until_full(entry, now);
@@ -135,13 +217,12 @@ impl Table {
             }
             state
         };
-        let mut states: States = charge.entries().iter().map(state).collect();
+        let mut states: States = charge.entries().iter().zip(&keys).map(state).collect();
         look(&mut states)
     }
 
     /// Fills a bucket up, and ends its block and its overdraft.
-    pub(super) fn reset(&self, principal: &Principal, endpoint: Endpoint) {
-        let key = BucketKey::of(principal, endpoint);
+    pub(super) fn reset(&self, key: BucketKey) {
         let shard = self.shard(key);
         let mut buckets = shard.write();
         self.cap.release(usize::from(buckets.remove(key)));
@@ -156,13 +237,11 @@ impl Table {
     /// If there is no room for the block.
     pub(super) fn block(
         &self,
-        principal: &Principal,
-        endpoint: Endpoint,
+        key: BucketKey,
         period: u64,
         clock: impl FnOnce() -> u64,
         current: impl FnOnce() -> bool,
     ) -> Result<Blocking, Full> {
-        let key = BucketKey::of(principal, endpoint);
         let shard = self.shard(key);
         let mut buckets = shard.write();
         let now = clock();
@@ -185,8 +264,7 @@ impl Table {
     }
 
     /// Whether the bucket certainly has no block.
-    pub(super) fn has_no_block(&self, principal: &Principal, endpoint: Endpoint) -> bool {
-        let key = BucketKey::of(principal, endpoint);
+    pub(super) fn has_no_block(&self, key: BucketKey) -> bool {
         self.exceptions() == 0 || self.shard(key).read().exception(key).is_none()
     }
 
@@ -194,13 +272,14 @@ impl Table {
     /// the table, as long as there is room.
     fn open<'a>(
         &'a self,
-        buckets: &mut Buckets,
+        locked: &mut Writable<'_>,
         charge: &Charge<'_>,
+        keys: &Keys,
         now: u64,
         shared: &mut Option<MutexGuard<'a, SharedBuckets>>,
-    ) -> (SmallVec<[Place; 2]>, States) {
-        let open = |entry: &Entry| {
-            let key = key_of(charge, entry);
+    ) -> (SmallVec<[Place; 4]>, States) {
+        let open = |(entry, key): (&Entry, &BucketKey)| {
+            let (key, buckets) = (*key, locked.buckets_mut(self.index(*key)));
             if buckets.exception(key).is_some_and(|exception| exception.is_prolonged(now)) {
                 let again = |exception: &mut Exception| {
                     exception.block(now, exception.blocked(now));
@@ -212,6 +291,11 @@ impl Table {
                 Place::Own
             } else if self.cap.reserve() {
                 Place::Reserved
+            } else if entry.scope() == Scope::Everyone {
+                // There are few such buckets. If one was shared for a while, what was spent would
+                // be forgotten when it gets a place.
+                self.cap.reserve_beyond();
+                Place::Reserved
             } else {
                 let shared = shared.get_or_insert_with(|| self.cap.shared());
                 shared.correct(entry, now);
@@ -221,7 +305,7 @@ impl Table {
             };
             (place, state)
         };
-        charge.entries().iter().map(open).unzip()
+        charge.entries().iter().zip(keys).map(open).unzip()
     }
 
     /// Sets what is left of a bucket's overdraft. Returns whether there was room for it.
@@ -247,10 +331,6 @@ pub(super) enum Blocking {
     New,
     /// The bucket is blocked as before, or is not blocked.
     Unchanged,
-}
-
-fn key_of(charge: &Charge<'_>, entry: &Entry) -> BucketKey {
-    BucketKey::of(charge.principal(), entry.endpoint())
 }
 
 impl Shard {

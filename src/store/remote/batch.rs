@@ -20,7 +20,7 @@ use super::request::Request;
 use super::ring::Ring;
 use crate::store::BucketState;
 use crate::store::fallback::{Ledger, Owed};
-use crate::values::{Endpoint, Principal};
+use crate::values::{OwnedBucket, Principal};
 
 /// The queues of the requests that wait, one for each principal.
 #[derive(Debug)]
@@ -116,6 +116,11 @@ impl<T: Ticket> Batches<T> {
         ledger: Option<&Ledger>,
     ) -> Option<(Call, Request, u64)> {
         while let Some(principal) = self.ready.pop_front() {
+            if self.is_after_everyones(&principal, ledger) {
+                self.ready.push_front(principal);
+                self.pay_everyones();
+                continue;
+            }
             let Some(line) = self.lines.get_mut(&principal) else { continue };
             line.is_ready = false;
             let mut batch = Batch::default();
@@ -129,7 +134,9 @@ impl<T: Ticket> Batches<T> {
                 waits
             });
             let first = line.waiting.front().and_then(|first| pending.get(*first));
-            let bucket = first.and_then(|waiting| waiting.pending.op.buckets().next());
+            let bucket = first
+                .filter(|_| is_narrow)
+                .and_then(|waiting| waiting.pending.op.buckets(&principal).next());
             let owed = ledger.map_or_else(Owed::new, |ledger| {
                 pay(ledger, &principal, bucket, is_narrow, now, &mut batch)
             });
@@ -168,6 +175,35 @@ impl<T: Ticket> Batches<T> {
             return Some((call, request, deadline));
         }
         None
+    }
+
+    /// Whether requests of the principal name buckets of everyone for which something is owed. It
+    /// is charged before them, by a call of its own: charged later, it could be more than the
+    /// overdraft has room for.
+    fn is_after_everyones(&self, principal: &Principal, ledger: Option<&Ledger>) -> bool {
+        let everyone = Principal::everyone();
+        if principal.is_everyone() || !ledger.is_some_and(|ledger| ledger.has_dues(everyone)) {
+            return false;
+        }
+        let names_everyones = |number: &u64| {
+            self.pending.get(*number).is_some_and(|waiting| waiting.pending.op.is_of_everyone())
+        };
+        let is_in_flight = |line: &Line| line.in_flight.is_some();
+        !self.lines.get(everyone).is_some_and(is_in_flight)
+            && self
+                .lines
+                .get(principal)
+                .is_some_and(|line| line.waiting.iter().any(names_everyones))
+    }
+
+    /// Makes everyone the first principal that is ready.
+    #[cold]
+    fn pay_everyones(&mut self) {
+        self.pay(Principal::everyone().clone());
+        if let Some(place) = self.ready.iter().position(Principal::is_everyone) {
+            let everyone = self.ready.remove(place);
+            everyone.into_iter().for_each(|everyone| self.ready.push_front(everyone));
+        }
     }
 
     /// The call has ended: the requests that arrived meanwhile are next.
@@ -214,9 +250,10 @@ impl<T: Ticket> Batches<T> {
             match &op {
                 Op::Check(entries) if waiting.len() < count => {
                     let gone = replay.charge_gone(entries, count, waiting.len());
-                    for entry in entries.iter().filter(|_| gone > 0) {
+                    let charge = entries.charge(&principal);
+                    for entry in charge.entries().iter().filter(|_| gone > 0) {
                         let time = entry.time().saturating_mul(gone as u64);
-                        ledger.map(|ledger| ledger.reduce(&principal, entry.endpoint(), time));
+                        ledger.map(|ledger| ledger.reduce(charge.bucket(entry), time));
                         late += u64::from(entry.cost()) * gone as u64;
                     }
                 }
@@ -296,10 +333,11 @@ impl<T: Ticket> Batches<T> {
         index: usize,
         failure: &Failure,
     ) {
-        let bucket = call.buckets.get(index).copied();
+        let bucket = call.buckets.get(index);
         for member in &call.members {
             let of_bucket = |waiting: &Waiting<T>| {
-                bucket.is_none_or(|bucket| waiting.pending.op.buckets().any(|its| its == bucket))
+                let mut its = waiting.pending.op.buckets(&call.principal);
+                bucket.is_none_or(|bucket| its.any(|its| its == *bucket))
             };
             if self.pending.get(*member).is_some_and(of_bucket) {
                 if let Some(waiting) = self.pending.remove(*member) {
@@ -387,16 +425,16 @@ impl<T> Default for Batches<T> {
 fn pay(
     ledger: &Ledger,
     principal: &Principal,
-    bucket: Option<Endpoint>,
+    bucket: Option<OwnedBucket>,
     is_narrow: bool,
     now: u64,
     batch: &mut Batch,
 ) -> Owed {
     let mut owed = ledger.remove(principal);
     if is_narrow {
-        let bucket = bucket.or(owed.first().map(|(bucket, _)| *bucket));
+        let bucket = bucket.or_else(|| owed.first().map(|(bucket, _)| bucket.clone()));
         let (of_bucket, others): (Owed, Owed) =
-            owed.into_iter().partition(|(its, _)| Some(*its) == bucket);
+            owed.into_iter().partition(|(its, _)| Some(its) == bucket.as_ref());
         ledger.put_back(principal, others, now);
         owed = of_bucket;
     }
@@ -404,7 +442,7 @@ fn pay(
     owed.retain(|(bucket, dues)| {
         let amount = ledger.amount(dues, now);
         if amount > 0 {
-            batch.settle(*bucket, dues.entry().rate(), amount);
+            batch.settle(bucket.clone(), dues.entry().rate(), amount);
         }
         amount > 0
     });

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::pending::{Op, Pending};
 use super::request::Run;
 use crate::store::fallback::Owed;
-use crate::values::{Endpoint, Principal, Rate};
+use crate::values::{OwnedBucket, Principal, Rate};
 
 /// The most different runs of a call: with more, the server would be busy with one caller.
 const MOST_RUNS: usize = 128;
@@ -18,7 +18,7 @@ pub(super) struct Call {
     pub(super) principal: Principal,
     /// The numbers of its requests, in the order of arrival.
     pub(super) members: SmallVec<[u64; 1]>,
-    pub(super) buckets: SmallVec<[Endpoint; 1]>,
+    pub(super) buckets: SmallVec<[OwnedBucket; 1]>,
     /// What is charged back before the requests are charged, and the runs that do so.
     pub(super) owed: Owed,
     pub(super) paid: SmallVec<[Run; 1]>,
@@ -52,7 +52,7 @@ impl Call {
 /// The runs of a call, as they are put together.
 pub(super) struct Batch {
     pub(super) members: SmallVec<[u64; 1]>,
-    pub(super) buckets: SmallVec<[Endpoint; 1]>,
+    pub(super) buckets: SmallVec<[OwnedBucket; 1]>,
     pub(super) runs: SmallVec<[Run; 1]>,
     pub(super) steps: SmallVec<[(Op, u32); 1]>,
     /// The earliest deadline of the requests.
@@ -75,8 +75,8 @@ impl Default for Batch {
 
 impl Batch {
     /// Adds what is charged back.
-    pub(super) fn settle(&mut self, bucket: Endpoint, rate: Rate, time: u64) {
-        self.name(bucket);
+    pub(super) fn settle(&mut self, bucket: OwnedBucket, rate: Rate, time: u64) {
+        self.name(bucket.clone());
         // The server counts whole microseconds.
         let (rate, time) = (rate.in_whole_micros(), time.div_ceil(1000) * 1000);
         self.runs.push(Run::Settle { bucket, rate, time });
@@ -86,9 +86,9 @@ impl Batch {
     /// a request of other buckets.
     pub(super) fn add<T>(&mut self, pending: &Pending<T>, is_narrow: bool) -> bool {
         if is_narrow && !self.members.is_empty() {
-            let is_known = |bucket| self.buckets.contains(&bucket);
-            if pending.op.buckets().count() != self.buckets.len()
-                || !pending.op.buckets().all(is_known)
+            let mut buckets = pending.op.buckets(&pending.principal);
+            if pending.op.buckets(&pending.principal).count() != self.buckets.len()
+                || !buckets.all(|bucket| self.buckets.contains(&bucket))
             {
                 return false;
             }
@@ -109,8 +109,9 @@ impl Batch {
                 if self.runs.len() >= MOST_RUNS && !self.members.is_empty() {
                     return false;
                 }
-                pending.op.buckets().for_each(|bucket| self.name(bucket));
-                self.runs.extend(pending.op.runs());
+                let (op, principal) = (&pending.op, &pending.principal);
+                op.buckets(principal).for_each(|bucket| self.name(bucket));
+                self.runs.extend(op.runs(principal));
                 self.steps.push((pending.op.clone(), 1));
             }
         }
@@ -118,7 +119,7 @@ impl Batch {
         true
     }
 
-    fn name(&mut self, bucket: Endpoint) {
+    fn name(&mut self, bucket: OwnedBucket) {
         if !self.buckets.contains(&bucket) {
             self.buckets.push(bucket);
         }

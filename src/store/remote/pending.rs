@@ -2,8 +2,8 @@
 
 use super::failure::Failure;
 use super::request::{Entries, Run};
-use crate::store::{Charge, Command, Entry, Reply};
-use crate::values::{Endpoint, Principal};
+use crate::store::{Charge, Command, Reply};
+use crate::values::{OwnedBucket, Principal, Scope};
 
 /// One microsecond, in nanoseconds.
 const MICRO: u64 = 1000;
@@ -22,16 +22,15 @@ pub(super) struct Pending<T> {
     pub(super) asking: bool,
 }
 
-/// What is to be done to the buckets of one principal. Every entry is measured in whole
-/// microseconds, as the server does.
+/// What is to be done to the buckets of one principal.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Op {
     Check(Entries),
     Peek(Entries),
     Refund(Entries),
     Settle(Entries),
-    Reset(Endpoint),
-    Block(Endpoint, u64),
+    Reset(OwnedBucket),
+    Block(OwnedBucket, u64),
 }
 
 /// How a request gets its answer.
@@ -50,59 +49,78 @@ impl<T> Pending<T> {
 
 impl Op {
     pub(super) fn check(charge: &Charge<'_>) -> Self {
-        Self::Check(in_whole_micros(charge))
+        Self::Check(Entries::of(charge))
     }
 
     pub(super) fn of(command: &Command<'_>) -> Self {
         match command {
-            Command::Peek(charge) => Self::Peek(in_whole_micros(charge)),
-            Command::Refund(charge) => Self::Refund(in_whole_micros(charge)),
-            Command::Settle(charge) => Self::Settle(in_whole_micros(charge)),
-            Command::Reset { endpoint, .. } => Self::Reset(*endpoint),
-            Command::Block { endpoint, period, .. } => {
-                Self::Block(*endpoint, crate::store::nanos(*period).div_ceil(MICRO) * MICRO)
+            Command::Peek(charge) => Self::Peek(Entries::of(charge)),
+            Command::Refund(charge) => Self::Refund(Entries::of(charge)),
+            Command::Settle(charge) => Self::Settle(Entries::of(charge)),
+            Command::Reset(bucket) => Self::Reset(OwnedBucket::of(*bucket)),
+            Command::Block { bucket, period, .. } => {
+                let time = crate::store::nanos(*period).div_ceil(MICRO) * MICRO;
+                Self::Block(OwnedBucket::of(*bucket), time)
             }
         }
     }
 
-    /// The buckets that it is about.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = Endpoint> + '_ {
+    /// The buckets that it is about. `principal` is whose request this is.
+    pub(super) fn buckets<'a>(
+        &'a self,
+        principal: &'a Principal,
+    ) -> impl Iterator<Item = OwnedBucket> + use<'a> {
         let (entries, bucket) = match self {
             Self::Check(entries)
             | Self::Peek(entries)
             | Self::Refund(entries)
-            | Self::Settle(entries) => (entries.as_slice(), None),
-            Self::Reset(bucket) | Self::Block(bucket, _) => (&[][..], Some(*bucket)),
+            | Self::Settle(entries) => (Some(entries), None),
+            Self::Reset(bucket) | Self::Block(bucket, _) => (None, Some(bucket.clone())),
         };
-        entries.iter().map(Entry::endpoint).chain(bucket)
+        entries.into_iter().flat_map(|entries| entries.buckets(principal)).chain(bucket)
     }
 
-    /// The runs to send: none for a peek.
-    pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+    /// Whether one of the buckets of a request of some principal is everyone's.
+    pub(super) fn is_of_everyone(&self) -> bool {
+        match self {
+            Self::Check(entries)
+            | Self::Peek(entries)
+            | Self::Refund(entries)
+            | Self::Settle(entries) => {
+                entries.as_slice().iter().any(|entry| entry.scope() == Scope::Everyone)
+            }
+            Self::Reset(_) | Self::Block(..) => false,
+        }
+    }
+
+    /// The runs to send: none for a peek. `principal` is whose request this is.
+    pub(super) fn runs<'a>(
+        &'a self,
+        principal: &'a Principal,
+    ) -> impl Iterator<Item = Run> + use<'a> {
         let (entries, one) = match self {
             Self::Check(entries) => {
-                (&[][..], Some(Run::Charge { entries: entries.clone(), count: 1 }))
+                (None, Some(Run::Charge { entries: entries.clone(), count: 1 }))
             }
-            Self::Peek(_) => (&[][..], None),
-            Self::Refund(entries) | Self::Settle(entries) => (entries.as_slice(), None),
-            Self::Reset(bucket) => (&[][..], Some(Run::Reset { bucket: *bucket })),
+            Self::Peek(_) => (None, None),
+            Self::Refund(entries) | Self::Settle(entries) => (Some(entries), None),
+            Self::Reset(bucket) => (None, Some(Run::Reset { bucket: bucket.clone() })),
             Self::Block(bucket, time) => {
-                (&[][..], Some(Run::Block { bucket: *bucket, time: *time }))
+                (None, Some(Run::Block { bucket: bucket.clone(), time: *time }))
             }
         };
         let settles = matches!(self, Self::Settle(_));
-        let each = entries.iter().map(move |entry| {
-            let (bucket, rate, time) = (entry.endpoint(), entry.rate(), entry.time());
-            if settles {
-                Run::Settle { bucket, rate, time }
-            } else {
-                Run::Refund { bucket, rate, time }
-            }
+        let each = entries.into_iter().flat_map(move |entries| {
+            let entries = entries.buckets(principal).zip(entries.as_slice());
+            entries.map(move |(bucket, entry)| {
+                let (rate, time) = (entry.rate(), entry.time());
+                if settles {
+                    Run::Settle { bucket, rate, time }
+                } else {
+                    Run::Refund { bucket, rate, time }
+                }
+            })
         });
         each.chain(one)
     }
-}
-
-fn in_whole_micros(charge: &Charge<'_>) -> Entries {
-    charge.entries().iter().map(|entry| entry.counted_in(entry.rate().in_whole_micros())).collect()
 }

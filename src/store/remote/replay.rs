@@ -4,14 +4,14 @@
 use smallvec::SmallVec;
 
 use super::pending::Op;
-use super::request::Run;
-use crate::store::{BucketState, Charge, Decisions, Entry, Reply};
-use crate::values::{Endpoint, Principal};
+use super::request::{Entries, Run};
+use crate::store::{BucketState, Charge, Decisions, Reply};
+use crate::values::{OwnedBucket, Principal};
 
 /// The buckets of a call.
 pub(super) struct Replay<'a> {
     pub(super) principal: &'a Principal,
-    pub(super) buckets: &'a [Endpoint],
+    pub(super) buckets: &'a [OwnedBucket],
     pub(super) states: SmallVec<[BucketState; 1]>,
 }
 
@@ -31,7 +31,9 @@ impl Replay<'_> {
             }
             Op::Refund(entries) => self.of(entries, |charge, states| charge.refund(states)),
             Op::Settle(entries) => self.of(entries, |charge, states| charge.settle(states)),
-            Op::Reset(_) | Op::Block(..) => op.runs().for_each(|run| self.apply(&run)),
+            Op::Reset(_) | Op::Block(..) => {
+                op.runs(self.principal).for_each(|run| self.apply(&run));
+            }
         }
         Reply::Done
     }
@@ -40,7 +42,7 @@ impl Replay<'_> {
     /// the server has charged and that none of the `waiting` ones gets. Returns how many requests
     /// these are.
     #[cold]
-    pub(super) fn charge_gone(&mut self, entries: &[Entry], count: usize, waiting: usize) -> usize {
+    pub(super) fn charge_gone(&mut self, entries: &Entries, count: usize, waiting: usize) -> usize {
         let before = self.states.clone();
         let admitted = (0..count).filter(|_| self.charge(entries).outcome().is_admitted()).count();
         self.states = before;
@@ -59,46 +61,52 @@ impl Replay<'_> {
                     self.charge(entries);
                 }
             }
-            Run::Settle { bucket, rate, time } => self.state(*bucket).settle(*rate, *time),
+            Run::Settle { bucket, rate, time } => self.state(bucket).settle(*rate, *time),
             Run::Refund { bucket, rate, time } => {
-                let state = self.state(*bucket);
+                let state = self.state(bucket);
                 state.correct(*rate);
                 state.give_back(*rate, *time);
             }
             Run::Reset { bucket } => {
-                let state = self.state(*bucket);
+                let state = self.state(bucket);
                 let is_estimate = state.is_estimate;
                 *state = BucketState { is_estimate, ..BucketState::default() };
             }
-            Run::Block { bucket, time } => self.state(*bucket).blocked = *time,
+            Run::Block { bucket, time } => self.state(bucket).blocked = *time,
         }
     }
 
-    fn charge(&mut self, entries: &[Entry]) -> Decisions {
+    fn charge(&mut self, entries: &Entries) -> Decisions {
         self.of(entries, |charge, states| charge.apply(states))
     }
 
     /// Calls `act` with the charge of these entries and the states of their buckets.
     fn of<R>(
         &mut self,
-        entries: &[Entry],
+        entries: &Entries,
         act: impl FnOnce(Charge<'_>, &mut [BucketState]) -> R,
     ) -> R {
-        let charge = Charge::of(self.principal, entries);
-        if let ([_], [state]) = (entries, &mut *self.states) {
+        let charge = entries.charge(self.principal);
+        if let ([_], [state]) = (charge.entries(), &mut *self.states) {
             return act(charge, std::slice::from_mut(state));
         }
-        let mut states: SmallVec<[_; 4]> =
-            entries.iter().map(|entry| *self.state(entry.endpoint())).collect();
+        let places: SmallVec<[_; 4]> =
+            entries.buckets(self.principal).map(|bucket| self.place(&bucket)).collect();
+        let mut states: SmallVec<[_; 4]> = places.iter().map(|place| self.states[*place]).collect();
         let result = act(charge, &mut states);
-        for (entry, state) in entries.iter().zip(states) {
-            *self.state(entry.endpoint()) = state;
+        for (place, state) in places.into_iter().zip(states) {
+            self.states[place] = state;
         }
         result
     }
 
-    fn state(&mut self, bucket: Endpoint) -> &mut BucketState {
-        let index = self.buckets.iter().position(|known| *known == bucket);
-        &mut self.states[index.expect("a call names every bucket of its requests")]
+    fn state(&mut self, bucket: &OwnedBucket) -> &mut BucketState {
+        let place = self.place(bucket);
+        &mut self.states[place]
+    }
+
+    fn place(&self, bucket: &OwnedBucket) -> usize {
+        let place = self.buckets.iter().position(|known| known == bucket);
+        place.expect("a call names every bucket of its requests")
     }
 }

@@ -11,8 +11,8 @@ use super::pending::{Op, Pending, Ticket};
 use super::request::{Reply as Answer, Request, Run};
 use super::server_time::Sighting;
 use crate::store::fallback::Ledger;
-use crate::store::{BucketState, Entry, Reply, StoreEvent};
-use crate::values::{Endpoint, Principal, Quota};
+use crate::store::{Bucket, BucketState, Charge, Command, Entry, Reply, StoreEvent};
+use crate::values::{Endpoint, Limit, LimitName, OwnedBucket, Principal, Quota, Scope};
 
 const MILLI: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -91,6 +91,11 @@ impl Bench {
         is_waiting
     }
 
+    /// The replica has admitted the entry's cost without the server.
+    fn owe(&self, who: &str, entry: &Entry) {
+        self.ledger.note(Charge::of_one(&user(who), entry).bucket(entry), entry, self.now);
+    }
+
     /// What the core wants done, but for events.
     fn actions(&mut self) -> Vec<Action<Tag>> {
         let mut all = Vec::new();
@@ -154,6 +159,17 @@ fn call(burst: u32) -> Entry {
 
 fn check(burst: u32) -> Op {
     Op::Check([call(burst)].into())
+}
+
+/// The bucket of an account.
+fn bucket(endpoint: Endpoint) -> OwnedBucket {
+    OwnedBucket::of(Bucket::of_account(&user("u"), endpoint))
+}
+
+/// An entry of a limit of that name.
+fn limit(name: &str, scope: Scope, burst: u32) -> Entry {
+    let name = LimitName::new(name).expect("a valid name");
+    Entry::of(Limit::new(name, call(burst).quota()).with_scope(scope))
 }
 
 fn broken() -> Reason {
@@ -306,12 +322,12 @@ fn what_was_admitted_without_the_server_is_charged_before_the_next_request() {
     let mut bench = Bench::connected();
     let entry = call(10);
     for _ in 0..3 {
-        bench.ledger.note(&user("u"), &entry, bench.now);
+        bench.owe("u", &entry);
     }
     bench.request("u", check(10));
     let calls = bench.calls();
     let time = 3 * SECOND;
-    let settled = Run::Settle { bucket: Endpoint::CALL, rate: entry.rate(), time };
+    let settled = Run::Settle { bucket: bucket(Endpoint::CALL), rate: entry.rate(), time };
     assert_eq!(calls[0].1.runs[0], settled);
     // The connection breaks: whether it was charged is not known, so it is owed.
     bench.core.closed(bench.now, &broken());
@@ -330,17 +346,21 @@ fn what_was_admitted_without_the_server_is_charged_before_the_next_request() {
 fn a_key_that_holds_no_bucket_harms_its_own_bucket_only() {
     let mut bench = Bench::connected();
     let agent = Entry::new(Endpoint::AGENT, call(10).quota());
-    bench.ledger.note(&user("u"), &call(10), bench.now);
-    bench.ledger.note(&user("u"), &agent, bench.now);
+    bench.owe("u", &call(10));
+    bench.owe("u", &agent);
     bench.request("u", check(10));
     bench.request("u", Op::Check([agent].into()));
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT]);
+    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT].map(bucket));
     let error = CallError::Foreign { index: 0, class: "a key".into() };
     bench.core.answered(bench.now, calls[0].0, Err(error));
     assert_eq!(bench.failures(), [Failure::Foreign("a key".into())]);
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::AGENT], "without what is owed for the other one");
+    assert_eq!(
+        *calls[0].1.buckets,
+        [bucket(Endpoint::AGENT)],
+        "without what is owed for the other one"
+    );
     bench.carry_out(&calls[0]);
     assert_eq!((bench.admitted(), bench.ledger.is_empty()), (vec![true], true));
 }
@@ -464,15 +484,15 @@ fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
     let some_here = || Err(CallError::Elsewhere { to: None, moved: false });
     bench.core.answered(bench.now, calls[0].0, some_here());
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL]);
+    assert_eq!(*calls[0].1.buckets, [bucket(Endpoint::CALL)]);
     bench.carry_out(&calls[0]);
     assert_eq!(bench.admitted(), [true]);
     // Several buckets can't be charged at once now, which holds up nothing else.
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT]);
+    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT].map(bucket));
     bench.core.answered(bench.now, calls[0].0, some_here());
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::AGENT]);
+    assert_eq!(*calls[0].1.buckets, [bucket(Endpoint::AGENT)]);
     bench.carry_out(&calls[0]);
     assert_eq!((bench.admitted(), bench.core.is_up()), (vec![true], true));
     // It is tried again in a while.
@@ -480,7 +500,7 @@ fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
     assert!(due < DEADLINE && bench.calls().is_empty());
     bench.pass(due);
     let calls = bench.calls();
-    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT]);
+    assert_eq!(*calls[0].1.buckets, [Endpoint::CALL, Endpoint::AGENT].map(bucket));
     bench.carry_out(&calls[0]);
     assert_eq!((bench.admitted(), bench.core.is_idle()), (vec![true], true));
 }
@@ -488,7 +508,7 @@ fn while_keys_are_migrated_each_bucket_is_called_for_by_itself() {
 #[test]
 fn requests_do_not_wait_for_a_call_without_an_answer_that_only_charges_back() {
     let mut bench = Bench::connected();
-    bench.ledger.note(&user("u"), &call(10), bench.now);
+    bench.owe("u", &call(10));
     bench.pass(SECOND);
     assert!(matches!(bench.actions()[..], [Action::Beat]));
     bench.core.beaten(bench.now, Ok(None));
@@ -509,7 +529,7 @@ fn requests_do_not_wait_for_a_call_without_an_answer_that_only_charges_back() {
 fn what_is_charged_back_takes_no_place_of_requests() {
     let mut bench = Bench::new(8).connect();
     for number in 0..1000 {
-        bench.ledger.note(&user(&format!("owes-{number}")), &call(10), 0);
+        bench.owe(&format!("owes-{number}"), &call(10));
     }
     bench.pass(SECOND);
     assert!(matches!(bench.actions()[..], [Action::Beat]));
@@ -527,4 +547,145 @@ fn what_is_charged_back_takes_no_place_of_requests() {
         bench.request(&format!("u-{number}"), check(10));
     }
     assert_eq!(bench.failures(), [Failure::TooMany(8), Failure::TooMany(8)]);
+}
+
+#[test]
+fn two_users_of_one_organization_share_a_call_and_have_separate_runs() {
+    let mut bench = Bench::connected();
+    let entries = [call(10), limit("remote-user", Scope::User, 2)];
+    let organization = user("o");
+    let of = |who: &str| {
+        let user = user(who);
+        let charge = Charge::with_user(&organization, &user, &entries).expect("two buckets");
+        (
+            Op::check(&charge),
+            OwnedBucket::of(Bucket::of_user(&organization, &user, entries[1].name())),
+        )
+    };
+    let ((one, one_bucket), (other, other_bucket)) = (of("one"), of("other"));
+    for op in [&one, &one, &one, &other, &other, &one] {
+        bench.request("o", op.clone());
+    }
+    let calls = bench.calls();
+    let [(_, request)] = &calls[..] else { panic!("{} calls", calls.len()) };
+    assert_eq!(*request.buckets, [bucket(Endpoint::CALL), one_bucket, other_bucket]);
+    let counts: Vec<_> = request
+        .runs
+        .iter()
+        .map(|run| match run {
+            Run::Charge { entries, count } => (entries.clone(), *count),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let (Op::Check(one), Op::Check(other)) = (one, other) else { panic!("two checks") };
+    assert_eq!(counts, [(one.clone(), 3), (other, 2), (one, 1)]);
+    // Each user has a bucket of two.
+    bench.carry_out(&calls[0]);
+    assert_eq!(bench.admitted(), [true, true, false, true, true, false]);
+}
+
+#[test]
+fn a_user_whose_bucket_is_not_charged_does_not_matter() {
+    let mut bench = Bench::connected();
+    let (organization, entries) = (user("o"), [call(10)]);
+    for who in ["one", "other"] {
+        let user = user(who);
+        let charge = Charge::with_user(&organization, &user, &entries).expect("one bucket");
+        bench.request("o", Op::check(&charge));
+    }
+    let calls = bench.calls();
+    assert_eq!(*calls[0].1.runs, [Run::Charge { entries: entries.into(), count: 2 }]);
+}
+
+#[test]
+fn what_everyone_owes_is_charged_by_a_call_of_its_own_before_requests_that_name_the_bucket() {
+    let mut bench = Bench::connected();
+    let everyones = limit("remote-everyone", Scope::Everyone, 10);
+    let bucket = OwnedBucket::of(Bucket::of_everyone(everyones.name()));
+    let settled = Run::Settle { bucket: bucket.clone(), rate: everyones.rate(), time: 3 * SECOND };
+    for who in ["u", "u", "v"] {
+        bench.owe(who, &everyones);
+    }
+    // One that does not name it does not wait for that.
+    bench.request("w", check(10));
+    let calls = bench.calls();
+    assert_eq!((calls.len(), &calls[0].1.principal), (1, &user("w")));
+    bench.request("u", Op::Check([call(10), everyones].into()));
+    bench.request("v", Op::Check([everyones].into()));
+    let calls = bench.calls();
+    let whose: Vec<_> = calls.iter().map(|(_, request)| &request.principal).collect();
+    assert_eq!(whose, [Principal::everyone(), &user("u"), &user("v")]);
+    assert_eq!((&*calls[0].1.buckets, &*calls[0].1.runs), (&[bucket][..], &[settled.clone()][..]));
+    calls[1..].iter().for_each(|call| bench.carry_out(call));
+    assert_eq!(bench.admitted(), [true; 2]);
+    // The connection breaks: whether it was charged is not known, so it is owed. It is charged when
+    // the server is back, without a request.
+    bench.core.closed(bench.now, &broken());
+    assert_eq!(bench.ledger.len(), 1);
+    bench.pass(100 * MILLI);
+    bench.actions();
+    bench.greet();
+    let calls = bench.calls();
+    assert_eq!((calls.len(), &*calls[0].1.runs), (1, &[settled][..]));
+    bench.carry_out(&calls[0]);
+    assert!(bench.ledger.is_empty() && bench.core.is_idle());
+}
+
+#[test]
+fn what_everyone_owes_is_tried_once_for_each_call_that_names_the_bucket() {
+    let mut bench = Bench::connected();
+    let everyones = limit("remote-everyone", Scope::Everyone, 10);
+    bench.owe("u", &everyones);
+    for _ in 0..3 {
+        bench.request("u", Op::Check([everyones].into()));
+        let calls = bench.calls();
+        assert_eq!(calls.len(), 2);
+        let failed = || Err(CallError::Failed(broken()));
+        bench.core.answered(bench.now, calls[0].0, failed());
+        assert!(bench.calls().is_empty());
+        bench.carry_out(&calls[1]);
+        assert_eq!(bench.admitted(), [true]);
+    }
+    assert_eq!((bench.ledger.len(), bench.core.is_up()), (1, true));
+}
+
+#[test]
+fn a_unit_that_none_gets_is_owed_no_more_by_users_and_everyone() {
+    let mut bench = Bench::connected();
+    let entries =
+        [limit("remote-user", Scope::User, 10), limit("remote-everyone", Scope::Everyone, 10)];
+    let (organization, user) = (user("o"), user("u"));
+    let charge = Charge::with_user(&organization, &user, &entries).expect("two buckets");
+    bench.request("o", Op::check(&charge));
+    let calls = bench.calls();
+    bench.pass(DEADLINE);
+    assert_eq!(bench.failures().len(), 1);
+    // The request was decided locally, and the server has charged it all the same.
+    for entry in &entries {
+        bench.ledger.note(charge.bucket(entry), entry, bench.now);
+    }
+    assert_eq!(bench.ledger.len(), 2);
+    bench.carry_out(&calls[0]);
+    assert_eq!((bench.core.late_charges(), bench.ledger.is_empty()), (2, true));
+}
+
+#[test]
+fn everyones_bucket_is_reset_and_blocked_by_itself() {
+    let mut bench = Bench::connected();
+    let name = LimitName::new("remote-everyone").expect("a valid name");
+    let bucket = Bucket::of_everyone(name);
+    let block = Command::block(bucket, std::time::Duration::from_secs(1));
+    for command in [Command::Reset(bucket), block] {
+        let pending = Op::of(&command);
+        let tag = Tag { number: 0, is_waiting: Rc::default(), answers: Rc::clone(&bench.answers) };
+        let deadline = bench.now + DEADLINE;
+        tag.is_waiting.set(true);
+        bench.core.accept(Pending::new(bucket.principal().clone(), pending, deadline, tag));
+    }
+    let calls = bench.calls();
+    let owned = OwnedBucket::of(bucket);
+    let runs = [Run::Reset { bucket: owned.clone() }, Run::Block { bucket: owned, time: SECOND }];
+    assert_eq!((calls.len(), &*calls[0].1.runs), (1, &runs[..]));
+    bench.carry_out(&calls[0]);
+    assert_eq!(bench.answers.take().len(), 2);
 }

@@ -1,6 +1,8 @@
 //! What becomes of a charge.
 
 use super::super::decision::Decision;
+use super::super::limit::LimitName;
+use super::Entry;
 
 /// What became of a [`Charge`](super::Charge).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +18,17 @@ pub enum ChargeOutcome {
 }
 
 impl ChargeOutcome {
+    /// All or nothing: what follows from whether all binding buckets hold their costs, and all
+    /// shadow buckets, if there are any.
+    #[inline]
+    pub(crate) const fn of(binding_hold: bool, shadow_hold: bool, has_shadow: bool) -> Self {
+        match (binding_hold, shadow_hold) {
+            (false, _) => Self::Refused,
+            (true, true) if has_shadow => Self::AdmittedWithShadow,
+            (true, _) => Self::Admitted,
+        }
+    }
+
     /// Whether the request is admitted as far as the binding limits go.
     #[must_use]
     #[inline]
@@ -90,7 +103,46 @@ impl Decisions {
     /// Whether the outcome of a charge of one binding bucket is that of the decision.
     #[inline]
     pub(crate) fn agrees(&self) -> bool {
-        self.first().is_allowed() == self.outcome.is_admitted()
+        matches!(&self.list, List::One([one]) if one.is_allowed() == self.outcome.is_admitted())
+    }
+
+    /// Whether the decisions are about the entries, and the outcome is the one that follows from
+    /// them.
+    pub(crate) fn agrees_with(&self, entries: &[Entry]) -> bool {
+        let decisions = self.as_slice();
+        let hold = |binding| {
+            let of = entries.iter().zip(decisions).filter(|it| it.0.is_binding() == binding);
+            of.fold(true, |hold, (_, decision)| hold & decision.is_allowed())
+        };
+        let has_shadow = entries.iter().any(|entry| !entry.is_binding());
+        let outcome = ChargeOutcome::of(hold(true), hold(false), has_shadow);
+        entries.len() == decisions.len() && outcome == self.outcome
+    }
+
+    pub(crate) fn into_slice(self) -> Box<[Decision]> {
+        match self.list {
+            List::One(one) => Box::new(one),
+            List::More(more) => more,
+        }
+    }
+
+    /// Whether every limit allows the request.
+    #[must_use]
+    #[inline]
+    pub fn all_allow(&self) -> bool {
+        self.as_slice().iter().all(Decision::is_allowed)
+    }
+
+    /// The same decisions under other names of the limits.
+    pub(crate) fn renamed(mut self, name: impl Fn(LimitName) -> LimitName) -> Self {
+        let list: &mut [Decision] = match &mut self.list {
+            List::One(one) => one,
+            List::More(more) => more,
+        };
+        for decision in list {
+            *decision = decision.renamed(name(decision.name()));
+        }
+        self
     }
 
     /// What became of the charge.

@@ -145,23 +145,17 @@ impl Charge<'_> {
     /// The outcome. Corrects the states first.
     fn outcome(&self, states: &mut [BucketState]) -> ChargeOutcome {
         self.assert_one_each(states);
-        let (mut binding, mut shadow) = (0, 0);
-        let (mut binding_hold, mut shadow_hold) = (true, true);
+        let (mut binding_hold, mut shadow_hold, mut has_shadow) = (true, true, false);
         for (entry, state) in self.entries.iter().zip(states) {
             state.correct(entry.rate());
-            let (count, all_hold) = if entry.is_binding() {
-                (&mut binding, &mut binding_hold)
+            if entry.is_binding() {
+                binding_hold &= state.holds(entry);
             } else {
-                (&mut shadow, &mut shadow_hold)
-            };
-            *count += 1;
-            *all_hold &= state.holds(entry);
+                has_shadow = true;
+                shadow_hold &= state.holds(entry);
+            }
         }
-        match (binding_hold, shadow_hold) {
-            (false, _) => ChargeOutcome::Refused,
-            (true, true) if shadow > 0 => ChargeOutcome::AdmittedWithShadow,
-            (true, _) => ChargeOutcome::Admitted,
-        }
+        ChargeOutcome::of(binding_hold, shadow_hold, has_shadow)
     }
 
     /// For stores: gives each bucket its cost back, at most until the bucket is full. An overdraft

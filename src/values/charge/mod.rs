@@ -1,5 +1,6 @@
 //! Charges: what one request takes from its buckets, all or nothing.
 
+mod bucket;
 mod decisions;
 mod law;
 #[cfg(test)]
@@ -13,19 +14,23 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::decision::Decision;
-use super::endpoint::Endpoint;
 use super::gcra::Rate;
+use super::limit::{Limit, LimitName, Scope};
 use super::principal::Principal;
 use super::quota::Quota;
 
+pub use bucket::Bucket;
 pub use decisions::{ChargeOutcome, Decisions};
 
 pub use law::BucketState;
 
-/// What one request takes from the buckets of one principal, all or nothing.
+pub(crate) use bucket::OwnedBucket;
+
+/// What one request takes from its buckets, all or nothing: buckets of one principal, of a user
+/// within it, and of everyone.
 ///
-/// A charge has 1 to [`Charge::MAX_ENTRIES`] entries. Each entry names a bucket, the quota that the
-/// bucket is measured by, and the cost: how many units the request takes from it. An entry is
+/// A charge has 1 to [`Charge::MAX_ENTRIES`] entries. Each entry names a limit, by which its bucket
+/// is found and measured, and the cost: how many units the request takes from it. An entry is
 /// *binding* unless it is made a [shadow](Entry::shadow) entry.
 ///
 /// * If every binding bucket holds its cost, all binding buckets are charged. The shadow buckets
@@ -39,10 +44,11 @@ pub use law::BucketState;
 ///
 /// ```
 /// use bolna_rate_limit::store::{Charge, ChargeOutcome, Entry, MemoryStore, Store};
+/// use bolna_rate_limit::values::LimitName;
 /// use bolna_rate_limit::{Endpoint, Principal, Quota};
 ///
 /// let requests = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
-/// let rows = Entry::new(Endpoint::new("rows")?, Quota::per_minute(10_000).build()?);
+/// let rows = Entry::new(LimitName::new("rows")?, Quota::per_minute(10_000).build()?);
 /// let rows = rows.with_cost(9_000)?;
 /// let caller = Principal::organization("org-4").expect("the id is not empty");
 /// let entries = [requests, rows];
@@ -63,6 +69,8 @@ pub use law::BucketState;
 #[derive(Clone, Copy, Debug)]
 pub struct Charge<'a> {
     principal: &'a Principal,
+    /// The user within the principal. There if an entry counts each user.
+    user: Option<&'a Principal>,
     entries: &'a [Entry],
 }
 
@@ -73,47 +81,83 @@ impl<'a> Charge<'a> {
     /// A charge of these buckets of that principal.
     ///
     /// # Errors
-    /// If there is no entry, if there are more than [`MAX_ENTRIES`](Self::MAX_ENTRIES), or if two
-    /// entries name the same bucket.
+    /// If there is no entry, if there are more than [`MAX_ENTRIES`](Self::MAX_ENTRIES), if two
+    /// entries name the same bucket, if only some of them count addresses, or if an entry's limit
+    /// counts each [user](crate::values::Scope::User).
     pub fn new(principal: &'a Principal, entries: &'a [Entry]) -> Result<Self, ChargeError> {
+        Self::checked(Self { principal, user: None, entries })
+    }
+
+    /// A charge of these buckets of that principal and of a user within it.
+    ///
+    /// # Errors
+    /// As those of [`new`](Self::new), except that entries may count each user.
+    pub fn with_user(
+        principal: &'a Principal,
+        user: &'a Principal,
+        entries: &'a [Entry],
+    ) -> Result<Self, ChargeError> {
+        Self::checked(Self { principal, user: Some(user), entries })
+    }
+
+    fn checked(charge: Self) -> Result<Self, ChargeError> {
+        let entries = charge.entries;
         if !(1..=Self::MAX_ENTRIES).contains(&entries.len()) {
             return Err(ChargeError::Entries { count: entries.len() });
         }
         for (index, entry) in entries.iter().enumerate() {
-            if entries[..index].iter().any(|other| other.endpoint == entry.endpoint) {
-                return Err(ChargeError::SameBucket { endpoint: entry.endpoint });
+            let limit = entry.name;
+            if (entry.scope == Scope::Address) != (entries[0].scope == Scope::Address) {
+                return Err(ChargeError::Mixed { limit });
+            }
+            if entry.scope == Scope::User && charge.user.is_none() {
+                return Err(ChargeError::NoUser { limit });
+            }
+            if entries[..index].iter().any(|other| charge.bucket(other) == charge.bucket(entry)) {
+                return Err(ChargeError::SameBucket { limit });
             }
         }
-        Ok(Self { principal, entries })
+        Ok(charge)
     }
 
-    /// A charge of one bucket.
+    /// A charge of one bucket of that principal. The entry's limit is taken as one that counts the
+    /// principal, or everyone.
     #[must_use]
     #[inline]
     pub const fn of_one(principal: &'a Principal, entry: &'a Entry) -> Self {
-        Self { principal, entries: std::slice::from_ref(entry) }
+        Self { principal, user: None, entries: std::slice::from_ref(entry) }
     }
 
     /// A charge whose entries are known to be valid.
-    #[cfg(feature = "redis")]
     #[inline]
-    pub(crate) const fn of(principal: &'a Principal, entries: &'a [Entry]) -> Self {
-        Self { principal, entries }
+    pub(crate) const fn of(
+        principal: &'a Principal,
+        user: Option<&'a Principal>,
+        entries: &'a [Entry],
+    ) -> Self {
+        Self { principal, user, entries }
     }
 
-    /// The charge of the same principal with other entries, which name the same buckets.
+    /// The same charge with other entries, which name the same buckets or some of them.
     pub(crate) const fn with_entries<'b>(&self, entries: &'b [Entry]) -> Charge<'b>
     where
         'a: 'b,
     {
-        Charge { principal: self.principal, entries }
+        Charge { principal: self.principal, user: self.user, entries }
     }
 
-    /// The principal whose buckets are charged.
+    /// The principal that is billed. Buckets of limits for everyone do not belong to it.
     #[must_use]
     #[inline]
     pub const fn principal(&self) -> &'a Principal {
         self.principal
+    }
+
+    /// The user within the principal, if the charge names one.
+    #[must_use]
+    #[inline]
+    pub const fn user(&self) -> Option<&'a Principal> {
+        self.user
     }
 
     /// The entries: at least one, at most [`MAX_ENTRIES`](Self::MAX_ENTRIES).
@@ -122,43 +166,73 @@ impl<'a> Charge<'a> {
     pub const fn entries(&self) -> &'a [Entry] {
         self.entries
     }
+
+    /// The bucket of one of the entries.
+    #[must_use]
+    #[inline]
+    pub fn bucket(&self, entry: &Entry) -> Bucket<'a> {
+        match (entry.scope, self.user) {
+            (Scope::User, Some(user)) => Bucket::of_user(self.principal, user, entry.name),
+            (Scope::Everyone, _) => Bucket::of_everyone(entry.name),
+            (Scope::Address, _) => Bucket::of_address(self.principal, entry.name),
+            _ => Bucket::of_account(self.principal, entry.name),
+        }
+    }
+
+    /// The buckets, in the order of the entries.
+    pub fn buckets(&self) -> impl Iterator<Item = Bucket<'a>> + use<'a> {
+        let charge = *self;
+        self.entries.iter().map(move |entry| charge.bucket(entry))
+    }
 }
 
 /// A [`Charge`] that does not borrow, for checks that wait.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OwnedCharge {
     principal: Principal,
+    user: Option<Principal>,
     /// One fits without an allocation.
     entries: SmallVec<[Entry; 1]>,
 }
 
 impl OwnedCharge {
     pub(crate) fn of(charge: &Charge<'_>) -> Self {
-        Self { principal: charge.principal.clone(), entries: charge.entries.into() }
+        Self {
+            principal: charge.principal.clone(),
+            user: charge.user.cloned(),
+            entries: charge.entries.into(),
+        }
     }
 
     pub(crate) fn borrow(&self) -> Charge<'_> {
-        Charge { principal: &self.principal, entries: &self.entries }
+        Charge { principal: &self.principal, user: self.user.as_ref(), entries: &self.entries }
     }
 }
 
-/// One bucket of a [`Charge`]: which one, how it is measured, and what it is charged.
+/// One bucket of a [`Charge`]: by which limit it is found and measured, and what it is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    endpoint: Endpoint,
+    name: LimitName,
     quota: Quota,
     /// What the quota is counted by, in nanoseconds for each unit.
     interval: u64,
     cost: NonZeroU32,
+    scope: Scope,
     binding: bool,
 }
 
 impl Entry {
-    /// An entry for the bucket of `endpoint`, measured by `quota`. It is binding and costs one
-    /// unit.
+    /// An entry for the bucket of the limit of that name, measured by `quota`. It counts the
+    /// principal, is binding, and costs one unit.
     #[must_use]
-    pub const fn new(endpoint: Endpoint, quota: Quota) -> Self {
-        Self::counted_by(endpoint, quota, quota.rate())
+    pub fn new(name: impl Into<LimitName>, quota: Quota) -> Self {
+        Self::of(Limit::new(name, quota))
+    }
+
+    /// An entry for the bucket of that limit. It is binding, and costs one unit.
+    #[must_use]
+    pub const fn of(limit: Limit) -> Self {
+        Self::counted_by(limit, limit.quota().rate())
     }
 
     /// Sets the cost: the units that the request takes from the bucket, or that are given back to
@@ -168,10 +242,10 @@ impl Entry {
     /// If the cost is 0, or more than the quota's [burst](Quota::burst): no bucket ever holds more
     /// units than that.
     pub const fn with_cost(self, units: u32) -> Result<Self, ChargeError> {
-        let (endpoint, burst) = (self.endpoint, self.quota.burst());
+        let (limit, burst) = (self.name, self.quota.burst());
         match NonZeroU32::new(units) {
             Some(cost) if units <= burst => Ok(Self { cost, ..self }),
-            _ => Err(ChargeError::Cost { endpoint, cost: units, burst }),
+            _ => Err(ChargeError::Cost { limit, cost: units, burst }),
         }
     }
 
@@ -181,12 +255,18 @@ impl Entry {
         Self { binding: false, ..self }
     }
 
-    /// The bucket of that endpoint, measured by that quota, which a store counts by `rate`: the
-    /// quota's own, or a slower one. Binding, with a cost of one unit.
+    /// The bucket of that limit, whose quota a store counts by `rate`: the quota's own, or a slower
+    /// one. Binding, with a cost of one unit.
     #[inline]
-    pub(crate) const fn counted_by(endpoint: Endpoint, quota: Quota, rate: Rate) -> Self {
-        let interval = rate.interval();
-        Self { endpoint, quota, interval, cost: NonZeroU32::MIN, binding: true }
+    pub(crate) const fn counted_by(limit: Limit, rate: Rate) -> Self {
+        Self {
+            name: limit.name(),
+            quota: limit.quota(),
+            interval: rate.interval(),
+            cost: NonZeroU32::MIN,
+            scope: limit.scope(),
+            binding: true,
+        }
     }
 
     /// The entry, counted by another rate of the same burst.
@@ -194,11 +274,30 @@ impl Entry {
         Self { interval: rate.interval(), ..self }
     }
 
-    /// The endpoint whose bucket it is.
+    /// The same entry for the bucket of another limit of the same quota.
+    pub(crate) const fn renamed(self, name: LimitName) -> Self {
+        Self { name, ..self }
+    }
+
+    /// The name of the limit.
     #[must_use]
     #[inline]
-    pub const fn endpoint(&self) -> Endpoint {
-        self.endpoint
+    pub const fn name(&self) -> LimitName {
+        self.name
+    }
+
+    /// The limit: its name, its scope, and its quota.
+    #[must_use]
+    #[inline]
+    pub const fn limit(&self) -> Limit {
+        Limit::of(self.name, self.scope, self.quota)
+    }
+
+    /// Which requests the limit counts together.
+    #[must_use]
+    #[inline]
+    pub const fn scope(&self) -> Scope {
+        self.scope
     }
 
     /// The quota that the bucket is measured by.
@@ -226,14 +325,14 @@ impl Entry {
     /// debt includes the cost if the bucket was charged.
     #[must_use]
     pub const fn allowed(&self, debt: Duration) -> Decision {
-        Decision::allowed(self.endpoint, self.quota, debt).of_cost(self.cost)
+        Decision::allowed(self.limit(), debt).of_cost(self.cost)
     }
 
     /// For stores: the bucket does not hold the cost, and is full again after `debt`. A smaller
     /// debt, with which it would hold the cost, is raised to the smallest with which it does not.
     #[must_use]
     pub const fn limited(&self, debt: Duration) -> Decision {
-        Decision::limited_at(self.endpoint, self.quota, self.cost, debt)
+        Decision::limited_at(self.limit(), self.cost, debt)
     }
 
     /// For stores: the bucket is blocked. `wait` is the time until a request can be allowed: until
@@ -241,7 +340,7 @@ impl Entry {
     /// is treated as 1 ns.
     #[must_use]
     pub const fn blocked(&self, wait: Duration) -> Decision {
-        Decision::blocked_at(self.endpoint, self.quota, self.cost, wait)
+        Decision::blocked_at(self.limit(), self.cost, wait)
     }
 
     /// What the quota is counted by.
@@ -270,14 +369,13 @@ impl Entry {
     /// the rate, and whose `allowed` and `debt`, in nanoseconds, agree.
     #[inline]
     pub(crate) const fn decide(&self, allowed: bool, debt: u64) -> Decision {
-        Decision::from_nanos(self.endpoint, self.quota, self.rate(), allowed, debt)
-            .of_cost(self.cost)
+        Decision::from_nanos(self.limit(), self.rate(), allowed, debt).of_cost(self.cost)
     }
 
     /// [`blocked`](Self::blocked), from a store that has counted by the rate; `wait` is in
     /// nanoseconds.
     pub(crate) const fn decide_blocked(&self, wait: u64) -> Decision {
-        Decision::blocked_by(self.endpoint, self.quota, self.rate(), self.cost, wait)
+        Decision::blocked_by(self.limit(), self.rate(), self.cost, wait)
     }
 }
 
@@ -294,14 +392,26 @@ pub enum ChargeError {
     /// Two entries name the same bucket.
     #[non_exhaustive]
     SameBucket {
-        /// The endpoint that both name.
-        endpoint: Endpoint,
+        /// The limit that both name.
+        limit: LimitName,
+    },
+    /// The limit of an entry counts each user, and the charge names no user.
+    #[non_exhaustive]
+    NoUser {
+        /// The limit.
+        limit: LimitName,
+    },
+    /// Some entries count addresses and others do not.
+    #[non_exhaustive]
+    Mixed {
+        /// The first limit that differs from that of the first entry.
+        limit: LimitName,
     },
     /// The cost is 0, or more than the bucket can hold.
     #[non_exhaustive]
     Cost {
-        /// The endpoint of the bucket.
-        endpoint: Endpoint,
+        /// The limit.
+        limit: LimitName,
         /// The cost.
         cost: u32,
         /// The most units that the bucket can hold.
@@ -315,14 +425,23 @@ impl fmt::Display for ChargeError {
             Self::Entries { count } => {
                 write!(f, "a charge of {count} buckets: it must have 1 to {}", Charge::MAX_ENTRIES)
             }
-            Self::SameBucket { endpoint } => write!(
+            Self::SameBucket { limit } => write!(
                 f,
-                "a charge names the bucket of endpoint {endpoint} twice: add up the costs in one \
-                 entry"
+                "a charge names the bucket of limit {limit} twice: add up the costs in one entry"
             ),
-            Self::Cost { endpoint, cost, burst } => write!(
+            Self::NoUser { limit } => write!(
                 f,
-                "a cost of {cost} for endpoint {endpoint}: it must be from 1 to the burst, \
+                "limit {limit} counts each user, and the charge names no user: make it with \
+                 `Charge::with_user`, or leave the limit out"
+            ),
+            Self::Mixed { limit } => write!(
+                f,
+                "limit {limit} counts addresses and others of the charge do not, or the other way \
+                 round: charge them separately"
+            ),
+            Self::Cost { limit, cost, burst } => write!(
+                f,
+                "a cost of {cost} for limit {limit}: it must be from 1 to the burst, \
                  {burst}, since the bucket never holds more units"
             ),
         }

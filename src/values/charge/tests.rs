@@ -252,16 +252,16 @@ fn a_charge_that_can_not_be_is_an_error() {
     assert!(Charge::new(&principal, &many[..16]).is_ok());
     assert_eq!(
         error(&[entry, many[0], entry.shadow()]),
-        ChargeError::SameBucket { endpoint: Endpoint::CALL }
+        ChargeError::SameBucket { limit: Endpoint::CALL.into() }
     );
     for cost in [0, 51] {
         let error = entry.with_cost(cost).expect_err("no such cost");
-        assert_eq!(error, ChargeError::Cost { endpoint: Endpoint::CALL, cost, burst: 50 });
+        assert_eq!(error, ChargeError::Cost { limit: Endpoint::CALL.into(), cost, burst: 50 });
     }
     assert_eq!(entry.with_cost(50).map(|entry| entry.cost()), Ok(50));
     assert_eq!(
         entry.with_cost(51).expect_err("no such cost").to_string(),
-        "a cost of 51 for endpoint call: it must be from 1 to the burst, 50, since the bucket \
+        "a cost of 51 for limit call: it must be from 1 to the burst, 50, since the bucket \
          never holds more units",
     );
 }

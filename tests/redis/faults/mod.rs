@@ -85,7 +85,9 @@ impl Replica {
         let store = builder.deadline(DEADLINE).connect().await.unwrap();
         let events = Events::of(&store);
         let policy = Policy::builder().default_quota(quota).build().unwrap();
-        let layer = BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy, store));
+        let limiter =
+            Limiter::with_store(policy, store).expect("the store can do what the policy asks for");
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
         Self { layer, events }
     }
 

@@ -20,7 +20,8 @@ pub(crate) async fn step(build: Build, micros: i64) -> [u32; 2] {
     let store = build(&stand_in.url()).connect().await.unwrap();
     let quota = Quota::per_second(A_SECOND).burst(100);
     let policy = Policy::builder().default_quota(quota).build().unwrap();
-    let limiter = Limiter::with_store(policy, store);
+    let limiter =
+        Limiter::with_store(policy, store).expect("the store can do what the policy asks for");
     take_for(&limiter, Duration::from_secs(1)).await;
     clock.step(micros);
     let first = take_for(&limiter, Duration::from_secs(1)).await;

@@ -76,7 +76,8 @@ async fn lost(
 ) -> Vec<Duration> {
     let store = build(&proxy.url()).connect().await.unwrap();
     let turns = Turns::of(&store);
-    let limiter = Limiter::with_store(Policy::bolna().build().unwrap(), store);
+    let limiter = Limiter::with_store(Policy::bolna().build().unwrap(), store)
+        .expect("the store can do what the policy asks for");
     let traffic = tokio::spawn(async move {
         for number in 0.. {
             let account = Account::user(number % 10);

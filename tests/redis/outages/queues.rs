@@ -17,7 +17,8 @@ pub(crate) async fn at_one_instant(build: Build, requests: usize) -> (u64, Store
     let store = build(&server.url()).connect().await.unwrap();
     let quota = Quota::per(1, Duration::from_secs(3600)).burst(500);
     let policy = Policy::builder().default_quota(quota).build().unwrap();
-    let limiter = Limiter::with_store(policy, store);
+    let limiter =
+        Limiter::with_store(policy, store).expect("the store can do what the policy asks for");
     let mut tasks = JoinSet::new();
     for _ in 0..requests {
         let limiter = limiter.clone();
@@ -50,6 +51,7 @@ pub(crate) async fn two_quotas(build: Build, at_once: usize, time: Duration) -> 
         let quota = Quota::per_second(limit);
         let policy = Policy::builder().default_quota(quota).build().unwrap();
         Limiter::with_store(policy, Arc::clone(&store))
+            .expect("the store can do what the policy asks for")
     });
     let (checks, of_others) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let began = Instant::now();

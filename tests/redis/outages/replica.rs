@@ -45,7 +45,8 @@ async fn run(server: &str, mut stopped: watch::Receiver<bool>) {
         StoreEvent::Regained { .. } => say!("regained {}", nanos_of_day()),
         _ => {}
     }));
-    let limiter = Limiter::with_store(policy(), store);
+    let limiter =
+        Limiter::with_store(policy(), store).expect("the store can do what the policy asks for");
     say!("ready {}", nanos_of_day());
     let sending: Vec<_> =
         CALLERS.into_iter().map(|caller| tokio::spawn(send(limiter.clone(), caller))).collect();

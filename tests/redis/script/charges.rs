@@ -1,10 +1,10 @@
 //! The sentences about charges of several buckets, on the server.
 
 use bolna_rate_limit::Principal;
-use bolna_rate_limit::store::{Charge, Entry};
+use bolna_rate_limit::store::Charge;
 
 use super::model::replay;
-use super::{Bench, Call, Reply, Run, read};
+use super::{Bench, Call, Reply, Run, bucket_of, read};
 use crate::read::charges::{Case, Part, Step, charges, endpoint, entries};
 
 fn check(bench: &mut Bench, case: &Case) {
@@ -36,7 +36,7 @@ fn check(bench: &mut Bench, case: &Case) {
         };
         let mut call = Call::of(&tag, runs, now);
         if let Some(parts) = &step.peek {
-            call.buckets = of(parts).iter().map(Entry::endpoint).collect();
+            call.buckets = of(parts).iter().map(bucket_of).collect();
         }
         commands.push(call.command(&bench.hash));
         let peeked = step.peek.as_ref().map(of);

@@ -170,22 +170,22 @@ impl Call {
         match run {
             Run::Charge { count, entries } => match &entries[..] {
                 [entry] if entry.is_binding() => {
-                    command.arg(number(entry.endpoint())).arg(count).arg(&times(entry));
+                    command.arg(number(bucket_of(entry))).arg(count).arg(&times(entry));
                 }
                 _ => {
                     command.arg("c").arg(count).arg(entries.len());
                     for entry in entries {
-                        let number = number(entry.endpoint());
+                        let number = number(bucket_of(entry));
                         command.arg(if entry.is_binding() { number } else { -number });
                         command.arg(&times(entry));
                     }
                 }
             },
             Run::Settle(entry) => {
-                command.arg("s").arg(number(entry.endpoint())).arg(&times(entry));
+                command.arg("s").arg(number(bucket_of(entry))).arg(&times(entry));
             }
             Run::Refund(entry) => {
-                command.arg("r").arg(number(entry.endpoint())).arg(&times(entry));
+                command.arg("r").arg(number(bucket_of(entry))).arg(&times(entry));
             }
             Run::Block(bucket, time) => {
                 command.arg("b").arg(number(*bucket)).arg(*time);
@@ -204,11 +204,16 @@ impl Run {
 
     fn buckets(&self) -> Vec<Endpoint> {
         match self {
-            Self::Charge { entries, .. } => entries.iter().map(Entry::endpoint).collect(),
-            Self::Settle(entry) | Self::Refund(entry) => vec![entry.endpoint()],
+            Self::Charge { entries, .. } => entries.iter().map(bucket_of).collect(),
+            Self::Settle(entry) | Self::Refund(entry) => vec![bucket_of(entry)],
             Self::Block(bucket, _) | Self::Reset(bucket) => vec![*bucket],
         }
     }
+}
+
+/// The bucket of an entry. All limits of these tests have the names of endpoints.
+fn bucket_of(entry: &Entry) -> Endpoint {
+    Endpoint::new(entry.name().name()).unwrap()
 }
 
 /// The time of the cost and the refill.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bolna_rate_limit::store::{BucketState, Charge, Decisions};
 use bolna_rate_limit::{Endpoint, Principal};
 
-use super::{CENTURY, Call, Run, micros, state_of};
+use super::{CENTURY, Call, Run, bucket_of, micros, state_of};
 
 /// The values of some buckets, as they are on the server.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub(super) fn replay(
         match run {
             Run::Charge { count, entries } => {
                 let charge = Charge::new(principal, entries).unwrap();
-                let places: Vec<_> = entries.iter().map(|entry| at(entry.endpoint())).collect();
+                let places: Vec<_> = entries.iter().map(|entry| at(bucket_of(entry))).collect();
                 for _ in 0..*count {
                     let mut charged: Vec<_> = places.iter().map(|place| states[*place]).collect();
                     decisions.push(charge.apply(&mut charged));
@@ -86,11 +86,11 @@ pub(super) fn replay(
                 }
             }
             Run::Settle(entry) => {
-                let state = std::slice::from_mut(&mut states[at(entry.endpoint())]);
+                let state = std::slice::from_mut(&mut states[at(bucket_of(entry))]);
                 Charge::of_one(principal, entry).settle(state);
             }
             Run::Refund(entry) => {
-                let state = std::slice::from_mut(&mut states[at(entry.endpoint())]);
+                let state = std::slice::from_mut(&mut states[at(bucket_of(entry))]);
                 Charge::of_one(principal, entry).refund(state);
             }
             Run::Block(bucket, time) => {
@@ -114,7 +114,7 @@ fn about(principal: &Principal, buckets: &[Endpoint], run: &Run, states: &mut [B
     let before = states.to_vec();
     replay(principal, buckets, std::slice::from_ref(run), states);
     for entry in entries {
-        let place = buckets.iter().position(|other| *other == entry.endpoint()).unwrap();
+        let place = buckets.iter().position(|other| *other == bucket_of(entry)).unwrap();
         let [time, refill] = super::times(entry);
         let debt = micros(before[place].until_full());
         let overdraft = micros(before[place].overdraft()).min(refill);

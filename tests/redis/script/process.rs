@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::{Charge, Command, Entry, MemoryStore, Store};
+use bolna_rate_limit::store::{Bucket, Charge, Command, Entry, MemoryStore, Store};
 use bolna_rate_limit::{Endpoint, Principal};
 use proptest::prelude::*;
 use tokio_test::block_on;
@@ -73,11 +73,13 @@ fn the_states_before_a_call_tell_every_decision() {
                 3 => {
                     let time = interval * u64::from(number) / 1000;
                     let period = Duration::from_micros(time);
-                    block_on(store.command(Command::block(&caller, BUCKETS[0], period))).unwrap();
+                    let bucket = Bucket::of_account(&caller, BUCKETS[0]);
+                    block_on(store.command(Command::block(bucket, period))).unwrap();
                     Run::Block(BUCKETS[0], time)
                 }
                 _ => {
-                    block_on(store.command(Command::reset(&caller, BUCKETS[0]))).unwrap();
+                    let bucket = Bucket::of_account(&caller, BUCKETS[0]);
+                    block_on(store.command(Command::Reset(bucket))).unwrap();
                     Run::Reset(BUCKETS[0])
                 }
             };

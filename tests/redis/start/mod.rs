@@ -83,7 +83,7 @@ fn policy() -> Policy {
 }
 
 fn limiter(store: RedisStore) -> Limiter<RedisStore> {
-    Limiter::with_store(policy(), store)
+    Limiter::with_store(policy(), store).expect("the store can do what the policy asks for")
 }
 
 async fn connect(builder: RedisStoreBuilder) -> Limiter<RedisStore> {

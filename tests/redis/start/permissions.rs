@@ -1,14 +1,16 @@
 use std::time::Duration;
 
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::store::RedisStoreErrorKind::MissingPermission;
-use bolna_rate_limit::{Endpoint, Limiter, Principal};
+use bolna_rate_limit::{Account, Decision, Endpoint, Limiter, Policy, Principal};
 
 use super::{
     LEFT_BY_SERVER, acme, as_user, assert_refused, connect, connect_degraded, lost, make_user,
     refusal, request, store, until_regained,
 };
 use crate::servers::Server;
+use crate::support::once_an_hour;
 
 const COMMANDS: [&str; 6] = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
 const KEYS: &str = "~bolna:2:*";
@@ -29,7 +31,11 @@ async fn refused_by(server: &Server) -> usize {
 }
 
 async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
-    let left = async || limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().remaining();
+    let look = async || {
+        let ruling = limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap();
+        *ruling.decision().unwrap()
+    };
+    let left = async || look().await.remaining();
     assert_eq!(left().await, LEFT_BY_SERVER + 1);
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER - 1);
@@ -41,10 +47,7 @@ async fn uses_everything(limiter: &Limiter<RedisStore>, who: &Principal) {
     grant(100).await;
     for period in [Duration::from_secs(3600), Duration::ZERO] {
         limiter.block(who, Endpoint::DEFAULT, period).await.unwrap();
-        assert_eq!(
-            limiter.peek(who, Endpoint::DEFAULT).await.unwrap().unwrap().is_blocked(),
-            !period.is_zero()
-        );
+        assert_eq!(look().await.is_blocked(), !period.is_zero());
     }
     assert_eq!(request(limiter, who).await, LEFT_BY_SERVER);
     limiter.reset(who, Endpoint::DEFAULT).await.unwrap();
@@ -107,6 +110,34 @@ async fn what_the_readme_asks_for_is_enough() {
     let limiter = connect(store(as_user(&server)).without_fallback()).await;
     uses_everything(&limiter, &acme()).await;
     assert_eq!(refused_by(&server).await, 0);
+}
+
+#[tokio::test]
+async fn what_the_readme_asks_for_is_enough_for_limits_of_users_and_of_everyone() {
+    let server = Server::start().await;
+    make_user_of_readme(&server).await;
+    let limiter = connect(store(as_user(&server)).without_fallback()).await;
+    let policy = policy_of_all_scopes();
+    limiter.set_policy(policy).expect("the store can do what the policy asks for");
+    let caller = Account::user("u-1").in_organization("o-1");
+    for left in (0..3).rev() {
+        let ruling = limiter.check(&caller, "/").unwrap().wait().await.unwrap();
+        let all: Vec<_> = ruling.decisions().iter().map(Decision::remaining).collect();
+        assert_eq!(all, [left; 3]);
+    }
+    limiter.reset(&caller, Endpoint::DEFAULT).await.unwrap();
+    limiter.block_user(&caller, Endpoint::DEFAULT, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(refused_by(&server).await, 0);
+}
+
+/// Three requests of each account, of each user and of everyone.
+fn policy_of_all_scopes() -> Policy {
+    Policy::builder()
+        .default_quota(once_an_hour(3))
+        .also("default", LimitBuilder::user("user", once_an_hour(3)))
+        .also("default", LimitBuilder::everyone("all", once_an_hour(3)))
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]

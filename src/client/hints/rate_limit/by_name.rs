@@ -1,17 +1,17 @@
 //! Limits with names: draft-ietf-httpapi-ratelimit-headers-08 and later.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use http::HeaderValue;
+use smallvec::{SmallVec, smallvec};
 
 use super::fields::{Fields, Name};
 use super::structured::{Item, Value, items};
-use super::{Standing, exhausted, quota, units};
-use crate::values::Endpoint;
+use super::{Standing, Standings, Told, exhausted, quota, units};
+use crate::values::LimitName;
 
 /// The names of a dialect's parameters.
-pub(super) struct Names {
+pub(super) struct Parameters {
     remaining: &'static str,
     reset: &'static str,
     quota: &'static str,
@@ -20,120 +20,136 @@ pub(super) struct Names {
 }
 
 /// Versions 08 to 11.
-pub(super) const DRAFT_08: Names =
-    Names { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
+pub(super) const DRAFT_08: Parameters =
+    Parameters { remaining: "r", reset: "t", quota: "q", window: "w", unit: "qu" };
 
 /// The unit of which each request costs one. A quota without a unit counts it too. Some copies of
 /// the draft have the singular.
 const REQUESTS: [&[u8]; 2] = [b"requests", b"request"];
 
-/// The state of the limit that has the name of the endpoint, or else of the limit with the fewest
-/// remaining.
+/// The state of the limits with these names, the endpoint's own first. If that one is not reported,
+/// it is the state of the limit with the fewest remaining, of those with other names.
 ///
 /// A name may occur twice, if two servers on the way each have a limit with that name. Then the
 /// fewest remaining and the smallest quota count. Partition keys are ignored: a response is about
 /// the partition of its request.
-pub(super) fn standing(
-    fields: &Fields<'_>,
-    endpoint: Endpoint,
-    names: &Names,
+pub(super) fn standings<'h>(
+    fields: &Fields<'h>,
+    wanted: &[LimitName],
+    parameters: &Parameters,
     memo: &mut Memo,
-) -> Option<Standing> {
-    let limits = fields.lines(Name::RateLimit);
-    if limits.is_empty() {
+) -> Option<Standings> {
+    let lines = fields.lines(Name::RateLimit);
+    if lines.is_empty() {
         return None;
     }
-    let wanted = endpoint.name().as_bytes();
-    let policies = memo.recall(fields).unwrap_or_else(|| {
-        let policies = Policies::read(fields, names, wanted);
-        memo.keep(fields, &policies);
-        policies
-    });
-    let mut own: Option<u32> = None;
-    let mut tightest: Option<(u32, Cow<'_, [u8]>)> = None;
-    let mut longest = None;
-    items(limits, [names.remaining, names.reset], |name, [remaining, reset]| {
+    let position = |name: &[u8]| wanted.iter().position(|it| it.name().as_bytes() == name);
+    let read;
+    let policies = if memo.is_of(fields) {
+        &memo.policies
+    } else {
+        read = Policies::read(fields, parameters, wanted.len(), position);
+        memo.keep(fields, &read);
+        &read
+    };
+    let mut limits: SmallVec<[Option<Standing>; 1]> = smallvec![None; wanted.len()];
+    let mut tightest: Option<(u32, Cow<'h, [u8]>)> = None;
+    let mut others_exhausted = None;
+    let each = |name: &Item<'h>, [remaining, reset]: [Value<'h>; 2]| {
         let (Item::Text(name), Value::Number(remaining)) = (name, remaining) else { return };
         if matches!(reset, Value::Text(_) | Value::Other) || policies.counts_something_else(name) {
             return;
         }
-        if remaining == 0 {
-            longest = longest.max(exhausted(reset.number()));
-        }
+        let exhausted = if remaining == 0 { exhausted(reset.number()) } else { None };
         let remaining = units(remaining);
-        if name.as_ref() == wanted {
-            own = Some(own.map_or(remaining, |own| own.min(remaining)));
-        } else if tightest.as_ref().is_none_or(|(least, _)| remaining < *least) {
-            tightest = Some((remaining, name.clone()));
+        if let Some(at) = position(name) {
+            let quota = policies.quotas[at];
+            let standing = limits[at].get_or_insert(Standing { remaining, quota, exhausted });
+            standing.remaining = standing.remaining.min(remaining);
+            standing.exhausted = standing.exhausted.max(exhausted);
+        } else {
+            others_exhausted = others_exhausted.max(exhausted);
+            if tightest.as_ref().is_none_or(|(least, _)| remaining < *least) {
+                tightest = Some((remaining, name.clone()));
+            }
         }
-    })?;
-    let (remaining, quota) = match (own, tightest) {
-        (Some(remaining), _) => (remaining, policies.quota),
-        (None, Some((remaining, name))) => (remaining, Policies::read(fields, names, &name).quota),
-        (None, None) => return None,
     };
-    Some(Standing { remaining, quota, exhausted: longest })
+    items(lines, [parameters.remaining, parameters.reset], each)?;
+    if let (None, Some((remaining, name))) = (limits[0], tightest) {
+        let is_it = |other: &[u8]| (other == name.as_ref()).then_some(0);
+        let quota = Policies::read(fields, parameters, 1, is_it).quotas[0];
+        limits[0] = Some(Standing { remaining, quota, exhausted: None });
+    }
+    let is_any = limits.iter().any(Option::is_some);
+    is_any.then_some(Standings { limits, others_exhausted })
 }
 
 /// A cache of the last `RateLimit-Policy` for one endpoint: a server nearly always sends the same.
 #[derive(Debug, Default)]
 pub(in crate::client) struct Memo {
-    line: Option<HeaderValue>,
-    quota: Option<(u32, Option<Duration>)>,
+    lines: SmallVec<[HeaderValue; 1]>,
+    policies: Policies<'static>,
 }
 
 impl Memo {
-    fn recall<'h>(&self, fields: &Fields<'h>) -> Option<Policies<'h>> {
-        let line = fields.lines(Name::Policy).only()?;
-        let is_known = self.line.as_ref().is_some_and(|known| known == line);
-        is_known.then(|| Policies { quota: self.quota, something_else: Vec::new() })
+    fn is_of(&self, fields: &Fields<'_>) -> bool {
+        let lines = fields.lines(Name::Policy);
+        match &self.lines[..] {
+            [] => false,
+            [line] => lines.only() == Some(line),
+            all => lines.iter().eq(all),
+        }
     }
 
     fn keep(&mut self, fields: &Fields<'_>, policies: &Policies<'_>) {
         if policies.something_else.is_empty() {
-            self.line = fields.lines(Name::Policy).only().cloned();
-            self.quota = policies.quota;
+            self.lines = fields.lines(Name::Policy).iter().cloned().collect();
+            self.policies.quotas.clone_from(&policies.quotas);
         }
     }
 }
 
 /// What `RateLimit-Policy` reports.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Policies<'h> {
-    /// The smallest quota with the wanted name.
-    quota: Option<(u32, Option<Duration>)>,
+    /// The smallest quota with each of the wanted names.
+    quotas: SmallVec<[Option<Told>; 1]>,
     /// The names of quotas that do not count requests but, for example, bytes; sorted.
     something_else: Vec<Cow<'h, [u8]>>,
 }
 
 impl<'h> Policies<'h> {
-    fn read(fields: &Fields<'h>, names: &Names, wanted: &[u8]) -> Self {
-        let mut policies = Self::default();
-        let read = items(
-            fields.lines(Name::Policy),
-            [names.quota, names.window, names.unit],
-            |name, [units, window, unit]| {
-                let Item::Text(name) = name else { return };
-                let counts_requests = match unit {
-                    Value::Absent => true,
-                    Value::Text(unit) => REQUESTS.contains(&unit),
-                    Value::Number(_) | Value::Other => false,
+    /// Reads the quotas with the `count` names for which `position` returns a place.
+    fn read(
+        fields: &Fields<'h>,
+        parameters: &Parameters,
+        count: usize,
+        position: impl Fn(&[u8]) -> Option<usize>,
+    ) -> Self {
+        let unknown = || Self { quotas: smallvec![None; count], something_else: Vec::new() };
+        let mut policies = unknown();
+        let each = |name: &Item<'h>, [units, window, unit]: [Value<'h>; 3]| {
+            let Item::Text(name) = name else { return };
+            let counts_requests = match unit {
+                Value::Absent => true,
+                Value::Text(unit) => REQUESTS.contains(&unit),
+                Value::Number(_) | Value::Other => false,
+            };
+            if !counts_requests {
+                policies.something_else.push(name.clone());
+            } else if let (Some(at), Value::Number(units), Value::Number(_) | Value::Absent) =
+                (position(name), units, window)
+            {
+                let known = &mut policies.quotas[at];
+                *known = match (*known, quota(units, window.number())) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
                 };
-                if !counts_requests {
-                    policies.something_else.push(name.clone());
-                } else if let (true, Value::Number(units), Value::Number(_) | Value::Absent) =
-                    (name.as_ref() == wanted, units, window)
-                {
-                    let quota = quota(units, window.number());
-                    policies.quota = match (policies.quota, quota) {
-                        (Some(one), Some(other)) => Some(one.min(other)),
-                        (one, other) => one.or(other),
-                    };
-                }
-            },
-        );
-        if read.is_none() {
-            return Self::default();
+            }
+        };
+        let names = [parameters.quota, parameters.window, parameters.unit];
+        if items(fields.lines(Name::Policy), names, each).is_none() {
+            return unknown();
         }
         policies.something_else.sort_unstable();
         policies

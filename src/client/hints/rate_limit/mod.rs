@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::Standing;
 use super::retry_after::unix_now;
-use crate::values::{Endpoint, Quota};
+use super::{Standing, Standings, Told};
+use crate::values::{LimitName, Quota};
 
 pub(in crate::client) use by_name::Memo;
 use fields::Fields;
@@ -26,21 +26,23 @@ const LONGEST_DELTA: u64 = 1_000_000_000;
 /// Points in time beyond this, in the year 5138, are in milliseconds.
 const LAST_SECOND: u64 = 100_000_000_000;
 
-/// The state of the endpoint's limit, read from the newest dialect in which the response reports
-/// it.
+/// The state of the endpoint's limits, read from the newest dialect in which the response reports
+/// it. `names` are those of the limits, the endpoint's own first.
 ///
 /// A malformed field counts as absent. Numbers that are too large are clamped to `u32::MAX` units
 /// or [`Quota::MAX_REFILL_TIME`].
-pub(in crate::client) fn standing(
+pub(in crate::client) fn standings(
     headers: &HeaderMap,
-    endpoint: Endpoint,
+    names: &[LimitName],
     memo: &mut Memo,
-) -> Option<Standing> {
+) -> Option<Standings> {
     let fields = Fields::find(headers)?;
-    by_name::standing(&fields, endpoint, &by_name::DRAFT_08, memo)
-        .or_else(|| unnamed::one_field(&fields))
-        .or_else(|| unnamed::three_fields(&fields))
-        .or_else(|| legacy::standing(&fields))
+    by_name::standings(&fields, names, &by_name::DRAFT_08, memo).or_else(|| {
+        let own = unnamed::one_field(&fields)
+            .or_else(|| unnamed::three_fields(&fields))
+            .or_else(|| legacy::standing(&fields))?;
+        Some(Standings::of_own(own, names.len()))
+    })
 }
 
 /// A number of units.
@@ -54,7 +56,7 @@ fn seconds(number: u64) -> Duration {
 }
 
 /// A quota of zero units is ignored, and so is a window of zero seconds.
-fn quota(quota: u64, window: Option<u64>) -> Option<(u32, Option<Duration>)> {
+fn quota(quota: u64, window: Option<u64>) -> Option<Told> {
     (quota > 0).then(|| (units(quota), window.filter(|&window| window > 0).map(seconds)))
 }
 

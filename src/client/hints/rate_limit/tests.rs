@@ -10,7 +10,7 @@ use http_body_util::Empty;
 use proptest::prelude::*;
 use tower::{Layer, ServiceExt};
 
-use super::{Memo, standing};
+use super::Memo;
 use crate::Account;
 use crate::client::hints::Standing;
 use crate::layer::{BolnaRateLimitLayer, Dialect, LegacyReset};
@@ -20,7 +20,7 @@ use crate::store::{
     Answer, Charge, Command, Decisions, Immediate, MemoryStore, Reply, Store, StoreError,
 };
 use crate::values::clock::ManualClock;
-use crate::values::{Decision, Endpoint, Quota};
+use crate::values::{Decision, Endpoint, Limit, LimitName, Quota};
 
 /// A response with these fields, one per line.
 fn headers(fields: &str) -> HeaderMap {
@@ -33,6 +33,14 @@ fn headers(fields: &str) -> HeaderMap {
         headers.append(name, value);
     }
     headers
+}
+
+/// Reads a response about an endpoint that has only its own limit. The time of an exhausted limit
+/// is the longest of all limits.
+fn standing(headers: &HeaderMap, endpoint: Endpoint, memo: &mut Memo) -> Option<Standing> {
+    let standings = super::standings(headers, &[endpoint.into()], memo)?;
+    let own = standings.limits[0].unwrap();
+    Some(Standing { exhausted: standings.exhausted(), ..own })
 }
 
 /// Reads a response as the first one, without a cached policy.
@@ -160,6 +168,87 @@ fn the_longest_wait_of_all_that_are_used_up_counts() {
         ("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 0", "0"),
     ] {
         assert_eq!(read(fields), said, "{fields}");
+    }
+}
+
+/// What a response with these fields reports for a request to `call`, which has the limits `call`,
+/// `user` and `day` of its own, and about other limits.
+fn read_several(fields: &str, memo: &mut Memo) -> String {
+    let names = ["call", "user", "day"].map(|name| LimitName::new(name).unwrap());
+    let Some(standings) = super::standings(&headers(fields), &names, memo) else {
+        return "nothing".into();
+    };
+    let [call, user, day] = &standings.limits[..] else { panic!("{standings:?}") };
+    let others = standings
+        .others_exhausted
+        .map_or_else(String::new, |until| format!(" | others until {} s", until.as_secs()));
+    format!("{} | {} | {}{others}", words(*call), words(*user), words(*day))
+}
+
+#[test]
+fn each_limit_is_found_by_its_name() {
+    for (fields, said) in [
+        ("Content-Type: text/plain", "nothing"),
+        (
+            "RateLimit-Policy: \"call\";q=500;w=60\nRateLimit-Policy: \"user\";q=100;w=60\n\
+             RateLimit: \"call\";r=250;t=30\nRateLimit: \"user\";r=0;t=24",
+            "250 of 500 in 60 s | 0 of 100 in 60 s, until 24 s | nothing",
+        ),
+        (
+            "RateLimit-Policy: \"day\";q=9;w=86400, \"all\";q=1;w=1, \"call\";q=500;w=60\n\
+             RateLimit: \"all\";r=0;t=1, \"day\";r=3, \"call\";r=7",
+            "7 of 500 in 60 s | nothing | 3 of 9 in 86400 s | others until 1 s",
+        ),
+        // A name that is not known stands for the endpoint's own limit, one of a further limit does
+        // not.
+        ("RateLimit: \"user\";r=3", "nothing | 3 | nothing"),
+        ("RateLimit: \"user\";r=3, \"all\";r=9, \"a\";r=8", "8 | 3 | nothing"),
+        (
+            "RateLimit: \"all\";r=0;t=2, \"day\";r=0;t=5\nRateLimit-Policy: \"all\";q=20;w=2",
+            "0 of 20 in 2 s | nothing | 0, until 5 s | others until 2 s",
+        ),
+        // Two servers on the way each have a limit with that name.
+        (
+            "RateLimit: \"user\";r=9, \"user\";r=0;t=2, \"user\";r=0;t=1\n\
+             RateLimit-Policy: \"user\";q=20;w=2, \"user\";q=10;w=1",
+            "nothing | 0 of 10 in 1 s, until 2 s | nothing",
+        ),
+        (
+            "RateLimit: \"user\";r=3, \"day\";r=9\n\
+             RateLimit-Policy: \"user\";q=20;qu=\"content-bytes\"",
+            "nothing | nothing | 9",
+        ),
+        // Without names.
+        ("RateLimit: limit=100, remaining=0, reset=5", "0 of 100, until 5 s | nothing | nothing"),
+        ("X-RateLimit-Remaining: 3, 2", "2 | nothing | nothing"),
+    ] {
+        assert_eq!(read_several(fields, &mut Memo::default()), said, "{fields}");
+    }
+}
+
+#[test]
+fn what_is_remembered_of_a_policy_is_used_for_that_policy() {
+    let mut memo = Memo::default();
+    let limits = "RateLimit: \"call\";r=9, \"user\";r=8, \"day\";r=7\n";
+    let mut says = |policies: &str| read_several(&format!("{limits}{policies}"), &mut memo);
+    for _ in 0..2 {
+        for (policies, said) in [
+            ("RateLimit-Policy: \"call\";q=500", "9 of 500 | 8 | 7"),
+            ("RateLimit-Policy: \"call\";q=500, \"user\";q=100", "9 of 500 | 8 of 100 | 7"),
+            (
+                "RateLimit-Policy: \"call\";q=500\nRateLimit-Policy: \"day\";q=90",
+                "9 of 500 | 8 | 7 of 90",
+            ),
+            (
+                "RateLimit-Policy: \"call\";q=500\nRateLimit-Policy: \"user\";q=90;qu=bytes",
+                "9 of 500 | nothing | 7",
+            ),
+            ("", "9 | 8 | 7"),
+        ] {
+            for _ in 0..3 {
+                assert_eq!(says(policies), said, "{policies}");
+            }
+        }
     }
 }
 
@@ -462,7 +551,8 @@ fn what_the_layer_sends_is_read_back() {
         (Endpoint::DEFAULT, "/user/me", 1000),
     ];
     let limiter =
-        Limiter::with_store(Policy::default(), MemoryStore::with_clock(ManualClock::default()));
+        Limiter::with_store(Policy::default(), MemoryStore::with_clock(ManualClock::default()))
+            .unwrap();
     let inner = tower::service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
@@ -515,14 +605,14 @@ fn decided(legacy: bool) -> impl Strategy<Value = (Decision, HeaderMap)> {
     // Half of the buckets are nearly empty.
     let debt = prop_oneof![0.0..1.0_f64, 0.999_999..1.0];
     (name, quota, debt, 0..3).prop_map(move |(name, quota, debt, status)| {
-        let endpoint = Endpoint::new(&name).unwrap();
+        let limit = Limit::new(LimitName::new(&name).unwrap(), quota);
         let debt = quota.refill_time().mul_f64(debt);
         let decision = match status {
-            0 => Decision::allowed(endpoint, quota, debt),
-            1 => Decision::limited(endpoint, quota, debt),
-            _ => Decision::blocked(endpoint, quota, debt),
+            0 => Decision::allowed(limit, debt),
+            1 => Decision::limited(limit, debt),
+            _ => Decision::blocked(limit, debt),
         };
-        let limiter = Limiter::with_store(Policy::default(), Says(decision));
+        let limiter = Limiter::with_store(Policy::default(), Says(decision)).unwrap();
         let layer = BolnaRateLimitLayer::with_limiter(limiter);
         let layer = if legacy {
             layer.dialect(Dialect::Off).legacy_headers(LegacyReset::DeltaSeconds)
@@ -583,7 +673,7 @@ fn any_fields(value: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = He
 proptest! {
     #[test]
     fn what_the_server_says_is_read_back((decision, headers) in decided(false)) {
-        let said = first(&headers, decision.endpoint()).unwrap();
+        let said = first(&headers, decision.name().endpoint()).unwrap();
         let quota = decision.quota();
         prop_assert_eq!(said.remaining, decision.remaining());
         let window = (quota.emission_interval() * quota.burst()).min(Quota::MAX_REFILL_TIME);
@@ -600,7 +690,7 @@ proptest! {
     fn what_the_server_says_in_older_fields_is_read_back(
         (decision, headers) in decided(true)
     ) {
-        let said = first(&headers, decision.endpoint()).unwrap();
+        let said = first(&headers, decision.name().endpoint()).unwrap();
         prop_assert_eq!(said.remaining, decision.remaining());
         prop_assert_eq!(said.quota, Some((decision.quota().burst(), None)));
         if decision.reset() < Duration::from_secs(1_000_000_000) {

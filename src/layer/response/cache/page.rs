@@ -5,7 +5,7 @@ use http::HeaderValue;
 use super::shared::Leaked;
 use crate::layer::response::buffer::Buffer;
 use crate::layer::response::fields::draft11;
-use crate::values::{Decision, Endpoint, Quota};
+use crate::values::{Decision, LimitName, Quota};
 
 /// How many values of `RateLimit` are rendered together. It takes about 10 us.
 const LIMITS: u32 = 128;
@@ -19,7 +19,7 @@ pub(super) struct Page {
 /// What the texts of a page depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageKey {
-    endpoint: Endpoint,
+    name: LimitName,
     quota: Quota,
     number: u32,
 }
@@ -30,29 +30,29 @@ impl PageKey {
     #[inline]
     pub(super) fn of(decision: &Decision) -> Option<(Self, usize)> {
         let index = decision.remaining().checked_sub(1)?;
-        let (endpoint, quota) = (decision.endpoint(), decision.quota());
-        Some((Self { endpoint, quota, number: index / LIMITS }, (index % LIMITS) as usize))
+        let (name, quota) = (decision.name(), decision.quota());
+        Some((Self { name, quota, number: index / LIMITS }, (index % LIMITS) as usize))
     }
 
     /// Pages of one quota have places in a row, so that none takes the place of another.
     #[inline]
     pub(super) fn hash(&self) -> usize {
-        hash(self.endpoint, self.quota).wrapping_add(self.number as usize)
+        hash(self.name, self.quota).wrapping_add(self.number as usize)
     }
 }
 
 impl Page {
-    pub(super) fn new(PageKey { endpoint, quota, number }: PageKey) -> Self {
+    pub(super) fn new(PageKey { name, quota, number }: PageKey) -> Self {
         let first = number * LIMITS + 1;
         let last = first.saturating_add(LIMITS - 1).min(quota.burst());
         // The texts of a page share an allocation, so that they do not keep blocks of the thread's
         // buffer in use.
         let texts = LIMITS as usize + 1;
-        let mut buffer = Buffer::with_room(texts * (endpoint.name().len() + 24));
+        let mut buffer = Buffer::with_room(texts * (name.name().len() + 24));
         Self {
-            policy: draft11::policy(&mut buffer, endpoint, quota),
+            policy: draft11::policy(&mut buffer, name, quota),
             limits: (first..=last)
-                .map(|remaining| draft11::limit_with(&mut buffer, endpoint, quota, remaining))
+                .map(|remaining| draft11::limit_with(&mut buffer, name, quota, remaining))
                 .collect(),
         }
     }
@@ -74,13 +74,13 @@ impl Page {
     }
 }
 
-/// The hash of an endpoint and a quota. All of a quota counts: the plans of a platform may differ
+/// The hash of a limit's name and quota. All of a quota counts: the plans of a platform may differ
 /// in their bursts or periods alone.
 #[inline]
-pub(super) fn hash(endpoint: Endpoint, quota: Quota) -> usize {
+pub(super) fn hash(name: LimitName, quota: Quota) -> usize {
     // 2^64 divided by the golden ratio: neighbouring numbers end up far apart.
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (period, number) = (quota.period(), u64::from(endpoint.number()));
+    let (period, number) = (quota.period(), u64::from(name.number()));
     let units = u64::from(quota.limit()) << 32 | u64::from(quota.burst());
     let time = period.as_secs() ^ u64::from(period.subsec_nanos());
     let hash = (units ^ time).wrapping_add(number).wrapping_mul(GOLDEN);
@@ -109,7 +109,7 @@ mod tests {
             let mut places = HashMap::<_, usize>::new();
             for quota in quotas {
                 let quota = quota.build().expect("the quota is valid");
-                *places.entry(hash(Endpoint::CALL, quota) % 256).or_default() += 1;
+                *places.entry(hash(Endpoint::CALL.into(), quota) % 256).or_default() += 1;
             }
             let most = places.into_values().max();
             assert!(most <= Some(14), "{most:?} of 1000 quotas have one place");

@@ -10,10 +10,10 @@ use super::page::{Page, PageKey, hash};
 use super::shared::{Leaked, Shared};
 use crate::layer::response::buffer::Buffer;
 use crate::layer::response::fields::draft11;
-use crate::values::{Decision, Endpoint, Quota};
+use crate::values::{Decision, Limit};
 
-/// The room for both header fields of an admission: twice a name of up to 74 characters (that of a
-/// candidate's endpoint), two numbers and nine other characters.
+/// The room for both header fields of a limit: twice a name of up to 64 characters, two numbers and
+/// nine other characters.
 const FIELDS: usize = 256;
 
 /// The room for the texts of a refusal, in which a name occurs six times.
@@ -82,7 +82,7 @@ impl Texts {
             }
         }
         self.buffer.make_room(FIELDS);
-        let policy = draft11::policy(&mut self.buffer, decision.endpoint(), decision.quota());
+        let policy = draft11::policy(&mut self.buffer, decision.name(), decision.quota());
         (policy, draft11::limit(&mut self.buffer, decision))
     }
 
@@ -114,8 +114,9 @@ impl Texts {
 /// What the texts of a refusal depend on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::layer::response) struct RefusalKey {
-    pub(in crate::layer::response) endpoint: Endpoint,
-    pub(in crate::layer::response) quota: Quota,
+    pub(in crate::layer::response) limit: Limit,
+    /// Whether it is an endpoint's own limit.
+    pub(in crate::layer::response) is_own: bool,
     pub(in crate::layer::response) seconds: u64,
     /// Whether it has the `RateLimit` fields.
     pub(in crate::layer::response) with_fields: bool,
@@ -127,7 +128,7 @@ impl RefusalKey {
         // Refusals of one quota have places in a row.
         #[expect(clippy::cast_possible_truncation, reason = "the lowest bits suffice")]
         let seconds = self.seconds as usize;
-        hash(self.endpoint, self.quota).wrapping_add(seconds)
+        hash(self.limit.name(), self.limit.quota()).wrapping_add(seconds)
     }
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::super::buffer::{Buffer, Digits};
 use super::{retry_after, value};
-use crate::values::{Decision, Endpoint, Quota};
+use crate::values::{Decision, LimitName, Quota};
 
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -12,24 +12,24 @@ pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelim
 /// The value of `RateLimit-Policy`.
 pub(in crate::layer::response) fn policy(
     buffer: &mut Buffer,
-    endpoint: Endpoint,
+    name: LimitName,
     quota: Quota,
 ) -> HeaderValue {
     let burst = quota.burst();
     let (q, w) = (Digits::of(burst.into()), Digits::of(seconds_for(quota, burst)));
-    let name = endpoint.name().as_bytes();
+    let name = name.name().as_bytes();
     value(buffer.concat([b"\"", name, b"\";q=", q.as_ref(), b";w=", w.as_ref()]))
 }
 
 /// The value of `RateLimit`.
 pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision) -> HeaderValue {
-    let (endpoint, quota) = (decision.endpoint(), decision.quota());
+    let (name, quota) = (decision.name(), decision.quota());
     match decision.remaining() {
         remaining if remaining > 0 && decision.is_allowed() => {
-            limit_with(buffer, endpoint, quota, remaining)
+            limit_with(buffer, name, quota, remaining)
         }
         // A limited request may cost more units than remain.
-        remaining => render(buffer, endpoint, remaining, seconds_until_one(decision)),
+        remaining => render(buffer, name, remaining, seconds_until_one(decision)),
     }
 }
 
@@ -37,16 +37,16 @@ pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision
 /// the units last at the sustained rate.
 pub(in crate::layer::response) fn limit_with(
     buffer: &mut Buffer,
-    endpoint: Endpoint,
+    name: LimitName,
     quota: Quota,
     remaining: u32,
 ) -> HeaderValue {
-    render(buffer, endpoint, remaining, seconds_for(quota, remaining))
+    render(buffer, name, remaining, seconds_for(quota, remaining))
 }
 
-fn render(buffer: &mut Buffer, endpoint: Endpoint, remaining: u32, seconds: u64) -> HeaderValue {
+fn render(buffer: &mut Buffer, name: LimitName, remaining: u32, seconds: u64) -> HeaderValue {
     let (r, t) = (Digits::of(remaining.into()), Digits::of(seconds));
-    let name = endpoint.name().as_bytes();
+    let name = name.name().as_bytes();
     value(buffer.concat([b"\"", name, b"\";r=", r.as_ref(), b";t=", t.as_ref()]))
 }
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::buffer::Buffer;
 use super::cache;
-use crate::values::Decision;
+use crate::values::{Decision, Enforced, Ruling};
 
 use legacy::Legacy;
 pub use legacy::LegacyReset;
@@ -20,10 +20,13 @@ pub use legacy::LegacyReset;
 pub enum Dialect {
     /// [draft-ietf-httpapi-ratelimit-headers-11][draft]:
     ///
-    /// * `RateLimit-Policy: "agent";q=500;w=60`: the endpoint, its burst, and the seconds in which
-    ///   the burst comes back.
-    /// * `RateLimit: "agent";r=250;t=30`: the endpoint, the units that remain, and the seconds for
-    ///   which they last at the sustained rate; if none remains, the seconds until one comes back.
+    /// * `RateLimit-Policy: "agent";q=500;w=60`: the limit, its burst, and the seconds in which the
+    ///   burst comes back.
+    /// * `RateLimit: "agent";r=250;t=30`: the limit, the units that remain, and the seconds for
+    ///   which they last at the sustained rate; if none remains, the seconds until one comes back;
+    ///   of a limit that refuses the request, the seconds until it would be allowed.
+    ///
+    /// There is a field line for each limit that is enforced on the principal.
     ///
     /// [draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
     #[default]
@@ -55,15 +58,28 @@ enum Other {
     /// `RateLimit-Policy` and `RateLimit` for that decision. Their values are looked up or written
     /// when the response is there, so that they hold no memory until then.
     Of(Decision),
-    /// The same, unless the values are shared, and the older fields. In a box, because there seldom
-    /// are any.
-    WithLegacy(Box<(Option<Decision>, Legacy)>),
+    /// The same for the limits of a ruling that are enforced, or for all of them.
+    Several { ruling: Box<[Decision]>, shown: Enforced },
+    /// The older fields, and those of a decision unless its values are shared. In a box, because
+    /// there seldom are any.
+    WithLegacy(Box<(Self, Legacy)>),
 }
 
 impl Fields {
+    /// The fields of an admitted request: those of the limits that are enforced, or of all limits
+    /// if they are wanted `in_shadow`. Several decisions are moved out of the ruling.
+    #[inline(always)]
+    pub(in crate::layer) fn new(ruling: &mut Ruling, format: Format, in_shadow: bool) -> Self {
+        match ruling.decisions() {
+            [decision] if in_shadow || ruling.enforces_own() => Self::of_one(decision, format),
+            [] | [_] => Self::default(),
+            _ => Self::of_several(ruling, format, in_shadow),
+        }
+    }
+
     /// The fields for that decision.
     #[inline(always)]
-    pub(in crate::layer) fn new(decision: &Decision, format: Format) -> Self {
+    pub(super) fn of_one(decision: &Decision, format: Format) -> Self {
         let wanted = format.dialect == Dialect::Draft11;
         let shared = if wanted { cache::shared_fields(decision) } else { None };
         let missing = wanted && shared.is_none();
@@ -73,6 +89,23 @@ impl Fields {
             Some(reset) => Other::with_legacy(decision, missing, reset),
         };
         Self { shared, other }
+    }
+
+    #[inline(never)]
+    fn of_several(ruling: &mut Ruling, format: Format, in_shadow: bool) -> Self {
+        let (decisions, enforced) = ruling.drain_decisions();
+        let shown = if in_shadow { Enforced::ALL } else { enforced };
+        let legacy = format.legacy.zip(tightest(shown.among(&decisions)));
+        let legacy = legacy.map(|(reset, decision)| legacy::fields(decision, reset));
+        let other = match format.dialect {
+            Dialect::Draft11 => Other::Several { ruling: decisions, shown },
+            Dialect::Off => Other::None,
+        };
+        let other = match legacy {
+            Some(legacy) => Other::WithLegacy(Box::new((other, legacy))),
+            None => other,
+        };
+        Self { shared: None, other }
     }
 
     /// Appends the fields. Those that an upstream has set stay, since each list member is about a
@@ -91,40 +124,57 @@ impl Fields {
 impl Other {
     #[inline(never)]
     fn with_legacy(decision: &Decision, missing: bool, reset: LegacyReset) -> Self {
-        let fields = legacy::fields(decision, reset);
-        Self::WithLegacy(Box::new((missing.then_some(*decision), fields)))
+        let other = if missing { Self::Of(*decision) } else { Self::None };
+        Self::WithLegacy(Box::new((other, legacy::fields(decision, reset))))
     }
 
     #[inline(never)]
     fn append_to(self, headers: &mut HeaderMap) {
-        let (decision, legacy) = match self {
-            Self::None => (None, None),
-            Self::Of(decision) => (Some(decision), None),
-            Self::WithLegacy(fields) => (fields.0, Some(fields.1)),
-        };
-        if let Some(decision) = decision {
-            let (policy, limit) = cache::with(|texts| texts.fields(&decision));
-            append(headers, policy, limit);
-        }
-        if let Some(legacy) = legacy {
-            append_legacy(headers, legacy);
+        match self {
+            Self::None => {}
+            Self::Of(decision) => append_cached(headers, &decision),
+            Self::Several { ruling, shown } => {
+                shown.among(&ruling).for_each(|decision| append_cached(headers, decision));
+            }
+            Self::WithLegacy(fields) => {
+                let (other, legacy) = *fields;
+                other.append_to(headers);
+                append_legacy(headers, legacy);
+            }
         }
     }
 }
 
-/// Appends the fields to a refusal. Their texts are written to the buffer.
+/// The limit of which the fewest further requests are left. The older fields have room for one.
+fn tightest<'a>(decisions: impl Iterator<Item = &'a Decision>) -> Option<&'a Decision> {
+    decisions.min_by_key(|decision| decision.remaining() / decision.cost())
+}
+
+pub(super) fn append_cached(headers: &mut HeaderMap, decision: &Decision) {
+    if let Some((policy, limit)) = cache::shared_fields(decision) {
+        return append(headers, policy.clone(), limit.clone());
+    }
+    let (policy, limit) = cache::with(|texts| texts.fields(decision));
+    append(headers, policy, limit);
+}
+
+/// Appends the fields to a refusal, for the limits that are enforced. Their texts are written to
+/// the buffer. `violated` is the limit that the older fields are about.
 pub(super) fn append_written(
     headers: &mut HeaderMap,
-    decision: &Decision,
+    decisions: &[Decision],
+    violated: &Decision,
     format: Format,
     buffer: &mut Buffer,
 ) {
     if format.dialect == Dialect::Draft11 {
-        let policy = draft11::policy(buffer, decision.endpoint(), decision.quota());
-        append(headers, policy, draft11::limit(buffer, decision));
+        for decision in decisions {
+            let policy = draft11::policy(buffer, decision.name(), decision.quota());
+            append(headers, policy, draft11::limit(buffer, decision));
+        }
     }
     if let Some(reset) = format.legacy {
-        append_legacy(headers, legacy::fields(decision, reset));
+        append_legacy(headers, legacy::fields(violated, reset));
     }
 }
 

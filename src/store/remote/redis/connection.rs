@@ -174,7 +174,7 @@ impl Live {
     fn call_error(&self, request: &Request, error: &RedisError) -> CallError {
         if is_wrong_type(error) {
             let index = script::foreign_bucket(error).unwrap_or(0);
-            let bucket = request.buckets.get(index).copied();
+            let bucket = request.buckets.get(index);
             let class = key::pattern(&self.node.settings.prefix, &request.principal, bucket);
             return CallError::Foreign { index, class: class.into() };
         }

@@ -47,7 +47,7 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 ///     .expected_replicas(3)
 ///     .connect()
 ///     .await?;
-/// let limiter = Limiter::with_store(Policy::default(), store);
+/// let limiter = Limiter::with_store(Policy::default(), store)?;
 /// limiter.on_event(|event| eprintln!("{event}"));
 /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
 /// # Ok(())
@@ -70,13 +70,18 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// rounded up, so the bucket refills a little more slowly.
 /// * Requests of a principal that arrive while a call for it is in flight share the next call, and
 ///   are charged in the order of their arrival, whatever their buckets and quotas.
-/// * After a bucket was seen without a unit, requests for it are refused without a call until it
-///   can have one again, but for at most one emission interval or one second, whichever is shorter
-///   ([`DenialCache`]).
+/// * After a bucket was seen without a unit, requests that are charged to it alone are refused
+///   without a call until it can have one again, but for at most one emission interval or one
+///   second, whichever is shorter ([`DenialCache`]).
 /// * A check that has waited for longer than the [deadline](RedisStoreBuilder::deadline) is decided
 ///   without the server. If the call reaches the server after that, the server charges nothing. If
 ///   only the answer comes later, the unit is not charged once more; it counts among the
 ///   [late charges](StoreReport::late_charges).
+///
+/// A cluster has no limits for [everyone](crate::values::Scope::Everyone), since it keeps their
+/// buckets on other servers than those of a principal. A proxy that spreads keys among several
+/// servers, such as `twemproxy`, keeps a bucket of everyone on each of them, and the store can't
+/// know that: use no limits for everyone there.
 ///
 /// If the connection breaks while a call is in flight, it is not known whether its units were
 /// charged. They may then be charged twice, or without the caller learning of it.
@@ -126,7 +131,9 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// * the keys `~bolna:2:*`, or those of another [prefix](RedisStoreBuilder::prefix).
 ///
 /// A bucket is a key such as `bolna:2:{organization:org-4}:call`, which expires when the bucket is
-/// full and not [blocked](Command::Block). The `2` is the format of keys and values. A format is
+/// full and not [blocked](Command::Block). That of a user within the organization ends in
+/// `:call-user:user:u-17`, and one of [everyone](crate::values::Scope::Everyone) is
+/// `bolna:2:{~everyone}:call-all`. The `2` is the format of keys and values. A format is
 /// never changed in place, so releases of different formats can share a server. While releases of
 /// two formats run, a caller can spend a burst with each of them.
 ///
@@ -198,7 +205,8 @@ impl Store for RedisStore {
         self.store.command(command).await
     }
 
-    /// Everything that [`Capabilities`] lists.
+    /// Everything that [`Capabilities`] lists, but on a cluster no limits for
+    /// [everyone](crate::values::Scope::Everyone).
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }

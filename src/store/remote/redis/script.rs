@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, Value};
 
-use super::super::request::{Reply, Request, Run};
+use super::super::request::{Entries, Reply, Request, Run};
 use super::key;
-use crate::store::{BucketState, Entry};
-use crate::values::{Endpoint, Rate};
+use crate::store::BucketState;
+use crate::values::{OwnedBucket, Principal, Rate};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(CODE));
 const CODE: &str = include_str!("bucket.lua");
@@ -102,54 +102,58 @@ fn call(command: &str, script: &str, prefix: &str, request: &Request) -> Cmd {
     );
     cmd.arg(command).arg(script).arg(buckets.len());
     for bucket in buckets {
-        cmd.arg(key::key(prefix, &tag, *bucket));
+        cmd.arg(key::key(prefix, &tag, bucket.borrow(principal)));
     }
     cmd.arg(*now).arg(*deadline);
-    let number = |bucket| number(buckets, bucket);
+    let number = |bucket: &OwnedBucket| number(buckets, bucket);
     for run in runs {
         match run {
             // No request: the buckets are only read.
             Run::Charge { count: 0, .. } => {}
-            Run::Charge { entries, count } => charge(&mut cmd, buckets, entries, *count),
+            Run::Charge { entries, count } => charge(&mut cmd, principal, buckets, entries, *count),
             Run::Settle { bucket, rate, time } => {
-                cmd.arg("s").arg(number(*bucket)).arg(micros(*time)).arg(refill(*rate));
+                cmd.arg("s").arg(number(bucket)).arg(micros(*time)).arg(refill(*rate));
             }
             Run::Refund { bucket, rate, time } => {
-                cmd.arg("r").arg(number(*bucket)).arg(micros(*time)).arg(refill(*rate));
+                cmd.arg("r").arg(number(bucket)).arg(micros(*time)).arg(refill(*rate));
             }
             Run::Reset { bucket } => {
-                cmd.arg("d").arg(number(*bucket));
+                cmd.arg("d").arg(number(bucket));
             }
             Run::Block { bucket, time } => {
-                cmd.arg("b").arg(number(*bucket)).arg(micros(*time));
+                cmd.arg("b").arg(number(bucket)).arg(micros(*time));
             }
         }
     }
     cmd
 }
 
-fn charge(cmd: &mut Cmd, buckets: &[Endpoint], entries: &[Entry], count: u32) {
-    match entries {
-        [entry] if entry.is_binding() => {
-            cmd.arg(number(buckets, entry.endpoint())).arg(count);
-            cmd.arg(micros(entry.time())).arg(refill(entry.rate()));
+fn charge(
+    cmd: &mut Cmd,
+    principal: &Principal,
+    buckets: &[OwnedBucket],
+    entries: &Entries,
+    count: u32,
+) {
+    let is_plain = matches!(entries.as_slice(), [entry] if entry.is_binding());
+    if !is_plain {
+        cmd.arg("c").arg(count).arg(entries.as_slice().len());
+    }
+    for (bucket, entry) in entries.buckets(principal).zip(entries.as_slice()) {
+        let number = number(buckets, &bucket);
+        cmd.arg(if entry.is_binding() { number } else { -number });
+        if is_plain {
+            cmd.arg(count);
         }
-        _ => {
-            cmd.arg("c").arg(count).arg(entries.len());
-            for entry in entries {
-                let number = number(buckets, entry.endpoint());
-                cmd.arg(if entry.is_binding() { number } else { -number });
-                cmd.arg(micros(entry.time())).arg(refill(entry.rate()));
-            }
-        }
+        cmd.arg(micros(entry.time())).arg(refill(entry.rate()));
     }
 }
 
 /// The number of a bucket in the request: its place among the keys, from 1 on. For a bucket that is
 /// not there it is 0, which no key has.
-fn number(buckets: &[Endpoint], bucket: Endpoint) -> i64 {
-    let place = buckets.iter().position(|other| *other == bucket);
-    debug_assert!(place.is_some(), "{bucket} is not a bucket of the request");
+fn number(buckets: &[OwnedBucket], bucket: &OwnedBucket) -> i64 {
+    let place = buckets.iter().position(|other| other == bucket);
+    debug_assert!(place.is_some(), "a bucket of {} is not one of the request", bucket.name);
     place.and_then(|place| i64::try_from(place + 1).ok()).unwrap_or(0)
 }
 
@@ -184,15 +188,23 @@ mod tests {
     use redis::{Arg, Value};
     use smallvec::{SmallVec, smallvec};
 
-    use super::super::super::request::{Reply, Request, Run};
+    use super::super::super::request::{Entries, Reply, Request, Run};
     use super::{CODE, SCRIPT, by_hash, by_text, reply};
-    use crate::store::{BucketState, Entry};
-    use crate::values::{Endpoint, Principal, Quota};
+    use crate::store::{Bucket, BucketState, Charge, Entry};
+    use crate::values::{Endpoint, Limit, OwnedBucket, Principal, Quota, Scope};
+
+    fn organization() -> Principal {
+        Principal::organization("org-4").expect("not empty")
+    }
+
+    fn bucket(endpoint: Endpoint) -> OwnedBucket {
+        OwnedBucket::of(Bucket::of_account(&organization(), endpoint))
+    }
 
     fn request(runs: SmallVec<[Run; 1]>) -> Request {
         Request {
-            principal: Principal::organization("org-4").expect("not empty"),
-            buckets: smallvec![Endpoint::CALL, Endpoint::AGENT],
+            principal: organization(),
+            buckets: smallvec![bucket(Endpoint::CALL), bucket(Endpoint::AGENT)],
             runs,
             deadline: 7,
             now: 5,
@@ -242,17 +254,55 @@ mod tests {
             "c 4 2 -2 360000 60000000 1 120000 60000000"
         );
         assert_eq!(words(smallvec![charge(&[call], 0)]), "");
-        let (bucket, time) = (Endpoint::AGENT, 2_000_000);
-        assert_eq!(words(smallvec![Run::Settle { bucket, rate, time }]), "s 2 2000 60000000");
-        assert_eq!(words(smallvec![Run::Refund { bucket, rate, time }]), "r 2 2000 60000000");
-        assert_eq!(words(smallvec![Run::Block { bucket, time }]), "b 2 2000");
+        let (bucket, time) = (|| bucket(Endpoint::AGENT), 2_000_000);
+        assert_eq!(
+            words(smallvec![Run::Settle { bucket: bucket(), rate, time }]),
+            "s 2 2000 60000000"
+        );
+        assert_eq!(
+            words(smallvec![Run::Refund { bucket: bucket(), rate, time }]),
+            "r 2 2000 60000000"
+        );
+        assert_eq!(words(smallvec![Run::Block { bucket: bucket(), time }]), "b 2 2000");
         assert_eq!(
             words(smallvec![
-                Run::Reset { bucket },
+                Run::Reset { bucket: bucket() },
                 charge(&[call], 1),
-                Run::Block { bucket, time: 0 }
+                Run::Block { bucket: bucket(), time: 0 }
             ]),
             "d 2 1 1 120000 60000000 b 2 0"
+        );
+    }
+
+    #[test]
+    fn the_buckets_of_users_and_of_everyone_are_keys_of_the_same_call() {
+        let quota = Quota::per_minute(500).build().expect("valid");
+        let of = |scope| Entry::of(Limit::new(Endpoint::CALL, quota).with_scope(scope));
+        let entries = [entry(Endpoint::AGENT), of(Scope::User), of(Scope::Everyone)];
+        let (principal, users) =
+            (organization(), ["u-17", "u-18"].map(|id| Principal::user(id).expect("not empty")));
+        let charges = users
+            .iter()
+            .map(|user| Charge::with_user(&principal, user, &entries).expect("three buckets"));
+        let mut buckets: SmallVec<[_; 1]> = SmallVec::new();
+        for bucket in charges.clone().flat_map(|charge| charge.buckets()).map(OwnedBucket::of) {
+            if !buckets.contains(&bucket) {
+                buckets.push(bucket);
+            }
+        }
+        let runs = charges.map(|charge| Run::Charge { entries: Entries::of(&charge), count: 2 });
+        let request = Request { buckets, runs: runs.collect(), ..request(smallvec![]) };
+        let cmd = by_hash("p", &request);
+        let words = cmd.args_iter().skip(2).map(|arg| match arg {
+            Arg::Simple(word) => std::str::from_utf8(word).expect("text"),
+            _ => panic!("an argument without a text"),
+        });
+        assert_eq!(
+            words.collect::<Vec<_>>().join(" "),
+            "4 p:2:{organization:org-4}:agent p:2:{organization:org-4}:call:user:u-17 \
+             p:2:{~everyone}:call p:2:{organization:org-4}:call:user:u-18 5 7 \
+             c 2 3 1 120000 60000000 2 120000 60000000 3 120000 60000000 \
+             c 2 3 1 120000 60000000 4 120000 60000000 3 120000 60000000"
         );
     }
 

@@ -172,8 +172,10 @@ impl Store for Servers {
         handle.request(command.principal(), Op::of(&command))?.await
     }
 
+    /// What is beyond them must not be called for: see [`Request::buckets`]. `LocalFallback` asks
+    /// first.
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ALL
+        Capabilities { everyone: matches!(self, Self::One { .. }), ..Capabilities::ALL }
     }
 
     fn report(&self) -> StoreReport {

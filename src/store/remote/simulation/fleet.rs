@@ -14,13 +14,13 @@ use super::super::failure::{Failure, Reason};
 use super::super::pending::{Op, Ticket};
 use super::super::request::{Reply as Answer, Request, Run};
 use super::super::server_time::Sighting;
-use super::referee::Referee;
+use super::referee::{Key, Referee};
 use super::scenario::{Fault, MILLI, Random, SECOND, Scenario};
 use super::server::Server;
 use crate::store::fallback::{Ledger, Local};
 use crate::store::{Entry, MemoryStore, Reply, StoreEvent};
 use crate::values::clock::ManualClock;
-use crate::values::{Endpoint, Principal, Quota};
+use crate::values::{Endpoint, Limit, LimitName, OwnedBucket, Principal, Quota, Scope};
 
 pub(super) const DEADLINE: u64 = 25 * MILLI;
 pub(super) const PATIENCE: u64 = 500 * MILLI;
@@ -34,7 +34,10 @@ pub(super) struct Fleet {
     pub(super) sequence: u64,
     pub(super) servers: Vec<Server>,
     pub(super) replicas: Vec<Replica>,
+    /// Those that send requests. Behind them everyone, if there is one server.
     pub(super) principals: Vec<Principal>,
+    /// The users within each of them.
+    pub(super) users: [Principal; 2],
     /// Which server has the buckets of each principal, and to which one they are being migrated.
     pub(super) owners: Vec<(usize, Option<usize>)>,
     pub(super) connections: Vec<Connection>,
@@ -43,6 +46,8 @@ pub(super) struct Fleet {
     pub(super) call: Entry,
     pub(super) agent: Entry,
     pub(super) plans: [Entry; 2],
+    pub(super) of_user: Entry,
+    pub(super) of_everyone: Entry,
     pub(super) pending: HashMap<u64, Issued>,
     pub(super) tickets: u64,
     pub(super) names_time: bool,
@@ -50,7 +55,7 @@ pub(super) struct Fleet {
     pub(super) refunds: bool,
     pub(super) faults_end: u64,
     /// The time that the servers have charged to each bucket for requests, and that requests got.
-    pub(super) charged: HashMap<(usize, Endpoint), [u64; 2]>,
+    pub(super) charged: HashMap<Key, [u64; 2]>,
     pub(super) referee: Referee,
     pub(super) seen: Seen,
 }
@@ -148,6 +153,7 @@ pub(super) struct Seen {
     pub(super) faults: u64,
     pub(super) forwarded: u64,
     pub(super) late: u64,
+    pub(super) of_everyone: u64,
 }
 
 impl AddAssign for Seen {
@@ -162,6 +168,7 @@ impl AddAssign for Seen {
         self.faults += other.faults;
         self.forwarded += other.forwarded;
         self.late += other.late;
+        self.of_everyone += other.of_everyone;
     }
 }
 
@@ -171,6 +178,7 @@ impl Seen {
         let lossless = matches!(scenario, Scenario::Calm | Scenario::NamedTime | Scenario::Moves);
         assert!(lossless || scenario == Scenario::Clocks || self.losses > self.runs, "{self:?}");
         assert_eq!(self.forwarded > self.runs, scenario.servers() > 1, "{self:?}");
+        assert_eq!(self.of_everyone > self.runs, scenario.counts_everyone(), "{self:?}");
         // A clock that was set is noticed at the next answer, so few requests are decided locally.
         assert!(scenario != Scenario::Clocks || self.locally * 1000 < self.requests, "{self:?}");
     }
@@ -189,10 +197,17 @@ impl Fleet {
             quota.expect("it is valid")
         };
         let entry = |endpoint, burst, millis| Entry::new(endpoint, quota(burst, millis));
+        let scoped = |name, scope, burst, millis| {
+            let name = LimitName::new(name).expect("a valid name");
+            Entry::of(Limit::new(name, quota(burst, millis)).with_scope(scope))
+        };
         let servers = scenario.servers();
-        let principals: Vec<_> = (0..1 + random.index(3))
-            .map(|number| Principal::user(number).expect("it is not empty"))
+        let mut principals: Vec<_> = (0..1 + random.index(3))
+            .map(|number| Principal::organization(number).expect("it is not empty"))
             .collect();
+        if scenario.counts_everyone() {
+            principals.push(Principal::everyone().clone());
+        }
         let names_time = scenario.names_time(&mut random);
         let owners: Vec<_> = principals.iter().map(|_| (random.index(servers), None)).collect();
         let mut fleet = Self {
@@ -211,6 +226,9 @@ impl Fleet {
                 entry(Endpoint::DEFAULT, burst, interval),
                 entry(Endpoint::DEFAULT, burst * 2, interval * 3),
             ],
+            of_user: scoped("simulated-user", Scope::User, burst, interval * 2),
+            of_everyone: scoped("simulated-everyone", Scope::Everyone, burst * 3, interval),
+            users: ["one", "other"].map(|id| Principal::user(id).expect("it is not empty")),
             pending: HashMap::new(),
             tickets: 0,
             names_time,
@@ -270,7 +288,7 @@ impl Fleet {
             for server in 0..self.servers.len() {
                 self.act(replica, server);
             }
-            for principal in 0..self.principals.len() {
+            for principal in 0..self.senders() {
                 // In the beginning there is no connection, as if the server were lost.
                 let calm =
                     matches!(self.scenario, Scenario::Calm | Scenario::NamedTime | Scenario::Moves);
@@ -293,6 +311,17 @@ impl Fleet {
         }
         self.ends_well();
         self.seen
+    }
+
+    /// How many principals send requests.
+    pub(super) fn senders(&self) -> usize {
+        self.principals.len() - usize::from(self.scenario.counts_everyone())
+    }
+
+    /// A bucket of a request of that principal.
+    pub(super) fn key(&self, principal: usize, bucket: OwnedBucket) -> Key {
+        let is_everyones = bucket.borrow(&self.principals[principal]).principal().is_everyone();
+        (if is_everyones { self.principals.len() - 1 } else { principal }, bucket)
     }
 
     /// Lets time pass until `at`.
@@ -449,8 +478,10 @@ impl Fleet {
             assert!(charged >= got, "{bucket:?}: {charged} charged, {got} admitted by the server");
         }
         let replicas = self.replicas.len();
-        for ((principal, endpoint), highest) in self.referee.highest() {
-            let entry = if endpoint == Endpoint::CALL { self.call } else { self.agent };
+        let entries = [self.call, self.agent, self.of_user, self.of_everyone];
+        for ((principal, bucket), highest) in self.referee.highest() {
+            let entry = entries.iter().find(|entry| entry.name() == bucket.name);
+            let entry = entry.expect("one of these buckets");
             let interval = entry.rate().interval();
             // Answers arrive within the deadline, in any order. The clock may give units away.
             let mut jitter = u32::try_from(DEADLINE.div_ceil(interval)).expect("small") + 1;
@@ -463,7 +494,7 @@ impl Fleet {
             let bursts = if lossless { 1 } else { 2 };
             assert!(
                 highest <= bursts * entry.quota().burst() + jitter,
-                "{highest} at a burst of {} from bucket {endpoint} of {principal} by {replicas} \
+                "{highest} at a burst of {} from bucket {bucket:?} of {principal} by {replicas} \
                  replicas",
                 entry.quota().burst(),
             );

@@ -121,13 +121,14 @@ impl Fleet {
         }
         let (answer, charged) = self.servers[server].carry_out(request, self.now);
         for (bucket, time) in charged {
-            self.charged.entry((principal, bucket)).or_default()[0] += time;
+            let key = self.key(principal, bucket);
+            self.charged.entry(key).or_default()[0] += time;
         }
         if matches!(answer, Ok(Answer::Done { .. })) {
             for run in &request.runs {
                 if let Run::Refund { bucket, rate, time } = run {
                     let units = u32::try_from(time / rate.interval()).expect("few");
-                    self.referee.give_back((principal, *bucket), units);
+                    self.referee.give_back(&self.key(principal, bucket.clone()), units);
                 }
             }
         }

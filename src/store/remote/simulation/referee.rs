@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::values::Endpoint;
+use crate::values::OwnedBucket;
+
+/// The number of the principal that a bucket belongs to, and the bucket.
+pub(super) type Key = (usize, OwnedBucket);
 
 /// Watches what is admitted from each bucket.
 ///
@@ -10,7 +13,7 @@ use crate::values::Endpoint;
 /// lowers it by the limit. The bounds say how high it may ever be. So they hold for every interval
 /// of a run.
 pub(super) struct Referee {
-    levels: HashMap<(usize, Endpoint), Level>,
+    levels: HashMap<Key, Level>,
 }
 
 struct Level {
@@ -28,7 +31,7 @@ impl Referee {
     }
 
     /// Units of the bucket of a principal are admitted.
-    pub(super) fn admit(&mut self, bucket: (usize, Endpoint), interval: u64, units: u32, now: u64) {
+    pub(super) fn admit(&mut self, bucket: Key, interval: u64, units: u32, now: u64) {
         let level =
             self.levels.entry(bucket).or_insert(Level { level: 0, highest: 0, at: now, interval });
         level.fall(now, 0);
@@ -37,8 +40,8 @@ impl Referee {
     }
 
     /// Units are given back.
-    pub(super) fn give_back(&mut self, bucket: (usize, Endpoint), units: u32) {
-        if let Some(level) = self.levels.get_mut(&bucket) {
+    pub(super) fn give_back(&mut self, bucket: &Key, units: u32) {
+        if let Some(level) = self.levels.get_mut(bucket) {
             level.level = level.level.saturating_sub(u64::from(units) * level.interval);
         }
     }
@@ -52,9 +55,9 @@ impl Referee {
     }
 
     /// The highest level of each bucket, in units, rounded up.
-    pub(super) fn highest(&self) -> impl Iterator<Item = ((usize, Endpoint), u32)> + '_ {
+    pub(super) fn highest(&self) -> impl Iterator<Item = (&Key, u32)> + '_ {
         self.levels.iter().map(|(bucket, level)| {
-            (*bucket, u32::try_from(level.highest.div_ceil(level.interval)).expect("small"))
+            (bucket, u32::try_from(level.highest.div_ceil(level.interval)).expect("small"))
         })
     }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use super::super::failure::Failure;
 use super::super::pending::{Op, Pending};
+use super::super::request::Entries;
 use super::fleet::{DEADLINE, Event, Fleet, Issued, SimTicket};
 use super::scenario::{SECOND, Scenario};
 use crate::store::{Charge, Entry, Reply, StoreError};
-use crate::values::Endpoint;
+use crate::values::{Endpoint, Scope};
 
 impl Fleet {
     pub(super) fn arrives(&mut self, replica: usize, principal: usize) {
@@ -23,23 +24,38 @@ impl Fleet {
         }
         let many = if self.random.below(20) == 0 { 1 + self.random.below(60) } else { 1 };
         for _ in 0..many {
-            let op = self.any_op();
+            let op = self.any_op(principal);
             self.issue(replica, principal, op);
         }
         let server = self.server_of(replica, principal);
         self.act(replica, server);
     }
 
-    pub(super) fn any_op(&mut self) -> Op {
+    pub(super) fn any_op(&mut self, principal: usize) -> Op {
         let two = self.agent.with_cost(2).expect("the burst is at least 2");
         let (call, plan) = (self.call, self.plans[self.random.index(2)]);
-        let check = |entries: &[Entry]| Op::Check(entries.into());
-        match self.random.below(40) {
+        let (of_user, of_everyone) = (self.of_user, self.of_everyone);
+        let (kind, user) = (self.random.below(60), self.random.index(2));
+        let entries = |entries: &[Entry]| {
+            let (principal, user) = (&self.principals[principal], &self.users[user]);
+            Entries::of(&Charge::with_user(principal, user, entries).expect("it is valid"))
+        };
+        let check = |list: &[Entry]| Op::Check(entries(list));
+        match kind {
             0..30 => check(&[call]),
             30..33 => check(&[call, two]),
             33 => check(&[two, call.shadow()]),
-            34 => Op::Peek([call].into()),
-            35 if self.refunds => Op::Refund([call].into()),
+            34 => Op::Peek(entries(&[call])),
+            35 if self.refunds => Op::Refund(entries(&[call])),
+            36..44 => check(&[call, of_user]),
+            44 => check(&[call.shadow(), of_user]),
+            45 if self.refunds => Op::Refund(entries(&[of_user])),
+            46..56 if self.scenario.counts_everyone() => match kind {
+                46..51 => check(&[call, of_everyone]),
+                51..54 => check(&[of_everyone, of_user, call]),
+                54 if self.refunds => Op::Refund(entries(&[of_everyone])),
+                _ => check(&[call, of_everyone.shadow()]),
+            },
             _ => check(&[plan]),
         }
     }
@@ -85,14 +101,16 @@ impl Fleet {
                 // Before there is a connection all is decided locally.
                 assert!(self.now < SECOND, "{answer:?} though all is well");
             }
-            if self.scenario == Scenario::Moves && pending.op.buckets().count() == 1 {
+            let of = &self.principals[pending.principal];
+            if self.scenario == Scenario::Moves && pending.op.buckets(of).count() == 1 {
                 assert_ne!(answer, Err(Failure::Moved), "a server has the bucket");
             }
             let (principal, op) = (pending.principal, pending.op.clone());
             // A refund may bring a unit for a later request. So may two plans, which correct one
             // bucket in turn.
             let in_order = answer.is_ok() && !self.refunds && !pending.was_sent_on;
-            let in_order = in_order && op.buckets().all(|bucket| bucket != Endpoint::DEFAULT);
+            let in_order =
+                in_order && op.buckets(of).all(|bucket| bucket.name != Endpoint::DEFAULT);
             let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
             if in_order {
                 decided.push((principal, op, number, is_admitted));
@@ -120,18 +138,20 @@ impl Fleet {
         let checked = answer
             .map(|reply| reply.into_decisions().expect("decisions"))
             .map_err(StoreError::from);
-        let charge = Charge::of(&self.principals[principal], entries);
+        let charge = entries.charge(&self.principals[principal]);
         let local = &self.replicas[pending.replica].local;
         let outcome = local.conclude(&charge, checked, pending.changes);
         let outcome = outcome.expect("there is room").outcome();
         self.seen.admitted += u64::from(outcome.is_admitted());
-        for entry in entries.iter().filter(|entry| outcome.charges(entry.is_binding())) {
-            let bucket = (principal, entry.endpoint());
+        let each = entries.buckets(charge.principal()).zip(entries.as_slice());
+        for (bucket, entry) in each.filter(|(_, entry)| outcome.charges(entry.is_binding())) {
+            let bucket = self.key(principal, bucket);
+            self.seen.of_everyone += u64::from(entry.scope() == Scope::Everyone);
             if by_server {
-                self.charged.entry(bucket).or_default()[1] += entry.time();
+                self.charged.entry(bucket.clone()).or_default()[1] += entry.time();
             }
             // Plans measure one bucket by two quotas, so there is no one bound for it.
-            if entry.endpoint() != Endpoint::DEFAULT {
+            if entry.name() != Endpoint::DEFAULT {
                 let interval = entry.rate().in_whole_micros().interval();
                 self.referee.admit(bucket, interval, entry.cost(), self.now);
             }

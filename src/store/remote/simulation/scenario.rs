@@ -44,6 +44,11 @@ impl Scenario {
         if matches!(self, Self::Moves | Self::Everything) { 3 } else { 1 }
     }
 
+    /// Whether there is a limit for everyone, which needs all buckets on one server.
+    pub(super) fn counts_everyone(self) -> bool {
+        self.servers() == 1
+    }
+
     pub(super) fn names_time(self, random: &mut Random) -> bool {
         self == Self::NamedTime || (self == Self::Everything && random.below(4) == 0)
     }

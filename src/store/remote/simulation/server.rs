@@ -6,18 +6,25 @@ use super::super::core::CallError;
 use super::super::replay::Replay;
 use super::super::request::{Reply, Request, Run};
 use crate::store::BucketState;
-use crate::values::{Endpoint, Principal};
+use crate::values::{OwnedBucket, Principal};
 
 const EPOCH: i64 = 1_795_000_000_000_000;
 
 #[derive(Default)]
 pub(super) struct Server {
-    buckets: HashMap<(Principal, Endpoint), Bucket>,
+    buckets: HashMap<Key, Bucket>,
     /// How far its clock is ahead, in microseconds.
     pub(super) ahead: i64,
     /// Until when it does nothing, in nanoseconds of the world.
     pub(super) frozen_until: u64,
     pub(super) dead_until: u64,
+}
+
+/// The principal that the bucket belongs to, and the bucket.
+type Key = (Principal, OwnedBucket);
+
+fn key(request: &Request, bucket: &OwnedBucket) -> Key {
+    (bucket.borrow(&request.principal).principal().clone(), bucket.clone())
 }
 
 /// Points in time in microseconds of the server's clock.
@@ -39,13 +46,13 @@ impl Server {
         &mut self,
         request: &Request,
         now: u64,
-    ) -> (Result<Reply, CallError>, Vec<(Endpoint, u64)>) {
+    ) -> (Result<Reply, CallError>, Vec<(OwnedBucket, u64)>) {
         let now = if request.now == 0 { self.time(now) } else { request.now.abs() };
         if request.deadline > 0 && now > request.deadline {
             return (Ok(Reply::Late { now }), Vec::new());
         }
         let states = request.buckets.iter().map(|bucket| {
-            let bucket = self.buckets.get(&(request.principal.clone(), *bucket)).copied();
+            let bucket = self.buckets.get(&key(request, bucket)).copied();
             bucket.unwrap_or_default().state(now, request.now < 0)
         });
         let states: smallvec::SmallVec<[BucketState; 1]> = states.collect();
@@ -60,15 +67,19 @@ impl Server {
             replay.apply(run);
             if let Run::Charge { entries, .. } = run {
                 for (index, bucket) in request.buckets.iter().enumerate() {
-                    let rate = entries.iter().find(|entry| entry.endpoint() == *bucket);
+                    let mut each = entries.buckets(&request.principal).zip(entries.as_slice());
+                    let entry = each.find(|(its, _)| its == bucket);
                     let mut from = before[index];
-                    rate.iter().for_each(|entry| from.correct(entry.rate()));
-                    charged.push((*bucket, replay.states[index].debt.saturating_sub(from.debt)));
+                    entry.iter().for_each(|(_, entry)| from.correct(entry.rate()));
+                    charged.push((
+                        bucket.clone(),
+                        replay.states[index].debt.saturating_sub(from.debt),
+                    ));
                 }
             }
         }
         for (bucket, state) in request.buckets.iter().zip(&replay.states) {
-            let bucket = (request.principal.clone(), *bucket);
+            let bucket = key(request, bucket);
             if (state.debt, state.blocked) == (0, 0) {
                 self.buckets.remove(&bucket);
             } else {
@@ -80,16 +91,12 @@ impl Server {
 
     /// How many of the buckets it has.
     pub(super) fn count(&self, request: &Request) -> usize {
-        let is_here =
-            |bucket: &&Endpoint| self.buckets.contains_key(&(request.principal.clone(), **bucket));
+        let is_here = |bucket: &&OwnedBucket| self.buckets.contains_key(&key(request, bucket));
         request.buckets.iter().filter(is_here).count()
     }
 
     /// Takes the buckets of a principal out.
-    pub(super) fn give_up(
-        &mut self,
-        principal: &Principal,
-    ) -> Vec<((Principal, Endpoint), [i64; 3])> {
+    pub(super) fn give_up(&mut self, principal: &Principal) -> Vec<(Key, [i64; 3])> {
         let all: Vec<_> =
             self.buckets.keys().filter(|(owner, _)| owner == principal).cloned().collect();
         let ahead = self.ahead;
@@ -102,7 +109,7 @@ impl Server {
             .collect()
     }
 
-    pub(super) fn receive(&mut self, buckets: Vec<((Principal, Endpoint), [i64; 3])>) {
+    pub(super) fn receive(&mut self, buckets: Vec<(Key, [i64; 3])>) {
         for (key, times) in buckets {
             let [full_at, overdrawn_until, blocked_until] = times.map(|time| time + self.ahead);
             self.buckets.insert(key, Bucket { full_at, overdrawn_until, blocked_until });

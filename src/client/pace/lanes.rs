@@ -1,0 +1,79 @@
+//! Makes the lanes of a policy.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::group::Group;
+use super::lane::{Lane, Shared};
+use super::limits::Limits;
+use super::pair::Pair;
+use super::settings::Settings;
+use super::state::State;
+use crate::policy::{Policy, Rule};
+use crate::values::LimitName;
+
+/// A lane for each endpoint, in the order of the policy.
+pub(super) fn lanes(policy: &Policy, settings: Settings) -> Box<[Arc<Lane>]> {
+    let origin = Instant::now();
+    let rules = policy.rules();
+    let mut lanes = vec![None; rules.len()];
+    for members in groups(rules) {
+        let group = members.iter().map(|&member| &rules[member]);
+        let shared = Arc::new(Shared::new(group_of(group, settings)));
+        for (at, member) in members.into_iter().enumerate() {
+            let endpoint = rules[member].endpoint();
+            let lane = Lane::new(endpoint, settings, origin, at, Arc::clone(&shared));
+            lanes[member] = Some(Arc::new(lane));
+        }
+    }
+    lanes.into_iter().flatten().collect()
+}
+
+/// The indices of the rules that share limits with each other, also by way of others.
+fn groups(rules: &[Rule]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    // The group of each rule, and a rule of each limit.
+    let (mut group_of, mut rule_of) = (Vec::new(), HashMap::new());
+    for (index, rule) in rules.iter().enumerate() {
+        group_of.push(groups.len());
+        groups.push(vec![index]);
+        for entry in rule.of_accounts() {
+            let other = *rule_of.entry(entry.name()).or_insert(index);
+            let (one, other) = (group_of[index], group_of[other]);
+            if one != other {
+                for member in std::mem::take(&mut groups[one]) {
+                    group_of[member] = other;
+                    groups[other].push(member);
+                }
+            }
+        }
+    }
+    groups.retain(|members| !members.is_empty());
+    groups
+}
+
+/// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
+fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
+    let mut pairs: SmallVec<[Pair; 1]> = SmallVec::new();
+    let mut known: HashMap<LimitName, usize> = HashMap::new();
+    let mut states = Vec::new();
+    for rule in rules {
+        let mut shares = Vec::new();
+        for entry in rule.of_accounts() {
+            let pair = *known.entry(entry.name()).or_insert_with(|| {
+                let pair = Pair::new(entry, &settings);
+                let is_own = entry.name() == rule.endpoint();
+                pairs.push(if settings.is_even && is_own { pair.even() } else { pair });
+                pairs.len() - 1
+            });
+            shares.push(pair);
+        }
+        states.push((rule.endpoint(), Limits::new(shares)));
+    }
+    let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
+    let states: Vec<_> = states.into_iter().map(state).collect();
+    Group::new(states, pairs)
+}

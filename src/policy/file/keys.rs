@@ -1,0 +1,23 @@
+//! The keys that each table of a policy file may have.
+
+/// The keys of the whole policy.
+pub(super) const POLICY: &[&str] =
+    &["base", "enforce", "exempt", "default", "endpoint", "shared", "unidentified"];
+
+/// The keys of the endpoint `default`.
+pub(super) const DEFAULT: &[&str] =
+    &["limit", "per", "burst", "cost", "enforce", "user_share", "paths", "also"];
+
+/// The keys of every other endpoint.
+pub(super) const ENDPOINT: &[&str] =
+    &["name", "limit", "per", "burst", "cost", "enforce", "user_share", "paths", "also"];
+
+/// The keys of a further limit of an endpoint.
+pub(super) const ALSO: &[&str] = &["name", "scope", "limit", "per", "burst", "cost", "enforce"];
+
+/// The keys of a limit that several endpoints share.
+pub(super) const SHARED: &[&str] =
+    &["name", "scope", "limit", "per", "burst", "cost", "enforce", "endpoints"];
+
+/// The keys of the limit of requests without an account.
+pub(super) const UNIDENTIFIED: &[&str] = &["limit", "per", "burst", "enforce"];

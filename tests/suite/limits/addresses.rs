@@ -1,0 +1,286 @@
+//! Requests without an account, limited by their address.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::ClientAddress;
+use bolna_rate_limit::policy::PolicyBuilder;
+use bolna_rate_limit::store::{Charge, Entry, MemoryStore};
+use bolna_rate_limit::values::{Limit, LimitName, Outcome, Scope};
+use bolna_rate_limit::{
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy,
+    Principal, Quota,
+};
+use http::{Request, StatusCode};
+
+use crate::support::{call_by, send, stopped_limiter, text};
+
+fn three_a_minute() -> PolicyBuilder {
+    Policy::bolna().exempt(["/healthz"]).unidentified_quota(Quota::per_minute(3))
+}
+
+type Layer = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
+
+fn layer(policy: PolicyBuilder) -> (Layer, ManualClock) {
+    let (limiter, clock) = stopped_limiter(policy.build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).client_address(
+        ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()).x_forwarded_for(1),
+    );
+    (layer, clock)
+}
+
+fn from(peer: &str, forwarded: Option<&str>) -> Request<()> {
+    let mut request = Request::post("/call").body(()).unwrap();
+    request.extensions_mut().insert::<IpAddr>(peer.parse().unwrap());
+    if let Some(forwarded) = forwarded {
+        request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn keys_cannot_be_guessed_faster_than_the_limit_of_an_address() {
+    let (layer, clock) = layer(three_a_minute());
+    for _ in 0..3 {
+        let refused = send(&layer, from("192.0.2.1", None)).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.headers().get("ratelimit"), None);
+    }
+    let refused = send(&layer, from("192.0.2.1", None)).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "20");
+    assert_eq!(refused.headers()["ratelimit"], "\"unidentified\";r=0;t=20");
+    assert_eq!(refused.headers()["ratelimit-policy"], "\"unidentified\";q=3;w=60");
+    assert!(text(refused).await.contains(
+        "The quota of 3 requests per minute for each address, unidentified, is used up."
+    ));
+    // Others are not concerned: another address, those with an account, exempt paths.
+    let other = send(&layer, from("192.0.2.2", None)).await;
+    assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&layer, call_by("u-1", "o-1")).await.status(), StatusCode::OK);
+    let mut health = from("192.0.2.1", None);
+    *health.uri_mut() = "/healthz".parse().unwrap();
+    assert_eq!(send(&layer, health).await.status(), StatusCode::OK);
+    clock.advance(Duration::from_secs(20));
+    let again = send(&layer, from("192.0.2.1", None)).await;
+    assert_eq!(again.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn anonymous_callers_can_be_admitted_up_to_the_limit_of_their_address() {
+    let (layer, _) = layer(three_a_minute());
+    let layer = layer.on_unidentified(OnUnidentified::Admit);
+    for remaining in [2, 1, 0] {
+        let admitted = send(&layer, from("192.0.2.1", None)).await;
+        assert_eq!(admitted.status(), StatusCode::OK);
+        let field = admitted.headers()["ratelimit"].to_str().unwrap().to_owned();
+        assert!(field.starts_with(&format!("\"unidentified\";r={remaining};")), "{field}");
+    }
+    let refused = send(&layer, from("192.0.2.1", None)).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn shadow_mode_turns_off_the_429_and_never_the_401() {
+    let (limited, _) = layer(three_a_minute());
+    let (shadow, admitting) = (
+        limited.clone().enforcement(Enforcement::SHADOW),
+        limited.enforcement(Enforcement::SHADOW).on_unidentified(OnUnidentified::Admit),
+    );
+    for _ in 0..5 {
+        let refused = send(&shadow, from("192.0.2.1", None)).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+        let admitted = send(&admitting, from("192.0.2.1", None)).await;
+        assert_eq!(
+            (admitted.status(), admitted.headers().get("ratelimit")),
+            (StatusCode::OK, None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_choose_its_address_by_what_it_sends_through_a_proxy() {
+    let (layer, _) = layer(three_a_minute());
+    let mut statuses = Vec::new();
+    for spoofed in 0..4 {
+        let field = format!("203.0.113.{spoofed}, 198.51.100.7");
+        statuses.push(send(&layer, from("10.0.0.1", Some(&field))).await.status());
+    }
+    assert_eq!(statuses[..3], [StatusCode::UNAUTHORIZED; 3]);
+    assert_eq!(statuses[3], StatusCode::TOO_MANY_REQUESTS);
+    // What can't be read: the peer counts, here the proxy.
+    for _ in 0..3 {
+        let refused = send(&layer, from("10.0.0.1", Some("unknown"))).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    }
+    let refused = send(&layer, from("10.0.0.1", Some("also, unknown"))).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn one_network_is_one_client() {
+    let (layer, _) = layer(three_a_minute());
+    for host in 0..3 {
+        send(&layer, from(&format!("2001:db8:1:2::{host}"), None)).await;
+    }
+    let same = send(&layer, from("2001:db8:1:2:ffff::1", None)).await;
+    assert_eq!(same.status(), StatusCode::TOO_MANY_REQUESTS);
+    let other = send(&layer, from("2001:db8:1:3::1", None)).await;
+    assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn without_a_known_address_all_unidentified_requests_share_one_bucket() {
+    let layer = BolnaRateLimitLayer::with_policy(three_a_minute().build().unwrap());
+    for _ in 0..3 {
+        let refused = send(&layer, from("192.0.2.1", None)).await;
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    }
+    let refused = send(&layer, from("192.0.2.2", None)).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn that_no_address_is_known_is_reported_once() {
+    let (limiter, _) = stopped_limiter(three_a_minute().build().unwrap());
+    let events = Arc::new(Mutex::new(Vec::new()));
+    limiter.on_event({
+        let events = Arc::clone(&events);
+        move |event| events.lock().unwrap().push(event.to_string())
+    });
+    let by_peer = || ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied());
+    let knowing = BolnaRateLimitLayer::with_limiter(limiter.clone()).client_address(by_peer());
+    send(&knowing, from("192.0.2.1", None)).await;
+    assert_eq!(events.lock().unwrap().len(), 0);
+    // The closure finds nothing, or there is none.
+    let mut nowhere = from("192.0.2.1", None);
+    nowhere.extensions_mut().clear();
+    send(&knowing, nowhere).await;
+    send(&BolnaRateLimitLayer::with_limiter(limiter), from("192.0.2.1", None)).await;
+    let events = events.lock().unwrap();
+    assert_eq!(events.len(), 1);
+    assert!(events[0].starts_with("BRL011: no address of an unidentified request is known"));
+}
+
+#[test]
+fn what_comes_from_no_address_is_not_limited_by_one() {
+    let (limiter, _) = stopped_limiter(three_a_minute().build().unwrap());
+    let without_ids = Account::user("");
+    for _ in 0..5 {
+        let ruling = limiter.check_now(&without_ids, "/call").unwrap();
+        assert_eq!((ruling.outcome(), ruling.is_admitted()), (Outcome::Unidentified, false));
+        let ruling = limiter.check_endpoint_now(&without_ids, Endpoint::CALL, 1).unwrap();
+        assert_eq!((ruling.outcome(), ruling.is_admitted()), (Outcome::Unidentified, false));
+    }
+    let unknown = Endpoint::new("nowhere").unwrap();
+    assert_eq!(limiter.check_endpoint_now(&without_ids, unknown, 1), None);
+}
+
+#[test]
+fn the_memory_of_addresses_is_bounded_and_apart_from_that_of_accounts() {
+    let clock = ManualClock::default();
+    let store = MemoryStore::with_clock(clock.clone()).max_buckets(10).max_addresses(1_000);
+    let limiter = Limiter::with_store(three_a_minute().build().unwrap(), store).unwrap();
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
+        .client_address(ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()));
+    let ask = |host: u32| {
+        let peer = IpAddr::from(host.to_be_bytes());
+        let response = tokio_test::block_on(send(&layer, from(&peer.to_string(), None)));
+        response.status()
+    };
+    for host in 0..1_000 {
+        assert_eq!(ask(host), StatusCode::UNAUTHORIZED);
+    }
+    // Further addresses share a bucket, so a flood of them is refused, ...
+    let refused = (1_000..2_000).filter(|host| ask(*host) == StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!(refused, 997);
+    assert_eq!(limiter.report().store.addresses, 1_000);
+    assert_eq!(limiter.report().store.shared, 1_000);
+    // ... and accounts have their own places.
+    let ruling = limiter.check_now(&Account::user("u-1"), "/call").unwrap();
+    assert!(ruling.is_admitted());
+    assert_eq!(limiter.report().store.buckets, 1);
+    assert_eq!(limiter.store().len(), 1_001);
+    // Those that have become full again make room.
+    clock.advance(Duration::from_secs(120));
+    limiter.store().shrink();
+    assert_eq!(limiter.store().len(), 0);
+    assert_eq!(ask(5_000), StatusCode::UNAUTHORIZED);
+}
+
+#[test]
+fn observers_see_the_address_and_what_its_limit_says() {
+    use bolna_rate_limit::observe::{Observation, Observer};
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<(Option<String>, Outcome)>>);
+
+    impl Observer for Seen {
+        fn on_decision(&self, observation: &Observation<'_>) {
+            let principal = observation.principal.map(ToString::to_string);
+            self.0.lock().unwrap().push((principal, observation.ruling.outcome()));
+        }
+    }
+
+    let (layer, _) = layer(three_a_minute());
+    let seen = Arc::new(Seen::default());
+    layer.limiter().observe(Arc::clone(&seen));
+    for _ in 0..4 {
+        tokio_test::block_on(send(&layer, from("192.0.2.1", None)));
+    }
+    let address = Some("address 192.0.2.1".to_owned());
+    let mut expected = vec![(address.clone(), Outcome::Unidentified); 3];
+    expected.push((address, Outcome::Limited));
+    assert_eq!(*seen.0.lock().unwrap(), expected);
+}
+
+#[test]
+fn while_the_policy_changes_each_request_is_limited_by_its_own_address_or_not_at_all() {
+    let with = Policy::bolna().unidentified_quota(Quota::per_day(1)).build().unwrap();
+    let (limiter, _) = stopped_limiter(Policy::default());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
+        .client_address(ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()));
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                limiter.set_policy(with.clone()).unwrap();
+                limiter.set_policy(Policy::default()).unwrap();
+            }
+        });
+        let statuses: Vec<_> = (1..=3_000_u32)
+            .map(|host| {
+                let peer = IpAddr::from(host.to_be_bytes());
+                tokio_test::block_on(send(&layer, from(&peer.to_string(), None))).status()
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        // Each is the first of its address.
+        assert!(statuses.iter().all(|status| *status == StatusCode::UNAUTHORIZED));
+    });
+}
+
+#[test]
+fn a_charge_is_of_addresses_or_of_accounts() {
+    let principal = Principal::user("u-1").unwrap();
+    let quota = Quota::per_minute(3).build().unwrap();
+    let of_address = Limit::new(Endpoint::CALL, quota).with_scope(Scope::Address);
+    let entries = [Entry::new(Endpoint::AGENT, quota), Entry::of(of_address)];
+    let error = Charge::new(&principal, &entries).unwrap_err();
+    assert!(error.to_string().starts_with("limit call counts addresses and others"), "{error}");
+}
+
+#[tokio::test]
+async fn a_layers_cost_applies_to_addresses_too() {
+    let (layer, _) = layer(Policy::bolna().unidentified_quota(Quota::per_minute(10)));
+    let layer = layer.cost(LimitName::new("unidentified").unwrap(), |_| 5);
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(send(&layer, from("192.0.2.1", None)).await.status().as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 429]);
+}

@@ -1,0 +1,173 @@
+//! Several limits over the wire.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bolna_rate_limit::observe::{Observation, Observer};
+use bolna_rate_limit::policy::LimitBuilder;
+use bolna_rate_limit::{
+    BolnaRateLimitLayer, Decision, Endpoint, Enforcement, LegacyReset, Limiter, Policy, Quota,
+};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::{admitted, member, ten_four_fifteen};
+use crate::support::{call_by, now, request, send, stopped_limiter, text};
+
+fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    headers.get_all(name).iter().map(|value| value.to_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_admitted_request_is_told_every_limit() {
+    let policy = Policy::bolna()
+        .also("call", LimitBuilder::user("call-user", Quota::per_minute(100)))
+        .build()
+        .unwrap();
+    let layer = BolnaRateLimitLayer::with_policy(policy);
+    for remaining in [99, 98] {
+        let response = send(&layer, call_by("u-1", "o-1")).await;
+        let headers = response.headers();
+        assert_eq!(
+            lines(headers, "ratelimit-policy"),
+            ["\"call\";q=500;w=60", "\"call-user\";q=100;w=60"]
+        );
+        let of_call = format!("\"call\";r={};t=60", remaining + 400);
+        let of_user =
+            format!("\"call-user\";r={remaining};t={}", (remaining * 60_u32).div_ceil(100));
+        assert_eq!(lines(headers, "ratelimit"), [of_call, of_user]);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_is_told_every_limit_and_which_of_them_refuse() {
+    let (limiter, clock) = stopped_limiter(ten_four_fifteen().build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    admitted(&limiter, &member("u-1", "o-1"));
+    let refused = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let headers = refused.headers().clone();
+    assert_eq!(headers["retry-after"], "15");
+    assert_eq!(
+        lines(&headers, "ratelimit"),
+        ["\"call\";r=6;t=36", "\"call-user\";r=0;t=15", "\"call-all\";r=11;t=44"]
+    );
+    let body: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
+    assert_eq!(body["violated-policies"], serde_json::json!(["call-user"]));
+    assert_eq!(
+        body["detail"],
+        "The quota of 4 requests per minute for each user, call-user, is used up. It refills at \
+         that rate; wait 15 seconds."
+    );
+    assert_eq!(
+        body["message"],
+        "Rate limit of 4 requests per minute exceeded for call-user; retry after 15 seconds"
+    );
+
+    // Another user of the organization drains it. Then both limits refuse the first one.
+    admitted(&limiter, &member("u-2", "o-1"));
+    admitted(&limiter, &member("u-3", "o-1"));
+    clock.advance(Duration::from_secs(5));
+    let refused = send(&layer, request(Method::GET, "/call", "u-1", "o-1")).await;
+    assert_eq!(refused.headers()["retry-after"], "10", "the longest wait");
+    assert_eq!(
+        lines(refused.headers(), "ratelimit"),
+        ["\"call\";r=0;t=1", "\"call-user\";r=0;t=10", "\"call-all\";r=6;t=24"]
+    );
+    let body: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
+    assert_eq!(body["violated-policies"], serde_json::json!(["call", "call-user"]));
+}
+
+#[tokio::test]
+async fn a_user_who_is_blocked_is_told_the_endpoint() {
+    let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let hour = Duration::from_secs(3600);
+    now(limiter.block_user(member("u-1", "o-1"), Endpoint::CALL, hour)).unwrap();
+    let refused = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(refused.headers()["retry-after"], "3600");
+    let body: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
+    assert_eq!(body["message"], "Requests for call are blocked; retry after 3600 seconds");
+    assert_eq!(body.get("violated-policies"), None);
+}
+
+#[tokio::test]
+async fn a_head_request_gets_the_same_fields_and_no_body() {
+    let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    admitted(&limiter, &member("u-1", "o-1"));
+    let get = send(&layer, request(Method::GET, "/call", "u-1", "o-1")).await;
+    let head = send(&layer, request(Method::HEAD, "/call", "u-1", "o-1")).await;
+    assert_eq!(lines(head.headers(), "ratelimit"), lines(get.headers(), "ratelimit"));
+    assert_eq!(head.headers()["content-length"], text(get).await.len().to_string());
+    assert_eq!(text(head).await, "");
+}
+
+#[tokio::test]
+async fn limits_in_shadow_mode_are_not_told_unless_that_is_wanted() {
+    let policy = ten_four_fifteen().enforce("call-user", Enforcement::SHADOW).build().unwrap();
+    let layer = BolnaRateLimitLayer::with_policy(policy);
+    let told = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(lines(told.headers(), "ratelimit").len(), 2);
+    let told = send(&layer.clone().fields_in_shadow(), call_by("u-1", "o-1")).await;
+    assert_eq!(lines(told.headers(), "ratelimit").len(), 3);
+    let told = send(&layer.enforcement(Enforcement::SHADOW), call_by("u-1", "o-1")).await;
+    assert_eq!(lines(told.headers(), "ratelimit").len(), 0);
+}
+
+#[tokio::test]
+async fn the_older_fields_are_about_the_limit_that_is_nearest_or_refuses() {
+    let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
+    let layer =
+        BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds);
+    let told = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(told.headers()["x-ratelimit-limit"], "4");
+    assert_eq!(told.headers()["x-ratelimit-remaining"], "3");
+    for _ in 0..3 {
+        send(&layer, call_by("u-1", "o-1")).await;
+    }
+    let told = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(
+        (told.status(), &told.headers()["x-ratelimit-limit"]),
+        (StatusCode::TOO_MANY_REQUESTS, &"4".parse().unwrap())
+    );
+    assert_eq!(told.headers()["x-ratelimit-reset"], "60");
+}
+
+#[tokio::test]
+async fn own_refusals_see_all_limits() {
+    let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
+    admitted(&limiter, &member("u-1", "o-1"));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal| {
+        let decisions = refusal.ruling().decisions().iter();
+        let left: Vec<_> =
+            decisions.map(|it| format!("{}={}", it.name(), it.remaining())).collect();
+        http::Response::new(left.join(" ").into())
+    });
+    let refused = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(lines(refused.headers(), "ratelimit").len(), 3);
+    assert_eq!(text(refused).await, "call=6 call-user=0 call-all=11");
+}
+
+#[tokio::test]
+async fn observers_and_handlers_see_all_limits() {
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<Vec<bool>>>);
+
+    impl Observer for Seen {
+        fn on_decision(&self, observation: &Observation<'_>) {
+            let allowed = observation.ruling.decisions().iter().map(Decision::is_allowed);
+            self.0.lock().unwrap().push(allowed.collect());
+        }
+    }
+
+    let seen = Arc::new(Seen::default());
+    let limiter = Limiter::new(ten_four_fifteen().build().unwrap());
+    limiter.observe(Arc::clone(&seen));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).ruling_in_extensions();
+    for _ in 0..5 {
+        send(&layer, call_by("u-1", "o-1")).await;
+    }
+    let mut expected = vec![vec![true; 3]; 4];
+    expected.push(vec![true, false, true]);
+    assert_eq!(*seen.0.lock().unwrap(), expected);
+}
