@@ -26,7 +26,7 @@
 //!
 //! Put the layer on the outermost router: inside of axum's [`nest`], it would see paths without
 //! their prefix. The examples `axum`, `hyper_proxy`, `tower_stack` and `custom_policy` can be run
-//! as they are; `operator`, `reload`, `replicas` and `client` show more.
+//! as they are; `operator`, `websocket`, `reload`, `replicas` and `client` show more.
 //!
 //! [`nest`]: https://docs.rs/axum/latest/axum/struct.Router.html#method.nest
 //!

@@ -6,6 +6,7 @@ mod costs;
 mod enforcement;
 mod model;
 mod threads;
+mod websocket;
 mod whose;
 mod wire;
 

@@ -1,0 +1,100 @@
+//! A WebSocket whose messages are limited, not just the request that opens it: each message is
+//! checked by the name of an endpoint, with the same limiter, store and account as the requests.
+//!
+//! ```text
+//! cargo run --example websocket
+//! ```
+//!
+//! Then, in another terminal, with [websocat](https://github.com/vi/websocat):
+//!
+//! ```text
+//! # The first five lines are echoed. Of the others each is answered "wait 1 s".
+//! seq 7 | websocat -H 'Authorization: Bearer ana@acme' --no-close ws://127.0.0.1:3000/ws
+//! ```
+
+use std::error::Error;
+
+use axum::Router;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Extension, Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::get;
+use bolna_rate_limit::policy::LimitBuilder;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    println!("listening on ws://{}/ws", listener.local_addr()?);
+    axum::serve(listener, app()?).await?;
+    Ok(())
+}
+
+pub(crate) fn app() -> Result<Router, Box<dyn Error>> {
+    // No request has this path, so the endpoint is reached by its name alone.
+    let policy = Policy::bolna()
+        .endpoint("messages", Quota::per_minute(600), ["/-/messages"])
+        .also("messages", LimitBuilder::user("messages-user", Quota::per_minute(60).burst(5)))
+        .build()?;
+    let limiter = Limiter::new(policy);
+    let messages = Messages { limiter: limiter.clone(), endpoint: Endpoint::new("messages")? };
+    Ok(Router::new()
+        .route("/ws", get(open))
+        .with_state(messages)
+        // Opening a WebSocket is a request to `default`.
+        .layer(BolnaRateLimitLayer::with_limiter(limiter))
+        .layer(from_fn(authenticate)))
+}
+
+/// What is needed to check messages.
+#[derive(Clone)]
+struct Messages {
+    limiter: Limiter,
+    endpoint: Endpoint,
+}
+
+async fn open(
+    upgrade: WebSocketUpgrade,
+    State(messages): State<Messages>,
+    Extension(account): Extension<Account>,
+) -> Response {
+    upgrade.on_upgrade(move |socket| serve(socket, messages, account))
+}
+
+/// Echoes each message that is within the limits. The others cost nothing, and the caller is told
+/// how long to wait.
+async fn serve(mut socket: WebSocket, messages: Messages, account: Account) {
+    while let Some(Ok(message)) = socket.recv().await {
+        let Message::Text(text) = message else { continue };
+        // With a store beyond a network it is an error if the store fails.
+        let check = messages.limiter.check_endpoint(&account, messages.endpoint, 1);
+        let answer = match check.wait().await {
+            Ok(ruling) if ruling.is_admitted() => text,
+            Ok(ruling) => wait(&ruling).into(),
+            Err(_) => "try again later".into(),
+        };
+        if socket.send(Message::Text(answer)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn wait(ruling: &Ruling) -> String {
+    let wait = ruling.retry_after().unwrap_or_default();
+    format!("wait {} s", wait.as_millis().div_ceil(1000))
+}
+
+/// A DEMO: it believes any token. In your application, look the API key up and insert the account
+/// that the key belongs to.
+async fn authenticate(mut request: Request, next: Next) -> Response {
+    let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(token) = token.and_then(|value| value.strip_prefix("Bearer ")) {
+        let (user, organization) = token.split_once('@').unwrap_or((token, ""));
+        let account = Account::user(user).in_organization(organization);
+        request.extensions_mut().insert(account);
+    }
+    next.run(request).await
+}
