@@ -11,9 +11,9 @@ use crate::client::hints::Standings;
 
 #[derive(Debug)]
 pub(super) struct Group {
-    lanes: SmallVec<[State; 1]>,
+    lanes: Box<[State]>,
     /// The limits of the lanes, each once.
-    pairs: SmallVec<[Pair; 1]>,
+    pairs: Box<[Pair]>,
     /// How many requests have arrived.
     arrivals: u64,
     /// Whether there is a worker.
@@ -21,17 +21,19 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(lanes: impl IntoIterator<Item = State>, pairs: SmallVec<[Pair; 1]>) -> Self {
-        Self { lanes: lanes.into_iter().collect(), pairs, arrivals: 0, is_driven: false }
+    pub(super) fn new(lanes: Box<[State]>, pairs: Box<[Pair]>) -> Self {
+        Self { lanes, pairs, arrivals: 0, is_driven: false }
     }
 
     /// A lane, and the pairs of the group.
+    #[inline]
     pub(super) fn lane(&mut self, lane: usize) -> (&mut State, &mut [Pair]) {
         (&mut self.lanes[lane], &mut self.pairs)
     }
 
     /// A request arrives in a lane. `again` is the time by which a request that was refused before
     /// has to be sent again. Returns, too, whether the worker is to look at the group again.
+    #[inline]
     pub(super) fn arrive(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
         let shares = self.lanes.len() > 1;
         // The worker is about to dispatch the first of other lanes, which would miss their units
@@ -50,6 +52,7 @@ impl Group {
 
     /// A response that is not a refusal and reports usage. Returns whether waiting requests may be
     /// due at another time now.
+    #[inline]
     pub(super) fn hear(
         &mut self,
         lane: usize,

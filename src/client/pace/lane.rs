@@ -135,6 +135,7 @@ impl Lane {
         self.origin.checked_add(Duration::from_nanos(at)).unwrap_or_else(|| Instant::now() + day)
     }
 
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Group> {
         // A panic leaves the state whole: no code panics in the middle of a change.
         self.group.group.lock().unwrap_or_else(PoisonError::into_inner)
@@ -254,8 +255,8 @@ impl Sent {
             let paused = state.refuse(pairs, self.at, lane.now(), wait, standings, random);
             response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
             true
-        } else if let Some(standings) = standings {
-            group.hear(lane.at, self.at, lane.now(), &standings)
+        } else if let Some(standings) = &standings {
+            group.hear(lane.at, self.at, lane.now(), standings)
         } else {
             state.hear_nothing(pairs, self.at);
             false

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::group::Group;
@@ -57,7 +56,7 @@ fn groups(rules: &[Rule]) -> Vec<Vec<usize>> {
 
 /// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
 fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
-    let mut pairs: SmallVec<[Pair; 1]> = SmallVec::new();
+    let mut pairs = Vec::new();
     let mut known: HashMap<LimitName, usize> = HashMap::new();
     let mut states = Vec::new();
     for rule in rules {
@@ -74,6 +73,5 @@ fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Gr
         states.push((rule.endpoint(), Limits::new(shares)));
     }
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
-    let states: Vec<_> = states.into_iter().map(state).collect();
-    Group::new(states, pairs)
+    Group::new(states.into_iter().map(state).collect(), pairs.into())
 }

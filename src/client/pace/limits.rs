@@ -2,15 +2,13 @@
 
 use std::iter::zip;
 
-use smallvec::SmallVec;
-
 use super::pair::{Pair, Turns};
 
 /// The limits of one lane: which of the pairs of its group they are. A request has to have its
 /// units of all of them.
 #[derive(Debug)]
 pub(super) struct Limits {
-    shares: SmallVec<[Share; 1]>,
+    shares: Box<[Share]>,
 }
 
 #[derive(Debug)]
@@ -38,6 +36,7 @@ impl Limits {
         &mut pairs[self.shares[0].pair]
     }
 
+    #[inline]
     pub(super) fn each(&self, pairs: &mut [Pair], mut change: impl FnMut(&mut Pair)) {
         self.shares.iter().for_each(|share| change(&mut pairs[share.pair]));
     }
@@ -77,21 +76,21 @@ impl Limits {
 
     /// Notes that all waiting requests meet their deadlines now.
     pub(super) fn mark_judged(&mut self, pairs: &[Pair], ahead: u64) {
-        for share in &mut self.shares {
+        for share in &mut *self.shares {
             share.judged = pairs[share.pair].turns(ahead);
         }
     }
 
     /// Notes that all deadlines are to be checked.
     pub(super) fn mark_unjudged(&mut self) {
-        for share in &mut self.shares {
+        for share in &mut *self.shares {
             share.judged = [0; 4];
         }
     }
 
     /// Remembers the times that are earlier now, because they may become later again.
     pub(super) fn mark_sooner(&mut self, pairs: &[Pair], ahead: u64) {
-        for share in &mut self.shares {
+        for share in &mut *self.shares {
             let now = pairs[share.pair].turns(ahead);
             zip(&mut share.judged, now).for_each(|(judged, now)| *judged = now.min(*judged));
         }

@@ -109,6 +109,12 @@ impl Pair {
         self.server.send(now);
     }
 
+    /// A request is dispatched and sent at once.
+    pub(super) fn pass(&mut self, now: u64) {
+        self.let_go(now);
+        self.send(now);
+    }
+
     /// A dispatched request is not sent now.
     pub(super) fn give_back(&mut self) {
         self.pending -= 1;
@@ -139,9 +145,14 @@ impl Pair {
     /// Drops a quota that the server has not reported for too long.
     pub(super) fn pass_time(&mut self, now: u64) {
         if self.forgets_at().is_some_and(|at| at <= now) {
-            self.told = None;
-            self.server.forget(&self.own, self.quota, self.jitter);
+            self.forget();
         }
+    }
+
+    #[cold]
+    fn forget(&mut self) {
+        self.told = None;
+        self.server.forget(&self.own, self.quota, self.jitter);
     }
 
     /// When the quota is dropped that the server has reported.

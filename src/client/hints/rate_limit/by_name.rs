@@ -80,8 +80,10 @@ pub(super) fn standings<'h>(
         let quota = Policies::read(fields, parameters, 1, is_it).quotas[0];
         limits[0] = Some(Standing { remaining, quota, exhausted: None });
     }
-    let is_any = limits.iter().any(Option::is_some);
-    is_any.then_some(Standings { limits, others_exhausted })
+    if limits.iter().all(Option::is_none) {
+        return None;
+    }
+    Some(Standings { limits, others_exhausted })
 }
 
 /// A cache of the last `RateLimit-Policy` for one endpoint: a server nearly always sends the same.

@@ -51,18 +51,19 @@ impl<'h> Fields<'h> {
     /// several times as long.
     #[inline]
     pub(super) fn find(headers: &'h HeaderMap) -> Option<Self> {
-        let mut fields = None;
-        for (name, first) in headers {
-            let Some(name) = known(name) else { continue };
-            let Self { found, .. } =
-                fields.get_or_insert(Self { headers, found: [None; NAMES.len()] });
-            let found = &mut found[name as usize];
+        let mut lines = headers.iter().filter_map(|(name, line)| Some((known(name)?, line)));
+        // A response without any needs no list.
+        let mut next = Some(lines.next()?);
+        let mut fields = Self { headers, found: [None; NAMES.len()] };
+        while let Some((name, first)) = next {
+            let found = &mut fields.found[name as usize];
             *found = Some(found.map_or(Found { first, has_more: false }, |found| Found {
                 has_more: true,
                 ..found
             }));
+            next = lines.next();
         }
-        fields
+        Some(fields)
     }
 
     pub(super) fn lines(&self, name: Name) -> Lines<'h> {

@@ -114,7 +114,12 @@ pub(super) fn item<'h>(field: Lines<'h>) -> Option<Value<'h>> {
 
 /// Several lines form one List or Dictionary. An empty line is an error, because joining the lines
 /// would leave two commas with nothing in between.
+#[inline]
 fn lines<'h>(field: Lines<'h>, mut parse: impl FnMut(&'h [u8]) -> Option<()>) -> Option<()> {
+    // This is nearly always so, and an iterator of all lines takes longer.
+    if let Some(line) = field.only() {
+        return parse(line.as_bytes().trim_ascii());
+    }
     field.iter().try_for_each(|line| {
         let line = line.as_bytes().trim_ascii();
         if line.is_empty() && field.has_more() {

@@ -16,8 +16,7 @@ const LONGEST_BACKOFF: u64 = 60 * SECOND;
 impl State {
     /// A request that was sent will get no response.
     pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut [Pair]) {
-        self.land(pairs);
-        self.limits.each(pairs, Pair::forget_if_idle);
+        self.land(pairs, |_| {});
     }
 
     /// A response that is not a refusal and reports usage.
@@ -28,25 +27,24 @@ impl State {
         now: u64,
         standings: &Standings,
     ) {
-        self.land(pairs);
-        self.granted(pairs, sent_at);
         let mut reports = standings.limits.iter();
-        self.limits.each(pairs, |pair| {
+        let paused_until = self.land(pairs, |pair| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
                 pair.take_word(standing, sent_at, now);
             }
         });
+        self.granted(sent_at, paused_until);
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
-        self.limits.each(pairs, Pair::forget_if_idle);
         self.turns_may_be_sooner(pairs);
     }
 
     /// A response that is not a refusal and reports no usage.
+    #[inline]
     pub(in crate::client::pace) fn hear_nothing(&mut self, pairs: &mut [Pair], sent_at: u64) {
-        self.granted(pairs, sent_at);
-        self.abandon(pairs);
+        let paused_until = self.land(pairs, |_| {});
+        self.granted(sent_at, paused_until);
     }
 
     /// A refusal: no request is sent before the time that it names, and after that requests are
@@ -65,7 +63,8 @@ impl State {
         spread: impl FnOnce(u64) -> u64,
     ) -> u64 {
         let paused_until = self.limits.paused_until(pairs);
-        self.land(pairs);
+        self.in_flight -= 1;
+        self.limits.each(pairs, Pair::land);
         self.counts.refused += 1;
         let wait = wait.map_or(PAUSE, nanos);
         let pause = if sent_at >= paused_until {
@@ -93,15 +92,24 @@ impl State {
         self.limits.paused_until(pairs).saturating_sub(now)
     }
 
-    /// A request that was sent has its response, or will have none.
-    fn land(&mut self, pairs: &mut [Pair]) {
+    /// A request that was sent has its response, or will have none. `hear` is called with each of
+    /// its limits. Returns until when they were paused before.
+    #[inline]
+    fn land(&mut self, pairs: &mut [Pair], mut hear: impl FnMut(&mut Pair)) -> u64 {
         self.in_flight -= 1;
-        self.limits.each(pairs, Pair::land);
+        let mut paused_until = 0;
+        self.limits.each(pairs, |pair| {
+            paused_until = pair.paused_until.max(paused_until);
+            pair.land();
+            hear(pair);
+            pair.forget_if_idle();
+        });
+        paused_until
     }
 
     /// An admitted request that was sent after the last pause ends the series of refusals.
-    fn granted(&mut self, pairs: &[Pair], sent_at: u64) {
-        if sent_at >= self.limits.paused_until(pairs) {
+    fn granted(&mut self, sent_at: u64, paused_until: u64) {
+        if sent_at >= paused_until {
             self.refused_in_a_row = 0;
         }
     }

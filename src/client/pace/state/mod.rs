@@ -5,8 +5,6 @@ mod answers;
 use std::task::Waker;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::bucket::nanos;
 use super::limits::Limits;
 use super::pair::Pair;
@@ -36,7 +34,7 @@ pub(super) struct State {
     settings: Settings,
     pub(super) limits: Limits,
     /// The names of the limits.
-    pub(super) names: SmallVec<[LimitName; 1]>,
+    pub(super) names: Box<[LimitName]>,
     /// A cache for reading the server's fields.
     pub(super) memo: Memo,
     /// How many refusals in a row were of requests sent after a pause.
@@ -108,6 +106,7 @@ impl State {
     /// A request arrives. `number` orders the requests of all lanes; `again` is the time by which a
     /// request that was refused before has to be sent again. If it `is_behind` requests of other
     /// lanes, it has to wait for a moment.
+    #[inline]
     pub(super) fn arrive(
         &mut self,
         pairs: &mut [Pair],
@@ -116,18 +115,22 @@ impl State {
         again: Option<u64>,
         is_behind: bool,
     ) -> Arrival {
-        self.pass_time(pairs, now);
-        if !is_behind
-            && self.queue.is_empty()
-            && self.due(pairs, 0).max(self.opens(pairs, self.queue.ready())) <= now
-        {
-            self.limits.each(pairs, |pair| {
-                pair.let_go(now);
-                pair.send(now);
-            });
+        self.lapse_late_ones(pairs, now);
+        let (mut opens, ready) = (0, self.queue.ready());
+        self.limits.each(pairs, |pair| {
+            pair.pass_time(now);
+            opens = opens.max(pair.due(0)).max(pair.opens(ready));
+        });
+        if !is_behind && self.queue.is_empty() && opens <= now {
+            self.limits.each(pairs, |pair| pair.pass(now));
             self.count_sent(again.is_some());
             return Arrival::Go;
         }
+        self.wait(pairs, number, now, again)
+    }
+
+    /// A request arrives that can't be sent at once.
+    fn wait(&mut self, pairs: &mut [Pair], number: u64, now: u64, again: Option<u64>) -> Arrival {
         self.turns_may_be_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
@@ -152,7 +155,8 @@ impl State {
     /// Makes those requests lapse that would have to stay dispatched or ready for too long, and
     /// dispatches the ready ones again that may be sent now.
     pub(super) fn clear(&mut self, pairs: &mut [Pair], now: u64, woken: &mut Vec<Waker>) {
-        self.pass_time(pairs, now);
+        self.lapse_late_ones(pairs, now);
+        self.limits.each(pairs, |pair| pair.pass_time(now));
         while self.queue.ready() > 0
             && !self.may_hold(pairs, now, self.queue.unaware() + self.queue.ready() - 1)
         {
@@ -205,9 +209,13 @@ impl State {
         [due, opens, lapses, forgets].into_iter().flatten().min()
     }
 
-    /// Remembers the times that are earlier now, because they may become later again.
+    /// Remembers the times that are earlier now, because they may become later again. That matters
+    /// only to requests that wait.
     fn turns_may_be_sooner(&mut self, pairs: &[Pair]) {
-        self.limits.mark_sooner(pairs, self.queue.ahead());
+        let ahead = self.queue.ahead();
+        if ahead > 0 {
+            self.limits.mark_sooner(pairs, ahead);
+        }
     }
 
     /// The state of a request; `waker` is woken when it changes. A lapsed request takes its old
@@ -332,13 +340,12 @@ impl State {
         self.counts.retried += u64::from(again);
     }
 
-    /// Gives the units back of dispatched requests that were not polled in time, and drops quotas
-    /// that the server has not reported for too long.
-    fn pass_time(&mut self, pairs: &mut [Pair], now: u64) {
+    /// Gives the units back of dispatched requests that were not polled in time.
+    #[inline]
+    fn lapse_late_ones(&mut self, pairs: &mut [Pair], now: u64) {
         while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
             self.queue.lapse_first();
             self.limits.each(pairs, Pair::give_back);
         }
-        self.limits.each(pairs, |pair| pair.pass_time(now));
     }
 }
