@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bolna_rate_limit::store::{Answer, Charge, Entry, RedisStore, Store};
+use bolna_rate_limit::values::{Limit, LimitName, Scope};
 use bolna_rate_limit::{
     Account, BolnaRateLimit, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota,
 };
@@ -45,49 +46,99 @@ fn main() {
 }
 
 /// Decisions per second on many buckets, compared to the rate of a client that only sends the
-/// script.
+/// script: with one limit of an account, and with one of an account and one of a user within it.
 async fn throughput(redis: &Redis) {
-    println!("\n{BUCKETS} buckets, {ROUNDS} rounds in turn     k/s     of the ceiling");
+    const TASKS: [usize; 3] = [1, 16, 256];
+    println!("\n{BUCKETS} accounts, {ROUNDS} rounds in turn");
     let store = Arc::new(redis.store().await);
-    let ids = Arc::new(
-        (0..BUCKETS)
-            .map(|number| Principal::user(format!("user-{number:012}")).unwrap())
-            .collect::<Vec<_>>(),
-    );
-    let (mut ceilings, mut ours) = ([const { Vec::new() }; 2], [const { Vec::new() }; 3]);
+    let loads = [1, 2].map(|limits| Arc::new(Load::of(limits)));
+    let mut ceilings = [const { [const { Vec::new() }; 2] }; 2];
+    let mut ours = [const { [const { Vec::new() }; 3] }; 2];
     for _ in 0..ROUNDS {
-        for (ceiling, pipeline) in ceilings.iter_mut().zip([1, 16]) {
-            ceiling.push(redis.benchmark(pipeline));
-        }
-        for (our, tasks) in ours.iter_mut().zip([1, 16, 256]) {
-            our.push(decisions(&store, &ids, tasks).await);
+        for ((load, ceilings), ours) in loads.iter().zip(&mut ceilings).zip(&mut ours) {
+            for (ceiling, pipeline) in ceilings.iter_mut().zip([1, 16]) {
+                ceiling.push(redis.benchmark(load, pipeline));
+            }
+            for (our, tasks) in ours.iter_mut().zip(TASKS) {
+                our.push(decisions(&store, load, tasks).await);
+            }
         }
     }
-    let ceilings = ceilings.map(median);
-    println!("redis-benchmark, 50 clients, pipeline 1  {:>6.1}", ceilings[0] / 1e3);
-    println!("redis-benchmark, 50 clients, pipeline 16 {:>6.1}", ceilings[1] / 1e3);
-    for (our, tasks) in ours.map(median).into_iter().zip([1, 16, 256]) {
-        println!(
-            "one store, {tasks:>3} tasks                     {:>6.1}     {:.2}",
-            our / 1e3,
-            our / ceilings[1]
-        );
+    for ((limits, ceilings), ours) in (1..).zip(ceilings).zip(ours) {
+        println!("\nlimits of a request: {limits}                      k/s     of the ceiling");
+        let ceilings = ceilings.map(median);
+        println!("redis-benchmark, 50 clients, pipeline 1  {:>6.1}", ceilings[0] / 1e3);
+        println!("redis-benchmark, 50 clients, pipeline 16 {:>6.1}", ceilings[1] / 1e3);
+        for (our, tasks) in ours.map(median).into_iter().zip(TASKS) {
+            println!(
+                "one store, {tasks:>3} tasks                     {:>6.1}     {:.2}",
+                our / 1e3,
+                our / ceilings[1]
+            );
+        }
     }
 }
 
-async fn decisions(store: &Arc<RedisStore>, ids: &Arc<Vec<Principal>>, tasks: usize) -> f64 {
+/// Requests of many accounts, each with the same limits.
+struct Load {
+    accounts: Vec<Principal>,
+    /// The user within each account.
+    user: Principal,
+    /// The account's limit, and perhaps the user's.
+    entries: Vec<Entry>,
+}
+
+impl Load {
+    fn of(limits: usize) -> Self {
+        let of_user = LimitName::new("call-user").unwrap();
+        let of_user = Limit::new(of_user, Quota::per_minute(100).build().unwrap());
+        let mut entries =
+            vec![Entry::new(Endpoint::CALL, bolna()), Entry::of(of_user.with_scope(Scope::User))];
+        entries.truncate(limits);
+        let account = |number| Principal::organization(format!("org-{number:012}")).unwrap();
+        let accounts = (0..BUCKETS).map(account).collect();
+        Self { accounts, user: Principal::user("user-17").unwrap(), entries }
+    }
+
+    /// The words behind the hash of the script, with a random account for `redis-benchmark`.
+    fn words(&self) -> &'static [&'static str] {
+        const CALL: &str = "bolna:2:{organization:org-__rand_int__}:call";
+        match self.entries.len() {
+            1 => &["1", CALL, "0", "0", "1", "1", "120000", "60000000"],
+            // The account of each key is another one, which makes no difference to the server.
+            _ => &[
+                "2",
+                CALL,
+                "bolna:2:{organization:org-__rand_int__}:call-user:user:user-17",
+                "0",
+                "0",
+                "c",
+                "1",
+                "2",
+                "1",
+                "120000",
+                "60000000",
+                "2",
+                "600000",
+                "60000000",
+            ],
+        }
+    }
+}
+
+async fn decisions(store: &Arc<RedisStore>, load: &Arc<Load>, tasks: usize) -> f64 {
     let start = Instant::now();
     let running: Vec<_> = (0..tasks)
         .map(|task| {
-            let (store, ids) = (Arc::clone(store), Arc::clone(ids));
+            let (store, load) = (Arc::clone(store), Arc::clone(load));
             tokio::spawn(async move {
-                let entry = Entry::new(Endpoint::CALL, bolna());
                 let mut decided = 0_u64;
-                for principal in ids.iter().cycle().skip(task * BUCKETS / tasks) {
+                for account in load.accounts.iter().cycle().skip(task * BUCKETS / tasks) {
                     if start.elapsed() >= ROUND {
                         break;
                     }
-                    store.check(Charge::of_one(principal, &entry)).wait().await.unwrap();
+                    let charge = Charge::with_user(account, &load.user, &load.entries).unwrap();
+                    store.check(charge).wait().await.unwrap();
                     decided += 1;
                 }
                 decided
@@ -341,7 +392,7 @@ impl Redis {
     }
 
     /// The requests per second of `redis-benchmark` with the same script and number of buckets.
-    fn benchmark(&self, pipeline: u32) -> f64 {
+    fn benchmark(&self, load: &Load, pipeline: u32) -> f64 {
         let hash = self.cli(&["SCRIPT", "LOAD", SCRIPT]);
         let binary = env::var("REDIS_BENCHMARK").unwrap_or_else(|_| "redis-benchmark".to_owned());
         let output = Command::new(binary)
@@ -355,16 +406,8 @@ impl Redis {
                 "-n",
                 "200000",
             ])
-            .args(["-r", &BUCKETS.to_string(), "--csv", "EVALSHA", hash.trim(), "1"])
-            .args([
-                "bolna:2:{user:user-__rand_int__}:call",
-                "0",
-                "0",
-                "1",
-                "1",
-                "120000",
-                "60000000",
-            ])
+            .args(["-r", &BUCKETS.to_string(), "--csv", "EVALSHA", hash.trim()])
+            .args(load.words())
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
