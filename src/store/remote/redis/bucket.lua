@@ -1,4 +1,5 @@
--- Charges and changes buckets of one principal, whose keys are in one slot.
+-- Charges and changes buckets of one principal, whose keys are in one slot, and of everyone, whose
+-- keys are in another. A call names keys of both only where one server has all slots.
 --
 -- KEYS: the buckets, each once. ARGV: the time, or 0 to ask the server for it, or the negative time
 -- of a clock that is up to a second off; the deadline, 0 for none; then the runs, which are carried
