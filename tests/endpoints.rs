@@ -1,7 +1,7 @@
 //! The most endpoint names that a process can have. Alone in its process, since it uses them up.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
-use bolna_rate_limit::policy::PolicyBuilder;
+use bolna_rate_limit::policy::{LimitBuilder, PolicyBuilder};
 use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota};
 
 /// The number of names that the test leaves free until its end.
@@ -25,6 +25,12 @@ fn a_process_has_a_bounded_number_of_names() {
     assert!(matches!(&error, PolicyError::Name { reason, .. } if reason.is_one_too_many()));
     let says = "endpoint name \"new-3\": it would be one more than the 16384 distinct names";
     assert!(error.to_string().starts_with(says), "{error}");
+    let limit = LimitBuilder::account("new-3", Quota::per_minute(1));
+    let error = with_endpoints(["new-1", "new-2"]).also("new-1", limit).build().unwrap_err();
+    let says = "limit name \"new-3\": it would be one more than the 16384 distinct names";
+    assert!(error.to_string().starts_with(says), "{error}");
+    #[cfg(feature = "policy-file")]
+    a_file_says_where_the_first_limit_is_for_which_there_is_no_name();
     for name in ["new-1", "new-2", "new-3"] {
         assert_eq!(Endpoint::known(name), None);
     }
@@ -50,6 +56,16 @@ fn failed_builds_use_up_no_names() {
         assert!(matches!(error, PolicyError::Path { .. }), "{error}");
         assert_eq!(Endpoint::known(&name), None);
     }
+}
+
+#[cfg(feature = "policy-file")]
+fn a_file_says_where_the_first_limit_is_for_which_there_is_no_name() {
+    let limit =
+        |name| format!("[[endpoint.also]]\nname = \"{name}\"\nlimit = 1\nper = \"minute\"\n");
+    let limits = ["new-1", "new-2", "new-3"].map(limit).concat();
+    let error = Policy::from_toml(&format!("[[endpoint]]\nname = \"call\"\n{limits}")).unwrap_err();
+    let says = "line 12, column 8: limit name \"new-3\": it would be one more than";
+    assert!(error.to_string().starts_with(says), "{error}");
 }
 
 fn with_endpoints(names: impl IntoIterator<Item = impl AsRef<str>>) -> PolicyBuilder {

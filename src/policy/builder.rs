@@ -274,7 +274,7 @@ impl PolicyBuilder {
         let mut paths = PathTableBuilder::new();
         for (index, endpoint) in self.endpoints.iter().enumerate() {
             let name = &endpoint.own.name;
-            Endpoint::check(name).map_err(of_name)?;
+            Endpoint::check(name).map_err(|reason| PolicyError::Name { reason })?;
             if self.indices.get(name) != Some(&index) || name == Endpoint::DEFAULT.name() {
                 return Err(PolicyError::DuplicateEndpoint { name: name.clone() });
             }
@@ -291,7 +291,7 @@ impl PolicyBuilder {
         let unidentified = unidentified.transpose()?;
         // Names are never freed. So they are made only now that nothing else can fail.
         let texts: Vec<_> = self.names()?.into_iter().collect();
-        let names = LimitName::all(&texts).map_err(of_name)?;
+        let names = LimitName::all(&texts).map_err(|reason| self.of_name(reason))?;
         let names: BTreeMap<_, _> = texts.into_iter().zip(names).collect();
         let all = self.enforcement;
         let rule = |limits: &[Terms<'_>]| {
@@ -334,12 +334,21 @@ impl PolicyBuilder {
         let further = endpoints().flat_map(|endpoint| &endpoint.also);
         let further = further.chain(self.shared.iter().map(|(limit, _)| limit));
         for limit in further.chain(&self.unidentified) {
-            Endpoint::check(&limit.name).map_err(of_name)?;
+            Endpoint::check(&limit.name).map_err(|reason| PolicyError::LimitName { reason })?;
             if !names.insert(&limit.name) {
                 return Err(PolicyError::DuplicateLimit { name: limit.name.clone() });
             }
         }
         Ok(names)
+    }
+
+    /// The error of a valid name that the process has no room for.
+    fn of_name(&self, reason: NameError) -> PolicyError {
+        if self.indices.contains_key(reason.name()) {
+            PolicyError::Name { reason }
+        } else {
+            PolicyError::LimitName { reason }
+        }
     }
 
     /// The limits of each endpoint, `default` last.
@@ -483,8 +492,4 @@ fn insert<'a>(
             reason,
         })
     })
-}
-
-fn of_name(reason: NameError) -> PolicyError {
-    PolicyError::Name { reason }
 }

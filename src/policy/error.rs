@@ -17,6 +17,13 @@ pub enum PolicyError {
         /// Which name it is, and what is wrong with it.
         reason: NameError,
     },
+    /// The name of a limit that is not an endpoint's own is not valid, or would be one more than
+    /// the process can have.
+    #[non_exhaustive]
+    LimitName {
+        /// Which name it is, and what is wrong with it.
+        reason: NameError,
+    },
     /// Two endpoints have the same name, or one has the name `default`.
     #[non_exhaustive]
     DuplicateEndpoint {
@@ -117,6 +124,7 @@ impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name { reason } => write!(f, "endpoint {reason}"),
+            Self::LimitName { reason } => write!(f, "limit {reason}"),
             Self::DuplicateEndpoint { name } if name == Endpoint::DEFAULT.name() => write!(
                 f,
                 "endpoint name {name:?}: it stands for everything else; use default_quota and \

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::policy::{PathList, PolicyBuilder};
+use bolna_rate_limit::policy::{LimitBuilder, PathList, PolicyBuilder};
 use bolna_rate_limit::values::Kind;
 use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota, QuotaError};
 
@@ -38,11 +38,21 @@ fn the_default_is_bolnas_table() {
 #[test]
 fn a_name_that_cannot_stand_in_a_header_field_is_an_error() {
     for name in ["", "a b", "a\"", "a;b", "caf\u{e9}", "a\r\nSet-Cookie: x", &"x".repeat(65)] {
-        let builder = Policy::builder().endpoint(name, Quota::per_minute(1), ["/x"]);
-        assert_says(builder, &format!("{name:?}"), "1 to 64 characters");
+        let minute = Quota::per_minute(1);
+        let endpoint = Policy::builder().endpoint(name, minute, ["/x"]);
+        assert_says(endpoint, &format!("endpoint name {name:?}"), "1 to 64 characters");
+        let limit = LimitBuilder::account(name, minute);
+        let also = Policy::bolna().also("call", limit.clone());
+        for policy in [also, Policy::bolna().shared(limit, ["call", "agent"])] {
+            assert_says(policy, &format!("limit name {name:?}"), "1 to 64 characters");
+        }
     }
     let longest = "x".repeat(64);
-    assert!(Policy::builder().endpoint(&longest, Quota::per_minute(1), ["/x"]).build().is_ok());
+    let policy = Policy::builder().endpoint(&longest, Quota::per_minute(1), ["/x"]);
+    assert!(policy.clone().build().is_ok());
+    // The share of a user has the name of the endpoint and `-user`.
+    let share = policy.user_share(&longest, 20);
+    assert_says(share, &format!("limit name \"{longest}-user\""), "1 to 64 characters");
 }
 
 #[test]

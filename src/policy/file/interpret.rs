@@ -203,7 +203,7 @@ impl<'a> PolicyDraft<'a> {
     /// policy is built, so that each name has one place in the document.
     fn check_name(&self, name: &str, at: usize) -> Result<(), Mistake> {
         if let Err(reason) = Endpoint::check(name) {
-            return Err(Mistake::new(at, format!("limit {reason}")));
+            return Err(Mistake::new(at, PolicyError::LimitName { reason }.to_string()));
         }
         if self.builder.quota_of(name).is_some() || self.said.about(name).is_some() {
             let error = PolicyError::DuplicateLimit { name: name.to_owned() };

@@ -36,7 +36,9 @@ impl<'a> Statements<'a> {
     pub(super) fn place_of(&self, error: &PolicyError) -> Option<usize> {
         let name_at = |name: &str| self.about(name).map(|setting| setting.name_at);
         match error {
-            PolicyError::Name { reason } => name_at(reason.name()),
+            PolicyError::Name { reason } | PolicyError::LimitName { reason } => {
+                name_at(reason.name())
+            }
             PolicyError::DuplicateEndpoint { name } | PolicyError::DuplicateLimit { name } => {
                 name_at(name)
             }
