@@ -105,19 +105,37 @@ pub(super) fn too_costly(
     ))
 }
 
-/// The body of a 429 for a blocked request, with the wait in whole seconds. No quota is exceeded,
-/// so it has neither that problem type nor `violated-policies`.
-pub(super) fn blocked(buffer: &mut Buffer, endpoint: &str, seconds: u64) -> Bytes {
+/// The body of a 429 for a blocked request, with the wait in whole seconds. Without an `endpoint`,
+/// it is an unidentified request, and its address is blocked. No quota is exceeded, so the body has
+/// neither that problem type nor `violated-policies`.
+pub(super) fn blocked(buffer: &mut Buffer, endpoint: Option<&str>, seconds: u64) -> Bytes {
     let wait = Wait(seconds);
+    let [detailed, short] = ["endpoint ", ""].map(|noun| Blocked { noun, endpoint });
     buffer.format(format_args!(
         "{{\"type\":\"about:blank\",\
          \"title\":\"Too Many Requests\",\
          \"status\":429,\
-         \"detail\":\"Requests for endpoint {endpoint} are blocked for now, whatever is left of \
-         the quota. Wait {wait}.\",\
+         \"detail\":\"{detailed} are blocked for now, whatever is left of the quota. \
+         Wait {wait}.\",\
          \"error\":429,\
-         \"message\":\"Requests for {endpoint} are blocked; retry after {wait}\"}}"
+         \"message\":\"{short} are blocked; retry after {wait}\"}}"
     ))
+}
+
+/// The requests that are blocked.
+struct Blocked<'a> {
+    /// What comes before the endpoint's name.
+    noun: &'a str,
+    endpoint: Option<&'a str>,
+}
+
+impl fmt::Display for Blocked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.endpoint {
+            Some(endpoint) => write!(f, "Requests for {}{endpoint}", self.noun),
+            None => f.write_str("Requests without credentials from this address"),
+        }
+    }
 }
 
 /// `1 second`, `2 seconds`.

@@ -13,7 +13,7 @@ use super::cache::{self, RefusalKey};
 use super::fields::{self, Dialect, Format, retry_after};
 use super::problem;
 use crate::store::StoreError;
-use crate::values::{Decision, Limit, LimitName, Outcome, Ruling, Scope};
+use crate::values::{Decision, Endpoint, Limit, LimitName, Outcome, Ruling, Scope};
 
 /// A closure of the user that renders refusals.
 pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync>;
@@ -199,9 +199,9 @@ impl Refusal<'_> {
             self.status,
             match &self.reason {
                 Reason::Limited(decision) if self.ruling.outcome() == Outcome::Blocked => {
-                    let endpoint =
-                        self.ruling.endpoint().map_or(decision.name().name(), |it| it.name());
-                    problem::blocked(buffer, endpoint, retry_after::seconds(decision))
+                    let endpoint = self.ruling.endpoint();
+                    let name = endpoint.as_ref().map(Endpoint::name);
+                    problem::blocked(buffer, name, retry_after::seconds(decision))
                 }
                 Reason::Limited(decision) => {
                     let seconds = retry_after::seconds(decision);
@@ -334,7 +334,9 @@ fn limited(
 ) -> Response<Bytes> {
     let seconds = retry_after::seconds(decision);
     let body = if decision.is_blocked() {
-        problem::blocked(buffer, decision.name().name(), seconds)
+        let name = decision.name();
+        let is_of_address = decision.limit().scope() == Scope::Address;
+        problem::blocked(buffer, (!is_of_address).then(|| name.name()), seconds)
     } else {
         problem::limited(buffer, decision, is_own, &[decision.name()], seconds)
     };

@@ -7,15 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::ClientAddress;
+use bolna_rate_limit::layer::{ClientAddress, LegacyReset};
 use bolna_rate_limit::policy::PolicyBuilder;
-use bolna_rate_limit::store::{Charge, Entry, MemoryStore};
-use bolna_rate_limit::values::{Limit, LimitName, Outcome, Scope};
+use bolna_rate_limit::store::{Bucket, Charge, Command, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::{Kind, Limit, LimitName, Outcome, Scope};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy,
     Principal, Quota,
 };
 use http::{Request, StatusCode};
+use serde_json::Value;
 
 use crate::support::{call_by, send, stopped_limiter, text};
 
@@ -68,6 +69,35 @@ async fn keys_cannot_be_guessed_faster_than_the_limit_of_an_address() {
     clock.advance(Duration::from_secs(20));
     let again = send(&layer, from("192.0.2.1", None)).await;
     assert_eq!(again.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn an_address_that_is_blocked_is_told_so() {
+    let (layer, _) = layer(three_a_minute());
+    let address = Principal::new(Kind::ADDRESS, "192.0.2.1").unwrap();
+    let bucket = Bucket::of_address(&address, LimitName::new("unidentified").unwrap());
+    let block = Command::block(bucket, Duration::from_secs(60));
+    layer.limiter().store().command(block).await.unwrap();
+    // As usual, and with older fields, whose refusals are written in another place.
+    let older = layer.clone().legacy_headers(LegacyReset::DeltaSeconds);
+    for layer in [layer, older] {
+        let refused = send(&layer, from("192.0.2.1", None)).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers()["retry-after"], "60");
+        let body: Value = serde_json::from_str(&text(refused).await).unwrap();
+        assert_eq!(
+            [&body["detail"], &body["message"]],
+            [
+                "Requests without credentials from this address are blocked for now, whatever is \
+                 left of the quota. Wait 60 seconds.",
+                "Requests without credentials from this address are blocked; retry after 60 seconds",
+            ]
+        );
+        assert_eq!(body.get("violated-policies"), None);
+        let other = send(&layer, from("192.0.2.2", None)).await;
+        assert_eq!(other.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(send(&layer, call_by("u-1", "o-1")).await.status(), StatusCode::OK);
+    }
 }
 
 #[tokio::test]
