@@ -207,8 +207,7 @@ impl Refusal<'_> {
                     let seconds = retry_after::seconds(decision);
                     let violated: SmallVec<[LimitName; 4]> =
                         self.ruling.violated().map(Decision::name).collect();
-                    let is_own = self.ruling.endpoint().is_some_and(|its| decision.name() == its);
-                    problem::limited(buffer, decision, is_own, &violated, seconds)
+                    problem::limited(buffer, decision, self.is_own_limit(), &violated, seconds)
                 }
                 Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
                 Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),

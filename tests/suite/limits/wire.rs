@@ -78,6 +78,24 @@ async fn a_refused_request_is_told_every_limit_and_which_of_them_refuse() {
 }
 
 #[tokio::test]
+async fn a_limit_for_everyone_is_not_taken_for_the_endpoints_own_of_the_same_name() {
+    let everyone = LimitBuilder::everyone("fast", Quota::per_minute(1));
+    let plan = Policy::builder().endpoint("fast", Quota::per_minute(9), ["/call"]).build().unwrap();
+    let (limiter, _) = stopped_limiter(Policy::bolna().also("call", everyone).build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let account = member("u-1", "o-1").with_policy(plan);
+    assert_eq!(admitted(&limiter, &account), 1);
+    // As usual, and with older fields, whose refusals are written in another place.
+    for layer in [layer.clone(), layer.legacy_headers(LegacyReset::DeltaSeconds)] {
+        let mut request = call_by("u-1", "o-1");
+        request.extensions_mut().insert(account.clone());
+        let refused = text(send(&layer, request).await).await;
+        let says = "The quota of 1 request per minute for all accounts together, fast, is used up.";
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn a_user_who_is_blocked_is_told_the_endpoint() {
     let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
