@@ -135,11 +135,14 @@ endpoints = ["executions", "agent", "default"]
 limit = 60
 per = "minute"
 burst = 20
+cost = 2
 enforce = "shadow"
 "#;
 
 const LIMITS_JSON: &str = r#"{
-    "unidentified": { "enforce": "shadow", "burst": 20, "per": "minute", "limit": 60 },
+    "unidentified": {
+        "enforce": "shadow", "cost": 2, "burst": 20, "per": "minute", "limit": 60
+    },
     "shared": [
         {
             "endpoints": ["agent", "default", "agent"],
@@ -209,6 +212,7 @@ fn built_limits() -> Policy {
         .shared(day, ["agent", "default"])
         .shared(all.enforce(Enforcement::SHADOW), ["executions", "agent", "default"])
         .unidentified_quota(Quota::per_minute(60).burst(20))
+        .cost("unidentified", 2)
         .enforce("unidentified", Enforcement::SHADOW)
         .build()
         .unwrap()
@@ -660,8 +664,8 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             &["\"paths\" of limit \"day\"", "scope, limit, per, burst, cost, enforce, endpoints"],
         ),
         (
-            "[unidentified]\nlimit = 9\nper = \"day\"\n@cost = 2\n",
-            &["\"cost\" of limit \"unidentified\"", "keys are limit, per, burst, enforce"],
+            "[unidentified]\nlimit = 9\nper = \"day\"\n@scope = \"user\"\n",
+            &["\"scope\" of limit \"unidentified\"", "keys are limit, per, burst, cost, enforce"],
         ),
         // Types.
         (
@@ -728,6 +732,14 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (
             &shared("endpoints = [\"call\"]\ncost = @10\n"),
             &["cost of limit \"day\": it is 10", "the burst, 9"],
+        ),
+        (
+            "[unidentified]\nlimit = 9\nper = \"day\"\ncost = @0\n",
+            &["cost of limit \"unidentified\": it is 0"],
+        ),
+        (
+            "[unidentified]\ncost = @4\nlimit = 9\nper = \"day\"\nburst = 3\n",
+            &["cost of limit \"unidentified\": it is 4", "the burst, 3"],
         ),
         (
             &call("user_share = @0\n"),
@@ -1014,7 +1026,7 @@ fn a_mistake_in_a_limit_in_json_is_told_by_its_place() {
         (&day("@\"brust\": 5"), &["\"brust\" of limit \"call-day\"", "name, scope, limit, per"]),
         (
             "{\"unidentified\": {\"limit\": 9, \"per\": \"day\",\n@\"name\": \"x\" }}",
-            &["\"name\" of limit \"unidentified\"", "limit, per, burst, enforce"],
+            &["\"name\" of limit \"unidentified\"", "limit, per, burst, cost, enforce"],
         ),
         (&call("\"also\": @{}"), &["also of endpoint \"call\"", "found a table"]),
         (&call("\"also\": [\n@[]]"), &["a limit: wanted a table, found a list"]),

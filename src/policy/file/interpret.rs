@@ -127,6 +127,9 @@ impl<'a> PolicyDraft<'a> {
             return Err(incomplete(&setting, "limit and per"));
         };
         self.builder = self.builder.unidentified_quota(quota);
+        if let Some((_, units)) = setting.cost {
+            self.builder = self.builder.cost(UNIDENTIFIED, units);
+        }
         if let Some(enforcement) = setting.enforcement {
             self.builder = self.builder.enforce(UNIDENTIFIED, enforcement);
         }

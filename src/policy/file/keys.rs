@@ -20,4 +20,4 @@ pub(super) const SHARED: &[&str] =
     &["name", "scope", "limit", "per", "burst", "cost", "enforce", "endpoints"];
 
 /// The keys of the limit of requests without an account.
-pub(super) const UNIDENTIFIED: &[&str] = &["limit", "per", "burst", "enforce"];
+pub(super) const UNIDENTIFIED: &[&str] = &["limit", "per", "burst", "cost", "enforce"];

@@ -80,8 +80,8 @@ impl Policy {
     /// * `endpoints`, in `shared` only: a list of the names of the endpoints, which can be
     ///   `default`. Required, and not empty.
     ///
-    /// Keys of `unidentified`: `limit`, `per`, `burst` and `enforce`, as above. `limit` and `per`
-    /// are required.
+    /// Keys of `unidentified`: `limit`, `per`, `burst`, `cost` and `enforce`, as above. `limit` and
+    /// `per` are required.
     ///
     /// An empty file is an error, because an editor may leave one behind for a moment while it
     /// writes.
