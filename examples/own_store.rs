@@ -170,7 +170,7 @@ async fn call(limiter: &Limiter<FileStore>, calls: u32) -> Result<u32, Box<dyn E
     let mut admitted = 0;
     for _ in 0..calls {
         if let Some(check) = limiter.check(&caller, "/call") {
-            admitted += u32::from(check.wait().await?.is_admitted());
+            admitted += u32::from(check.await?.is_admitted());
         }
     }
     Ok(admitted)

@@ -71,7 +71,7 @@ async fn serve(mut socket: WebSocket, messages: Messages, account: Account) {
         let Message::Text(text) = message else { continue };
         // With a store beyond a network it is an error if the store fails.
         let check = messages.limiter.check_endpoint(&account, messages.endpoint, 1);
-        let answer = match check.wait().await {
+        let answer = match check.await {
             Ok(ruling) if ruling.is_admitted() => text,
             Ok(ruling) => wait(&ruling).into(),
             Err(_) => "try again later".into(),

@@ -323,7 +323,7 @@ impl<St: Store> Limiter<St> {
     ///
     /// # async fn place_call(limiter: Limiter) -> Result<(), Box<dyn std::error::Error>> {
     /// if let Some(check) = limiter.check(&Account::user("u-17"), "/call") {
-    ///     let ruling = check.wait().await?;
+    ///     let ruling = check.await?;
     ///     println!("admitted: {}", ruling.is_admitted());
     /// }
     /// # Ok(())
@@ -357,9 +357,9 @@ impl<St: Store> Limiter<St> {
     /// let limiter = Limiter::new(policy);
     ///
     /// let caller = Account::user("u-17");
-    /// let ruling = limiter.check_endpoint(&caller, messages, 50).wait().await?;
+    /// let ruling = limiter.check_endpoint(&caller, messages, 50).await?;
     /// assert!(ruling.is_admitted());
-    /// let ruling = limiter.check_endpoint(&caller, messages, 20).wait().await?;
+    /// let ruling = limiter.check_endpoint(&caller, messages, 20).await?;
     /// assert!(!ruling.is_admitted());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use super::StoreError;
 use crate::values::Decisions;
 
-/// The answer of a store: now, or later.
+/// The answer of a store: now, or later. `.await` returns it in both cases.
 ///
 /// An answer that is given at once costs the request no box, no clone and no trip through the
 /// executor.
@@ -34,12 +34,69 @@ impl<F: Future> Answer<F> {
         }
     }
 
-    /// Waits for the answer, if it was not given at once, and returns it.
-    pub async fn wait(self) -> F::Output {
-        match self {
-            Self::Now(output) => output,
-            Self::Later(future) => future.await,
+    /// Waits for the answer, if it was not given at once, and returns it. This is what `.await`
+    /// does, for where a future is needed.
+    pub fn wait(self) -> AnswerFuture<F> {
+        let state = match self {
+            Self::Now(output) => AnswerState::Now { output: Some(output) },
+            Self::Later(future) => AnswerState::Later { future },
+        };
+        AnswerFuture { state }
+    }
+}
+
+impl<F: Future> IntoFuture for Answer<F> {
+    type Output = F::Output;
+    type IntoFuture = AnswerFuture<F>;
+
+    fn into_future(self) -> AnswerFuture<F> {
+        self.wait()
+    }
+}
+
+pin_project! {
+    /// The future of an [`Answer`].
+    ///
+    /// # Panics
+    /// If it is polled again after it has given the answer.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct AnswerFuture<F>
+    where
+        F: Future,
+    {
+        #[pin]
+        state: AnswerState<F>,
+    }
+}
+
+pin_project! {
+    #[project = AnswerStateProjection]
+    enum AnswerState<F>
+    where
+        F: Future,
+    {
+        // The output is there until it is returned.
+        Now { output: Option<F::Output> },
+        Later { #[pin] future: F },
+    }
+}
+
+impl<F: Future> Future for AnswerFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().state.project() {
+            AnswerStateProjection::Now { output } => {
+                Poll::Ready(output.take().expect("polled after completion"))
+            }
+            AnswerStateProjection::Later { future } => future.poll(cx),
         }
+    }
+}
+
+impl<F: Future> fmt::Debug for AnswerFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerFuture").finish_non_exhaustive()
     }
 }
 
@@ -122,5 +179,43 @@ impl<F: Future<Output = Checked>, L: Conclude> Future for Concluding<F, L> {
 impl<F, L> fmt::Debug for Concluding<F, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Concluding").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, ready};
+    use std::marker::PhantomPinned;
+
+    use tokio_test::{assert_pending, assert_ready_eq, task};
+
+    use super::Answer;
+
+    #[test]
+    fn an_answer_that_is_there_is_given_at_the_first_poll() {
+        let answer = Answer::<Ready<u8>>::Now(1);
+        assert_ready_eq!(task::spawn(answer.into_future()).poll(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_there_is_waited_for() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let answer = Answer::Later(async {
+            // A future that can't be moved once it has been polled.
+            let _pinned = PhantomPinned;
+            receiver.await
+        });
+        let mut waiting = task::spawn(answer.into_future());
+        assert_pending!(waiting.poll());
+        sender.send(2).expect("the future waits for it");
+        assert!(waiting.is_woken());
+        assert_ready_eq!(waiting.poll(), Ok(2));
+    }
+
+    #[tokio::test]
+    async fn await_and_wait_are_the_same() {
+        assert_eq!(Answer::<Ready<u8>>::Now(3).await, 3);
+        assert_eq!(Answer::Later(ready(4)).await, 4);
+        assert_eq!(Answer::Later(ready(5)).wait().await, 5);
     }
 }

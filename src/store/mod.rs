@@ -38,7 +38,7 @@ mod strikes;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use answer::{Answer, Checked, Conclude, Concluding, Immediate};
+pub use answer::{Answer, AnswerFuture, Checked, Conclude, Concluding, Immediate};
 pub use any::AnyStore;
 pub use breaker::{Breaker, BreakerCall};
 pub use capabilities::Capabilities;
