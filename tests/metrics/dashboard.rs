@@ -1,6 +1,7 @@
 //! Every panel of the dashboard finds its metrics on the page that Prometheus fetches.
 
 use bolna_rate_limit::observe::Metrics;
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{AnyStore, Breaker, DenialCache, LocalFallback, MemoryStore};
 use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use bytes::Bytes;
@@ -58,14 +59,15 @@ fn unanswered(page: &str) -> Vec<String> {
     unanswered.map(|(text, _)| text).collect()
 }
 
-/// A limiter that has all that a panel shows: a store that can fail, and a candidate that refuses
-/// more calls and fewer requests to agents.
+/// A limiter that has all that a panel shows: a store that can fail, an endpoint with two limits,
+/// and a candidate that refuses more calls and fewer requests to agents.
 fn limiter(distant: &Distant) -> Limiter<AnyStore> {
     let local = MemoryStore::new().max_buckets(1000);
     let store = DenialCache::new(LocalFallback::with_local(Breaker::new(distant.clone()), local));
     let [active, candidate] = [(2, 1), (1, 500)].map(|(calls, agents)| {
         let quotas = Policy::bolna().quota("call", Quota::per_hour(calls));
-        quotas.quota("agent", Quota::per_hour(agents)).build().unwrap()
+        let of_user = LimitBuilder::user("call-user", Quota::per_hour(calls));
+        quotas.quota("agent", Quota::per_hour(agents)).also("call", of_user).build().unwrap()
     });
     let limiter = Limiter::with_store(active, AnyStore::from(store)).unwrap();
     limiter.set_candidate(candidate).unwrap();

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bolna_rate_limit::store::{
-    Answer, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError, StoreReport,
+    Answer, Capabilities, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError,
+    StoreReport,
 };
 
 /// A store that answers later, as one beyond a network does, and fails on demand.
@@ -41,6 +42,10 @@ impl Store for Distant {
     fn check(&self, charge: Charge<'_>) -> Answer<Self::Check> {
         let answer = self.store.check(charge).now().unwrap();
         Answer::Later(ready(self.answer(answer)))
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
     }
 
     fn report(&self) -> StoreReport {
