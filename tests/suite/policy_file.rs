@@ -1178,6 +1178,17 @@ fn the_extension_says_the_format() {
 }
 
 #[test]
+fn the_files_in_the_readme_are_valid() {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let files: Vec<_> = blocks.filter(|block| block.contains("[[endpoint]]")).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert!(Policy::from_toml(file).is_ok(), "{file}: {:?}", Policy::from_toml(file));
+    }
+}
+
+#[test]
 fn the_examples_files_say_the_same() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let toml = Policy::read(examples.join("limits.toml")).unwrap();
