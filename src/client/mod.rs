@@ -36,8 +36,10 @@
 //! has its units reserved, gets the inner service ready, and is sent.
 //!
 //! An endpoint with several limits keeps to all of them, except to those for everyone: a request is
-//! sent when each limit has the units that it costs by the policy. Endpoints that share a limit
-//! take from the same bucket, in the order in which their requests arrived.
+//! sent when each limit has the units that it costs by the policy. A single request can't have
+//! another cost: where the server charges requests differently, put the largest cost into the
+//! client's policy. Endpoints that share a limit take from the same bucket, in the order in which
+//! their requests arrived.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
 //! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
