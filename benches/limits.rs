@@ -112,7 +112,7 @@ fn main() {
     let plenty = Quota::per_second(100_000_000).burst(500);
     println!("{:<42} {:>6} {:>6} {:>6}   over one limit", "ns over the bare service", 1, 2, 3);
     let admitting = services(fast, plenty);
-    // By the organization's limit, and by the user's, which is the last to be asked.
+    // By the organization's limit, and by the user's, which decides last.
     let refusing = services(slow, plenty);
     let by_user = services(fast, slow);
     let hot = |_: usize, at: usize| one_user(at);

@@ -294,7 +294,7 @@ impl LimitsOf {
     }
 }
 
-/// A user of an organization, if it is about one.
+/// The user of the organization, if the request names one.
 #[derive(Deserialize)]
 struct Within {
     user: Option<String>,
@@ -308,7 +308,7 @@ impl Within {
             "user" => Account::user(id),
             _ => Account::user(""),
         };
-        let rule = "it is about /organization/{id}, /organization/{id}?user={id} or /user/{id}";
+        let rule = "use /organization/{id}, /organization/{id}?user={id} or /user/{id}";
         let known = account.principal().is_some();
         if known { Ok(account) } else { Err(Problem(StatusCode::NOT_FOUND, rule.to_owned())) }
     }

@@ -117,8 +117,8 @@ impl<St> BolnaRateLimitLayer<St> {
 
     /// Sets how many units of a limit a request costs, by a closure on the request's head. It
     /// replaces the cost in the policy. The closure returns a number of units, or an `Option` of
-    /// one, where `None` is the policy's cost. 0 is treated as 1, so that no caller gets requests
-    /// for nothing.
+    /// one, where `None` is the policy's cost. 0 is treated as 1, so that no request is
+    /// free by mistake.
     ///
     /// A request that costs more than the limit's burst can never be allowed: it is refused with
     /// [413](Self::too_costly_status), and the limiter reports an
@@ -126,7 +126,7 @@ impl<St> BolnaRateLimitLayer<St> {
     ///
     /// The closure runs for each request, also to other endpoints, and must not block. To set the
     /// costs of several limits, call this several times. If the active policy does not have the
-    /// limit, observers that the limiter has already are told
+    /// limit, the observers that the limiter has by now get an advice
     /// ([BRL010](crate::observe::Advice::UnknownLimit)).
     ///
     /// ```

@@ -1,9 +1,9 @@
 //! The limiter: a policy, a store, and everything that is decided without HTTP.
 //!
 //! A [`Limiter`] decides about requests with [`check`](Limiter::check) or, if its store is in this
-//! process, with [`check_now`](Limiter::check_now). What is no request is decided about by name:
-//! [`check_endpoint`](Limiter::check_endpoint). The [layer](crate::BolnaRateLimitLayer) is
-//! built on it. Keep a clone of the layer's limiter to
+//! process, with [`check_now`](Limiter::check_now). Work that is not an HTTP request is checked by
+//! the name of an endpoint: [`check_endpoint`](Limiter::check_endpoint). The
+//! [layer](crate::BolnaRateLimitLayer) is built on it. Keep a clone of the layer's limiter to
 //!
 //! * change limits while requests run: [`set_policy`](Limiter::set_policy),
 //!   [`set_enforcement`](Limiter::set_enforcement);
@@ -334,13 +334,13 @@ impl<St: Store> Limiter<St> {
         self.answer(&Asked::of(Some(account), path))
     }
 
-    /// Decides about something that is no HTTP request, such as a message of a WebSocket or a job,
-    /// by the name of an endpoint, and charges all limits of the endpoint if each of them allows
+    /// Decides about something that is not an HTTP request, such as a message of a WebSocket or a
+    /// job, by the name of an endpoint. Charges all limits of the endpoint if each of them allows
     /// it.
     ///
-    /// `costs` is a number of requests, as much as which it costs, or the [`Costs`] of each limit.
-    /// An endpoint needs paths, too: if no request is to reach it by path, give it one that no
-    /// server has, such as `/-/messages`.
+    /// `costs` is either a number, to charge it like that many requests, or the [`Costs`] of each
+    /// limit. Every endpoint needs a path. If no HTTP request should reach this one, give it a path
+    /// that no server has, such as `/-/messages`.
     ///
     /// # Errors
     /// The answer is an error as for [`check`](Self::check), and if the policy has no such

@@ -158,8 +158,8 @@ impl<St: Store> Limiter<St> {
     }
 
     /// Gives back, in each limit of the account and of its user, what that many requests to an
-    /// endpoint cost by the policy, at most until the bucket is full. More than the burst
-    /// counts as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
+    /// endpoint cost by the policy, at most until the bucket is full. More than the burst is
+    /// treated as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
     /// requests that were charged and should not have been.
     ///
     /// ```

@@ -50,7 +50,7 @@ pub struct PolicyBuilder {
     /// The index of the first endpoint with each name.
     indices: BTreeMap<String, usize>,
     default: EndpointDraft,
-    /// Limits of several endpoints, and the names of these.
+    /// Limits that several endpoints share, each with the names of these endpoints.
     shared: Vec<(LimitBuilder, Vec<String>)>,
     unidentified: Option<LimitBuilder>,
     exempt: Vec<String>,
@@ -140,12 +140,11 @@ impl PolicyBuilder {
         self
     }
 
-    /// Lets no user take more than a share of its organization's limit: adds a limit that counts
-    /// each user to an existing endpoint, with `percent` of the limit and of the burst of the
-    /// endpoint's own quota, from 1 to 100, rounded down, but at least 1. Its name is that of the
-    /// endpoint and `-user`.
+    /// Lets no user spend more than a share of its organization's limit: adds a limit that counts
+    /// each user to an existing endpoint. Its name is that of the endpoint and `-user`.
     ///
-    /// The share is of the quota that the endpoint has when the policy is built.
+    /// Its quota is `percent`, from 1 to 100, of the quota that the endpoint's own limit has when
+    /// the policy is built. Limit and burst are rounded down, but are at least 1.
     ///
     /// ```
     /// use bolna_rate_limit::{Endpoint, Policy};

@@ -60,7 +60,7 @@ pub enum PolicyError {
         /// The most units that the bucket can hold.
         burst: u32,
     },
-    /// The share of a quota that a user may take is not from 1 to 100 percent.
+    /// The share of a quota that a user may spend is not from 1 to 100 percent.
     #[non_exhaustive]
     Share {
         /// The name of the endpoint.

@@ -54,10 +54,13 @@ impl LimitBuilder {
     }
 
     /// A limit that counts the requests of all accounts together, to protect the service behind the
-    /// limiter. Declare it in the limiter's policy: it then applies to all accounts. In the policy
-    /// of a single account it has no effect: by its path, a request of such an account is charged
-    /// to the limits for everyone that the limiter's policy has for that path. By the name of an
-    /// endpoint it is charged to those that the limiter's policy has for an endpoint of that name.
+    /// limiter.
+    ///
+    /// Declare it in the limiter's policy. It then applies to all accounts, also to those that have
+    /// a policy of their own. Their requests are charged to the limits for everyone that the
+    /// limiter's policy has for the same path or, in
+    /// [`check_endpoint`](crate::Limiter::check_endpoint), for an endpoint of the same name. In the
+    /// policy of a single account such a limit has no effect.
     pub fn everyone(name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
         Self::new(name.into(), Scope::Everyone, QuotaDraft::Quota(quota.into()))
     }

@@ -105,7 +105,7 @@ impl Scope {
         }
     }
 
-    /// The scope in words, behind a quota.
+    /// The scope in words that follow a quota.
     pub(crate) const fn phrase(self) -> &'static str {
         match self {
             Self::Account => "for each account",

@@ -45,7 +45,7 @@ fn gaps(times: &[Duration]) -> Vec<Duration> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_users_limit_is_kept_to() {
+async fn the_client_keeps_to_a_limit_of_each_user() {
     let log = Log::new();
     let policy = for_users();
     let client =
@@ -88,7 +88,7 @@ async fn what_remains_is_what_the_tightest_limit_allows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_days_limit_is_kept_to() {
+async fn the_client_keeps_to_a_limit_of_a_day() {
     let log = Log::new();
     let day = LimitBuilder::account("call-day", Quota::per_day(24));
     let policy = Policy::bolna().also("call", day).build().unwrap();
@@ -142,7 +142,7 @@ async fn endpoints_that_share_a_limit_keep_to_it_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_one_endpoint_takes_is_gone_for_the_others() {
+async fn a_unit_that_one_endpoint_spends_is_gone_for_the_others() {
     let log = Log::new();
     let policy = together(Quota::per(1, Duration::from_secs(10)));
     let client = PaceLayer::new(patient().policy(policy).build().unwrap()).layer(generous(&log));
@@ -180,7 +180,7 @@ async fn a_dispatched_request_that_is_dropped_makes_room_in_the_other_endpoint()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_that_waits_for_a_shared_limit_is_not_overtaken_for_ever() {
+async fn a_request_that_waits_for_a_shared_limit_is_sent_in_the_end() {
     let log = Log::new();
     let policy = together(Quota::per_second(100).burst(1));
     let pacer = patient().policy(policy).build().unwrap();
@@ -201,7 +201,7 @@ async fn one_that_waits_for_a_shared_limit_is_not_overtaken_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_takes_its_cost() {
+async fn requests_are_paced_by_their_costs() {
     let log = Log::new();
     let rows = LimitBuilder::account("rows", Quota::per_minute(1000)).cost(20);
     let policy = Policy::bolna().also("call", rows).build().unwrap();
@@ -381,7 +381,7 @@ async fn a_refusal_by_another_limit_pauses_no_endpoint_that_shares_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_endpoint_hears_of_the_time_before_a_pause_does_not_end_it() {
+async fn a_report_from_before_a_pause_does_not_end_it() {
     // The first response, to a call, reports that the shared limit is exhausted. The second one,
     // to an agent, was made before that, and takes longer.
     let log = Log::new();
@@ -412,7 +412,7 @@ async fn what_another_endpoint_hears_of_the_time_before_a_pause_does_not_end_it(
 }
 
 #[tokio::test(start_paused = true)]
-async fn evenly_is_by_the_endpoints_own_limit() {
+async fn an_even_pace_is_that_of_the_endpoints_own_limit() {
     let log = Log::new();
     let day = LimitBuilder::account("day", Quota::per_day(2000));
     let policy = Policy::bolna().shared(day, ["call", "agent", "default"]).build().unwrap();

@@ -300,7 +300,7 @@ async fn in_shadow_mode_nobody_can_tell_that_there_is_a_limiter_until_it_is_enfo
 }
 
 #[tokio::test]
-async fn several_limits_are_told_and_kept_over_many_connections() {
+async fn several_limits_are_reported_and_enforced_over_many_connections() {
     let policy = Policy::bolna().user_share("call", 10).build().unwrap();
     let server =
         axum_server_behind(BolnaRateLimitLayer::with_limiter(stopped_limiter(policy).0)).await;

@@ -16,7 +16,7 @@ pub(super) struct Standings {
     /// The state of each limit, the endpoint's own first. If the own one is not reported by its
     /// name, it is the one with the fewest units left, of those with other names.
     pub(super) limits: SmallVec<[Option<Standing>; 1]>,
-    /// The longest time until an exhausted limit has units again that is none of these.
+    /// The longest time until an exhausted limit other than these has units again.
     pub(super) others_exhausted: Option<Duration>,
 }
 
@@ -26,17 +26,18 @@ pub(super) struct Standing {
     /// The units left.
     pub(super) remaining: u32,
     /// The quota of the limit and its window, as far as the server reports them.
-    pub(super) quota: Option<Told>,
+    pub(super) quota: Option<ReportedQuota>,
     /// The time until the limit has units again, if it is exhausted, counted from when the response
     /// was made.
     pub(super) exhausted: Option<Duration>,
 }
 
 /// The burst of a quota, and the window in which it comes back, if that is known.
-pub(super) type Told = (u32, Option<Duration>);
+pub(super) type ReportedQuota = (u32, Option<Duration>);
 
 impl Standings {
-    /// A state that is reported without a name. It is taken to be the own limit's, of `count`.
+    /// A state that is reported without a name. It is treated as that of the endpoint's own limit,
+    /// the first of `count`.
     fn of_own(own: Standing, count: usize) -> Self {
         let mut limits = smallvec![None; count];
         limits[0] = Some(own);

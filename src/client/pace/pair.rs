@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::bucket::{Bucket, nanos};
 use super::settings::Settings;
-use crate::client::hints::{Standing, Told};
+use crate::client::hints::{ReportedQuota, Standing};
 use crate::values::{Entry, LimitName, Quota};
 
 const SECOND: u64 = 1_000_000_000;
@@ -29,7 +29,7 @@ pub(super) struct Pair {
     /// The server's bucket as far as it is known. Other clients may take units from it too.
     server: Bucket,
     /// The quota that the server last reported, and when.
-    told: Option<(Told, u64)>,
+    told: Option<(ReportedQuota, u64)>,
     /// How often the server has reported another quota than before.
     changes: u64,
     pub(super) paused_until: u64,

@@ -58,7 +58,7 @@ impl Policy {
     ///   [enforced](crate::policy::PolicyBuilder::enforce), with the values given above. Defaults
     ///   to `"full"`.
     /// * `user_share`: how much of its organization's limit
-    ///   [one user may take](crate::policy::PolicyBuilder::user_share), in percent from 1 to 100.
+    ///   [one user may spend](crate::policy::PolicyBuilder::user_share), in percent from 1 to 100.
     ///   It adds a limit with the name of the endpoint and `-user`. Defaults to no such limit.
     /// * `paths`: a list of [path templates](crate::policy::PolicyBuilder#paths), which replaces
     ///   that of the base.

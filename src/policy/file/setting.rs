@@ -17,18 +17,18 @@ pub(super) struct Setting<'a> {
     pub(super) burst: Option<(usize, u32)>,
     pub(super) cost: Option<(usize, u32)>,
     pub(super) enforcement: Option<Enforcement>,
-    /// The endpoint's.
+    /// Of an endpoint.
     pub(super) user_share: Option<(usize, u8)>,
-    /// The endpoint's.
+    /// Of an endpoint.
     pub(super) paths: Option<Texts>,
-    /// The further limits of the endpoint.
+    /// The further limits of an endpoint.
     pub(super) also: &'a [Node],
-    /// The endpoints that share the limit.
+    /// The endpoints that share a limit.
     pub(super) endpoints: Option<Texts>,
 }
 
 impl<'a> Setting<'a> {
-    /// The settings in a table. They are those of the keys that the table may have.
+    /// The settings in a table. Keys that it may not have were refused before.
     pub(super) fn of(
         table: &DocumentTable<'a>,
         name: &str,

@@ -61,7 +61,7 @@ impl Ledger {
         !self.is_empty() && self.shard(principal).contains_key(principal)
     }
 
-    /// Whether there is room for the dues of the charge's buckets.
+    /// Whether there is room to note dues for all buckets of the charge.
     pub(super) fn has_room(&self, charge: &Charge<'_>) -> bool {
         if self.len() + charge.entries().len() <= self.most {
             return true;

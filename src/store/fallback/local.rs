@@ -182,7 +182,7 @@ impl<C: Clock> Local<C> {
         Ok(decisions)
     }
 
-    /// Blocks the local bucket of a charge of one, or lifts its block, as in the store.
+    /// Blocks the local bucket of a charge of one bucket, or lifts its block, as in the store.
     fn note_block(&self, one: &Charge<'_>, decision: &Decision, changes: u64) {
         let blocked_for = decision.retry_after().filter(|_| decision.is_blocked()).map(nanos);
         // Compared again under the lock of the bucket: a later change by hand waits for the lock,
@@ -193,9 +193,9 @@ impl<C: Clock> Local<C> {
         }
     }
 
-    /// Leaves in the local bucket of a charge of one the time that the store's bucket has left to
-    /// spend. The same time is fewer of the share's slower units, so each replica gets its part. A
-    /// drained bucket stays drained, and a full one full.
+    /// Sets what the local bucket of a charge of one bucket has left: the same time as the store's
+    /// bucket. A unit of the replica's share takes longer to come back, so in that time there are
+    /// fewer of them: the replica's part. A drained bucket stays drained, and a full one full.
     fn note_state(&self, one: &Charge<'_>, decision: &Decision) {
         let share = &one.entries()[0];
         // The decision of a blocked bucket does not say when the bucket is full.

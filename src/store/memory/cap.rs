@@ -89,13 +89,13 @@ impl Cap {
         self.decided.load(Ordering::Relaxed)
     }
 
-    /// Takes the place of one more bucket or exception, if there is room.
+    /// Reserves the place of one more bucket or exception, if there is room.
     pub(super) fn reserve(&self) -> bool {
         let room = |kept| (kept < self.most).then_some(kept + 1);
         self.kept.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
-    /// Takes the place of one more bucket, whether there is room or not.
+    /// Reserves the place of one more bucket, whether there is room or not.
     pub(super) fn reserve_beyond(&self) {
         self.kept.fetch_add(1, Ordering::Relaxed);
     }

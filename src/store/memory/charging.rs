@@ -45,7 +45,7 @@ impl<C: Clock> MemoryStore<C> {
         self.charge_other(&charge)
     }
 
-    /// The table and the key of a bucket that may not be an account's.
+    /// The table and the key of any bucket, whether it is an account's or not.
     #[inline(never)]
     fn place_of(&self, bucket: &Bucket<'_>) -> (&Table, BucketKey) {
         (self.table(bucket.scope()), BucketKey::of(bucket))

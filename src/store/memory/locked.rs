@@ -86,7 +86,7 @@ impl<'a> Writable<'a> {
         }
     }
 
-    /// Makes the refusals that threads remember of the shards void: see [`Shard::alter`].
+    /// Makes void the refusals by these shards that threads remember: see [`Shard::alter`].
     pub(super) fn alter(&self) {
         for part in [&self.first].into_iter().chain(&self.second) {
             part.shard.alter(&part.buckets);

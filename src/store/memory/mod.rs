@@ -58,9 +58,9 @@ const HELD_UP: u64 = 10_000_000_000;
 /// A store that counts in this process. It is the default store of a limiter.
 ///
 /// A bucket is one atomic time. So exactly as many concurrent requests are admitted as the quota
-/// allows, whatever the number of threads. A charge of several buckets is decided under a lock that
-/// all buckets of a principal have in common, and if a limit counts everyone, under the one of such
-/// buckets too.
+/// allows, whatever the number of threads. A charge of several buckets is decided under the lock
+/// of the principal's buckets and, if a limit counts everyone, under that of such limits' buckets
+/// too.
 ///
 /// # Memory
 /// An empty store takes 204 KiB. A bucket takes 25 bytes; with the free room that a hash table

@@ -144,8 +144,8 @@ impl Table {
     }
 
     /// Makes room in the shards for the buckets that have a reserved place. Returns whether buckets
-    /// may have been dropped for that. If `only_grow`, none is: a sweep could make room for what is
-    /// shared, and a peek would not have foretold it.
+    /// may have been dropped for that. With `only_grow` none is dropped: a sweep could give a
+    /// bucket of its own to a caller that shares one, which a peek before it did not predict.
     fn make_room_for(
         &self,
         locked: &mut Writable<'_>,

@@ -177,9 +177,9 @@ impl<T: Ticket> Batches<T> {
         None
     }
 
-    /// Whether requests of the principal name buckets of everyone for which something is owed. It
-    /// is charged before them, by a call of its own: charged later, it could be more than the
-    /// overdraft has room for.
+    /// Whether requests of the principal name buckets of everyone for which something is owed. What
+    /// is owed is charged before these requests, by a call of its own. Charged later, it could be
+    /// more than the overdraft has room for.
     fn is_after_everyones(&self, principal: &Principal, ledger: Option<&Ledger>) -> bool {
         let everyone = Principal::everyone();
         if principal.is_everyone() || !ledger.is_some_and(|ledger| ledger.has_dues(everyone)) {

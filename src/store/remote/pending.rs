@@ -65,7 +65,7 @@ impl Op {
         }
     }
 
-    /// The buckets that it is about. `principal` is whose request this is.
+    /// The buckets that it is about. `principal` is the one that sends the request.
     pub(super) fn buckets<'a>(
         &'a self,
         principal: &'a Principal,
@@ -93,7 +93,7 @@ impl Op {
         }
     }
 
-    /// The runs to send: none for a peek. `principal` is whose request this is.
+    /// The runs to send: none for a peek. `principal` is the one that sends the request.
     pub(super) fn runs<'a>(
         &'a self,
         principal: &'a Principal,

@@ -1,12 +1,12 @@
-//! What a bucket is found by.
+//! What identifies a bucket.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::values::{LimitName, Principal, Scope};
 
-/// What a store finds a bucket by: the principal that it belongs to, the user within that principal
-/// if the limit counts [each user](crate::values::Scope::User), and the name of the limit.
+/// What identifies a bucket: the principal that it belongs to, the user within that principal if
+/// the limit counts [each user](crate::values::Scope::User), and the name of the limit.
 ///
 /// `Display` shows all three, each bucket differently, so the text can be a key:
 /// `call-user: organization "org-4", user "u-17"`.

@@ -1,4 +1,4 @@
-//! Charges: what one request takes from its buckets, all or nothing.
+//! Charges: the units that one request costs, which are taken from all of its buckets or none.
 
 mod bucket;
 mod decisions;
@@ -26,12 +26,12 @@ pub use law::BucketState;
 
 pub(crate) use bucket::OwnedBucket;
 
-/// What one request takes from its buckets, all or nothing: buckets of one principal, of a user
-/// within it, and of everyone.
+/// What one request is charged: units from buckets of one principal, of a user within it, and of
+/// everyone. They come from all of these buckets or from none.
 ///
-/// A charge has 1 to [`Charge::MAX_ENTRIES`] entries. Each entry names a limit, by which its bucket
-/// is found and measured, and the cost: how many units the request takes from it. An entry is
-/// *binding* unless it is made a [shadow](Entry::shadow) entry.
+/// A charge has 1 to [`Charge::MAX_ENTRIES`] entries. Each entry names a limit, which says which
+/// bucket it is and how that is measured, and has a cost in units. An entry is *binding* unless it
+/// is made a [shadow](Entry::shadow) entry.
 ///
 /// * If every binding bucket holds its cost, all binding buckets are charged. The shadow buckets
 ///   are charged too if all of them hold their costs.
@@ -58,7 +58,7 @@ pub(crate) use bucket::OwnedBucket;
 /// let decisions = check().expect("the answer is there")?;
 /// assert_eq!(decisions.outcome(), ChargeOutcome::Admitted);
 ///
-/// // The rows do not suffice for a second request. So it takes no unit from `call` either.
+/// // The rows do not suffice for a second request. So it is not charged to `call` either.
 /// let decisions = check().expect("the answer is there")?;
 /// assert_eq!(decisions.outcome(), ChargeOutcome::Refused);
 /// let [call, rows] = decisions.as_slice() else { panic!("one decision for each entry") };
@@ -69,7 +69,7 @@ pub(crate) use bucket::OwnedBucket;
 #[derive(Clone, Copy, Debug)]
 pub struct Charge<'a> {
     principal: &'a Principal,
-    /// The user within the principal. There if an entry counts each user.
+    /// The user within the principal. Set if an entry counts each user.
     user: Option<&'a Principal>,
     entries: &'a [Entry],
 }
@@ -120,8 +120,8 @@ impl<'a> Charge<'a> {
         Ok(charge)
     }
 
-    /// A charge of one bucket of that principal. The entry's limit is taken as one that counts the
-    /// principal, or everyone.
+    /// A charge of one bucket of that principal. Unless the entry's limit counts everyone, it is
+    /// treated as one that counts the principal.
     #[must_use]
     #[inline]
     pub const fn of_one(principal: &'a Principal, entry: &'a Entry) -> Self {
@@ -209,7 +209,7 @@ impl OwnedCharge {
     }
 }
 
-/// One bucket of a [`Charge`]: by which limit it is found and measured, and what it is charged.
+/// One bucket of a [`Charge`]: its limit, and how many units the request costs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     name: LimitName,
@@ -436,8 +436,8 @@ impl fmt::Display for ChargeError {
             ),
             Self::Mixed { limit } => write!(
                 f,
-                "limit {limit} counts addresses and others of the charge do not, or the other way \
-                 round: charge them separately"
+                "limit {limit}: a charge must not have some limits that count addresses and others \
+                 that do not; make two charges of it"
             ),
             Self::Cost { limit, cost, burst } => write!(
                 f,

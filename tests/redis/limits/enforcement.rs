@@ -10,7 +10,7 @@ use crate::servers::Server;
 use crate::support::Replica;
 
 #[tokio::test]
-async fn a_shadow_limit_beside_others_refuses_nothing_and_is_charged_as_long_as_it_holds() {
+async fn a_shadow_limit_among_others_refuses_nothing_and_is_charged_as_long_as_it_holds() {
     let server = Server::start().await;
     let policy = ten_four_fifteen().enforce("call-user", Enforcement::SHADOW).build().unwrap();
     let fleet = [Replica::on(&server, policy.clone()).await, Replica::on(&server, policy).await];

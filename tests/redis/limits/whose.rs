@@ -1,4 +1,4 @@
-//! Whom a limit counts together, and the keys by which the server finds its buckets.
+//! Which requests a limit counts together, and the keys of its buckets on the server.
 
 use std::time::Duration;
 

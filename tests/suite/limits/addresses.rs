@@ -72,7 +72,7 @@ async fn keys_cannot_be_guessed_faster_than_the_limit_of_an_address() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_blocked_is_told_so() {
+async fn the_refusal_of_a_blocked_address_speaks_of_the_address() {
     let (layer, _) = layer(three_a_minute());
     let address = Principal::new(Kind::ADDRESS, "192.0.2.1").unwrap();
     let bucket = Bucket::of_address(&address, LimitName::new("unidentified").unwrap());
@@ -142,7 +142,7 @@ async fn a_client_cannot_choose_its_address_by_what_it_sends_through_a_proxy() {
     }
     assert_eq!(statuses[..3], [StatusCode::UNAUTHORIZED; 3]);
     assert_eq!(statuses[3], StatusCode::TOO_MANY_REQUESTS);
-    // What can't be read: the peer counts, here the proxy.
+    // If the field can't be read, the peer counts, which is the proxy here.
     for _ in 0..3 {
         let refused = send(&layer, from("10.0.0.1", Some("unknown"))).await;
         assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
@@ -175,7 +175,7 @@ async fn without_a_known_address_all_unidentified_requests_share_one_bucket() {
 }
 
 #[tokio::test]
-async fn that_no_address_is_known_is_reported_once() {
+async fn an_unknown_address_is_reported_once() {
     let (limiter, _) = stopped_limiter(three_a_minute().build().unwrap());
     let events = Arc::new(Mutex::new(Vec::new()));
     limiter.on_event({
@@ -197,7 +197,7 @@ async fn that_no_address_is_known_is_reported_once() {
 }
 
 #[test]
-fn what_comes_from_no_address_is_not_limited_by_one() {
+fn checks_without_http_are_not_limited_by_address() {
     let (limiter, _) = stopped_limiter(three_a_minute().build().unwrap());
     let without_ids = Account::user("");
     for _ in 0..5 {
@@ -217,16 +217,17 @@ fn the_memory_of_addresses_is_bounded_and_apart_from_that_of_accounts() {
     let limiter = Limiter::with_store(three_a_minute().build().unwrap(), store).unwrap();
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
         .client_address(ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()));
-    let ask = |host: u32| {
+    let status_of = |host: u32| {
         let peer = IpAddr::from(host.to_be_bytes());
         let response = tokio_test::block_on(send(&layer, from(&peer.to_string(), None)));
         response.status()
     };
     for host in 0..1_000 {
-        assert_eq!(ask(host), StatusCode::UNAUTHORIZED);
+        assert_eq!(status_of(host), StatusCode::UNAUTHORIZED);
     }
     // Further addresses share a bucket, so a flood of them is refused, ...
-    let refused = (1_000..2_000).filter(|host| ask(*host) == StatusCode::TOO_MANY_REQUESTS).count();
+    let refused =
+        (1_000..2_000).filter(|host| status_of(*host) == StatusCode::TOO_MANY_REQUESTS).count();
     assert_eq!(refused, 997);
     assert_eq!(limiter.report().store.addresses, 1_000);
     assert_eq!(limiter.report().store.shared, 1_000);
@@ -239,7 +240,7 @@ fn the_memory_of_addresses_is_bounded_and_apart_from_that_of_accounts() {
     clock.advance(Duration::from_secs(120));
     limiter.store().shrink();
     assert_eq!(limiter.store().len(), 0);
-    assert_eq!(ask(5_000), StatusCode::UNAUTHORIZED);
+    assert_eq!(status_of(5_000), StatusCode::UNAUTHORIZED);
 }
 
 #[test]
@@ -295,13 +296,13 @@ fn while_the_policy_changes_each_request_is_limited_by_its_own_address_or_not_at
 }
 
 #[test]
-fn a_charge_is_of_addresses_or_of_accounts() {
+fn a_charge_can_not_mix_addresses_and_accounts() {
     let principal = Principal::user("u-1").unwrap();
     let quota = Quota::per_minute(3).build().unwrap();
     let of_address = Limit::new(Endpoint::CALL, quota).with_scope(Scope::Address);
     let entries = [Entry::new(Endpoint::AGENT, quota), Entry::of(of_address)];
     let error = Charge::new(&principal, &entries).unwrap_err();
-    assert!(error.to_string().starts_with("limit call counts addresses and others"), "{error}");
+    assert!(error.to_string().starts_with("limit call: a charge must not have some"), "{error}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Requests that cost more than one unit, and what is no request.
+//! Requests that cost more than one unit, and checks by the name of an endpoint.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn rows() -> LimitName {
 }
 
 #[test]
-fn a_limit_of_rows_beside_one_of_requests() {
+fn a_request_is_charged_to_a_limit_of_rows_and_to_one_of_requests() {
     let (limiter, clock) = stopped_limiter(with_rows().build().unwrap());
     let caller = member("u-1", "o-1");
     (0..5).for_each(|_| assert!(call(&limiter, &caller).is_admitted()));
@@ -52,7 +52,7 @@ async fn a_closure_on_the_head_says_what_a_request_costs() {
         call
     };
     let mut expected = 100;
-    // What is no number is the policy's cost, and 0 is never for nothing.
+    // Without a number it is the policy's cost, and 0 is treated as 1.
     for (rows, cost) in [(Some("30"), 30), (None, 20), (Some("?"), 20), (Some("0"), 1)] {
         assert_eq!(send(&layer, call(rows)).await.status(), StatusCode::OK);
         expected -= cost;
@@ -114,7 +114,7 @@ async fn a_request_that_can_never_be_allowed_is_refused_with_413_and_diagnosed()
 }
 
 #[test]
-fn a_shadow_limit_that_can_never_hold_its_cost_keeps_no_request_from_the_others() {
+fn a_cost_above_the_burst_of_a_shadow_limit_does_not_stop_the_other_limits() {
     let policy = with_rows().enforce("rows", Enforcement::SHADOW).build().unwrap();
     let (limiter, _) = stopped_limiter(policy);
     let events = Arc::new(Mutex::new(Vec::new()));
@@ -131,7 +131,7 @@ fn a_shadow_limit_that_can_never_hold_its_cost_keeps_no_request_from_the_others(
 }
 
 #[test]
-fn what_is_no_request_is_checked_by_name() {
+fn work_that_is_not_a_request_is_checked_by_the_name_of_an_endpoint() {
     let (limiter, _) = stopped_limiter(with_rows().build().unwrap());
     let caller = member("u-1", "o-1");
     // As much as three requests, of every limit.
@@ -153,7 +153,7 @@ fn what_is_no_request_is_checked_by_name() {
     assert_eq!(limiter.check_endpoint_now(&caller, unknown, 1), None);
     let error = now(limiter.check_endpoint(&caller, unknown, 1).wait()).unwrap_err();
     assert_eq!(error.kind(), "no_endpoint");
-    // Nor must an account that names no one.
+    // Nor must an account without ids.
     let unidentified = limiter.check_endpoint_now(&Account::user(""), Endpoint::CALL, 1).unwrap();
     assert!(!unidentified.is_admitted());
 }

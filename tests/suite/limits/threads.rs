@@ -10,7 +10,7 @@ use super::{call, left, member};
 use crate::support::stopped_limiter;
 
 #[test]
-fn while_one_limit_is_empty_no_thread_sees_the_other_short() {
+fn refusals_by_one_limit_never_cost_units_of_another() {
     let policy = Policy::bolna()
         .quota("call", Quota::per_minute(1_000))
         .also("call", LimitBuilder::user("call-user", Quota::per_minute(100)))

@@ -1,4 +1,4 @@
-//! Whom a limit counts together.
+//! Which requests a limit counts together.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -124,7 +124,7 @@ fn a_plan_has_its_own_limits_and_those_of_the_active_policy_for_everyone() {
 }
 
 #[test]
-fn usage_tells_each_limit_once() {
+fn usage_lists_each_limit_once() {
     let day = LimitBuilder::account("day", Quota::per_day(50));
     let policy = ten_four_fifteen().shared(day, ["call", "default"]).build().unwrap();
     let (limiter, _) = stopped_limiter(policy);
@@ -230,7 +230,7 @@ fn only_an_endpoint_of_the_policy_is_enforced() {
 }
 
 #[test]
-fn a_change_of_scope_or_endpoints_is_told() {
+fn a_change_of_scope_or_endpoints_is_reported() {
     let limited = |limit| Policy::bolna().also("call", limit).build().unwrap();
     let account = || LimitBuilder::account("x", Quota::per_minute(9));
     let cases = [

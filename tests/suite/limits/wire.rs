@@ -18,7 +18,7 @@ fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 #[tokio::test]
-async fn an_admitted_request_is_told_every_limit() {
+async fn an_admitted_response_reports_every_limit() {
     let policy = Policy::bolna()
         .also("call", LimitBuilder::user("call-user", Quota::per_minute(100)))
         .build()
@@ -39,7 +39,7 @@ async fn an_admitted_request_is_told_every_limit() {
 }
 
 #[tokio::test]
-async fn a_refused_request_is_told_every_limit_and_which_of_them_refuse() {
+async fn a_refusal_reports_every_limit_and_names_those_that_refuse() {
     let (limiter, clock) = stopped_limiter(ten_four_fifteen().build().unwrap());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     admitted(&limiter, &member("u-1", "o-1"));
@@ -96,7 +96,7 @@ async fn a_limit_for_everyone_is_not_taken_for_the_endpoints_own_of_the_same_nam
 }
 
 #[tokio::test]
-async fn a_user_who_is_blocked_is_told_the_endpoint() {
+async fn the_refusal_of_a_blocked_user_names_the_endpoint() {
     let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     let hour = Duration::from_secs(3600);
@@ -121,38 +121,38 @@ async fn a_head_request_gets_the_same_fields_and_no_body() {
 }
 
 #[tokio::test]
-async fn limits_in_shadow_mode_are_not_told_unless_that_is_wanted() {
+async fn limits_in_shadow_mode_are_reported_only_with_fields_in_shadow() {
     let policy = ten_four_fifteen().enforce("call-user", Enforcement::SHADOW).build().unwrap();
     let layer = BolnaRateLimitLayer::with_policy(policy);
-    let told = send(&layer, call_by("u-1", "o-1")).await;
-    assert_eq!(lines(told.headers(), "ratelimit").len(), 2);
-    let told = send(&layer.clone().fields_in_shadow(), call_by("u-1", "o-1")).await;
-    assert_eq!(lines(told.headers(), "ratelimit").len(), 3);
-    let told = send(&layer.enforcement(Enforcement::SHADOW), call_by("u-1", "o-1")).await;
-    assert_eq!(lines(told.headers(), "ratelimit").len(), 0);
+    let response = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(lines(response.headers(), "ratelimit").len(), 2);
+    let response = send(&layer.clone().fields_in_shadow(), call_by("u-1", "o-1")).await;
+    assert_eq!(lines(response.headers(), "ratelimit").len(), 3);
+    let response = send(&layer.enforcement(Enforcement::SHADOW), call_by("u-1", "o-1")).await;
+    assert_eq!(lines(response.headers(), "ratelimit").len(), 0);
 }
 
 #[tokio::test]
-async fn the_older_fields_are_about_the_limit_that_is_nearest_or_refuses() {
+async fn the_older_fields_report_the_limit_with_the_least_left_or_the_one_that_refuses() {
     let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
     let layer =
         BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds);
-    let told = send(&layer, call_by("u-1", "o-1")).await;
-    assert_eq!(told.headers()["x-ratelimit-limit"], "4");
-    assert_eq!(told.headers()["x-ratelimit-remaining"], "3");
+    let response = send(&layer, call_by("u-1", "o-1")).await;
+    assert_eq!(response.headers()["x-ratelimit-limit"], "4");
+    assert_eq!(response.headers()["x-ratelimit-remaining"], "3");
     for _ in 0..3 {
         send(&layer, call_by("u-1", "o-1")).await;
     }
-    let told = send(&layer, call_by("u-1", "o-1")).await;
+    let response = send(&layer, call_by("u-1", "o-1")).await;
     assert_eq!(
-        (told.status(), &told.headers()["x-ratelimit-limit"]),
+        (response.status(), &response.headers()["x-ratelimit-limit"]),
         (StatusCode::TOO_MANY_REQUESTS, &"4".parse().unwrap())
     );
-    assert_eq!(told.headers()["x-ratelimit-reset"], "60");
+    assert_eq!(response.headers()["x-ratelimit-reset"], "60");
 }
 
 #[tokio::test]
-async fn own_refusals_see_all_limits() {
+async fn a_renderer_of_refusals_sees_all_limits() {
     let (limiter, _) = stopped_limiter(ten_four_fifteen().build().unwrap());
     admitted(&limiter, &member("u-1", "o-1"));
     let layer = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal| {

@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::fields::{Fields, Name};
 use super::structured::{Item, Value, items};
-use super::{Standing, Standings, Told, exhausted, quota, units};
+use super::{ReportedQuota, Standing, Standings, exhausted, quota, units};
 use crate::values::LimitName;
 
 /// The names of a dialect's parameters.
@@ -115,7 +115,7 @@ impl Memo {
 #[derive(Debug, Default)]
 struct Policies<'h> {
     /// The smallest quota with each of the wanted names.
-    quotas: SmallVec<[Option<Told>; 1]>,
+    quotas: SmallVec<[Option<ReportedQuota>; 1]>,
     /// The names of quotas that do not count requests but, for example, bytes; sorted.
     something_else: Vec<Cow<'h, [u8]>>,
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::retry_after::unix_now;
-use super::{Standing, Standings, Told};
+use super::{ReportedQuota, Standing, Standings};
 use crate::values::{LimitName, Quota};
 
 pub(in crate::client) use by_name::Memo;
@@ -56,7 +56,7 @@ fn seconds(number: u64) -> Duration {
 }
 
 /// A quota of zero units is ignored, and so is a window of zero seconds.
-fn quota(quota: u64, window: Option<u64>) -> Option<Told> {
+fn quota(quota: u64, window: Option<u64>) -> Option<ReportedQuota> {
     (quota > 0).then(|| (units(quota), window.filter(|&window| window > 0).map(seconds)))
 }
 

@@ -63,7 +63,7 @@ pub(super) fn key(prefix: &str, tag: &str, bucket: Bucket<'_>) -> String {
 }
 
 /// The pattern of the keys of such buckets, with a `*` for each id: errors are logged, and ids do
-/// not belong in a log. `principal` is whose request names the bucket.
+/// not belong in a log. `principal` is the one whose request names the bucket.
 pub(super) fn pattern(prefix: &str, principal: &Principal, bucket: Option<&OwnedBucket>) -> String {
     let bucket = bucket.map(|bucket| bucket.borrow(principal));
     let principal = bucket.map_or(principal, |bucket| bucket.principal());

@@ -172,8 +172,8 @@ impl Store for Servers {
         handle.request(command.principal(), Op::of(&command))?.await
     }
 
-    /// What is beyond them must not be called for: see [`Request::buckets`]. `LocalFallback` asks
-    /// first.
+    /// No call may need more than these: see [`Request::buckets`]. `LocalFallback` makes sure of
+    /// that before each call.
     fn capabilities(&self) -> Capabilities {
         Capabilities { everyone: matches!(self, Self::One { .. }), ..Capabilities::ALL }
     }
