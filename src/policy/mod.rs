@@ -41,6 +41,8 @@ use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope
 
 use path::{Billing, PathTable};
 
+pub(crate) use path::Charged;
+
 pub use account::Account;
 pub use builder::PolicyBuilder;
 pub use error::{PathList, PolicyError};
@@ -116,6 +118,25 @@ impl Policy {
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
         self.rule_of(path).map(Rule::endpoint)
+    }
+
+    /// The endpoints that a request to `path` is charged to. Empty if the path is exempt.
+    ///
+    /// Nearly all paths are charged to one endpoint. If servers read the path differently, it is
+    /// charged to every endpoint that one of them takes it for, so no spelling of a path escapes a
+    /// limit. The endpoint of the path as it is written comes first.
+    ///
+    /// `path` is the request's path as it came over the wire, that is not decoded, without the
+    /// query. The method never matters.
+    #[must_use]
+    pub fn endpoints_of(&self, path: &str) -> Vec<Endpoint> {
+        let endpoint = |index: &usize| self.0.rules[*index].endpoint();
+        match self.charged(path) {
+            Charged::Exempt => Vec::new(),
+            Charged::One(index) => vec![endpoint(&index)],
+            Charged::Several(several) => several.as_slice().iter().map(endpoint).collect(),
+            Charged::TooMany => self.rules().iter().map(Rule::endpoint).collect(),
+        }
     }
 
     /// The quota of a limit: of an endpoint's own, or of a further one. `None` if the policy does
@@ -194,6 +215,12 @@ impl Policy {
     #[inline]
     pub(crate) fn rule_of(&self, path: &str) -> Option<&Rule> {
         self.index_of(path).map(|index| &self.0.rules[index])
+    }
+
+    /// The indices of a path's rules in [`rules`](Self::rules).
+    #[inline]
+    pub(crate) fn charged(&self, path: &str) -> Charged {
+        self.0.paths.charged(path)
     }
 
     /// The index of a path's rule in [`rules`](Self::rules). `None` if the path is exempt.

@@ -28,6 +28,36 @@ pub(crate) enum Billing {
     Exempt,
 }
 
+/// What a request to a path is charged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Charged {
+    /// Nothing.
+    Exempt,
+    /// The endpoint with that index in the policy.
+    One(usize),
+    /// Several endpoints, since servers read the path differently.
+    Several(Endpoints),
+    /// More endpoints than one charge can have.
+    TooMany,
+}
+
+/// The indices of distinct endpoints in the policy, at least two and at most [`MOST_ENDPOINTS`].
+/// The endpoint of the path as it is written comes first, the others in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    indices: [usize; MOST_ENDPOINTS],
+    len: usize,
+}
+
+/// The most endpoints that a path is charged to. A charge has no more entries.
+pub(crate) const MOST_ENDPOINTS: usize = 16;
+
+impl Endpoints {
+    pub(crate) fn as_slice(&self) -> &[usize] {
+        &self.indices[..self.len]
+    }
+}
+
 /// Path templates, and what each of them is charged to.
 #[derive(Clone)]
 pub(crate) struct PathTable {
@@ -65,6 +95,51 @@ impl<'a> PathTableBuilder<'a> {
 impl PathTable {
     pub(crate) fn bill(&self, path: &str) -> Billing {
         if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
+    }
+
+    /// The endpoints that the path is charged to.
+    #[inline]
+    pub(crate) fn charged(&self, path: &str) -> Charged {
+        if is_plain(path.as_bytes()) {
+            return match self.route(path.as_bytes()) {
+                Billing::Endpoint(index) => Charged::One(index),
+                Billing::Exempt => Charged::Exempt,
+            };
+        }
+        self.charged_odd(path)
+    }
+
+    #[cold]
+    fn charged_odd(&self, path: &str) -> Charged {
+        let mut all: Vec<Billing> = match readings::of(path.as_bytes()) {
+            Some(readings) => readings.iter().map(|reading| self.bill_reading(reading)).collect(),
+            None => (0..=self.default).map(Billing::Endpoint).collect(),
+        };
+        all.sort_unstable();
+        all.dedup();
+        let mut indices = [0; MOST_ENDPOINTS];
+        let mut len = 0;
+        for billing in all {
+            if let Billing::Endpoint(index) = billing {
+                if len == MOST_ENDPOINTS {
+                    return Charged::TooMany;
+                }
+                indices[len] = index;
+                len += 1;
+            }
+        }
+        match len {
+            0 => Charged::Exempt,
+            1 => Charged::One(indices[0]),
+            _ => {
+                if let Billing::Endpoint(written) = self.route(path.as_bytes()) {
+                    if let Some(at) = indices[..len].iter().position(|index| *index == written) {
+                        indices[..=at].rotate_right(1);
+                    }
+                }
+                Charged::Several(Endpoints { indices, len })
+            }
+        }
     }
 
     /// All templates, and what each of them is charged to.
