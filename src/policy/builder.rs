@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{PathList, PolicyError};
 use super::limit::{LimitBuilder, QuotaDraft};
-use super::path::{Billing, PathTableBuilder};
+use super::path::{Billing, Overlaps, PathTableBuilder, Spelling, Spellings};
 use super::rule::MOST_LIMITS;
 use super::{Policy, Rule};
 use crate::values::{
@@ -39,10 +39,9 @@ use crate::values::{
 /// A template has at most 256 segments, and must match the whole path. At each segment a literal
 /// beats `{name}`, which beats `{*name}`, whatever the order of the templates.
 ///
-/// The order of the endpoints matters only for paths that are
-/// [spelled oddly](crate#paths-that-are-spelled-to-escape): such a path is charged to the first
-/// endpoint that a server might route it to. So declare the endpoint first that needs protection
-/// most.
+/// A segment has at most 255 bytes. The order of the endpoints does not matter: a path that is
+/// [spelled oddly](crate#paths-that-are-spelled-to-escape) is charged to every endpoint that a
+/// server might take it for.
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
@@ -54,6 +53,8 @@ pub struct PolicyBuilder {
     shared: Vec<(LimitBuilder, Vec<String>)>,
     unidentified: Option<LimitBuilder>,
     exempt: Vec<String>,
+    prefixes: Vec<String>,
+    spellings: Spellings,
     enforcement: Enforcement,
     /// The names of endpoints and limits that were to be changed and do not exist.
     unknown: Vec<String>,
@@ -81,6 +82,8 @@ impl PolicyBuilder {
             shared: Vec::new(),
             unidentified: None,
             exempt: Vec::new(),
+            prefixes: Vec::new(),
+            spellings: Spellings::ALL,
             enforcement: Enforcement::FULL,
             unknown: Vec::new(),
         }
@@ -251,6 +254,51 @@ impl PolicyBuilder {
         self
     }
 
+    /// Adds a prefix that the application strips before it routes, such as FastAPI's `root_path`:
+    /// with `/api`, the path `/api/call` is charged as `/call` is, unless a template claims it. The
+    /// prefix is a [path template](Self#paths) without `{*name}`.
+    ///
+    /// Without this, `/api/call` is charged to `default`, although the application takes it for
+    /// `/call`: no limiter can know the prefix. A proxy in front of the limiter that strips it is
+    /// none of its business.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Endpoint, Policy};
+    ///
+    /// let policy = Policy::bolna().stripped_prefix("/api").build()?;
+    /// assert_eq!(policy.endpoints_of("/api/call"), [Endpoint::CALL]);
+    /// assert_eq!(policy.endpoints_of("/call"), [Endpoint::CALL]);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn stripped_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefixes.push(prefix.into());
+        self
+    }
+
+    /// Does not read these [kinds of spelling](Spelling), so that paths which are spelled so are
+    /// charged to fewer endpoints. By default every kind is read.
+    ///
+    /// Do this only if you know that no server behind the limiter reads them, and none will. Then
+    /// it spares honest callers: if the application has ids such as `all.json` beside a literal
+    /// `all`, and has no format suffixes, ignore [`Spelling::FormatSuffix`]. If you are wrong,
+    /// callers escape the limit: behind Express, without [`Spelling::Capitals`], `/Call` reaches
+    /// the handler of `/call` and is charged to `default`.
+    ///
+    /// ```
+    /// use bolna_rate_limit::policy::Spelling;
+    /// use bolna_rate_limit::{Endpoint, Policy};
+    ///
+    /// let policy = Policy::bolna().ignore_spellings([Spelling::FormatSuffix]).build()?;
+    /// assert_eq!(policy.endpoints_of("/v2/agent/all.json"), [Endpoint::AGENT]);
+    /// let policy = Policy::bolna().build()?;
+    /// assert_eq!(policy.endpoints_of("/v2/agent/all.json"), [Endpoint::AGENT, Endpoint::DEFAULT]);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn ignore_spellings(mut self, kinds: impl IntoIterator<Item = Spelling>) -> Self {
+        self.spellings = kinds.into_iter().fold(self.spellings, Spellings::without);
+        self
+    }
+
     /// Checks all settings and makes the policy.
     ///
     /// # Errors
@@ -261,7 +309,9 @@ impl PolicyBuilder {
     /// * an endpoint has no paths, or more than four limits;
     /// * a quota is not [valid](QuotaBuilder::build), or a cost is 0 or above the burst;
     /// * a share is not from 1 to 100 percent, or a shared limit has no endpoint;
-    /// * a path template is not valid, or two templates match the same paths;
+    /// * a path template or a prefix is not valid, or two templates match the same paths;
+    /// * literals and parameters alternate in the path templates in too many ways, which takes
+    ///   dozens of templates with several parameters each;
     /// * the process would have more than [`Endpoint::MAX`] names of endpoints and limits.
     ///
     /// The error holds the value, its place and the rule that it breaks. A policy that can't be
@@ -285,6 +335,14 @@ impl PolicyBuilder {
         }
         self.default.insert_paths(&mut paths, self.endpoints.len())?;
         insert(&mut paths, &self.exempt, Billing::Exempt, || PathList::Exempt)?;
+        for (index, prefix) in self.prefixes.iter().enumerate() {
+            paths.insert_prefix(prefix).map_err(|reason| {
+                let (path, list) = (prefix.clone(), PathList::Prefix);
+                PolicyError::Path { path, list, index, reason }
+            })?;
+        }
+        let paths = paths.build(self.endpoints.len(), self.spellings);
+        let paths = paths.map_err(|Overlaps| PolicyError::TooManyOverlaps)?;
         let terms = self.terms(&self.shared_by_endpoint()?)?;
         let unidentified = self.unidentified.as_ref().map(|it| it.terms(&self.default));
         let unidentified = unidentified.transpose()?;
@@ -300,7 +358,7 @@ impl PolicyBuilder {
         };
         let rules = terms.iter().map(|limits| rule(limits)).collect::<Result<_, _>>()?;
         let unidentified = unidentified.map(|limit| rule(&[limit])).transpose()?;
-        Ok(Policy::new(paths.build(self.endpoints.len()), rules, unidentified))
+        Ok(Policy::new(paths, rules, unidentified))
     }
 
     /// The limits that the endpoints share: those of each endpoint, `default` last.

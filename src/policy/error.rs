@@ -108,6 +108,8 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: TemplateError,
     },
+    /// Literals and parameters alternate in the path templates in too many ways.
+    TooManyOverlaps,
 }
 
 /// A list of path templates of a policy.
@@ -118,6 +120,8 @@ pub enum PathList {
     Endpoint(String),
     /// The templates of exempt paths.
     Exempt,
+    /// The prefixes that the application strips.
+    Prefix,
 }
 
 impl fmt::Display for PolicyError {
@@ -187,6 +191,13 @@ impl fmt::Display for PolicyError {
             Self::Path { path, list: PathList::Exempt, reason, .. } => {
                 write!(f, "exempt path {:?}: {reason}", Excerpt::of(path))
             }
+            Self::Path { path, list: PathList::Prefix, reason, .. } => {
+                write!(f, "stripped prefix {:?}: {reason}", Excerpt::of(path))
+            }
+            Self::TooManyOverlaps => f.write_str(
+                "the path templates: literals and parameters alternate in them in too many ways; \
+                 use fewer templates with several parameters",
+            ),
         }
     }
 }

@@ -51,7 +51,7 @@ pub use error::{PathList, PolicyError};
 pub use file::PolicyFileError;
 pub use limit::LimitBuilder;
 pub use lint::Lint;
-pub use path::TemplateError;
+pub use path::{Spelling, TemplateError};
 
 pub(crate) use rule::{MOST_LIMITS, Rule};
 
@@ -262,8 +262,8 @@ impl fmt::Debug for Policy {
 }
 
 /// Two policies are equal if they have the same endpoints in the same order, with the same limits,
-/// enforcement and path templates, limit requests without an account in the same way, and exempt
-/// the same templates.
+/// enforcement and path templates, limit requests without an account in the same way, exempt the
+/// same templates, strip the same prefixes and ignore the same spellings.
 impl PartialEq for Policy {
     fn eq(&self, other: &Self) -> bool {
         let templates = |policy: &Self| {
@@ -273,6 +273,7 @@ impl PartialEq for Policy {
         };
         Arc::ptr_eq(&self.0, &other.0)
             || self.all_rules().eq(other.all_rules())
+                && self.0.paths.reads_like(&other.0.paths)
                 && self.rules().len() == other.rules().len()
                 && templates(self) == templates(other)
     }

@@ -467,7 +467,7 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ("@", &["nothing is set", "base"]),
         ("@# base = \"bolna\"\n", &["nothing is set"]),
         // Keys.
-        ("@exmpt = []\n", &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"]),
+        ("@exmpt = []\n", &["\"exmpt\" of the policy", "base, enforce, exempt, stripped_prefixes, ignored"]),
         (
             "[default]\n@brust = 5\n",
             &[
@@ -614,6 +614,18 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ),
         (&format!("exempt = [@\"/new\"]\n{new}paths = [\"/new\"]\n"), &["\"/new\"", "same paths"]),
         ("exempt = [@\"healthz\"]\n", &["\"healthz\"", "starts with `/`"]),
+        (
+            "stripped_prefixes = [\"/api\", @\"/v1/\"]\n",
+            &["stripped prefix \"/v1/\"", "trailing slash"],
+        ),
+        ("stripped_prefixes = [@\"/\"]\n", &["stripped prefix \"/\"", "trailing slash"]),
+        ("stripped_prefixes = [@\"/{*all}\"]\n", &["stripped prefix", "the last segment"]),
+        ("stripped_prefixes = @\"/api\"\n", &["a list of paths", "found \"/api\""]),
+        (
+            "ignored_spellings = [\"capitals\", @\"case\"]\n",
+            &["\"case\" in ignored_spellings of the policy", "the kinds are capitals, format-suffix"],
+        ),
+        ("ignored_spellings = @7\n", &["a list of kinds of spelling", "found 7"]),
         (
             "[default]\npaths = [\n  @\"/v2/agent/{id}\",\n]\n",
             &["same paths as `/v2/agent/{agent_id}`"],
@@ -901,7 +913,7 @@ fn a_mistake_in_json_is_told_by_its_place() {
         // Keys.
         (
             "{\n  @\"exmpt\": []\n}",
-            &["\"exmpt\" of the policy", "base, enforce, exempt, default, endpoint"],
+            &["\"exmpt\" of the policy", "base, enforce, exempt, stripped_prefixes, ignored"],
         ),
         (
             "{ \"default\": {\n  \"limit\": 5,\n  @\"\\u0062rust\": 5 } }",

@@ -56,8 +56,10 @@ impl<'a> PolicyDraft<'a> {
             builder = builder.enforcement(enforcement);
         }
         let exempt = policy.paths("exempt")?.unwrap_or_default();
-        builder = builder.exempt(&exempt.texts);
-        Ok(Self { base, builder, said: Statements::new(exempt) })
+        builder = builder.exempt(&exempt.texts).ignore_spellings(policy.spellings()?);
+        let prefixes = policy.paths("stripped_prefixes")?.unwrap_or_default();
+        builder = prefixes.texts.iter().fold(builder, PolicyBuilder::stripped_prefix);
+        Ok(Self { base, builder, said: Statements::new(exempt, prefixes) })
     }
 
     fn default(self, node: &'a Node) -> Result<Self, Mistake> {

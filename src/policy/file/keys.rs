@@ -1,8 +1,17 @@
 //! The keys that each table of a policy file may have.
 
 /// The keys of the whole policy.
-pub(super) const POLICY: &[&str] =
-    &["base", "enforce", "exempt", "default", "endpoint", "shared", "unidentified"];
+pub(super) const POLICY: &[&str] = &[
+    "base",
+    "enforce",
+    "exempt",
+    "stripped_prefixes",
+    "ignored_spellings",
+    "default",
+    "endpoint",
+    "shared",
+    "unidentified",
+];
 
 /// The keys of the endpoint `default`.
 pub(super) const DEFAULT: &[&str] =

@@ -15,11 +15,12 @@ pub(super) struct Statements<'a> {
     /// The index of each name's settings in that list.
     indices: HashMap<String, usize>,
     exempt: Texts,
+    prefixes: Texts,
 }
 
 impl<'a> Statements<'a> {
-    pub(super) fn new(exempt: Texts) -> Self {
-        Self { settings: Vec::new(), indices: HashMap::new(), exempt }
+    pub(super) fn new(exempt: Texts, prefixes: Texts) -> Self {
+        Self { settings: Vec::new(), indices: HashMap::new(), exempt, prefixes }
     }
 
     pub(super) fn add(&mut self, setting: Setting<'a>) {
@@ -64,10 +65,12 @@ impl<'a> Statements<'a> {
                 // A user's share has neither, and its name is from the setting of the share.
                 at.or(Some(setting.name_at))
             }
+            PolicyError::TooManyOverlaps => None,
             PolicyError::Path { list, index, reason, .. } => {
                 let paths = match list {
                     PathList::Endpoint(name) => self.paths_of(name),
                     PathList::Exempt => Some(&self.exempt),
+                    PathList::Prefix => Some(&self.prefixes),
                 };
                 match (paths, reason) {
                     (Some(paths), _) => paths.each_at.get(*index).copied(),

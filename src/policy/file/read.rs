@@ -32,6 +32,10 @@ impl Policy {
     ///   number of percent from 0 to 100. Defaults to `"full"`.
     /// * `exempt`: a list of paths that are [exempt](crate::policy::PolicyBuilder::exempt).
     ///   Defaults to none.
+    /// * `stripped_prefixes`: a list of prefixes that
+    ///   [the application strips](crate::policy::PolicyBuilder::stripped_prefix). Defaults to none.
+    /// * `ignored_spellings`: a list of [kinds of spelling](crate::policy::Spelling::name) that
+    ///   [are not read](crate::policy::PolicyBuilder::ignore_spellings). Defaults to none.
     /// * `default`: a table with settings of the endpoint `default`.
     /// * `endpoint`: a list of tables, each with the settings of one endpoint. An endpoint of the
     ///   base is changed. A new one is added after those of the base, in the order of the list.

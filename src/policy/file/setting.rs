@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::document::{Mistake, Node, Value};
 use super::table::{DocumentTable, Texts};
-use crate::values::{Enforcement, Quota, QuotaBuilder, Scope};
+use crate::policy::Spelling;
+use crate::values::{Enforcement, Excerpt, Quota, QuotaBuilder, Scope};
 
 /// The settings of an endpoint with its own limit, or of another limit, and their positions.
 #[derive(Default)]
@@ -75,6 +76,23 @@ impl<'a> Setting<'a> {
 impl DocumentTable<'_> {
     pub(super) fn paths(&self, key: &str) -> Result<Option<Texts>, Mistake> {
         self.texts(key, "a list of paths, each a text")
+    }
+
+    /// The kinds of spelling that are not read.
+    pub(super) fn spellings(&self) -> Result<Vec<Spelling>, Mistake> {
+        const KEY: &str = "ignored_spellings";
+        let kinds = self.texts(KEY, "a list of kinds of spelling, each a text")?;
+        let Texts { texts, each_at, .. } = kinds.unwrap_or_default();
+        let kind = |(text, at): (&String, &usize)| {
+            let known = Spelling::ALL.into_iter().find(|kind| kind.name() == text);
+            known.ok_or_else(|| {
+                let names = Spelling::ALL.map(Spelling::name).join(", ");
+                let text = Excerpt::of(text);
+                let rule = format!("there is no such kind of spelling; the kinds are {names}");
+                Mistake::new(*at, format!("{text:?} in {KEY} of {}: {rule}", self.what))
+            })
+        };
+        texts.iter().zip(&each_at).map(kind).collect()
     }
 
     pub(super) fn enforcement(&self) -> Result<Option<Enforcement>, Mistake> {

@@ -7,17 +7,22 @@
 //! policy that one of its readings reaches. `default` comes last, so no spelling of a path escapes
 //! to the higher limit of `default`.
 
-mod readings;
+mod escape;
+mod odd;
+mod set;
+mod spelling;
 mod template;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use tree::{Tree, TreeBuilder};
 
-pub use template::TemplateError;
+pub(crate) use spelling::Spellings;
+pub(crate) use tree::Overlaps;
 
-/// The length, in bytes, of the longest odd path that is read. A longer one is charged to the first
-/// endpoint of the policy.
-pub(crate) const LONGEST_ODD_PATH: usize = 512;
+pub use spelling::Spelling;
+pub use template::TemplateError;
 
 /// What a request to a path costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +48,7 @@ pub(crate) enum Charged {
 
 /// The indices of distinct endpoints in the policy, at least two and at most [`MOST_ENDPOINTS`].
 /// The endpoint of the path as it is written comes first, the others in ascending order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoints {
     indices: [usize; MOST_ENDPOINTS],
     len: usize,
@@ -53,6 +58,8 @@ pub(crate) struct Endpoints {
 pub(crate) const MOST_ENDPOINTS: usize = 16;
 
 impl Endpoints {
+    const NONE: Self = Self { indices: [0; MOST_ENDPOINTS], len: 0 };
+
     pub(crate) fn as_slice(&self) -> &[usize] {
         &self.indices[..self.len]
     }
@@ -62,6 +69,8 @@ impl Endpoints {
 #[derive(Clone)]
 pub(crate) struct PathTable {
     tree: Tree,
+    spellings: Spellings,
+    prefixes: Vec<Box<str>>,
     /// The index of the endpoint for paths that no template matches. It is the last one.
     default: usize,
 }
@@ -69,11 +78,12 @@ pub(crate) struct PathTable {
 /// Path templates that are being checked.
 pub(crate) struct PathTableBuilder<'a> {
     tree: TreeBuilder<'a>,
+    prefixes: Vec<Box<str>>,
 }
 
 impl<'a> PathTableBuilder<'a> {
     pub(crate) fn new() -> Self {
-        Self { tree: TreeBuilder::new() }
+        Self { tree: TreeBuilder::new(), prefixes: Vec::new() }
     }
 
     pub(crate) fn insert(
@@ -85,61 +95,47 @@ impl<'a> PathTableBuilder<'a> {
         self.tree.insert(template, billing).map_err(TemplateError::Conflict)
     }
 
+    /// Adds a prefix that the application strips before it routes.
+    pub(crate) fn insert_prefix(&mut self, template: &'a str) -> Result<(), TemplateError> {
+        template::check_prefix(template)?;
+        self.tree.insert_prefix(template);
+        self.prefixes.push(template.into());
+        Ok(())
+    }
+
     /// The table. `default` is the index of the endpoint for paths that no template matches. It is
     /// the last one.
-    pub(crate) fn build(self, default: usize) -> PathTable {
-        PathTable { tree: self.tree.build(), default }
+    ///
+    /// # Errors
+    /// If the templates overlap in too many ways.
+    pub(crate) fn build(self, default: usize, spellings: Spellings) -> Result<PathTable, Overlaps> {
+        let tree = self.tree.build(Billing::Endpoint(default))?;
+        Ok(PathTable { tree, spellings, prefixes: self.prefixes, default })
     }
 }
 
 impl PathTable {
-    pub(crate) fn bill(&self, path: &str) -> Billing {
-        if is_plain(path.as_bytes()) { self.route(path.as_bytes()) } else { self.bill_odd(path) }
-    }
-
     /// The endpoints that the path is charged to.
     #[inline]
     pub(crate) fn charged(&self, path: &str) -> Charged {
-        if is_plain(path.as_bytes()) {
-            return match self.route(path.as_bytes()) {
-                Billing::Endpoint(index) => Charged::One(index),
-                Billing::Exempt => Charged::Exempt,
-            };
+        match self.plain(path) {
+            Some(Billing::Endpoint(index)) => Charged::One(index),
+            Some(Billing::Exempt) => Charged::Exempt,
+            None => self.charged_odd(path),
         }
-        self.charged_odd(path)
     }
 
-    #[cold]
-    fn charged_odd(&self, path: &str) -> Charged {
-        let mut all: Vec<Billing> = match readings::of(path.as_bytes()) {
-            Some(readings) => readings.iter().map(|reading| self.bill_reading(reading)).collect(),
-            None => (0..=self.default).map(Billing::Endpoint).collect(),
-        };
-        all.sort_unstable();
-        all.dedup();
-        let mut indices = [0; MOST_ENDPOINTS];
-        let mut len = 0;
-        for billing in all {
-            if let Billing::Endpoint(index) = billing {
-                if len == MOST_ENDPOINTS {
-                    return Charged::TooMany;
-                }
-                indices[len] = index;
-                len += 1;
-            }
-        }
-        match len {
-            0 => Charged::Exempt,
-            1 => Charged::One(indices[0]),
-            _ => {
-                if let Billing::Endpoint(written) = self.route(path.as_bytes()) {
-                    if let Some(at) = indices[..len].iter().position(|index| *index == written) {
-                        indices[..=at].rotate_right(1);
-                    }
-                }
-                Charged::Several(Endpoints { indices, len })
-            }
-        }
+    /// What the path is charged to, or the first endpoint if there are several.
+    #[inline]
+    pub(crate) fn bill(&self, path: &str) -> Billing {
+        self.plain(path).unwrap_or_else(|| self.bill_odd(path))
+    }
+
+    /// What a path is charged to that every server reads alike.
+    #[inline]
+    fn plain(&self, path: &str) -> Option<Billing> {
+        let path = path.as_bytes();
+        if is_plain(path) { self.tree.find(path) } else { None }
     }
 
     /// All templates, and what each of them is charged to.
@@ -147,56 +143,90 @@ impl PathTable {
         self.tree.templates()
     }
 
+    /// Whether paths are read in the same ways: without the same prefixes, by the same spellings.
+    pub(crate) fn reads_like(&self, other: &Self) -> bool {
+        self.spellings == other.spellings && self.prefixes == other.prefixes
+    }
+
+    /// Whether the path is exempt. For a path that is not, this is cheaper than to find out what it
+    /// is charged to.
     pub(crate) fn exempts(&self, path: &str) -> bool {
-        // The path as it is written is one of the readings, and all readings have to be exempt. So
-        // the first test is enough for a path that is not.
-        self.route(path.as_bytes()) == Billing::Exempt && self.bill(path) == Billing::Exempt
+        self.written(path.as_bytes()) == Billing::Exempt && self.charged(path) == Charged::Exempt
     }
 
-    fn route(&self, path: &[u8]) -> Billing {
-        self.tree.find(path).unwrap_or(Billing::Endpoint(self.default))
+    /// What the path is charged to as it is written.
+    fn written(&self, path: &[u8]) -> Billing {
+        // A path that does not begin with a slash is `*`, or what is left of an authority.
+        let is_path = path.first() == Some(&b'/');
+        if is_path { self.tree.written(path) } else { Billing::Endpoint(self.default) }
     }
 
-    #[cold]
+    #[inline(never)]
     fn bill_odd(&self, path: &str) -> Billing {
-        // `*`, or what is left of an authority. No template can match it.
-        if !path.starts_with('/') {
-            return Billing::Endpoint(self.default);
+        match self.charged_odd(path) {
+            Charged::Exempt => Billing::Exempt,
+            Charged::One(index) => Billing::Endpoint(index),
+            Charged::Several(endpoints) => Billing::Endpoint(endpoints.as_slice()[0]),
+            Charged::TooMany => match self.written(path.as_bytes()) {
+                Billing::Exempt => Billing::Endpoint(self.default),
+                billing => billing,
+            },
         }
-        // Reading a long or very ambiguous path would let callers use up processor time at will. If
-        // charging it to the first endpoint is wrong, only the caller that sent it is affected.
-        let narrowest = Billing::Endpoint(0);
-        if path.len() > LONGEST_ODD_PATH {
-            return narrowest;
+    }
+
+    #[inline(never)]
+    fn charged_odd(&self, path: &str) -> Charged {
+        let path = path.as_bytes();
+        if path.first() != Some(&b'/') {
+            return Charged::One(self.default);
         }
-        let Some(readings) = readings::of(path.as_bytes()) else {
-            return narrowest;
+        let written = self.written(path);
+        let reached = odd::read(&self.tree, self.spellings, path);
+        let mut endpoints = reached.endpoints;
+        if reached.is_beyond && !(0..=self.default).all(|index| endpoints.push(index)) {
+            return Charged::TooMany;
+        }
+        if endpoints.len == 0 {
+            // A path is exempt only if every reading is, and the path as it is written.
+            let is_exempt = written == Billing::Exempt && !reached.is_malformed;
+            return if is_exempt { Charged::Exempt } else { Charged::One(self.default) };
+        }
+        endpoints.begin_with(written, || {
+            let end = path.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
+            self.written(&path[..end])
+        });
+        match endpoints.as_slice() {
+            [one] => Charged::One(*one),
+            _ => Charged::Several(endpoints),
+        }
+    }
+}
+
+impl Endpoints {
+    /// Adds an index, unless it is there already. `false` if there is no room for it.
+    fn push(&mut self, index: usize) -> bool {
+        if self.as_slice().contains(&index) {
+            return true;
+        }
+        let place = self.indices.get_mut(self.len);
+        place.map(|place| *place = index).map(|()| self.len += 1).is_some()
+    }
+
+    /// Sorts the indices, but puts that of the path as it is written first: with its slash at the
+    /// end, or else without it.
+    fn begin_with(&mut self, written: Billing, without_slash: impl FnOnce() -> Billing) {
+        self.indices[..self.len].sort_unstable();
+        let find = |billing: Billing| match billing {
+            Billing::Endpoint(index) => self.as_slice().iter().position(|it| *it == index),
+            Billing::Exempt => None,
         };
-        // A path is exempt only if every reading is, so no odd spelling gets around the limiter. A
-        // path with `%25` is never exempt: a second server might decode it once more, and that
-        // reading is not among these.
-        let least =
-            if path.contains("%25") { Billing::Endpoint(self.default) } else { Billing::Exempt };
-        readings.iter().map(|reading| self.bill_reading(reading)).fold(least, first)
-    }
-
-    /// What one reading is charged to. It is looked up with and without its trailing slashes, which
-    /// some servers ignore.
-    fn bill_reading(&self, reading: &[u8]) -> Billing {
-        let end = reading.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
-        first(self.route(reading), self.route(reading.get(..end).unwrap_or_default()))
+        if let Some(at) = find(written).or_else(|| find(without_slash())) {
+            self.indices[..=at].rotate_right(1);
+        }
     }
 }
 
-/// The endpoint that comes first in the policy. An exemption comes after all endpoints.
-fn first(a: Billing, b: Billing) -> Billing {
-    match (a, b) {
-        (Billing::Endpoint(a), Billing::Endpoint(b)) => Billing::Endpoint(a.min(b)),
-        (billing, Billing::Exempt) | (Billing::Exempt, billing) => billing,
-    }
-}
-
-/// Whether a path is plain: whether every server reads it as it is written.
+/// Whether a path has no byte that some servers read differently, wherever it is.
 #[inline]
 fn is_plain(path: &[u8]) -> bool {
     let ([b'/', ..], [.., last]) = (path, path) else {
@@ -242,47 +272,4 @@ fn is_odd_byte(byte: u8) -> bool {
         | (byte == b'?')
         | (byte == b'\\')
         | (byte == 0x7f)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_plain;
-
-    #[test]
-    fn plain_paths_are_those_that_every_server_reads_alike() {
-        for path in [
-            "/",
-            "/call",
-            "/v2/agent/5bc97541/executions",
-            "/a:b",
-            "/call...",
-            "/a.b",
-            "/+",
-            "/caf\u{e9}",
-        ] {
-            assert!(is_plain(path.as_bytes()), "{path} is plain");
-        }
-        let odd = [
-            "",
-            "*",
-            "call",
-            "/%63all",
-            "//call",
-            "/call/",
-            "/./call",
-            "/../call",
-            "/.call",
-            "/call;a",
-            "/call\\",
-            "/call ",
-            "/call\n",
-            "/call\u{7f}",
-            "/call?",
-            "/call#",
-            "/a//b",
-        ];
-        for path in odd {
-            assert!(!is_plain(path.as_bytes()), "{path} is odd");
-        }
-    }
 }

@@ -5,9 +5,11 @@ use std::fmt;
 
 use crate::values::Excerpt;
 
-/// The most segments of a template. A node of the tree is within that of the segment before it, and
-/// is cloned, searched and dropped by recursion, so this bounds the stack that a policy needs.
+/// The most segments of a template.
 const MAX_SEGMENTS: usize = 256;
+
+/// The most bytes of a segment. An odd path is compared with literals by as much of its text.
+const LONGEST_SEGMENT: usize = 255;
 
 /// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)
 /// for the syntax.
@@ -28,6 +30,8 @@ pub enum TemplateError {
     Parameter,
     /// It has more than 256 segments.
     TooManySegments,
+    /// It has a segment of more than 255 bytes.
+    LongSegment,
     /// It matches the same paths as this other template.
     Conflict(String),
 }
@@ -57,12 +61,27 @@ pub(super) fn check(template: &str) -> Result<(), TemplateError> {
     if rest.split('/').nth(MAX_SEGMENTS).is_some() {
         return Err(TemplateError::TooManySegments);
     }
+    if rest.split('/').any(|segment| segment.len() > LONGEST_SEGMENT) {
+        return Err(TemplateError::LongSegment);
+    }
     let mut segments = rest.split('/');
     // Nothing can follow the rest of a path.
     if segments.clone().rev().skip(1).any(|segment| segment.starts_with("{*")) {
         return Err(TemplateError::Parameter);
     }
     segments.try_for_each(check_segment)
+}
+
+/// Checks the syntax of a prefix that the application strips.
+///
+/// # Errors
+/// If the prefix is not valid.
+pub(super) fn check_prefix(prefix: &str) -> Result<(), TemplateError> {
+    check(prefix)?;
+    if prefix == "/" {
+        return Err(TemplateError::TrailingSlash);
+    }
+    if prefix.contains("/{*") { Err(TemplateError::Parameter) } else { Ok(()) }
 }
 
 fn check_segment(segment: &str) -> Result<(), TemplateError> {
@@ -108,6 +127,9 @@ impl fmt::Display for TemplateError {
             ),
             Self::TooManySegments => {
                 write!(f, "a path has at most {MAX_SEGMENTS} segments")
+            }
+            Self::LongSegment => {
+                write!(f, "a segment has at most {LONGEST_SEGMENT} bytes")
             }
             Self::Conflict(with) => {
                 let with = Excerpt::of(with);

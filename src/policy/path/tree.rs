@@ -1,39 +1,91 @@
-//! Path templates as a tree of segments.
+//! Path templates as a graph of segments.
 //!
-//! A tree of our own, because a path is looked up for every request. matchit, which axum uses,
-//! stores the values of parameters, and allocates when it has to go back from a literal to a
-//! parameter, as for every agent whose id begins like `all`.
+//! A graph of our own, because a path is looked up for every request, and because an odd path is at
+//! several places of it at once. matchit, which axum uses, stores the values of parameters, and
+//! allocates when it has to go back from a literal to a parameter, as for every agent whose id
+//! begins like `all`.
+//!
+//! Here nothing goes back: a node stands for all templates that the segments so far match, the best
+//! first. So after `/v2/agent/all` a path is at one node, which knows the children of
+//! `/v2/agent/all` and of `/v2/agent/{id}`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::Billing;
 
-#[derive(Clone, Default)]
+/// The index of a node in the graph.
+pub(super) type NodeId = u32;
+
+/// Where every path begins.
+pub(super) const ROOT: NodeId = 0;
+
+/// The most nodes and edges of a graph, besides sixteen for each segment of a template. Templates
+/// in which parameters and literals alternate in many ways can need as many as there are
+/// combinations.
+const MOST: usize = 1 << 16;
+
+#[derive(Clone)]
 pub(super) struct Tree {
-    root: TreeNode,
+    nodes: Vec<Node>,
+    leaves: Vec<Leaf>,
+    /// Whether all numbers of nodes and endpoints are below 64.
+    is_small: bool,
+    /// Whether a template begins with the name of a script.
+    has_script: bool,
 }
 
-#[derive(Clone, Default)]
-struct TreeNode {
-    /// The children for literal segments, sorted by the segment.
-    literals: Vec<(Literal, TreeNode)>,
-    /// The child for `{name}`.
-    parameter: Option<Box<TreeNode>>,
-    /// A template that ends here with `{*name}`.
-    rest: Option<Leaf>,
-    /// A template that ends here.
-    end: Option<Leaf>,
+/// What the segments of a path so far match.
+#[derive(Clone)]
+pub(super) struct Node {
+    table: Arc<Table>,
+    /// What a path that ends here is charged to.
+    pub(super) end: Billing,
+    /// What a path is charged to whose next segment no child matches.
+    pub(super) off: Billing,
+    /// What a path that ends with a slash here is charged to, if that is not ignored.
+    slash: Billing,
+    /// What a path is charged to that ends here with an empty rest, if a template has `{*name}`
+    /// here.
+    pub(super) rest: Option<Billing>,
+}
+
+/// The children of a node. Nodes with the same children share a table.
+struct Table {
+    /// Sorted by the literal.
+    literals: Vec<(Literal, NodeId)>,
+    /// The child for any other segment that is not empty.
+    parameter: Option<NodeId>,
+    /// The literals once more, in the order of their text in lower case. Empty for a few literals
+    /// that are clearly different, of which a segment can resemble one at most.
+    by_text: Vec<ByText>,
+}
+
+/// As many literals are compared one by one in less time than a binary search takes.
+const FEW: usize = 8;
+
+/// A literal in the order of its text in lower case.
+struct ByText {
+    folded: Box<[u8]>,
+    index: u32,
+    /// The index of the last literal before it in this order that is a beginning of it.
+    beginning: Option<u32>,
 }
 
 /// A literal segment. It is compared by its length and its first eight bytes first, which is nearly
-/// always enough. The literals of a node are sorted in that order.
+/// always enough. The literals of a table are sorted in that order.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Literal {
     length: usize,
-    /// The first eight bytes, little-endian and padded with zeros.
     head: u64,
     text: Box<[u8]>,
+    /// The head in lower case.
+    folded: u64,
+    /// The bits of a head that are the literal's.
+    mask: u64,
 }
 
 #[derive(Clone)]
@@ -42,161 +94,508 @@ struct Leaf {
     billing: Billing,
 }
 
-/// A tree that is being built. Each of its nodes, however deep it is, is found by one look-up, so
-/// that it takes no longer to add a template to many than to a few.
-pub(super) struct TreeBuilder<'a> {
-    /// The root first, and each node after its parent.
-    nodes: Vec<NodeDraft<'a>>,
-    /// The index of the child of a node for a segment. For all parameters that is [`PARAMETER`].
-    children: HashMap<(usize, &'a str), usize>,
+/// How a segment that is read leniently begins like a literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Match {
+    /// Whether the capitals are the same.
+    pub(super) is_same: bool,
+    /// Whether the segment is no longer than the literal.
+    pub(super) is_whole: bool,
+    /// Whether a dot follows the literal.
+    pub(super) has_suffix: bool,
+    /// Whether only bytes that servers trim follow the literal.
+    pub(super) is_trimmed: bool,
 }
 
-/// A node whose children are not attached to it yet.
-struct NodeDraft<'a> {
-    parent: usize,
-    segment: &'a str,
-    rest: Option<Leaf>,
-    end: Option<Leaf>,
+impl Match {
+    pub(super) const EXACT: Self =
+        Self { is_same: true, is_whole: true, has_suffix: false, is_trimmed: false };
+}
+
+/// Templates that are being put together. Each node, however deep it is, is found by one look-up,
+/// so that it takes no longer to add a template to many than to a few.
+pub(super) struct TreeBuilder<'a> {
+    /// The root first, and each node after its parent.
+    drafts: Vec<Draft<'a>>,
+    /// The index of the child of a node for a segment. For all parameters that is [`PARAMETER`].
+    children: HashMap<(usize, &'a str), usize>,
+    leaves: Vec<Leaf>,
+}
+
+/// A node for one sequence of segments of templates.
+#[derive(Default)]
+struct Draft<'a> {
+    literals: Vec<(&'a str, usize)>,
+    parameter: Option<usize>,
+    /// The leaf of a template that ends here with `{*name}`.
+    rest: Option<usize>,
+    /// The leaf of a template that ends here.
+    end: Option<usize>,
+    /// Whether the application strips what leads here.
+    is_prefix: bool,
 }
 
 /// The segment of a parameter, whatever its name. No literal is so spelled.
 const PARAMETER: &str = "{}";
 
+/// The templates need a graph of too many nodes, since literals and parameters alternate in them in
+/// too many ways.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overlaps;
+
+/// What a node of the graph stands for: the drafts that the segments so far match, the best first,
+/// and the leaf that applies if none of them does.
+type Key = (SmallVec<[usize; 4]>, Option<usize>);
+
 impl<'a> TreeBuilder<'a> {
     pub(super) fn new() -> Self {
-        let root = NodeDraft { parent: 0, segment: "", rest: None, end: None };
-        Self { nodes: vec![root], children: HashMap::new() }
+        Self { drafts: vec![Draft::default()], children: HashMap::new(), leaves: Vec::new() }
     }
 
     /// Adds a template.
     ///
     /// # Errors
-    /// If the tree has a template that matches the same paths. The error is that template.
+    /// If there is a template that matches the same paths. The error is that template.
     pub(super) fn insert(&mut self, template: &'a str, billing: Billing) -> Result<(), String> {
-        let mut node = 0;
-        let mut to_the_end = false;
-        for segment in template.split('/').skip(1) {
-            if segment.starts_with("{*") {
-                to_the_end = true;
-            } else if segment.starts_with('{') {
-                node = self.child(node, PARAMETER);
-            } else {
-                node = self.child(node, segment);
-            }
-        }
-        let NodeDraft { rest, end, .. } = &mut self.nodes[node];
+        let (draft, to_the_end) = self.walk(template);
+        let leaf = self.leaves.len();
+        let Draft { rest, end, .. } = &mut self.drafts[draft];
         let place = if to_the_end { rest } else { end };
-        match place {
-            Some(taken) => Err(taken.template.to_string()),
-            None => {
-                *place = Some(Leaf { template: template.into(), billing });
-                Ok(())
-            }
+        if let Some(taken) = *place {
+            return Err(self.leaves[taken].template.to_string());
         }
+        *place = Some(leaf);
+        self.leaves.push(Leaf { template: template.into(), billing });
+        Ok(())
     }
 
-    /// The child of a node for a segment, which is added if it does not exist.
+    /// Adds a prefix that the application strips.
+    pub(super) fn insert_prefix(&mut self, template: &'a str) {
+        let (draft, _) = self.walk(template);
+        self.drafts[draft].is_prefix = true;
+    }
+
+    /// The draft to which a template leads, and whether it matches the rest of a path from there.
+    fn walk(&mut self, template: &'a str) -> (usize, bool) {
+        let mut draft = 0;
+        for segment in template.split('/').filter(|segment| !segment.is_empty()) {
+            if segment.starts_with("{*") {
+                return (draft, true);
+            }
+            draft = self.child(draft, if segment.starts_with('{') { PARAMETER } else { segment });
+        }
+        (draft, false)
+    }
+
+    /// The child of a draft for a segment, which is added if it does not exist.
     fn child(&mut self, parent: usize, segment: &'a str) -> usize {
+        let drafts = &mut self.drafts;
         *self.children.entry((parent, segment)).or_insert_with(|| {
-            self.nodes.push(NodeDraft { parent, segment, rest: None, end: None });
-            self.nodes.len() - 1
+            let child = drafts.len();
+            drafts.push(Draft::default());
+            match segment {
+                PARAMETER => drafts[parent].parameter = Some(child),
+                literal => drafts[parent].literals.push((literal, child)),
+            }
+            child
         })
     }
 
-    pub(super) fn build(self) -> Tree {
-        let mut nodes = Vec::with_capacity(self.nodes.len());
-        let mut places = Vec::with_capacity(self.nodes.len());
-        for NodeDraft { parent, segment, rest, end } in self.nodes {
-            nodes.push(TreeNode { rest, end, ..TreeNode::default() });
-            places.push((parent, segment));
+    /// The graph. Paths that no template matches are charged to `default`.
+    ///
+    /// # Errors
+    /// If the templates overlap in too many ways.
+    pub(super) fn build(self, default: Billing) -> Result<Tree, Overlaps> {
+        Graph::of(&self, default).build()
+    }
+
+    /// What is matched after a prefix: what follows the prefix, and then what begins a path.
+    fn key_of(&self, drafts: impl IntoIterator<Item = usize>, rest: Option<usize>) -> Key {
+        let mut list = SmallVec::new();
+        let mut strips = false;
+        for draft in drafts {
+            list.push(draft);
+            strips |= self.drafts[draft].is_prefix;
         }
-        // From the last node to the first, so that each has its children when its parent gets it.
-        while let (Some(mut node), Some((parent, segment))) = (nodes.pop(), places.pop()) {
-            node.literals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-            match nodes.get_mut(parent) {
-                None => return Tree { root: node },
-                Some(parent) if segment == PARAMETER => parent.parameter = Some(Box::new(node)),
-                Some(parent) => parent.literals.push((Literal::of(segment), node)),
+        if strips && !list.contains(&0) {
+            list.push(0);
+        }
+        (list, rest)
+    }
+}
+
+/// The graph while it is being built.
+struct Graph<'a> {
+    builder: &'a TreeBuilder<'a>,
+    default: Billing,
+    keys: Vec<Key>,
+    ids: HashMap<Key, NodeId>,
+    tables: HashMap<Key, Arc<Table>>,
+    nodes: Vec<Node>,
+    edges: usize,
+}
+
+impl<'a> Graph<'a> {
+    fn of(builder: &'a TreeBuilder<'a>, default: Billing) -> Self {
+        let (keys, ids, tables, nodes) = (Vec::new(), HashMap::new(), HashMap::new(), Vec::new());
+        Self { builder, default, keys, ids, tables, nodes, edges: 0 }
+    }
+
+    fn build(mut self) -> Result<Tree, Overlaps> {
+        let most = MOST + 16 * self.builder.drafts.len();
+        let root = self.builder.key_of([0], None);
+        self.id(root);
+        // Breadth first: the nodes that most paths pass get the smallest numbers.
+        while let Some(key) = self.keys.get(self.nodes.len()).cloned() {
+            let node = self.node(&key);
+            self.nodes.push(node);
+            if self.keys.len() + self.edges > most {
+                return Err(Overlaps);
             }
         }
-        Tree::default()
+        // The root is the only place where a slash is all that there is.
+        self.nodes[0].slash = self.nodes[0].end;
+        let leaves = self.builder.leaves.clone();
+        let has_script =
+            self.builder.drafts[0].literals.iter().any(|it| is_script(it.0.as_bytes()));
+        let is_small_billing = |billing: Billing| match billing {
+            Billing::Endpoint(index) => index < 64,
+            Billing::Exempt => true,
+        };
+        let is_small = self.nodes.len() <= 64
+            && leaves.iter().all(|leaf| is_small_billing(leaf.billing))
+            && is_small_billing(self.default);
+        Ok(Tree { nodes: self.nodes, leaves, is_small, has_script })
+    }
+
+    fn id(&mut self, key: Key) -> NodeId {
+        let next = u32::try_from(self.keys.len()).unwrap_or(NodeId::MAX);
+        *self.ids.entry(key).or_insert_with_key(|key| {
+            self.keys.push(key.clone());
+            next
+        })
+    }
+
+    fn billing(&self, leaf: Option<usize>) -> Billing {
+        leaf.map_or(self.default, |leaf| self.builder.leaves[leaf].billing)
+    }
+
+    fn node(&mut self, key: &Key) -> Node {
+        let drafts = &self.builder.drafts;
+        let (list, inherited) = key;
+        let end = list.iter().find_map(|draft| drafts[*draft].end).or(*inherited);
+        let rest = list.iter().find_map(|draft| drafts[*draft].rest);
+        Node {
+            end: self.billing(end),
+            off: self.billing(rest.or(*inherited)),
+            slash: self.billing(*inherited),
+            rest: rest.map(|rest| self.billing(Some(rest))),
+            table: self.table(key),
+        }
+    }
+
+    fn table(&mut self, (list, inherited): &Key) -> Arc<Table> {
+        let drafts = &self.builder.drafts;
+        // Templates that only end here have no part in it. Nothing comes after the first `{*name}`.
+        let mut part = SmallVec::new();
+        for draft in list {
+            let Draft { literals, parameter, rest, .. } = &drafts[*draft];
+            if !literals.is_empty() || parameter.is_some() || rest.is_some() {
+                part.push(*draft);
+            }
+            if rest.is_some() {
+                break;
+            }
+        }
+        let key = (part, *inherited);
+        if let Some(known) = self.tables.get(&key) {
+            return Arc::clone(known);
+        }
+        let (part, inherited) = &key;
+        let mut names: Vec<&'a str> = Vec::new();
+        for draft in part {
+            names.extend(drafts[*draft].literals.iter().map(|(name, _)| *name));
+        }
+        names.sort_unstable();
+        names.dedup();
+        self.edges += names.len();
+        let rest = part.iter().find_map(|draft| drafts[*draft].rest).or(*inherited);
+        let mut literals: Vec<_> = Vec::with_capacity(names.len());
+        for name in names {
+            let children = part.iter().flat_map(|draft| {
+                let literal = self.builder.children.get(&(*draft, name)).copied();
+                literal.into_iter().chain(drafts[*draft].parameter)
+            });
+            let child = self.builder.key_of(children, rest);
+            literals.push((Literal::of(name), self.id(child)));
+        }
+        literals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut parameters = part.iter().filter_map(|draft| drafts[*draft].parameter).peekable();
+        let parameter = parameters.peek().is_some();
+        let parameter =
+            parameter.then(|| self.builder.key_of(parameters, rest)).map(|key| self.id(key));
+        let mut by_text = ByText::all(&literals);
+        if literals.len() <= FEW && !by_text.windows(2).any(|pair| pair[0].begins(&pair[1])) {
+            by_text.clear();
+        }
+        let table = Arc::new(Table { literals, parameter, by_text });
+        self.tables.insert(key, Arc::clone(&table));
+        table
+    }
+}
+
+impl ByText {
+    /// Whether the next literal may be taken for this one.
+    fn begins(&self, next: &Self) -> bool {
+        next.folded.starts_with(&self.folded)
+    }
+
+    fn all(literals: &[(Literal, NodeId)]) -> Vec<Self> {
+        let mut all: Vec<_> = (0..)
+            .zip(literals)
+            .map(|(index, (literal, _))| {
+                let folded = literal.text.to_ascii_lowercase().into_boxed_slice();
+                Self { folded, index, beginning: None }
+            })
+            .collect();
+        all.sort_unstable_by(|one, other| one.folded.cmp(&other.folded));
+        // The literals that are beginnings of the one at hand, the longest last.
+        let mut open: Vec<usize> = Vec::new();
+        for at in 0..all.len() {
+            while open.last().is_some_and(|last| !all[at].folded.starts_with(&all[*last].folded)) {
+                open.pop();
+            }
+            all[at].beginning = open.last().and_then(|last| u32::try_from(*last).ok());
+            open.push(at);
+        }
+        all
     }
 }
 
 impl Tree {
-    /// What the path is charged to. `None` if no template matches it. At each segment a literal
-    /// beats a parameter, which beats the rest of a path.
+    /// What a path without odd bytes is charged to. It begins with a slash. At each segment a literal
+    /// beats a parameter, which beats the rest of a path. `None` if servers differ about the path,
+    /// because a segment resembles a literal or names a script.
     #[inline]
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
-        self.root.find(path.strip_prefix(b"/")?).map(|leaf| leaf.billing)
+        let mut path = path.get(1..).unwrap_or_default();
+        let mut node = &self.nodes[0];
+        let mut is_first = true;
+        loop {
+            let segment = Segment::of(path);
+            let table = &*node.table;
+            let child = match table.under(&segment) {
+                Under::Literal(_) if is_first && self.has_script && is_script(segment.text()) => {
+                    return None;
+                }
+                Under::Literal(child) => child,
+                Under::Unclear => return None,
+                Under::Nothing if is_first && is_script(segment.text()) => return None,
+                Under::Nothing => match table.parameter {
+                    Some(child) if segment.length > 0 => child,
+                    _ if path.is_empty() => return Some(node.slash),
+                    _ => return Some(node.off),
+                },
+            };
+            is_first = false;
+            node = &self.nodes[child as usize];
+            match segment.left() {
+                Some(left) => path = left,
+                None => return Some(node.end),
+            }
+        }
+    }
+
+    /// What a path is charged to if it is taken as it is written. It begins with a slash.
+    pub(super) fn written(&self, path: &[u8]) -> Billing {
+        let mut path = path.get(1..).unwrap_or_default();
+        let mut node = &self.nodes[0];
+        loop {
+            let segment = Segment::of(path);
+            let table = &*node.table;
+            let parameter = || table.parameter.filter(|_| segment.length > 0);
+            let Some(child) = table.literal(&segment).or_else(parameter) else {
+                return if path.is_empty() { node.slash } else { node.off };
+            };
+            node = &self.nodes[child as usize];
+            match segment.left() {
+                Some(left) => path = left,
+                None => return node.end,
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// The child of a node for a segment that is none of its literals.
+    #[inline]
+    pub(super) fn parameter(&self, node: &Node) -> Option<NodeId> {
+        node.table.parameter
+    }
+
+    pub(super) const fn is_small(&self) -> bool {
+        self.is_small
+    }
+
+    /// Calls `found` with each literal child that a segment may stand for, and how.
+    #[inline]
+    pub(super) fn matching(
+        &self,
+        node: &Node,
+        text: Text<'_>,
+        mut found: impl FnMut(NodeId, Match),
+    ) {
+        let table = &*node.table;
+        if table.by_text.is_empty() {
+            for (literal, child) in &table.literals {
+                if text.resembles(literal)
+                    && let Some(how) = literal.matches(text)
+                {
+                    found(*child, how);
+                }
+            }
+        } else {
+            table.search(text, found);
+        }
     }
 
     /// All templates, and what each of them is charged to.
     pub(super) fn templates(&self) -> Vec<(&str, Billing)> {
-        let (mut leaves, mut nodes) = (Vec::new(), vec![&self.root]);
-        while let Some(node) = nodes.pop() {
-            leaves.extend(
-                node.end.iter().chain(&node.rest).map(|leaf| (&*leaf.template, leaf.billing)),
-            );
-            nodes.extend(
-                node.literals.iter().map(|(_, node)| node).chain(node.parameter.as_deref()),
-            );
-        }
-        leaves
+        self.leaves.iter().map(|leaf| (&*leaf.template, leaf.billing)).collect()
     }
 }
 
-impl TreeNode {
+/// Whether a segment looks like the name of a front controller, the script to which servers give
+/// what follows it as the path.
+#[inline]
+pub(super) fn is_script(segment: &[u8]) -> bool {
+    matches!(segment, [_, .., b'.', _, _] | [_, .., b'.', _, _, _] | [_, .., b'.', _, _, _, _])
+        && has_script_ending(segment)
+}
+
+#[inline(never)]
+fn has_script_ending(segment: &[u8]) -> bool {
+    const ENDINGS: [&[u8]; 7] = [b".php", b".cgi", b".fcgi", b".pl", b".py", b".rb", b".wsgi"];
+    let ends_with = |ending: &&[u8]| {
+        let start = segment.len().checked_sub(ending.len());
+        start.is_some_and(|start| segment[start..].eq_ignore_ascii_case(ending))
+    };
+    ENDINGS.iter().any(|ending| ends_with(ending))
+}
+
+impl Table {
+    /// The child for a literal segment, if it is clear.
+    #[inline]
+    fn under(&self, segment: &Segment<'_>) -> Under {
+        if !self.by_text.is_empty() {
+            return self.under_many(segment);
+        }
+        let folded = segment.head | SMALL_LETTERS;
+        for (literal, child) in &self.literals {
+            if folded & literal.mask == literal.folded {
+                if literal.is(segment) {
+                    return Under::Literal(*child);
+                }
+                if literal.matches(Text::of(segment.text())).is_some() {
+                    return Under::Unclear;
+                }
+            }
+        }
+        Under::Nothing
+    }
+
+    #[inline(never)]
+    fn under_many(&self, segment: &Segment<'_>) -> Under {
+        let text = segment.text();
+        let mut is_clear = true;
+        self.search(Text::of(text), |_, how| is_clear &= how == Match::EXACT);
+        if !is_clear {
+            return Under::Unclear;
+        }
+        self.literal(segment).map_or(Under::Nothing, Under::Literal)
+    }
+
     /// The child for a literal segment, if it exists.
     #[inline]
-    fn under(&self, segment: &Segment<'_>) -> Option<&Self> {
-        // A few children are compared one by one in less time than a binary search takes.
-        let index = if self.literals.len() <= 8 {
+    fn literal(&self, segment: &Segment<'_>) -> Option<NodeId> {
+        let index = if self.by_text.is_empty() {
             self.literals.iter().position(|(literal, _)| literal.is(segment))?
         } else {
             self.literals.binary_search_by(|(literal, _)| literal.cmp_segment(segment)).ok()?
         };
-        Some(&self.literals[index].1)
+        Some(self.literals[index].1)
     }
 
-    /// Finds the template for the rest of a path, which begins after a slash. This goes at most as
-    /// deep as the deepest template, however long the path is.
-    fn find(&self, mut path: &[u8]) -> Option<&Leaf> {
-        let mut node = self;
-        let mut rest = None;
-        loop {
-            let segment = Segment::of(path);
-            if !path.is_empty() {
-                rest = node.rest.as_ref().or(rest);
+    /// The same as [`Tree::matching`], for many literals.
+    fn search(&self, text: Text<'_>, mut found: impl FnMut(NodeId, Match)) {
+        let beginning = text.bytes.iter().map(u8::to_ascii_lowercase);
+        let after =
+            self.by_text.partition_point(|it| it.folded.iter().copied().le(beginning.clone()));
+        // Each beginning of the text is the literal before that place, or a beginning of it.
+        let mut at = after.checked_sub(1);
+        while let Some(it) = at.map(|at| &self.by_text[at]) {
+            let (literal, child) = &self.literals[it.index as usize];
+            if let Some(how) = literal.matches(text) {
+                found(*child, how);
             }
-            let literal = node.under(&segment);
-            let parameter = node.parameter.as_deref().filter(|_| segment.length > 0);
-            node = match (literal, parameter) {
-                (Some(literal), Some(parameter)) => {
-                    let found = match segment.left() {
-                        Some(left) => literal.find(left),
-                        None => literal.end.as_ref(),
-                    };
-                    if found.is_some() {
-                        return found;
-                    }
-                    parameter
-                }
-                (Some(only), None) | (None, Some(only)) => only,
-                (None, None) => return rest,
-            };
-            match segment.left() {
-                Some(left) => path = left,
-                None => return node.end.as_ref().or(rest),
-            }
+            at = it.beginning.map(|at| at as usize);
         }
+    }
+}
+
+/// What is known of the child for a segment.
+enum Under {
+    Literal(NodeId),
+    Nothing,
+    /// Servers differ about it.
+    Unclear,
+}
+
+/// The text of a segment, as servers may read it.
+#[derive(Clone, Copy)]
+pub(super) struct Text<'a> {
+    /// Its beginning: all of it, or more than any literal has.
+    pub(super) bytes: &'a [u8],
+    pub(super) length: usize,
+    /// Its length without what is trimmed at the end.
+    pub(super) kept: usize,
+    /// Its head in lower case.
+    folded: u64,
+}
+
+/// The bit that tells small letters from capitals, in each byte of a head.
+const SMALL_LETTERS: u64 = u64::from_le_bytes([b' '; 8]);
+
+impl<'a> Text<'a> {
+    /// A text of which nothing is trimmed.
+    #[inline]
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, length: bytes.len(), kept: bytes.len(), folded: 0 }
+    }
+
+    /// A text of that length, of which `bytes` is the beginning, with at least eight bytes more.
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8; 264], length: usize, kept: usize) -> Self {
+        let head = bytes.first_chunk().map_or(0, |head| u64::from_le_bytes(*head));
+        Self { bytes: &bytes[..length.min(256)], length, kept, folded: head | SMALL_LETTERS }
+    }
+
+    /// Whether it may begin like the literal. Bytes after its end may make it seem so.
+    #[inline]
+    fn resembles(&self, literal: &Literal) -> bool {
+        self.folded & literal.mask == literal.folded
     }
 }
 
 impl Literal {
     fn of(segment: &str) -> Self {
         let Segment { length, head, .. } = Segment::of(segment.as_bytes());
-        Self { length, head, text: segment.as_bytes().into() }
+        let mask = if length < 8 { (1 << (8 * length)) - 1 } else { u64::MAX };
+        let folded = (head | SMALL_LETTERS) & mask;
+        Self { length, head, text: segment.as_bytes().into(), folded, mask }
     }
 
     #[inline]
@@ -204,6 +603,20 @@ impl Literal {
         self.length == segment.length
             && self.head == segment.head
             && (self.length <= 8 || self.text[8..] == segment.text()[8..])
+    }
+
+    /// How a segment may stand for it, as [`Tree::matching`] says.
+    #[inline]
+    fn matches(&self, text: Text<'_>) -> Option<Match> {
+        let beginning = text.bytes.get(..self.length)?;
+        let is_whole = text.length == self.length;
+        let has_suffix = text.bytes.get(self.length) == Some(&b'.');
+        let is_trimmed = !is_whole && text.kept <= self.length;
+        if !(is_whole || has_suffix || is_trimmed) || !beginning.eq_ignore_ascii_case(&self.text) {
+            return None;
+        }
+        let is_same = beginning == &*self.text;
+        Some(Match { is_same, is_whole, has_suffix, is_trimmed })
     }
 
     /// How it compares to a segment in the order of literals.

@@ -1,0 +1,102 @@
+//! The ways to spell a path that only some servers understand.
+
+use std::fmt;
+
+/// A way to spell a path that some servers take for another path. Each is read unless a policy
+/// [ignores](crate::policy::PolicyBuilder::ignore_spellings) it.
+///
+/// What all policies read besides: escapes (`%63all`), dot segments, repeated slashes, backslashes
+/// and encoded slashes, parameters after `;`, a host at the start (`//host/call`), a path that ends
+/// at an encoded `?`, `#`, zero byte or line break, and white space at the end.
+///
+/// The servers named are those that were [recorded](crate::Policy::endpoints_of) in November 2026,
+/// as they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Spelling {
+    /// `/Call`: Express, Koa, Nest, Caddy, BlackSheep and ASP.NET do not tell capitals from small
+    /// letters.
+    Capitals,
+    /// `/call.json`: Rails, Spring MVC 4, Django REST framework and Grape take what follows a dot
+    /// in the last segment for a format.
+    FormatSuffix,
+    /// `/call...` and `/call%20.`: Caddy drops dots and spaces at the end, as Windows does.
+    TrailingDots,
+    /// `/call;/x`: for Fastify 4 and restify the first `;` begins the query.
+    SemicolonQuery,
+    /// `/%u0063all`: Jetty 9 and IIS decode `%uXXXX`.
+    UnicodeEscape,
+    /// `/%2563all`: nginx with `$uri`, HAProxy with `url_dec`, Mono, and any server behind one that
+    /// decodes, decode a second time.
+    SecondDecoding,
+    /// `/c%adall`: Bottle drops bytes that are not valid UTF-8.
+    InvalidUtf8,
+    /// `/index.php/call`: Symfony, Laravel and others take what follows the name of the script for
+    /// the path. Names that end in `.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.rb` or `.wsgi` are read
+    /// so.
+    FrontController,
+    /// `/v2/agent//executions` and `/v2/agent/`: axum, gin, chi, echo, poem, Fastify and restify
+    /// accept an empty id.
+    EmptyId,
+}
+
+/// Kinds of spelling that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spellings(u16);
+
+impl Spelling {
+    /// Every kind.
+    pub const ALL: [Self; 9] = [
+        Self::Capitals,
+        Self::FormatSuffix,
+        Self::TrailingDots,
+        Self::SemicolonQuery,
+        Self::UnicodeEscape,
+        Self::SecondDecoding,
+        Self::InvalidUtf8,
+        Self::FrontController,
+        Self::EmptyId,
+    ];
+
+    /// The name in policy files: `capitals`, `format-suffix`, `trailing-dots`, `semicolon-query`,
+    /// `unicode-escape`, `second-decoding`, `invalid-utf8`, `front-controller` or `empty-id`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Capitals => "capitals",
+            Self::FormatSuffix => "format-suffix",
+            Self::TrailingDots => "trailing-dots",
+            Self::SemicolonQuery => "semicolon-query",
+            Self::UnicodeEscape => "unicode-escape",
+            Self::SecondDecoding => "second-decoding",
+            Self::InvalidUtf8 => "invalid-utf8",
+            Self::FrontController => "front-controller",
+            Self::EmptyId => "empty-id",
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+}
+
+/// The [name](Self::name).
+impl fmt::Display for Spelling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Spellings {
+    pub(crate) const ALL: Self = Self(u16::MAX);
+
+    #[must_use]
+    pub(crate) const fn without(self, spelling: Spelling) -> Self {
+        Self(self.0 & !spelling.bit())
+    }
+
+    #[inline]
+    pub(super) const fn has(self, spelling: Spelling) -> bool {
+        self.0 & spelling.bit() != 0
+    }
+}
