@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) mod charges;
+pub(crate) mod servers;
 
 pub(crate) fn read<T: DeserializeOwned>(file: &str) -> T {
     let path = format!("{}/tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
