@@ -1,5 +1,6 @@
 //! Bolna's limits in front of an API written in any language: a reverse proxy made of hyper and
-//! tower, without a web framework. It forwards paths unchanged, and streams bodies both ways.
+//! tower, without a web framework. It forwards paths unchanged, drops header fields by which a
+//! caller could change them, and streams bodies both ways.
 //!
 //! ```text
 //! python3 -m http.server 8000 --bind 127.0.0.1 &
@@ -31,7 +32,8 @@ use std::time::Duration;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer};
 use bytes::Bytes;
 use http::header::{
-    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TRANSFER_ENCODING,
+    self, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version};
@@ -51,8 +53,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let upstream =
         upstream.strip_prefix("http://").ok_or("UPSTREAM must be like http://host:port")?;
     let upstream = upstream.parse::<Authority>()?;
-    let client = Client::builder(TokioExecutor::new()).build_http();
+    let listener =
+        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned()))
+            .await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    serve(listener, upstream).await
+}
 
+/// Limits and forwards what comes over all connections. It does not return.
+pub(crate) async fn serve(listener: TcpListener, upstream: Authority) -> ! {
+    let client = Client::builder(TokioExecutor::new()).build_http();
     // Made once and cloned for each connection, so that all connections count together.
     let service = ServiceBuilder::new()
         .map_request(authenticate)
@@ -61,10 +71,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new()); // closes a connection whose head takes over 30 s
-    let listener =
-        TcpListener::bind(env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned()))
-            .await?;
-    println!("listening on http://{}", listener.local_addr()?);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -110,6 +116,7 @@ async fn forward(
     *request.version_mut() = Version::HTTP_11; // whatever version the caller speaks
     request.headers_mut().remove(HOST); // the client sets it from the target
     strip_hop_by_hop(request.headers_mut());
+    strip_path_fields(request.headers_mut());
 
     Ok(match client.request(request).await {
         Ok(mut response) => {
@@ -144,3 +151,70 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
 }
+
+/// Removes the header fields by which servers let a proxy change the path. The limiter has decided
+/// about the path of the request, so a caller must not send another one beside it.
+///
+/// If a proxy of yours in front of this one sets such a field, and replaces what callers send, keep
+/// that field.
+fn strip_path_fields(headers: &mut HeaderMap) {
+    let fields: Vec<_> = headers.iter().filter(|(name, value)| changes_path(name, value)).collect();
+    let names: Vec<_> = fields.into_iter().map(|(name, _)| name.clone()).collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether a server may take its path, or a part of it, from a header field.
+fn changes_path(name: &HeaderName, value: &HeaderValue) -> bool {
+    let name = name.as_str();
+    // CGI and WSGI can't tell `X_Original_URL` from `X-Original-URL`, and gunicorn cuts off what
+    // `SCRIPT_NAME` says. nginx drops such names, too.
+    if name.contains('_') {
+        return true;
+    }
+    match name {
+        // The path, and the part of it that the application cuts off, in variables of CGI.
+        "path-info" | "request-uri" | "script-name" | "x-script-name"
+        // The part of the path that Apache NiFi, and some applications in Java, cut off.
+        | "x-forwarded-context" | "x-proxycontextpath" => true,
+        // These are no paths, but some applications put their URL together as a text, and route by
+        // the path of `http://` + `a/call?` + `/x`.
+        "forwarded" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto"
+        | "x-forwarded-scheme" | "x-forwarded-server" | "x-original-host" => {
+            value.as_bytes().iter().any(|byte| b"/\\?#".contains(byte))
+        }
+        _ => {
+            let words = name.strip_prefix("x-").and_then(|name| name.rsplit_once('-'));
+            words.is_some_and(|(kind, what)| {
+                KINDS_OF_PATH.contains(&kind) && ["path", "prefix", "uri", "url"].contains(&what)
+            })
+        }
+    }
+}
+
+/// Fields like `X-Original-URL` hold the path from before a rewrite, or a part of it that a proxy
+/// has cut off. These are the words between `X-` and `-URL`, `-URI`, `-Path` or `-Prefix`.
+const KINDS_OF_PATH: [&str; 13] = [
+    // IIS and Envoy; Zend, Laminas, Drupal and old releases of Symfony route by it.
+    "original",
+    "envoy-original",
+    // Azure.
+    "ms-original",
+    "waws-unencoded",
+    // ISAPI_Rewrite; the same frameworks route by it, and so does Yii.
+    "rewrite",
+    // Werkzeug, Spring and ASP.NET Core take the prefix; Traefik, Caddy and Kong set the others.
+    "forwarded",
+    // Traefik.
+    "replaced",
+    // Next.js.
+    "invoke",
+    "matched",
+    // Home Assistant.
+    "ingress",
+    // No server of note, but applications behind a proxy that was set up by hand.
+    "override",
+    "real",
+    "request",
+];

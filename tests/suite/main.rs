@@ -32,6 +32,7 @@ mod plans;
 mod policy;
 #[cfg(feature = "policy-file")]
 mod policy_file;
+mod proxy;
 mod recorded_servers;
 mod reports;
 mod stacks;

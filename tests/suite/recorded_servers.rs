@@ -68,7 +68,7 @@ fn escapes(recordings: &Recordings) -> Vec<Escape<'_>> {
 }
 
 fn names(endpoints: &[Endpoint]) -> String {
-    let names: Vec<_> = endpoints.iter().map(|endpoint| endpoint.name()).collect();
+    let names: Vec<_> = endpoints.iter().map(Endpoint::name).collect();
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 

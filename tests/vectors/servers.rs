@@ -63,8 +63,7 @@ impl Target {
         Self(line.as_bytes().chunks(2).map(byte).collect())
     }
 
-    /// What a request has as its URI, or `None` if hyper answers 400 by itself: like this, it parses
-    /// the target.
+    /// The URI that hyper makes of the target, or `None` if hyper answers 400 by itself.
     pub(crate) fn uri(&self) -> Option<Uri> {
         Uri::try_from(&*self.0).ok()
     }
