@@ -53,7 +53,7 @@ type Part = (&'static str, fn(usize));
 
 const PARTS: [Part; 13] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
-    ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::CALL)),
+    ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::DEFAULT)),
     ("store-check-hit", check),
     ("call-bare-service", |times| {
         call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {});

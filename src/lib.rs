@@ -37,8 +37,9 @@
 //!    [`identify`](BolnaRateLimitLayer::identify). A request without an account is *unidentified*
 //!    and is refused with 401, or with 429 if its address sends
 //!    [too many](policy::PolicyBuilder::unidentified_quota) of them.
-//! 2. **Which endpoint?** The [`Policy`] assigns each path to one [`Endpoint`]. Methods and queries
-//!    never matter. Requests to exempt paths are admitted at once and not counted.
+//! 2. **Which endpoint?** The [`Policy`] assigns each path to one [`Endpoint`], or to
+//!    [several](#paths-that-are-spelled-to-escape). Methods and queries never matter. Requests to
+//!    exempt paths are admitted at once and not counted.
 //! 3. **Is there a unit left?** The [store] has a bucket for each principal and endpoint. It
 //!    charges one unit to the bucket, if there is one, by the endpoint's [`Quota`]. The
 //!    [`Decision`] says what is left. An endpoint can have
@@ -63,11 +64,14 @@
 //! a caller could try to escape a limit by another spelling of the path.
 //!
 //! * A path without anything of that kind, as nearly all are, is read in one way.
-//! * An *odd* path is read in every way in which these servers read it, and is charged to the first
-//!   endpoint of the policy that one of the readings reaches. `/%63all`, `//call`, `/x/..;/call`
-//!   and `/call%00.png` are all charged to `call`, whichever server is behind the limiter.
-//! * An odd path that is longer than 512 bytes or has more than 64 readings is not analysed, and is
-//!   charged to the first endpoint of the policy.
+//! * An *odd* path is read in every way in which these servers read it. It is charged to each
+//!   endpoint that one of the readings reaches, all or nothing, and a block on one of them refuses
+//!   it. `/%63all`, `//call`, `/x/..;/call` and `/call%00.png` are all charged to `call`, whichever
+//!   server is behind the limiter, and to `default`. So another spelling can cost a caller more,
+//!   never less. [`Policy::endpoints_of`] says which endpoints they are.
+//! * A path that cannot be read is charged to all endpoints of the policy. If the endpoints of a
+//!   path have more than 16 limits, which one charge cannot have, the request is refused with 400,
+//!   in shadow mode too.
 //! * An odd path is exempt only if all its readings are.
 //!
 //! # In production

@@ -3,8 +3,8 @@
 //! A request goes through these steps:
 //!
 //! 1. [`BolnaRateLimit`] finds the account, in the request's extensions or with [`Identify`].
-//! 2. The [`Limiter`](crate::Limiter) finds the rule for the path, charges the bucket in the
-//!    store, and returns a [`Ruling`](crate::Ruling).
+//! 2. The [`Limiter`](crate::Limiter) finds the rule for the path, or the rules if servers read it
+//!    in several ways, charges the buckets in the store, and returns a [`Ruling`](crate::Ruling).
 //! 3. If the request is admitted, the inner service is called, and its response gets the header
 //!    fields of the [`Dialect`]. If not, the response is a [`Refusal`], and the inner service is
 //!    not called.

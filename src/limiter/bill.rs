@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 use super::active::Active;
-use crate::policy::{Account, MOST_LIMITS, Policy, Rule};
+use crate::policy::{Account, Charged, MOST_LIMITS, Policy, Rule};
 use crate::store::{Charge, Entry};
 use crate::values::{Costs, Endpoint, Enforced, Enforcement, Limit, Principal, Scope};
 
@@ -16,6 +16,8 @@ pub(super) struct Bill {
     pub(super) user: Option<Principal>,
     /// The shadow limit that can't hold its cost, if there is one. No shadow limit is charged then.
     pub(super) too_costly: Option<TooCostly>,
+    /// Whether the path is charged to several endpoints.
+    pub(super) of_several: bool,
 }
 
 /// A cost that the bucket of a limit can never hold.
@@ -27,6 +29,13 @@ pub(super) struct TooCostly {
     pub(super) is_enforced: bool,
 }
 
+/// Why a request is not charged.
+pub(super) enum Unbillable {
+    TooCostly(TooCostly),
+    /// The path is charged to more limits than one charge can be.
+    TooAmbiguous,
+}
+
 /// What is asked about: a path, or an endpoint by its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
@@ -35,13 +44,16 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// The rule by that policy. `None` if the path is exempt, or if the policy does not have the
-    /// endpoint.
+    /// The rules of that policy that it is charged by. [`Charged::Exempt`] also if the policy does
+    /// not have the endpoint.
     #[inline]
-    pub(super) fn rule(self, policy: &Policy) -> Option<&Rule> {
+    pub(super) fn charged(self, policy: &Policy) -> Charged {
         match self {
-            Self::Path(path) => policy.rule_of(path),
-            Self::Endpoint(endpoint) => policy.rule_of_endpoint(endpoint),
+            Self::Path(path) => policy.charged(path),
+            Self::Endpoint(endpoint) => {
+                let index = policy.rules().iter().position(|rule| rule.endpoint() == endpoint);
+                index.map_or(Charged::Exempt, Charged::One)
+            }
         }
     }
 
@@ -52,16 +64,67 @@ impl Target<'_> {
             Self::Endpoint(endpoint) => policy.rule_of_endpoint(endpoint).is_none(),
         }
     }
+}
 
-    /// The index of that rule among the policy's.
-    pub(super) fn index(self, policy: &Policy) -> Option<usize> {
-        match self {
-            Self::Path(path) => policy.index_of(path),
-            Self::Endpoint(endpoint) => {
-                policy.rules().iter().position(|rule| rule.endpoint() == endpoint)
-            }
+/// The rules that one request is charged by. Nearly always it is one. They are several if the path
+/// is charged to several endpoints.
+pub(super) struct Rules<'a> {
+    policy: &'a Policy,
+    charged: &'a Charged,
+}
+
+impl<'a> Rules<'a> {
+    pub(super) const fn new(policy: &'a Policy, charged: &'a Charged) -> Self {
+        Self { policy, charged }
+    }
+
+    /// The endpoint that names the request. `None` if there is no rule.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        self.charged.first().map(|index| self.policy.rules()[index].endpoint())
+    }
+
+    const fn are_several(&self) -> bool {
+        !matches!(self.charged, Charged::Exempt | Charged::One(_))
+    }
+
+    /// The rules, that of the endpoint that names the request first.
+    fn iter(&self) -> impl Iterator<Item = &'a Rule> + use<'a> {
+        let rules = self.policy.rules();
+        let all = if *self.charged == Charged::TooMany { rules } else { &[] };
+        self.charged.indices().iter().map(|&index| &rules[index]).chain(all)
+    }
+}
+
+/// What a request is charged to, and on which principals that is enforced. Each limit is there
+/// once.
+type Limits<'a> = SmallVec<[(&'a Entry, Enforcement); MOST_LIMITS]>;
+
+/// Adds a limit, unless it is there, as one that endpoints share may be, or counts each user and
+/// the account names none.
+///
+/// # Errors
+/// If a charge can't have as many. So it takes no longer if there are many more.
+fn add<'a>(
+    (entry, enforcement): (&'a Entry, Enforcement),
+    limits: &mut Limits<'a>,
+    user: &mut Option<Principal>,
+    account: &Account,
+) -> Result<(), Unbillable> {
+    if entry.scope() == Scope::User && user.is_none() {
+        *user = account.user_principal();
+        if user.is_none() {
+            return Ok(());
         }
     }
+    let bucket = |entry: &Entry| (entry.name(), entry.scope());
+    if limits.iter().any(|(known, _)| bucket(known) == bucket(entry)) {
+        return Ok(());
+    }
+    if limits.len() == Charge::MAX_ENTRIES {
+        return Err(Unbillable::TooAmbiguous);
+    }
+    limits.push((entry, enforcement));
+    Ok(())
 }
 
 impl Bill {
@@ -86,40 +149,46 @@ impl Bill {
 }
 
 impl Active {
-    /// What a request of `account`, which is billed to `principal`, is charged by a rule: by that
-    /// of the account's own policy if it `has_own`, and then by the active policy's limits for
+    /// What a request of `account`, which is billed to `principal`, is charged by these rules: by
+    /// those of the account's own policy if it has one, and then by the active policy's limits for
     /// everyone too. `enforcement` is that of the layer.
     ///
     /// # Errors
-    /// If the cost is more than the bucket of an enforced limit can hold, or than that of the only
-    /// limits that there are.
+    /// If there are more limits than a charge can have entries, or if the cost is more than the
+    /// bucket of an enforced limit can hold, or than that of the only limits that there are.
     pub(super) fn bill(
         &self,
         account: &Account,
         principal: &Principal,
-        rule: &Rule,
+        rules: &Rules<'_>,
         target: Target<'_>,
         costs: Option<&Costs>,
         enforcement: Enforcement,
-    ) -> Result<Bill, TooCostly> {
-        let has_own = account.policy().is_some();
-        let everyones = has_own.then(|| target.rule(&self.policy)).flatten();
+    ) -> Result<Bill, Unbillable> {
+        let charged;
+        let (mut limits, mut user) = (Limits::new(), None);
+        let mut add = |limit| add(limit, &mut limits, &mut user, account);
         let is_everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
-        let limits = rule.limits().filter(|(entry, _)| !has_own || !is_everyones(entry));
-        let everyones = everyones.into_iter().flat_map(Rule::limits);
-        let limits = limits.chain(everyones.filter(|(entry, _)| is_everyones(entry)));
+        let has_own = account.policy().is_some();
+        let mut own = rules.iter().flat_map(Rule::limits);
+        let mut of_several = rules.are_several();
+        if has_own {
+            own.filter(|(entry, _)| !is_everyones(entry)).try_for_each(&mut add)?;
+            if self.policy.has_everyones() {
+                charged = target.charged(&self.policy);
+                let rules = Rules::new(&self.policy, &charged);
+                of_several |= rules.are_several();
+                let all = rules.iter().flat_map(Rule::limits);
+                all.filter(|(entry, _)| is_everyones(entry)).try_for_each(add)?;
+            }
+        } else {
+            own.try_for_each(add)?;
+        }
 
         let enforcement = enforcement.and(self.enforcement);
-        let mut user = None;
         let (mut entries, mut enforced) = (SmallVec::new(), Enforced::NONE);
         let mut too_costly = None;
         for (entry, its) in limits {
-            if entry.scope() == Scope::User {
-                user = user.or_else(|| account.user_principal());
-                if user.is_none() {
-                    continue;
-                }
-            }
             let is_enforced = enforcement.and(its).applies_to(principal);
             let cost = costs.map_or(entry.cost(), |costs| costs.units(entry));
             match entry.with_cost(cost) {
@@ -132,7 +201,7 @@ impl Active {
                 Err(_) => {
                     let error = TooCostly { limit: entry.limit(), cost, is_enforced };
                     if is_enforced {
-                        return Err(error);
+                        return Err(Unbillable::TooCostly(error));
                     }
                     too_costly = Some(error);
                 }
@@ -147,11 +216,12 @@ impl Active {
                 .map(|it| *it.1)
                 .collect();
             if kept.is_empty() {
-                return Err(error);
+                return Err(Unbillable::TooCostly(error));
             }
-            return Ok(Bill { entries: kept, enforced: Enforced::ALL, user, too_costly });
+            let (entries, enforced) = (kept, Enforced::ALL);
+            return Ok(Bill { entries, enforced, user, too_costly, of_several });
         }
-        let mut bill = Bill { entries, enforced, user, too_costly };
+        let mut bill = Bill { entries, enforced, user, too_costly, of_several };
         bill.mark_shadow();
         Ok(bill)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use smallvec::SmallVec;
 
 use super::decide::{Asked, Request};
-use crate::policy::{Account, Policy, PolicyError, Rule};
+use crate::policy::{Account, Charged, MOST_LIMITS, Policy, PolicyError, Rule};
 use crate::store::{Answer, Charge, Decisions, Entry, Store};
 use crate::values::{Decision, Endpoint, LimitName, Quota, Scope};
 
@@ -63,8 +63,9 @@ impl Candidate {
         &self.policy
     }
 
-    /// Charges the candidate's buckets for a request, by the same costs. `None` if the candidate
-    /// exempts the path.
+    /// Charges the candidate's buckets for a request, by the same costs: those of all endpoints
+    /// that the candidate charges the path to. `None` if the candidate exempts the path, or charges
+    /// it to more limits than the store can charge at once.
     pub(super) fn check<St: Store>(
         &self,
         store: &St,
@@ -72,25 +73,37 @@ impl Candidate {
         request: &Request<'_>,
         asked: &Asked<'_>,
     ) -> Option<Answer<St::Check>> {
-        let index = asked.target.index(&self.policy)?;
+        let charged = asked.target.charged(&self.policy);
         let principal = request.charge.principal();
-        let rule = &self.trials[index].rule;
-        if let (Some(entry), None) = (rule.only(), asked.costs) {
-            return Some(store.check(Charge::of_one(principal, entry)));
+        if let (Charged::One(index), None) = (&charged, asked.costs) {
+            if let Some(entry) = self.trials[*index].rule.only() {
+                return Some(store.check(Charge::of_one(principal, entry)));
+            }
         }
         let user = request.charge.user().cloned().or_else(|| account.user_principal());
-        let own = &self.policy.rules()[index];
-        let applies = |entry: &&Entry| entry.scope() != Scope::User || user.is_some();
-        let charged = |(entry, own): (&Entry, &Entry)| {
-            let cost = asked.costs.map_or(own.cost(), |costs| costs.units(own));
-            // A cost above the burst is not valid. A request of the whole burst is nearly always
-            // limited, as one that costs more would be.
-            entry.with_cost(cost.min(entry.quota().burst())).unwrap_or(*entry)
-        };
-        let entries = rule.entries().iter().zip(own.entries());
-        let entries: SmallVec<[Entry; 4]> =
-            entries.filter(|(entry, _)| applies(entry)).map(charged).collect();
-        Some(store.check(Charge::of(principal, user.as_ref(), &entries)))
+        let applies = |entry: &Entry| entry.scope() != Scope::User || user.is_some();
+        let mut entries: SmallVec<[Entry; MOST_LIMITS]> = SmallVec::new();
+        for (entry, own) in charged.indices().iter().flat_map(|&index| self.entries(index)) {
+            // Endpoints can share a limit.
+            let is_known = entries.iter().any(|known| known.name() == entry.name());
+            if applies(entry) && !is_known {
+                let cost = asked.costs.map_or(own.cost(), |costs| costs.units(own));
+                // A cost above the burst is not valid. A request of the whole burst is nearly
+                // always limited, as one that costs more would be.
+                let cost = cost.min(entry.quota().burst());
+                entries.push(entry.with_cost(cost).unwrap_or(*entry));
+            }
+        }
+        let charges_one = matches!(charged, Charged::One(_));
+        let is_possible =
+            charges_one || !entries.is_empty() && store.capabilities().permits_together(&entries);
+        is_possible.then(|| store.check(Charge::of(principal, user.as_ref(), &entries)))
+    }
+
+    /// The entries of a rule under the names by which the store keeps them, and under their own.
+    fn entries(&self, index: usize) -> impl Iterator<Item = (&Entry, &Entry)> + Clone {
+        let own = self.policy.rules()[index].entries();
+        self.trials[index].rule.entries().iter().zip(own)
     }
 
     /// Counts the candidate's decisions, and returns them under the limits' own names. `None` if
@@ -114,7 +127,9 @@ impl Candidate {
             let case = usize::from(!decisions.all_allow()) + 2 * usize::from(!active.all_allow());
             trial.counts[case].fetch_add(1, Ordering::Relaxed);
         }
-        let names = trial.rule.entries().iter().zip(self.policy.rules()[index].entries());
+        // The path may be charged to other endpoints, too.
+        let rules = [index].into_iter().chain(0..self.trials.len());
+        let names = rules.flat_map(|index| self.entries(index));
         Some(decisions.renamed(|name| {
             let known = names.clone().find(|(trial, _)| trial.name() == name);
             known.map_or(name, |(_, own)| own.name())

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::Limiter;
 use super::active::Active;
-use super::bill::{Target, TooCostly};
+use super::bill::{Rules, Target, TooCostly, Unbillable};
 use super::deciding::Deciding;
 use super::pending::{Answers, Pending};
 use crate::observe::{Mark, Observation, Seen};
-use crate::policy::{Account, Policy, Rule};
+use crate::policy::{Account, Charged, Policy};
 use crate::store::{Answer, Charge, Checked, Entry, Store, StoreError};
 use crate::values::{
     Costs, Decision, Decisions, Endpoint, Enforced, Enforcement, OnStoreFailure, OnUnidentified,
@@ -94,10 +94,14 @@ impl<St: Store> Limiter<St> {
         let Some((account, principal)) = billed else {
             return self.decide_unidentified(&active, policy, asked, terms, seen);
         };
-        let Some(rule) = asked.target.rule(policy) else { return Decided::Exempt };
+        let charged = asked.target.charged(policy);
+        let rule = if let Charged::One(index) = charged { policy.rules().get(index) } else { None };
         let by_active_too = own.is_some() && active.policy.has_everyones();
-        let Some(entry) = rule.only().filter(|_| asked.costs.is_none() && !by_active_too) else {
-            return self.decide_by_several(&active, rule, account, principal, asked, terms, seen);
+        let is_simple = asked.costs.is_none() && !by_active_too;
+        let only = rule.filter(|_| is_simple).and_then(|rule| Some((rule, rule.only()?)));
+        let Some((rule, entry)) = only else {
+            return self
+                .decide_otherwise(&active, &charged, account, principal, asked, terms, seen);
         };
         let answer = self.store().check(Charge::of_one(principal, entry));
         let enforced_on_all =
@@ -125,13 +129,14 @@ impl<St: Store> Limiter<St> {
         self.decide_in_full(&active, &request, asked, answer, terms, seen)
     }
 
-    /// Decides about a request with several limits or its own costs.
+    /// Decides about a request with several limits, of one endpoint or of several, or its own
+    /// costs, and about one whose path is exempt.
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
-    fn decide_by_several(
+    fn decide_otherwise(
         &self,
         active: &Arc<Active>,
-        rule: &Rule,
+        charged: &Charged,
         account: &Account,
         principal: &Principal,
         asked: &Asked<'_>,
@@ -139,12 +144,22 @@ impl<St: Store> Limiter<St> {
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         let policy = account.policy().unwrap_or(&active.policy);
+        let rules = &Rules::new(policy, charged);
+        let Some(endpoint) = rules.endpoint() else { return Decided::Exempt };
         let (target, costs) = (asked.target, asked.costs);
-        let bill = active.bill(account, principal, rule, target, costs, terms.enforcement);
+        let bill = active.bill(account, principal, rules, target, costs, terms.enforcement);
         let bill = match bill {
+            // What the store can't charge at once is no failure of the store, of which callers
+            // could make use if such requests are admitted.
+            Ok(bill) if bill.of_several && !self.charges_together(&bill.entries) => {
+                return Decided::Now(active.refuse_path(endpoint, principal));
+            }
             Ok(bill) => bill,
-            Err(too_costly) => {
-                return Decided::Now(active.refuse_cost(rule, principal, too_costly));
+            Err(Unbillable::TooCostly(too_costly)) => {
+                return Decided::Now(active.refuse_cost(endpoint, principal, too_costly));
+            }
+            Err(Unbillable::TooAmbiguous) => {
+                return Decided::Now(active.refuse_path(endpoint, principal));
             }
         };
         if let (Some(it), Some(observers)) = (bill.too_costly, &active.observers) {
@@ -152,9 +167,14 @@ impl<St: Store> Limiter<St> {
         }
         let (charge, enforced) = (bill.charge(principal), bill.enforced);
         let answer = self.store().check(charge);
-        let request =
-            Request { policy, endpoint: Some(rule.endpoint()), charge, enforced, waited: None };
+        let request = Request { policy, endpoint: Some(endpoint), charge, enforced, waited: None };
         self.decide_in_full(active, &request, asked, answer, terms, seen)
+    }
+
+    /// Whether the store can charge these entries, which are those of several endpoints, at once.
+    #[cold]
+    fn charges_together(&self, entries: &[Entry]) -> bool {
+        self.store().capabilities().permits_together(entries)
     }
 
     /// When there is more to do than to decide by one limit: several limits, a candidate,
@@ -365,11 +385,23 @@ impl Active {
     /// Refuses a request that no wait would help, or admits it in shadow mode. Nothing is charged.
     #[cold]
     #[inline(never)]
-    fn refuse_cost(&self, rule: &Rule, principal: &Principal, it: TooCostly) -> Conclusion {
-        let ruling = Ruling::too_costly(rule.endpoint(), it.limit, it.cost, it.is_enforced);
+    fn refuse_cost(&self, endpoint: Endpoint, principal: &Principal, it: TooCostly) -> Conclusion {
+        let ruling = Ruling::too_costly(endpoint, it.limit, it.cost, it.is_enforced);
         if let Some(observers) = &self.observers {
             observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
             observers.found_too_costly(it.limit, it.cost);
+        }
+        Conclusion { ruling, error: None, mark: None }
+    }
+
+    /// Refuses a request whose path is charged to more limits than one charge can be, in shadow
+    /// mode too. To admit it uncounted would let callers escape by such paths.
+    #[cold]
+    #[inline(never)]
+    fn refuse_path(&self, endpoint: Endpoint, principal: &Principal) -> Conclusion {
+        let ruling = Ruling::too_ambiguous(endpoint);
+        if let Some(observers) = &self.observers {
+            observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
         }
         Conclusion { ruling, error: None, mark: None }
     }

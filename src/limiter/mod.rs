@@ -233,7 +233,8 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// The candidate has buckets of its own in the same store, and a request has the same costs.
-    /// All its limits count, whatever their enforcement.
+    /// All its limits count, whatever their enforcement. If a path has several readings, the
+    /// candidate charges it to its own endpoints among them, and reports under the first.
     ///
     /// * A request costs two checks. If the store does not answer at once, the request waits for
     ///   both of them.
@@ -244,7 +245,8 @@ impl<St: Store> Limiter<St> {
     ///
     /// The candidate is not evaluated for
     ///
-    /// * unidentified requests, and those that cost more than a limit can ever allow;
+    /// * unidentified requests, those that cost more than a limit can ever allow, and those whose
+    ///   path has too many readings for one charge, by the active policy or by the candidate;
     /// * requests of accounts that have a policy of their own;
     /// * requests to paths that the active policy or the candidate exempts;
     /// * requests that are [blocked](Self::block), since a block holds under any policy. (If the
@@ -309,6 +311,12 @@ impl<St: Store> Limiter<St> {
 
     /// Decides about one request of that account to `path`, and charges all of its limits if each
     /// of them allows it. `None` if the path is exempt.
+    ///
+    /// A path that servers read in several ways is charged to the limits of
+    /// [several endpoints](Policy::endpoints_of), each limit once, all or nothing. The
+    /// [ruling](Ruling) is named by the first of them. If they have more limits than
+    /// [one charge](crate::store::Charge::MAX_ENTRIES) can have entries, the request is
+    /// [refused](crate::values::Outcome::TooAmbiguous), and nothing is charged.
     ///
     /// The account's own policy applies, or else the active one. An account without a principal is
     /// refused. `path` is the request's path as it came over the wire, that is not decoded, without

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Limiter;
-use super::bill::{Target, TooCostly};
+use super::bill::{Rules, Target, TooCostly, Unbillable};
 use super::decide::verified;
 use crate::policy::{Account, Policy, Rule};
 use crate::store::{Bucket, Charge, Command, Decisions, Store, StoreError};
@@ -71,17 +71,23 @@ impl<St: Store> Limiter<St> {
         let principal = principal_of(&account)?;
         let active = Arc::clone(&self.active());
         let policy = self.policy_of(&account);
-        let Some(rule) = policy.rule_of_endpoint(endpoint) else { return Ok(None) };
         let target = Target::Endpoint(endpoint);
-        let bill = active.bill(&account, principal, rule, target, Some(&costs), Enforcement::FULL);
+        let charged = target.charged(&policy);
+        let rules = Rules::new(&policy, &charged);
+        if rules.endpoint().is_none() {
+            return Ok(None);
+        }
+        let bill =
+            active.bill(&account, principal, &rules, target, Some(&costs), Enforcement::FULL);
         Ok(Some(match bill {
             Ok(bill) => {
                 let decisions = self.look(&bill.charge(principal)).await?;
                 Ruling::of_decisions(endpoint, decisions, bill.enforced, None)
             }
-            Err(TooCostly { limit, cost, is_enforced }) => {
+            Err(Unbillable::TooCostly(TooCostly { limit, cost, is_enforced })) => {
                 Ruling::too_costly(endpoint, limit, cost, is_enforced)
             }
+            Err(Unbillable::TooAmbiguous) => Ruling::too_ambiguous(endpoint),
         }))
     }
 

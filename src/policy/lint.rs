@@ -1,7 +1,7 @@
 //! Probable mistakes in a policy that can be built all the same.
 
 use super::path::Billing;
-use super::{Policy, Rule};
+use super::{Charged, Policy, Rule};
 use crate::values::{Endpoint, Limit};
 
 /// A quota whose units come back in a shorter time, in nanoseconds, never limits a caller.
@@ -68,16 +68,24 @@ impl Policy {
     /// Whether the template applies to some path. If it ends in `{*name}`, narrower templates may
     /// claim all paths of some depths, so each depth is tried.
     fn matches(&self, template: &str, billing: Billing, deepest: usize) -> bool {
-        (1..=deepest).any(|depth| self.0.paths.bill(&example(template, depth)) == billing)
+        (1..=deepest).any(|depth| {
+            let charged = self.charged(&example(template, depth));
+            match billing {
+                Billing::Exempt => charged == Charged::Exempt,
+                Billing::Endpoint(index) => {
+                    charged == Charged::TooMany || charged.indices().contains(&index)
+                }
+            }
+        })
     }
 
     /// Whether a path other than `/` is charged to `default`, or is exempt. `/` does not count:
     /// `/{*rest}` does not match it, and it alone is hardly what `default` is meant for.
     fn uses_default(&self, templates: &[(&str, Billing)], deepest: usize) -> bool {
         let default = self.rules().len() - 1;
-        let is_named = |billing| matches!(billing, Billing::Endpoint(index) if index < default);
+        let is_named = |charged| matches!(charged, Charged::One(index) if index < default);
         templates.iter().any(|(_, billing)| *billing == Billing::Endpoint(default))
-            || !(1..=deepest).all(|depth| is_named(self.0.paths.bill(&any(depth))))
+            || !(1..=deepest).all(|depth| is_named(self.charged(&any(depth))))
     }
 }
 

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope};
 
-use path::{Billing, PathTable};
+use path::PathTable;
 
 pub(crate) use path::Charged;
 
@@ -111,13 +111,15 @@ impl Policy {
         PolicyBuilder::new()
     }
 
-    /// The endpoint that a request to `path` is charged to. `None` if the path is exempt.
+    /// The endpoint that names a request to `path`, in metrics and in responses: the first of
+    /// [`endpoints_of`](Self::endpoints_of), and nearly always the only one that the request is
+    /// charged to. `None` if the path is exempt.
     ///
     /// `path` is the request's path as it came over the wire, that is not decoded, without the
     /// query. The method never matters.
     #[must_use]
     pub fn endpoint_of(&self, path: &str) -> Option<Endpoint> {
-        self.rule_of(path).map(Rule::endpoint)
+        self.index_of(path).map(|index| self.0.rules[index].endpoint())
     }
 
     /// The endpoints that a request to `path` is charged to. Empty if the path is exempt.
@@ -126,16 +128,26 @@ impl Policy {
     /// charged to every endpoint that one of them takes it for, so no spelling of a path escapes a
     /// limit. The endpoint of the path as it is written comes first.
     ///
+    /// Such a request is charged to all limits of these endpoints, each once, or to none of them.
+    /// If they have more limits than [one charge](crate::store::Charge::MAX_ENTRIES) can have
+    /// entries, the request is refused with 400.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Endpoint, Policy};
+    ///
+    /// let policy = Policy::default();
+    /// assert_eq!(policy.endpoints_of("/call"), [Endpoint::CALL]);
+    /// // Some servers decode the path before they match it.
+    /// assert_eq!(policy.endpoints_of("/%63all"), [Endpoint::DEFAULT, Endpoint::CALL]);
+    /// ```
+    ///
     /// `path` is the request's path as it came over the wire, that is not decoded, without the
     /// query. The method never matters.
     #[must_use]
     pub fn endpoints_of(&self, path: &str) -> Vec<Endpoint> {
-        let endpoint = |index: &usize| self.0.rules[*index].endpoint();
         match self.charged(path) {
-            Charged::Exempt => Vec::new(),
-            Charged::One(index) => vec![endpoint(&index)],
-            Charged::Several(several) => several.as_slice().iter().map(endpoint).collect(),
             Charged::TooMany => self.rules().iter().map(Rule::endpoint).collect(),
+            charged => charged.indices().iter().map(|&at| self.0.rules[at].endpoint()).collect(),
         }
     }
 
@@ -211,25 +223,17 @@ impl Policy {
         self.all_rules().find_map(|rule| rule.limit(name))
     }
 
-    /// The rule for a path. `None` if the path is exempt.
-    #[inline]
-    pub(crate) fn rule_of(&self, path: &str) -> Option<&Rule> {
-        self.index_of(path).map(|index| &self.0.rules[index])
-    }
-
     /// The indices of a path's rules in [`rules`](Self::rules).
     #[inline]
     pub(crate) fn charged(&self, path: &str) -> Charged {
         self.0.paths.charged(path)
     }
 
-    /// The index of a path's rule in [`rules`](Self::rules). `None` if the path is exempt.
+    /// The index in [`rules`](Self::rules) of the rule whose endpoint names the request. `None` if
+    /// the path is exempt.
     #[inline]
     pub(crate) fn index_of(&self, path: &str) -> Option<usize> {
-        match self.0.paths.bill(path) {
-            Billing::Endpoint(index) => Some(index),
-            Billing::Exempt => None,
-        }
+        self.charged(path).first()
     }
 
     /// The rules, in the order in which their endpoints were declared, with `default` last.
@@ -242,9 +246,34 @@ impl Policy {
     }
 
     /// Whether a path is exempt. For a path that is not, this is cheaper than
-    /// [`rule_of`](Self::rule_of).
+    /// [`charged`](Self::charged).
     pub(crate) fn exempts(&self, path: &str) -> bool {
         self.0.paths.exempts(path)
+    }
+}
+
+impl Charged {
+    /// The indices of the endpoints, that of the path as it is written first. Empty if the path is
+    /// exempt, or charged to too many endpoints.
+    #[inline]
+    pub(crate) fn indices(&self) -> &[usize] {
+        match self {
+            Self::Exempt | Self::TooMany => &[],
+            Self::One(index) => std::slice::from_ref(index),
+            Self::Several(several) => several.as_slice(),
+        }
+    }
+
+    /// The index of the endpoint that names the request. `None` if the path is exempt.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<usize> {
+        match self {
+            // Apart from the others, since nearly all paths are so.
+            Self::One(index) => Some(*index),
+            // All endpoints are charged, in the order of the policy.
+            Self::TooMany => Some(0),
+            charged => charged.indices().first().copied(),
+        }
     }
 }
 

@@ -23,12 +23,16 @@ use crate::values::{Charge, Entry, LimitName, Scope};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The most entries of a charge: from 1, which is the default, to [`Charge::MAX_ENTRIES`].
+    /// The most entries of a charge: from 1, which is the default, to [`Charge::MAX_ENTRIES`]. A
+    /// request whose path is charged to [several endpoints](Policy::endpoints_of) is refused with
+    /// 400 if they have more limits.
     pub entries: usize,
     /// Whether an entry of a check or a peek can cost more than one unit. In a refund or a
     /// settlement it always can.
     pub costs: bool,
-    /// Whether a check or a peek can have shadow entries.
+    /// Whether a check or a peek can have shadow entries. If not, a request whose path is charged
+    /// to several endpoints is refused with 400 if only some of their limits are enforced on the
+    /// principal.
     pub shadow: bool,
     /// Whether the store knows [`Command::Settle`].
     pub settle: bool,
@@ -69,6 +73,13 @@ impl Capabilities {
         self.lack_of(entry.scope()).is_none()
             && (self.costs || entry.cost() == 1)
             && (self.shadow || entry.is_binding())
+    }
+
+    /// Whether the store can charge so many entries at once, binding and shadow ones among each
+    /// other. Each of them alone it can charge.
+    pub(crate) fn permits_together(&self, entries: &[Entry]) -> bool {
+        entries.len() <= self.entries.min(Charge::MAX_ENTRIES)
+            && (self.shadow || entries.iter().all(Entry::is_binding))
     }
 
     #[cold]

@@ -56,6 +56,8 @@ enum Finding {
     NoAccount(Option<Decisions>),
     NoStore,
     TooCostly(Limit, u32),
+    /// The path has so many readings that they are charged to more limits than one charge can be.
+    TooAmbiguous,
 }
 
 /// Which of a charge's limits are enforced: a bit for each entry.
@@ -108,6 +110,10 @@ pub enum Outcome {
     /// The request costs more units than the bucket of a limit can hold, so it would be refused
     /// however long the caller waits. Nothing was charged.
     TooCostly,
+    /// Servers could read the path in so many ways that the request would be charged to more limits
+    /// than the store can charge at once, at most [16](crate::store::Charge::MAX_ENTRIES). So it is
+    /// refused, in shadow mode too. Nothing was charged.
+    TooAmbiguous,
 }
 
 impl Ruling {
@@ -184,6 +190,18 @@ impl Ruling {
         }
     }
 
+    /// For a request whose path is charged to more limits than one charge can be. Enforcement does
+    /// not matter: the request is refused.
+    pub(crate) const fn too_ambiguous(endpoint: Endpoint) -> Self {
+        Self {
+            finding: Finding::TooAmbiguous,
+            endpoint: Some(endpoint),
+            enforced: Enforced::ALL,
+            admitted: false,
+            candidate: None,
+        }
+    }
+
     /// What the limiter found out about the request.
     #[must_use]
     #[inline]
@@ -200,6 +218,7 @@ impl Ruling {
             Finding::NoAccount(_) => Outcome::Unidentified,
             Finding::NoStore => Outcome::StoreFailed,
             Finding::TooCostly(..) => Outcome::TooCostly,
+            Finding::TooAmbiguous => Outcome::TooAmbiguous,
         }
     }
 
@@ -221,6 +240,8 @@ impl Ruling {
     /// * the limits that do not allow it are not enforced on its principal, or
     /// * no limit can decide, and the operator has chosen to admit such requests
     ///   ([`OnUnidentified`](crate::OnUnidentified), [`OnStoreFailure`](crate::OnStoreFailure)).
+    ///
+    /// A request whose path is [too ambiguous](Outcome::TooAmbiguous) is never admitted.
     #[must_use]
     pub const fn is_admitted(&self) -> bool {
         self.admitted
@@ -236,7 +257,8 @@ impl Ruling {
 
     /// Whether limits are [enforced](crate::Enforcement) on the request's principal: one of those
     /// that do not allow the request, or if all allow it, any. `true` for an unidentified request
-    /// without a limit for addresses, to which enforcement does not apply.
+    /// without a limit for addresses and for one that is [too ambiguous](Outcome::TooAmbiguous), to
+    /// which enforcement does not apply.
     #[must_use]
     #[inline]
     pub fn is_enforced(&self) -> bool {
@@ -250,7 +272,9 @@ impl Ruling {
         }
     }
 
-    /// The endpoint that the request's path belongs to. `None` if the request is unidentified.
+    /// The endpoint that the request's path, as it is written, belongs to: the
+    /// [first](crate::Policy::endpoints_of) if the request is charged to several. `None` if the
+    /// request is unidentified.
     #[must_use]
     #[inline]
     pub const fn endpoint(&self) -> Option<Endpoint> {
@@ -258,8 +282,11 @@ impl Ruling {
     }
 
     /// What each limit says: the endpoint's own limit first, then the others in the order of the
-    /// policy. Empty if no limit has decided. Limits in shadow mode are left out if the cost of the
-    /// request is above the burst of one of them.
+    /// policy. If the request is charged to several endpoints, the limits of the
+    /// [others](crate::Policy::endpoints_of) follow; a limit that endpoints share is told once.
+    ///
+    /// Empty if no limit has decided. Limits in shadow mode are left out if the cost of the request
+    /// is above the burst of one of them.
     #[must_use]
     #[inline]
     pub fn decisions(&self) -> &[Decision] {
@@ -267,7 +294,10 @@ impl Ruling {
             Finding::Decisions(decisions) | Finding::NoAccount(Some(decisions)) => {
                 decisions.as_slice()
             }
-            Finding::NoAccount(None) | Finding::NoStore | Finding::TooCostly(..) => &[],
+            Finding::NoAccount(None)
+            | Finding::NoStore
+            | Finding::TooCostly(..)
+            | Finding::TooAmbiguous => &[],
         }
     }
 
@@ -345,7 +375,10 @@ impl Ruling {
             Finding::Decisions(decisions) | Finding::NoAccount(Some(decisions)) => {
                 decisions.into_slice()
             }
-            Finding::NoAccount(None) | Finding::NoStore | Finding::TooCostly(..) => Box::default(),
+            Finding::NoAccount(None)
+            | Finding::NoStore
+            | Finding::TooCostly(..)
+            | Finding::TooAmbiguous => Box::default(),
         };
         (decisions, self.enforced)
     }
@@ -379,7 +412,7 @@ fn is_violated(decisions: &[Decision], enforced: Enforced) -> bool {
 
 impl Outcome {
     /// The outcome as a word for a metric's label: `allowed`, `limited`, `blocked`, `unidentified`,
-    /// `store_failed` or `too_costly`.
+    /// `store_failed`, `too_costly` or `too_ambiguous`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -389,6 +422,7 @@ impl Outcome {
             Self::Unidentified => "unidentified",
             Self::StoreFailed => "store_failed",
             Self::TooCostly => "too_costly",
+            Self::TooAmbiguous => "too_ambiguous",
         }
     }
 }

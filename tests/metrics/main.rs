@@ -8,6 +8,7 @@ mod page;
 use std::collections::BTreeMap;
 
 use bolna_rate_limit::observe::Metrics;
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{Breaker, LocalFallback};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Enforcement, Limiter, OnStoreFailure, Policy, Quota,
@@ -176,6 +177,63 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     let bare = "decisions_total{endpoint=default,limiter=bare,mode=enforced,outcome=store_failed}";
     assert_eq!(read.get(bare), Some(&1.0));
     assert_eq!(read.get("store_failures_total{kind=other,limiter=bare}"), Some(&1.0));
+}
+
+#[test]
+fn a_path_of_several_endpoints_is_counted_once_and_each_limit_of_them() {
+    let (snapshotter, ()) = recorded(async || {
+        let layer = BolnaRateLimitLayer::with_policy(two_calls());
+        layer.limiter().observe(Metrics::new());
+        layer.limiter().set_candidate(Policy::default()).unwrap();
+        let mut service = layer.layer(tower::service_fn(ok));
+        for status in [200, 200, 429] {
+            assert_eq!(send(&mut service, "/%63all", caller()).await, status);
+        }
+        // 5 endpoints of 4 limits are more than one charge can have.
+        let policy = ["2", "3", "4", "5", "x"].iter().fold(Policy::builder(), |policy, name| {
+            let depth = name.parse().unwrap_or(0);
+            let template = (1..=depth).map(|at| format!("/{{s{at}}}")).collect::<String>();
+            let path = if depth == 0 { "/p/q/s".to_owned() } else { template };
+            let policy = policy.endpoint(format!("depth-{name}"), Quota::per_minute(9), [path]);
+            (0..3).fold(policy, |policy, at| {
+                let limit = LimitBuilder::account(format!("{name}-{at}"), Quota::per_minute(9));
+                policy.also(format!("depth-{name}"), limit)
+            })
+        });
+        layer.limiter().set_policy(policy.build().unwrap()).unwrap();
+        assert_eq!(send(&mut service, "/p/q%2Fr/../s%00t", caller()).await, 400);
+    });
+    let read = read(&snapshotter);
+    let of = |name: &str| -> Vec<_> {
+        let is_of = |(key, value): (&String, &f64)| {
+            key.strip_prefix(name).map(|labels| (labels.to_owned(), *value))
+        };
+        read.iter().filter_map(is_of).collect()
+    };
+    let labels = |text: &str, count: f64| (format!("{{{text}}}"), count);
+    assert_eq!(
+        of("decisions_total"),
+        [
+            labels("endpoint=default,mode=enforced,outcome=allowed", 2.0),
+            labels("endpoint=default,mode=enforced,outcome=limited", 1.0),
+            labels("endpoint=depth-4,mode=enforced,outcome=too_ambiguous", 1.0),
+        ]
+    );
+    assert_eq!(
+        of("limit_decisions_total"),
+        [
+            labels("limit=call,mode=enforced,outcome=allowed,scope=account", 2.0),
+            labels("limit=call,mode=enforced,outcome=limited,scope=account", 1.0),
+            labels("limit=default,mode=enforced,outcome=allowed,scope=account", 3.0),
+        ]
+    );
+    assert_eq!(
+        of("candidate_decisions_total"),
+        [
+            labels("endpoint=default,enforced=allowed,outcome=allowed", 2.0),
+            labels("endpoint=default,enforced=limited,outcome=allowed", 1.0),
+        ]
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use bolna_rate_limit::store::{
     Answer, Charge, Command, Decisions, MemoryStore, Reply, Store, StoreError,
 };
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Quota, Ruling,
 };
 use http::{Method, Request};
 use proptest::prelude::*;
@@ -76,8 +76,11 @@ proptest! {
                 prop_assert_eq!(sent.path, "/v2/agent/1/executions");
                 continue;
             };
-            let expected = candidate.decide_now(&caller, sent.path);
-            prop_assert_eq!(told.candidate, expected.map(Decisions::of_one));
+            let expected = candidate.check_now(&(&caller).into(), sent.path);
+            prop_assert_eq!(
+                told.candidate.as_ref().map(Decisions::as_slice),
+                expected.as_ref().map(Ruling::decisions)
+            );
             prop_assert_eq!(told.enforced, true);
             judged.extend(told.decision.zip(expected));
             let usage = |limiter: &Limiter<_>| now(limiter.usage(&caller)).unwrap();
@@ -88,8 +91,8 @@ proptest! {
         prop_assert_eq!(endpoints, other().endpoints().collect::<Vec<_>>());
         for one in report {
             let count = |enforced, candidate| {
-                let is = |(by_policy, by_candidate): &&(Decision, Decision)| {
-                    by_candidate.name() == one.endpoint
+                let is = |(by_policy, by_candidate): &&(Decision, Ruling)| {
+                    by_candidate.endpoint() == Some(one.endpoint)
                         && (by_policy.is_allowed(), by_candidate.is_allowed()) == (enforced, candidate)
                 };
                 judged.iter().filter(is).count() as u64

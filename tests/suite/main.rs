@@ -35,6 +35,7 @@ mod policy_file;
 mod proxy;
 mod recorded_servers;
 mod reports;
+mod spellings;
 mod stacks;
 mod store;
 mod tcp;

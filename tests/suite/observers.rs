@@ -96,7 +96,9 @@ impl Observer for Witness {
             }
             (Outcome::Blocked, Some(decision), None) => decision.is_blocked(),
             (Outcome::StoreFailed, None, Some(error)) => error.to_string().contains("store failed"),
-            (outcome, None, None) => outcome == Outcome::Unidentified,
+            (Outcome::Unidentified | Outcome::TooCostly | Outcome::TooAmbiguous, None, None) => {
+                true
+            }
             _ => false,
         };
         assert!(fits, "{observation:?}");

@@ -30,7 +30,7 @@ struct Charged<'a> {
 fn policy_of(server: &str) -> Option<Policy> {
     let policy = match server {
         // `/v2/agent/all` is an agent: the pattern takes precedence.
-        "apache-location" => Policy::bolna().paths("default", None::<String>),
+        "apache-location" | "drf+gunicorn" => Policy::bolna().paths("default", None::<String>),
         // `path /v2/agent/*` is everything below.
         "caddy" => Policy::bolna().paths("agent", ["/v2/agent/{id}", "/v2/agent/{*rest}"]),
         // All of its routes are prefixes.

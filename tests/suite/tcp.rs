@@ -261,10 +261,30 @@ async fn the_longest_targets_that_hyper_takes_are_answered() {
     let mut connection = Connection::open(&server, Version::Http1).await;
     let odd = format!("/{}", "%2e%2e/;".repeat(7_500));
     let response = connection.send(Method::GET, &odd, Some("ana@acme")).await;
-    assert_eq!(rate_limit(&response, "ratelimit"), "\"executions\";r=499;t=60");
+    // It is named by the endpoint of the path as it is written.
+    assert_eq!(rate_limit(&response, "ratelimit"), "\"default\";r=999;t=60");
     let long = format!("/v2/agent/{}", "x".repeat(60_000));
     let response = connection.send(Method::GET, &long, Some("ana@acme")).await;
     assert_eq!(rate_limit(&response, "ratelimit"), "\"agent\";r=499;t=60");
+}
+
+#[tokio::test]
+async fn one_caller_gets_the_limit_however_it_spells_the_path() {
+    let server = hyper_server().await;
+    let mut connection = Connection::open(&server, Version::Http1).await;
+    let mut calls = 0;
+    for path in [
+        "/call",
+        "/v2/agent/x/executions%3f/../../../../../call",
+        "/v2/agent/x%3f/../../../../call",
+        "/%63all",
+    ] {
+        for _ in 0..600 {
+            let response = connection.send(Method::POST, path, Some("ana@acme")).await;
+            calls += usize::from(response.status() == StatusCode::OK);
+        }
+    }
+    assert_eq!(calls, 500);
 }
 
 #[tokio::test]

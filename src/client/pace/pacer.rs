@@ -18,6 +18,10 @@ use crate::policy::Policy;
 /// endpoints. Limits for everyone are not paced, since other accounts take most of their units. But
 /// a refusal by one of them pauses the endpoint, as any other refusal does.
 ///
+/// If the path of a request is charged to [several endpoints](Policy::endpoints_of), as that of an
+/// id with `%2F` in it may be, the request is paced by the first of them only. The server charges
+/// all of them, and may refuse it; it is then retried as any other.
+///
 /// Clones share everything: all services with clones of one pacer keep to the limits together. One
 /// pacer stands for one principal, that is, for one API key, or for all keys of one organization.
 /// If the policy limits each user, one pacer stands for one user. Use another pacer for another
@@ -79,8 +83,8 @@ impl Pacer {
         self.shared.lanes.iter().map(|lane| lane.usage()).collect()
     }
 
-    /// The usage of the endpoint to which a path belongs, or `None` if the path is exempt. With it,
-    /// a caller can ask how long a request would wait without sending it:
+    /// The usage of the [endpoint](Policy::endpoint_of) to which a path belongs, or `None` if the
+    /// path is exempt. With it, a caller can ask how long a request would wait without sending it:
     ///
     /// ```
     /// use std::time::Duration;
@@ -96,7 +100,8 @@ impl Pacer {
         self.lane_of(path).map(|lane| lane.usage())
     }
 
-    /// The endpoint to which a path belongs, unless the path is exempt.
+    /// The endpoint to which a path belongs as it is written, unless the path is exempt. A ticket
+    /// waits in the queue of one endpoint, so others of the path are not waited for.
     pub(super) fn lane_of(&self, path: &str) -> Option<&Arc<Lane>> {
         self.shared.policy.index_of(path).map(|index| &self.shared.lanes[index])
     }

@@ -162,3 +162,10 @@ pub(super) const STORE_FAILED: &str = "{\"type\":\"about:blank\",\
     \"title\":\"Service Unavailable\",\"status\":503,\
     \"detail\":\"The rate limit could not be checked. The request was not carried out.\",\
     \"error\":503,\"message\":\"Rate limit could not be checked; retry after 1 second\"}";
+
+/// The body of a 400.
+pub(super) const TOO_AMBIGUOUS: &str = "{\"type\":\"about:blank\",\
+    \"title\":\"Bad Request\",\"status\":400,\
+    \"detail\":\"The path can be read in too many ways, which count towards more limits than one \
+    request can. Write it plainly.\",\
+    \"error\":400,\"message\":\"The path can be read in too many ways\"}";

@@ -52,6 +52,9 @@ pub enum Reason<'a> {
         /// The units that the request costs.
         cost: u32,
     },
+    /// The path can be read in too many ways: it would be charged to
+    /// [more limits](Outcome::TooAmbiguous) than one request can be. The status is 400.
+    TooAmbiguous,
 }
 
 impl<'a> Refusal<'a> {
@@ -75,6 +78,9 @@ impl<'a> Refusal<'a> {
                 Some(error) if ruling.outcome() == Outcome::StoreFailed => {
                     (Reason::StoreFailed(error), StatusCode::SERVICE_UNAVAILABLE)
                 }
+                _ if ruling.outcome() == Outcome::TooAmbiguous => {
+                    (Reason::TooAmbiguous, StatusCode::BAD_REQUEST)
+                }
                 _ => (Reason::Unidentified, StatusCode::UNAUTHORIZED),
             }
         };
@@ -94,7 +100,7 @@ impl<'a> Refusal<'a> {
         self.ruling
     }
 
-    /// The status for the reason: 429, 401, 503 or 413.
+    /// The status for the reason: 429, 401, 503, 413 or 400.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
@@ -214,6 +220,7 @@ impl Refusal<'_> {
                 Reason::TooCostly { limit, cost } => {
                     problem::too_costly(buffer, self.status, *limit, *cost)
                 }
+                Reason::TooAmbiguous => Bytes::from_static(problem::TOO_AMBIGUOUS.as_bytes()),
             },
         )
     }
@@ -234,7 +241,7 @@ impl Refusal<'_> {
             Reason::StoreFailed(_) => {
                 fields::add(headers, RETRY_AFTER, || HeaderValue::from_static("1"));
             }
-            Reason::TooCostly { .. } => {}
+            Reason::TooCostly { .. } | Reason::TooAmbiguous => {}
         }
     }
 }

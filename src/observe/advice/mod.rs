@@ -116,10 +116,9 @@ pub enum Advice {
     /// **BRL008.** A path template never applies: all paths that it matches are charged to
     /// something else.
     ///
-    /// A path that is [spelled oddly](crate#paths-that-are-spelled-to-escape) and longer than 512
-    /// bytes is charged to the first endpoint without being read. A segment that begins with a dot
-    /// is such a spelling. So a template that is longer than 512 bytes and has such a segment never
-    /// applies. Make it shorter.
+    /// A path that servers read [in several ways](crate#paths-that-are-spelled-to-escape) is exempt
+    /// only if all of its readings are. So a template of exempt paths never applies if all that it
+    /// matches have another reading, which is not exempt.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.
@@ -248,8 +247,8 @@ impl fmt::Display for Advice {
             ),
             Self::RuleNeverMatches { path } => write!(
                 f,
-                "the path template {path:?} never applies: such paths are too long and too odd to \
-                 be read; make it shorter"
+                "the path template {path:?} never applies: servers read such paths in several \
+                 ways, and not all of them are exempt; exempt those too, or write it plainly"
             ),
             Self::CostAboveBurst { limit, cost } => write!(
                 f,

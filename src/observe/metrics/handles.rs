@@ -32,7 +32,7 @@ struct Series {
     candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
 }
 
-const OUTCOMES: usize = 6;
+const OUTCOMES: usize = 7;
 const SCOPES: usize = 4;
 
 impl Handles {
@@ -54,13 +54,16 @@ impl Handles {
         let decisions = &self.series(ruling.endpoint()).decisions[place(ruling.outcome())];
         let counter = &decisions[usize::from(!ruling.is_enforced())];
         counter.get_or_init(|| self.decisions(ruling)).increment(1);
-        let is_one = matches!((ruling.decisions(), ruling.endpoint()), ([_], Some(_)) | ([], _));
+        let is_one = match (ruling.decisions(), ruling.endpoint()) {
+            ([one], Some(endpoint)) => one.name() == endpoint,
+            (decisions, _) => decisions.is_empty(),
+        };
         if !is_one
             || ruling.candidate().is_some()
             || observation.waited.is_some()
             || observation.error.is_some()
         {
-            self.count_more(observation);
+            self.count_more(observation, is_one);
         }
     }
 
@@ -70,9 +73,9 @@ impl Handles {
     }
 
     #[inline(never)]
-    fn count_more(&self, observation: &Observation<'_>) {
+    fn count_more(&self, observation: &Observation<'_>, is_one: bool) {
         let ruling = observation.ruling;
-        if ruling.decisions().len() > 1 || ruling.endpoint().is_none() {
+        if !is_one {
             self.count_limits(ruling);
         }
         let outcome = ruling.outcome();
@@ -180,5 +183,6 @@ const fn place(outcome: Outcome) -> usize {
         Outcome::StoreFailed => 3,
         Outcome::Blocked => 4,
         Outcome::TooCostly => 5,
+        Outcome::TooAmbiguous => 6,
     }
 }

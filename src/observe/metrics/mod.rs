@@ -36,12 +36,15 @@ use handles::Handles;
 /// Counted when a request is decided about:
 ///
 /// * `bolna_rate_limit_decisions_total`, a counter of requests. Labels:
-///   * `endpoint`; `(none)` if the request is unidentified
-///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified`, `store_failed` or `too_costly`
+///   * `endpoint`: that of the path as it is written; `(none)` if the request is unidentified
+///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified`, `store_failed`, `too_costly` or
+///     `too_ambiguous`
 ///   * `mode`: `enforced` or `shadow`
 /// * `bolna_rate_limit_limit_decisions_total`, a counter of what each limit says about the requests
-///   that several limits decide about, and about unidentified requests that are limited by their
-///   address. What the only limit of an endpoint says is in the counter above. Labels:
+///   that several limits decide about, also those of
+///   [several endpoints](crate::Policy::endpoints_of), and about unidentified requests that are
+///   limited by their address. What the only limit of an endpoint says is in the counter above.
+///   Labels:
 ///   * `limit`: the name of the limit
 ///   * `scope`: `account`, `user`, `everyone` or `address`
 ///   * `outcome`: `allowed`, `limited` or `blocked`

@@ -1,11 +1,11 @@
-//! Which endpoint a path is charged to.
+//! Which endpoints a path is charged to.
 //!
 //! A *plain* path has one reading: every server routes it as it is written. Nearly all paths are
 //! plain, and they are matched without an allocation. Any other path is *odd*: `/%63all`, `//call`
 //! and `/x/..;/call` reach the handler of `/call` on one server or another. An odd path is read in
-//! every way in which a common server might read it. It is charged to the first endpoint of the
-//! policy that one of its readings reaches. `default` comes last, so no spelling of a path escapes
-//! to the higher limit of `default`.
+//! every way in which a common server might read it, and is charged to each endpoint that one of its
+//! readings reaches. So a caller who chooses a spelling is charged to more endpoints, never to
+//! fewer.
 
 mod escape;
 mod odd;
@@ -125,12 +125,6 @@ impl PathTable {
         }
     }
 
-    /// What the path is charged to, or the first endpoint if there are several.
-    #[inline]
-    pub(crate) fn bill(&self, path: &str) -> Billing {
-        self.plain(path).unwrap_or_else(|| self.bill_odd(path))
-    }
-
     /// What a path is charged to that every server reads alike.
     #[inline]
     fn plain(&self, path: &str) -> Option<Billing> {
@@ -159,19 +153,6 @@ impl PathTable {
         // A path that does not begin with a slash is `*`, or what is left of an authority.
         let is_path = path.first() == Some(&b'/');
         if is_path { self.tree.written(path) } else { Billing::Endpoint(self.default) }
-    }
-
-    #[inline(never)]
-    fn bill_odd(&self, path: &str) -> Billing {
-        match self.charged_odd(path) {
-            Charged::Exempt => Billing::Exempt,
-            Charged::One(index) => Billing::Endpoint(index),
-            Charged::Several(endpoints) => Billing::Endpoint(endpoints.as_slice()[0]),
-            Charged::TooMany => match self.written(path.as_bytes()) {
-                Billing::Exempt => Billing::Endpoint(self.default),
-                billing => billing,
-            },
-        }
     }
 
     #[inline(never)]

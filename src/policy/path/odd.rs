@@ -441,14 +441,19 @@ impl<'t, S: Set> Reader<'t, S> {
     }
 
     /// Adds what a path is charged to that ends with a slash at these nodes. The slash is ignored,
-    /// or an empty id follows it.
+    /// is a part of what `{*name}` matches, or an empty id follows it.
     fn end_with_slash(&mut self, nodes: S) {
         for id in nodes.iter() {
             let node = self.tree.node(id);
             add(&mut self.ended, node.end);
+            if let Some(wider) = node.wider {
+                // For axum the slash is a part of what `{*name}` matches.
+                add(&mut self.ended, wider);
+            }
             if self.spellings.has(Spelling::EmptyId) {
-                if let Some(child) = self.tree.parameter(node) {
-                    add(&mut self.ended, self.tree.node(child).end);
+                let child = self.tree.parameter(node).map(|child| self.tree.node(child));
+                if let Some(child) = child.filter(|child| child.is_end) {
+                    add(&mut self.ended, child.end);
                 }
                 if let Some(rest) = node.rest {
                     add(&mut self.ended, rest);

@@ -101,6 +101,24 @@ proptest! {
         }
     }
 
+    /// A slash at the end is ignored, but by a router whose template matches it.
+    #[test]
+    fn a_path_with_a_slash_at_the_end_is_charged_to_what_it_is_with_and_without_it(
+        templates in templates(),
+        path in vec(select(vec!["a", "b", "ab", "c"]), 1..6),
+    ) {
+        let path = format!("/{}", path.join("/"));
+        let with_slash = format!("{path}/");
+        let without = best(&templates, &path).unwrap_or(templates.len());
+        let charged = endpoints(&table(&templates), &with_slash);
+        for expected in [Some(without), best(&templates, &with_slash)].into_iter().flatten() {
+            prop_assert!(charged.contains(&expected), "{}: {:?}", with_slash, charged);
+        }
+        // It is no reading of its own, which would be `default`.
+        let is_default = without == templates.len();
+        prop_assert_eq!(charged.contains(&templates.len()), is_default, "{}", with_slash);
+    }
+
     /// Large policies are read by another kind of set.
     #[test]
     fn the_kind_of_set_makes_no_difference(

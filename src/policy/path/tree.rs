@@ -44,6 +44,8 @@ pub(super) struct Node {
     table: Arc<Table>,
     /// What a path that ends here is charged to.
     pub(super) end: Billing,
+    /// Whether a template ends here.
+    pub(super) is_end: bool,
     /// What a path is charged to whose next segment no child matches.
     pub(super) off: Billing,
     /// What a path that ends with a slash here is charged to, if that is not ignored.
@@ -51,6 +53,8 @@ pub(super) struct Node {
     /// What a path is charged to that ends here with an empty rest, if a template has `{*name}`
     /// here.
     pub(super) rest: Option<Billing>,
+    /// What a path is charged to that ends with a slash here, if a template has `{*name}` before.
+    pub(super) wider: Option<Billing>,
 }
 
 /// The children of a node. Nodes with the same children share a table.
@@ -283,13 +287,15 @@ impl<'a> Graph<'a> {
     fn node(&mut self, key: &Key) -> Node {
         let drafts = &self.builder.drafts;
         let (list, inherited) = key;
-        let end = list.iter().find_map(|draft| drafts[*draft].end).or(*inherited);
+        let end = list.iter().find_map(|draft| drafts[*draft].end);
         let rest = list.iter().find_map(|draft| drafts[*draft].rest);
         Node {
-            end: self.billing(end),
+            end: self.billing(end.or(*inherited)),
+            is_end: end.is_some(),
             off: self.billing(rest.or(*inherited)),
             slash: self.billing(*inherited),
             rest: rest.map(|rest| self.billing(Some(rest))),
+            wider: inherited.map(|wider| self.billing(Some(wider))),
             table: self.table(key),
         }
     }

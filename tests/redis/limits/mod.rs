@@ -8,6 +8,7 @@ mod costs;
 mod enforcement;
 mod outages;
 mod replicas;
+mod spellings;
 mod whose;
 
 use std::collections::BTreeMap;

@@ -159,7 +159,7 @@ async fn a_limit_of_several_endpoints_counts_their_requests_together() {
     }
     let odd = request("/call;x").await;
     assert!(odd.is_admitted());
-    assert_eq!(names(odd.decisions().iter()), ["call", "day"]);
+    assert_eq!(names(odd.decisions().iter()), ["default", "day", "call"]);
     for path in ["/call", "/user/me", "/call;x"] {
         assert_eq!(names(request(path).await.violated()), ["day"]);
     }
