@@ -21,6 +21,7 @@ mod diagnoses;
 mod enforcement;
 mod fallback;
 mod grants;
+mod honest_paths;
 mod identity;
 mod limits;
 mod live;
