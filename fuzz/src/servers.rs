@@ -1,401 +1,520 @@
-//! Models of servers in common use, after their own documentation or source: how a server reads a
-//! path, and to which of Bolna's handlers it routes the result.
+//! Models of servers: how each reads a request target, step by step, and to which route it takes
+//! the result.
 //!
-//! Servers of one kind may differ in the paths that they refuse. The model refuses none: it reads a
-//! malformed escape literally, and stays at the root when dot segments would climb above it. A
-//! server that refuses a path routes it to no handler, so a path that escapes through that server
+//! Nearly all of them are learnt from the recordings in `tests/vectors/servers`. Each names the
+//! configurations that behave like it, and `fuzz/tests/recordings.rs` holds it against them. The
+//! others are written after the servers' documentation.
+//!
+//! Servers of one kind may differ in the targets that they refuse. The model refuses none: it reads
+//! a malformed escape literally, and stays at the root when dot segments would climb above it. A
+//! server that refuses a target takes it to no route, so a path that escapes through that server
 //! escapes through the model too.
 
-/// Bolna's endpoints, in the order of the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
-    Executions,
-    Agent,
-    Call,
-    Default,
-}
+pub mod routers;
+pub mod steps;
 
-impl Class {
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "executions" => Some(Self::Executions),
-            "agent" => Some(Self::Agent),
-            "call" => Some(Self::Call),
-            "default" => Some(Self::Default),
-            _ => None,
-        }
-    }
-}
+use std::fmt;
+
+use routers::{
+    Route, Router, c_literals, empty_id, empty_inner_id, exact, regular, regular_parameters,
+    trailing_dots, with_any_suffix, with_format, with_json_format, with_text_format,
+};
+use steps::{
+    Step, any_host, backslashes, c_string, decode, decode_actix, decode_segments, decode_slashes,
+    decode_u, decode_unreserved, decode_uri, drop_last_dots, drop_last_newline, drop_last_slash,
+    drop_last_slash_and_newline, drop_last_slashes, drop_malformed_utf8, escape, fold_case,
+    fragment, front_controller, host, host_with_user, last_parameters, merge, merge_first,
+    parameters, query, request_line, resolve, resolve_escaped, resolve_to_the_end,
+    resolve_with_parameters, semicolon, space, trim_end,
+};
 
 /// A server that may be behind the limiter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// Matches the path as it came over the wire.
-    Axum,
-    /// Matches the path as it came over the wire, after `tower_http::normalize_path` has trimmed
-    /// the slashes at both ends.
-    Trimming,
-    /// Resolves the target as a reference (RFC 3986, section 4.2): a first `//` begins a host.
-    Reference,
-    /// Starlette and FastAPI under uvicorn: decode once, then match regular expressions that end in
-    /// `$`.
-    Starlette,
-    /// Decodes, trims white space at the end, and matches.
-    Stripping,
-    /// Django with regular expressions that end in `/?$`.
-    Django,
-    /// `ngx_http_parse_complex_uri`: decodes, merges slashes and resolves dots in one pass.
-    Nginx,
-    /// The same with `merge_slashes off`.
-    NginxUnmerged,
-    /// RFC 3986, section 6.2.2: decodes unreserved characters, removes dot segments.
-    Rfc3986,
-    /// Envoy with `normalize_path` and `merge_slashes`, which it applies in this order.
-    Envoy,
-    /// Tomcat and similar servers: cut the `;parameters` of each segment, then decode, merge
-    /// slashes and resolve dots.
-    Servlet,
-    /// A container that decodes first, so that `%3B` begins a parameter and `%2F` ends it.
-    LateServlet,
-    /// Spring MVC before 6.0 in Tomcat: a path with a trailing slash matches too.
-    SpringMvc,
-    /// IIS and similar servers: decode, replace backslashes by slashes, remove dot segments.
-    Iis,
-    /// Kestrel: decodes everything but `%2F`, removes dot segments.
-    Kestrel,
-    /// Go's `ServeMux` since 1.22: splits first, decodes each segment.
-    ServeMux,
-    /// actix-web with `NormalizePath`: merges slashes and drops the last one, then decodes all
-    /// escapes but `%25`, `%2B` and `%2F`.
-    Actix,
-    /// Passes the decoded path on as a C string.
-    CString,
-    /// Passes the decoded path on as a URL, which is parsed again.
-    Reparsing,
-    /// Fastify before 5: `;` begins the query; decodes as `decodeURI` does.
-    Fastify4,
-    /// Node with `new URL(request.url, base)`: two or more leading slashes or backslashes begin a
-    /// host.
-    NodeUrl,
+pub struct Server {
+    pub name: &'static str,
+    /// The recorded configurations that behave like this.
+    pub recorded: &'static [&'static str],
+    steps: &'static [Step],
+    router: Router,
+}
+
+/// A proxy in front of a server, which rewrites the target that it forwards.
+pub struct Proxy {
+    pub name: &'static str,
+    steps: &'static [Step],
 }
 
 impl Server {
-    pub const ALL: [Self; 19] = [
-        Self::Axum,
-        Self::Trimming,
-        Self::Reference,
-        Self::Starlette,
-        Self::Stripping,
-        Self::Django,
-        Self::Nginx,
-        Self::NginxUnmerged,
-        Self::Rfc3986,
-        Self::Envoy,
-        Self::Servlet,
-        Self::LateServlet,
-        Self::SpringMvc,
-        Self::Iis,
-        Self::Kestrel,
-        Self::ServeMux,
-        Self::Actix,
-        Self::CString,
-        Self::Reparsing,
-    ];
-
-    /// The servers whose reading the classifier does not follow, or not in full.
-    pub const BEYOND: [Self; 2] = [Self::Fastify4, Self::NodeUrl];
-
-    /// The handler that a path reaches. The path starts with a slash and has neither `?` nor `#`,
-    /// as `http::Uri` yields it.
-    pub fn route(self, path: &[u8]) -> Class {
-        let read = self.read(path);
-        match self {
-            Self::Starlette => search(&read),
-            Self::Django => match (search(&read), read.strip_suffix(b"\n").unwrap_or(&read)) {
-                (Class::Default, [path @ .., b'/']) => look_up(path),
-                (class, _) => class,
-            },
-            _ => look_up(&read),
-        }
-    }
-
     /// The path as the server reads it, which it matches.
-    pub fn read(self, path: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Axum => path.to_vec(),
-            Self::Trimming => {
-                let start = path.iter().take_while(|&&byte| byte == b'/').count();
-                let mut trimmed = [b"/", &path[start..]].concat();
-                drop_last_slashes(&mut trimmed);
-                trimmed
-            }
-            Self::Reference => match path.strip_prefix(b"//") {
-                Some(host) => host
-                    .iter()
-                    .position(|&byte| byte == b'/')
-                    .map_or(b"/".to_vec(), |end| host[end..].to_vec()),
-                None => path.to_vec(),
-            },
-            Self::Starlette | Self::Django => decode(path, |_| true),
-            Self::Stripping => {
-                let mut decoded = decode(path, |_| true);
-                while decoded.last().is_some_and(|byte| b" \t\n\r\x0b\x0c".contains(byte)) {
-                    decoded.pop();
-                }
-                decoded
-            }
-            Self::Nginx => nginx(path, true),
-            Self::NginxUnmerged => nginx(path, false),
-            Self::Rfc3986 => remove_dot_segments(&decode(path, is_unreserved)),
-            Self::Envoy => merge(&Self::Rfc3986.read(path)),
-            Self::Servlet => remove_dot_segments(&merge(&decode(&cut_parameters(path), |_| true))),
-            Self::LateServlet => {
-                remove_dot_segments(&merge(&cut_parameters(&decode(path, |_| true))))
-            }
-            Self::SpringMvc => {
-                let mut read = Self::Servlet.read(path);
-                read.pop_if(|byte| *byte == b'/');
-                read
-            }
-            Self::Iis => {
-                let mut decoded = decode(path, |_| true);
-                decoded.iter_mut().filter(|byte| **byte == b'\\').for_each(|byte| *byte = b'/');
-                remove_dot_segments(&decoded)
-            }
-            Self::Kestrel => remove_dot_segments(&decode(path, |byte| byte != b'/')),
-            // No literal of the table contains a slash, so an encoded slash can stay encoded.
-            Self::ServeMux => decode(path, |byte| byte != b'/'),
-            Self::Actix => {
-                let mut merged = merge(path);
-                drop_last_slashes(&mut merged);
-                decode(&merged, |byte| !matches!(byte, b'%' | b'+' | b'/'))
-            }
-            Self::CString => cut(decode(path, |_| true), b"\0"),
-            Self::Reparsing => cut(decode(path, |_| true), b"?#"),
-            Self::Fastify4 => {
-                decode(&cut(path.to_vec(), b";"), |byte| !b";/?:@&=+$,#".contains(&byte))
-            }
-            Self::NodeUrl => {
-                let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
-                let slashes = path.iter().take_while(|byte| is_slash(byte)).count();
-                let host = &path[slashes..];
-                let path = match host.iter().position(is_slash) {
-                    _ if slashes < 2 => path,
-                    Some(end) => &host[end..],
-                    None => b"/",
-                };
-                Proxy::UrlParser.forward(path)
-            }
-        }
+    pub fn read(&self, target: &[u8]) -> Vec<u8> {
+        self.steps.iter().fold(target.to_vec(), |target, step| step(target))
     }
-}
 
-/// A proxy in front of a server, which rewrites the path that it forwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proxy {
-    /// Envoy with `normalize_path`.
-    Normalizing,
-    /// Envoy with `normalize_path` and `merge_slashes`.
-    Merging,
-    /// A proxy whose client parses URLs as the WHATWG specifies, as reqwest does: replaces
-    /// backslashes by slashes, removes dot segments, decodes nothing.
-    UrlParser,
-    /// nginx with a URI in `proxy_pass`: escapes the path that it has read again.
-    Nginx,
+    /// The route that a request target reaches.
+    pub fn route(&self, target: &[u8]) -> Route {
+        (self.router)(&self.read(target))
+    }
+
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SERVERS.iter().find(|server| server.name == name)
+    }
 }
 
 impl Proxy {
-    pub const ALL: [Self; 4] = [Self::Normalizing, Self::Merging, Self::UrlParser, Self::Nginx];
+    /// The target that the proxy forwards.
+    pub fn forward(&self, target: &[u8]) -> Vec<u8> {
+        self.steps.iter().fold(target.to_vec(), |target, step| step(target))
+    }
 
-    /// The path that the proxy forwards.
-    pub fn forward(self, path: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Normalizing => Server::Rfc3986.read(path),
-            Self::Merging => Server::Envoy.read(path),
-            Self::UrlParser => {
-                let slashed = path
-                    .iter()
-                    .map(|&byte| if byte == b'\\' { b'/' } else { byte })
-                    .collect::<Vec<_>>();
-                let plain_dots = |segment: &[u8]| match decode(segment, |byte| byte == b'.') {
-                    dots if dots == b"." || dots == b".." => dots,
-                    _ => segment.to_vec(),
-                };
-                let segments: Vec<_> =
-                    slashed.split(|&byte| byte == b'/').map(plain_dots).collect();
-                remove_dot_segments(&segments.join(&b'/'))
-            }
-            Self::Nginx => {
-                let mut escaped = Vec::new();
-                for byte in Server::Nginx.read(path) {
-                    match byte {
-                        b'!'..=b'~' if !b"#%?".contains(&byte) => escaped.push(byte),
-                        _ => escaped.extend(format!("%{byte:02X}").bytes()),
-                    }
-                }
-                escaped
-            }
-        }
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PROXIES.iter().find(|proxy| proxy.name == name)
     }
 }
 
-/// A router that matches a path exactly, as most routers do.
-fn look_up(path: &[u8]) -> Class {
-    // No template has six pieces, so the last piece may be the rest of the path.
-    let pieces: Vec<&[u8]> = path.splitn(6, |&byte| byte == b'/').collect();
-    match pieces[..] {
-        [b"", b"call"] => Class::Call,
-        [b"", b"v2", b"agent", b"" | b"all"] => Class::Default,
-        [b"", b"v2", b"agent", _] => Class::Agent,
-        [b"", b"v2", b"agent", id, b"executions"] if !id.is_empty() => Class::Executions,
-        _ => Class::Default,
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
-/// Starlette's router: regular expressions such as `^/call$`, tried in order. A character class
-/// such as `[^/]+` matches a newline like any other character. `$` matches at the end, or before a
-/// newline that is the last character.
-fn search(path: &[u8]) -> Class {
-    let ends = [Some(path), path.strip_suffix(b"\n")];
-    let literal = |route: &[u8]| ends.contains(&Some(route));
-    let is_segment = |text: &[u8]| !text.is_empty() && !text.contains(&b'/');
-    if literal(b"/call") {
-        return Class::Call;
-    }
-    let Some(rest) = path.strip_prefix(b"/v2/agent/") else {
-        return Class::Default;
-    };
-    if literal(b"/v2/agent/all") {
-        return Class::Default;
-    }
-    if is_segment(rest) {
-        return Class::Agent;
-    }
-    let rest = rest.strip_suffix(b"\n").unwrap_or(rest);
-    if rest.strip_suffix(b"/executions").is_some_and(is_segment) {
-        Class::Executions
-    } else {
-        Class::Default
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
-fn decode(path: &[u8], decodes: impl Fn(u8) -> bool) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(path.len());
-    let mut at = 0;
-    while at < path.len() {
-        let escaped = hex_pair(&path[at..]).filter(|&byte| decodes(byte));
-        decoded.push(escaped.unwrap_or(path[at]));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    decoded
+const fn server(
+    name: &'static str,
+    recorded: &'static [&'static str],
+    steps: &'static [Step],
+    router: Router,
+) -> Server {
+    Server { name, recorded, steps, router }
 }
 
-/// The value of a leading `%XX`.
-pub(crate) fn hex_pair(text: &[u8]) -> Option<u8> {
-    let digits = text.strip_prefix(b"%")?.get(..2)?;
-    // `from_str_radix` would accept a sign too.
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+const fn proxy(name: &'static str, steps: &'static [Step]) -> Proxy {
+    Proxy { name, steps }
 }
 
-/// RFC 3986, section 2.3: ALPHA / DIGIT / "-" / "." / "_" / "~".
-pub(crate) fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
-}
+/// The models of servers, by what they do to a path.
+pub static SERVERS: &[Server] = &[
+    // Those that match the path as it came.
+    server(
+        "literal",
+        &[
+            "envoy",
+            "haproxy",
+            "koa12",
+            "nodesplit",
+            "varnish",
+            "rack+puma",
+            "rack+unicorn",
+            "rack+thin",
+            "tornado",
+            "express4strict",
+            "express5strict",
+            "nginx>express5strict",
+            "gorilla-enc",
+        ],
+        &[query],
+        exact,
+    ),
+    server("axum", &["axum", "poem", "chi", "echo"], &[query], empty_inner_id),
+    server("lenient", &["warp"], &[query, drop_last_slash], exact),
+    server("polka", &["polka", "robyn", "echo-rmslash"], &[query, drop_last_slash], empty_inner_id),
+    server("sanic", &["sanic"], &[query, drop_last_slashes], exact),
+    server("webrick", &["rack+webrick"], &[query, merge], exact),
+    server(
+        "trimming",
+        &["axum+NormalizePath"],
+        &[query, merge_first, drop_last_slashes],
+        empty_inner_id,
+    ),
+    server("python", &["stdlib"], &[query, merge_first, last_parameters], exact),
+    server(
+        "php",
+        &["php-S-router", "nginx>php-fpm-plain", "apache>php-fallback-plain"],
+        &[query, host],
+        exact,
+    ),
+    server("rfc-3986-reference", &[], &[query, host, decode_unreserved, resolve], exact),
+    // Those that ignore case.
+    server(
+        "express",
+        &["express4", "express5", "nest", "goproxy>express4", "nginx>express4"],
+        &[query, fragment, fold_case, drop_last_slash],
+        exact,
+    ),
+    server(
+        "koa",
+        &["koa", "blacksheep+uvicorn", "nginx>koa"],
+        &[query, fold_case, drop_last_slash],
+        exact,
+    ),
+    // Those that decode once.
+    server(
+        "starlette",
+        &[
+            "fastapi+uvicorn",
+            "starlette+uvicorn-httptools",
+            "starlette+uvicorn-h11",
+            "starlette+hypercorn",
+            "starlette+daphne",
+            "starlette+granian",
+            "fastapimount+uvicorn",
+            "envoy>fastapi",
+            "haproxy>fastapi",
+            "caddy>fastapi",
+            "goproxy>fastapi",
+            "nginx>fastapi",
+            "nginx>starlette-httptools",
+        ],
+        &[query, fragment, decode],
+        regular,
+    ),
+    server(
+        "django",
+        &[
+            "django+gunicorn",
+            "django+uvicorn",
+            "go-urlpath",
+            "gorilla",
+            "go-mux1.19",
+            "nginx>php-fpm-fastroute",
+        ],
+        &[query, decode],
+        exact,
+    ),
+    server("gin", &["gin", "httprouter", "nginx>gin"], &[query, decode], empty_inner_id),
+    server(
+        "django-re",
+        &["djangore+gunicorn", "djangore+uvicorn", "nginx>django-re-gunicorn"],
+        &[query, decode, drop_last_slash],
+        exact,
+    ),
+    server("mojolicious", &["mojolicious"], &[query, decode, drop_last_slash_and_newline], exact),
+    server(
+        "django-re-waitress",
+        &["djangore+waitress"],
+        &[query, decode, merge_first, drop_last_slash],
+        exact,
+    ),
+    server("go-trim", &["go-urlpath-trim"], &[query, decode, drop_last_slashes], exact),
+    server(
+        "flask",
+        &[
+            "flask+gunicorn",
+            "flask+granian",
+            "flask+waitress",
+            "flask+werkzeug",
+            "quart+hypercorn",
+            "nginx>flask-gunicorn",
+        ],
+        &[query, decode, merge_first],
+        exact,
+    ),
+    server("pyramid", &["pyramid+waitress"], &[query, decode, merge_first], regular),
+    server(
+        "falcon",
+        &["falcon+gunicorn", "falconasgi+uvicorn"],
+        &[query, decode, merge_first],
+        empty_id,
+    ),
+    server(
+        "bottle",
+        &["bottle+gunicorn"],
+        &[query, decode, drop_malformed_utf8],
+        regular_parameters,
+    ),
+    server(
+        "bottle-waitress",
+        &["bottle+waitress"],
+        &[query, decode, merge_first, drop_malformed_utf8],
+        regular_parameters,
+    ),
+    server("litestar", &["litestar+uvicorn"], &[query, decode, merge, drop_last_slash], exact),
+    server("jdk", &["jdk-httpserver"], &[query, host, decode], exact),
+    server("dancer", &["dancer2+starman"], &[query, decode, c_string], regular),
+    server("haproxy-decoding", &["haproxy-url_dec"], &[query, decode], c_literals),
+    server("stripping", &[], &[query, decode, trim_end], exact),
+    server("parsing-again", &[], &[query, decode, query, fragment], exact),
+    // Those that decode some characters, or each segment.
+    server("aiohttp", &["aiohttp", "aiohttpnorm"], &[query, decode_unreserved], exact),
+    server(
+        "grape",
+        &["grape+puma"],
+        &[query, decode_unreserved, merge, drop_last_slashes],
+        with_text_format,
+    ),
+    server("actix", &["actix", "ntex"], &[query, decode_actix], exact),
+    server("actix-merging", &["actix+MergeOnly"], &[query, merge, decode_actix], exact),
+    server(
+        "actix-normalizing",
+        &["actix+NormalizePath"],
+        &[query, merge, drop_last_slashes, decode_actix],
+        exact,
+    ),
+    server("mux", &["go-mux1.22+", "nginx>mux122"], &[query, decode_segments], exact),
+    server(
+        "rocket",
+        &["rocket", "salvo"],
+        &[query, merge, drop_last_slashes, decode_segments],
+        exact,
+    ),
+    server(
+        "cherrypy",
+        &["cherrypy"],
+        &[query, host, merge, drop_last_slashes, decode_segments],
+        exact,
+    ),
+    server("h3", &["h3"], &[query, decode_segments, query, drop_last_slash], empty_inner_id),
+    server("fastify", &["fastify5", "nginx>fastify5"], &[query, decode_uri], empty_id),
+    // `;` begins the query.
+    server(
+        "fastify-4",
+        &["fastify4", "caddy>fastify4", "goproxy>fastify4", "nginx>fastify4"],
+        &[query, semicolon, decode_uri],
+        empty_id,
+    ),
+    server(
+        "fastify-lax",
+        &["fastify4lax", "fastify5lax"],
+        &[query, semicolon, merge, drop_last_slashes, decode_uri],
+        empty_id,
+    ),
+    server(
+        "restify",
+        &["restify"],
+        &[query, semicolon, backslashes, host_with_user, decode_segments],
+        empty_id,
+    ),
+    server(
+        "restify-merging",
+        &["restifydedupe"],
+        &[query, merge, drop_last_slashes, semicolon, backslashes, decode_segments],
+        empty_id,
+    ),
+    // Those that parse the target as a URL.
+    server("node-parse", &["nodeurlparse"], &[query, backslashes, host_with_user], exact),
+    server("node-url", &["nodeurl"], &[query, any_host, backslashes, resolve_escaped], exact),
+    server("node-url-path", &["nodeurlhost"], &[query, backslashes, resolve_escaped], exact),
+    server(
+        "node-url-decoding",
+        &["nodeurldecode"],
+        &[query, any_host, backslashes, resolve_escaped, decode],
+        exact,
+    ),
+    server("itty", &["itty"], &[query, backslashes, resolve_escaped, drop_last_slashes], exact),
+    server(
+        "hono",
+        &["hono", "nginx>hono"],
+        &[query, backslashes, resolve_escaped, decode_segments],
+        exact,
+    ),
+    server(
+        "hono-lax",
+        &["honolax"],
+        &[query, backslashes, resolve_escaped, drop_last_slash, decode_segments],
+        exact,
+    ),
+    server("hapi", &["hapi"], &[query, resolve_escaped, decode_segments], exact),
+    server(
+        "hapi-lax",
+        &["hapilax"],
+        &[query, resolve_escaped, drop_last_slash, decode_segments],
+        exact,
+    ),
+    // Those that resolve dot segments and merge slashes, in one order or the other.
+    server("nginx", &["nginx", "nginx-i"], &[query, decode, merge, resolve], regular_parameters),
+    server(
+        "nginx-unmerged",
+        &["nginx-merge_slashes-off"],
+        &[query, decode, resolve],
+        regular_parameters,
+    ),
+    server(
+        "lighttpd",
+        &["lighttpd", "fasthttp", "lighttpd>fastapi", "apache-proxypass-prefix-aeson"],
+        &[query, decode, merge, resolve],
+        exact,
+    ),
+    server(
+        "apache",
+        &["apache-rewrite", "apache-proxypassmatch", "apache>nodesplit"],
+        &[query, decode_segments, merge, resolve],
+        exact,
+    ),
+    server(
+        "chi-cleaning",
+        &["chi-cleanpath", "gin-raw-extra"],
+        &[query, merge, resolve, drop_last_slashes],
+        exact,
+    ),
+    server(
+        "haproxy-normalizing",
+        &["haproxy-normalize"],
+        &[query, decode_unreserved, resolve, merge],
+        exact,
+    ),
+    server("envoy-unescaping", &["envoy-unescape-nonorm"], &[query, decode_slashes, merge], exact),
+    server(
+        "envoy-normalizing",
+        &["envoy-normalize+merge"],
+        &[query, backslashes, decode_unreserved, resolve_with_parameters, merge],
+        exact,
+    ),
+    server(
+        "envoy-unescaping-normalizing",
+        &["envoy-unescape_slashes"],
+        &[query, decode_slashes, backslashes, decode_unreserved, resolve_with_parameters, merge],
+        exact,
+    ),
+    server(
+        "sinatra",
+        &["sinatra+puma", "nginx>sinatra", "apache-nocanon>sinatra"],
+        &[query, decode, backslashes, merge, resolve],
+        exact,
+    ),
+    server(
+        "caddy-expression",
+        &["caddy-path_regexp"],
+        &[query, decode, merge, resolve_to_the_end],
+        exact,
+    ),
+    // Dots and spaces at the end are dropped, and case is ignored. What was recorded matches
+    // `/v2/agent/*`, which has any number of segments.
+    server(
+        "caddy",
+        &["caddy"],
+        &[query, decode, merge, resolve_to_the_end, fold_case],
+        trailing_dots,
+    ),
+    server("kestrel", &[], &[query, decode_segments, resolve], exact),
+    server(
+        "iis",
+        &[],
+        &[query, decode_u, decode, backslashes, resolve, drop_last_dots, fold_case],
+        exact,
+    ),
+    // Those that cut `;parameters`.
+    server(
+        "tomcat",
+        &["tomcat10", "nginx>tomcat", "apache-nocanon>tomcat"],
+        &[query, parameters, decode, merge, resolve_to_the_end],
+        exact,
+    ),
+    server(
+        "tomcat-solidus",
+        &["tomcat10-solidus-decode"],
+        &[query, parameters, decode, backslashes, merge, resolve_to_the_end],
+        exact,
+    ),
+    server(
+        "tomcat-encoded-solidus",
+        &["tomcat10-solidus-pass"],
+        &[query, parameters, decode_segments, backslashes, merge, resolve_to_the_end],
+        exact,
+    ),
+    server("late-servlet", &[], &[query, decode, parameters, merge, resolve], exact),
+    server(
+        "jetty",
+        &["jetty9", "jetty9-legacy", "nginx>jetty"],
+        &[query, parameters, decode_u, decode, resolve],
+        exact,
+    ),
+    server(
+        "jetty-compact",
+        &["jetty9-compact"],
+        &[query, parameters, decode_u, decode, resolve, merge],
+        exact,
+    ),
+    server(
+        "spring",
+        &["spring4.3", "nginx>spring"],
+        &[query, parameters, decode, resolve, merge],
+        with_any_suffix,
+    ),
+    server(
+        "spring-without-suffix",
+        &["spring4.3-nosuffix"],
+        &[query, parameters, decode, resolve, merge],
+        exact,
+    ),
+    // A literal may have a format.
+    server(
+        "rails",
+        &["rails6.1+puma", "nginx>rails"],
+        &[query, merge, drop_last_slashes],
+        with_format,
+    ),
+    server("django-rest-framework", &["drf+gunicorn"], &[query, decode], with_json_format),
+    // A front controller's name is cut.
+    server(
+        "symfony",
+        &[
+            "nginx>php-fpm-symfony",
+            "apache>php-fallback-symfony",
+            "apache>php-htaccess-symfony",
+            "php-S-docroot-symfony",
+            "caddy>php-symfony",
+        ],
+        &[query, front_controller, decode],
+        exact,
+    ),
+    server(
+        "laravel",
+        &["nginx>php-fpm-laravel"],
+        &[query, front_controller, drop_last_slashes, decode],
+        exact,
+    ),
+    server(
+        "php-path-info",
+        &["nginx>php-fpm-pathinfo-split"],
+        &[query, decode, merge, resolve, front_controller, query],
+        regular,
+    ),
+    // Those that decode twice.
+    server(
+        "mono",
+        &["mono-httplistener-abspath"],
+        &[query, decode, backslashes, decode_segments, resolve, query, fragment, trim_end],
+        exact,
+    ),
+    server(
+        "mono-decoding",
+        &["mono-httplistener-localpath"],
+        &[
+            query,
+            decode,
+            backslashes,
+            decode_segments,
+            resolve,
+            decode,
+            query,
+            fragment,
+            decode,
+            trim_end,
+        ],
+        exact,
+    ),
+];
 
-fn merge(path: &[u8]) -> Vec<u8> {
-    let mut merged: Vec<u8> = Vec::with_capacity(path.len());
-    for &byte in path {
-        if byte != b'/' || merged.last() != Some(&b'/') {
-            merged.push(byte);
-        }
-    }
-    merged
-}
-
-fn drop_last_slashes(path: &mut Vec<u8>) {
-    while path.len() > 1 && path.last() == Some(&b'/') {
-        path.pop();
-    }
-}
-
-fn cut(mut path: Vec<u8>, ends: &[u8]) -> Vec<u8> {
-    if let Some(end) = path.iter().position(|byte| ends.contains(byte)) {
-        path.truncate(end);
-    }
-    path
-}
-
-/// RFC 3986, section 5.2.4, rule by rule, with its input and output buffers.
-fn remove_dot_segments(path: &[u8]) -> Vec<u8> {
-    let mut output: Vec<u8> = Vec::with_capacity(path.len());
-    let mut input = path;
-    while !input.is_empty() {
-        if input.starts_with(b"../") {
-            input = &input[3..];
-        } else if input.starts_with(b"./") || input.starts_with(b"/./") {
-            input = &input[2..];
-        } else if input == b"/." {
-            input = b"/";
-        } else if input.starts_with(b"/../") || input == b"/.." {
-            input = if input == b"/.." { b"/" } else { &input[3..] };
-            let last = output.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            output.truncate(last);
-        } else if input == b"." || input == b".." {
-            input = b"";
-        } else {
-            let next = input[1..]
-                .iter()
-                .position(|&byte| byte == b'/')
-                .map_or(input.len(), |slash| slash + 1);
-            output.extend_from_slice(&input[..next]);
-            input = &input[next..];
-        }
-    }
-    output
-}
-
-/// One pass over the path. Each byte, decoded if it was escaped, goes to the output, where a slash
-/// or the end of the path closes the segment.
-fn nginx(path: &[u8], merge_slashes: bool) -> Vec<u8> {
-    let mut output: Vec<u8> = Vec::with_capacity(path.len());
-    let mut at = 0;
-    loop {
-        let byte =
-            path.get(at).map(|&raw| hex_pair(&path[at..]).map_or((raw, 1), |escaped| (escaped, 3)));
-        if let Some((byte, width)) = byte {
-            at += width;
-            if byte != b'/' {
-                output.push(byte);
-                continue;
-            }
-        }
-        let open = output.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-        match &output[open..] {
-            // The slash before the dot stays, and replaces the one after it.
-            b"." if open > 0 => output.truncate(open),
-            b".." if open > 0 => {
-                output.truncate(open - 1);
-                let parent =
-                    output.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
-                output.truncate(parent);
-                if output.is_empty() {
-                    output.push(b'/');
-                }
-            }
-            b"" if open > 0 && merge_slashes => {}
-            _ if byte.is_some() => output.push(b'/'),
-            _ => {}
-        }
-        if byte.is_none() {
-            return output;
-        }
-    }
-}
-
-fn cut_parameters(path: &[u8]) -> Vec<u8> {
-    let bare = |segment: &[u8]| cut(segment.to_vec(), b";");
-    path.split(|&byte| byte == b'/').map(bare).collect::<Vec<_>>().join(&b'/')
-}
+/// The models of proxies that rewrite the target.
+pub static PROXIES: &[Proxy] = &[
+    proxy("nginx(URI)", &[query, decode, merge, resolve, escape]),
+    proxy("nginx-rewrite", &[query, decode, merge, resolve, drop_last_newline, escape]),
+    // The variable is the decoded path, and is not escaped again.
+    proxy("nginx$uri", &[query, decode, merge, resolve, request_line]),
+    proxy("nginx~$1", &[query, decode, merge, resolve, drop_last_newline, request_line]),
+    proxy("apache", &[query, decode_segments, merge, resolve, escape]),
+    proxy("apache-nocanon", &[merge_first]),
+    proxy("lighttpd", &[query, decode, merge, resolve, escape]),
+    proxy("haproxy-setpath-url_dec", &[query, decode, fragment, space]),
+    proxy("haproxy-normalizing", &[query, decode_unreserved, resolve, merge]),
+    proxy("envoy-normalizing", &[query, backslashes, decode_unreserved, resolve_with_parameters]),
+    proxy(
+        "envoy-unescape",
+        &[query, decode_slashes, backslashes, decode_unreserved, resolve_with_parameters, merge],
+    ),
+    // One whose client parses URLs as the WHATWG specifies, as reqwest does.
+    proxy("url-parser", &[query, backslashes, resolve_escaped]),
+];

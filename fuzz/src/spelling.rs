@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 
-use crate::servers::{Server, hex_pair, is_unreserved};
+use crate::servers::steps::{decode, hex_pair, is_unreserved};
 
 /// The byte that ends the target in an input. The bytes after it choose among respellings. This
 /// byte does not occur in UTF-8.
@@ -12,7 +12,7 @@ const END: u8 = 0xff;
 const LONGEST: usize = 65_535;
 
 /// Tokens that routers and normalisers are known to misread, in every spelling that matters.
-const TOKENS: [&str; 66] = [
+const TOKENS: [&str; 86] = [
     "/",
     "//",
     "v2",
@@ -80,6 +80,26 @@ const TOKENS: [&str; 66] = [
     // A path with more readings than the classifier follows, and a way from there to the root.
     "/a;b//%3b/..;/%2e%5c/\\%00%23%3f%20/",
     "/../../../../../../../../../../../../call",
+    "%u002f",
+    "%u002e",
+    "%2563",
+    "%%36",
+    ".json",
+    ".any",
+    "/index.php",
+    "%ad",
+    "%e9",
+    "%c3%a9",
+    "%e0%a4%95",
+    "%20.",
+    "A",
+    "CALL",
+    "Agent",
+    "@",
+    "%23x",
+    "//h",
+    "%c0%80",
+    ";a",
 ];
 
 /// The beginnings of an input that is a sequence of tokens. Its first byte is the index.
@@ -119,8 +139,7 @@ fn spell(kind: u8, tokens: &mut Unstructured<'_>) -> Result<Vec<u8>> {
             0xd0..0xe0 => last = format!("%{:02x}", u8::arbitrary(tokens)?).into_bytes(),
             // Any byte, unescaped.
             0xe0..0xf0 => last = vec![u8::arbitrary(tokens)?],
-            // The token before, repeated: up to more than the longest odd path that is analysed,
-            // or up to the longest target.
+            // The token before, repeated, up to 640 bytes or up to the longest target.
             byte => {
                 let most = if byte < 0xfe { 640 } else { LONGEST };
                 let times = usize::from(u16::arbitrary(tokens)?) % (most / last.len() + 1);
@@ -151,7 +170,8 @@ impl Input {
 }
 
 impl Choices<'_> {
-    fn next(&mut self) -> bool {
+    /// The next choice.
+    pub fn next(&mut self) -> bool {
         self.0.next().is_none_or(|byte| byte & 1 == 1)
     }
 }
@@ -173,10 +193,18 @@ pub enum Respelling {
     AppendNewline,
     AppendNul,
     AppendQuery,
+    EscapeAsUnicode,
+    EscapeTwice,
+    InsertMalformedUtf8,
+    SwapCase,
+    AppendSemicolon,
+    AppendFormat,
+    AppendDots,
+    PrependFrontController,
 }
 
 impl Respelling {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::EscapeUnreserved,
         Self::SwapHexCase,
         Self::EscapeSlashes,
@@ -191,40 +219,165 @@ impl Respelling {
         Self::AppendNewline,
         Self::AppendNul,
         Self::AppendQuery,
+        Self::EscapeAsUnicode,
+        Self::EscapeTwice,
+        Self::InsertMalformedUtf8,
+        Self::SwapCase,
+        Self::AppendSemicolon,
+        Self::AppendFormat,
+        Self::AppendDots,
+        Self::PrependFrontController,
     ];
 
-    /// The servers that read both spellings as the same path.
-    pub fn blind(self) -> &'static [Server] {
-        use Server::*;
+    /// The names of the servers that read both spellings as the same path.
+    pub fn blind(self) -> &'static [&'static str] {
         match self {
-            Self::EscapeUnreserved | Self::SwapHexCase => {
-                // All servers that decode.
-                &Server::ALL[3..]
-            }
-            Self::EscapeSlashes => {
-                &[Starlette, Stripping, Django, Nginx, NginxUnmerged, Iis, CString, Reparsing]
-            }
-            Self::Backslashes | Self::EscapeBackslashes => &[Iis],
-            Self::InsertDots | Self::InsertParents => &[
-                Nginx,
-                NginxUnmerged,
-                Rfc3986,
-                Envoy,
-                Servlet,
-                LateServlet,
-                SpringMvc,
-                Iis,
-                Kestrel,
+            Self::EscapeUnreserved => &[
+                "starlette",
+                "django",
+                "gin",
+                "flask",
+                "falcon",
+                "bottle",
+                "litestar",
+                "dancer",
+                "stripping",
+                "parsing-again",
+                "aiohttp",
+                "grape",
+                "actix",
+                "actix-normalizing",
+                "mux",
+                "rocket",
+                "cherrypy",
+                "fastify",
+                "fastify-4",
+                "restify",
+                "node-url-decoding",
+                "hono",
+                "hapi",
+                "nginx",
+                "nginx-unmerged",
+                "lighttpd",
+                "apache",
+                "haproxy-normalizing",
+                "envoy-normalizing",
+                "sinatra",
+                "caddy-expression",
+                "caddy",
+                "kestrel",
+                "iis",
+                "tomcat",
+                "late-servlet",
+                "jetty",
+                "spring",
+                "php-path-info",
+                "mono",
             ],
-            Self::DoubleSlashes => &[Nginx, Servlet, LateServlet, SpringMvc, Actix],
-            Self::AddParameters => &[Servlet, LateServlet, SpringMvc],
+            Self::SwapHexCase => &["literal", "starlette", "nginx", "node-url", "tomcat", "mux"],
+            Self::EscapeSlashes => &[
+                "starlette",
+                "django",
+                "stripping",
+                "parsing-again",
+                "nginx",
+                "nginx-unmerged",
+                "lighttpd",
+                "sinatra",
+                "caddy-expression",
+                "iis",
+                "late-servlet",
+            ],
+            Self::Backslashes => &["iis", "sinatra", "mono", "node-url-path", "hono", "itty"],
+            Self::EscapeBackslashes => &["iis", "sinatra", "mono"],
+            Self::InsertDots | Self::InsertParents => &[
+                "nginx",
+                "nginx-unmerged",
+                "lighttpd",
+                "apache",
+                "chi-cleaning",
+                "haproxy-normalizing",
+                "envoy-normalizing",
+                "sinatra",
+                "caddy-expression",
+                "kestrel",
+                "iis",
+                "node-url-path",
+                "hono",
+                "hapi",
+                "tomcat",
+                "late-servlet",
+                "jetty",
+                "spring",
+            ],
+            Self::DoubleSlashes => &[
+                "nginx",
+                "lighttpd",
+                "apache",
+                "chi-cleaning",
+                "sinatra",
+                "tomcat",
+                "late-servlet",
+                "litestar",
+                "webrick",
+                "actix-merging",
+                "actix-normalizing",
+                "rocket",
+                "rails",
+                "grape",
+                "restify-merging",
+            ],
+            Self::AddParameters => &["tomcat", "late-servlet", "jetty", "spring"],
             // An encoded slash is a part of the parameter only for servers that cut parameters
             // before they decode.
-            Self::AddEscapedParameters => &[Servlet, SpringMvc],
-            Self::AppendSlashes => &[Trimming, Actix],
-            Self::AppendNewline => &[Starlette, Stripping, Django],
-            Self::AppendNul => &[CString],
-            Self::AppendQuery => &[Reparsing],
+            Self::AddEscapedParameters => &["tomcat", "jetty", "spring"],
+            Self::AppendSlashes => &[
+                "trimming",
+                "sanic",
+                "go-trim",
+                "actix-normalizing",
+                "rocket",
+                "chi-cleaning",
+                "itty",
+                "rails",
+                "grape",
+                "laravel",
+            ],
+            Self::AppendNewline => &["starlette", "pyramid", "stripping"],
+            Self::AppendNul => &["dancer"],
+            Self::AppendQuery => &["parsing-again"],
+            Self::EscapeAsUnicode => &["jetty", "jetty-compact", "iis"],
+            Self::EscapeTwice => &["mono", "mono-decoding"],
+            Self::InsertMalformedUtf8 => &["bottle", "bottle-waitress"],
+            Self::SwapCase => &["express", "koa", "iis"],
+            Self::AppendSemicolon => &["fastify-4", "restify"],
+            Self::AppendFormat => &["rails", "spring"],
+            Self::AppendDots => &["caddy", "iis"],
+            Self::PrependFrontController => &["symfony", "laravel", "php-path-info"],
+        }
+    }
+
+    /// Whether the servers of [`blind`](Self::blind) can notice the difference in this path.
+    fn is_noticed(self, path: &[u8]) -> bool {
+        match self {
+            // After a slash, the newline is a segment of its own. Of two newlines, `$` ignores only
+            // the last.
+            Self::AppendNewline => matches!(decode(path.to_vec()).last(), Some(b'/' | b'\n')),
+            // What is decoded twice may be an escape of something else before.
+            Self::EscapeAsUnicode | Self::EscapeTwice | Self::InsertMalformedUtf8 => {
+                path.contains(&b'%')
+            }
+            // The case of what an escape stands for cannot be swapped.
+            Self::SwapCase => path.contains(&b'%'),
+            // There is one format, after a name.
+            Self::AppendFormat => {
+                path.ends_with(b"/") || path.iter().any(|byte| b".%;".contains(byte))
+            }
+            Self::AppendDots => {
+                path.iter().any(|byte| b".%\\ ".contains(byte)) || path.ends_with(b"/")
+            }
+            Self::PrependFrontController => path.starts_with(b"/index.php"),
+            _ => false,
         }
     }
 
@@ -232,20 +385,29 @@ impl Respelling {
     /// [`blind`](Self::blind) would notice the difference.
     pub fn apply(self, path: &str, choices: &mut Choices<'_>) -> Option<String> {
         let bytes = path.as_bytes();
+        if self.is_noticed(bytes) {
+            return None;
+        }
         let mut respelled = Vec::with_capacity(bytes.len());
+        if matches!(self, Self::PrependFrontController) {
+            respelled.extend_from_slice(b"/index.php");
+        }
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
             let byte = rest[0];
-            // A byte after `%` may be a digit of an escape, or may become one.
-            let after_percent = bytes[..at].iter().rev().take(2).any(|&byte| byte == b'%');
+            // A byte after `%` may be a digit of an escape, or may become one. `%uXXXX` has four.
+            let after_percent = bytes[..at].iter().rev().take(5).any(|&byte| byte == b'%');
             let inner_slash = byte == b'/' && at > 0;
+            let unreserved = is_unreserved(byte) && !after_percent;
             let width =
                 if matches!(self, Self::SwapHexCase) && hex_pair(rest).is_some() { 3 } else { 1 };
             let replacement = match self {
-                Self::EscapeUnreserved if is_unreserved(byte) && !after_percent => {
-                    Some(escaped(byte))
-                }
+                Self::EscapeUnreserved if unreserved => Some(escaped(byte)),
+                Self::EscapeAsUnicode if unreserved => Some(format!("%u{byte:04x}").into_bytes()),
+                Self::EscapeTwice if unreserved => Some(format!("%25{byte:02x}").into_bytes()),
+                Self::InsertMalformedUtf8 if unreserved => Some([b"%ff", &rest[..1]].concat()),
+                Self::SwapCase if byte.is_ascii_alphabetic() => Some(swap_case(&rest[..1])),
                 Self::SwapHexCase if width == 3 => Some(swap_case(&rest[..3])),
                 Self::EscapeSlashes if inner_slash && !after_percent => Some(escaped(byte)),
                 Self::Backslashes if inner_slash => Some(b"\\".to_vec()),
@@ -263,30 +425,19 @@ impl Respelling {
             }
             at += width;
         }
-        match self {
-            Self::AddParameters => respelled.extend_from_slice(b";a=b"),
-            Self::AddEscapedParameters => respelled.extend_from_slice(b";a=%2Fb"),
-            Self::AppendSlashes => {
-                respelled.extend_from_slice(if choices.next() { b"/" } else { b"///" })
-            }
-            Self::AppendNewline => {
-                // After a slash, the newline is a segment of its own. Of two newlines, `$` ignores
-                // only the last.
-                if Server::Starlette.read(bytes).ends_with(b"/")
-                    || Server::Starlette.read(bytes).ends_with(b"\n")
-                {
-                    return None;
-                }
-                respelled.extend_from_slice(b"%0A");
-            }
-            Self::AppendNul => {
-                respelled.extend_from_slice(if choices.next() { b"%00" } else { b"%00/../x" })
-            }
-            Self::AppendQuery => {
-                respelled.extend_from_slice(if choices.next() { b"%3Fa" } else { b"%23/../x" })
-            }
-            _ => {}
-        }
+        let mut either = |one: &'static [u8], other| if choices.next() { one } else { other };
+        respelled.extend_from_slice(match self {
+            Self::AddParameters => b";a=b",
+            Self::AddEscapedParameters => b";a=%2Fb",
+            Self::AppendSlashes => either(b"/", b"///"),
+            Self::AppendNewline => b"%0A",
+            Self::AppendNul => either(b"%00", b"%00/../x"),
+            Self::AppendQuery => either(b"%3Fa", b"%23/../x"),
+            Self::AppendSemicolon => either(b";/x", b";a=/../x"),
+            Self::AppendFormat => either(b".json", b".any"),
+            Self::AppendDots => either(b".", b"%20."),
+            _ => b"",
+        });
         String::from_utf8(respelled).ok()
     }
 }
