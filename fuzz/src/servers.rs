@@ -24,8 +24,8 @@ use steps::{
     decode_u, decode_unreserved, decode_uri, drop_last_dots, drop_last_newline, drop_last_slash,
     drop_last_slash_and_newline, drop_last_slashes, drop_malformed_utf8, escape, fold_case,
     fragment, front_controller, host, host_with_user, last_parameters, merge, merge_first,
-    parameters, query, request_line, resolve, resolve_escaped, resolve_to_the_end,
-    resolve_with_parameters, semicolon, space, trim_end,
+    parameters, query, request_line, request_target, resolve, resolve_escaped, resolve_to_the_end,
+    resolve_with_parameters, semicolon, trim_end,
 };
 
 /// A server that may be behind the limiter.
@@ -508,7 +508,7 @@ pub static PROXIES: &[Proxy] = &[
     proxy("apache", &[query, decode_segments, merge, resolve, escape]),
     proxy("apache-nocanon", &[merge_first]),
     proxy("lighttpd", &[query, decode, merge, resolve, escape]),
-    proxy("haproxy-setpath-url_dec", &[query, decode, fragment, space]),
+    proxy("haproxy-setpath-url_dec", &[query, decode, fragment, request_target]),
     proxy("haproxy-normalizing", &[query, decode_unreserved, resolve, merge]),
     proxy("envoy-normalizing", &[query, backslashes, decode_unreserved, resolve_with_parameters]),
     proxy(

@@ -24,14 +24,16 @@ pub fn c_string(target: Vec<u8>) -> Vec<u8> {
     cut(target, b"\0")
 }
 
-/// Cuts at the first space: the target of a request line ends there.
-pub fn space(target: Vec<u8>) -> Vec<u8> {
-    cut(target, b" ")
+/// Cuts what follows a line break: it is a header field. Spaces at the end are dropped. With a space
+/// elsewhere it is no request line, and all servers refuse it.
+pub fn request_line(target: Vec<u8>) -> Vec<u8> {
+    request_target(cut(target, b"\r\n"))
 }
 
-/// Cuts at the first space or line break: what follows is the protocol, or a header field.
-pub fn request_line(target: Vec<u8>) -> Vec<u8> {
-    cut(target, b" \r\n")
+/// The same where a line break is refused, too.
+pub fn request_target(mut target: Vec<u8>) -> Vec<u8> {
+    while target.pop_if(|byte| *byte == b' ').is_some() {}
+    if target.contains(&b' ') { Vec::new() } else { target }
 }
 
 fn cut(mut path: Vec<u8>, ends: &[u8]) -> Vec<u8> {
