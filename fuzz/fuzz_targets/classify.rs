@@ -180,13 +180,13 @@ fn check_honest(id: &str, input: &Input) {
     let mut choices = input.choices();
     let mut escaped = String::new();
     for byte in id.bytes() {
-        if byte.is_ascii_graphic() && !choices.next() {
+        if byte.is_ascii_graphic() && !choices.is_yes() {
             escaped.push(char::from(byte));
         } else {
             escaped.push_str(&format!("%{byte:02X}"));
         }
     }
-    let slash = if choices.next() { "/" } else { "" };
+    let slash = if choices.is_yes() { "/" } else { "" };
     for (rest, endpoint) in
         [("", "agent"), ("/executions", "executions"), ("/stop", "default"), ("/x/y", "default")]
     {
@@ -221,6 +221,7 @@ fn is_exempt(path: &str) -> bool {
             }
         }
     }
-    let written = path == "/healthz" || path.strip_prefix("/assets/").is_some_and(|it| it != "");
+    let written =
+        path == "/healthz" || path.strip_prefix("/assets/").is_some_and(|it| !it.is_empty());
     written && String::from_utf8(decoded).is_ok()
 }

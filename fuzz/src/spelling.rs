@@ -170,8 +170,8 @@ impl Input {
 }
 
 impl Choices<'_> {
-    /// The next choice.
-    pub fn next(&mut self) -> bool {
+    /// The next choice: yes or no.
+    pub fn is_yes(&mut self) -> bool {
         self.0.next().is_none_or(|byte| byte & 1 == 1)
     }
 }
@@ -419,13 +419,13 @@ impl Respelling {
                 Self::AddEscapedParameters if inner_slash => Some(b";a=%2Fb/".to_vec()),
                 _ => None,
             };
-            match replacement.filter(|_| choices.next()) {
+            match replacement.filter(|_| choices.is_yes()) {
                 Some(replacement) => respelled.extend(replacement),
                 None => respelled.extend_from_slice(&rest[..width]),
             }
             at += width;
         }
-        let mut either = |one: &'static [u8], other| if choices.next() { one } else { other };
+        let mut either = |one: &'static [u8], other| if choices.is_yes() { one } else { other };
         respelled.extend_from_slice(match self {
             Self::AddParameters => b";a=b",
             Self::AddEscapedParameters => b";a=%2Fb",

@@ -171,7 +171,7 @@ fn assert_charged(policy: &Policy, path: &str, expected: &[&str]) -> bool {
         return false;
     }
     let charged = policy.endpoints_of(path);
-    let names: Vec<_> = charged.iter().map(|endpoint| endpoint.name()).collect();
+    let names: Vec<_> = charged.iter().map(Endpoint::name).collect();
     assert_eq!(names, expected, "{}", excerpt(path));
     assert_eq!(policy.endpoint_of(path), charged.first().copied(), "{}", excerpt(path));
     true
