@@ -376,7 +376,10 @@ impl Respelling {
             Self::AppendDots => {
                 path.iter().any(|byte| b".%\\ ".contains(byte)) || path.ends_with(b"/")
             }
-            Self::PrependFrontController => path.starts_with(b"/index.php"),
+            // It is cut once.
+            Self::PrependFrontController => {
+                decode(path.to_vec()).windows(9).any(|text| text == b"index.php")
+            }
             _ => false,
         }
     }
