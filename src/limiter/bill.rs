@@ -32,7 +32,7 @@ pub(super) struct TooCostly {
 /// Why a request is not charged.
 pub(super) enum Unbillable {
     TooCostly(TooCostly),
-    /// The path is charged to more limits than one charge can be.
+    /// The path is charged to more limits than fit into one charge.
     TooAmbiguous,
 }
 
@@ -44,8 +44,8 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// The rules of that policy that it is charged by. [`Charged::Exempt`] also if the policy does
-    /// not have the endpoint.
+    /// The rules of the policy by which the path or the endpoint is charged. [`Charged::Exempt`]
+    /// also if the policy does not have the endpoint.
     #[inline]
     pub(super) fn charged(self, policy: &Policy) -> Charged {
         match self {
@@ -90,7 +90,7 @@ impl<'a> Rules<'a> {
     /// The rules, that of the endpoint that names the request first.
     fn iter(&self) -> impl Iterator<Item = &'a Rule> + use<'a> {
         let rules = self.policy.rules();
-        let all = if *self.charged == Charged::TooMany { rules } else { &[] };
+        let all = if matches!(self.charged, Charged::TooMany(_)) { rules } else { &[] };
         self.charged.indices().iter().map(|&index| &rules[index]).chain(all)
     }
 }
@@ -99,11 +99,12 @@ impl<'a> Rules<'a> {
 /// once.
 type Limits<'a> = SmallVec<[(&'a Entry, Enforcement); MOST_LIMITS]>;
 
-/// Adds a limit, unless it is there, as one that endpoints share may be, or counts each user and
-/// the account names none.
+/// Adds a limit. It is left out if it is there already, since endpoints can share a limit, and if
+/// it counts each user and the account names no user.
 ///
 /// # Errors
-/// If a charge can't have as many. So it takes no longer if there are many more.
+/// If a charge has no room for it. The first such limit ends the search, so that a policy of
+/// thousands of limits costs no more time.
 fn add<'a>(
     (entry, enforcement): (&'a Entry, Enforcement),
     limits: &mut Limits<'a>,

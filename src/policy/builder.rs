@@ -246,21 +246,35 @@ impl PolicyBuilder {
     /// Adds paths that are exempt, for example health checks: requests to them are admitted without
     /// being counted, with an account or without.
     ///
-    /// A path is exempt only if every server would read it as an exempt one, so no odd spelling of
-    /// another path is exempt. An account with a policy of its own has that policy's exempt paths
-    /// only.
+    /// A path is exempt only if
+    ///
+    /// * it matches as it is written, its slash at the end included: with `/healthz`, `/healthz/`
+    ///   is not exempt;
+    /// * every server would read it as an exempt path, so no odd spelling of another path is
+    ///   exempt;
+    /// * nothing in it is malformed: no escape without two digits, no bytes that are not valid
+    ///   UTF-8, no encoded zero byte, tab or line break.
+    ///
+    /// An account with a policy of its own has that policy's exempt paths only.
     pub fn exempt<P: Into<String>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         self.exempt.extend(paths.into_iter().map(Into::into));
         self
     }
 
-    /// Adds a prefix that the application strips before it routes, such as FastAPI's `root_path`:
-    /// with `/api`, the path `/api/call` is charged as `/call` is, unless a template claims it. The
-    /// prefix is a [path template](Self#paths) without `{*name}`.
+    /// Adds a prefix that the application strips before it routes, such as the `root_path` of
+    /// FastAPI: with `/api`, the path `/api/call` is charged as `/call` is. Paths without the
+    /// prefix are charged as before. The prefix is a [path template](Self#paths) without `{*name}`.
+    ///
+    /// * It is stripped once, and no other prefix after it: `/api/api/call` is charged as a path
+    ///   `/api/call` of the application.
+    /// * It beats wider templates: `/api/call` is charged as `/call` is, even if there is a
+    ///   template `/{a}/{b}`.
+    /// * A template that begins with the prefix beats it: the paths of a template `/api/own` are
+    ///   charged to the endpoint of that template.
     ///
     /// Without this, `/api/call` is charged to `default`, although the application takes it for
-    /// `/call`: no limiter can know the prefix. A proxy in front of the limiter that strips it is
-    /// none of its business.
+    /// `/call`: the limiter can't know the prefix. A prefix that a proxy in front of the limiter
+    /// strips need not be named: the limiter never sees it.
     ///
     /// ```
     /// use bolna_rate_limit::{Endpoint, Policy};
@@ -268,6 +282,7 @@ impl PolicyBuilder {
     /// let policy = Policy::bolna().stripped_prefix("/api").build()?;
     /// assert_eq!(policy.endpoints_of("/api/call"), [Endpoint::CALL]);
     /// assert_eq!(policy.endpoints_of("/call"), [Endpoint::CALL]);
+    /// assert_eq!(policy.endpoints_of("/api/api/call"), [Endpoint::DEFAULT]);
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     pub fn stripped_prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -276,7 +291,8 @@ impl PolicyBuilder {
     }
 
     /// Does not read these [kinds of spelling](Spelling), so that paths which are spelled so are
-    /// charged to fewer endpoints. By default every kind is read.
+    /// charged to fewer endpoints. By default every kind is read. Further calls ignore further
+    /// kinds, and a kind that is ignored can't be switched on again.
     ///
     /// Do this only if you know that no server behind the limiter reads them, and none will. Then
     /// it spares honest callers: if the application has ids such as `all.json` beside a literal
@@ -310,8 +326,8 @@ impl PolicyBuilder {
     /// * a quota is not [valid](QuotaBuilder::build), or a cost is 0 or above the burst;
     /// * a share is not from 1 to 100 percent, or a shared limit has no endpoint;
     /// * a path template or a prefix is not valid, or two templates match the same paths;
-    /// * literals and parameters alternate in the path templates in too many ways, which takes
-    ///   dozens of templates with several parameters each;
+    /// * literals and parameters alternate in the path templates in too many ways. It takes about
+    ///   twenty long templates, each with a literal where the others have parameters;
     /// * the process would have more than [`Endpoint::MAX`] names of endpoints and limits.
     ///
     /// The error holds the value, its place and the rule that it breaks. A policy that can't be

@@ -108,7 +108,8 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: TemplateError,
     },
-    /// Literals and parameters alternate in the path templates in too many ways.
+    /// Literals and parameters alternate in the path templates in too many ways, as in
+    /// `/a/{x}/{y}/...`, `/{x}/a/{y}/...` and so on. Use fewer templates with several parameters.
     TooManyOverlaps,
 }
 
@@ -196,7 +197,8 @@ impl fmt::Display for PolicyError {
             }
             Self::TooManyOverlaps => f.write_str(
                 "the path templates: literals and parameters alternate in them in too many ways; \
-                 use fewer templates with several parameters",
+                 use fewer templates with several parameters, and no stripped prefix with a \
+                 parameter before hundreds of templates",
             ),
         }
     }

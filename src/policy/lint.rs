@@ -73,7 +73,7 @@ impl Policy {
             match billing {
                 Billing::Exempt => charged == Charged::Exempt,
                 Billing::Endpoint(index) => {
-                    charged == Charged::TooMany || charged.indices().contains(&index)
+                    matches!(charged, Charged::TooMany(_)) || charged.indices().contains(&index)
                 }
             }
         })

@@ -1,4 +1,4 @@
-//! Which limits there are, and which of them applies to a request.
+//! Which limits there are, and which of them apply to a request.
 //!
 //! A [`Policy`] maps path templates to endpoints, and gives each endpoint one to four limits. It is
 //! built with a [`PolicyBuilder`] or, with the feature `policy-file`, read from a file.
@@ -35,6 +35,7 @@ mod path;
 mod rule;
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope};
@@ -126,11 +127,14 @@ impl Policy {
     ///
     /// Nearly all paths are charged to one endpoint. If servers read the path differently, it is
     /// charged to every endpoint that one of them takes it for, so no spelling of a path escapes a
-    /// limit. The endpoint of the path as it is written comes first.
+    /// limit. The endpoint of the path as it is written comes first, unless that is exempt; the
+    /// others follow in the order of the policy. A path that would be charged to more than 16
+    /// endpoints, or that is too ambiguous to be read, is charged to all endpoints of the policy.
     ///
     /// Such a request is charged to all limits of these endpoints, each once, or to none of them.
-    /// If they have more limits than [one charge](crate::store::Charge::MAX_ENTRIES) can have
-    /// entries, the request is refused with 400.
+    /// If they have more limits than [fit into one charge](crate::store::Charge::MAX_ENTRIES), or
+    /// than the store [can charge at once](crate::store::Capabilities), the request is refused with
+    /// 400.
     ///
     /// ```
     /// use bolna_rate_limit::{Endpoint, Policy};
@@ -146,7 +150,11 @@ impl Policy {
     #[must_use]
     pub fn endpoints_of(&self, path: &str) -> Vec<Endpoint> {
         match self.charged(path) {
-            Charged::TooMany => self.rules().iter().map(Rule::endpoint).collect(),
+            Charged::TooMany(written) => {
+                let others = (0..self.0.rules.len()).filter(|index| *index != written);
+                let all = iter::once(written).chain(others);
+                all.map(|index| self.0.rules[index].endpoint()).collect()
+            }
             charged => charged.indices().iter().map(|&at| self.0.rules[at].endpoint()).collect(),
         }
     }
@@ -258,7 +266,7 @@ impl Charged {
     #[inline]
     pub(crate) fn indices(&self) -> &[usize] {
         match self {
-            Self::Exempt | Self::TooMany => &[],
+            Self::Exempt | Self::TooMany(_) => &[],
             Self::One(index) => std::slice::from_ref(index),
             Self::Several(several) => several.as_slice(),
         }
@@ -269,9 +277,7 @@ impl Charged {
     pub(crate) fn first(&self) -> Option<usize> {
         match self {
             // Apart from the others, since nearly all paths are so.
-            Self::One(index) => Some(*index),
-            // All endpoints are charged, in the order of the policy.
-            Self::TooMany => Some(0),
+            Self::One(index) | Self::TooMany(index) => Some(*index),
             charged => charged.indices().first().copied(),
         }
     }

@@ -15,7 +15,7 @@ const LONGEST_TARGET: usize = 65_534;
 /// Kinds of id. A server might read some others differently, so they are not among these: `all` and
 /// `all.json`, ids of dots only, and ids with a slash, a backslash, `;`, `?`, `#`, `%` or a control
 /// character.
-const IDS: [&str; 84] = [
+const IDS: [&str; 88] = [
     // Of one character.
     "7",
     "x",
@@ -69,6 +69,9 @@ const IDS: [&str; 84] = [
     "2026-11-29T05:01:24.000Z",
     "2026-11-29T05:01:24+05:30",
     "report.pdf",
+    "ada@firma.pl",
+    "deploy.py",
+    "index.php",
     "archive.tar.gz",
     "Call recording (2).wav",
     "call.txt",
@@ -90,6 +93,7 @@ const IDS: [&str; 84] = [
     "one two  three",
     // Words in many scripts.
     "caf\u{e9}",
+    "I\u{15e}IK \u{131}l\u{131}k \u{130}",
     "cafe\u{301}",
     "\u{41d}\u{430}\u{434}\u{44f}",
     "\u{928}\u{92e}\u{938}\u{94d}\u{924}\u{947} \u{926}\u{941}\u{928}\u{93f}\u{92f}\u{93e}",
@@ -379,12 +383,12 @@ fn a_path_is_charged_to_each_endpoint_that_it_is_read_as_and_to_no_other() {
         ("/V2/agent/x7", &["agent", "default"]),
         ("/v2/agent/X7", &["agent"]),
         ("/v2/agent/X7/stop", &["default"]),
-        // What follows the last dot of a literal is a format, or not. That of an id does not matter.
+        // What follows a literal and a dot is a format suffix, or not. That of an id does not matter.
         ("/call.json", &["call", "default"]),
         ("/v2/agent/x7/executions.json", &["executions", "default"]),
         ("/v2/agent/x7.json", &["agent"]),
         ("/v2/agent/x7.json/executions", &["executions"]),
-        // It is an extension of the last segment alone.
+        // A format suffix counts in the last segment alone.
         ("/v2.json/agent/x7", &["default"]),
     ] {
         let expected: BTreeSet<_> = expected.iter().map(|&name| name.to_owned()).collect();
@@ -392,7 +396,7 @@ fn a_path_is_charged_to_each_endpoint_that_it_is_read_as_and_to_no_other() {
     }
 }
 
-/// These may be charged to more, but not to less.
+/// These may be charged to further endpoints, but not to fewer.
 #[test]
 fn a_path_that_servers_resolve_is_charged_to_what_it_is_resolved_to_and_as_it_is_written() {
     let policy = Policy::default();

@@ -467,7 +467,10 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ("@", &["nothing is set", "base"]),
         ("@# base = \"bolna\"\n", &["nothing is set"]),
         // Keys.
-        ("@exmpt = []\n", &["\"exmpt\" of the policy", "base, enforce, exempt, stripped_prefixes, ignored"]),
+        (
+            "@exmpt = []\n",
+            &["\"exmpt\" of the policy", "base, enforce, exempt, stripped_prefixes, ignored"],
+        ),
         (
             "[default]\n@brust = 5\n",
             &[
@@ -623,7 +626,10 @@ fn a_mistake_in_toml_is_told_by_its_place() {
         ("stripped_prefixes = @\"/api\"\n", &["a list of paths", "found \"/api\""]),
         (
             "ignored_spellings = [\"capitals\", @\"case\"]\n",
-            &["\"case\" in ignored_spellings of the policy", "the kinds are capitals, format-suffix"],
+            &[
+                "\"case\" in ignored_spellings of the policy",
+                "the kinds are capitals, format-suffix",
+            ],
         ),
         ("ignored_spellings = @7\n", &["a list of kinds of spelling", "found 7"]),
         (

@@ -84,9 +84,10 @@ impl DocumentTable<'_> {
         let kinds = self.texts(KEY, "a list of kinds of spelling, each a text")?;
         let Texts { texts, each_at, .. } = kinds.unwrap_or_default();
         let kind = |(text, at): (&String, &usize)| {
-            let known = Spelling::ALL.into_iter().find(|kind| kind.name() == text);
+            let known = Spelling::ALL.iter().copied().find(|kind| kind.name() == text);
             known.ok_or_else(|| {
-                let names = Spelling::ALL.map(Spelling::name).join(", ");
+                let names =
+                    Spelling::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
                 let text = Excerpt::of(text);
                 let rule = format!("there is no such kind of spelling; the kinds are {names}");
                 Mistake::new(*at, format!("{text:?} in {KEY} of {}: {rule}", self.what))

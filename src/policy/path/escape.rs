@@ -8,6 +8,8 @@ pub(super) struct Escape {
     pub(super) decoded: Decoded,
     /// How many bytes of the path it takes.
     pub(super) length: usize,
+    /// Whether line breaks or tabs are in it, which some servers drop before they decode again.
+    pub(super) is_broken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(super) enum Decoded {
     Character(char),
     /// A `%` that no escape begins with.
     Percent,
-    /// Half a character in UTF-16.
+    /// A surrogate, as from `%ud800`: no character.
     Nothing,
 }
 
@@ -25,10 +27,11 @@ pub(super) enum Decoded {
 /// server that decodes it fewer times finds a `%` there, which is in no literal.
 ///
 /// Its digits may be escaped as well: `%%363` and `%25%36%33` are `%63` when they are decoded once,
-/// and `c` when they are decoded twice.
+/// and `c` when they are decoded twice. So is `%25%0963` if the tab is dropped in between.
 #[inline]
 pub(super) fn decode(text: &[u8], spellings: Spellings) -> Escape {
     let (mut value, mut length) = once(text);
+    let mut is_broken = false;
     let may_decode_again = spellings.has(Spelling::SecondDecoding);
     while value == b'%' {
         let left = text.get(length..).unwrap_or_default();
@@ -36,15 +39,18 @@ pub(super) fn decode(text: &[u8], spellings: Spellings) -> Escape {
         if let Some(escape) =
             unicode(left).filter(|_| is_unicode && (may_decode_again || length == 1))
         {
-            return Escape { length: length + escape.length, ..escape };
+            let is_broken = is_broken || escape.is_broken;
+            return Escape { length: length + escape.length, is_broken, ..escape };
         }
-        let Some((next, more)) = digits::<2>(left).filter(|_| may_decode_again) else {
-            return Escape { decoded: Decoded::Percent, length };
+        let lenient = is_unicode && length == 1;
+        let Some((next, more)) = digits::<2>(left).filter(|_| may_decode_again || lenient) else {
+            return Escape { decoded: Decoded::Percent, length, is_broken };
         };
         value = u8::try_from(next).unwrap_or(b'%');
-        length += more;
+        length += more.length;
+        is_broken |= more.is_broken;
     }
-    Escape { decoded: Decoded::Byte(value), length }
+    Escape { decoded: Decoded::Byte(value), length, is_broken }
 }
 
 /// Whether the escape at the start of `text` is malformed: no two digits follow the `%`.
@@ -54,11 +60,11 @@ pub(super) fn is_malformed(text: &[u8]) -> bool {
 
 /// What follows the `%` of `%uXXXX`.
 fn unicode(text: &[u8]) -> Option<Escape> {
-    let (letter, length) = once(text);
-    if !letter.eq_ignore_ascii_case(&b'u') {
+    let mut part = Part::default();
+    if !part.next(text).eq_ignore_ascii_case(&b'u') {
         return None;
     }
-    let (code, more) = digits::<4>(text.get(length..)?)?;
+    let (code, digits) = digits::<4>(text.get(part.length..)?)?;
     let decoded = match char::from_u32(code) {
         Some(character) => match u8::try_from(code) {
             Ok(byte @ ..0x80) => Decoded::Byte(byte),
@@ -66,19 +72,52 @@ fn unicode(text: &[u8]) -> Option<Escape> {
         },
         None => Decoded::Nothing,
     };
-    Some(Escape { decoded, length: length + more })
+    let length = part.length + digits.length;
+    Some(Escape { decoded, length, is_broken: part.is_broken || digits.is_broken })
 }
 
-/// The number that so many hexadecimal digits stand for, each as it is or escaped, and how many
-/// bytes they take.
-fn digits<const N: usize>(text: &[u8]) -> Option<(u32, usize)> {
-    let (mut number, mut length) = (0, 0);
+/// The number that so many hexadecimal digits stand for, each as it is or escaped, and the part of
+/// the text that they take.
+fn digits<const N: usize>(text: &[u8]) -> Option<(u32, Part)> {
+    let (mut number, mut part) = (0, Part::default());
     for _ in 0..N {
-        let (digit, more) = once(text.get(length..)?);
-        number = number << 4 | char::from(digit).to_digit(16)?;
-        length += more;
+        number = number << 4 | digit(part.next(text))?;
     }
-    Some((number, length))
+    Some((number, part))
+}
+
+/// The number that a hexadecimal digit stands for, also where a server computes it without looking
+/// whether it is one, as Jetty 9 does: `%6@` is `%69`, and `%2>` is `%2e`.
+fn digit(byte: u8) -> Option<u32> {
+    match byte {
+        b'@' | b'`' => Some(9),
+        // Not `;` and `?`, which have a meaning of their own.
+        b':' | b'<'..=b'>' => Some(u32::from(byte - b'0')),
+        _ => char::from(byte).to_digit(16),
+    }
+}
+
+/// The beginning of a text that was read.
+#[derive(Default)]
+struct Part {
+    length: usize,
+    is_broken: bool,
+}
+
+impl Part {
+    /// The next byte of the text when it is decoded once, without escaped line breaks and tabs. A
+    /// zero byte at the end.
+    fn next(&mut self, text: &[u8]) -> u8 {
+        loop {
+            let left = text.get(self.length..).unwrap_or_default();
+            let (byte, length) = once(left);
+            self.length += length;
+            if !(length == 3 && matches!(byte, b'\t' | b'\n' | b'\r')) {
+                return byte;
+            }
+            self.is_broken = true;
+        }
+    }
 }
 
 /// The first byte of `text` when it is decoded once, and how many bytes it takes. A zero byte at
@@ -109,7 +148,7 @@ mod tests {
     use super::*;
 
     fn decoded(text: &str) -> (Decoded, usize) {
-        let Escape { decoded, length } = decode(text.as_bytes(), Spellings::ALL);
+        let Escape { decoded, length, .. } = decode(text.as_bytes(), Spellings::ALL);
         (decoded, length)
     }
 
@@ -128,6 +167,13 @@ mod tests {
             ("%25u002f", b'/'),
             ("%%7500%32f", b'/'),
             ("%ff", 0xff),
+            ("%25%0963", b'c'),
+            ("%%0a6%0d%0a3", b'c'),
+            ("%u00%0963", b'c'),
+            ("%6@", b'i'),
+            ("%256%3c", b'l'),
+            ("%2>", b'.'),
+            ("%u006@", b'i'),
         ] {
             assert_eq!(decoded(text), (Decoded::Byte(byte), text.len()), "{text}");
         }

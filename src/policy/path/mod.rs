@@ -3,9 +3,13 @@
 //! A *plain* path has one reading: every server routes it as it is written. Nearly all paths are
 //! plain, and they are matched without an allocation. Any other path is *odd*: `/%63all`, `//call`
 //! and `/x/..;/call` reach the handler of `/call` on one server or another. An odd path is read in
-//! every way in which a common server might read it, and is charged to each endpoint that one of its
-//! readings reaches. So a caller who chooses a spelling is charged to more endpoints, never to
+//! every way in which a common server might read it, and is charged to each endpoint that one of
+//! its readings reaches. So a caller who chooses a spelling is charged to more endpoints, never to
 //! fewer.
+//!
+//! A path with bytes that are not ASCII is read like an odd one, which takes longer. It is charged
+//! to no more endpoints for that, unless `Spelling::Capitals` takes a character of it for an ASCII
+//! letter.
 
 mod escape;
 mod odd;
@@ -42,8 +46,9 @@ pub(crate) enum Charged {
     One(usize),
     /// Several endpoints, since servers read the path differently.
     Several(Endpoints),
-    /// More endpoints than one charge can have.
-    TooMany,
+    /// More endpoints than a charge has entries. Every endpoint of the policy counts as reached.
+    /// The index is that of the path as it is written, or of `default` if that is exempt.
+    TooMany(usize),
 }
 
 /// The indices of distinct endpoints in the policy, at least two and at most [`MOST_ENDPOINTS`].
@@ -110,7 +115,10 @@ impl<'a> PathTableBuilder<'a> {
     /// If the templates overlap in too many ways.
     pub(crate) fn build(self, default: usize, spellings: Spellings) -> Result<PathTable, Overlaps> {
         let tree = self.tree.build(Billing::Endpoint(default))?;
-        Ok(PathTable { tree, spellings, prefixes: self.prefixes, default })
+        let mut prefixes = self.prefixes;
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        Ok(PathTable { tree, spellings, prefixes, default })
     }
 }
 
@@ -150,7 +158,7 @@ impl PathTable {
 
     /// What the path is charged to as it is written.
     fn written(&self, path: &[u8]) -> Billing {
-        // A path that does not begin with a slash is `*`, or what is left of an authority.
+        // `OPTIONS *` and `CONNECT host:port` have no path that begins with a slash.
         let is_path = path.first() == Some(&b'/');
         if is_path { self.tree.written(path) } else { Billing::Endpoint(self.default) }
     }
@@ -165,10 +173,14 @@ impl PathTable {
         let reached = odd::read(&self.tree, self.spellings, path);
         let mut endpoints = reached.endpoints;
         if reached.is_beyond && !(0..=self.default).all(|index| endpoints.push(index)) {
-            return Charged::TooMany;
+            return Charged::TooMany(match written {
+                Billing::Endpoint(index) => index,
+                Billing::Exempt => self.default,
+            });
         }
         if endpoints.len == 0 {
-            // A path is exempt only if every reading is, and the path as it is written.
+            // A path is exempt only if it is exempt as it is written and in every reading, and if
+            // nothing in it is malformed.
             let is_exempt = written == Billing::Exempt && !reached.is_malformed;
             return if is_exempt { Charged::Exempt } else { Charged::One(self.default) };
         }
@@ -207,13 +219,13 @@ impl Endpoints {
     }
 }
 
-/// Whether a path has no byte that some servers read differently, wherever it is.
+/// Whether a path is ASCII and has no byte that servers differ about, whatever the templates are.
 #[inline]
 fn is_plain(path: &[u8]) -> bool {
     let ([b'/', ..], [.., last]) = (path, path) else {
         return false;
     };
-    if is_odd_byte(*last) || (*last == b'/' && path.len() > 1) {
+    if is_odd_byte(*last) || *last >= 0x80 || (*last == b'/' && path.len() > 1) {
         return false;
     }
     let Some(end) = path.last_chunk::<17>() else {
@@ -240,7 +252,7 @@ fn is_plain(path: &[u8]) -> bool {
 /// Whether servers differ about a byte, or about the pair that it forms with the next byte.
 #[inline]
 fn is_odd(byte: u8, next: u8) -> bool {
-    is_odd_byte(byte) | ((byte == b'/') & ((next == b'/') | (next == b'.')))
+    is_odd_byte(byte) | (byte >= 0x80) | ((byte == b'/') & ((next == b'/') | (next == b'.')))
 }
 
 #[inline]

@@ -7,36 +7,43 @@ use std::fmt;
 ///
 /// What all policies read besides: escapes (`%63all`), dot segments, repeated slashes, backslashes
 /// and encoded slashes, parameters after `;`, a host at the start (`//host/call`), a path that ends
-/// at an encoded `?`, `#`, zero byte or line break, and white space at the end.
+/// at an encoded `?`, `#`, zero byte or line break, white space at the end (`/call%20`), and an
+/// escape that is cut off at the end (`/call%`).
 ///
-/// The servers named are those that were [recorded](crate::Policy::endpoints_of) in November 2026,
-/// as they come.
+/// The servers named were recorded in November 2026 (`tests/vectors/servers` in the repository),
+/// except IIS and ASP.NET, which are named after their documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Spelling {
     /// `/Call`: Express, Koa, Nest, Caddy, BlackSheep and ASP.NET do not tell capitals from small
-    /// letters.
+    /// letters. Some servers also take U+0130 and U+0131 for an `i`, U+017F for an `s` and U+212A
+    /// for a `k`. These are read so unless a template has one of them.
     Capitals,
     /// `/call.json`: Rails, Spring MVC 4, Django REST framework and Grape take what follows a dot
     /// in the last segment for a format.
     FormatSuffix,
-    /// `/call...` and `/call%20.`: Caddy drops dots and spaces at the end, as Windows does.
+    /// `/call...` and `/call%20.`: Caddy drops dots at the end of a path, also among spaces, and
+    /// Windows at the end of each segment. White space alone (`/call%20`) is read even if this kind
+    /// is ignored. `/call...` is also a [`FormatSuffix`](Self::FormatSuffix), to Spring MVC 4.
     TrailingDots,
     /// `/call;/x`: for Fastify 4 and restify the first `;` begins the query.
     SemicolonQuery,
-    /// `/%u0063all`: Jetty 9 and IIS decode `%uXXXX`.
+    /// `/%u0063all`: Jetty 9 and IIS decode `%uXXXX`. `/l%6@st`: Jetty 9 decodes an escape even if
+    /// its digits are none, and computes `i` from `%6@`. It also goes on behind the `?` of `%2?`,
+    /// so a path that ends within an escape (`/x%2`) is charged to every endpoint.
     UnicodeEscape,
     /// `/%2563all`: nginx with `$uri`, HAProxy with `url_dec`, Mono, and any server behind one that
     /// decodes, decode a second time.
     SecondDecoding,
     /// `/c%adall`: Bottle drops bytes that are not valid UTF-8.
     InvalidUtf8,
-    /// `/index.php/call`: Symfony, Laravel and others take what follows the name of the script for
-    /// the path. Names that end in `.php`, `.cgi`, `.fcgi`, `.pl`, `.py`, `.rb` or `.wsgi` are read
-    /// so.
+    /// `/index.php/call` and `/app/index.php/call`: Symfony, Laravel and others take what follows
+    /// the name of the script for the path. A segment is such a name if it ends in `.php`, `.cgi`,
+    /// `.fcgi`, `.pl`, `.py`, `.rb` or `.wsgi`. Beyond the first segment this counts only where a
+    /// template matches what follows: an id such as `ana@firma.pl` ends like a script, too.
     FrontController,
-    /// `/v2/agent//executions` and `/v2/agent/`: axum, gin, chi, echo, poem, Fastify and restify
-    /// accept an empty id.
+    /// `/v2/agent//executions`: axum, gin, chi, echo, poem, Falcon, Fastify and restify accept an
+    /// empty id. `/v2/agent/`: the last three also accept it at the end.
     EmptyId,
 }
 
@@ -46,7 +53,7 @@ pub(crate) struct Spellings(u16);
 
 impl Spelling {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &'static [Self] = &[
         Self::Capitals,
         Self::FormatSuffix,
         Self::TrailingDots,

@@ -8,7 +8,8 @@ use crate::values::Excerpt;
 /// The most segments of a template.
 const MAX_SEGMENTS: usize = 256;
 
-/// The most bytes of a segment. An odd path is compared with literals by as much of its text.
+/// The most bytes of a segment. The reader of odd paths keeps 256 bytes of a segment, so it can
+/// tell a longer one from every literal.
 const LONGEST_SEGMENT: usize = 255;
 
 /// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)

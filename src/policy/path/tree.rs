@@ -1,7 +1,7 @@
 //! Path templates as a graph of segments.
 //!
 //! A graph of our own, because a path is looked up for every request, and because an odd path is at
-//! several places of it at once. matchit, which axum uses, stores the values of parameters, and
+//! several nodes of it at once. matchit, which axum uses, stores the values of parameters, and
 //! allocates when it has to go back from a literal to a parameter, as for every agent whose id
 //! begins like `all`.
 //!
@@ -34,8 +34,14 @@ pub(super) struct Tree {
     leaves: Vec<Leaf>,
     /// Whether all numbers of nodes and endpoints are below 64.
     is_small: bool,
-    /// Whether a template begins with the name of a script.
+    /// Whether a literal is the name of a script.
     has_script: bool,
+    /// Where a path is after the name of a script that is not its first segment: at the root, but
+    /// charged to nothing that no template matches. So an id such as `ana@firma.pl` is not charged
+    /// to `default` besides its own endpoint.
+    script: NodeId,
+    /// Whether a literal has one of the characters of [`folded`].
+    has_folded: bool,
 }
 
 /// What the segments of a path so far match.
@@ -55,6 +61,8 @@ pub(super) struct Node {
     pub(super) rest: Option<Billing>,
     /// What a path is charged to that ends with a slash here, if a template has `{*name}` before.
     pub(super) wider: Option<Billing>,
+    /// Whether a path begins here, or what is left of it without a prefix.
+    pub(super) is_root: bool,
 }
 
 /// The children of a node. Nodes with the same children share a table.
@@ -147,9 +155,16 @@ const PARAMETER: &str = "{}";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Overlaps;
 
-/// What a node of the graph stands for: the drafts that the segments so far match, the best first,
-/// and the leaf that applies if none of them does.
-type Key = (SmallVec<[usize; 4]>, Option<usize>);
+/// What a node of the graph stands for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// The drafts that the segments so far match, the best first.
+    drafts: SmallVec<[usize; 4]>,
+    /// The leaf that applies if none of them does.
+    inherited: Option<usize>,
+    /// Whether a prefix has been stripped. No other one is.
+    is_stripped: bool,
+}
 
 impl<'a> TreeBuilder<'a> {
     pub(super) fn new() -> Self {
@@ -213,18 +228,25 @@ impl<'a> TreeBuilder<'a> {
         Graph::of(&self, default).build()
     }
 
-    /// What is matched after a prefix: what follows the prefix, and then what begins a path.
-    fn key_of(&self, drafts: impl IntoIterator<Item = usize>, rest: Option<usize>) -> Key {
-        let mut list = SmallVec::new();
-        let mut strips = false;
+    /// The key of these drafts. After a prefix that the application strips, the rest of the path is
+    /// matched as what follows the prefix in the templates, or else as a path of its own, but by no
+    /// wider template.
+    fn key_of(
+        &self,
+        drafts: impl IntoIterator<Item = usize>,
+        inherited: Option<usize>,
+        is_stripped: bool,
+    ) -> Key {
+        let mut key = Key { drafts: SmallVec::new(), inherited, is_stripped };
         for draft in drafts {
-            list.push(draft);
-            strips |= self.drafts[draft].is_prefix;
+            key.drafts.push(draft);
+            if self.drafts[draft].is_prefix && !is_stripped {
+                key.drafts.push(0);
+                (key.inherited, key.is_stripped) = (None, true);
+                break;
+            }
         }
-        if strips && !list.contains(&0) {
-            list.push(0);
-        }
-        (list, rest)
+        key
     }
 }
 
@@ -247,7 +269,7 @@ impl<'a> Graph<'a> {
 
     fn build(mut self) -> Result<Tree, Overlaps> {
         let most = MOST + 16 * self.builder.drafts.len();
-        let root = self.builder.key_of([0], None);
+        let root = self.builder.key_of([0], None, false);
         self.id(root);
         // Breadth first: the nodes that most paths pass get the smallest numbers.
         while let Some(key) = self.keys.get(self.nodes.len()).cloned() {
@@ -259,9 +281,21 @@ impl<'a> Graph<'a> {
         }
         // The root is the only place where a slash is all that there is.
         self.nodes[0].slash = self.nodes[0].end;
+        let script = NodeId::try_from(self.nodes.len()).unwrap_or(NodeId::MAX);
+        let root = &self.nodes[0];
+        self.nodes.push(Node {
+            end: Billing::Exempt,
+            is_end: false,
+            off: root.rest.unwrap_or(Billing::Exempt),
+            slash: Billing::Exempt,
+            wider: None,
+            is_root: false,
+            ..root.clone()
+        });
         let leaves = self.builder.leaves.clone();
-        let has_script =
-            self.builder.drafts[0].literals.iter().any(|it| is_script(it.0.as_bytes()));
+        let mut literals = self.builder.drafts.iter().flat_map(|draft| &draft.literals);
+        let has_script = literals.clone().any(|it| is_script(it.0.as_bytes()));
+        let has_folded = literals.any(|it| it.0.chars().any(|it| folded(it).is_some()));
         let is_small_billing = |billing: Billing| match billing {
             Billing::Endpoint(index) => index < 64,
             Billing::Exempt => true,
@@ -269,7 +303,7 @@ impl<'a> Graph<'a> {
         let is_small = self.nodes.len() <= 64
             && leaves.iter().all(|leaf| is_small_billing(leaf.billing))
             && is_small_billing(self.default);
-        Ok(Tree { nodes: self.nodes, leaves, is_small, has_script })
+        Ok(Tree { nodes: self.nodes, leaves, is_small, has_script, script, has_folded })
     }
 
     fn id(&mut self, key: Key) -> NodeId {
@@ -286,7 +320,7 @@ impl<'a> Graph<'a> {
 
     fn node(&mut self, key: &Key) -> Node {
         let drafts = &self.builder.drafts;
-        let (list, inherited) = key;
+        let Key { drafts: list, inherited, .. } = key;
         let end = list.iter().find_map(|draft| drafts[*draft].end);
         let rest = list.iter().find_map(|draft| drafts[*draft].rest);
         Node {
@@ -296,11 +330,13 @@ impl<'a> Graph<'a> {
             slash: self.billing(*inherited),
             rest: rest.map(|rest| self.billing(Some(rest))),
             wider: inherited.map(|wider| self.billing(Some(wider))),
+            is_root: list.contains(&0),
             table: self.table(key),
         }
     }
 
-    fn table(&mut self, (list, inherited): &Key) -> Arc<Table> {
+    fn table(&mut self, key: &Key) -> Arc<Table> {
+        let Key { drafts: list, inherited, is_stripped } = key;
         let drafts = &self.builder.drafts;
         // Templates that only end here have no part in it. Nothing comes after the first `{*name}`.
         let mut part = SmallVec::new();
@@ -313,11 +349,11 @@ impl<'a> Graph<'a> {
                 break;
             }
         }
-        let key = (part, *inherited);
+        let key = Key { drafts: part, ..*key };
         if let Some(known) = self.tables.get(&key) {
             return Arc::clone(known);
         }
-        let (part, inherited) = &key;
+        let part = &key.drafts;
         let mut names: Vec<&'a str> = Vec::new();
         for draft in part {
             names.extend(drafts[*draft].literals.iter().map(|(name, _)| *name));
@@ -332,14 +368,14 @@ impl<'a> Graph<'a> {
                 let literal = self.builder.children.get(&(*draft, name)).copied();
                 literal.into_iter().chain(drafts[*draft].parameter)
             });
-            let child = self.builder.key_of(children, rest);
+            let child = self.builder.key_of(children, rest, *is_stripped);
             literals.push((Literal::of(name), self.id(child)));
         }
         literals.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut parameters = part.iter().filter_map(|draft| drafts[*draft].parameter).peekable();
         let parameter = parameters.peek().is_some();
-        let parameter =
-            parameter.then(|| self.builder.key_of(parameters, rest)).map(|key| self.id(key));
+        let parameter = parameter.then(|| self.builder.key_of(parameters, rest, *is_stripped));
+        let parameter = parameter.map(|key| self.id(key));
         let mut by_text = ByText::all(&literals);
         if literals.len() <= FEW && !by_text.windows(2).any(|pair| pair[0].begins(&pair[1])) {
             by_text.clear();
@@ -379,37 +415,45 @@ impl ByText {
 }
 
 impl Tree {
-    /// What a path without odd bytes is charged to. It begins with a slash. At each segment a literal
-    /// beats a parameter, which beats the rest of a path. `None` if servers differ about the path,
-    /// because a segment resembles a literal or names a script.
+    /// What a path without odd bytes is charged to. It begins with a slash. At each segment a
+    /// literal beats a parameter, which beats the rest of a path. `None` if servers differ about
+    /// the path, because a segment resembles a literal or names a script.
     #[inline]
     pub(super) fn find(&self, path: &[u8]) -> Option<Billing> {
         let mut path = path.get(1..).unwrap_or_default();
         let mut node = &self.nodes[0];
-        let mut is_first = true;
         loop {
             let segment = Segment::of(path);
             let table = &*node.table;
-            let child = match table.under(&segment) {
-                Under::Literal(_) if is_first && self.has_script && is_script(segment.text()) => {
-                    return None;
-                }
-                Under::Literal(child) => child,
+            let (child, may_be_script) = match table.under(&segment) {
+                Under::Literal(child) => (child, self.has_script),
                 Under::Unclear => return None,
-                Under::Nothing if is_first && is_script(segment.text()) => return None,
                 Under::Nothing => match table.parameter {
-                    Some(child) if segment.length > 0 => child,
+                    Some(child) if segment.length > 0 => (child, true),
+                    // For some servers the id, or the rest, is empty.
+                    Some(_) if path.is_empty() => return None,
+                    _ if path.is_empty() && node.rest.is_some() => return None,
                     _ if path.is_empty() => return Some(node.slash),
-                    _ => return Some(node.off),
+                    _ => return if names_script(path) { None } else { Some(node.off) },
                 },
             };
-            is_first = false;
             node = &self.nodes[child as usize];
             match segment.left() {
+                Some(_) if may_be_script && is_script(segment.text()) => return None,
                 Some(left) => path = left,
                 None => return Some(node.end),
             }
         }
+    }
+
+    /// Where a path is after the name of a script that is not its first segment.
+    pub(super) const fn script(&self) -> NodeId {
+        self.script
+    }
+
+    /// Whether a literal has one of the characters of [`folded`].
+    pub(super) const fn has_folded(&self) -> bool {
+        self.has_folded
     }
 
     /// What a path is charged to if it is taken as it is written. It begins with a slash.
@@ -468,6 +512,12 @@ impl Tree {
         }
     }
 
+    /// How often it counts as a look at the node to compare a text with its literals.
+    #[inline]
+    pub(super) fn looks(&self, node: &Node, text: Text<'_>) -> usize {
+        if node.table.by_text.is_empty() { 1 } else { 8 + text.bytes.len() / 8 }
+    }
+
     /// All templates, and what each of them is charged to.
     pub(super) fn templates(&self) -> Vec<(&str, Billing)> {
         self.leaves.iter().map(|leaf| (&*leaf.template, leaf.billing)).collect()
@@ -478,8 +528,35 @@ impl Tree {
 /// what follows it as the path.
 #[inline]
 pub(super) fn is_script(segment: &[u8]) -> bool {
-    matches!(segment, [_, .., b'.', _, _] | [_, .., b'.', _, _, _] | [_, .., b'.', _, _, _, _])
+    matches!(segment, [.., b'.', _, _] | [.., b'.', _, _, _] | [.., b'.', _, _, _, _])
         && has_script_ending(segment)
+}
+
+/// Whether a segment of a path, but for the last one, is the name of a script.
+#[inline]
+fn names_script(path: &[u8]) -> bool {
+    path.contains(&b'.') && has_script_segment(path)
+}
+
+#[cold]
+fn has_script_segment(path: &[u8]) -> bool {
+    let mut segments = path.split(|byte| *byte == b'/').rev();
+    segments.next();
+    segments.any(is_script)
+}
+
+/// The ASCII letter that a character stands for where capitals do not matter, for one server or
+/// another, as a capital.
+pub(super) const fn folded(character: char) -> Option<u8> {
+    match character {
+        // i with a dot above, and without one.
+        '\u{130}' | '\u{131}' => Some(b'I'),
+        // The long s.
+        '\u{17f}' => Some(b'S'),
+        // The sign for kelvin.
+        '\u{212a}' => Some(b'K'),
+        _ => None,
+    }
 }
 
 #[inline(never)]
@@ -489,7 +566,7 @@ fn has_script_ending(segment: &[u8]) -> bool {
         let start = segment.len().checked_sub(ending.len());
         start.is_some_and(|start| segment[start..].eq_ignore_ascii_case(ending))
     };
-    ENDINGS.iter().any(|ending| ends_with(ending))
+    ENDINGS.iter().any(ends_with)
 }
 
 impl Table {
