@@ -53,7 +53,7 @@ impl Candidate {
     pub(super) fn new(policy: Policy) -> Result<Self, PolicyError> {
         let trial = |rule: &Rule| match rule.renamed(LimitName::for_candidate) {
             Ok(rule) => Ok(Trial { rule, counts: <[_; 4]>::default() }),
-            Err(reason) => Err(PolicyError::Name { reason }),
+            Err(reason) => Err(PolicyError::LimitName { reason }),
         };
         let trials = policy.rules().iter().map(trial).collect::<Result<_, _>>()?;
         Ok(Self { policy, trials })
@@ -63,9 +63,9 @@ impl Candidate {
         &self.policy
     }
 
-    /// Charges the candidate's buckets for a request, by the same costs: those of all endpoints
-    /// that the candidate charges the path to. `None` if the candidate exempts the path, or charges
-    /// it to more limits than the store can charge at once.
+    /// Charges the candidate's buckets for a request, with the request's costs: the buckets of all
+    /// endpoints that the candidate charges the path to. `None` if the candidate exempts the path,
+    /// or charges it to more limits than the store can charge at once.
     pub(super) fn check<St: Store>(
         &self,
         store: &St,
