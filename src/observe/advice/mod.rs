@@ -77,7 +77,8 @@ pub enum Advice {
     ///
     /// Most likely the layer is inside of something that cuts a prefix off the path, such as axum's
     /// `nest`, so that no template can ever match. Put it on the outermost router, or write the
-    /// templates without the prefix.
+    /// templates without the prefix. Or the application cuts a prefix off that the layer sees:
+    /// [name it](crate::policy::PolicyBuilder::stripped_prefix).
     #[non_exhaustive]
     NoRuleMatches {
         /// How many requests there were.
@@ -116,9 +117,11 @@ pub enum Advice {
     /// **BRL008.** A path template never applies: all paths that it matches are charged to
     /// something else.
     ///
-    /// A path that servers read [in several ways](crate#paths-that-are-spelled-to-escape) is exempt
-    /// only if all of its readings are. So a template of exempt paths never applies if all that it
-    /// matches have another reading, which is not exempt.
+    /// Either other templates are narrower and match all of them, as `/{a}` and `/{a}/{*b}` do with
+    /// the paths of `/{*rest}`. Or it is a template of exempt paths: a path is exempt only if all
+    /// of its [readings](crate#paths-that-are-spelled-to-escape) are. So with an endpoint for
+    /// `/call`, an exempt `/call.json` is never exempt, since some servers take it for `/call`,
+    /// unless the policy [ignores](crate::policy::PolicyBuilder::ignore_spellings) format suffixes.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.
@@ -225,7 +228,8 @@ impl fmt::Display for Advice {
                 f,
                 "none of the first {requests} requests matched a path of {endpoint} or any other \
                  endpoint, so the limiter may be inside of a nested router, which cuts the prefix \
-                 off the path; put it on the outermost router"
+                 off the path; put it on the outermost router, or if the application cuts a prefix \
+                 off, name that in the policy with stripped_prefix"
             ),
             Self::PreflightCharged { endpoint } => {
                 match endpoint {
@@ -247,8 +251,9 @@ impl fmt::Display for Advice {
             ),
             Self::RuleNeverMatches { path } => write!(
                 f,
-                "the path template {path:?} never applies: servers read such paths in several \
-                 ways, and not all of them are exempt; exempt those too, or write it plainly"
+                "the path template {path:?} never applies: either narrower templates match all of \
+                 its paths, or servers read them in several ways, and not all of these are exempt; \
+                 remove it, exempt the others too, or let the policy ignore that kind of spelling"
             ),
             Self::CostAboveBurst { limit, cost } => write!(
                 f,
