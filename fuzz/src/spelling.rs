@@ -12,7 +12,7 @@ const END: u8 = 0xff;
 const LONGEST: usize = 65_535;
 
 /// Tokens that routers and normalisers are known to misread, in every spelling that matters.
-const TOKENS: [&str; 86] = [
+const TOKENS: [&str; 87] = [
     "/",
     "//",
     "v2",
@@ -51,6 +51,7 @@ const TOKENS: [&str; 86] = [
     "%0a",
     "%0A",
     "%0d%0a",
+    "%20HTTP/1.1%0d%0aX:",
     "%09",
     "%0b",
     "%20",
@@ -77,7 +78,7 @@ const TOKENS: [&str; 86] = [
     "+",
     ":",
     "\u{e9}",
-    // A path with more readings than the classifier follows, and a way from there to the root.
+    // Many kinds at once, and a way from there to the root.
     "/a;b//%3b/..;/%2e%5c/\\%00%23%3f%20/",
     "/../../../../../../../../../../../../call",
     "%u002f",

@@ -1,6 +1,7 @@
 //! How routers match the four routes that every recorded server had.
 
-/// A route. Two of them are charged to `default`, but a router tells them apart.
+/// The route that a router chooses. Paths of `List` and paths without a route are both charged to
+/// `default`, but only the former reach a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// `/v2/agent/{id}/executions`.

@@ -24,10 +24,19 @@ pub fn c_string(target: Vec<u8>) -> Vec<u8> {
     cut(target, b"\0")
 }
 
-/// Cuts what follows a line break: it is a header field. Spaces at the end are dropped. With a space
-/// elsewhere it is no request line, and all servers refuse it.
+/// Cuts what follows a line break: it is a header field. Before it a version may follow the target.
+/// Spaces at the end are dropped. With a space elsewhere it is no request line, and all servers
+/// refuse it.
 pub fn request_line(target: Vec<u8>) -> Vec<u8> {
-    request_target(cut(target, b"\r\n"))
+    let length = target.len();
+    let mut line = cut(target, b"\r\n");
+    if line.len() < length
+        && let Some(version) =
+            [b" HTTP/1.1", b" HTTP/1.0"].iter().find(|it| line.ends_with(&it[..]))
+    {
+        line.truncate(line.len() - version.len());
+    }
+    request_target(line)
 }
 
 /// The same where a line break is refused, too.
