@@ -13,6 +13,7 @@ use allocation_counter::measure;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::observe::MostRefused;
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{AnyStore, Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
 use bolna_rate_limit::{
@@ -121,6 +122,44 @@ fn an_admitted_request_allocates_nothing() {
             assert_eq!(send(path, caller()), (StatusCode::OK, 0), "{path}");
         }
     }
+}
+
+/// However long the path is, and however many ways there are to read it.
+#[test]
+fn finding_the_endpoints_of_an_odd_path_allocates_nothing() {
+    let policy = Policy::default();
+    for part in
+        ["../", "%2e%2e%2f", "..;/", "%2563", "%u0063", "%ff", r"\", "x.json/", "index.php/"]
+    {
+        for times in [1, 100, 10_000] {
+            let path = format!("/v2/agent/x/{}/call", part.repeat(times));
+            let mut endpoint = None;
+            let allocated = measure(|| endpoint = policy.endpoint_of(&path));
+            assert_eq!(allocated.count_total, 0, "{part} {times} times");
+            assert!(endpoint.is_some());
+        }
+    }
+}
+
+/// A request to several endpoints is one charge of their limits.
+#[test]
+fn a_refused_odd_path_allocates_what_a_plain_one_of_two_limits_does() {
+    let second = LimitBuilder::account("hourly", Quota::per_hour(5000));
+    let plan = Policy::bolna().also("call", second).build().unwrap();
+    let Fixture { mut send, .. } = fixture(|layer| layer);
+    let accounts = [caller(), Account::user("other").with_policy(plan)];
+    let [odd, plain] = ["/%63all", "/call"]
+        .into_iter()
+        .zip(accounts)
+        .map(|(path, account)| {
+            while send(path, account.clone()).0 == StatusCode::OK {}
+            (0..10).map(|_| send(path, account.clone())).last().unwrap()
+        })
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    assert_eq!(plain.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(odd, plain);
 }
 
 #[test]
