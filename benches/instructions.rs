@@ -27,7 +27,7 @@ use bolna_rate_limit::{
 };
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use tower::util::ServiceFn;
 use tower::{Layer, Service};
@@ -40,6 +40,8 @@ const WARM_UP: usize = 1_010;
 
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ODD_PATH: &str = "/x/..;/call";
+/// Every kind of part that takes long to read: 96 bytes.
+const ODD_PARTS: &str = r"/v2/agent/..;/%2e%2e%2f//%5c..\%3f%23%00;/v2/agent/x;/%2563/x/../a/\;%u002f%ff/../v2/agent/all;\";
 const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
 
 /// A unit comes back every time the clock is moved. The clock moves too little for the store to
@@ -51,9 +53,10 @@ type Limited = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
 type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 type Part = (&'static str, fn(usize));
 
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 15] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::DEFAULT)),
+    ("classify-odd-parts", |times| classify(times, ODD_PARTS, Endpoint::DEFAULT)),
     ("store-check-hit", check),
     ("call-bare-service", |times| {
         call(times, &mut tower::service_fn(inner), caller, StatusCode::OK, || {});
@@ -66,6 +69,9 @@ const PARTS: [Part; 13] = [
     }),
     ("call-refuse-longer", |times| {
         answer(times, Quota::per_hour(1), caller, StatusCode::TOO_MANY_REQUESTS);
+    }),
+    ("call-refuse-odd-path", |times| {
+        answer(times, Quota::per_second(1), odd_caller, StatusCode::TOO_MANY_REQUESTS);
     }),
     ("call-unidentified-401", |times| answer(times, ADMITTING, stranger, StatusCode::UNAUTHORIZED)),
     ("client-pace", |times| send(times, PaceLayer::new(boundless()), inner)),
@@ -139,6 +145,13 @@ fn inner(_: Request<()>) -> Answer {
     let mut response = Response::new(Empty::new());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     ready(Ok(response))
+}
+
+/// Most servers take the path for that of an agent, and some for `default`.
+fn odd_caller() -> Request<()> {
+    let mut request = caller();
+    *request.uri_mut() = Uri::from_static("/v2/%61gent/5bc97541-e320-4d95-a3a5-242cfe45621d");
+    request
 }
 
 fn stranger() -> Request<()> {

@@ -8,20 +8,16 @@ fn main() {
     divan::main();
 }
 
-/// Finding the endpoint to which a path is billed.
+/// Finding the endpoints to which a path is charged.
 #[divan::bench_group(sample_count = 2000, sample_size = 100)]
 mod classify {
     use bolna_rate_limit::Policy;
+    use divan::counter::BytesCount;
     use divan::{Bencher, black_box};
-
-    /// The most expensive path that a random search has found: 511 bytes of many short segments,
-    /// with 56 readings.
-    fn dear() -> String {
-        format!("/;%3ba/../{}%0a%00\\%3b/%2e%2e/#/../", "a/".repeat(239))
-    }
 
     fn bench(bencher: Bencher<'_, '_>, path: &str) {
         let policy = Policy::default();
+        let bencher = bencher.counter(BytesCount::of_str(path));
         bencher.bench_local(|| policy.endpoint_of(black_box(path)));
     }
 
@@ -30,26 +26,31 @@ mod classify {
         "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d",
         "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d/executions",
         "/v2/agent/all",
+        "/v2/agent/Jos\u{e9}.Garc\u{ed}a@Example.org",
         "/v2/batches/5bc97541/executions/242cfe45/recording",
     ])]
     fn plain(bencher: Bencher<'_, '_>, path: &str) {
         bench(bencher, path);
     }
 
-    // The last path has 64 readings, the most that are analysed.
-    #[divan::bench(args = ["/%63all", "//call", "/x/..;/call", r"//%5c\;/./%23"])]
+    #[divan::bench(args = [
+        "/%63all",
+        "//call",
+        "/x/..;/call",
+        "/v2/agent/%e0%a4%b9%e0%a4%bf%e0%a4%a8%e0%a5%8d%e0%a4%a6%e0%a5%80",
+    ])]
     fn odd(bencher: Bencher<'_, '_>, path: &str) {
         bench(bencher, path);
     }
 
-    #[divan::bench(sample_size = 1)]
-    fn odd_and_dear(bencher: Bencher<'_, '_>) {
-        bench(bencher, &dear());
-    }
-
-    #[divan::bench]
-    fn odd_and_too_long(bencher: Bencher<'_, '_>) {
-        bench(bencher, &format!("/{}", dear().repeat(2)));
+    // Parts that a path of half a kilobyte repeats, from those that a scanner sends to the most
+    // expensive ones for each byte that were found.
+    #[divan::bench(sample_size = 10, args = [
+        "../", "/", "%2e%2e%2f", "a/", "x/../", "..;/", "/%", ";/../v2/agent/all", r"..;/\%3f%00;/",
+        r";\..\v2\agent\all",
+    ])]
+    fn half_a_kilobyte(bencher: Bencher<'_, '_>, part: &str) {
+        bench(bencher, &format!("/v2/agent/x{}", part.repeat(500 / part.len())));
     }
 }
 
