@@ -194,26 +194,29 @@ fn changes_path(name: &HeaderName, value: &HeaderValue) -> bool {
 }
 
 /// Fields like `X-Original-URL` hold the path from before a rewrite, or a part of it that a proxy
-/// has cut off. These are the words between `X-` and `-URL`, `-URI`, `-Path` or `-Prefix`.
+/// has cut off. These are the words between `X-` and `-URL`, `-URI`, `-Path` or `-Prefix`. Each
+/// comment says which software sets the field, and which routes by it.
 const KINDS_OF_PATH: [&str; 13] = [
-    // IIS and Envoy; Zend, Laminas, Drupal and old releases of Symfony route by it.
+    // Set by IIS and Envoy. Zend, Laminas, Drupal and old releases of Symfony route by it.
     "original",
     "envoy-original",
-    // Azure.
+    // Set by Azure.
     "ms-original",
     "waws-unencoded",
-    // ISAPI_Rewrite; the same frameworks route by it, and so does Yii.
+    // Set by ISAPI_Rewrite. The same frameworks route by it, and so does Yii.
     "rewrite",
-    // Werkzeug, Spring and ASP.NET Core take the prefix; Traefik, Caddy and Kong set the others.
+    // Werkzeug, Spring and ASP.NET Core take `X-Forwarded-Prefix` for what a proxy has cut off.
+    // Traefik, Caddy and Kong set the others.
     "forwarded",
-    // Traefik.
+    // Set by Traefik.
     "replaced",
-    // Next.js.
+    // Set and read by Next.js.
     "invoke",
     "matched",
-    // Home Assistant.
+    // Set by Home Assistant.
     "ingress",
-    // No server of note, but applications behind a proxy that was set up by hand.
+    // Not set by a known server. Some applications route by it because their proxy was configured
+    // to set it.
     "override",
     "real",
     "request",

@@ -60,19 +60,25 @@
 //!
 //! # Paths that are spelled to escape
 //! Servers read the same path in different ways: axum matches it as it is written, Starlette
-//! decodes it, nginx merges slashes and resolves dots, and servlet containers cut `;parameters`. So
-//! a caller could try to escape a limit by another spelling of the path.
+//! decodes it, nginx merges slashes and resolves dots, servlet containers cut `;parameters`, and
+//! Express ignores capitals. So a caller could try to escape a limit by another spelling of the
+//! path.
 //!
-//! * A path without anything of that kind, as nearly all are, is read in one way.
-//! * An *odd* path is read in every way in which these servers read it. It is charged to each
-//!   endpoint that one of the readings reaches, all or nothing, and a block on one of them refuses
-//!   it. `/%63all`, `//call`, `/x/..;/call` and `/call%00.png` are all charged to `call`, whichever
-//!   server is behind the limiter, and to `default`. So another spelling can cost a caller more,
-//!   never less. [`Policy::endpoints_of`] says which endpoints they are.
-//! * A path that cannot be read is charged to all endpoints of the policy. If the endpoints of a
-//!   path have more than 16 limits, which one charge cannot have, the request is refused with 400,
-//!   in shadow mode too.
-//! * An odd path is exempt only if all its readings are.
+//! * A *plain* path, as nearly all are, has nothing of that kind, and is read in one way.
+//! * An *odd* path is read in every way in which any of some 200 recorded configurations of
+//!   servers, or a chain of them, reads it. It is charged to each endpoint that one of the readings
+//!   reaches, all or nothing, and a block on one of them refuses it. `/%63all`, `//call`, `/Call`,
+//!   `/call.json`, `/x/..;/call` and `/call%00.png` are all charged to `call`, whichever server is
+//!   behind the limiter, and to `default`. So another spelling can cost a caller more, never less.
+//!   [`Policy::endpoints_of`] says which endpoints they are, and [`policy::Spelling`] lists the
+//!   kinds of spelling that a policy can ignore.
+//! * A request whose endpoints have more limits than the store can charge at once is refused with
+//!   400, in shadow mode too. All stores of this crate charge 16. With a store of your own that
+//!   charges one bucket at a time, every path of several endpoints is refused.
+//! * An odd path is exempt only if the path as it is written and all its readings are, and nothing
+//!   in it is malformed.
+//! * A prefix that the application strips before it routes has to be
+//!   [named](policy::PolicyBuilder::stripped_prefix).
 //!
 //! # In production
 //! A [`Limiter`] decides for a layer, and can be shared by several of them. Keep a clone of it to

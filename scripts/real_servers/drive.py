@@ -268,8 +268,9 @@ def recorded(name):
 
 
 def reached(route, proxy, direct, backend, known):
-    """How many requests of one caller reach the handler of the route, how many may, and those that
-    do after the limit is used up, by spelling."""
+    """Sends a caller's requests for one route. Returns how many reached the handler, how many may
+    have, how many were sent, how many spellings reach the handler, the seconds that it took, and how
+    often each spelling got through after the limit was used up."""
     single, mixed = spellings(route)
     asked = Connection("127.0.0.1", direct, 10)
     ways = [(recording.PLAIN[route], ())] * (LIMITS[route][0] + 100)

@@ -149,8 +149,8 @@ impl<St: Store> Limiter<St> {
         let (target, costs) = (asked.target, asked.costs);
         let bill = active.bill(account, principal, rules, target, costs, terms.enforcement);
         let bill = match bill {
-            // What the store can't charge at once is no failure of the store, of which callers
-            // could make use if such requests are admitted.
+            // This must not become a failure of the store: under `OnStoreFailure::Admit` callers
+            // could then escape their limits by sending such paths.
             Ok(bill) if bill.of_several && !self.charges_together(&bill.entries) => {
                 return Decided::Now(active.refuse_path(endpoint, principal));
             }
@@ -394,7 +394,7 @@ impl Active {
         Conclusion { ruling, error: None, mark: None }
     }
 
-    /// Refuses a request whose path is charged to more limits than one charge can be, in shadow
+    /// Refuses a request whose path is charged to more limits than fit into one charge, in shadow
     /// mode too. To admit it uncounted would let callers escape by such paths.
     #[cold]
     #[inline(never)]

@@ -233,8 +233,9 @@ impl<St: Store> Limiter<St> {
     /// ```
     ///
     /// The candidate has buckets of its own in the same store, and a request has the same costs.
-    /// All its limits count, whatever their enforcement. If a path has several readings, the
-    /// candidate charges it to its own endpoints among them, and reports under the first.
+    /// All its limits count, whatever their enforcement. If servers read a path in several ways,
+    /// the candidate charges it to all endpoints that it has for these readings, and counts it
+    /// under that of the path as it is written.
     ///
     /// * A request costs two checks. If the store does not answer at once, the request waits for
     ///   both of them.
@@ -246,7 +247,8 @@ impl<St: Store> Limiter<St> {
     /// The candidate is not evaluated for
     ///
     /// * unidentified requests, those that cost more than a limit can ever allow, and those whose
-    ///   path has too many readings for one charge, by the active policy or by the candidate;
+    ///   endpoints, in the active policy or in the candidate, have more limits than one charge can
+    ///   have entries;
     /// * requests of accounts that have a policy of their own;
     /// * requests to paths that the active policy or the candidate exempts;
     /// * requests that are [blocked](Self::block), since a block holds under any policy. (If the
@@ -315,7 +317,8 @@ impl<St: Store> Limiter<St> {
     /// A path that servers read in several ways is charged to the limits of
     /// [several endpoints](Policy::endpoints_of), each limit once, all or nothing. The
     /// [ruling](Ruling) is named by the first of them. If they have more limits than
-    /// [one charge](crate::store::Charge::MAX_ENTRIES) can have entries, the request is
+    /// [one charge](crate::store::Charge::MAX_ENTRIES) can have entries, or than the store
+    /// [can charge at once](crate::store::Capabilities), the request is
     /// [refused](crate::values::Outcome::TooAmbiguous), and nothing is charged.
     ///
     /// The account's own policy applies, or else the active one. An account without a principal is

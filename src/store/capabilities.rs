@@ -25,7 +25,7 @@ use crate::values::{Charge, Entry, LimitName, Scope};
 pub struct Capabilities {
     /// The most entries of a charge: from 1, which is the default, to [`Charge::MAX_ENTRIES`]. A
     /// request whose path is charged to [several endpoints](Policy::endpoints_of) is refused with
-    /// 400 if they have more limits.
+    /// 400 if these have more limits than this. With 1, that is every such request.
     pub entries: usize,
     /// Whether an entry of a check or a peek can cost more than one unit. In a refund or a
     /// settlement it always can.
@@ -75,8 +75,9 @@ impl Capabilities {
             && (self.shadow || entry.is_binding())
     }
 
-    /// Whether the store can charge so many entries at once, binding and shadow ones among each
-    /// other. Each of them alone it can charge.
+    /// Whether the store can charge these entries in one charge: not too many, and no shadow
+    /// entries unless it knows them. That it can charge each of them alone was checked when the
+    /// policy was set.
     pub(crate) fn permits_together(&self, entries: &[Entry]) -> bool {
         entries.len() <= self.entries.min(Charge::MAX_ENTRIES)
             && (self.shadow || entries.iter().all(Entry::is_binding))

@@ -56,7 +56,7 @@ enum Finding {
     NoAccount(Option<Decisions>),
     NoStore,
     TooCostly(Limit, u32),
-    /// The path has so many readings that they are charged to more limits than one charge can be.
+    /// The path is charged to more limits than fit into one charge.
     TooAmbiguous,
 }
 
@@ -190,8 +190,8 @@ impl Ruling {
         }
     }
 
-    /// For a request whose path is charged to more limits than one charge can be. Enforcement does
-    /// not matter: the request is refused.
+    /// For a request whose path is charged to more limits than fit into one charge. Enforcement
+    /// does not matter: the request is refused.
     pub(crate) const fn too_ambiguous(endpoint: Endpoint) -> Self {
         Self {
             finding: Finding::TooAmbiguous,
@@ -273,7 +273,8 @@ impl Ruling {
     }
 
     /// The endpoint that the request's path, as it is written, belongs to: the
-    /// [first](crate::Policy::endpoints_of) if the request is charged to several. `None` if the
+    /// [first](crate::Policy::endpoints_of) if the request is charged to several. If the path is
+    /// exempt as it is written, but not in all readings, the first of the others. `None` if the
     /// request is unidentified.
     #[must_use]
     #[inline]

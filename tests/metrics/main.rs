@@ -189,7 +189,7 @@ fn a_path_of_several_endpoints_is_counted_once_and_each_limit_of_them() {
         for status in [200, 200, 429] {
             assert_eq!(send(&mut service, "/%63all", caller()).await, status);
         }
-        // 5 endpoints of 4 limits are more than one charge can have.
+        // 5 endpoints of 4 limits have more than fit into one charge.
         let policy = ["2", "3", "4", "5", "x"].iter().fold(Policy::builder(), |policy, name| {
             let depth = name.parse().unwrap_or(0);
             let template = (1..=depth).map(|at| format!("/{{s{at}}}")).collect::<String>();

@@ -25,7 +25,7 @@ struct PathVector {
     endpoints: Vec<String>,
     /// Whether there is no other endpoint.
     exact: bool,
-    /// Whether every server reads the path as it is written.
+    /// Whether every server reads the path as it is written, but for a slash at the end.
     plain: bool,
     why: String,
 }
@@ -46,7 +46,8 @@ fn every_spelling_is_charged_to_the_endpoints_that_the_vectors_name() {
             assert!(names.contains(&endpoint.as_str()), "{said}, not to {endpoint}");
         }
         assert!(!exact || names.len() == endpoints.len(), "{said}, not to {endpoints:?} alone");
-        assert_eq!(plain, exact && endpoints.len() == 1, "{id}: one endpoint is plain");
+        let is_one = exact && endpoints.len() == 1;
+        assert_eq!(plain, is_one, "{id}: `plain` has to be true exactly for one exact endpoint");
     }
 }
 

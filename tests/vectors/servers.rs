@@ -31,7 +31,8 @@ pub(crate) enum Outcome {
     NotFound,
     /// A redirect. The request that follows it is charged by itself.
     Redirected,
-    /// The server refused the target or closed the connection.
+    /// The server refused the target, closed the connection, did not answer in 5 s, or answered with
+    /// another status or no HTTP.
     Refused,
     /// 5xx.
     Failed,

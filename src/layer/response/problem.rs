@@ -166,6 +166,6 @@ pub(super) const STORE_FAILED: &str = "{\"type\":\"about:blank\",\
 /// The body of a 400.
 pub(super) const TOO_AMBIGUOUS: &str = "{\"type\":\"about:blank\",\
     \"title\":\"Bad Request\",\"status\":400,\
-    \"detail\":\"The path can be read in too many ways, which count towards more limits than one \
-    request can. Write it plainly.\",\
+    \"detail\":\"Servers could read this path in so many ways that the request would count towards \
+    too many limits. Send the path without unusual escapes, dots, slashes or semicolons.\",\
     \"error\":400,\"message\":\"The path can be read in too many ways\"}";

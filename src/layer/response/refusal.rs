@@ -53,7 +53,7 @@ pub enum Reason<'a> {
         cost: u32,
     },
     /// The path can be read in too many ways: it would be charged to
-    /// [more limits](Outcome::TooAmbiguous) than one request can be. The status is 400.
+    /// [more limits](Outcome::TooAmbiguous) than fit into one charge. The status is 400.
     TooAmbiguous,
 }
 

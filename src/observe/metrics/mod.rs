@@ -36,7 +36,8 @@ use handles::Handles;
 /// Counted when a request is decided about:
 ///
 /// * `bolna_rate_limit_decisions_total`, a counter of requests. Labels:
-///   * `endpoint`: that of the path as it is written; `(none)` if the request is unidentified
+///   * `endpoint`: that of the path as it is written, the
+///     [first](crate::Policy::endpoints_of) of several; `(none)` if the request is unidentified
 ///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified`, `store_failed`, `too_costly` or
 ///     `too_ambiguous`
 ///   * `mode`: `enforced` or `shadow`

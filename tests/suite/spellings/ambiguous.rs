@@ -1,4 +1,4 @@
-//! Paths that would be charged to more limits than one charge can be.
+//! Paths that would be charged to more limits than fit into one charge.
 
 use bolna_rate_limit::observe::{Observation, Observer};
 use bolna_rate_limit::policy::{LimitBuilder, PolicyBuilder};
@@ -56,7 +56,7 @@ fn seventeen() -> (Policy, &'static str) {
 }
 
 #[tokio::test]
-async fn they_are_refused_with_400_and_nothing_is_charged() {
+async fn a_path_of_more_limits_than_one_charge_holds_is_refused_with_400_and_charges_nothing() {
     for (policy, path) in [(five_of_four(), FIVE), seventeen()] {
         let first = policy.endpoint_of(path);
         assert_eq!(first, policy.endpoints_of(path).first().copied());
@@ -77,8 +77,9 @@ async fn they_are_refused_with_400_and_nothing_is_charged() {
             assert_eq!(
                 text(refused).await,
                 "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\
-                 \"detail\":\"The path can be read in too many ways, which count towards more \
-                 limits than one request can. Write it plainly.\",\"error\":400,\
+                 \"detail\":\"Servers could read this path in so many ways that the request would \
+                 count towards too many limits. Send the path without unusual escapes, dots, \
+                 slashes or semicolons.\",\"error\":400,\
                  \"message\":\"The path can be read in too many ways\"}"
             );
             let told = witness.one();
@@ -130,7 +131,7 @@ async fn an_operator_can_render_the_refusal() {
 }
 
 #[test]
-fn a_candidate_that_reads_a_path_so_is_not_evaluated_for_it() {
+fn a_candidate_with_too_many_limits_for_a_path_is_not_evaluated_for_it() {
     for (candidate, path) in [(five_of_four(), FIVE), seventeen()] {
         let (limiter, _clock) = stopped_limiter(Policy::default());
         limiter.set_candidate(candidate).unwrap();
@@ -190,7 +191,7 @@ impl Observer for NoFailure {
 }
 
 #[test]
-fn a_store_that_charges_few_buckets_at_once_opens_no_door() {
+fn a_store_that_charges_few_buckets_at_once_refuses_paths_of_several_endpoints() {
     let limiter = |policy, most| {
         let limiter = Limiter::with_store(policy, Few(MemoryStore::new(), most)).unwrap();
         limiter.observe(NoFailure);

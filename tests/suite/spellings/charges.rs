@@ -208,7 +208,7 @@ async fn responses_tell_each_limit_and_which_of_them_refuse() {
 }
 
 #[test]
-fn what_operators_do_by_endpoint_stays_so() {
+fn peek_refund_and_reset_act_on_the_named_endpoint_alone() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     assert_eq!(admitted(&limiter, &caller(), CALL, 10), 10);
     let peek = now(limiter.peek(caller(), Endpoint::CALL)).unwrap().unwrap();
