@@ -21,6 +21,9 @@
 //! # 20 an hour, 2 at once: the third is refused with Retry-After: 180
 //! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv'
 //!
+//! # without a token: 401 in the same error shape
+//! curl -i http://127.0.0.1:3003/search
+//!
 //! # all other paths share 600 a minute; health checks are not counted and need no account
 //! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/
 //! curl -i http://127.0.0.1:3003/healthz
@@ -38,7 +41,6 @@ use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 use bolna_rate_limit::layer::{Identify, Reason, Refusal};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Principal, Quota};
-use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -96,16 +98,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// The service's own error shape. The limiter adds `Retry-After` and the `RateLimit` fields to this
 /// response.
-fn render_refusal(refusal: &Refusal<'_>) -> Response<Bytes> {
-    let Reason::Limited(decision) = refusal.reason() else {
-        return refusal.problem();
+fn render_refusal(refusal: &Refusal<'_>) -> Response<String> {
+    let code = match refusal.reason() {
+        Reason::Limited(_) if refusal.is_blocked() => "blocked",
+        Reason::Limited(_) => "too_many_requests",
+        Reason::Unidentified => "not_signed_in",
+        _ => "refused",
     };
     let error = json!({ "error": {
-        "code": "too_many_requests",
-        "limit": decision.name().name(),
-        "wait_ms": decision.retry_after().map(|wait| wait.as_nanos().div_ceil(1_000_000)),
+        "code": code,
+        "detail": refusal.detail(),
+        "limits": refusal.limits().map(|limit| limit.name().name()).collect::<Vec<_>>(),
+        "wait_ms": refusal.wait().map(|wait| wait.as_nanos().div_ceil(1_000_000)),
     }});
-    let mut response = Response::new(error.to_string().into());
+    let mut response = Response::new(error.to_string());
     *response.status_mut() = refusal.status();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

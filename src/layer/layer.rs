@@ -197,7 +197,9 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.format.retry_after_ms = true)
     }
 
-    /// Renders refusals with a closure. By default they are `application/problem+json`.
+    /// Renders refusals with a closure. By default they are `application/problem+json`. The body of
+    /// the response is anything that [`Bytes`] can be made of: a `String`, a `Vec<u8>`, a
+    /// `&'static str`. [`Refusal`] says what there is to tell.
     ///
     /// The layer completes the response of the closure:
     ///
@@ -209,23 +211,21 @@ impl<St> BolnaRateLimitLayer<St> {
     /// * If the method is HEAD, it removes the content.
     ///
     /// ```
-    /// use bolna_rate_limit::{BolnaRateLimitLayer, layer::Reason};
-    /// use bytes::Bytes;
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
     /// use http::Response;
     ///
-    /// let layer = BolnaRateLimitLayer::new().render_refusals(|refusal| match refusal.reason() {
-    ///     Reason::Limited(_) => {
-    ///         let mut response = Response::new(Bytes::from_static(b"slow down\n"));
-    ///         *response.status_mut() = refusal.status();
-    ///         response
-    ///     }
-    ///     _ => refusal.problem(),
+    /// let layer = BolnaRateLimitLayer::new().render_refusals(|refusal| {
+    ///     let mut response = Response::new(format!("{}\n", refusal.detail()));
+    ///     *response.status_mut() = refusal.status();
+    ///     response
     /// });
     /// ```
-    pub fn render_refusals<F>(self, render: F) -> Self
+    pub fn render_refusals<F, B>(self, render: F) -> Self
     where
-        F: Fn(&Refusal<'_>) -> Response<Bytes> + Send + Sync + 'static,
+        F: Fn(&Refusal<'_>) -> Response<B> + Send + Sync + 'static,
+        B: Into<Bytes>,
     {
+        let render = move |refusal: &Refusal<'_>| render(refusal).map(Into::into);
         self.with(|config| config.renderer = Some(Arc::new(render)))
     }
 

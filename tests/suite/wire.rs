@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::{Reason, Refusal};
+use bolna_rate_limit::layer::{BolnaRateLimit, Reason, Refusal};
 use bolna_rate_limit::store::{
     Answer, Charge, Command, Entry, Immediate, MemoryStore, Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::LimitName;
 use bolna_rate_limit::{
     BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal, Quota, Ruling,
 };
@@ -93,8 +94,10 @@ async fn a_refusal_says_why_and_how_long_in_every_form_that_clients_read() {
     let words = |member: &str| body[member].as_str().unwrap().to_owned();
     for member in ["detail", "message"] {
         assert!(words(member).contains("1 request per 10 seconds"), "{body}");
-        assert!(words(member).contains("3 seconds"), "{body}");
     }
+    // Clients append the wait to the message, so it is not said twice.
+    assert!(words("detail").contains("wait 3 seconds"), "{body}");
+    assert!(!words("message").contains("3 seconds"), "{body}");
     let expected = json!({
         "type": "https://iana.org/assignments/http-problem-types#quota-exceeded",
         "title": "Request cannot be satisfied as assigned quota has been exceeded",
@@ -145,7 +148,7 @@ async fn a_caller_who_is_blocked_is_not_told_of_his_quota() {
                      quota. Wait {words}."
                 ),
             "error": 429,
-            "message": format!("Requests for call are blocked; retry after {words}"),
+            "message": "Requests for call are blocked",
         });
         assert_eq!(body, expected);
     }
@@ -378,6 +381,38 @@ async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back()
     assert_eq!(text(response).await, "POST /call is over 1 request per 10 seconds");
     let stranger = service.oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+}
+
+/// With these a service renders its own error shape, for every reason.
+#[tokio::test]
+async fn a_refusal_says_what_it_is_without_its_header_fields_and_its_body_being_parsed() {
+    let (limiter, clock) = stopped_limiter(one_call());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone()).render_refusals(|refusal| {
+        let problem: Value = serde_json::from_slice(refusal.problem().body()).unwrap();
+        assert_eq!(problem["detail"], refusal.detail());
+        assert_eq!(problem["message"], refusal.message());
+        assert_eq!(problem["status"], refusal.status().as_u16());
+        let endpoint = refusal.endpoint().map(|endpoint| endpoint.name());
+        let limits: Vec<_> = refusal.limits().map(|limit| limit.name().name()).collect();
+        let (is_blocked, wait) = (refusal.is_blocked(), refusal.wait());
+        Response::new(format!("{endpoint:?} {limits:?} {is_blocked} {wait:?}"))
+    });
+    let costly = layer.clone().cost(LimitName::new("call").unwrap(), |_| 2);
+    let [service, costly] = [layer, costly].map(|layer| layer.layer(tower::service_fn(ok)));
+    let rendered = async |service: &BolnaRateLimit<_, _>, request: Request<()>| {
+        text(service.clone().oneshot(request).await.unwrap()).await
+    };
+
+    assert_eq!(rendered(&costly, call_by("u", "o")).await, r#"Some("call") ["call"] false None"#);
+    assert_eq!(rendered(&service, call_by("u", "o")).await, "inner");
+    clock.advance(Duration::from_millis(7001));
+    let limited = r#"Some("call") ["call"] false Some(2.999s)"#;
+    assert_eq!(rendered(&service, call_by("u", "o")).await, limited);
+    limiter.block(&organization("o"), Endpoint::CALL, Duration::from_secs(60)).await.unwrap();
+    let blocked = r#"Some("call") ["call"] true Some(60s)"#;
+    assert_eq!(rendered(&service, call_by("u", "o")).await, blocked);
+    let unidentified = Request::get("/").body(()).unwrap();
+    assert_eq!(rendered(&service, unidentified).await, "None [] false None");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The bodies of refusals: `application/problem+json` (RFC 9457), with the two members of Bolna's
-//! own error format, `error` and `message`.
+//! The texts of refusals, and their bodies: `application/problem+json` (RFC 9457), with the two
+//! members of Bolna's own error format, `error` and `message`.
 //!
 //! Nothing that is inserted into them needs escaping in JSON: names of limits, quotas, numbers.
 
@@ -14,29 +14,119 @@ use crate::values::{Decision, Limit, LimitName};
 /// Registered by draft-ietf-httpapi-ratelimit-headers-11, section "Problem Types".
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
-/// The body of a 429 by the limit with the longest wait, which is in whole seconds, and which may
-/// be the endpoint's own. `violated` are all limits that refuse the request.
-pub(super) fn limited(
+/// Why a request is refused, as far as the texts depend on it. Waits are in whole seconds.
+#[derive(Clone, Copy)]
+pub(super) enum Cause<'a> {
+    /// The limit with the longest wait does not suffice. It may be the endpoint's own.
+    Limited {
+        decision: &'a Decision,
+        is_own: bool,
+        seconds: u64,
+    },
+    /// Without an `endpoint`, it is an unidentified request, and its address is blocked.
+    Blocked {
+        endpoint: Option<&'a str>,
+        seconds: u64,
+    },
+    Unidentified,
+    StoreFailed,
+    TooCostly {
+        limit: Limit,
+        cost: u32,
+    },
+    TooAmbiguous,
+}
+
+/// What is wrong and what to do, in whole sentences.
+pub(super) struct Detail<'a>(pub(super) Cause<'a>);
+
+/// What is wrong, in a few words, without the wait: clients append `Retry-After` to it.
+pub(super) struct Message<'a>(pub(super) Cause<'a>);
+
+/// The body of a refusal. `violated` are all limits that refuse the request.
+pub(super) fn body(
     buffer: &mut Buffer,
-    decision: &Decision,
-    is_own: bool,
+    cause: Cause<'_>,
+    status: StatusCode,
     violated: &[LimitName],
-    seconds: u64,
 ) -> Bytes {
-    let (wait, quota, name) = (Wait(seconds), decision.quota(), decision.name());
+    let number = status.as_u16();
+    let (kind, title, violated) = match cause {
+        Cause::Limited { .. } => (
+            QUOTA_EXCEEDED,
+            "Request cannot be satisfied as assigned quota has been exceeded",
+            Violated(violated),
+        ),
+        // No quota is exceeded, so the body has neither that problem type nor `violated-policies`.
+        _ => ("about:blank", status.canonical_reason().unwrap_or("Request refused"), Violated(&[])),
+    };
     buffer.format(format_args!(
-        "{{\"type\":\"{QUOTA_EXCEEDED}\",\
-         \"title\":\"Request cannot be satisfied as assigned quota has been exceeded\",\
-         \"status\":429,\
-         \"detail\":\"The quota of {} {}. It refills at \
-         that rate; wait {wait}.\",\
-         \"violated-policies\":[{}],\
-         \"error\":429,\
-         \"message\":\"Rate limit of {quota} exceeded for {name}; retry after {wait}\"}}",
-        Whose { decision, is_own },
-        Shortage(decision),
-        Names(violated),
+        "{{\"type\":\"{kind}\",\"title\":\"{title}\",\"status\":{number},\
+         \"detail\":\"{}\",{violated}\"error\":{number},\"message\":\"{}\"}}",
+        Detail(cause),
+        Message(cause),
     ))
+}
+
+impl fmt::Display for Detail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Cause::Limited { decision, is_own, seconds } => write!(
+                f,
+                "The quota of {} {}. It refills at that rate; wait {}.",
+                Whose { decision, is_own },
+                Shortage(decision),
+                Wait(seconds)
+            ),
+            Cause::Blocked { endpoint, seconds } => write!(
+                f,
+                "{} are blocked for now, whatever is left of the quota. Wait {}.",
+                Blocked { noun: "endpoint ", endpoint },
+                Wait(seconds)
+            ),
+            Cause::Unidentified => f.write_str(
+                "No account of a user or an organization reached the rate limiter: the request has \
+                 no credentials, or the server did not recognize them.",
+            ),
+            Cause::StoreFailed => {
+                f.write_str("The rate limit could not be checked. The request was not carried out.")
+            }
+            Cause::TooCostly { limit, cost } => write!(
+                f,
+                "The request costs {cost} units of the limit {}, which never has more than {}. \
+                 Waiting does not help; ask for less at once.",
+                limit.name(),
+                limit.quota().burst()
+            ),
+            Cause::TooAmbiguous => f.write_str(
+                "Servers could read this path in so many ways that the request would count \
+                 towards too many limits. Send the path without unusual escapes, dots, slashes or \
+                 semicolons.",
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Cause::Limited { decision, .. } => {
+                write!(f, "Rate limit of {} exceeded for {}", decision.quota(), decision.name())
+            }
+            Cause::Blocked { endpoint, .. } => {
+                write!(f, "{} are blocked", Blocked { noun: "", endpoint })
+            }
+            Cause::Unidentified => f.write_str("Authentication required"),
+            Cause::StoreFailed => f.write_str("Rate limit could not be checked"),
+            Cause::TooCostly { limit, cost } => write!(
+                f,
+                "The request costs {cost} of {}, and at most {} are allowed at once",
+                limit.name(),
+                limit.quota().burst()
+            ),
+            Cause::TooAmbiguous => f.write_str("The path can be read in too many ways"),
+        }
+    }
 }
 
 /// The quota of a limit, and its scope.
@@ -71,55 +161,16 @@ impl fmt::Display for Shortage<'_> {
     }
 }
 
-/// The names of limits, as members of a list in JSON.
-struct Names<'a>(&'a [LimitName]);
+/// The member `violated-policies`, if there is such a limit.
+struct Violated<'a>(&'a [LimitName]);
 
-impl fmt::Display for Names<'_> {
+impl fmt::Display for Violated<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, name) in self.0.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}\"{name}\"")?;
-        }
-        Ok(())
+        let [first, others @ ..] = self.0 else { return Ok(()) };
+        write!(f, "\"violated-policies\":[\"{first}\"")?;
+        others.iter().try_for_each(|name| write!(f, ",\"{name}\""))?;
+        f.write_str("],")
     }
-}
-
-/// The body of a request that costs more than the limit's bucket can hold.
-pub(super) fn too_costly(
-    buffer: &mut Buffer,
-    status: StatusCode,
-    limit: Limit,
-    cost: u32,
-) -> Bytes {
-    let (name, burst, number) = (limit.name(), limit.quota().burst(), status.as_u16());
-    let title = status.canonical_reason().unwrap_or("Request too costly");
-    buffer.format(format_args!(
-        "{{\"type\":\"about:blank\",\
-         \"title\":\"{title}\",\
-         \"status\":{number},\
-         \"detail\":\"The request costs {cost} units of the limit {name}, which never has more \
-         than {burst}. Waiting does not help; ask for less at once.\",\
-         \"error\":{number},\
-         \"message\":\"The request costs {cost} of {name}, and at most {burst} are allowed at \
-         once\"}}"
-    ))
-}
-
-/// The body of a 429 for a blocked request, with the wait in whole seconds. Without an `endpoint`,
-/// it is an unidentified request, and its address is blocked. No quota is exceeded, so the body has
-/// neither that problem type nor `violated-policies`.
-pub(super) fn blocked(buffer: &mut Buffer, endpoint: Option<&str>, seconds: u64) -> Bytes {
-    let wait = Wait(seconds);
-    let [detailed, short] = ["endpoint ", ""].map(|noun| Blocked { noun, endpoint });
-    buffer.format(format_args!(
-        "{{\"type\":\"about:blank\",\
-         \"title\":\"Too Many Requests\",\
-         \"status\":429,\
-         \"detail\":\"{detailed} are blocked for now, whatever is left of the quota. \
-         Wait {wait}.\",\
-         \"error\":429,\
-         \"message\":\"{short} are blocked; retry after {wait}\"}}"
-    ))
 }
 
 /// The requests that are blocked.
@@ -133,7 +184,7 @@ impl fmt::Display for Blocked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.endpoint {
             Some(endpoint) => write!(f, "Requests for {}{endpoint}", self.noun),
-            None => f.write_str("Requests without credentials from this address"),
+            None => f.write_str("Requests without an account from this address"),
         }
     }
 }
@@ -150,22 +201,3 @@ impl fmt::Display for Wait {
         }
     }
 }
-
-/// The body of a 401.
-pub(super) const UNIDENTIFIED: &str = "{\"type\":\"about:blank\",\
-    \"title\":\"Unauthorized\",\"status\":401,\
-    \"detail\":\"The request carries no credentials that identify a user or an organization.\",\
-    \"error\":401,\"message\":\"Authentication required\"}";
-
-/// The body of a 503.
-pub(super) const STORE_FAILED: &str = "{\"type\":\"about:blank\",\
-    \"title\":\"Service Unavailable\",\"status\":503,\
-    \"detail\":\"The rate limit could not be checked. The request was not carried out.\",\
-    \"error\":503,\"message\":\"Rate limit could not be checked; retry after 1 second\"}";
-
-/// The body of a 400.
-pub(super) const TOO_AMBIGUOUS: &str = "{\"type\":\"about:blank\",\
-    \"title\":\"Bad Request\",\"status\":400,\
-    \"detail\":\"Servers could read this path in so many ways that the request would count towards \
-    too many limits. Send the path without unusual escapes, dots, slashes or semicolons.\",\
-    \"error\":400,\"message\":\"The path can be read in too many ways\"}";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -11,7 +12,7 @@ use smallvec::SmallVec;
 use super::buffer::Buffer;
 use super::cache::{self, RefusalKey};
 use super::fields::{self, Dialect, Format, retry_after};
-use super::problem;
+use super::problem::{self, Cause, Detail, Message};
 use crate::store::StoreError;
 use crate::values::{Decision, Endpoint, Limit, LimitName, Outcome, Ruling, Scope};
 
@@ -104,6 +105,51 @@ impl<'a> Refusal<'a> {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What is wrong and what to do, in whole English sentences: the `detail` of the
+    /// [problem](Self::problem).
+    #[must_use]
+    pub fn detail(&self) -> String {
+        Detail(self.cause()).to_string()
+    }
+
+    /// What is wrong, in a few English words, without the wait: the `message` of the
+    /// [problem](Self::problem).
+    #[must_use]
+    pub fn message(&self) -> String {
+        Message(self.cause()).to_string()
+    }
+
+    /// The endpoint that the request belongs to. `None` if the request is unidentified.
+    #[must_use]
+    pub const fn endpoint(&self) -> Option<Endpoint> {
+        self.ruling.endpoint()
+    }
+
+    /// The limits that refuse the request, or the limit that it costs too much of. None if the
+    /// reason is no limit.
+    pub fn limits(&self) -> impl Iterator<Item = Limit> {
+        let too_costly = self.ruling.too_costly_for().map(|(limit, _)| limit);
+        self.ruling.violated().map(Decision::limit).chain(too_costly)
+    }
+
+    /// How long the caller has to wait: `Retry-After` is this, in whole seconds. `None` if waiting
+    /// does not help, as for an unidentified request.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        match &self.reason {
+            Reason::Limited(decision) => decision.retry_after(),
+            Reason::StoreFailed(_) => Some(Duration::from_secs(1)),
+            Reason::Unidentified | Reason::TooCostly { .. } | Reason::TooAmbiguous => None,
+        }
+    }
+
+    /// Whether the request is refused because a bucket is blocked, not because a quota does not
+    /// suffice.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.ruling.outcome() == Outcome::Blocked
     }
 
     /// The request's method.
@@ -201,28 +247,27 @@ impl<'a> Refusal<'a> {
 impl Refusal<'_> {
     /// The response without the header fields that the layer adds.
     fn written(&self, buffer: &mut Buffer) -> Response<Bytes> {
-        response(
-            self.status,
-            match &self.reason {
-                Reason::Limited(decision) if self.ruling.outcome() == Outcome::Blocked => {
-                    let endpoint = self.ruling.endpoint();
-                    let name = endpoint.as_ref().map(Endpoint::name);
-                    problem::blocked(buffer, name, retry_after::seconds(decision))
-                }
-                Reason::Limited(decision) => {
-                    let seconds = retry_after::seconds(decision);
-                    let violated: SmallVec<[LimitName; 4]> =
-                        self.ruling.violated().map(Decision::name).collect();
-                    problem::limited(buffer, decision, self.is_own_limit(), &violated, seconds)
-                }
-                Reason::Unidentified => Bytes::from_static(problem::UNIDENTIFIED.as_bytes()),
-                Reason::StoreFailed(_) => Bytes::from_static(problem::STORE_FAILED.as_bytes()),
-                Reason::TooCostly { limit, cost } => {
-                    problem::too_costly(buffer, self.status, *limit, *cost)
-                }
-                Reason::TooAmbiguous => Bytes::from_static(problem::TOO_AMBIGUOUS.as_bytes()),
+        let violated: SmallVec<[LimitName; 4]> =
+            self.ruling.violated().map(Decision::name).collect();
+        response(self.status, problem::body(buffer, self.cause(), self.status, &violated))
+    }
+
+    fn cause(&self) -> Cause<'_> {
+        match &self.reason {
+            Reason::Limited(decision) if self.is_blocked() => Cause::Blocked {
+                endpoint: self.ruling.endpoint().map(|endpoint| endpoint.name()),
+                seconds: retry_after::seconds(decision),
             },
-        )
+            Reason::Limited(decision) => Cause::Limited {
+                decision,
+                is_own: self.is_own_limit(),
+                seconds: retry_after::seconds(decision),
+            },
+            Reason::Unidentified => Cause::Unidentified,
+            Reason::StoreFailed(_) => Cause::StoreFailed,
+            Reason::TooCostly { limit, cost } => Cause::TooCostly { limit: *limit, cost: *cost },
+            Reason::TooAmbiguous => Cause::TooAmbiguous,
+        }
     }
 
     fn add_fields(&self, headers: &mut HeaderMap, format: Format, buffer: &mut Buffer) {
@@ -339,14 +384,15 @@ fn limited(
     buffer: &mut Buffer,
 ) -> Response<Bytes> {
     let seconds = retry_after::seconds(decision);
-    let body = if decision.is_blocked() {
-        let name = decision.name();
+    let cause = if decision.is_blocked() {
         let is_of_address = decision.limit().scope() == Scope::Address;
-        problem::blocked(buffer, (!is_of_address).then(|| name.name()), seconds)
+        Cause::Blocked { endpoint: (!is_of_address).then(|| decision.name().name()), seconds }
     } else {
-        problem::limited(buffer, decision, is_own, &[decision.name()], seconds)
+        Cause::Limited { decision, is_own, seconds }
     };
-    let mut response = response(StatusCode::TOO_MANY_REQUESTS, body);
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let body = problem::body(buffer, cause, status, &[decision.name()]);
+    let mut response = response(status, body);
     let headers = response.headers_mut();
     fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
     retry_after::add_to(headers, decision, format, buffer);

@@ -88,9 +88,9 @@ async fn the_refusal_of_a_blocked_address_speaks_of_the_address() {
         assert_eq!(
             [&body["detail"], &body["message"]],
             [
-                "Requests without credentials from this address are blocked for now, whatever is \
+                "Requests without an account from this address are blocked for now, whatever is \
                  left of the quota. Wait 60 seconds.",
-                "Requests without credentials from this address are blocked; retry after 60 seconds",
+                "Requests without an account from this address are blocked",
             ]
         );
         assert_eq!(body.get("violated-policies"), None);

@@ -58,10 +58,7 @@ async fn a_refusal_reports_every_limit_and_names_those_that_refuse() {
         "The quota of 4 requests per minute for each user, call-user, is used up. It refills at \
          that rate; wait 15 seconds."
     );
-    assert_eq!(
-        body["message"],
-        "Rate limit of 4 requests per minute exceeded for call-user; retry after 15 seconds"
-    );
+    assert_eq!(body["message"], "Rate limit of 4 requests per minute exceeded for call-user");
 
     // Another user of the organization drains it. Then both limits refuse the first one.
     admitted(&limiter, &member("u-2", "o-1"));
@@ -104,7 +101,7 @@ async fn the_refusal_of_a_blocked_user_names_the_endpoint() {
     let refused = send(&layer, call_by("u-1", "o-1")).await;
     assert_eq!(refused.headers()["retry-after"], "3600");
     let body: serde_json::Value = serde_json::from_str(&text(refused).await).unwrap();
-    assert_eq!(body["message"], "Requests for call are blocked; retry after 3600 seconds");
+    assert_eq!(body["message"], "Requests for call are blocked");
     assert_eq!(body.get("violated-policies"), None);
 }
 
@@ -159,7 +156,7 @@ async fn a_renderer_of_refusals_sees_all_limits() {
         let decisions = refusal.ruling().decisions().iter();
         let left: Vec<_> =
             decisions.map(|it| format!("{}={}", it.name(), it.remaining())).collect();
-        http::Response::new(left.join(" ").into())
+        http::Response::new(left.join(" "))
     });
     let refused = send(&layer, call_by("u-1", "o-1")).await;
     assert_eq!(lines(refused.headers(), "ratelimit").len(), 3);

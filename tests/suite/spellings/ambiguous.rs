@@ -124,7 +124,7 @@ async fn an_operator_can_render_the_refusal() {
     let (policy, path) = seventeen();
     let layer = BolnaRateLimitLayer::with_policy(policy).render_refusals(|refusal| {
         let body = format!("{:?} {}", refusal.reason(), refusal.status());
-        http::Response::new(body.into())
+        http::Response::new(body)
     });
     let refused = send(&layer, request(Method::POST, path, "u-1", "o-1")).await;
     assert_eq!(text(refused).await, "TooAmbiguous 400 Bad Request");
