@@ -222,6 +222,10 @@ impl<St: Store> Limiter<St> {
     /// refilling meanwhile. If the limit is [not enforced](Self::enforces) on the account, the
     /// block is not enforced either.
     ///
+    /// The refusals say the whole wait in `Retry-After`. Many clients (urllib3, axios-retry, got,
+    /// `curl --retry`, go-retryablehttp) wait for it without a word before they try again, for an
+    /// hour if it is an hour.
+    ///
     /// To block an account on all endpoints, block each:
     ///
     /// ```
