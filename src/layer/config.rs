@@ -11,7 +11,7 @@ use http::{Extensions, Method, Request, StatusCode};
 use super::address::ClientAddress;
 use super::cost::CostOf;
 use super::identify::Identify;
-use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer};
+use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer, is_grpc};
 use crate::limiter::{Asked, Conclusion, Decided, Deciding, Limiter, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
@@ -91,6 +91,10 @@ impl<St> Config<St> {
         ruling: &Ruling,
         error: Option<&StoreError>,
     ) -> RefusalResponse {
+        if is_grpc(request.method(), request.headers()) {
+            let refusal = Refusal::new(request, ruling, error, self.too_costly);
+            return refusal.answer_grpc(self.format);
+        }
         if self.renderer.is_none() && *request.method() != Method::HEAD {
             if let Some(usual) = RefusalResponse::usual(ruling, self.format) {
                 return usual;

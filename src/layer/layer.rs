@@ -201,6 +201,12 @@ impl<St> BolnaRateLimitLayer<St> {
     /// the response is anything that [`Bytes`] can be made of: a `String`, a `Vec<u8>`, a
     /// `&'static str`. [`Refusal`] says what there is to tell.
     ///
+    /// Requests of gRPC (`Content-Type: application/grpc`, and of gRPC-Web) are always refused in
+    /// gRPC's own form: status 200 without content, and in the header `grpc-status`,
+    /// `grpc-message`, `grpc-retry-pushback-ms` and a `RetryInfo` in `grpc-status-details-bin`. The
+    /// code is `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED` for an unidentified request, `UNAVAILABLE`
+    /// if the store failed, or `INVALID_ARGUMENT` for a path that is too ambiguous.
+    ///
     /// The layer completes the response of the closure:
     ///
     /// * It adds `Cache-Control: no-store` unless the field is set.

@@ -21,6 +21,7 @@ mod diagnoses;
 mod enforcement;
 mod fallback;
 mod grants;
+mod grpc;
 mod honest_paths;
 mod identity;
 mod limits;

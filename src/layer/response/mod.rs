@@ -3,6 +3,7 @@
 mod buffer;
 mod cache;
 mod fields;
+mod grpc;
 mod problem;
 mod refusal;
 #[cfg(test)]
@@ -10,5 +11,6 @@ mod tests;
 
 pub use fields::{Dialect, LegacyReset};
 pub(super) use fields::{Fields, Format};
+pub(super) use grpc::is_grpc;
 pub use refusal::{Reason, Refusal};
 pub(super) use refusal::{RefusalResponse, Renderer};

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::buffer::Buffer;
 use super::cache::{self, RefusalKey};
 use super::fields::{self, Dialect, Format, retry_after};
+use super::grpc;
 use super::problem::{self, Cause, Detail, Message};
 use crate::store::StoreError;
 use crate::values::{Decision, Endpoint, Limit, LimitName, Outcome, Ruling, Scope};
@@ -195,6 +196,25 @@ impl<'a> Refusal<'a> {
             }
             _ => self.render(renderer, format),
         };
+        RefusalResponse::Made(Box::new(response))
+    }
+
+    /// The finished response to a gRPC request. The user's closure does not render it.
+    pub(in crate::layer) fn answer_grpc(&self, format: Format) -> RefusalResponse {
+        let code = match &self.reason {
+            Reason::Limited(_) | Reason::TooCostly { .. } => grpc::Code::ResourceExhausted,
+            Reason::Unidentified => grpc::Code::Unauthenticated,
+            Reason::StoreFailed(_) => grpc::Code::Unavailable,
+            Reason::TooAmbiguous => grpc::Code::InvalidArgument,
+        };
+        let mut response = Response::new(Bytes::new());
+        let headers = response.headers_mut();
+        // It names the encoding of messages, and whether it is gRPC-Web.
+        if let Some(kind) = self.headers.get(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, kind.clone());
+        }
+        grpc::add_status(headers, code, &self.detail(), self.wait());
+        cache::with(|texts| self.add_fields(headers, format, texts.buffer()));
         RefusalResponse::Made(Box::new(response))
     }
 
