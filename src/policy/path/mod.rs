@@ -20,6 +20,8 @@ mod template;
 mod tests;
 mod tree;
 
+use crate::values::Charge;
+
 use tree::{Tree, TreeBuilder};
 
 pub(crate) use spelling::Spellings;
@@ -59,8 +61,8 @@ pub(crate) struct Endpoints {
     len: usize,
 }
 
-/// The most endpoints that a path is charged to. A charge has no more entries.
-pub(crate) const MOST_ENDPOINTS: usize = 16;
+/// The most endpoints that a path is charged to.
+const MOST_ENDPOINTS: usize = Charge::MAX_ENTRIES;
 
 impl Endpoints {
     const NONE: Self = Self { indices: [0; MOST_ENDPOINTS], len: 0 };
