@@ -26,18 +26,18 @@ const ROUNDS: usize = 3_000;
 const ORGANIZATIONS: usize = 10_000;
 const USERS: usize = 10;
 
-type Bare = fn(Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>>;
+type Bare = fn(Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 type Limited = bolna_rate_limit::BolnaRateLimit<tower::util::ServiceFn<Bare>>;
 
-fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+fn inner(_: Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
     ready(Ok(Response::new(Empty::new())))
 }
 
 /// Nanoseconds per call, over one batch.
-fn time<S: Service<Request<()>>>(service: &mut S, account: impl Fn(usize) -> Account) -> u64 {
+fn time<S: Service<Request<String>>>(service: &mut S, account: impl Fn(usize) -> Account) -> u64 {
     let requests: Vec<_> = (0..BATCH)
         .map(|at| {
-            let mut request = Request::get("/call").body(()).expect("the path is valid");
+            let mut request = Request::get("/call").body(String::new()).expect("the path is valid");
             request.extensions_mut().insert(account(at));
             request
         })

@@ -182,17 +182,17 @@ mod call {
     const ADMITTING: QuotaBuilder = Quota::per_second(100_000_000).burst(500);
     const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 
-    fn inner(_: Request<()>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
+    fn inner(_: Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>> {
         let mut response = Response::new(Empty::new());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         ready(Ok(response))
     }
 
-    fn stranger(path: &str) -> Request<()> {
-        Request::get(path).body(()).expect("the path is valid")
+    fn stranger(path: &str) -> Request<String> {
+        Request::get(path).body(String::new()).expect("the path is valid")
     }
 
-    fn caller(path: &str) -> Request<()> {
+    fn caller(path: &str) -> Request<String> {
         let mut request = stranger(path);
         request
             .extensions_mut()
@@ -205,10 +205,10 @@ mod call {
         BolnaRateLimitLayer::with_policy(policy.build().expect("the policy is valid"))
     }
 
-    fn bench_service<S: Service<Request<()>>>(
+    fn bench_service<S: Service<Request<String>>>(
         bencher: Bencher<'_, '_>,
         mut service: S,
-        make: fn() -> Request<()>,
+        make: fn() -> Request<String>,
     ) {
         let mut context = Context::from_waker(Waker::noop());
         bencher.with_inputs(make).bench_local_values(|request| {
@@ -220,7 +220,7 @@ mod call {
         });
     }
 
-    fn bench(bencher: Bencher<'_, '_>, layer: &BolnaRateLimitLayer, make: fn() -> Request<()>) {
+    fn bench(bencher: Bencher<'_, '_>, layer: &BolnaRateLimitLayer, make: fn() -> Request<String>) {
         bench_service(bencher, layer.layer(tower::service_fn(inner)), make);
     }
 

@@ -256,10 +256,10 @@ async fn lost(mut redis: Redis) {
     row("with a store in this process", &memory);
 }
 
-type Inner = tower::util::BoxCloneSyncService<Request<()>, Response<()>, Infallible>;
+type Inner = tower::util::BoxCloneSyncService<Request<String>, Response<()>, Infallible>;
 
 fn layer<St: Store>(limiter: Limiter<St>) -> BolnaRateLimit<Inner, St> {
-    let inner = Inner::new(service_fn(async |_: Request<()>| Ok(Response::new(()))));
+    let inner = Inner::new(service_fn(async |_: Request<String>| Ok(Response::new(()))));
     BolnaRateLimitLayer::with_limiter(limiter).layer(inner)
 }
 
@@ -280,7 +280,7 @@ async fn latencies_of<St: Store>(
             tokio::spawn(async move {
                 let mut took = Vec::new();
                 while start.elapsed() < time {
-                    let mut request = Request::get("/call").body(()).unwrap();
+                    let mut request = Request::get("/call").body(String::new()).unwrap();
                     request
                         .extensions_mut()
                         .insert(Account::user(format!("user-{task}-{}", took.len() % 1000)));

@@ -93,7 +93,7 @@ fn they_say_what_usage_says() {
 
         // Answers after two seconds, and refuses the second of all requests.
         let calls = Arc::new(AtomicUsize::new(0));
-        let server = service_fn(move |_: Request<()>| {
+        let server = service_fn(move |_: Request<String>| {
             let status = match calls.fetch_add(1, Ordering::Relaxed) {
                 1 => StatusCode::TOO_MANY_REQUESTS,
                 _ => StatusCode::OK,
@@ -104,14 +104,18 @@ fn they_say_what_usage_says() {
                     Response::builder()
                         .status(status)
                         .header("retry-after-ms", "30000")
-                        .body(())
+                        .body(String::new())
                         .unwrap(),
                 )
             }
         });
         let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
         let tasks: Vec<_> = (0..4)
-            .map(|_| tokio::spawn(client.clone().oneshot(Request::post("/call").body(()).unwrap())))
+            .map(|_| {
+                tokio::spawn(
+                    client.clone().oneshot(Request::post("/call").body(String::new()).unwrap()),
+                )
+            })
             .collect();
         sleep(Duration::from_secs(1)).await;
         metrics.refresh();
@@ -152,8 +156,8 @@ fn clients_have_names() {
         let (one, another) =
             (Metrics::labelled("calls", pacer.clone()), Metrics::labelled("reports", Pacer::new()));
         BolnaClientLayer::with_pacer(pacer.clone())
-            .layer(service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(()))))
-            .oneshot(Request::post("/call").body(()).unwrap())
+            .layer(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(()))))
+            .oneshot(Request::post("/call").body(String::new()).unwrap())
             .await
             .unwrap();
         one.refresh();

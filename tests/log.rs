@@ -78,10 +78,11 @@ impl Rig {
     }
 
     fn send_of(&self, organization: &str, path: &str) -> u16 {
-        let mut request = Request::get(path).body(()).unwrap();
+        let mut request = Request::get(path).body(String::new()).unwrap();
         request.extensions_mut().insert(Account::user("u-17").in_organization(organization));
-        let ok =
-            async |_: Request<()>| Ok::<_, std::convert::Infallible>(Response::new(String::new()));
+        let ok = async |_: Request<String>| {
+            Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+        };
         block_on(self.layer.layer(tower::service_fn(ok)).oneshot(request))
             .unwrap()
             .status()

@@ -22,11 +22,11 @@ fn serve(told: &Arc<Mutex<Vec<Advice>>>, requests: usize, of_somebody: bool) {
             told.lock().unwrap().push(diagnosis.clone());
         }
     });
-    let service = layer.layer(tower::service_fn(async |_: Request<()>| {
+    let service = layer.layer(tower::service_fn(async |_: Request<String>| {
         Ok::<_, Infallible>(Response::new(String::new()))
     }));
     for _ in 0..requests {
-        let mut request = Request::post("/call").body(()).unwrap();
+        let mut request = Request::post("/call").body(String::new()).unwrap();
         if of_somebody {
             request.extensions_mut().insert(Account::user("u"));
         }

@@ -134,7 +134,7 @@ fn settings() -> impl Strategy<Value = Setting> {
 
 fn server(log: &Log, outcomes: Vec<(Duration, Outcome)>) -> Remote {
     let log = log.clone();
-    Remote::new(service_fn(move |request: Request<()>| {
+    Remote::new(service_fn(move |request: Request<String>| {
         let (time, outcome) = outcomes[log.len() % outcomes.len()].clone();
         let answer = match outcome {
             Outcome::Broken => Err(BoxError::from("broken")),

@@ -240,7 +240,7 @@ fn arrive<S>(
     caller: Caller,
 ) -> impl Future<Output = bool> + use<S>
 where
-    S: Service<Request<()>, Response = Response<()>, Error = BoxError> + Clone,
+    S: Service<Request<String>, Response = Response<()>, Error = BoxError> + Clone,
 {
     let call = client.clone().oneshot(request(&format!("{}?{number}", path(endpoint))));
     async move {

@@ -78,7 +78,7 @@ async fn no_quota_that_a_server_tells_locks_an_endpoint_up() {
     for lost in ["says nothing", "fails", "is dropped"] {
         let log = Log::new();
         let server = mock(&log, absurd);
-        let server = service_fn(move |request: Request<()>| {
+        let server = service_fn(move |request: Request<String>| {
             let (server, is_first) = (server.clone(), request.uri().query() == Some("0"));
             async move {
                 let response = server.oneshot(request).await?;

@@ -120,7 +120,7 @@ fn take(left: &AtomicUsize) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
-impl Service<Request<()>> for Fragile {
+impl Service<Request<String>> for Fragile {
     type Response = Response<()>;
     type Error = Broken;
     type Future = Ready<Result<Response<()>, Broken>>;
@@ -129,7 +129,7 @@ impl Service<Request<()>> for Fragile {
         Poll::Ready(if take(&self.ready) { Ok(()) } else { Err(Broken("not ready")) })
     }
 
-    fn call(&mut self, _: Request<()>) -> Self::Future {
+    fn call(&mut self, _: Request<String>) -> Self::Future {
         ready(if take(&self.calls) { Ok(Response::new(())) } else { Err(Broken("called")) })
     }
 }

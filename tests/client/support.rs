@@ -23,7 +23,7 @@ const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
 
 /// A server that is a function.
-pub(crate) type Remote = BoxCloneService<Request<()>, Response<()>, BoxError>;
+pub(crate) type Remote = BoxCloneService<Request<String>, Response<()>, BoxError>;
 
 pub(crate) struct VirtualClock(Instant);
 
@@ -115,7 +115,7 @@ pub(crate) fn mock(
     answer: impl Fn(usize) -> Response<()> + Clone + Send + 'static,
 ) -> Remote {
     let log = log.clone();
-    Remote::new(service_fn(move |request: Request<()>| {
+    Remote::new(service_fn(move |request: Request<String>| {
         let response = answer(log.len() + 1);
         log.add(request.uri().to_string(), response.status());
         async move { Ok(response) }
@@ -130,14 +130,14 @@ pub(crate) fn generous(log: &Log) -> Remote {
 /// A server that is limited by this crate's layer.
 pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
     let server = ServiceBuilder::new()
-        .map_request(|mut request: Request<()>| {
+        .map_request(|mut request: Request<String>| {
             request.extensions_mut().insert(Account::user("u-17"));
             request
         })
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
-        .service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+        .service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(())) });
     let log = log.clone();
-    Remote::new(service_fn(move |request: Request<()>| {
+    Remote::new(service_fn(move |request: Request<String>| {
         let (server, log) = (server.clone(), log.clone());
         async move {
             let target = request.uri().to_string();
@@ -155,7 +155,7 @@ pub(crate) fn distant(
     there: impl Fn(u32) -> Duration + Clone + Send + 'static,
 ) -> Remote {
     let numbers = Arc::new(Mutex::new(0));
-    Remote::new(service_fn(move |request: Request<()>| {
+    Remote::new(service_fn(move |request: Request<String>| {
         let (service, there) = (service.clone(), there.clone());
         let number = {
             let mut next = numbers.lock().unwrap();
@@ -195,10 +195,10 @@ impl<F: Clone> Clone for SlowToReady<F> {
     }
 }
 
-impl<F: Fn(u32) -> Duration> Service<Request<()>> for SlowToReady<F> {
+impl<F: Fn(u32) -> Duration> Service<Request<String>> for SlowToReady<F> {
     type Response = Response<()>;
     type Error = BoxError;
-    type Future = <Remote as Service<Request<()>>>::Future;
+    type Future = <Remote as Service<Request<String>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if !self.is_ready {
@@ -214,7 +214,7 @@ impl<F: Fn(u32) -> Duration> Service<Request<()>> for SlowToReady<F> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<()>) -> Self::Future {
+    fn call(&mut self, request: Request<String>) -> Self::Future {
         assert!(self.is_ready, "the service has to be ready");
         self.is_ready = false;
         self.service.call(request)
@@ -226,8 +226,8 @@ pub(crate) fn scattered(number: u32, most: u32) -> u32 {
     number.wrapping_mul(2_654_435_761).rotate_left(15).wrapping_mul(0x85EB_CA6B) % most
 }
 
-pub(crate) fn request(target: &str) -> Request<()> {
-    Request::post(target).body(()).unwrap()
+pub(crate) fn request(target: &str) -> Request<String> {
+    Request::post(target).body(String::new()).unwrap()
 }
 
 pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
@@ -241,7 +241,7 @@ pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
 /// Sends a request in a task of its own.
 pub(crate) fn send<S>(client: &S, target: &str) -> JoinHandle<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>
+    S: Service<Request<String>, Response = Response<()>, Error = BoxError, Future: Send>
         + Clone
         + Send
         + 'static,
@@ -256,7 +256,7 @@ where
 /// Sends `POST /call?0`, `/call?1` and so on, each in a task of its own, and returns the results.
 pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<()>, Response = Response<()>, Error = BoxError, Future: Send>
+    S: Service<Request<String>, Response = Response<()>, Error = BoxError, Future: Send>
         + Clone
         + Send
         + 'static,

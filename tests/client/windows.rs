@@ -73,7 +73,7 @@ fn date(now: u64) -> String {
 fn server(log: &Log, dialect: Dialect, phase: u64, rounds_up: bool) -> Remote {
     let used = Arc::new(Mutex::new((0, 0)));
     let log = log.clone();
-    let server = service_fn(move |request: Request<()>| {
+    let server = service_fn(move |request: Request<String>| {
         let now = log.elapsed() + Duration::from_secs(phase);
         let window = now.as_secs() / WINDOW;
         let left = Duration::from_secs((window + 1) * WINDOW) - now;

@@ -52,8 +52,8 @@ fn read(snapshotter: &Snapshotter) -> BTreeMap<String, f64> {
     snapshotter.snapshot().into_vec().into_iter().map(metric).collect()
 }
 
-fn request(path: &str, account: Option<Account>) -> Request<()> {
-    let mut request = Request::get(path).body(()).unwrap();
+fn request(path: &str, account: Option<Account>) -> Request<String> {
+    let mut request = Request::get(path).body(String::new()).unwrap();
     if let Some(account) = account {
         request.extensions_mut().insert(account);
     }
@@ -64,7 +64,7 @@ fn caller() -> Option<Account> {
     Some(Account::user("u-17").in_organization("org-4"))
 }
 
-async fn send<S: Service<Request<()>, Response = Response<B>, Error: std::fmt::Debug>, B>(
+async fn send<S: Service<Request<String>, Response = Response<B>, Error: std::fmt::Debug>, B>(
     service: &mut S,
     path: &str,
     account: Option<Account>,
@@ -72,7 +72,7 @@ async fn send<S: Service<Request<()>, Response = Response<B>, Error: std::fmt::D
     service.ready().await.unwrap().call(request(path, account)).await.unwrap().status().as_u16()
 }
 
-async fn ok(_: Request<()>) -> Result<Response<String>, std::convert::Infallible> {
+async fn ok(_: Request<String>) -> Result<Response<String>, std::convert::Infallible> {
     Ok(Response::new(String::new()))
 }
 

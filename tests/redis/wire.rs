@@ -15,7 +15,7 @@ use crate::support::{Replica, ok, once_an_hour, slow};
 async fn responses<St: Store>(limiter: Limiter<St>) -> Vec<String> {
     let layer =
         BolnaRateLimitLayer::with_limiter(limiter).legacy_headers(LegacyReset::DeltaSeconds);
-    let service = ServiceBuilder::new().layer(layer).service_fn(ok::<()>);
+    let service = ServiceBuilder::new().layer(layer).service_fn(ok::<String>);
     let plan = Policy::bolna().quota("call", once_an_hour(100)).build().unwrap();
     let acme = Account::user("ana").in_organization("acme");
     let on_plan = acme.clone().with_policy(plan);
@@ -36,7 +36,7 @@ async fn responses<St: Store>(limiter: Limiter<St>) -> Vec<String> {
     .into_iter()
     .enumerate()
     {
-        let mut request = Request::builder().method(method).uri(path).body(()).unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(String::new()).unwrap();
         if let Some(account) = account {
             request.extensions_mut().insert(account.clone());
         }

@@ -101,7 +101,7 @@ async fn principals_of_every_kind_have_buckets_of_their_own() {
     let (limiter, clock) = stopped_limiter(one_call());
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     let call = async |principal: &Principal| {
-        let mut request = Request::post("/call").body(()).unwrap();
+        let mut request = Request::post("/call").body(String::new()).unwrap();
         request.extensions_mut().insert(Account::from(principal));
         send(&layer, request).await.status().as_u16()
     };

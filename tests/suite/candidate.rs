@@ -164,7 +164,7 @@ async fn accounts_with_limits_of_their_own_are_not_evaluated() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     // Whatever the limits of the plan are, they stay when the candidate becomes active.
     for plan in [tight().build().unwrap(), standard] {
-        let mut request = Request::post("/call").body(()).unwrap();
+        let mut request = Request::post("/call").body(String::new()).unwrap();
         request.extensions_mut().insert(Account::user("u").with_policy(plan));
         assert_eq!(send(&layer, request).await.status(), 200);
         let told = witness.one();
@@ -182,7 +182,10 @@ async fn strangers_and_shadow_mode_do_not_disturb_a_candidate() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     for _ in 0..2 {
         assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
-        assert_eq!(send(&layer, Request::post("/call").body(()).unwrap()).await.status(), 401);
+        assert_eq!(
+            send(&layer, Request::post("/call").body(String::new()).unwrap()).await.status(),
+            401
+        );
     }
     assert_eq!(sums(&limiter.candidate_report()), [1, 0, 0, 1]);
     let told: Vec<_> = witness.told().into_iter().map(|told| told.candidate.is_some()).collect();

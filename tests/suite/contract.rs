@@ -23,8 +23,8 @@ use tower_test::mock::spawn::Spawn;
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::{DecideNow, call_by, now, ok, one_call, organization, stopped_limiter, text};
 
-type Inner = mock::Mock<Request<()>, Response<String>>;
-type Handle = mock::Handle<Request<()>, Response<String>>;
+type Inner = mock::Mock<Request<String>, Response<String>>;
+type Handle = mock::Handle<Request<String>, Response<String>>;
 
 /// Wraps a mock service, which panics if it is called before it was polled ready.
 fn mocked<L: Layer<Inner>>(layer: &L) -> (Spawn<L::Service>, Handle) {
@@ -40,11 +40,11 @@ async fn answer(handle: &mut Handle) {
 async fn readiness_is_the_inner_services() {
     let (mut service, mut handle) = mocked(&BolnaRateLimitLayer::new());
     handle.allow(0);
-    assert_pending!(service.poll_ready::<Request<()>>());
+    assert_pending!(service.poll_ready::<Request<String>>());
     handle.allow(1);
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
     handle.send_error(io::Error::other("gone"));
-    assert_eq!(assert_ready_err!(service.poll_ready::<Request<()>>()).to_string(), "gone");
+    assert_eq!(assert_ready_err!(service.poll_ready::<Request<String>>()).to_string(), "gone");
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let (mut service, mut handle) = mocked(&BolnaRateLimitLayer::with_limiter(limiter));
     for (organization, status) in [("o", 200), ("o", 429), ("o", 429), ("another", 200)] {
-        assert_ready_ok!(service.poll_ready::<Request<()>>());
+        assert_ready_ok!(service.poll_ready::<Request<String>>());
         let response = service.call(call_by("u", organization));
         if status == 200 {
             answer(&mut handle).await;
@@ -67,7 +67,7 @@ async fn the_service_that_was_polled_ready_is_the_one_that_is_called() {
 async fn with_an_answer_that_comes_later_too() {
     let limiter = DeferredStore::limiter(one_call());
     let (mut service, mut handle) = mocked(&BolnaRateLimitLayer::with_limiter(limiter.clone()));
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
     let mut response = spawn(service.call(call_by("u", "o")));
     assert_pending!(response.poll());
     limiter.store().now_answers(Answers::Decision);
@@ -76,12 +76,12 @@ async fn with_an_answer_that_comes_later_too() {
     answer(&mut handle).await;
     assert!(assert_ready_ok!(response.poll()).headers().contains_key("ratelimit"));
 
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
     assert_eq!(
         service.call(call_by("u", "o")).await.unwrap().status(),
         StatusCode::TOO_MANY_REQUESTS
     );
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
 }
 
 #[tokio::test]
@@ -90,16 +90,16 @@ async fn a_refused_request_gives_its_permit_to_the_next_caller() {
     let stack = ServiceBuilder::new()
         .layer(BolnaRateLimitLayer::with_limiter(limiter))
         .layer(ConcurrencyLimitLayer::new(1))
-        .service_fn(ok::<()>);
+        .service_fn(ok::<String>);
     let (mut refused, mut next) = (Spawn::new(stack.clone()), Spawn::new(stack.clone()));
     stack.oneshot(call_by("u", "o")).await.unwrap();
 
-    assert_ready_ok!(refused.poll_ready::<Request<()>>());
-    assert_pending!(next.poll_ready::<Request<()>>(), "the only permit is taken");
+    assert_ready_ok!(refused.poll_ready::<Request<String>>());
+    assert_pending!(next.poll_ready::<Request<String>>(), "the only permit is taken");
     // Neither the service nor the future, which is not polled, keeps the permit.
     let response = refused.call(call_by("u", "o"));
     assert!(next.is_woken());
-    assert_ready_ok!(next.poll_ready::<Request<()>>());
+    assert_ready_ok!(next.poll_ready::<Request<String>>());
     assert_eq!(response.await.unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
 }
 
@@ -109,25 +109,25 @@ async fn a_request_that_is_refused_later_gives_its_permit_up_then() {
     let stack = ServiceBuilder::new()
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
         .layer(ConcurrencyLimitLayer::new(1))
-        .service_fn(ok::<()>);
+        .service_fn(ok::<String>);
     let (mut first, mut next) = (Spawn::new(stack.clone()), Spawn::new(stack));
     assert!(limiter.check(&organization("o").into(), "/call").is_some(), "takes the only unit");
-    assert_ready_ok!(first.poll_ready::<Request<()>>());
+    assert_ready_ok!(first.poll_ready::<Request<String>>());
     let mut response = spawn(first.call(call_by("u", "o")));
     assert_pending!(response.poll());
     assert_pending!(
-        next.poll_ready::<Request<()>>(),
+        next.poll_ready::<Request<String>>(),
         "the waiting request's service is still ready"
     );
     limiter.store().now_answers(Answers::Decision);
     assert_eq!(assert_ready_ok!(response.poll()).status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_ready_ok!(next.poll_ready::<Request<()>>());
+    assert_ready_ok!(next.poll_ready::<Request<String>>());
 }
 
 #[tokio::test]
 async fn a_future_dropped_at_any_point_leaves_nothing_taken() {
     let limiter = DeferredStore::limiter(Policy::default());
-    let (inner, mut handle) = mock::pair::<Request<()>, Response<String>>();
+    let (inner, mut handle) = mock::pair::<Request<String>, Response<String>>();
     let stack = ServiceBuilder::new()
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
         .layer(ConcurrencyLimitLayer::new(1))
@@ -138,7 +138,7 @@ async fn a_future_dropped_at_any_point_leaves_nothing_taken() {
     // service works.
     for point in 0..3 {
         limiter.store().now_answers(Answers::NotYet);
-        assert_ready_ok!(service.poll_ready::<Request<()>>(), "before {point}");
+        assert_ready_ok!(service.poll_ready::<Request<String>>(), "before {point}");
         let mut response = spawn(service.call(call_by("u", "o")));
         if point > 0 {
             assert_pending!(response.poll());
@@ -150,10 +150,10 @@ async fn a_future_dropped_at_any_point_leaves_nothing_taken() {
             handle.next_request().await.unwrap();
         }
         let mut next = Spawn::new(stack.clone());
-        assert_pending!(next.poll_ready::<Request<()>>());
+        assert_pending!(next.poll_ready::<Request<String>>());
         drop(response);
         assert_eq!(limiter.store().waiting(), 0);
-        assert_ready_ok!(next.poll_ready::<Request<()>>());
+        assert_ready_ok!(next.poll_ready::<Request<String>>());
     }
     limiter.store().now_answers(Answers::Decision);
     let response = tokio::spawn(stack.oneshot(call_by("u", "o")));
@@ -165,7 +165,7 @@ async fn a_future_dropped_at_any_point_leaves_nothing_taken() {
 #[tokio::test]
 async fn a_refused_request_gives_its_place_in_a_buffer_up() {
     let (limiter, _clock) = stopped_limiter(one_call());
-    let (inner, mut handle) = mock::pair::<Request<()>, Response<String>>();
+    let (inner, mut handle) = mock::pair::<Request<String>, Response<String>>();
     handle.allow(0);
     let stack = ServiceBuilder::new()
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
@@ -176,13 +176,13 @@ async fn a_refused_request_gives_its_place_in_a_buffer_up() {
     let mut refused = Spawn::new(stack.clone());
     for _ in 0..3 {
         let mut next = Spawn::new(stack.clone());
-        assert_ready_ok!(refused.poll_ready::<Request<()>>());
-        assert_pending!(next.poll_ready::<Request<()>>());
+        assert_ready_ok!(refused.poll_ready::<Request<String>>());
+        assert_pending!(next.poll_ready::<Request<String>>());
         assert_eq!(
             refused.call(call_by("u", "o")).await.unwrap().status(),
             StatusCode::TOO_MANY_REQUESTS
         );
-        assert_ready_ok!(next.poll_ready::<Request<()>>());
+        assert_ready_ok!(next.poll_ready::<Request<String>>());
     }
     handle.allow(1);
     let response = tokio::spawn(stack.oneshot(call_by("u", "another")));
@@ -195,7 +195,7 @@ async fn a_clone_of_a_service_that_has_just_refused_works_too() {
     let (limiter, _clock) = stopped_limiter(one_call());
     let _ = limiter.decide_now(&organization("o"), "/call");
     let (mut service, mut handle) = mocked(&BolnaRateLimitLayer::with_limiter(limiter));
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
     let refused = service.call(call_by("u", "o")).await.unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     let response = tokio::spawn(service.get_ref().clone().oneshot(call_by("u", "another")));
@@ -216,7 +216,7 @@ fn an_inner_service_that_panics_when_it_is_cloned_can_be_cloned_later() {
     let fragile = Fragile(Arc::clone(&broken));
     let (limiter, _clock) = stopped_limiter(one_call());
     let _ = limiter.decide_now(&organization("o"), "/call");
-    let inner = tower::service_fn(move |request: Request<()>| {
+    let inner = tower::service_fn(move |request: Request<String>| {
         let _ = &fragile;
         ok(request)
     });
@@ -224,10 +224,10 @@ fn an_inner_service_that_panics_when_it_is_cloned_can_be_cloned_later() {
     let refused = now(service.call(call_by("u", "o"))).unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
     broken.store(true, Ordering::SeqCst);
-    let polled = catch_unwind(AssertUnwindSafe(|| service.poll_ready::<Request<()>>()));
+    let polled = catch_unwind(AssertUnwindSafe(|| service.poll_ready::<Request<String>>()));
     assert!(polled.is_err());
     broken.store(false, Ordering::SeqCst);
-    assert_ready_ok!(service.poll_ready::<Request<()>>());
+    assert_ready_ok!(service.poll_ready::<Request<String>>());
     assert_eq!(now(service.call(call_by("u", "another"))).unwrap().status(), StatusCode::OK);
 }
 
@@ -235,7 +235,8 @@ fn an_inner_service_that_panics_when_it_is_cloned_can_be_cloned_later() {
 async fn errors_of_inner_services_come_through_as_they_are() {
     #[derive(Debug, PartialEq)]
     struct Busy(u32);
-    let failing = tower::service_fn(async |_: Request<()>| Err::<Response<String>, _>(Busy(17)));
+    let failing =
+        tower::service_fn(async |_: Request<String>| Err::<Response<String>, _>(Busy(17)));
     let service = BolnaRateLimitLayer::new().layer(failing);
     let error: Busy = service.oneshot(call_by("u", "o")).await.unwrap_err();
     assert_eq!(error, Busy(17));
@@ -244,7 +245,7 @@ async fn errors_of_inner_services_come_through_as_they_are() {
         .layer(BolnaRateLimitLayer::new())
         .layer(LoadShedLayer::new())
         .layer(ConcurrencyLimitLayer::new(1))
-        .service_fn(async |_: Request<()>| {
+        .service_fn(async |_: Request<String>| {
             std::future::pending::<Result<Response<String>, Infallible>>().await
         });
     let mut working = spawn(stack.clone().oneshot(call_by("u", "o")));
@@ -255,7 +256,7 @@ async fn errors_of_inner_services_come_through_as_they_are() {
 
 #[tokio::test]
 async fn an_inner_service_that_panics_poisons_nothing() {
-    let inner = tower::service_fn(async |request: Request<()>| {
+    let inner = tower::service_fn(async |request: Request<String>| {
         assert!(request.uri().path() != "/panic", "the handler's own panic");
         Ok::<_, Infallible>(Response::new(String::new()))
     });

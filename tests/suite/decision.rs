@@ -25,13 +25,13 @@ fn found<B>(request: &Request<B>) -> String {
     format!("{} {} {}", decision.name(), ruling.is_allowed(), decision.remaining())
 }
 
-async fn handler(request: Request<()>) -> Result<Response<String>, std::convert::Infallible> {
+async fn handler(request: Request<String>) -> Result<Response<String>, std::convert::Infallible> {
     Ok(Response::new(found(&request)))
 }
 
 async fn handled<St: Store>(
     layer: &BolnaRateLimitLayer<St>,
-    request: Request<()>,
+    request: Request<String>,
 ) -> (u16, String) {
     let response = layer.layer(tower::service_fn(handler)).oneshot(request).await.unwrap();
     (response.status().as_u16(), text(response).await)
@@ -59,7 +59,7 @@ async fn a_handler_finds_what_was_decided_if_the_operator_says_so() {
     assert_eq!(handled(&layer, call_by("u", "o")).await, answer(200, "call false 0"));
     let layer = layer.on_unidentified(OnUnidentified::Admit);
     assert_eq!(
-        handled(&layer, Request::post("/call").body(()).unwrap()).await,
+        handled(&layer, Request::post("/call").body(String::new()).unwrap()).await,
         answer(200, "nothing")
     );
 }
@@ -74,7 +74,7 @@ async fn a_handler_finds_what_was_decided_by_an_accounts_plan() {
         .build()
         .unwrap();
     for (path, expected) in [("/call", "calls true 8"), ("/free", "nothing")] {
-        let mut request = Request::post(path).body(()).unwrap();
+        let mut request = Request::post(path).body(String::new()).unwrap();
         request.extensions_mut().insert(Account::user("u").with_policy(plan.clone()));
         assert_eq!(handled(&layer, request).await, answer(200, expected));
     }

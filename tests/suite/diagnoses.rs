@@ -54,18 +54,18 @@ fn assert_explains_itself(diagnosis: &Advice) {
     assert_eq!(debug.split(' ').next(), Some(&*variant));
 }
 
-fn stranger(path: &str) -> Request<()> {
-    Request::post(path).body(()).unwrap()
+fn stranger(path: &str) -> Request<String> {
+    Request::post(path).body(String::new()).unwrap()
 }
 
-fn preflight(path: &str) -> Request<()> {
-    let mut request = Request::options(path).body(()).unwrap();
+fn preflight(path: &str) -> Request<String> {
+    let mut request = Request::options(path).body(String::new()).unwrap();
     request.headers_mut().insert(ORIGIN, "https://app.example".parse().unwrap());
     request.headers_mut().insert(ACCESS_CONTROL_REQUEST_METHOD, "POST".parse().unwrap());
     request
 }
 
-fn by(mut request: Request<()>, account: Account) -> Request<()> {
+fn by(mut request: Request<String>, account: Account) -> Request<String> {
     request.extensions_mut().insert(account);
     request
 }
@@ -182,9 +182,12 @@ async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
     without_method.headers_mut().remove(ACCESS_CONTROL_REQUEST_METHOD);
     let mut no_options = preflight("/call");
     *no_options.method_mut() = Method::POST;
-    for request in
-        [without_origin, without_method, no_options, Request::options("/call").body(()).unwrap()]
-    {
+    for request in [
+        without_origin,
+        without_method,
+        no_options,
+        Request::options("/call").body(String::new()).unwrap(),
+    ] {
         for request in [request.clone(), by(request, Account::user("u"))] {
             let _ = send(&layer, request).await;
         }
@@ -362,11 +365,14 @@ fn a_rule_that_never_matches() {
 }
 
 /// The statuses of the responses of an axum router, whose limiter may be anywhere in its layers.
-async fn statuses(mut app: Router, requests: impl IntoIterator<Item = Request<()>>) -> Vec<u16> {
+async fn statuses(
+    mut app: Router,
+    requests: impl IntoIterator<Item = Request<String>>,
+) -> Vec<u16> {
     let mut statuses = Vec::new();
     for request in requests {
         let response: Result<Response<_>, Infallible> =
-            app.as_service().ready().await.unwrap().call(request.map(|()| Body::empty())).await;
+            app.as_service().ready().await.unwrap().call(request.map(|_| Body::empty())).await;
         statuses.push(response.unwrap().status().as_u16());
     }
     statuses
@@ -377,7 +383,7 @@ async fn authenticate(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<()>> {
+fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<String>> {
     (0..number).map(move |_| stranger(path))
 }
 

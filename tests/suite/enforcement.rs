@@ -15,8 +15,8 @@ use crate::support::{
     call_by, now, one_call, organization, percent, request, send, stopped_limiter, tight, traffic,
 };
 
-fn stranger(path: &str) -> Request<()> {
-    Request::post(path).body(()).unwrap()
+fn stranger(path: &str) -> Request<String> {
+    Request::post(path).body(String::new()).unwrap()
 }
 
 #[tokio::test]
@@ -283,7 +283,7 @@ async fn the_lesser_of_the_limiters_and_the_policys_enforcement_counts() {
         assert_eq!(limiter.enforces(&planned, Endpoint::CALL), enforced);
         let layer = BolnaRateLimitLayer::with_limiter(limiter);
         for status in [200, 200, if enforced { 429 } else { 200 }] {
-            let mut request = Request::post("/call").body(()).unwrap();
+            let mut request = Request::post("/call").body(String::new()).unwrap();
             request.extensions_mut().insert(planned.clone());
             assert_eq!(send(&layer, request).await.status(), status);
         }

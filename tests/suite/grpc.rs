@@ -119,8 +119,9 @@ async fn an_unidentified_call_is_unauthenticated_and_a_blocked_one_waits() {
     assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("2147483647"));
 }
 
-fn request(content_type: &str) -> Request<()> {
-    let mut request = Request::post(CHECK).header("Content-Type", content_type).body(()).unwrap();
+fn request(content_type: &str) -> Request<String> {
+    let mut request =
+        Request::post(CHECK).header("Content-Type", content_type).body(String::new()).unwrap();
     request.extensions_mut().insert(Account::user("ana"));
     request
 }

@@ -77,8 +77,8 @@ struct Claims {
     plan: Option<Policy>,
 }
 
-fn claimed(tenant: &'static str, plan: Option<Policy>) -> Request<()> {
-    let mut request = Request::post("/call").body(()).unwrap();
+fn claimed(tenant: &'static str, plan: Option<Policy>) -> Request<String> {
+    let mut request = Request::post("/call").body(String::new()).unwrap();
     request.extensions_mut().insert(Claims { tenant, plan });
     request
 }
@@ -135,12 +135,12 @@ async fn a_callers_own_limits_take_the_place_of_the_limiters() {
     for (path, status) in
         [("/call", 200), ("/call", 200), ("/call", 200), ("/call", 429), ("/free", 200)]
     {
-        let mut request = Request::post(path).body(()).unwrap();
+        let mut request = Request::post(path).body(String::new()).unwrap();
         request.extensions_mut().insert(Account::user("enterprise").with_policy(plan.clone()));
         assert_eq!(by_account.clone().oneshot(request).await.unwrap().status(), status);
     }
     // When the account leaves the plan, the units spent on it are still spent.
-    let mut request = Request::post("/call").body(()).unwrap();
+    let mut request = Request::post("/call").body(String::new()).unwrap();
     request.extensions_mut().insert(Account::user("enterprise"));
     assert_eq!(by_account.oneshot(request).await.unwrap().status(), 429);
 }
@@ -150,7 +150,7 @@ async fn strangers_go_on_only_if_the_operator_says_so() {
     let policy = Policy::bolna().exempt(["/healthz"]).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
-    let stranger = |path: &str| Request::get(path).body(()).unwrap();
+    let stranger = |path: &str| Request::get(path).body(String::new()).unwrap();
 
     let strict = layer.clone().layer(tower::service_fn(ok));
     assert_eq!(strict.clone().oneshot(stranger("/user/me")).await.unwrap().status(), 401);

@@ -93,7 +93,10 @@ fn refusals_count_in_shadow_mode_too_and_nothing_else_does() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter).enforcement(Enforcement::SHADOW);
     for _ in 0..3 {
         assert_eq!(now(send(&layer, call_by("u", "1"))).status(), 200);
-        assert_eq!(now(send(&layer, Request::post("/call").body(()).unwrap())).status(), 401);
+        assert_eq!(
+            now(send(&layer, Request::post("/call").body(String::new()).unwrap())).status(),
+            401
+        );
     }
     let top = refused.top(9);
     assert_eq!((top.len(), &top[0].principal, top[0].refusals), (1, &organization("1"), 3));

@@ -110,8 +110,8 @@ impl Observer for Witness {
     }
 }
 
-fn stranger(path: &str) -> Request<()> {
-    Request::post(path).body(()).unwrap()
+fn stranger(path: &str) -> Request<String> {
+    Request::post(path).body(String::new()).unwrap()
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn an_account_with_limits_of_its_own_is_told_by_them() {
     let witness = Witness::of(&limiter);
     let plan =
         Policy::builder().endpoint("calls", Quota::per_minute(7), ["/call"]).build().unwrap();
-    let mut request = Request::post("/call").body(()).unwrap();
+    let mut request = Request::post("/call").body(String::new()).unwrap();
     request.extensions_mut().insert(Account::user("u").with_policy(plan));
     assert_eq!(send(&BolnaRateLimitLayer::with_limiter(limiter), request).await.status(), 200);
     let told = witness.one();

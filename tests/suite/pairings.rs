@@ -22,8 +22,9 @@ use bolna_rate_limit::{
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{Empty, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tower::util::{BoxCloneService, BoxCloneSyncService};
@@ -90,20 +91,27 @@ fn public_types_can_be_sent_shared_and_printed() {
     clonable::<BolnaRateLimit<Router, DeferredStore>>();
 
     fn future<T: Send + Debug>() {}
-    type Inner = BoxCloneService<Request<()>, Response<String>, Infallible>;
-    future::<ResponseFuture<Inner, MemoryStore, ()>>();
-    future::<ResponseFuture<Inner, DeferredStore, ()>>();
+    type Inner = BoxCloneService<Request<String>, Response<String>, Infallible>;
+    future::<ResponseFuture<Inner, MemoryStore, String>>();
+    future::<ResponseFuture<Inner, DeferredStore, String>>();
 }
 
 #[test]
 fn a_service_that_is_neither_send_nor_sync_can_be_wrapped_too() {
     let shared = std::rc::Rc::new(());
-    let inner = tower::service_fn(move |_: Request<std::rc::Rc<()>>| {
+    let body = Full::from("body").map_frame({
+        let shared = std::rc::Rc::clone(&shared);
+        move |frame: Frame<Bytes>| {
+            let _ = &shared;
+            frame
+        }
+    });
+    let inner = tower::service_fn(move |_: Request<_>| {
         let _ = std::rc::Rc::clone(&shared);
         std::future::ready(Ok::<_, std::rc::Rc<()>>(Response::new(Empty::<Bytes>::new())))
     });
     let mut service = BolnaRateLimitLayer::new().layer(inner);
-    drop(service.call(Request::new(std::rc::Rc::new(()))));
+    drop(service.call(Request::new(body)));
 }
 
 fn with_axum<St: Store>(layer: &BolnaRateLimitLayer<St>) -> Router {
@@ -184,8 +192,8 @@ fn it_fits_hyper_with_any_body() {
 #[tokio::test]
 async fn it_can_be_boxed_and_stacked() {
     let layer = BolnaRateLimitLayer::new();
-    let boxed: BoxCloneSyncService<Request<()>, _, Infallible> =
-        BoxCloneSyncService::new(layer.layer(tower::service_fn(ok::<()>)));
+    let boxed: BoxCloneSyncService<Request<String>, _, Infallible> =
+        BoxCloneSyncService::new(layer.layer(tower::service_fn(ok::<String>)));
     let boxed_again = sendable(BoxCloneService::new(layer.layer(boxed.clone())));
     // A service that is `Send` and not `Sync`.
     let _ = sendable(layer.layer(boxed_again));

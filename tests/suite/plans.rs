@@ -26,7 +26,7 @@ fn standard_and_large() -> (Limiter<MemoryStore<ManualClock>>, ManualClock, Acco
 }
 
 fn call(limiter: &Limiter<MemoryStore<ManualClock>>, account: &Account, path: &str) -> u16 {
-    let mut request = Request::post(path).body(()).unwrap();
+    let mut request = Request::post(path).body(String::new()).unwrap();
     request.extensions_mut().insert(account.clone());
     now(send(&BolnaRateLimitLayer::with_limiter(limiter.clone()), request)).status().as_u16()
 }

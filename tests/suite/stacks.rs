@@ -114,7 +114,7 @@ where
         for (caller, refused) in
             [("a", false), ("a", true), ("a", true), ("b", false), ("b", true), ("c", false)]
         {
-            let request = call_by("u", &format!("{caller}, {answers:?}")).map(|()| Body::default());
+            let request = call_by("u", &format!("{caller}, {answers:?}")).map(|_| Body::default());
             let response = service.ready().await.unwrap().call(request).await.unwrap();
             assert_eq!(response.status() == StatusCode::TOO_MANY_REQUESTS, refused);
             if refused {

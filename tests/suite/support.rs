@@ -66,14 +66,19 @@ pub(crate) fn organization(id: &str) -> Principal {
 }
 
 /// A request by a user of an organization.
-pub(crate) fn request(method: Method, path: &str, user: &str, organization: &str) -> Request<()> {
-    let mut request = Request::builder().method(method).uri(path).body(()).unwrap();
+pub(crate) fn request(
+    method: Method,
+    path: &str,
+    user: &str,
+    organization: &str,
+) -> Request<String> {
+    let mut request = Request::builder().method(method).uri(path).body(String::new()).unwrap();
     request.extensions_mut().insert(Account::user(user).in_organization(organization));
     request
 }
 
 /// `POST /call` by a user of an organization.
-pub(crate) fn call_by(user: &str, organization: &str) -> Request<()> {
+pub(crate) fn call_by(user: &str, organization: &str) -> Request<String> {
     request(Method::POST, "/call", user, organization)
 }
 
@@ -100,7 +105,7 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
 /// The response to one request, from a new service.
 pub(crate) async fn send<St: Store>(
     layer: &BolnaRateLimitLayer<St>,
-    request: Request<()>,
+    request: Request<String>,
 ) -> Response<ResponseBody<String>> {
     layer.layer(tower::service_fn(ok)).oneshot(request).await.unwrap()
 }

@@ -69,7 +69,7 @@ fn clones_of_a_layer_and_services_of_each_count_together() {
             let layer = layer.clone();
             let handled = &handled;
             scope.spawn(move || {
-                let inner = tower::service_fn(async |_: Request<()>| {
+                let inner = tower::service_fn(async |_: Request<String>| {
                     handled.fetch_add(1, Ordering::Relaxed);
                     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
                 });
@@ -77,7 +77,7 @@ fn clones_of_a_layer_and_services_of_each_count_together() {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 runtime.block_on(async {
                     for user in 0..200 {
-                        let mut request = Request::post("/call").body(()).unwrap();
+                        let mut request = Request::post("/call").body(String::new()).unwrap();
                         request
                             .extensions_mut()
                             .insert(Account::user(user.to_string()).in_organization("o"));

@@ -150,13 +150,13 @@ async fn every_header_field_is_the_vectors() {
         let clock = ManualClock::default();
         let limiter =
             Limiter::with_store(vector.policy(), MemoryStore::with_clock(clock.clone())).unwrap();
-        let inner = tower::service_fn(async |_: Request<()>| {
+        let inner = tower::service_fn(async |_: Request<String>| {
             Ok::<_, std::io::Error>(Response::new(String::new()))
         });
         let mut service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
         for (number, (now, row)) in vector.unfolded().enumerate() {
             clock.set(Duration::from_nanos(now));
-            let mut request = Request::get("/x").body(()).unwrap();
+            let mut request = Request::get("/x").body(String::new()).unwrap();
             request.extensions_mut().insert(Account::user("u").in_organization("o"));
             let response = service.ready().await.unwrap().call(request).await.unwrap();
             let Some(row) = row else { continue };

@@ -222,7 +222,7 @@ async fn nothing_that_identifies_a_caller_goes_out() {
 
 #[tokio::test]
 async fn an_upstreams_own_fields_stay() {
-    async fn limited_too(_: Request<()>) -> Result<Response<String>, Infallible> {
+    async fn limited_too(_: Request<String>) -> Result<Response<String>, Infallible> {
         let fields = [("RateLimit", "\"gpu\";r=7;t=9"), ("RateLimit-Policy", "\"gpu\";q=10;w=60")];
         let response = fields
             .iter()
@@ -246,7 +246,7 @@ async fn an_upstreams_own_fields_stay() {
 #[tokio::test]
 async fn nobody_is_a_401_without_rate_limit_fields() {
     let service = BolnaRateLimitLayer::new().layer(tower::service_fn(ok));
-    let strangers = [Request::post("/call").body(()).unwrap(), call_by("", "")];
+    let strangers = [Request::post("/call").body(String::new()).unwrap(), call_by("", "")];
     for request in strangers {
         let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -271,8 +271,9 @@ async fn strangers_are_refused_alike_whoever_came_before() {
             response
         })
         .layer(tower::service_fn(ok));
-    let stranger =
-        |method: Method| Request::builder().method(method).uri("/call").body(()).unwrap();
+    let stranger = |method: Method| {
+        Request::builder().method(method).uri("/call").body(String::new()).unwrap()
+    };
     for _ in 0..2 {
         let head = plain.clone().oneshot(stranger(Method::HEAD)).await.unwrap();
         assert!(head.body().is_end_stream());
@@ -379,7 +380,7 @@ async fn a_refusal_can_be_rendered_otherwise_and_still_tells_when_to_come_back()
     assert_eq!(field(response.headers(), "Retry-After"), Some("10"));
     assert_eq!(members(response.headers(), "RateLimit").len(), 1);
     assert_eq!(text(response).await, "POST /call is over 1 request per 10 seconds");
-    let stranger = service.oneshot(Request::get("/").body(()).unwrap()).await.unwrap();
+    let stranger = service.oneshot(Request::get("/").body(String::new()).unwrap()).await.unwrap();
     assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
 }
 
@@ -399,7 +400,7 @@ async fn a_refusal_says_what_it_is_without_its_header_fields_and_its_body_being_
     });
     let costly = layer.clone().cost(LimitName::new("call").unwrap(), |_| 2);
     let [service, costly] = [layer, costly].map(|layer| layer.layer(tower::service_fn(ok)));
-    let rendered = async |service: &BolnaRateLimit<_, _>, request: Request<()>| {
+    let rendered = async |service: &BolnaRateLimit<_, _>, request: Request<String>| {
         text(service.clone().oneshot(request).await.unwrap()).await
     };
 
@@ -411,7 +412,7 @@ async fn a_refusal_says_what_it_is_without_its_header_fields_and_its_body_being_
     limiter.block(&organization("o"), Endpoint::CALL, Duration::from_secs(60)).await.unwrap();
     let blocked = r#"Some("call") ["call"] true Some(60s)"#;
     assert_eq!(rendered(&service, call_by("u", "o")).await, blocked);
-    let unidentified = Request::get("/").body(()).unwrap();
+    let unidentified = Request::get("/").body(String::new()).unwrap();
     assert_eq!(rendered(&service, unidentified).await, "None [] false None");
 }
 
@@ -423,14 +424,14 @@ async fn a_layer_that_is_not_enabled_changes_nothing() {
         .legacy_headers(LegacyReset::DeltaSeconds)
         .ruling_in_extensions()
         .enabled(false);
-    let inner = tower::service_fn(async |request: Request<()>| {
+    let inner = tower::service_fn(async |request: Request<String>| {
         assert!(request.extensions().get::<Ruling>().is_none());
         ok(request).await
     });
     let not_called = |_: &Parts| -> Option<Principal> { panic!("a request was identified") };
     for layer in [layer.clone(), layer.clone().identify(not_called)] {
         let service = layer.layer(inner);
-        let unidentified = Request::post("/call").body(()).unwrap();
+        let unidentified = Request::post("/call").body(String::new()).unwrap();
         for request in [unidentified, call_by("u", "o"), call_by("u", "o"), call_by("u", "o")] {
             let response = service.clone().oneshot(request).await.unwrap();
             assert_eq!((response.status(), response.headers().len()), (StatusCode::OK, 0));
@@ -500,7 +501,7 @@ async fn a_response_that_can_take_no_more_fields_is_left_as_it_is() {
         assert!(headers.try_reserve(1).is_err());
         headers
     }
-    let crowded = tower::service_fn(async |_: Request<()>| {
+    let crowded = tower::service_fn(async |_: Request<String>| {
         let mut response = Response::new(String::new());
         *response.headers_mut() = full();
         Ok::<_, Infallible>(response)

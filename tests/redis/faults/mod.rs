@@ -92,9 +92,9 @@ impl Replica {
     }
 
     async fn send(&self, who: &str) -> Answered {
-        let mut request = Request::new(());
+        let mut request = Request::new(String::new());
         request.extensions_mut().insert(Account::user(who));
-        let inner = tower::service_fn(async |_: Request<()>| {
+        let inner = tower::service_fn(async |_: Request<String>| {
             Ok::<_, Infallible>(Response::new(String::new()))
         });
         let began = Instant::now();

@@ -34,8 +34,8 @@ fn layer(policy: PolicyBuilder) -> (Layer, ManualClock) {
     (layer, clock)
 }
 
-fn from(peer: &str, forwarded: Option<&str>) -> Request<()> {
-    let mut request = Request::post("/call").body(()).unwrap();
+fn from(peer: &str, forwarded: Option<&str>) -> Request<String> {
+    let mut request = Request::post("/call").body(String::new()).unwrap();
     request.extensions_mut().insert::<IpAddr>(peer.parse().unwrap());
     if let Some(forwarded) = forwarded {
         request.headers_mut().insert("x-forwarded-for", forwarded.parse().unwrap());

@@ -97,7 +97,7 @@ async fn a_path_of_more_limits_than_one_charge_holds_is_refused_with_400_and_cha
 async fn without_an_account_on_unidentified_decides_about_them() {
     let (policy, path) = seventeen();
     let layer = BolnaRateLimitLayer::with_policy(policy);
-    let unidentified = || Request::get(path).body(()).unwrap();
+    let unidentified = || Request::get(path).body(String::new()).unwrap();
     assert_eq!(send(&layer, unidentified()).await.status(), StatusCode::UNAUTHORIZED);
     let layer = layer.on_unidentified(OnUnidentified::Admit);
     assert_eq!(send(&layer, unidentified()).await.status(), StatusCode::OK);
@@ -200,7 +200,7 @@ fn a_store_that_charges_few_buckets_at_once_refuses_paths_of_several_endpoints()
     let status = |limiter: &Limiter<Few>, path, account| {
         let layer = BolnaRateLimitLayer::with_limiter(limiter.clone())
             .on_store_failure(OnStoreFailure::Admit);
-        let mut call = Request::post(path).body(()).unwrap();
+        let mut call = Request::post(path).body(String::new()).unwrap();
         call.extensions_mut().insert(account);
         now(send(&layer, call)).status().as_u16()
     };

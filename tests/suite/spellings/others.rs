@@ -103,7 +103,7 @@ fn observers_and_handlers_see_all_limits_under_the_first_endpoint() {
     let (limiter, _clock) = stopped_limiter(policy);
     let witness = Witness::of(&limiter);
     let layer = BolnaRateLimitLayer::with_limiter(limiter).ruling_in_extensions();
-    let inner = tower::service_fn(async |request: Request<()>| {
+    let inner = tower::service_fn(async |request: Request<String>| {
         let ruling = request.extensions().get::<Ruling>().unwrap();
         let endpoint = ruling.endpoint().unwrap();
         let body = format!("{endpoint}: {:?}", told(ruling));
@@ -141,7 +141,7 @@ fn a_request_without_an_account_is_decided_as_before() {
     let policy = Policy::bolna().unidentified_quota(Quota::per_minute(2)).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let layer = BolnaRateLimitLayer::with_limiter(limiter);
-    let unidentified = || Request::get(CALL).body(()).unwrap();
+    let unidentified = || Request::get(CALL).body(String::new()).unwrap();
     let statuses =
         |layer: &BolnaRateLimitLayer<_>| now(send(layer, unidentified())).status().as_u16();
     assert_eq!([(); 3].map(|()| statuses(&layer)), [401, 401, 429]);

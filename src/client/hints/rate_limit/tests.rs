@@ -553,7 +553,7 @@ fn what_the_layer_sends_is_read_back() {
     let limiter =
         Limiter::with_store(Policy::default(), MemoryStore::with_clock(ManualClock::default()))
             .unwrap();
-    let inner = tower::service_fn(|_: Request<()>| async {
+    let inner = tower::service_fn(|_: Request<String>| async {
         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
     });
     let service = BolnaRateLimitLayer::with_limiter(limiter).layer(inner);
@@ -561,7 +561,7 @@ fn what_the_layer_sends_is_read_back() {
         // The cache is kept from one response to the next, as in a client.
         let mut memo = Memo::default();
         for sent in 1..=quota + 1 {
-            let mut request = Request::get(path).body(()).unwrap();
+            let mut request = Request::get(path).body(String::new()).unwrap();
             request.extensions_mut().insert(Account::user("u-17"));
             let response = tokio_test::block_on(service.clone().oneshot(request)).unwrap();
             let expected = match quota.saturating_sub(sent) {
@@ -619,9 +619,9 @@ fn decided(legacy: bool) -> impl Strategy<Value = (Decision, HeaderMap)> {
         } else {
             layer
         };
-        let mut request = Request::new(());
+        let mut request = Request::new(String::new());
         request.extensions_mut().insert(Account::user("u"));
-        let inner = tower::service_fn(async |_: Request<()>| {
+        let inner = tower::service_fn(async |_: Request<String>| {
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         });
         let response = tokio_test::block_on(layer.layer(inner).oneshot(request)).unwrap();
