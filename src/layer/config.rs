@@ -11,6 +11,7 @@ use http::{Extensions, Method, Request, StatusCode};
 use super::address::ClientAddress;
 use super::cost::CostOf;
 use super::identify::Identify;
+use super::refused_body::Bounds;
 use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer, is_grpc};
 use crate::limiter::{Asked, Conclusion, Decided, Deciding, Limiter, Terms};
 use crate::observe::{Mark, Seen};
@@ -34,6 +35,8 @@ pub(super) struct Config<St> {
     pub(super) terms: Terms,
     pub(super) format: Format,
     pub(super) renderer: Option<Renderer>,
+    /// What is read of the bodies of refused requests.
+    pub(super) refused_bodies: Bounds,
     /// Whether responses have the `RateLimit` fields also if the limit is not enforced.
     pub(super) fields_in_shadow: bool,
     pub(super) ruling_in_extensions: bool,
@@ -65,6 +68,7 @@ impl<St> Config<St> {
             terms: Terms::default(),
             format: Format::default(),
             renderer: None,
+            refused_bodies: Bounds::default(),
             fields_in_shadow: false,
             ruling_in_extensions: false,
         }
@@ -220,6 +224,7 @@ impl<St> Clone for Config<St> {
             client_address: self.client_address.clone(),
             costs: self.costs.clone(),
             renderer: self.renderer.clone(),
+            refused_bodies: self.refused_bodies.clone(),
             ..*self
         }
     }

@@ -4,12 +4,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::config::Next;
+use super::refused_body::RefusedBody;
 use super::response::{Fields, RefusalResponse};
 use super::shared::Shared;
 use crate::limiter::Deciding;
@@ -49,9 +52,10 @@ pin_project! {
             #[pin]
             call: S::Future,
         },
-        /// The inner service was not called.
+        /// The inner service is not called. The refusal is sent once the body has been dealt with.
         Refused {
             answer: Option<RefusalResponse>,
+            body: RefusedBody<ReqBody>,
         },
     }
 }
@@ -84,8 +88,8 @@ where
     }
 
     #[inline]
-    pub(super) fn refused(answer: RefusalResponse) -> Self {
-        Self { state: State::Refused { answer: Some(answer) }, fields: Fields::default() }
+    pub(super) fn refused(answer: RefusalResponse, body: RefusedBody<ReqBody>) -> Self {
+        Self { state: State::Refused { answer: Some(answer), body }, fields: Fields::default() }
     }
 }
 
@@ -93,6 +97,7 @@ impl<S, St, ReqBody, ResBody> Future for ResponseFuture<S, St, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>>,
     St: Store,
+    ReqBody: Body,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, S::Error>;
 
@@ -111,7 +116,11 @@ where
                             *this.fields = fields;
                             State::Calling { call: service.call(request) }
                         }
-                        Next::Refuse(answer) => State::Refused { answer: Some(answer) },
+                        Next::Refuse(answer) => {
+                            drop(service);
+                            let body = RefusedBody::of(request, &shared.config.refused_bodies);
+                            State::Refused { answer: Some(answer), body }
+                        }
                     }
                 }
                 StateProjection::Calling { call } => {
@@ -119,9 +128,15 @@ where
                     mem::take(this.fields).append_to(response.headers_mut());
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
-                StateProjection::Refused { answer } => {
+                StateProjection::Refused { answer, body } => {
+                    let stays_open = ready!(body.poll_end(cx));
                     let answer = answer.take().expect("polled after completion");
-                    return Poll::Ready(Ok(answer.into_response().map(ResponseBody::refusal)));
+                    let mut response = answer.into_response().map(ResponseBody::refusal);
+                    if !stays_open {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    return Poll::Ready(Ok(response));
                 }
             };
             state.set(next);

@@ -10,6 +10,7 @@ use super::address::ClientAddress;
 use super::config::Config;
 use super::cost::{CostOf, IntoCost};
 use super::identify::{ByClosure, Identify, IntoAccount};
+use super::refused_body::Timer;
 use super::response::{Dialect, LegacyReset, Refusal};
 use super::service::BolnaRateLimit;
 use crate::limiter::Limiter;
@@ -233,6 +234,47 @@ impl<St> BolnaRateLimitLayer<St> {
     {
         let render = move |refusal: &Refusal<'_>| render(refusal).map(Into::into);
         self.with(|config| config.renderer = Some(Arc::new(render)))
+    }
+
+    /// Sets how many bytes of the body of a refused request are read, and dropped, before the
+    /// refusal is sent. Defaults to 1 MiB. With 0 nothing is read.
+    ///
+    /// This is done below HTTP/2 only, where a server can't end an upload without closing the
+    /// connection: a client that is still sending would see a reset instead of the refusal. The
+    /// inner service is released before. Once the body has ended, the connection goes on being
+    /// used.
+    ///
+    /// If the body is longer, the refusal says `Connection: close`, and a client that sends its
+    /// whole body before it reads may see a reset. If the length is known to be more, nothing is
+    /// read, and the refusal is sent at once. The same is true if the client waits for
+    /// `100 Continue` (RFC 9110, section 10.1.1): it does not send its body.
+    ///
+    /// A client that stops sending is waited for as long as the connection lasts, unless there is
+    /// a [time limit](Self::read_refused_bodies_for).
+    pub fn read_refused_bodies(self, most: u64) -> Self {
+        self.with(|config| config.refused_bodies.most = most)
+    }
+
+    /// Sets for how long the body of a refused request is [read](Self::read_refused_bodies), by a
+    /// timer of your runtime. When it ends, the refusal is sent with `Connection: close`. By
+    /// default there is no time limit, because the layer does not depend on a runtime.
+    ///
+    /// The closure runs when a body is not there at once.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// let layer = BolnaRateLimitLayer::new()
+    ///     .read_refused_bodies_for(|| tokio::time::sleep(Duration::from_secs(10)));
+    /// ```
+    pub fn read_refused_bodies_for<F, T>(self, timer: F) -> Self
+    where
+        F: Fn() -> T + Send + Sync + 'static,
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let timer = move || Box::pin(timer()) as Timer;
+        self.with(|config| config.refused_bodies.timer = Some(Arc::new(timer)))
     }
 
     /// Sets on which principals this layer enforces limits. Defaults to all of them. Other layers

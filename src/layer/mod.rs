@@ -7,7 +7,8 @@
 //!    in several ways, charges the buckets in the store, and returns a [`Ruling`](crate::Ruling).
 //! 3. If the request is admitted, the inner service is called, and its response gets the header
 //!    fields of the [`Dialect`]. If not, the response is a [`Refusal`], and the inner service is
-//!    not called.
+//!    not called. Below HTTP/2 the request's body is
+//!    [read](BolnaRateLimitLayer::read_refused_bodies) before the refusal is sent.
 //!
 //! Except for the client, nothing else in the crate depends on `http::Request`.
 //!
@@ -19,9 +20,9 @@
 //! # tokio_test::block_on(async {
 //! let service = ServiceBuilder::new()
 //!     .layer(BolnaRateLimitLayer::new())
-//!     .service(service_fn(|_: Request<()>| async { Ok::<_, BoxError>(Response::new(())) }));
+//!     .service(service_fn(|_: Request<String>| async { Ok::<_, BoxError>(Response::new(())) }));
 //!
-//! let mut request = Request::post("/call").body(())?;
+//! let mut request = Request::post("/call").body(String::new())?;
 //! let unidentified = service.clone().oneshot(request.clone()).await?;
 //! assert_eq!(unidentified.status(), StatusCode::UNAUTHORIZED);
 //!
@@ -44,6 +45,7 @@ mod identify;
     reason = "one file for each of layer, service, future and body, as in tower-http"
 )]
 mod layer;
+mod refused_body;
 mod response;
 mod service;
 mod shared;

@@ -1,13 +1,16 @@
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use http_body::Body;
 use tower_service::Service;
 
 use super::body::ResponseBody;
 use super::config::{Config, Next, Step};
 use super::future::ResponseFuture;
+use super::refused_body::RefusedBody;
 use super::shared::Shared;
 use crate::store::{MemoryStore, Store};
 
@@ -41,6 +44,7 @@ impl<S, St, ReqBody, ResBody> Service<Request<ReqBody>> for BolnaRateLimit<S, St
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>> + Clone,
     St: Store,
+    ReqBody: Body,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = S::Error;
@@ -54,21 +58,35 @@ where
 
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let Self { inner, unpolled, shared } = self;
+        let on_panic = GiveUp(inner);
+        let step = shared.config.decide(&mut request);
+        mem::forget(on_panic);
+        // It is the one that was polled ready, so it is the one to call.
         let ready = inner.get_or_insert_with(|| clone_unpolled(unpolled, shared));
-        match shared.config.decide(&mut request) {
+        match step {
             Step::Now(Next::Call(fields)) => ResponseFuture::calling(ready.call(request), fields),
             Step::Now(Next::Refuse(answer)) => {
-                // A connection that waits for its next request must not hold a permit that other
-                // callers wait for.
+                // Neither a connection that waits for its next request nor one that still sends
+                // this one's body must hold a permit that other callers wait for.
                 *inner = None;
-                ResponseFuture::refused(answer)
+                let body = RefusedBody::of(request, &shared.config.refused_bodies);
+                ResponseFuture::refused(answer, body)
             }
             Step::Later(deciding) => {
-                // It is the one that was polled ready, so it is the one to call.
                 let ready = inner.take().expect("it was there just before");
                 ResponseFuture::checking(deciding, Arc::clone(shared), ready, request)
             }
         }
+    }
+}
+
+/// Gives the ready service up when it is dropped. That happens if an observer panics, or a closure
+/// that renders refusals or finds accounts.
+struct GiveUp<'a, S>(&'a mut Option<S>);
+
+impl<S> Drop for GiveUp<'_, S> {
+    fn drop(&mut self) {
+        *self.0 = None;
     }
 }
 
