@@ -133,8 +133,9 @@ where
                     let answer = answer.take().expect("polled after completion");
                     let mut response = answer.into_response().map(ResponseBody::refusal);
                     if !stays_open {
+                        // A map that is full stays as it is: `insert` would panic.
                         let close = HeaderValue::from_static("close");
-                        response.headers_mut().insert(CONNECTION, close);
+                        let _ = response.headers_mut().try_insert(CONNECTION, close);
                     }
                     return Poll::Ready(Ok(response));
                 }

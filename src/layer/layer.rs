@@ -216,6 +216,8 @@ impl<St> BolnaRateLimitLayer<St> {
     /// * If the request is unidentified, it adds `WWW-Authenticate` unless the field is set.
     /// * If the store failed, it adds `Retry-After: 1` unless the field is set.
     /// * If the method is HEAD, it removes the content.
+    /// * If the request's body is not [read](Self::read_refused_bodies) to its end, it sets
+    ///   `Connection: close`.
     ///
     /// ```
     /// use bolna_rate_limit::BolnaRateLimitLayer;

@@ -65,8 +65,8 @@ impl<B: Body> RefusedBody<B> {
         // To read would ask the client to send what it has kept back (RFC 9110, section 10.1.1).
         // And of a body that is known to be too long, reading a part is of no use: the client gets
         // the response sooner without that.
-        if waits_for_continue(request.headers()) || request.body().size_hint().lower() > bounds.most
-        {
+        let is_too_long = || request.body().size_hint().lower() > bounds.most;
+        if bounds.most == 0 || waits_for_continue(request.headers()) || is_too_long() {
             return Self::Left;
         }
         let timer = bounds.timer.clone();

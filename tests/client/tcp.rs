@@ -10,11 +10,11 @@ use axum::extract::Request as Incoming;
 use axum::middleware::{Next, from_fn, map_request};
 use axum::routing::any;
 use axum::serve::ListenerExt;
-use bolna_rate_limit::client::{BolnaClient, BolnaClientLayer, Pacer};
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy};
+use bolna_rate_limit::client::{BolnaClient, BolnaClientLayer, Pacer, RetryPolicy};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body_util::Empty;
+use http_body_util::{Empty, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -40,11 +40,15 @@ struct Server {
 impl Server {
     /// A server with Bolna's limits, and a path that is exempt.
     async fn start() -> Self {
+        Self::start_with(policy()).await
+    }
+
+    async fn start_with(policy: Policy) -> Self {
         let log = Log::new();
         let keeps_log = log.clone();
         let app = Router::new()
             .fallback(any(async || "done"))
-            .layer(BolnaRateLimitLayer::with_limiter(limiter(policy())))
+            .layer(BolnaRateLimitLayer::with_limiter(limiter(policy)))
             .layer(map_request(async |mut request: Incoming| {
                 request.extensions_mut().insert(Account::user("u-17"));
                 request
@@ -237,4 +241,30 @@ async fn services_of_one_layer_keep_to_the_limits_together() {
     let (least, took) = (Duration::from_secs(60), server.log.elapsed());
     assert!(took >= least && took <= least.mul_f64(1.02), "{took:?}");
     assert_eq!((server.log.refused(), server.log.len()), (0, 1000));
+}
+
+/// Two clients that do not know of each other send more than the server admits.
+#[tokio::test(start_paused = true)]
+async fn uploads_that_are_refused_are_sent_again_and_none_is_lost() {
+    let policy = Policy::builder().endpoint("call", Quota::per_minute(20), ["/call"]).build();
+    let policy = policy.unwrap();
+    let server = Server::start_with(policy.clone()).await;
+    let body = Full::new(Bytes::from(vec![b'x'; 1 << 20]));
+    let mut uploads = JoinSet::new();
+    for name in ["a", "b"] {
+        let pacer = Pacer::builder().policy(policy.clone()).build().unwrap();
+        let retry = RetryPolicy::builder().attempts(100).build().unwrap();
+        let client = BolnaClientLayer::with_pacer(pacer)
+            .retry(retry)
+            .layer(Client::builder(TokioExecutor::new()).build(HttpConnector::new()));
+        for number in 0..20 {
+            let target = format!("http://{}/call?{name}{number}", server.address);
+            let upload = client.clone().oneshot(Request::post(target).body(body.clone()).unwrap());
+            uploads.spawn(async move { upload.await.unwrap().status() });
+        }
+    }
+    // Without a timeout, which would be over as soon as the kernel holds data back.
+    let statuses = uploads.join_all().await;
+    assert_eq!(statuses, [StatusCode::OK; 40]);
+    assert!(server.log.refused() > 0, "or this shows nothing");
 }

@@ -36,6 +36,7 @@ mod policy;
 mod policy_file;
 mod proxy;
 mod recorded_servers;
+mod refused_bodies;
 mod reports;
 mod spellings;
 mod stacks;
