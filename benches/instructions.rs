@@ -129,7 +129,12 @@ fn admit(times: usize, set_up: fn(Limited) -> Limited) {
 
 /// Calls a service whose answers must have that status, but for the first one, which may be
 /// admitted.
-fn answer(times: usize, quota: QuotaBuilder, make: fn() -> Request<String>, status: StatusCode) {
+fn answer(
+    times: usize,
+    quota: QuotaBuilder,
+    make: fn() -> Request<Empty<Bytes>>,
+    status: StatusCode,
+) {
     let mut service = layer(quota, ManualClock::default()).layer(tower::service_fn(inner));
     call(times, &mut service, make, status, || {});
 }
@@ -141,31 +146,31 @@ fn layer(quota: QuotaBuilder, clock: ManualClock) -> Limited {
     BolnaRateLimitLayer::with_limiter(limiter)
 }
 
-fn inner(_: Request<String>) -> Answer {
+fn inner(_: Request<Empty<Bytes>>) -> Answer {
     let mut response = Response::new(Empty::new());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     ready(Ok(response))
 }
 
 /// Most servers take the path for that of an agent, and some for `default`.
-fn odd_caller() -> Request<String> {
+fn odd_caller() -> Request<Empty<Bytes>> {
     let mut request = caller();
     *request.uri_mut() = Uri::from_static("/v2/%61gent/5bc97541-e320-4d95-a3a5-242cfe45621d");
     request
 }
 
-fn stranger() -> Request<String> {
-    Request::get(PATH).body(String::new()).expect("the path is valid")
+fn stranger() -> Request<Empty<Bytes>> {
+    Request::get(PATH).body(Empty::new()).expect("the path is valid")
 }
 
-fn caller() -> Request<String> {
+fn caller() -> Request<Empty<Bytes>> {
     let mut request = stranger();
     request.extensions_mut().insert(Account::user("u").in_organization(ORGANIZATION));
     request
 }
 
 /// The answer of a server with this crate's limiter.
-fn limited(request: Request<String>) -> Answer {
+fn limited(request: Request<Empty<Bytes>>) -> Answer {
     let mut response = inner(request).into_inner();
     if let Ok(response) = &mut response {
         let headers = response.headers_mut();
@@ -184,10 +189,10 @@ fn boundless() -> Pacer {
 }
 
 /// A client with the layer sends requests to the server.
-fn send<L>(times: usize, layer: L, server: fn(Request<String>) -> Answer)
+fn send<L>(times: usize, layer: L, server: fn(Request<Empty<Bytes>>) -> Answer)
 where
-    L: Layer<ServiceFn<fn(Request<String>) -> Answer>>,
-    L::Service: Service<Request<String>, Response = Response<Empty<Bytes>>>,
+    L: Layer<ServiceFn<fn(Request<Empty<Bytes>>) -> Answer>>,
+    L::Service: Service<Request<Empty<Bytes>>, Response = Response<Empty<Bytes>>>,
 {
     call(times, &mut layer.layer(tower::service_fn(server)), stranger, StatusCode::OK, || {});
 }
@@ -195,11 +200,11 @@ where
 fn call<S, B>(
     times: usize,
     service: &mut S,
-    make: fn() -> Request<String>,
+    make: fn() -> Request<Empty<Bytes>>,
     status: StatusCode,
     before: impl Fn(),
 ) where
-    S: Service<Request<String>, Response = Response<B>>,
+    S: Service<Request<Empty<Bytes>>, Response = Response<B>>,
 {
     let mut context = Context::from_waker(Waker::noop());
     let mut send = |request| {

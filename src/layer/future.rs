@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -118,7 +118,10 @@ where
                         }
                         Next::Refuse(answer) => {
                             drop(service);
-                            let body = RefusedBody::of(request, &shared.config.refused_bodies);
+                            let body = match RefusedBody::is_unread(&request) {
+                                true => RefusedBody::of(request, &shared.config.refused_bodies),
+                                false => RefusedBody::Ignored,
+                            };
                             State::Refused { answer: Some(answer), body }
                         }
                     }
@@ -131,18 +134,22 @@ where
                 StateProjection::Refused { answer, body } => {
                     let stays_open = ready!(body.poll_end(cx));
                     let answer = answer.take().expect("polled after completion");
-                    let mut response = answer.into_response().map(ResponseBody::refusal);
+                    let mut response = answer.into_response();
                     if !stays_open {
-                        // A map that is full stays as it is: `insert` would panic.
-                        let close = HeaderValue::from_static("close");
-                        let _ = response.headers_mut().try_insert(CONNECTION, close);
+                        say_close(response.headers_mut());
                     }
-                    return Poll::Ready(Ok(response));
+                    return Poll::Ready(Ok(response.map(ResponseBody::refusal)));
                 }
             };
             state.set(next);
         }
     }
+}
+
+#[cold]
+fn say_close(headers: &mut HeaderMap) {
+    // A map that is full stays as it is: `insert` would panic.
+    let _ = headers.try_insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 impl<S, St, ReqBody> fmt::Debug for ResponseFuture<S, St, ReqBody>

@@ -50,18 +50,15 @@ pub(super) enum RefusedBody<B> {
 }
 
 impl<B: Body> RefusedBody<B> {
+    /// Whether something is left of the body that the server can't drop without harm to the
+    /// connection. HTTP/2 and HTTP/3 can end the upload alone (RFC 9113, section 8.1).
     #[inline]
-    pub(super) fn of(request: Request<B>, bounds: &Bounds) -> Self {
-        // HTTP/2 and HTTP/3 can end the upload alone: the connection goes on (RFC 9113, section
-        // 8.1).
-        if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
-            return Self::Ignored;
-        }
-        Self::of_upload(request, bounds)
+    pub(super) fn is_unread(request: &Request<B>) -> bool {
+        request.version() < Version::HTTP_2 && !request.body().is_end_stream()
     }
 
     #[inline(never)]
-    fn of_upload(request: Request<B>, bounds: &Bounds) -> Self {
+    pub(super) fn of(request: Request<B>, bounds: &Bounds) -> Self {
         // To read would ask the client to send what it has kept back (RFC 9110, section 10.1.1).
         // And of a body that is known to be too long, reading a part is of no use: the client gets
         // the response sooner without that.
@@ -75,6 +72,7 @@ impl<B: Body> RefusedBody<B> {
     }
 
     /// Reads what is to be read. Returns whether the connection can be used again.
+    #[inline]
     pub(super) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         match self {
             Self::Ignored => Poll::Ready(true),
@@ -97,6 +95,8 @@ pin_project! {
 }
 
 impl<B: Body> Reading<B> {
+    #[cold]
+    #[inline(never)]
     fn poll_end(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let mut this = self.project();
         while let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {

@@ -59,29 +59,35 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         let Self { inner, unpolled, shared } = self;
         let on_panic = GiveUp(inner);
-        let step = shared.config.decide(&mut request);
-        mem::forget(on_panic);
-        // It is the one that was polled ready, so it is the one to call.
-        let ready = inner.get_or_insert_with(|| clone_unpolled(unpolled, shared));
-        match step {
-            Step::Now(Next::Call(fields)) => ResponseFuture::calling(ready.call(request), fields),
+        match shared.config.decide(&mut request) {
+            Step::Now(Next::Call(fields)) => {
+                mem::forget(on_panic);
+                // It is the one that was polled ready, so it is the one to call.
+                let ready = inner.get_or_insert_with(|| clone_unpolled(unpolled, shared));
+                ResponseFuture::calling(ready.call(request), fields)
+            }
             Step::Now(Next::Refuse(answer)) => {
                 // Neither a connection that waits for its next request nor one that still sends
                 // this one's body must hold a permit that other callers wait for.
-                *inner = None;
-                let body = RefusedBody::of(request, &shared.config.refused_bodies);
+                drop(on_panic);
+                let bounds = &shared.config.refused_bodies;
+                let body = match RefusedBody::is_unread(&request) {
+                    true => RefusedBody::of(request, bounds),
+                    false => RefusedBody::Ignored,
+                };
                 ResponseFuture::refused(answer, body)
             }
             Step::Later(deciding) => {
-                let ready = inner.take().expect("it was there just before");
+                mem::forget(on_panic);
+                let ready = inner.take().unwrap_or_else(|| clone_unpolled(unpolled, shared));
                 ResponseFuture::checking(deciding, Arc::clone(shared), ready, request)
             }
         }
     }
 }
 
-/// Gives the ready service up when it is dropped. That happens if an observer panics, or a closure
-/// that renders refusals or finds accounts.
+/// Gives the ready service up when it is dropped: if the request is refused, or if an observer
+/// panics, or a closure that renders refusals or finds accounts.
 struct GiveUp<'a, S>(&'a mut Option<S>);
 
 impl<S> Drop for GiveUp<'_, S> {
