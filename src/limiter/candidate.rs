@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::decide::{Asked, Request};
 use crate::policy::{Account, Charged, MOST_LIMITS, Policy, PolicyError, Rule};
 use crate::store::{Answer, Charge, Decisions, Entry, Store};
-use crate::values::{Decision, Endpoint, LimitName, Quota, Scope};
+use crate::values::{Decision, Endpoint, LimitName, Principal, Quota, Scope};
 
 /// How a [candidate](crate::Limiter::set_candidate) has decided about the requests to one of its
 /// endpoints, compared with the active policy.
@@ -49,6 +49,20 @@ struct Trial {
     counts: [AtomicU64; 4],
 }
 
+/// The candidate's check of one request.
+pub(super) struct Tried<F: Future> {
+    /// `None` if the candidate is not evaluated for the request.
+    pub(super) answer: Option<Answer<F>>,
+    /// The user within the principal, if a limit of the candidate counts each user.
+    pub(super) user: Option<Principal>,
+}
+
+impl<F: Future> Default for Tried<F> {
+    fn default() -> Self {
+        Self { answer: None, user: None }
+    }
+}
+
 impl Candidate {
     pub(super) fn new(policy: Policy) -> Result<Self, PolicyError> {
         let trial = |rule: &Rule| match rule.renamed(LimitName::for_candidate) {
@@ -64,20 +78,21 @@ impl Candidate {
     }
 
     /// Charges the candidate's buckets for a request, with the request's costs: the buckets of all
-    /// endpoints that the candidate charges the path to. `None` if the candidate exempts the path,
-    /// or charges it to more limits than the store can charge at once.
+    /// endpoints that the candidate charges the path to. There is no answer if the candidate
+    /// exempts the path, or charges it to more limits than the store can charge at once.
     pub(super) fn check<St: Store>(
         &self,
         store: &St,
         account: &Account,
         request: &Request<'_>,
         asked: &Asked<'_>,
-    ) -> Option<Answer<St::Check>> {
+    ) -> Tried<St::Check> {
         let charged = asked.target.charged(&self.policy);
         let principal = request.charge.principal();
         if let (Charged::One(index), None) = (&charged, asked.costs) {
             if let Some(entry) = self.trials[*index].rule.only() {
-                return Some(store.check(Charge::of_one(principal, entry)));
+                let answer = store.check(Charge::of_one(principal, entry));
+                return Tried { answer: Some(answer), user: None };
             }
         }
         let user = request.charge.user().cloned().or_else(|| account.user_principal());
@@ -97,7 +112,10 @@ impl Candidate {
         let charges_one = matches!(charged, Charged::One(_));
         let is_possible =
             charges_one || !entries.is_empty() && store.capabilities().permits_together(&entries);
-        is_possible.then(|| store.check(Charge::of(principal, user.as_ref(), &entries)))
+        let check = || store.check(Charge::of(principal, user.as_ref(), &entries));
+        let answer = is_possible.then(check);
+        let counts_users = entries.iter().any(|entry| entry.scope() == Scope::User);
+        Tried { answer, user: user.filter(|_| counts_users) }
     }
 
     /// The entries of a rule under the names by which the store keeps them, and under their own.

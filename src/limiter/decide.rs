@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Limiter;
 use super::active::Active;
 use super::bill::{Rules, Target, TooCostly, Unbillable};
+use super::candidate::Tried;
 use super::deciding::Deciding;
 use super::pending::{Answers, Pending};
 use crate::observe::{Mark, Observation, Seen};
@@ -16,7 +17,7 @@ use crate::policy::{Account, Charged, Policy};
 use crate::store::{Answer, Charge, Checked, Entry, Store, StoreError};
 use crate::values::{
     Costs, Decision, Decisions, Endpoint, Enforced, Enforcement, OnStoreFailure, OnUnidentified,
-    Principal, Ruling,
+    Principal, Ruling, Scope,
 };
 
 /// The settings that a layer adds to those of the limiter.
@@ -156,7 +157,7 @@ impl<St: Store> Limiter<St> {
             }
             Ok(bill) => bill,
             Err(Unbillable::TooCostly(too_costly)) => {
-                return Decided::Now(active.refuse_cost(endpoint, principal, too_costly));
+                return Decided::Now(active.refuse_cost(endpoint, account, principal, too_costly));
             }
             Err(Unbillable::TooAmbiguous) => {
                 return Decided::Now(active.refuse_path(endpoint, principal));
@@ -206,8 +207,10 @@ impl<St: Store> Limiter<St> {
             matches!(&answer, Answer::Now(Ok(decisions)) if blocks(decisions))
         };
         let account = asked.account.filter(|it| it.policy().is_none() && !is_blocked());
-        let tried =
-            account.and_then(|account| candidate.check(self.store(), account, request, asked));
+        let tried = account.map(|account| candidate.check(self.store(), account, request, asked));
+        let Tried { answer: tried, user } = tried.unwrap_or_default();
+        // Observers see the user that a limit of the candidate counts, too.
+        let request = &Request { charge: request.charge.or_user(user.as_ref()), ..*request };
         match Pending::both(answer, tried) {
             Ok(Answers { active: answer, candidate }) => {
                 Decided::Now(active.conclude(request, answer, candidate, terms, seen))
@@ -278,6 +281,7 @@ impl<St: Store> Limiter<St> {
 }
 
 /// A request that is charged to a principal.
+#[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) policy: &'a Policy,
     /// `None` if the request is unidentified, and charged to its address.
@@ -317,7 +321,7 @@ impl Active {
         if let Some(observers) = &self.observers {
             let (principal, error) = (charge.principal(), error.as_deref());
             let observation = Observation::new(Some(principal), &ruling, error, request.waited);
-            observers.on_decision(&observation);
+            observers.on_decision(&observation.with_user(charge.user()));
             mark = observers.check(seen, request.policy, principal, &ruling);
         }
         Conclusion { ruling, error, mark }
@@ -385,10 +389,19 @@ impl Active {
     /// Refuses a request that no wait would help, or admits it in shadow mode. Nothing is charged.
     #[cold]
     #[inline(never)]
-    fn refuse_cost(&self, endpoint: Endpoint, principal: &Principal, it: TooCostly) -> Conclusion {
+    fn refuse_cost(
+        &self,
+        endpoint: Endpoint,
+        account: &Account,
+        principal: &Principal,
+        it: TooCostly,
+    ) -> Conclusion {
         let ruling = Ruling::too_costly(endpoint, it.limit, it.cost, it.is_enforced);
         if let Some(observers) = &self.observers {
-            observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
+            let counts_users = it.limit.scope() == Scope::User;
+            let user = account.user_principal().filter(|_| counts_users);
+            let observation = Observation::new(Some(principal), &ruling, None, None);
+            observers.on_decision(&observation.with_user(user.as_ref()));
             observers.found_too_costly(it.limit, it.cost);
         }
         Conclusion { ruling, error: None, mark: None }

@@ -14,6 +14,10 @@ pub struct Observation<'a> {
     ///
     /// Do not use it as a metric's label: there are as many principals as there are customers.
     pub principal: Option<&'a Principal>,
+    /// The user within the principal, if a limit of the request counts each
+    /// [user](crate::values::Scope::User), or one of the candidate does. The same as the principal
+    /// if a user is billed. Otherwise `None`, whatever the account names.
+    pub user: Option<&'a Principal>,
     /// What was decided, and what comes of it.
     pub ruling: &'a Ruling,
     /// Why the store failed, if that is the [outcome](Ruling::outcome).
@@ -31,6 +35,12 @@ impl<'a> Observation<'a> {
         error: Option<&'a StoreError>,
         waited: Option<Duration>,
     ) -> Self {
-        Self { principal, ruling, error, waited }
+        Self { principal, user: None, ruling, error, waited }
+    }
+
+    /// The same of that user within the principal.
+    #[inline]
+    pub(crate) const fn with_user(self, user: Option<&'a Principal>) -> Self {
+        Self { user, ..self }
     }
 }

@@ -146,6 +146,11 @@ impl<'a> Charge<'a> {
         Charge { principal: self.principal, user: self.user, entries }
     }
 
+    /// The same charge, which names that user if it names none.
+    pub(crate) fn or_user(self, user: Option<&'a Principal>) -> Self {
+        Self { user: self.user.or(user), ..self }
+    }
+
     /// The principal that is billed. Buckets of limits for everyone do not belong to it.
     #[must_use]
     #[inline]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bolna_rate_limit::observe::{Observation, Observer};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Endpoint, Enforcement, LegacyReset, Limiter, Policy, Quota,
+    BolnaRateLimitLayer, Decision, Endpoint, Enforcement, LegacyReset, Limiter, Policy, Principal,
+    Quota,
 };
 use http::{HeaderMap, Method, StatusCode};
 
@@ -166,12 +167,12 @@ async fn a_renderer_of_refusals_sees_all_limits() {
 #[tokio::test]
 async fn observers_and_handlers_see_all_limits() {
     #[derive(Default)]
-    struct Seen(Mutex<Vec<Vec<bool>>>);
+    struct Seen(Mutex<Vec<(Option<Principal>, Vec<bool>)>>);
 
     impl Observer for Seen {
         fn on_decision(&self, observation: &Observation<'_>) {
             let allowed = observation.ruling.decisions().iter().map(Decision::is_allowed);
-            self.0.lock().unwrap().push(allowed.collect());
+            self.0.lock().unwrap().push((observation.user.cloned(), allowed.collect()));
         }
     }
 
@@ -182,7 +183,13 @@ async fn observers_and_handlers_see_all_limits() {
     for _ in 0..5 {
         send(&layer, call_by("u-1", "o-1")).await;
     }
-    let mut expected = vec![vec![true; 3]; 4];
-    expected.push(vec![true, false, true]);
+    // One of the limits counts each user, so they see which user of the organization it was.
+    let user = Principal::user("u-1");
+    let mut expected = vec![(user.clone(), vec![true; 3]); 4];
+    expected.push((user, vec![true, false, true]));
     assert_eq!(*seen.0.lock().unwrap(), expected);
+    // No limit of this endpoint does.
+    seen.0.lock().unwrap().clear();
+    send(&layer, request(Method::GET, "/other", "u-1", "o-1")).await;
+    assert_eq!(*seen.0.lock().unwrap(), [(None, vec![true])]);
 }
