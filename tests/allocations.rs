@@ -199,11 +199,18 @@ fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_s
 
 #[test]
 fn a_refused_request_allocates_its_header_fields_and_nothing_else() {
-    let Fixture { mut send, .. } = fixture(|layer| layer);
-    while send("/call", caller()).0 == StatusCode::OK {}
-    for _ in 0..500 {
-        // A header map takes two allocations: an index and a list.
-        assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
+    for counts in [false, true] {
+        let Fixture { mut send, .. } = fixture(|layer| {
+            if counts {
+                layer.limiter().observe(MostRefused::new(10));
+            }
+            layer
+        });
+        while send("/call", caller()).0 == StatusCode::OK {}
+        for _ in 0..500 {
+            // A header map takes two allocations: an index and a list.
+            assert_eq!(send("/call", caller()), (StatusCode::TOO_MANY_REQUESTS, 2));
+        }
     }
 }
 

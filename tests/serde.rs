@@ -68,7 +68,7 @@ fn an_operators_page_shows_what_was_decided() {
     let clock = ManualClock::new();
     let policy = Policy::bolna().quota("call", Quota::per_hour(1)).build().unwrap();
     let limiter = Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap();
-    let refused = Arc::new(MostRefused::new(9));
+    let refused = Arc::new(MostRefused::new(9).with_clock(clock.clone()));
     limiter.observe(Arc::clone(&refused));
     limiter.set_candidate(Policy::default()).unwrap();
     let account = Account::user("u").in_organization("o");
@@ -102,9 +102,16 @@ fn an_operators_page_shows_what_was_decided() {
         (&candidate[2]["endpoint"], &candidate[2]["newly_allowed"]),
         (&json!("call"), &json!(1))
     );
+    clock.advance(Duration::from_millis(3_600_500));
     let top = to_value(refused.top(9)).unwrap();
     let organization = json!({ "kind": "organization", "id": "o" });
-    assert_eq!(top, json!([{ "principal": organization, "refusals": 1, "at_least": 1 }]));
+    let ago = json!({ "secs": 3600, "nanos": 500_000_000 });
+    let row = json!({
+        "principal": organization, "user": null, "limit": "call", "scope": "account",
+        "outcome": "limited", "endpoint": "call", "enforced": true, "refusals": 1, "at_least": 1,
+        "first_ago": ago, "last_ago": ago,
+    });
+    assert_eq!(top, json!([row]));
 }
 
 /// Names are kept for the life of the process, and there can be 256 kinds.

@@ -9,7 +9,8 @@
 //! Without observers it reports nothing, and requests pay nothing for this. There are observers for
 //! the common cases:
 //!
-//! * [`MostRefused`] counts which principals are refused most, in bounded memory.
+//! * [`MostRefused`] counts which principals are refused most, by which limit, and when, in bounded
+//!   memory.
 //! * A closure receives events: [`Limiter::on_event`](crate::Limiter::on_event).
 //! * `Metrics` (feature `metrics`) counts with the `metrics` facade.
 //! * `Log` (feature `tracing`) logs refusals and events with `tracing`.

@@ -72,6 +72,11 @@ impl Endpoint {
         self.0.text
     }
 
+    /// The endpoint of which [`LimitName::number`](super::LimitName::number) has that number.
+    pub(crate) fn numbered(number: u16) -> Option<Self> {
+        NAMES.numbered(number).map(Self)
+    }
+
     pub(super) const fn of(name: &'static Interned) -> Self {
         Self(name)
     }

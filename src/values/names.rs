@@ -62,6 +62,12 @@ impl Interner {
         self.find_known(text).or_else(more)
     }
 
+    /// The name of that number. Of names that were added, it looks at all.
+    pub(super) fn numbered(&self, number: u16) -> Option<&'static Interned> {
+        let more = || self.read().values().copied().find(|name| name.number == number);
+        self.known.get(usize::from(number)).copied().or_else(more)
+    }
+
     /// Finds or adds a text that need not be a valid name.
     ///
     /// # Errors
