@@ -29,6 +29,7 @@ mod live;
 mod model;
 mod most_refused;
 mod observers;
+mod operator;
 mod pairings;
 mod plans;
 mod policy;
