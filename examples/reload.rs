@@ -1,6 +1,6 @@
 //! Limits from a file, which is read again when it changes, and on SIGHUP. The new policy is active
-//! at once, and units that were spent stay spent, in time. A mistake in the file is printed, and
-//! the limits stay as they are.
+//! within two seconds, and units that were spent stay spent, in time. A mistake in the file is
+//! printed, and the limits stay as they are.
 //!
 //! ```text
 //! cargo run --example reload --features policy-file -- examples/limits.toml
@@ -28,7 +28,8 @@
 //! # the limit stays 300
 //! sed -i 's/^limit = 300$/limit = 0/' examples/limits.toml
 //!
-//! # replace the whole file, as editors and Kubernetes do
+//! # replace the whole file, as editors do. (The file, its folder, and any folder above may also be
+//! # links that are switched, as Kubernetes does with config maps.)
 //! sed 's/^limit = 0$/limit = 60/' examples/limits.toml > /tmp/limits.toml \
 //!     && mv /tmp/limits.toml examples/limits.toml
 //!
@@ -39,8 +40,9 @@
 use std::env;
 use std::error::Error;
 use std::fmt::Write;
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
@@ -49,87 +51,118 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
+use bolna_rate_limit::policy::PolicyFileError;
 use bolna_rate_limit::values::LimitName;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval};
 
-/// How long to wait, after a change, for the writer to finish.
-const SETTLED: Duration = Duration::from_millis(200);
+/// How often the file is looked at. Reading a small file takes some microseconds.
+const EVERY: Duration = Duration::from_secs(1);
 
-/// Reads the file each time that it may have changed, and makes its policy the active one.
-async fn reload(path: PathBuf, limiter: Limiter, mut wakes: Receiver<()>) -> Result<(), JoinError> {
-    while wakes.recv().await.is_some() {
-        // One change causes several events, and the first of them comes before the last byte is
-        // written.
-        sleep(SETTLED).await;
-        while wakes.try_recv().is_ok() {}
+/// A file of limits, which is looked at now and then.
+///
+/// To be told of changes by the operating system would be quicker, but there is much to watch: the
+/// file is another one after an editor or a deployment has replaced it, and it or any folder of its
+/// path may be a link, whose target may change or which may be switched to another target. Some
+/// network and container file systems report nothing. The content tells all of these.
+pub(crate) struct LimitsFile {
+    path: PathBuf,
+    /// The content that was read last. `None` if the file could not be read.
+    known: Option<Vec<u8>>,
+    /// The content at the last look.
+    seen: Option<Vec<u8>>,
+}
 
-        let read = path.clone();
-        match spawn_blocking(move || Policy::read(read)).await? {
-            Ok(policy) => {
+impl LimitsFile {
+    /// The file and its policy.
+    pub(crate) fn open(path: impl Into<PathBuf>) -> Result<(Self, Policy), PolicyFileError> {
+        let mut file = Self { path: path.into(), known: None, seen: None };
+        let policy = file.read()?;
+        Ok((file, policy))
+    }
+
+    /// Reads the file, whether it has changed or not.
+    pub(crate) fn read(&mut self) -> Result<Policy, PolicyFileError> {
+        // The content first: if it changes before the policy is read, the next look sees that.
+        self.known = fs::read(&self.path).ok();
+        self.seen.clone_from(&self.known);
+        Policy::read(&self.path)
+    }
+
+    /// Reads the file if it has changed and is the same in two looks. While it is being written, it
+    /// may be a half of what it will be.
+    pub(crate) fn look(&mut self) -> Option<Result<Policy, PolicyFileError>> {
+        let content = fs::read(&self.path).ok();
+        let is_settled = content == self.seen;
+        self.seen = content;
+        (is_settled && self.seen != self.known).then(|| self.read())
+    }
+}
+
+/// Reads the file when it has changed, and at each hangup, and makes its policy the active one.
+pub(crate) async fn reload(
+    mut file: LimitsFile,
+    limiter: Limiter,
+    mut hangups: Receiver<()>,
+) -> Result<(), JoinError> {
+    let mut looks = interval(EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let hangup = tokio::select! {
+            Some(()) = hangups.recv() => true,
+            _ = looks.tick() => false,
+        };
+        let look = move || {
+            let read = if hangup { Some(file.read()) } else { file.look() };
+            (file, read)
+        };
+        let read;
+        (file, read) = spawn_blocking(look).await?;
+        match read {
+            None => {}
+            Some(Ok(policy)) => {
                 let changes = changes(&limiter.policy(), &policy);
                 match limiter.set_policy(policy) {
-                    Ok(()) => println!("{} is active{changes}", path.display()),
+                    Ok(()) => println!("{} is active{changes}", file.path.display()),
                     Err(error) => eprintln!("{error}; the old limits stay active"),
                 }
             }
-            Err(error) => eprintln!("{error}; the old limits stay active"),
+            Some(Err(error)) => eprintln!("{error}; the old limits stay active"),
         }
     }
-    Ok(())
 }
 
-/// Wakes the reloader when the file changes, for as long as the watcher lives.
-fn watch(path: &Path, wake: Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        // Reading the file is an event too, and so is our own reading. If a wake-up is already
-        // waiting, it is enough.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
-            let _ = wake.try_send(());
-        }
-    })?;
-    // Watch the folder, because a file that is replaced is another file. In a Kubernetes config map
-    // the file is a link to a link, and the latter is replaced, under another name. So every change
-    // in the folder counts.
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
-}
-
-/// Wakes the reloader on SIGHUP.
+/// Receives each SIGHUP.
 #[cfg(unix)]
-fn on_hangup(wake: Sender<()>) -> io::Result<()> {
+fn hangups() -> io::Result<Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let mut hangups = signal(SignalKind::hangup())?;
+    let mut signals = signal(SignalKind::hangup())?;
+    // If one is already waiting, it is enough.
+    let (hangup, hangups) = mpsc::channel(1);
     tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            let _ = wake.try_send(());
+        while signals.recv().await.is_some() {
+            let _ = hangup.try_send(());
         }
     });
-    Ok(())
+    Ok(hangups)
 }
 
 #[cfg(not(unix))]
-fn on_hangup(_: Sender<()>) -> io::Result<()> {
-    Ok(())
+fn hangups() -> io::Result<Receiver<()>> {
+    Ok(mpsc::channel(1).1)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let path =
-        PathBuf::from(env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned()));
-    // Watch the file before reading it, so that no change is missed in between.
-    let (wake, wakes) = mpsc::channel(1);
-    on_hangup(wake.clone())?;
-    let _watcher = watch(&path, wake)?;
-    let limiter = Limiter::new(Policy::read(&path).map_err(|error| error.to_string())?);
-    let reloading = tokio::spawn(reload(path, limiter.clone(), wakes));
+    let path = env::args().nth(1).unwrap_or_else(|| "examples/limits.toml".to_owned());
+    let hangups = hangups()?;
+    let (file, policy) = LimitsFile::open(path).map_err(|error| error.to_string())?;
+    let limiter = Limiter::new(policy);
+    let reloading = tokio::spawn(reload(file, limiter.clone(), hangups));
 
     let app = Router::new()
         .route("/call", post("queued\n"))

@@ -38,6 +38,8 @@ mod policy_file;
 mod proxy;
 mod recorded_servers;
 mod refused_bodies;
+#[cfg(feature = "policy-file")]
+mod reload;
 mod reports;
 mod spellings;
 mod stacks;
