@@ -247,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn places_that_change_hands_leave_nothing_behind() {
+        let places = Places::new(3);
+        for number in 0..1_000 {
+            let principal = Principal::user(number).expect("not empty");
+            let (limit, scope) = (LimitName::from(Endpoint::CALL), Scope::Account);
+            let outcome = Outcome::Limited;
+            let violated = Violated { principal: &principal, user: None, limit, scope, outcome };
+            places.count(&violated, Last { at: number, endpoint: None, enforced: true });
+        }
+        let table = places.read();
+        assert_eq!((table.places.len(), table.places.capacity(), table.indices.len()), (3, 3, 3));
+    }
+
+    #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_place_takes_176_bytes() {
         assert_eq!(size_of::<Place>(), 176);
