@@ -24,7 +24,7 @@
 //! sed -i 's/^limit = 60$/limit = 300/' examples/limits.toml
 //!
 //! # make a mistake, and see
-//! # `examples/limits.toml:13:9: quota of endpoint "call": limit is 0, which ...`;
+//! # `examples/limits.toml:13:9: quota of "call": limit is 0, which ...`;
 //! # the limit stays 300
 //! sed -i 's/^limit = 300$/limit = 0/' examples/limits.toml
 //!
