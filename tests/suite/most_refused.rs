@@ -392,7 +392,7 @@ fn requests_without_an_account_are_counted_by_their_address() {
     let layer = BolnaRateLimitLayer::with_limiter(limiter)
         .client_address(ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()));
     let call = || {
-        let mut request = Request::post("/call").body(()).unwrap();
+        let mut request = Request::post("/call").body(String::new()).unwrap();
         request.extensions_mut().insert::<IpAddr>("192.0.2.1".parse().unwrap());
         request
     };
