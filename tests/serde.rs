@@ -52,6 +52,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     assert_refused::<Endpoint>(json!("no spaces"), "no endpoint of that name is known");
     assert_refused::<Kind>(json!(""), "no kind of that name is known");
     assert_refused::<Id>(json!(""), "the id is empty");
+    assert_refused::<Id>(json!(" \t"), "the id is empty or white space");
     // Of a long name, the reason holds the beginning.
     let (name, cut) = (json!("x".repeat(1000)), format!("{:?}\u{2026}: no ", "x".repeat(100)));
     assert_refused::<Endpoint>(name.clone(), &cut);

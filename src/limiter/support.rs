@@ -315,7 +315,9 @@ impl<St> Limiter<St> {
 
 fn principal_of(account: &Account) -> Result<&Principal, StoreError> {
     account.principal().ok_or_else(|| {
-        StoreError::of_request("the account has no principal to bill: its ids are empty")
-            .of_kind("no_principal")
+        StoreError::of_request(
+            "the account has no principal to bill: its ids are empty or white space",
+        )
+        .of_kind("no_principal")
     })
 }

@@ -40,16 +40,16 @@ pub struct Account {
 }
 
 impl Account {
-    /// An account of that user, without an organization. If the id is empty or `None`, the account
-    /// names no user.
+    /// An account of that user, without an organization. If the id is
+    /// [empty or white space](crate::values::Id) or `None`, the account names no user.
     ///
     /// A [`Principal`] displays too, but is not an id: make an account of it with `Account::from`.
     pub fn user<M>(id: impl IntoId<M>) -> Self {
         Self { principal: Principal::user(id), member: None, policy: None }
     }
 
-    /// Sets the organization of the user. The organization is billed then. If the id is empty or
-    /// `None`, nothing changes, and the user is billed.
+    /// Sets the organization of the user. The organization is billed then. If the id is
+    /// [empty or white space](crate::values::Id) or `None`, nothing changes: the user is billed.
     ///
     /// Of an account that was made from a principal of another kind, such as an address, that
     /// principal is not kept.

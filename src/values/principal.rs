@@ -34,20 +34,21 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// The principal of that kind and id. `None` if the id is empty or there is none.
+    /// The principal of that kind and id. `None` if the id is [empty or white space](Id), or there
+    /// is none.
     #[must_use]
     pub fn new<M>(kind: Kind, id: impl IntoId<M>) -> Option<Self> {
         id.into_id().map(|id| Self { kind, id })
     }
 
-    /// The organization with that id. `None` if the id is empty or there is none. All users of an
-    /// organization share its buckets.
+    /// The organization with that id. `None` if the id is [empty or white space](Id), or there is
+    /// none. All users of an organization share its buckets.
     #[must_use]
     pub fn organization<M>(id: impl IntoId<M>) -> Option<Self> {
         Self::new(Kind::ORGANIZATION, id)
     }
 
-    /// The user with that id. `None` if the id is empty or there is none.
+    /// The user with that id. `None` if the id is [empty or white space](Id), or there is none.
     #[must_use]
     pub fn user<M>(id: impl IntoId<M>) -> Option<Self> {
         Self::new(Kind::USER, id)
@@ -165,8 +166,13 @@ static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS, &EVERYO
 
 interned_name!(Kind);
 
-/// The id of a principal: any text that is not empty. An empty id would let unrelated callers share
-/// one bucket.
+/// The id of a principal: any text that is not empty and not white space. All callers whose id is
+/// missing somewhere would share one bucket otherwise, so a text without another character than
+/// Unicode's white space (`str::trim` leaves nothing of it) is no id. Characters that are invisible
+/// for other reasons, such as zero-width ones (U+200B, U+FEFF) and control characters, make an id.
+///
+/// Apart from that, an id is taken as it is: `acme` and ` acme` are different ids. Trim what comes
+/// from a header field or a form before you make an id of it.
 ///
 /// An id of up to [`Id::INLINE`] bytes, such as a UUID in its usual spelling, needs no allocation.
 /// A longer id is allocated once and shared by its clones. Ids are compared byte for byte, so `A`
@@ -193,7 +199,7 @@ impl Id {
     pub const INLINE: usize = 36;
 
     /// Makes an id from a text, a number, a UUID, or any other type that implements `Display`, or
-    /// from an `Option` of one. `None` if the text is empty or there is none.
+    /// from an `Option` of one. `None` if the text is empty or white space, or there is none.
     #[must_use]
     pub fn new<M>(id: impl IntoId<M>) -> Option<Self> {
         id.into_id()
@@ -260,7 +266,7 @@ impl fmt::Debug for IdText {
             `Option` of these"
 )]
 pub trait IntoId<M> {
-    /// The id, or `None` if the text is empty or there is none.
+    /// The id, or `None` if the text is empty or white space, or there is none.
     fn into_id(self) -> Option<Id>;
 }
 
@@ -301,11 +307,26 @@ impl Text {
     fn into_id(self) -> Option<Id> {
         let Self { len, bytes, more } = self;
         if more.is_empty() {
-            (len > 0).then(|| Id::new_from(IdText::Inline { len, bytes }))
+            let text = IdText::Inline { len, bytes };
+            (!is_blank(text.as_bytes())).then(|| Id::new_from(text))
         } else {
-            Some(Id::new_from(IdText::Shared(more.into_bytes().into())))
+            let text = more.into_bytes();
+            (!is_blank(&text)).then(|| Id::new_from(IdText::Shared(text.into())))
         }
     }
+}
+
+/// Whether a text is empty or white space.
+#[inline]
+fn is_blank(text: &[u8]) -> bool {
+    // Nearly all ids begin like this.
+    let is_visible = text.first().is_some_and(u8::is_ascii_graphic);
+    !is_visible && is_blank_to_the_end(text)
+}
+
+#[cold]
+fn is_blank_to_the_end(text: &[u8]) -> bool {
+    str::from_utf8(text).unwrap_or_default().trim_start().is_empty()
 }
 
 impl Write for Text {
@@ -386,14 +407,17 @@ impl fmt::Debug for Id {
     }
 }
 
-/// The error of an empty id, which identifies no principal.
+/// The error of an id that is empty or white space, and so identifies no principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmptyId;
 
 impl fmt::Display for EmptyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the id is empty, so it identifies no principal: it needs at least 1 character")
+        f.write_str(
+            "the id is empty or white space, so it identifies no principal: it needs at least 1 \
+             other character",
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Identity: the principal who is billed.
 
 use bolna_rate_limit::layer::Identify;
-use bolna_rate_limit::values::Id;
+use bolna_rate_limit::values::{Id, Kind};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, OnUnidentified, Policy, Principal, Quota,
 };
@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 
-use crate::support::{call_by, ok, one_call, organization, peeked, request, stopped_limiter};
+use crate::support::{call_by, ok, one_call, organization, peeked, request, send, stopped_limiter};
 
 fn user(id: &str) -> Principal {
     Principal::user(id).unwrap()
@@ -30,6 +30,61 @@ fn an_empty_id_is_no_identity() {
     assert_eq!(Account::user("").in_organization("").principal(), None);
     assert_eq!(Principal::organization(""), None);
     assert!(Id::new("").is_none());
+}
+
+/// Each character that Unicode counts as white space, and texts of several.
+fn blank() -> Vec<String> {
+    let spaces = ('\0'..=char::MAX).filter(|character| character.is_whitespace());
+    let long = |length| "\u{2003}".repeat(length);
+    let texts = ["  ", "\r\n\t ", " \u{a0}\u{3000}"].map(str::to_owned);
+    spaces.map(String::from).chain(texts).chain([long(12), long(13), long(1000)]).collect()
+}
+
+#[test]
+fn an_id_of_white_space_is_no_identity() {
+    assert!(blank().len() > 25);
+    for id in &blank() {
+        assert_eq!(Id::new(id), None, "{id:?}");
+        assert_eq!(Id::new(Some(id)), None);
+        assert!(Id::try_from(&**id).is_err());
+        let error = id.parse::<Id>().unwrap_err();
+        assert!(error.to_string().contains("empty or white space"), "{error}");
+        assert_eq!(Principal::organization(id), None);
+        assert_eq!(Principal::user(Some(id)), None);
+        assert_eq!(Principal::new(Kind::ADDRESS, id), None);
+        assert_eq!(Account::user(id).principal(), None);
+        assert_eq!(Account::user(id).in_organization(id), Account::user(""));
+        assert_eq!(Account::user("u").in_organization(id), Account::user("u"));
+        let of_organization = Account::user(id).in_organization("o");
+        assert_eq!(of_organization.principal(), Some(&organization("o")));
+        assert_eq!(of_organization.user_principal(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_ids_are_white_space_is_unidentified() {
+    let by_header = BolnaRateLimitLayer::new()
+        .identify(|head: &Parts| Principal::user(head.headers.get("user")?.to_str().ok()?));
+    let by_extension = BolnaRateLimitLayer::new();
+    for (user, status) in
+        [(" ", StatusCode::UNAUTHORIZED), ("\t", StatusCode::UNAUTHORIZED), ("u", StatusCode::OK)]
+    {
+        let with_field = Request::post("/call").header("user", user).body(()).unwrap();
+        assert_eq!(send(&by_header, with_field).await.status(), status, "{user:?}");
+        assert_eq!(send(&by_extension, call_by(user, " ")).await.status(), status, "{user:?}");
+    }
+}
+
+/// Nothing is cut off, and what is invisible in other ways is no white space.
+#[test]
+fn ids_are_taken_as_they_are() {
+    for id in ["\u{200b}", "\u{feff}", "\u{ad}", "\u{2060}", "\u{200d}", "\0", "\u{7f}", "."] {
+        assert_eq!(Id::new(id).unwrap().as_str(), id);
+    }
+    assert_ne!(user("acme"), user(" acme"));
+    assert_ne!(user("acme"), user("acme "));
+    let long = format!("{}a", " ".repeat(100));
+    assert_eq!(Id::new(&long).unwrap().as_str(), long);
 }
 
 #[test]
