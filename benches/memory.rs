@@ -17,9 +17,10 @@ use memory_stats::memory_stats;
 
 const BUCKETS: u32 = 1_000_000;
 
-/// Longer than two turns of the store's shards, so that every request sweeps as many shards as a
-/// request may.
-const OVERDUE: Duration = Duration::from_millis(300);
+/// After this time, more shards are due than a request sweeps.
+const PAUSE: Duration = Duration::from_secs(10);
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 struct Fixture {
     store: MemoryStore<ManualClock>,
@@ -30,7 +31,8 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let clock = ManualClock::default();
-        let quota = Quota::per_minute(500).build().expect("the quota is valid");
+        // So slow that no bucket is full again before the clock is set forward by days.
+        let quota = Quota::per(1, DAY).burst(1_000).build().expect("the quota is valid");
         Self { store: MemoryStore::with_clock(clock.clone()), clock, quota }
     }
 
@@ -44,16 +46,33 @@ impl Fixture {
         })
     }
 
-    fn fill(&self) -> Vec<u64> {
-        (0..BUCKETS).map(|number| self.charge(number)).collect()
+    fn filled(buckets: u32) -> (Self, Vec<u64>) {
+        let new = Self::new();
+        let times = (0..buckets).map(|number| new.charge(number)).collect();
+        (new, times)
+    }
+
+    /// The times of requests that each sweep as much as a request may. With `drop`, all buckets are
+    /// full again, and it ends when they are dropped.
+    fn sweep(&self, drop: bool) -> Vec<u64> {
+        if drop {
+            self.clock.advance(DAY * 10);
+        }
+        let mut times = Vec::new();
+        while times.len() < 500 && !(drop && self.store.len() <= 1) {
+            self.clock.advance(PAUSE);
+            times.push(self.charge(0));
+        }
+        times
     }
 }
 
 fn main() {
-    let first = Fixture::new();
     let before = resident();
-    let mut times = Vec::new();
-    let allocated = measure(|| times = first.fill()).bytes_current - i64::from(BUCKETS) * 8;
+    let mut first = None;
+    let allocated = measure(|| first = Some(Fixture::filled(BUCKETS))).bytes_current;
+    let (first, times) = first.expect("it was made just before");
+    let allocated = allocated - i64::from(BUCKETS) * 8;
     let grown = resident() - before - times.len() * 8;
     println!("{} buckets", first.store.len());
     println!("{:>6.1} bytes a bucket, by the allocator", share(allocated));
@@ -63,23 +82,24 @@ fn main() {
     println!("\n| nanoseconds a request | median | 99 % | 99.99 % | worst | over 50 µs | of |");
     println!("|---|--:|--:|--:|--:|--:|--:|");
     print("a new bucket, in memory never touched before", times);
-    let Fixture { store, clock, quota } = Fixture::new();
-    let filled = Fixture { store, clock, quota };
-    print("a new bucket", filled.fill());
+    let (filled, times) = Fixture::filled(BUCKETS);
+    print("a new bucket", times);
     print("a bucket that exists", (0..BUCKETS).map(|number| filled.charge(number)).collect());
-    let sweeping = |number: u32| {
-        // The clock goes forth and back. A turn is due either way, and no bucket becomes full.
-        filled.clock.set(OVERDUE * (number % 2));
-        filled.charge(number)
-    };
-    print("sweeping as much as one request ever does", (0..20_000).map(sweeping).collect());
-    let clearing = |number: u32| {
-        filled.clock.advance(OVERDUE);
-        filled.charge(number % 10)
-    };
-    filled.clock.set(Duration::from_secs(60));
-    print("the same, with all that is swept dropped", (0..1_100).map(clearing).collect());
     print("reading the clock", (0..BUCKETS).map(|_| time(|| ())).collect());
+    drop(filled);
+    let sweep = |buckets, stores, drop| {
+        let stores = (0..stores).map(|_| Fixture::filled(buckets).0);
+        stores.flat_map(|store| store.sweep(drop)).collect()
+    };
+    print("sweeping empty shards", sweep(0, 10, false));
+    for (buckets, stores) in [(20_000, 10), (200_000, 10), (BUCKETS, 3)] {
+        print(&format!("sweeping {buckets} buckets"), sweep(buckets, stores, false));
+        print("the same, with all that is swept dropped", sweep(buckets, stores, true));
+    }
+    let (filled, _) = Fixture::filled(BUCKETS);
+    filled.clock.advance(DAY * 10);
+    let reports = (0..3).map(|_| time(|| drop(black_box(filled.store.report())))).collect();
+    print("a report that sweeps a million buckets, and two that find nothing to do", reports);
 }
 
 fn time(work: impl FnOnce()) -> u64 {

@@ -306,6 +306,9 @@ impl<St: Store> Limiter<St> {
     }
 
     /// The current numbers of the limiter and its store, for metrics.
+    ///
+    /// Call it now and then, for example each time that metrics are read. A store that counts in
+    /// this process then also [frees memory](crate::store::MemoryStore#memory).
     #[must_use]
     pub fn report(&self) -> Report {
         Report::new(self.enforcement(), self.store().report())

@@ -103,8 +103,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// The state of the store, in numbers, for metrics. By default all of them are 0.
     ///
-    /// A store around another store adds its own numbers to the report of that store. This takes no
-    /// lock that requests wait for. It is meant to be called now and then, not for every request.
+    /// A store around another store adds its own numbers to the report of that store. It holds no
+    /// lock for longer than a request does. It is meant to be called now and then, not for every
+    /// request, so a store may also tidy up: a [`MemoryStore`] drops buckets that are full again.
     fn report(&self) -> StoreReport {
         StoreReport::default()
     }

@@ -40,6 +40,62 @@ fn memory_follows_the_callers_of_the_last_minute_and_not_of_all_time() {
     assert!(most < 10_000, "{most} buckets were tracked at once, of which 120 owed");
 }
 
+/// 200,000 callers come once. After that, one other caller sends so many requests at once, again and
+/// again. Returns how many buckets are left after each time.
+fn left_after_a_spike(at_once: usize, pause: Duration) -> impl Iterator<Item = usize> {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    for caller in 0..200_000 {
+        let _ = limiter.decide_now(&organization(&caller.to_string()), "/call");
+    }
+    assert_eq!(limiter.store().len(), 200_000);
+    std::iter::repeat_with(move || {
+        clock.advance(pause);
+        for _ in 0..at_once {
+            let _ = limiter.decide_now(&organization("other"), "/call");
+        }
+        limiter.store().len()
+    })
+}
+
+#[test]
+fn the_memory_of_a_spike_is_freed_however_slow_the_requests_are_that_follow() {
+    const SECOND: Duration = Duration::from_secs(1);
+    // Within a minute, and the second that the minute ends in.
+    assert_eq!(left_after_a_spike(8, SECOND).nth(61), Some(1));
+    assert_eq!(left_after_a_spike(1, SECOND / 8).nth(61 * 8), Some(1));
+    // With fewer requests, a hundred of them.
+    assert_eq!(left_after_a_spike(1, SECOND).nth(100), Some(1));
+    assert_eq!(left_after_a_spike(1, 60 * SECOND).nth(100), Some(1));
+    // Each of them drops some, and so few that it takes some microseconds.
+    let left: Vec<_> = left_after_a_spike(1, 10 * SECOND).take(50).collect();
+    let dropped = left.windows(2).map(|two| two[0] - two[1]);
+    assert!(dropped.into_iter().all(|dropped| (1_000..4_000).contains(&dropped)), "{left:?}");
+}
+
+#[test]
+fn a_report_frees_the_memory_of_a_spike_without_any_request() {
+    let (limiter, clock) = stopped_limiter(Policy::default());
+    for caller in 0..200_000 {
+        let _ = limiter.decide_now(&organization(&caller.to_string()), "/call");
+    }
+    let reported = || limiter.report().store.buckets;
+    assert_eq!(reported(), 200_000, "no bucket is full again");
+    // A metrics page is read every 15 s.
+    let mut before = 200_000;
+    for quarter in 1..=4 {
+        clock.advance(Duration::from_secs(15));
+        let left = reported();
+        assert!(left + 45_000 < before, "{left} are left after {quarter} quarters of a minute");
+        before = left;
+    }
+    assert_eq!(before, 0);
+    // A report finds the work of a minute at most, however long none was made.
+    let sweeps = limiter.report().store.sweeps;
+    clock.advance(Duration::from_secs(86_400));
+    assert_eq!(limiter.report().store.sweeps - sweeps, 1024);
+    assert_eq!(limiter.report().store.sweeps - sweeps, 1024, "nothing is due");
+}
+
 #[test]
 fn a_bucket_that_owes_is_never_dropped() {
     let (limiter, clock) = stopped_limiter(Policy::default());

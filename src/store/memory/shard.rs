@@ -180,6 +180,11 @@ impl Buckets {
         self.slots.len() + more <= self.slots.capacity()
     }
 
+    /// How many buckets and exceptions the tables have memory for.
+    pub(super) fn places(&self) -> usize {
+        self.slots.num_buckets() + self.exceptions.num_buckets()
+    }
+
     /// Drops all full buckets and all exceptions that are over. Returns how many.
     pub(super) fn sweep(&mut self, now: u64) -> Swept {
         let before = (self.slots.len(), self.exceptions.len());

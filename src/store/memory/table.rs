@@ -7,6 +7,9 @@ use super::key::BucketKey;
 use super::shard::{Buckets, Shard, Swept};
 use super::sync::AtomicUsize;
 
+/// The work to sweep an empty shard, in places of a table.
+const SHARD: usize = 64;
+
 /// A hash table cut into shards, each behind a lock of its own.
 pub(super) struct Table {
     shards: Box<[Shard]>,
@@ -104,13 +107,17 @@ impl Table {
     }
 
     /// Drops the full buckets of the next shard, and frees the memory that a spike has left in it.
-    pub(super) fn sweep_next(&self, now: u64) {
+    /// Returns how much work that was: the number of places in the shard's table, and a number for
+    /// what a shard takes in itself.
+    pub(super) fn sweep_next(&self, now: u64) -> usize {
         let hand = self.counters.hand.fetch_add(1, Ordering::Relaxed);
         // A shard that is in use is left for its next turn, so that no request waits.
         let shard = &self.shards[hand & (self.shards.len() - 1)];
-        let Some(mut buckets) = shard.try_write() else { return };
+        let Some(mut buckets) = shard.try_write() else { return SHARD };
+        let places = buckets.places();
         self.sweep(shard, &mut buckets, now);
         buckets.shrink();
+        SHARD + places
     }
 
     /// Drops all full buckets, and frees all memory that is not needed.
