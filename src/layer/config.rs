@@ -96,16 +96,16 @@ impl<St> Config<St> {
         error: Option<&StoreError>,
     ) -> RefusalResponse {
         if is_grpc(request.method(), request.headers()) {
-            let refusal = Refusal::new(request, ruling, error, self.too_costly);
-            return refusal.answer_grpc(self.format);
+            let refusal = Refusal::new(request, ruling, error, self.too_costly, self.format);
+            return refusal.answer_grpc();
         }
         if self.renderer.is_none() && *request.method() != Method::HEAD {
             if let Some(usual) = RefusalResponse::usual(ruling, self.format) {
                 return usual;
             }
         }
-        let refusal = Refusal::new(request, ruling, error, self.too_costly);
-        refusal.answer(self.renderer.as_ref(), self.format)
+        let refusal = Refusal::new(request, ruling, error, self.too_costly, self.format);
+        refusal.answer(self.renderer.as_ref())
     }
 
     #[cold]

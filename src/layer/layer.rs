@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,7 +12,7 @@ use super::config::Config;
 use super::cost::{CostOf, IntoCost};
 use super::identify::{ByClosure, Identify, IntoAccount};
 use super::refused_body::Timer;
-use super::response::{Dialect, LegacyReset, Refusal};
+use super::response::{Dialect, LegacyReset, Longest, Refusal};
 use super::service::BolnaRateLimit;
 use crate::limiter::Limiter;
 use crate::policy::Policy;
@@ -191,6 +192,29 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.format.legacy = Some(reset))
     }
 
+    /// Sets the longest wait that refusals tell. By default they tell the whole wait.
+    ///
+    /// Many clients wait for the whole `Retry-After` without a word: for an hour after a
+    /// [block](Limiter::block) of an hour, and up to a day with a limit by the day. With a cap they
+    /// come back sooner, and find a block that was lifted early, a refund or a higher limit. If
+    /// they are still limited, they are refused again, which costs no unit.
+    ///
+    /// The cap applies to `Retry-After`, `retry-after-ms`, gRPC's `grpc-retry-pushback-ms` and
+    /// `RetryInfo`, and [`Refusal::wait`]. It is in whole seconds, rounded down, and at least 1 s.
+    /// `RateLimit`, `X-RateLimit-Reset` and the `detail` of the refusal still say the whole wait;
+    /// where `Retry-After` and `RateLimit` differ, clients go by `Retry-After`
+    /// (draft-ietf-httpapi-ratelimit-headers-11).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// let layer = BolnaRateLimitLayer::new().max_retry_after(Duration::from_secs(60));
+    /// ```
+    pub fn max_retry_after(self, wait: Duration) -> Self {
+        self.with(|config| config.format.longest = Longest::of(wait))
+    }
+
     /// Sends `retry-after-ms` with 429 as well: the wait in milliseconds, rounded up and at least
     /// 1, for clients that read it, such as the SDKs of `OpenAI` and `Anthropic`. Off by default.
     /// Scripts in a browser see it only if CORS exposes it.
@@ -212,7 +236,8 @@ impl<St> BolnaRateLimitLayer<St> {
     ///
     /// * It adds `Cache-Control: no-store` unless the field is set.
     /// * If the reason is a limit, it adds `Retry-After` and, if it is on, `retry-after-ms`, unless
-    ///   they are set. And it appends the `RateLimit` fields.
+    ///   they are set. Both are at most [`max_retry_after`](Self::max_retry_after). And it appends
+    ///   the `RateLimit` fields.
     /// * If the request is unidentified, it adds `WWW-Authenticate` unless the field is set.
     /// * If the store failed, it adds `Retry-After: 1` unless the field is set.
     /// * If the method is HEAD, it removes the content.

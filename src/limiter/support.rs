@@ -224,7 +224,8 @@ impl<St: Store> Limiter<St> {
     ///
     /// The refusals say the whole wait in `Retry-After`. Many clients (urllib3, axios-retry, got,
     /// `curl --retry`, go-retryablehttp) wait for it without a word before they try again, for an
-    /// hour if it is an hour.
+    /// hour if it is an hour, and so do not notice that the block was lifted. A layer can
+    /// [tell a shorter wait](crate::BolnaRateLimitLayer::max_retry_after).
     ///
     /// To block an account on all endpoints, block each:
     ///

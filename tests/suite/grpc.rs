@@ -119,6 +119,38 @@ async fn an_unidentified_call_is_unauthenticated_and_a_blocked_one_waits() {
     assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("2147483647"));
 }
 
+/// A gRPC client waits as it is told before it tries again.
+#[tokio::test]
+async fn a_cap_on_the_wait_applies_to_the_pushback_and_the_retry_info() {
+    let mut tasks = JoinSet::new();
+    let (limiter, clock) = stopped_limiter(policy());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let cap = Duration::from_secs(60);
+    let mut client = client(&mut tasks, layer.max_retry_after(cap)).await;
+    let (endpoint, _) = limiter.policy().endpoints().next().unwrap();
+    let hour = Duration::from_secs(3600);
+    limiter.block(&Account::user("ana"), endpoint, hour).await.unwrap();
+    let refused = call(&mut client, Some("ana")).await.unwrap_err();
+    assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("60000"));
+    assert_eq!(metadata(&refused, "retry-after"), Some("60"));
+    assert_eq!(refused.get_details_retry_info().unwrap().retry_delay, Some(cap));
+    // The rest stays true.
+    assert!(refused.message().contains("3600 seconds"), "{refused:?}");
+    assert_eq!(metadata(&refused, "ratelimit"), Some("\"check\";r=0;t=3600"));
+
+    // A wait that is shorter is told to the nanosecond.
+    limiter.block(&Account::user("ana"), endpoint, Duration::ZERO).await.unwrap();
+    call(&mut client, Some("ana")).await.unwrap();
+    clock.advance(Duration::from_micros(500));
+    let refused = call(&mut client, Some("ana")).await.unwrap_err();
+    assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("10000"));
+    let wait = refused.get_details_retry_info().unwrap().retry_delay;
+    assert_eq!(wait, Some(Duration::from_micros(9_999_500)));
+    // Without an account, waiting still does not help.
+    let refused = call(&mut client, None).await.unwrap_err();
+    assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("-1"));
+}
+
 fn request(content_type: &str) -> Request<String> {
     let mut request =
         Request::post(CHECK).header("Content-Type", content_type).body(String::new()).unwrap();

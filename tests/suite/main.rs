@@ -26,6 +26,7 @@ mod honest_paths;
 mod identity;
 mod limits;
 mod live;
+mod max_retry_after;
 mod model;
 mod most_refused;
 mod observers;

@@ -10,7 +10,7 @@ mod refusal;
 mod tests;
 
 pub use fields::{Dialect, LegacyReset};
-pub(super) use fields::{Fields, Format};
+pub(super) use fields::{Fields, Format, Longest};
 pub(super) use grpc::is_grpc;
 pub use refusal::{Reason, Refusal};
 pub(super) use refusal::{RefusalResponse, Renderer};

@@ -28,6 +28,7 @@ pub struct Refusal<'a> {
     reason: Reason<'a>,
     ruling: &'a Ruling,
     status: StatusCode,
+    format: Format,
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
@@ -67,6 +68,7 @@ impl<'a> Refusal<'a> {
         ruling: &'a Ruling,
         error: Option<&'a StoreError>,
         too_costly: StatusCode,
+        format: Format,
     ) -> Self {
         let (reason, status) = if let Some(decision) = ruling.only_violated() {
             (Reason::Limited(*decision), StatusCode::TOO_MANY_REQUESTS)
@@ -87,7 +89,7 @@ impl<'a> Refusal<'a> {
             }
         };
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
-        Self { reason, ruling, status, method, uri, headers }
+        Self { reason, ruling, status, format, method, uri, headers }
     }
 
     /// Why the request is refused.
@@ -135,12 +137,18 @@ impl<'a> Refusal<'a> {
         self.ruling.violated().map(Decision::limit).chain(too_costly)
     }
 
-    /// How long the caller has to wait: `Retry-After` is this, in whole seconds. `None` if waiting
-    /// does not help, as for an unidentified request.
+    /// How long the caller is told to wait: `Retry-After` is this, in whole seconds. `None` if
+    /// waiting does not help, as for an unidentified request.
+    ///
+    /// It is the time until the request would be admitted, or
+    /// [`max_retry_after`](crate::BolnaRateLimitLayer::max_retry_after) if that is less. The true
+    /// time is [`Ruling::retry_after`], and the [detail](Self::detail) says it.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         match &self.reason {
-            Reason::Limited(decision) => decision.retry_after(),
+            Reason::Limited(decision) => {
+                decision.retry_after().map(|wait| self.format.longest.wait(wait))
+            }
             Reason::StoreFailed(_) => Some(Duration::from_secs(1)),
             Reason::Unidentified | Reason::TooCostly { .. } | Reason::TooAmbiguous => None,
         }
@@ -179,28 +187,24 @@ impl<'a> Refusal<'a> {
 
     /// The finished response. Even if the user's closure has rendered it, it says when to try
     /// again.
-    pub(in crate::layer) fn answer(
-        &self,
-        renderer: Option<&Renderer>,
-        format: Format,
-    ) -> RefusalResponse {
+    pub(in crate::layer) fn answer(&self, renderer: Option<&Renderer>) -> RefusalResponse {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let response = match self.reason {
             // The older fields tell the time, so they are not left for later.
-            Reason::Limited(decision) if as_usual && format.legacy.is_none() => {
-                self.by_one_of_several(&decision, format)
+            Reason::Limited(decision) if as_usual && self.format.legacy.is_none() => {
+                self.by_one_of_several(&decision)
             }
             Reason::Unidentified if as_usual => {
-                let response = UNIDENTIFIED.get_or_init(|| self.render(None, format));
+                let response = UNIDENTIFIED.get_or_init(|| self.render(None));
                 return RefusalResponse::Rendered(response);
             }
-            _ => self.render(renderer, format),
+            _ => self.render(renderer),
         };
         RefusalResponse::Made(Box::new(response))
     }
 
     /// The finished response to a gRPC request. The user's closure does not render it.
-    pub(in crate::layer) fn answer_grpc(&self, format: Format) -> RefusalResponse {
+    pub(in crate::layer) fn answer_grpc(&self) -> RefusalResponse {
         let code = match &self.reason {
             Reason::Limited(_) | Reason::TooCostly { .. } => grpc::Code::ResourceExhausted,
             Reason::Unidentified => grpc::Code::Unauthenticated,
@@ -214,7 +218,7 @@ impl<'a> Refusal<'a> {
             headers.insert(CONTENT_TYPE, kind.clone());
         }
         grpc::add_status(headers, code, &self.detail(), self.wait());
-        cache::with(|texts| self.add_fields(headers, format, texts.buffer()));
+        cache::with(|texts| self.add_fields(headers, texts.buffer()));
         RefusalResponse::Made(Box::new(response))
     }
 
@@ -228,11 +232,11 @@ impl<'a> Refusal<'a> {
 
     /// The usual response to a request that one of several limits refuses: that of this limit alone
     /// without its fields, and the fields of all limits.
-    fn by_one_of_several(&self, decision: &Decision, format: Format) -> Response<Bytes> {
-        let without = Format { dialect: Dialect::Off, ..format };
+    fn by_one_of_several(&self, decision: &Decision) -> Response<Bytes> {
+        let without = Format { dialect: Dialect::Off, ..self.format };
         let is_alone = self.ruling.violated().nth(1).is_none();
         let Some(key) = key(decision, self.is_own_limit(), without).filter(|_| is_alone) else {
-            return self.render(None, format);
+            return self.render(None);
         };
         let mut response = match cache::shared_refusal(&key) {
             Some(response) => response.clone(),
@@ -240,7 +244,7 @@ impl<'a> Refusal<'a> {
                 texts.refusal(key, |buffer| limited(decision, key.is_own, without, buffer))
             }),
         };
-        if format.dialect == Dialect::Draft11 {
+        if self.format.dialect == Dialect::Draft11 {
             for decision in self.ruling.enforced() {
                 fields::append_cached(response.headers_mut(), decision);
             }
@@ -248,10 +252,10 @@ impl<'a> Refusal<'a> {
         response
     }
 
-    pub(super) fn render(&self, renderer: Option<&Renderer>, format: Format) -> Response<Bytes> {
+    pub(super) fn render(&self, renderer: Option<&Renderer>) -> Response<Bytes> {
         let mut response = renderer.map_or_else(|| self.problem(), |render| render(self));
         cache::with(|texts| {
-            self.add_fields(response.headers_mut(), format, texts.buffer());
+            self.add_fields(response.headers_mut(), texts.buffer());
         });
         if *self.method == Method::HEAD {
             // RFC 9110, section 9.3.2: the same header fields as for GET, including the length, but
@@ -290,7 +294,8 @@ impl Refusal<'_> {
         }
     }
 
-    fn add_fields(&self, headers: &mut HeaderMap, format: Format, buffer: &mut Buffer) {
+    fn add_fields(&self, headers: &mut HeaderMap, buffer: &mut Buffer) {
+        let format = self.format;
         fields::add(headers, CACHE_CONTROL, || HeaderValue::from_static("no-store"));
         match &self.reason {
             Reason::Limited(decision) => {
@@ -328,8 +333,11 @@ static UNIDENTIFIED: OnceLock<Response<Bytes>> = OnceLock::new();
 pub(in crate::layer) enum RefusalResponse {
     /// A response that all threads share.
     Rendered(&'static Response<Bytes>),
-    /// The usual response to a limited request. It is looked up or written when it is sent.
-    Of(Decision, bool, Format),
+    /// The usual response to a request that the endpoint's own limit refuses. It is looked up or
+    /// written when it is sent.
+    OfOwn(Decision, Format),
+    /// The same for any other limit.
+    OfOther(Decision, Format),
     /// A response that was made for this request. In a box, because the futures of admitted
     /// requests have room for it too.
     Made(Box<Response<Bytes>>),
@@ -349,7 +357,8 @@ impl RefusalResponse {
             let key = key(decision, is_own, format);
             return Some(match key.and_then(|key| cache::shared_refusal(&key)) {
                 Some(response) => Self::Rendered(response),
-                None => Self::Of(*decision, is_own, format),
+                None if is_own => Self::OfOwn(*decision, format),
+                None => Self::OfOther(*decision, format),
             });
         }
         if ruling.has_no_account() { UNIDENTIFIED.get().map(Self::Rendered) } else { None }
@@ -358,7 +367,8 @@ impl RefusalResponse {
     pub(in crate::layer) fn into_response(self) -> Response<Bytes> {
         match self {
             Self::Rendered(response) => response.clone(),
-            Self::Of(decision, is_own, format) => usual(&decision, is_own, format),
+            Self::OfOwn(decision, format) => usual(&decision, true, format),
+            Self::OfOther(decision, format) => usual(&decision, false, format),
             Self::Made(response) => *response,
         }
     }
@@ -388,10 +398,12 @@ fn key(decision: &Decision, is_own: bool, format: Format) -> Option<RefusalKey> 
     if decision.is_blocked() || decision.remaining() > 0 || format.retry_after_ms {
         return None;
     }
+    let seconds = retry_after::seconds(decision);
     Some(RefusalKey {
         limit: decision.limit(),
         is_own,
-        seconds: retry_after::seconds(decision),
+        seconds,
+        told: format.longest.seconds(seconds),
         with_fields: format.dialect == Dialect::Draft11,
     })
 }

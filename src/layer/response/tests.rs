@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::buffer::{Buffer, Digits};
 use super::cache;
-use super::fields::{Dialect, Fields, Format, draft11};
+use super::fields::{Dialect, Fields, Format, Longest, draft11};
 use super::refusal::{Reason, Refusal};
 use crate::values::{Decision, Decisions, Endpoint, Enforced, Limit, Quota, Ruling};
 
@@ -88,11 +88,13 @@ proptest! {
 fn a_refusal_is_the_same_whether_it_is_rendered_for_reuse_or_not() {
     let refusals = || {
         let off = Format { dialect: Dialect::Off, ..Format::default() };
+        let longest = |seconds| Longest::of(Duration::from_secs(seconds));
+        let capped = |seconds| Format { longest: longest(seconds), ..Format::default() };
         let mut refusals = Vec::new();
         for units in [20, 21, 22] {
             let quota = Quota::per_minute(units).burst(3).build().expect("the quota is valid");
             let limit = Limit::new(Endpoint::CALL, quota);
-            for format in [Format::default(), off] {
+            for format in [Format::default(), off, capped(1), capped(3)] {
                 for debt in (6_000..=20_000).step_by(250).map(Duration::from_millis) {
                     for decision in [Decision::limited(limit, debt), Decision::blocked(limit, debt)]
                     {
@@ -100,11 +102,11 @@ fn a_refusal_is_the_same_whether_it_is_rendered_for_reuse_or_not() {
                         let decisions = Decisions::of_one(decision);
                         let all = Enforced::ALL;
                         let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, all, None);
-                        let refusal =
-                            Refusal::new(&request, &ruling, None, StatusCode::PAYLOAD_TOO_LARGE);
+                        let too_costly = StatusCode::PAYLOAD_TOO_LARGE;
+                        let refusal = Refusal::new(&request, &ruling, None, too_costly, format);
                         assert!(matches!(refusal.reason(), Reason::Limited(by) if by == decision));
-                        let answer = || parts(refusal.answer(None, format).into_response());
-                        let afresh = parts(refusal.render(None, format));
+                        let answer = || parts(refusal.answer(None).into_response());
+                        let afresh = parts(refusal.render(None));
                         assert_eq!(answer(), afresh, "{decision:?}");
                         assert_eq!(answer(), afresh, "{decision:?}");
                         refusals.push(afresh);

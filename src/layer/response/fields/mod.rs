@@ -13,6 +13,7 @@ use crate::values::{Decision, Enforced, Ruling};
 
 use legacy::Legacy;
 pub use legacy::LegacyReset;
+pub(in crate::layer) use retry_after::Longest;
 
 /// The form of the `RateLimit` header fields of responses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -41,6 +42,8 @@ pub(in crate::layer) struct Format {
     pub(in crate::layer) dialect: Dialect,
     pub(in crate::layer) legacy: Option<LegacyReset>,
     pub(in crate::layer) retry_after_ms: bool,
+    /// The longest wait that refusals tell.
+    pub(in crate::layer) longest: Longest,
 }
 
 /// The header fields of one response that say what was decided.
