@@ -128,7 +128,7 @@ where
                 }
                 StateProjection::Calling { call } => {
                     let mut response = ready!(call.poll(cx))?;
-                    mem::take(this.fields).append_to(response.headers_mut());
+                    mem::take(this.fields).append_to(&mut response);
                     return Poll::Ready(Ok(response.map(ResponseBody::inner)));
                 }
                 StateProjection::Refused { answer, body } => {

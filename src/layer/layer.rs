@@ -189,7 +189,43 @@ impl<St> BolnaRateLimitLayer<St> {
     /// `X-RateLimit-Limit` is the burst, since `X-RateLimit-Remaining` is what is left of the
     /// burst. Scripts in a browser see these fields only if CORS exposes them.
     pub fn legacy_headers(self, reset: LegacyReset) -> Self {
-        self.with(|config| config.format.legacy = Some(reset))
+        self.with(|config| config.format.special.get_or_insert_default().legacy = Some(reset))
+    }
+
+    /// Sets whether a response that a shared cache may store has the `RateLimit` fields and
+    /// `X-RateLimit-*`. Defaults to `true`.
+    ///
+    /// A shared cache, such as a CDN or a proxy's, sends a stored response to other callers, with
+    /// the figures of the caller that it was made for. With `false`, the layer leaves the figures
+    /// out of a response of the inner service if a shared cache may store it by what it says itself
+    /// (RFC 9111, section 3):
+    ///
+    /// * `Cache-Control` has neither `no-store` nor `private`, and has `public`, `s-maxage`, or a
+    ///   `max-age`, `stale-while-revalidate` or `stale-if-error` other than 0. A `private` with
+    ///   names of fields, such as `private="set-cookie"`, does not count, because a cache may store
+    ///   the rest, nor does a `no-store` beside `must-understand`.
+    /// * Or it has neither `no-store` nor `private` nor an age, and there is an `Expires` in the
+    ///   future.
+    /// * Or the same is true of a field for some caches only, whatever `Cache-Control` says:
+    ///   `CDN-Cache-Control` or another name that ends in `-Cache-Control` (RFC 9213), or
+    ///   `Surrogate-Control`.
+    /// * Or it is a 304, whose fields are written into the stored response, and its `Cache-Control`
+    ///   has neither `no-store` nor `private`.
+    ///
+    /// A response that says nothing about caching has its figures. If a cache of yours stores such
+    /// responses by a rule of its own, let the service say `private` or `no-store`, or use
+    /// [`Dialect::Off`].
+    ///
+    /// Refusals say `Cache-Control: no-store`, and have all their fields. Fields that the inner
+    /// service has set are left as they are.
+    ///
+    /// ```
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// let layer = BolnaRateLimitLayer::new().fields_in_shared_caches(false);
+    /// ```
+    pub fn fields_in_shared_caches(self, sent: bool) -> Self {
+        self.with(|config| config.format.special.get_or_insert_default().private = !sent)
     }
 
     /// Sets the longest wait that refusals tell. By default they tell the whole wait.

@@ -42,6 +42,7 @@ mod refused_bodies;
 #[cfg(feature = "policy-file")]
 mod reload;
 mod reports;
+mod shared_caches;
 mod spellings;
 mod stacks;
 mod store;

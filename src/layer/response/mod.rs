@@ -6,6 +6,7 @@ mod fields;
 mod grpc;
 mod problem;
 mod refusal;
+mod shared_caches;
 #[cfg(test)]
 mod tests;
 

@@ -191,7 +191,7 @@ impl<'a> Refusal<'a> {
         let as_usual = renderer.is_none() && *self.method != Method::HEAD;
         let response = match self.reason {
             // The older fields tell the time, so they are not left for later.
-            Reason::Limited(decision) if as_usual && self.format.legacy.is_none() => {
+            Reason::Limited(decision) if as_usual && self.format.legacy().is_none() => {
                 self.by_one_of_several(&decision)
             }
             Reason::Unidentified if as_usual => {
@@ -350,7 +350,7 @@ impl RefusalResponse {
     pub(in crate::layer) fn usual(ruling: &Ruling, format: Format) -> Option<Self> {
         if let Some(decision) = ruling.only_violated() {
             // The older fields tell the time, so they are not left for later.
-            if format.legacy.is_some() {
+            if format.legacy().is_some() {
                 return None;
             }
             let is_own = is_own(ruling, decision);

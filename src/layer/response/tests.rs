@@ -32,10 +32,10 @@ fn plain(decision: &Decision) -> [String; 2] {
 }
 
 fn appended(decision: &Decision) -> [String; 2] {
-    let mut headers = HeaderMap::new();
-    Fields::of_one(decision, Format::default()).append_to(&mut headers);
+    let mut response = Response::new(());
+    Fields::of_one(decision, Format::default()).append_to(&mut response);
     ["ratelimit-policy", "ratelimit"]
-        .map(|name| headers[name].to_str().expect("the field is ASCII").to_owned())
+        .map(|name| response.headers()[name].to_str().expect("the field is ASCII").to_owned())
 }
 
 fn parts(response: Response<Bytes>) -> (u16, HeaderMap, Bytes) {
@@ -130,10 +130,10 @@ fn the_policy_in_use_is_found_however_many_there_have_been() {
     // Texts that are written for a response are dropped with it. So their address is the same once
     // more only if nothing else is written meanwhile.
     let address = |limit| {
-        let mut headers = HeaderMap::new();
-        Fields::of_one(&decision(limit), Format::default()).append_to(&mut headers);
+        let mut response = Response::new(());
+        Fields::of_one(&decision(limit), Format::default()).append_to(&mut response);
         let _other = appended(&decision(limit + 1_000_000));
-        headers["ratelimit"].as_bytes().as_ptr()
+        response.headers()["ratelimit"].as_bytes().as_ptr()
     };
     (1..20_000).for_each(|limit| {
         address(limit);

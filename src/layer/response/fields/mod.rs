@@ -5,10 +5,10 @@ mod legacy;
 pub(super) mod retry_after;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::buffer::Buffer;
-use super::cache;
+use super::{cache, shared_caches};
 use crate::values::{Decision, Enforced, Ruling};
 
 use legacy::Legacy;
@@ -40,10 +40,29 @@ pub enum Dialect {
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::layer) struct Format {
     pub(in crate::layer) dialect: Dialect,
-    pub(in crate::layer) legacy: Option<LegacyReset>,
     pub(in crate::layer) retry_after_ms: bool,
     /// The longest wait that refusals tell.
     pub(in crate::layer) longest: Longest,
+    /// What few layers have. Together, so that other layers look at one value for each request.
+    pub(in crate::layer) special: Option<Special>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::layer) struct Special {
+    /// Whether the older fields are sent, and the meaning of one of them.
+    pub(in crate::layer) legacy: Option<LegacyReset>,
+    /// Whether responses that a shared cache may store have no fields.
+    pub(in crate::layer) private: bool,
+}
+
+impl Format {
+    pub(super) fn legacy(self) -> Option<LegacyReset> {
+        self.special.and_then(|special| special.legacy)
+    }
+
+    fn is_private(self) -> bool {
+        self.special.is_some_and(|special| special.private)
+    }
 }
 
 /// The header fields of one response that say what was decided.
@@ -61,11 +80,19 @@ enum Other {
     /// `RateLimit-Policy` and `RateLimit` for that decision. Their values are looked up or written
     /// when the response is there, so that they hold no memory until then.
     Of(Decision),
+    /// The same, unless a shared cache may store the response.
+    Private(Decision),
     /// The same for the limits of a ruling that are enforced, or for all of them.
-    Several { ruling: Box<[Decision]>, shown: Enforced },
-    /// The older fields, and those of a decision unless its values are shared. In a box, because
-    /// there seldom are any.
-    WithLegacy(Box<(Self, Legacy)>),
+    Several { ruling: Box<[Decision]>, shown: Enforced, private: bool },
+    /// The older fields, and others. In a box, because there seldom are any.
+    WithLegacy(Box<WithLegacy>),
+}
+
+#[derive(Debug)]
+struct WithLegacy {
+    other: Other,
+    legacy: Legacy,
+    private: bool,
 }
 
 impl Fields {
@@ -83,66 +110,85 @@ impl Fields {
     /// The fields for that decision.
     #[inline(always)]
     pub(super) fn of_one(decision: &Decision, format: Format) -> Self {
+        if let Some(special) = format.special {
+            return Self { shared: None, other: Other::special(decision, format.dialect, special) };
+        }
         let wanted = format.dialect == Dialect::Draft11;
         let shared = if wanted { cache::shared_fields(decision) } else { None };
         let missing = wanted && shared.is_none();
-        let other = match format.legacy {
-            None if missing => Other::Of(*decision),
-            None => Other::None,
-            Some(reset) => Other::with_legacy(decision, missing, reset),
-        };
-        Self { shared, other }
+        Self { shared, other: if missing { Other::Of(*decision) } else { Other::None } }
     }
 
     #[inline(never)]
     fn of_several(ruling: &mut Ruling, format: Format, in_shadow: bool) -> Self {
         let (decisions, enforced) = ruling.drain_decisions();
         let shown = if in_shadow { Enforced::ALL } else { enforced };
-        let legacy = format.legacy.zip(tightest(shown.among(&decisions)));
+        let legacy = format.legacy().zip(tightest(shown.among(&decisions)));
         let legacy = legacy.map(|(reset, decision)| legacy::fields(decision, reset));
+        let private = format.is_private();
         let other = match format.dialect {
-            Dialect::Draft11 => Other::Several { ruling: decisions, shown },
+            Dialect::Draft11 => Other::Several { ruling: decisions, shown, private },
             Dialect::Off => Other::None,
         };
-        let other = match legacy {
-            Some(legacy) => Other::WithLegacy(Box::new((other, legacy))),
-            None => other,
-        };
-        Self { shared: None, other }
+        Self { shared: None, other: other.with_legacy(legacy, private) }
     }
 
     /// Appends the fields. Those that an upstream has set stay, since each list member is about a
     /// limit of its own.
     #[inline]
-    pub(in crate::layer) fn append_to(self, headers: &mut HeaderMap) {
+    pub(in crate::layer) fn append_to<B>(self, response: &mut Response<B>) {
         if let Some((policy, limit)) = self.shared {
-            append(headers, policy.clone(), limit.clone());
+            append(response.headers_mut(), policy.clone(), limit.clone());
         }
         if !matches!(self.other, Other::None) {
-            self.other.append_to(headers);
+            let status = response.status();
+            if !self.other.is_private() || !shared_caches::may_store(status, response.headers()) {
+                self.other.append_to(response.headers_mut());
+            }
         }
     }
 }
 
 impl Other {
     #[inline(never)]
-    fn with_legacy(decision: &Decision, missing: bool, reset: LegacyReset) -> Self {
-        let other = if missing { Self::Of(*decision) } else { Self::None };
-        Self::WithLegacy(Box::new((other, legacy::fields(decision, reset))))
+    fn special(decision: &Decision, dialect: Dialect, special: Special) -> Self {
+        let other = match dialect {
+            Dialect::Draft11 if special.private => Self::Private(*decision),
+            Dialect::Draft11 => Self::Of(*decision),
+            Dialect::Off => Self::None,
+        };
+        let legacy = special.legacy.map(|reset| legacy::fields(decision, reset));
+        other.with_legacy(legacy, special.private)
+    }
+
+    fn with_legacy(self, legacy: Option<Legacy>, private: bool) -> Self {
+        match legacy {
+            Some(legacy) => Self::WithLegacy(Box::new(WithLegacy { other: self, legacy, private })),
+            None => self,
+        }
+    }
+
+    /// Whether a response that a shared cache may store does not get the fields.
+    fn is_private(&self) -> bool {
+        match self {
+            Self::None | Self::Of(_) => false,
+            Self::Private(_) => true,
+            Self::Several { private, .. } => *private,
+            Self::WithLegacy(fields) => fields.private,
+        }
     }
 
     #[inline(never)]
     fn append_to(self, headers: &mut HeaderMap) {
         match self {
             Self::None => {}
-            Self::Of(decision) => append_cached(headers, &decision),
-            Self::Several { ruling, shown } => {
+            Self::Of(decision) | Self::Private(decision) => append_cached(headers, &decision),
+            Self::Several { ruling, shown, .. } => {
                 shown.among(&ruling).for_each(|decision| append_cached(headers, decision));
             }
             Self::WithLegacy(fields) => {
-                let (other, legacy) = *fields;
-                other.append_to(headers);
-                append_legacy(headers, legacy);
+                fields.other.append_to(headers);
+                append_legacy(headers, fields.legacy);
             }
         }
     }
@@ -162,7 +208,8 @@ pub(super) fn append_cached(headers: &mut HeaderMap, decision: &Decision) {
 }
 
 /// Appends the fields to a refusal, for the limits that are enforced. Their texts are written to
-/// the buffer. `violated` is the limit that the older fields are about.
+/// the buffer. `violated` is the limit that the older fields are about. A refusal says `no-store`
+/// unless the user's closure says something else.
 pub(super) fn append_written(
     headers: &mut HeaderMap,
     decisions: &[Decision],
@@ -170,13 +217,16 @@ pub(super) fn append_written(
     format: Format,
     buffer: &mut Buffer,
 ) {
+    if format.is_private() && shared_caches::may_store(StatusCode::TOO_MANY_REQUESTS, headers) {
+        return;
+    }
     if format.dialect == Dialect::Draft11 {
         for decision in decisions {
             let policy = draft11::policy(buffer, decision.name(), decision.quota());
             append(headers, policy, draft11::limit(buffer, decision));
         }
     }
-    if let Some(reset) = format.legacy {
+    if let Some(reset) = format.legacy() {
         append_legacy(headers, legacy::fields(violated, reset));
     }
 }
