@@ -69,7 +69,7 @@ async fn a_request_whose_ids_are_white_space_is_unidentified() {
     for (user, status) in
         [(" ", StatusCode::UNAUTHORIZED), ("\t", StatusCode::UNAUTHORIZED), ("u", StatusCode::OK)]
     {
-        let with_field = Request::post("/call").header("user", user).body(()).unwrap();
+        let with_field = Request::post("/call").header("user", user).body(String::new()).unwrap();
         assert_eq!(send(&by_header, with_field).await.status(), status, "{user:?}");
         assert_eq!(send(&by_extension, call_by(user, " ")).await.status(), status, "{user:?}");
     }

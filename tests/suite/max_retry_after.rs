@@ -35,7 +35,7 @@ fn told(headers: &HeaderMap) -> [Option<&str>; 2] {
 }
 
 /// A refusal: its fields and its body.
-async fn refused(layer: &Layer, request: Request<()>) -> (HeaderMap, String) {
+async fn refused(layer: &Layer, request: Request<String>) -> (HeaderMap, String) {
     let response = send(layer, request).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     (response.headers().clone(), text(response).await)

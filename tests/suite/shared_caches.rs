@@ -16,7 +16,7 @@ async fn fields_beside(
     status: StatusCode,
     fields: &[(&str, &str)],
 ) -> HeaderMap {
-    let inner = tower::service_fn(async |_: Request<()>| {
+    let inner = tower::service_fn(async |_: Request<String>| {
         let mut response = Response::new(String::new());
         *response.status_mut() = status;
         for (name, value) in fields {
@@ -261,7 +261,7 @@ async fn a_refusal_is_not_stored_and_has_its_fields() {
         assert!(!has_figures(stored.headers()) && stored.headers().contains_key("Retry-After"));
     }
     // An unidentified request is refused as ever.
-    let unidentified = Request::post("/call").body(()).unwrap();
+    let unidentified = Request::post("/call").body(String::new()).unwrap();
     let refused = layer.layer(tower::service_fn(ok)).oneshot(unidentified).await.unwrap();
     assert_eq!(refused.headers()["Cache-Control"], "no-store");
 }
