@@ -178,13 +178,11 @@ fn an_accounts_plan_allocates_nothing() {
 }
 
 #[test]
-fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_seen_the_first_requests()
- {
+fn shadow_mode_shares_and_candidates_allocate_nothing() {
     let candidate = Policy::bolna().quota("call", Quota::per_minute(700)).build().unwrap();
     for enforcement in [Enforcement::FULL, Enforcement::percent(50).unwrap(), Enforcement::SHADOW] {
         let Fixture { mut send, clock, .. } = fixture(|layer| {
             layer.limiter().set_candidate(candidate.clone()).unwrap();
-            layer.limiter().observe(MostRefused::new(10));
             layer.enforcement(enforcement)
         });
         for _ in 0..1000 {
@@ -195,6 +193,29 @@ fn shadow_mode_shares_candidates_and_observers_allocate_nothing_once_they_have_s
             assert_eq!(send("/call", caller()), (StatusCode::OK, 0), "{enforcement}");
         }
     }
+}
+
+/// The mark of a request is in a box, and in the request's extensions, which grow now and then.
+#[test]
+fn with_observers_one_request_in_127_allocates_its_mark_and_the_others_nothing() {
+    let Fixture { mut send, clock, .. } = fixture(|layer| {
+        layer.limiter().observe(MostRefused::new(10));
+        layer
+    });
+    for _ in 0..1000 {
+        send("/call", caller());
+    }
+    clock.advance(Duration::from_secs(60));
+    let (mut marked, mut allocations) = (0, 0);
+    for _ in 0..4 * 127 {
+        clock.advance(Duration::from_millis(120));
+        let (status, allocated) = send("/call", caller());
+        assert_eq!(status, StatusCode::OK);
+        marked += u64::from(allocated > 0);
+        allocations += allocated;
+    }
+    assert_eq!(marked, 4);
+    assert!(allocations <= 4 * 3, "{allocations} allocations");
 }
 
 #[test]

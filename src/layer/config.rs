@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, ORIGIN};
 use http::request::Parts;
 use http::{Extensions, Method, Request, StatusCode};
 
@@ -209,6 +209,21 @@ impl<B> Seen for Request<B> {
         *self.method() == Method::OPTIONS
             && self.headers().contains_key(ORIGIN)
             && self.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    fn has_credentials(&self) -> bool {
+        // A cookie may be one of analytics.
+        let fields = [AUTHORIZATION.as_str(), "x-api-key", "api-key"];
+        let has = |field| self.headers().get(field).is_some_and(|value| !value.is_empty());
+        fields.into_iter().any(has)
+    }
+
+    fn path(&self) -> Option<&str> {
+        Some(self.uri().path())
+    }
+
+    fn can_be_marked(&self) -> bool {
+        true
     }
 
     fn mark(&self) -> Option<&Mark> {

@@ -12,7 +12,7 @@ use super::bill::{Rules, Target, TooCostly, Unbillable};
 use super::candidate::Tried;
 use super::deciding::Deciding;
 use super::pending::{Answers, Pending};
-use crate::observe::{Mark, Observation, Seen};
+use crate::observe::{Examined, Mark, Observation, Seen};
 use crate::policy::{Account, Charged, Policy};
 use crate::store::{Answer, Charge, Checked, Entry, Store, StoreError};
 use crate::values::{
@@ -146,7 +146,10 @@ impl<St: Store> Limiter<St> {
     ) -> Decided<St::Check> {
         let policy = account.policy().unwrap_or(&active.policy);
         let rules = &Rules::new(policy, charged);
-        let Some(endpoint) = rules.endpoint() else { return Decided::Exempt };
+        let Some(endpoint) = rules.endpoint() else {
+            active.report_exempt(account, asked.target);
+            return Decided::Exempt;
+        };
         let (target, costs) = (asked.target, asked.costs);
         let bill = active.bill(account, principal, rules, target, costs, terms.enforcement);
         let bill = match bill {
@@ -322,7 +325,9 @@ impl Active {
             let (principal, error) = (charge.principal(), error.as_deref());
             let observation = Observation::new(Some(principal), &ruling, error, request.waited);
             observers.on_decision(&observation.with_user(charge.user()));
-            mark = observers.check(seen, request.policy, principal, &ruling);
+            let (active, policy, ruling) = (&self.policy, request.policy, &ruling);
+            let examined = Examined { active, policy, principal, endpoint, ruling };
+            mark = observers.check(seen, examined);
         }
         Conclusion { ruling, error, mark }
     }
@@ -402,6 +407,7 @@ impl Active {
             let user = account.user_principal().filter(|_| counts_users);
             let observation = Observation::new(Some(principal), &ruling, None, None);
             observers.on_decision(&observation.with_user(user.as_ref()));
+            observers.found_reached(endpoint);
             observers.found_too_costly(it.limit, it.cost);
         }
         Conclusion { ruling, error: None, mark: None }
@@ -415,8 +421,27 @@ impl Active {
         let ruling = Ruling::too_ambiguous(endpoint);
         if let Some(observers) = &self.observers {
             observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
+            observers.found_reached(endpoint);
         }
         Conclusion { ruling, error: None, mark: None }
+    }
+
+    /// A request of an account whose path is exempt. It is not observed, but it counts for advice.
+    #[inline]
+    fn report_exempt(&self, account: &Account, target: Target<'_>) {
+        if let (Some(observers), Target::Path(path)) = (&self.observers, target) {
+            observers.check_exempt(account, path);
+        }
+    }
+}
+
+/// A check without Tower, of which no more is known than its path.
+impl Seen for Target<'_> {
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Path(path) => Some(path),
+            Self::Endpoint(_) => None,
+        }
     }
 }
 

@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::observe::{Event, Listener, Nothing, Observer, Observers, Report};
+use crate::observe::{Event, Listener, Observer, Observers, Report};
 use crate::policy::{Account, Policy, PolicyError};
 use crate::store::{Answer, MemoryStore, Store, StoreListener};
 use crate::values::clock::Clock;
@@ -202,8 +202,8 @@ impl<St: Store> Limiter<St> {
         self.store().capabilities().permit_policy(&policy)?;
         let before = self.change(|active| active.policy = policy.clone());
         if let Some(observers) = &self.active().observers {
-            observers.check_policy(&policy);
             let from = before.policy.clone();
+            observers.check_active_policy(&from, &policy);
             observers.on_event(&Event::PolicyChanged { from, to: policy });
         }
         Ok(())
@@ -391,7 +391,7 @@ impl<St: Store> Limiter<St> {
     }
 
     fn answer(&self, asked: &Asked<'_>) -> Option<Answer<LimiterCheck<St::Check>>> {
-        match self.decide(asked, &Terms::default(), &Nothing) {
+        match self.decide(asked, &Terms::default(), &asked.target) {
             Decided::Exempt => None,
             Decided::Now(conclusion) => Some(Answer::Now(conclusion.into_result())),
             Decided::Later(deciding) => Some(Answer::Later(LimiterCheck::new(deciding))),
@@ -404,7 +404,8 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
     /// never fails. `None` if the path is exempt.
     #[must_use = "the request has been charged: the ruling says whether it is admitted"]
     pub fn check_now(&self, account: &Account, path: &str) -> Option<Ruling> {
-        match self.decide(&Asked::of(Some(account), path), &Terms::default(), &Nothing) {
+        let asked = Asked::of(Some(account), path);
+        match self.decide(&asked, &Terms::default(), &asked.target) {
             Decided::Exempt => None,
             Decided::Now(conclusion) => Some(conclusion.ruling),
             Decided::Later(deciding) => deciding.never(),
@@ -422,7 +423,7 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
     ) -> Option<Ruling> {
         let costs = costs.into();
         let asked = Asked::by_name(account, endpoint, &costs);
-        match self.decide(&asked, &Terms::default(), &Nothing) {
+        match self.decide(&asked, &Terms::default(), &asked.target) {
             Decided::Exempt => None,
             Decided::Now(conclusion) => Some(conclusion.ruling),
             Decided::Later(deciding) => deciding.never(),

@@ -58,5 +58,5 @@ pub use observation::Observation;
 pub use observer::Observer;
 pub use report::Report;
 
-pub(crate) use advice::{Mark, Nothing, Seen};
+pub(crate) use advice::{Examined, Mark, Nothing, Seen};
 pub(crate) use observer::{Listener, Observers};

@@ -42,7 +42,7 @@ use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope
 
 use path::PathTable;
 
-pub(crate) use path::Charged;
+pub(crate) use path::{Charged, Prefix};
 
 pub use account::Account;
 pub use builder::PolicyBuilder;
@@ -251,6 +251,21 @@ impl Policy {
 
     pub(crate) fn rule_of_endpoint(&self, endpoint: Endpoint) -> Option<&Rule> {
         self.rules().iter().find(|rule| rule.endpoint() == endpoint)
+    }
+
+    /// The endpoint whose template a path would match, if it were not for a prefix, and the
+    /// template. The path is charged to `default`.
+    pub(crate) fn lookalike<'a>(
+        &'a self,
+        path: &'a str,
+    ) -> Option<(Endpoint, &'a str, Prefix<'a>)> {
+        let found = self.0.paths.lookalike(path)?;
+        Some((self.rules()[found.endpoint].endpoint(), found.template, found.prefix))
+    }
+
+    /// Whether it is the same value as another, and not only an equal one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Whether a path is exempt. For a path that is not, this is cheaper than

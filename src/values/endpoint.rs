@@ -77,6 +77,12 @@ impl Endpoint {
         NAMES.numbered(number).map(Self)
     }
 
+    /// A number below [`MAX`](Self::MAX) that no other endpoint has.
+    #[inline]
+    pub(crate) const fn number(self) -> usize {
+        self.0.number as usize
+    }
+
     pub(super) const fn of(name: &'static Interned) -> Self {
         Self(name)
     }

@@ -1,19 +1,27 @@
-//! Looks for what is set up wrongly, mostly in the first requests of a limiter.
+//! Looks for what is set up wrongly: in the first requests of a limiter, and in a sample of all
+//! later ones.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Advice;
+use super::charged_twice::Mark;
+use super::exemptions::{self, Exemptions};
+use super::reached::Reached;
+use super::sample::Sample;
+use super::seen::Seen;
 use crate::observe::{Event, Observers};
-use crate::policy::Policy;
-use crate::values::{Decision, Endpoint, Limit, LimitName, Principal, Quota, Ruling};
+use crate::policy::{Account, Policy};
+use crate::values::{Endpoint, Limit, LimitName, Principal, Ruling};
 
-/// The number of unidentified requests, without an identified one, after which this is reported.
+/// The number of unidentified requests without credentials, and without an identified one, after
+/// which this is reported.
 const UNIDENTIFIED: u32 = 16;
-/// The number of requests that are marked, so that a second limiter recognises them.
+/// The number of requests that are all marked, so that a second limiter recognises them.
 const MARKED: u32 = 16;
-/// The number of requests that were all charged to `default` after which this is reported.
-const UNMATCHED: u32 = 1000;
+/// The number of requests that are all looked at, and that were all charged to `default` after
+/// which this is reported.
+const FIRST: u32 = 1000;
 /// The number of limiters in a row with one request at most after which this is reported.
 const SHORT_LIVED: u32 = 64;
 
@@ -23,114 +31,154 @@ static DROPPED: AtomicU32 = AtomicU32::new(0);
 /// What was seen so far.
 #[derive(Default)]
 pub(crate) struct Checkup {
-    /// The number of identified requests, counted up to [`UNMATCHED`].
+    /// Whether a request had an account.
+    is_identified: AtomicBool,
+    /// The number of requests about which a limit has decided, counted up to [`FIRST`].
     requests: AtomicU32,
     /// Whether one of them was charged to another endpoint than `default`.
-    matched: AtomicBool,
+    is_matched: AtomicBool,
     /// The number of unidentified requests, counted up to [`UNIDENTIFIED`].
     unidentified: AtomicU32,
     /// A bit for each advice that has been given.
     given: AtomicU32,
+    reached: Reached,
+    exemptions: Exemptions,
 }
 
-/// What is looked at in a request besides its account and its path. The layer implements it for
-/// HTTP requests.
-pub(crate) trait Seen {
-    /// Whether it is a CORS preflight.
-    fn is_preflight(&self) -> bool;
-
-    /// The mark that another limiter has left in the request.
-    fn mark(&self) -> Option<&Mark>;
-}
-
-/// Stands for the request in a check without one.
-pub(crate) struct Nothing;
-
-impl Seen for Nothing {
-    fn is_preflight(&self) -> bool {
-        false
-    }
-
-    fn mark(&self) -> Option<&Mark> {
-        None
-    }
-}
-
-/// What a limiter leaves in its first requests: to what each was charged.
-#[derive(Clone)]
-pub(crate) struct Mark {
-    principal: Principal,
-    endpoint: Endpoint,
-    quota: Quota,
+/// A request of an account that is charged.
+#[derive(Clone, Copy)]
+pub(crate) struct Examined<'a> {
+    /// The limiter's policy.
+    pub(crate) active: &'a Policy,
+    /// The policy by which it is charged: the account's own, or the active one.
+    pub(crate) policy: &'a Policy,
+    pub(crate) principal: &'a Principal,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ruling: &'a Ruling,
 }
 
 impl Observers {
     /// Looks at an unidentified request. `refused` is whether it is refused.
     pub(crate) fn check_unidentified(&self, seen: &impl Seen, refused: bool) {
         let checkup = &self.checkup;
-        if checkup.unidentified.load(Ordering::Relaxed) < UNIDENTIFIED
-            && checkup.unidentified.fetch_add(1, Ordering::Relaxed) + 1 == UNIDENTIFIED
-            && checkup.requests.load(Ordering::Relaxed) == 0
-        {
-            self.advise_once(Advice::AllUnidentified { requests: UNIDENTIFIED });
+        if checkup.unidentified.load(Ordering::Relaxed) < UNIDENTIFIED {
+            let requests = checkup.unidentified.fetch_add(1, Ordering::Relaxed) + 1;
+            if !checkup.is_identified.load(Ordering::Relaxed) {
+                let has_credentials = seen.has_credentials();
+                if has_credentials || requests == UNIDENTIFIED {
+                    self.advise_once(Advice::AllUnidentified { requests, has_credentials });
+                }
+            }
         }
         if refused && seen.is_preflight() {
             self.advise_once(Advice::PreflightCharged { endpoint: None });
         }
     }
 
-    /// Looks at a request about which a limit has decided. The first ones get a mark.
-    #[inline]
-    pub(crate) fn check(
-        &self,
-        seen: &impl Seen,
-        policy: &Policy,
-        principal: &Principal,
-        ruling: &Ruling,
-    ) -> Option<Box<Mark>> {
-        // The endpoint's own limit.
-        let decision = ruling.decisions().first()?;
-        if seen.is_preflight() {
-            self.advise_once(Advice::PreflightCharged { endpoint: ruling.endpoint() });
-        }
-        if self.checkup.requests.load(Ordering::Relaxed) < UNMATCHED {
-            self.check_early(seen, policy, principal, ruling, decision)
-        } else {
-            None
-        }
+    /// Looks at a request of an account that is charged to an endpoint. Some get a mark.
+    #[inline(always)]
+    pub(crate) fn check(&self, seen: &impl Seen, request: Examined<'_>) -> Option<Box<Mark>> {
+        let checkup = &self.checkup;
+        let sample = Sample::next();
+        let is_looked_at = sample != Sample::PassedOver
+            || checkup.requests.load(Ordering::Relaxed) < FIRST
+            || !checkup.reached.has(request.endpoint);
+        if is_looked_at || seen.is_preflight() { self.look(seen, request, sample) } else { None }
     }
 
-    #[cold]
-    fn check_early(
-        &self,
-        seen: &impl Seen,
-        policy: &Policy,
-        principal: &Principal,
-        ruling: &Ruling,
-        own: &Decision,
-    ) -> Option<Box<Mark>> {
-        let endpoint = ruling.endpoint()?;
+    #[inline(never)]
+    fn look(&self, seen: &impl Seen, request: Examined<'_>, sample: Sample) -> Option<Box<Mark>> {
+        let Examined { active, policy, principal, endpoint, ruling } = request;
+        self.found_reached(endpoint);
+        // The endpoint's own limit.
+        let own = ruling.decisions().first()?;
+        if seen.is_preflight() {
+            self.advise_once(Advice::PreflightCharged { endpoint: Some(endpoint) });
+        }
+        let checkup = &self.checkup;
+        let is_early = checkup.requests.load(Ordering::Relaxed) < FIRST;
+        let mut is_marked = sample == Sample::Chosen;
+        if is_early {
+            let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
+            is_marked |= requests <= MARKED;
+            self.check_matched(requests, endpoint, policy);
+        }
+        if is_early || sample == Sample::Chosen {
+            if policy.is_same(active) {
+                self.count_exempt(false, sample);
+            }
+            let path = seen.path().filter(|_| !checkup.has_given(NOT_REACHED));
+            let look = |path| checkup.reached.look(endpoint, policy, path);
+            if let Some(advice) = path.and_then(look) {
+                self.advise_once(advice);
+            }
+        }
+        if !ruling.is_allowed() {
+            return None;
+        }
+        let is_searched = is_marked || sample == Sample::Searched;
+        let mark = if is_searched { seen.mark() } else { None };
+        if let Some(advice) = mark.and_then(|mark| mark.compare(principal, endpoint, own)) {
+            self.advise_once(advice);
+        }
+        let is_marked = is_marked && seen.can_be_marked();
+        is_marked.then(|| Box::new(Mark::new(principal, endpoint, own)))
+    }
+
+    /// Whether any of the first requests was charged to another endpoint than `default`.
+    fn check_matched(&self, requests: u32, endpoint: Endpoint, policy: &Policy) {
         let checkup = &self.checkup;
         if endpoint != Endpoint::DEFAULT {
-            checkup.matched.store(true, Ordering::Relaxed);
+            checkup.is_matched.store(true, Ordering::Relaxed);
         }
-        let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if requests == UNMATCHED && !checkup.matched.load(Ordering::Relaxed) {
+        let is_reported =
+            checkup.is_matched.load(Ordering::Relaxed) || checkup.has_given(NOT_REACHED);
+        if requests == FIRST && !is_reported {
             if let Some(endpoint) = policy.first_endpoint() {
                 self.advise_once(Advice::NoRuleMatches { requests, endpoint });
             }
         }
-        if requests > MARKED || !ruling.is_allowed() {
-            return None;
+    }
+
+    /// Looks at a request of an account whose path is exempt.
+    #[inline]
+    pub(crate) fn check_exempt(&self, account: &Account, path: &str) {
+        let checkup = &self.checkup;
+        let sample = Sample::next();
+        if checkup.counts_exempt(sample) || !checkup.is_identified.load(Ordering::Relaxed) {
+            self.look_at_exempt(account, path, sample);
         }
-        let quota = own.quota();
-        let again = |mark: &Mark| {
-            mark.endpoint == endpoint && mark.quota == quota && mark.principal == *principal
-        };
-        if seen.mark().is_some_and(again) {
-            self.advise_once(Advice::ChargedTwice { endpoint });
+    }
+
+    #[inline(never)]
+    fn look_at_exempt(&self, account: &Account, path: &str, sample: Sample) {
+        let checkup = &self.checkup;
+        checkup.is_identified.store(true, Ordering::Relaxed);
+        // A policy of the account's own may well exempt all that it asks for.
+        if account.policy().is_none() && !exemptions::is_file(path) {
+            self.count_exempt(true, sample);
         }
-        Some(Box::new(Mark { principal: principal.clone(), endpoint, quota }))
+    }
+
+    /// Counts a request of an account, exempt or not.
+    fn count_exempt(&self, is_exempt: bool, sample: Sample) {
+        let checkup = &self.checkup;
+        if checkup.counts_exempt(sample) {
+            if let Some(advice) = checkup.exemptions.count(is_exempt) {
+                self.advise_once(advice);
+            }
+        }
+    }
+
+    /// A request of an account is charged to that endpoint, or would be if it did not cost too
+    /// much.
+    pub(crate) fn found_reached(&self, endpoint: Endpoint) {
+        let checkup = &self.checkup;
+        // Written once, and read ever after.
+        if !checkup.reached.has(endpoint) {
+            checkup.is_identified.store(true, Ordering::Relaxed);
+            checkup.reached.insert(endpoint);
+        }
     }
 
     /// A request costs more units than a limit can ever allow.
@@ -157,6 +205,16 @@ impl Observers {
         }
     }
 
+    /// Looks at a policy when it has become the active one in place of another.
+    pub(crate) fn check_active_policy(&self, before: &Policy, policy: &Policy) {
+        let checkup = &self.checkup;
+        if before != policy {
+            checkup.reached.clear();
+            checkup.exemptions.clear();
+        }
+        self.check_policy(policy);
+    }
+
     /// Looks at a limiter when it is dropped.
     pub(crate) fn check_end(&self) {
         let seen = |requests: &AtomicU32| requests.load(Ordering::Relaxed);
@@ -178,10 +236,31 @@ impl Observers {
             Advice::NoRuleMatches { .. } => 4,
             Advice::CostAboveBurst { .. } => 16,
             Advice::AddressUnknown => 32,
+            Advice::EndpointNotReached { .. } => NOT_REACHED,
+            Advice::NearlyAllExempt { .. } => 128,
             _ => 8,
         };
         if self.checkup.given.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             self.on_event(&Event::Advice(advice));
         }
+    }
+}
+
+/// The bit of [`Advice::EndpointNotReached`].
+const NOT_REACHED: u32 = 64;
+
+impl Checkup {
+    /// Whether a request is counted as exempt or not: each of the first ones is, and then those of
+    /// the sample. Charged requests are looked at one by one only while they are the first ones, so
+    /// exempt ones are so too.
+    #[inline]
+    fn counts_exempt(&self, sample: Sample) -> bool {
+        sample == Sample::Chosen
+            || self.exemptions.are_new() && self.requests.load(Ordering::Relaxed) < FIRST
+    }
+
+    /// Whether the advice with this bit has been given.
+    fn has_given(&self, bit: u32) -> bool {
+        self.given.load(Ordering::Relaxed) & bit != 0
     }
 }

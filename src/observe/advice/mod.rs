@@ -1,6 +1,11 @@
 //! Advice about what is probably set up wrongly.
 
+mod charged_twice;
 mod checkup;
+mod exemptions;
+mod reached;
+mod sample;
+mod seen;
 
 use std::error::Error;
 use std::fmt;
@@ -8,15 +13,21 @@ use std::fmt;
 use crate::policy::Lint;
 use crate::values::{Endpoint, Limit, LimitName};
 
-pub(crate) use checkup::{Checkup, Mark, Nothing, Seen};
+pub(crate) use charged_twice::Mark;
+pub(crate) use checkup::{Checkup, Examined};
+pub(crate) use seen::{Nothing, Seen};
 
 /// Advice about a limiter that is probably set up wrongly: what was seen, what it means, and what
 /// to do.
 ///
 /// Observers of the limiter receive it as an [`Event`](super::Event): once for each kind, or, if it
-/// is about a policy, each time that the policy is set. Without observers the limiter looks for
-/// nothing. `Display` says all of it in one line, with the [code](Self::code) and the
-/// [address](Self::help) of the explanation below.
+/// is about a policy, each time that the policy is set. `Display` says all of it in one line, with
+/// the [code](Self::code) and the [address](Self::help) of the explanation below.
+///
+/// Without observers the limiter looks for nothing.
+///
+/// Mistakes are found whenever they happen: each of the first thousand requests is looked at, and
+/// one in about a hundred later ones.
 ///
 /// ```
 /// use bolna_rate_limit::{Limiter, Policy, Quota};
@@ -35,27 +46,35 @@ pub(crate) use checkup::{Checkup, Mark, Nothing, Seen};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
-    /// **BRL001.** The first sixteen requests were all unidentified: they had no
-    /// [`Account`](crate::Account) in their extensions.
+    /// **BRL001.** A request with credentials was unidentified: no [`Account`](crate::Account)
+    /// reached the limiter with it, nor with any request before. Or the first sixteen requests were
+    /// all unidentified, without credentials.
     ///
     /// Most likely the layer is outside of authentication and so runs before it. In axum the layer
     /// that is added last is the outermost and runs first. So add authentication after the limiter.
     /// If authentication inserts a type of its own, read it with
     /// [`identify`](crate::BolnaRateLimitLayer::identify).
     ///
-    /// If callers are served and this is reported only after some starts, then the first sixteen
-    /// requests just had no credentials. They may be health checks, whose path should be
+    /// If the credentials were just wrong, all is well. So it is if callers are served and this is
+    /// reported only after some starts: then the first sixteen requests just had no credentials.
+    /// They may be health checks, whose path should be
     /// [exempt](crate::policy::PolicyBuilder::exempt), or scans of a new address.
+    ///
+    /// Credentials are a header field `Authorization`, `X-Api-Key` or `Api-Key`. A cookie does not
+    /// count, since it may as well be one of analytics. Requests before the first observer was
+    /// added are not known.
     #[non_exhaustive]
     AllUnidentified {
-        /// How many requests there were.
+        /// How many requests there were, all of them unidentified.
         requests: u32,
+        /// Whether the last of them had credentials.
+        has_credentials: bool,
     },
     /// **BRL002.** One request was charged twice for the same endpoint, principal and quota.
     ///
     /// Most likely there are two copies of the layer in the stack, for example on a router and on
     /// another one that is nested in it. If they share a limiter, callers get half of their limits.
-    /// Keep the outer one. Only the first sixteen requests of a limiter are examined.
+    /// Keep the outer one.
     #[non_exhaustive]
     ChargedTwice {
         /// The endpoint.
@@ -78,7 +97,8 @@ pub enum Advice {
     /// Most likely the layer is inside of something that cuts a prefix off the path, such as axum's
     /// `nest`, so that no template can ever match. Put it on the outermost router, or write the
     /// templates without the prefix. Or the application cuts a prefix off that the layer sees:
-    /// [name it](crate::policy::PolicyBuilder::stripped_prefix).
+    /// [name it](crate::policy::PolicyBuilder::stripped_prefix). If the paths show which of the two
+    /// it is, [BRL012](Self::EndpointNotReached) is reported instead, and much earlier.
     #[non_exhaustive]
     NoRuleMatches {
         /// How many requests there were.
@@ -158,6 +178,50 @@ pub enum Advice {
     /// [`client_address`](crate::BolnaRateLimitLayer::client_address). With axum's `ConnectInfo`,
     /// serve the router with `into_make_service_with_connect_info`.
     AddressUnknown,
+    /// **BRL012.** Requests seem to ask for the paths of an endpoint, but with a prefix too few or
+    /// too many, and no request has reached the endpoint since the policy was set. So its limits
+    /// apply to nothing, and the requests are charged to `default`.
+    ///
+    /// If the paths lack the beginning of the template, the layer is most likely on a router that
+    /// is nested in another one. Inside of axum's `nest`, that prefix has already been cut off the
+    /// path. Put the layer on the outermost router, or write the templates without the prefix.
+    ///
+    /// If the paths have something before what the template matches, either the application strips
+    /// that: [name it](crate::policy::PolicyBuilder::stripped_prefix). Or it belongs to the paths:
+    /// write it into the templates.
+    ///
+    /// If the two are different paths, both of which exist, and only one of them is in use, all is
+    /// well. It is reported when sixteen of a thousand requests of accounts that were looked at are
+    /// of this kind. Only what begins with a literal segment is compared, since `/{id}` is like any
+    /// path.
+    #[non_exhaustive]
+    EndpointNotReached {
+        /// How many requests there were.
+        requests: u32,
+        /// The endpoint to which the last of them would belong.
+        endpoint: Endpoint,
+        /// The path template that it would match.
+        template: String,
+        /// The beginning of the template that the path lacked. `None` if the path had something
+        /// before what the template matches.
+        missing: Option<String>,
+    },
+    /// **BRL013.** At least 99 % of a thousand requests of accounts were exempt, so hardly any
+    /// request is limited.
+    ///
+    /// Most likely a template of [exempt](crate::policy::PolicyBuilder::exempt) paths matches more
+    /// than it should, such as `/v2/{*rest}`. If it is intended, all is well.
+    ///
+    /// What is most often exempt does not count: requests without an account, such as health
+    /// checks, files, whose path ends like `.css`, and requests of accounts with a
+    /// [policy of their own](crate::Account::with_policy).
+    #[non_exhaustive]
+    NearlyAllExempt {
+        /// How many requests of accounts were counted.
+        requests: u32,
+        /// How many of them were exempt.
+        exempt: u32,
+    },
 }
 
 impl From<Lint> for Advice {
@@ -199,6 +263,8 @@ impl Advice {
             Self::CostAboveBurst { .. } => ("BRL009", "CostAboveBurst"),
             Self::UnknownLimit { .. } => ("BRL010", "UnknownLimit"),
             Self::AddressUnknown => ("BRL011", "AddressUnknown"),
+            Self::EndpointNotReached { .. } => ("BRL012", "EndpointNotReached"),
+            Self::NearlyAllExempt { .. } => ("BRL013", "NearlyAllExempt"),
         }
     }
 }
@@ -207,11 +273,17 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.code())?;
         match self {
-            Self::AllUnidentified { requests } => write!(
+            Self::AllUnidentified { has_credentials: true, .. } => f.write_str(
+                "a request with credentials reached the limiter without an account, and no request \
+                 seen before had one, so the limiter may be outside of authentication; add the \
+                 layer that inserts the Account after (outside of) the limiter's, or if it inserts \
+                 another type, read that with identify; if the credentials were wrong, all is well",
+            ),
+            Self::AllUnidentified { requests, .. } => write!(
                 f,
                 "all of the first {requests} requests were unidentified, so the limiter may be \
                  outside of authentication; add the layer that inserts the Account after (outside \
-                 of) the limiter's"
+                 of) the limiter's, or if it inserts another type, read that with identify"
             ),
             Self::ChargedTwice { endpoint } => write!(
                 f,
@@ -271,6 +343,27 @@ impl fmt::Display for Advice {
                 "no address of an unidentified request is known, so all of them share one limit; \
                  set client_address on the layer, and serve the router so that its closure finds \
                  the address",
+            ),
+            Self::EndpointNotReached { requests, endpoint, template, missing: Some(missing) } => {
+                write!(
+                    f,
+                    "{requests} requests asked for paths like {template} without {missing}, and \
+                     none reached {endpoint}, so its limits apply to nothing; the limiter may \
+                     be inside of a router that is nested at {missing}: put it on the outermost \
+                     router, or write the templates without {missing}"
+                )
+            }
+            Self::EndpointNotReached { requests, endpoint, template, missing: None } => write!(
+                f,
+                "{requests} requests asked for paths like {template} with a prefix before it, and \
+                 none reached {endpoint}, so its limits apply to nothing; if the application \
+                 strips that prefix, name it in the policy with stripped_prefix, or else write it \
+                 into the templates"
+            ),
+            Self::NearlyAllExempt { requests, exempt } => write!(
+                f,
+                "{exempt} of {requests} requests of accounts were exempt, so hardly any request is \
+                 limited; check whether a template of exempt paths matches more than it should"
             ),
         }?;
         write!(f, " ({})", self.help())

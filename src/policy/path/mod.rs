@@ -12,6 +12,7 @@
 //! letter.
 
 mod escape;
+mod lookalike;
 mod odd;
 mod set;
 mod spelling;
@@ -24,6 +25,7 @@ use crate::values::Charge;
 
 use tree::{Tree, TreeBuilder};
 
+pub(crate) use lookalike::Prefix;
 pub(crate) use spelling::Spellings;
 pub(crate) use tree::Overlaps;
 

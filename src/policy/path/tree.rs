@@ -28,6 +28,9 @@ pub(super) const ROOT: NodeId = 0;
 /// combinations.
 const MOST: usize = 1 << 16;
 
+/// The most nodes that [`Tree::inner`] has. In nearly all policies there are a few.
+const MOST_INNER: usize = 64;
+
 #[derive(Clone)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
@@ -42,6 +45,9 @@ pub(super) struct Tree {
     script: NodeId,
     /// Whether a literal has one of the characters of [`folded`].
     has_folded: bool,
+    /// Nodes other than the root that only literals lead to, and from which further literals lead
+    /// on: those nearest to the root, [`MOST_INNER`] at most.
+    inner: Vec<NodeId>,
 }
 
 /// What the segments of a path so far match.
@@ -303,7 +309,20 @@ impl<'a> Graph<'a> {
         let is_small = self.nodes.len() <= 64
             && leaves.iter().all(|leaf| is_small_billing(leaf.billing))
             && is_small_billing(self.default);
-        Ok(Tree { nodes: self.nodes, leaves, is_small, has_script, script, has_folded })
+        let inner = self.inner();
+        Ok(Tree { nodes: self.nodes, leaves, is_small, has_script, script, has_folded, inner })
+    }
+
+    fn inner(&self) -> Vec<NodeId> {
+        let literals = |node: NodeId| self.nodes[node as usize].table.literals.iter();
+        let (mut found, mut at) = (vec![ROOT], 0);
+        while found.len() <= MOST_INNER && at < found.len() {
+            let children = literals(found[at]).map(|(_, child)| *child);
+            found.extend(children.filter(|child| literals(*child).len() > 0));
+            at += 1;
+        }
+        found.truncate(MOST_INNER + 1);
+        found.split_off(1)
     }
 
     fn id(&mut self, key: Key) -> NodeId {
@@ -451,6 +470,12 @@ impl Tree {
         self.script
     }
 
+    /// Nodes other than the root that only literals lead to, and from which further literals lead
+    /// on. If there are many, only those nearest to the root.
+    pub(super) fn inner(&self) -> &[NodeId] {
+        &self.inner
+    }
+
     /// Whether a literal has one of the characters of [`folded`].
     pub(super) const fn has_folded(&self) -> bool {
         self.has_folded
@@ -458,8 +483,20 @@ impl Tree {
 
     /// What a path is charged to if it is taken as it is written. It begins with a slash.
     pub(super) fn written(&self, path: &[u8]) -> Billing {
+        self.written_from(ROOT, path)
+    }
+
+    /// The same for a path that begins at that node, if its first segment is a literal there.
+    pub(super) fn written_at(&self, node: NodeId, path: &[u8]) -> Option<Billing> {
+        let first = Segment::of(path.get(1..).unwrap_or_default());
+        self.nodes[node as usize].table.literal(&first)?;
+        Some(self.written_from(node, path))
+    }
+
+    #[inline]
+    fn written_from(&self, node: NodeId, path: &[u8]) -> Billing {
         let mut path = path.get(1..).unwrap_or_default();
-        let mut node = &self.nodes[0];
+        let mut node = &self.nodes[node as usize];
         loop {
             let segment = Segment::of(path);
             let table = &*node.table;
@@ -516,6 +553,12 @@ impl Tree {
     #[inline]
     pub(super) fn looks(&self, node: &Node, text: Text<'_>) -> usize {
         if node.table.by_text.is_empty() { 1 } else { 8 + text.bytes.len() / 8 }
+    }
+
+    /// The templates that are charged so, among the first `most` of all.
+    pub(super) fn templates_of(&self, billing: Billing, most: usize) -> impl Iterator<Item = &str> {
+        let leaves = self.leaves.iter().take(most);
+        leaves.filter(move |leaf| leaf.billing == billing).map(|leaf| &*leaf.template)
     }
 
     /// All templates, and what each of them is charged to.

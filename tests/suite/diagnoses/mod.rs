@@ -1,12 +1,16 @@
 //! Diagnoses: a mistake in the set-up is reported once, and a correct set-up is not reported.
 
+mod exempt;
+mod paths;
+mod twice;
+mod unidentified;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::middleware::map_request;
-use axum::routing::{any, post};
+use axum::routing::post;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::{Advice, Event};
 use bolna_rate_limit::policy::PolicyBuilder;
@@ -16,11 +20,11 @@ use bolna_rate_limit::{
 };
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_http::cors::CorsLayer;
 
 use crate::observers::Witness;
-use crate::support::{DecideNow, call_by, now, ok, organization, request, send, stopped_limiter};
+use crate::support::{now, send, stopped_limiter};
 
 type MemoryLayer = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
 
@@ -71,92 +75,6 @@ fn by(mut request: Request<String>, account: Account) -> Request<String> {
 }
 
 #[tokio::test]
-async fn nobody_was_ever_identified() {
-    let (layer, witness) = watched(Policy::bolna().exempt(["/healthz"]).build().unwrap());
-    for number in 0..40 {
-        assert!(witness.diagnoses().is_empty() || number == 16, "after {number} requests");
-        if number == 16 {
-            continue;
-        }
-        assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
-        assert_eq!(send(&layer, stranger("/healthz")).await.status(), 200);
-        if number == 15 {
-            let Advice::AllUnidentified { requests, .. } = only(&witness) else {
-                panic!("told of something else")
-            };
-            assert_eq!(requests, 16);
-        }
-    }
-}
-
-#[tokio::test]
-async fn strangers_among_others_are_nothing_odd() {
-    for somebody_is_number in [0, 1, 14, 15] {
-        let (layer, witness) = watched(Policy::default());
-        for number in 0..100 {
-            if number == somebody_is_number {
-                assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
-            }
-            assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
-        }
-        assert_eq!(witness.diagnoses(), []);
-    }
-}
-
-#[tokio::test]
-async fn a_request_was_charged_twice() {
-    let (layer, witness) = watched(Policy::default());
-    let mut service = layer.layer(layer.layer(tower::service_fn(ok)));
-    for _ in 0..40 {
-        let _ = service.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
-    }
-    let Advice::ChargedTwice { endpoint, .. } = only(&witness) else {
-        panic!("told of something else")
-    };
-    assert_eq!(endpoint, Endpoint::CALL);
-}
-
-#[tokio::test]
-async fn two_limiters_that_charge_one_request_for_different_things_are_nothing_odd() {
-    let policy = |quota| Policy::bolna().quota("call", quota).build().unwrap();
-    // A limit per second inside a limit per minute.
-    let (outer, outer_witness) = watched(policy(Quota::per_minute(500)));
-    let (inner, inner_witness) = watched(policy(Quota::per_second(20)));
-    let mut twice = outer.layer(inner.layer(tower::service_fn(ok)));
-    // The inner limiter only charges requests that the outer one exempts.
-    let (public, public_witness) = watched(Policy::bolna().exempt(["/inner"]).build().unwrap());
-    let exempt = Policy::builder().exempt(["/call", "/outer"]).build().unwrap();
-    let (private, private_witness) = watched(exempt);
-    let mut either = public.layer(private.layer(tower::service_fn(ok)));
-    // The limiters bill different principals: the organization, and then the user.
-    let (of_users, users_witness) = watched(Policy::default());
-    let of_users = of_users.identify(|head| {
-        let _ = head.extensions.get::<Account>()?;
-        bolna_rate_limit::Principal::user("u")
-    });
-    let (of_organizations, organizations_witness) = watched(Policy::default());
-    let mut both = of_organizations.layer(of_users.layer(tower::service_fn(ok)));
-    for _ in 0..10 {
-        for path in ["/call", "/outer", "/inner"] {
-            let request = || request(Method::POST, path, "u", "o");
-            let _ = either.ready().await.unwrap().call(request()).await.unwrap();
-            let _ = both.ready().await.unwrap().call(request()).await.unwrap();
-        }
-        let _ = twice.ready().await.unwrap().call(call_by("u", "o")).await.unwrap();
-    }
-    for witness in [
-        outer_witness,
-        inner_witness,
-        public_witness,
-        private_witness,
-        users_witness,
-        organizations_witness,
-    ] {
-        assert_eq!(witness.diagnoses(), []);
-    }
-}
-
-#[tokio::test]
 async fn a_preflight_was_charged() {
     for (request, endpoint) in [
         (by(preflight("/call"), Account::user("u")), Some(Endpoint::CALL)),
@@ -199,43 +117,6 @@ async fn options_that_are_no_preflight_or_cost_nothing_are_nothing_odd() {
     let layer = layer.on_unidentified(OnUnidentified::Admit);
     assert_eq!(send(&layer, preflight("/call")).await.status(), 200);
     assert_eq!(witness.diagnoses(), []);
-}
-
-#[test]
-fn no_rule_ever_matched() {
-    for without_tower in [false, true] {
-        let (layer, witness) = watched(Policy::default());
-        for number in 0..2500 {
-            if without_tower {
-                let _ = layer.limiter().decide_now(&organization("o"), "/nested/call");
-            } else {
-                let _ = now(send(&layer, request(Method::POST, "/nested/call", "u", "o")));
-            }
-            if number == 999 {
-                let Advice::NoRuleMatches { requests, endpoint, .. } = only(&witness) else {
-                    panic!("told of something else")
-                };
-                assert_eq!((requests, endpoint), (1000, Endpoint::EXECUTIONS));
-            }
-            assert_eq!(witness.diagnoses(), []);
-        }
-    }
-}
-
-#[test]
-fn one_match_in_a_thousand_and_a_policy_without_rules_are_nothing_odd() {
-    for (policy, path) in [
-        (Policy::default(), "/call"),
-        (Policy::builder().build().unwrap(), "/"),
-        (Policy::builder().exempt(["/healthz"]).build().unwrap(), "/"),
-    ] {
-        let (layer, witness) = watched(policy);
-        for number in 0..1500 {
-            let path = if number == 900 { path } else { "/" };
-            layer.limiter().decide_now(&organization("o"), path).unwrap();
-        }
-        assert_eq!(witness.diagnoses(), []);
-    }
 }
 
 #[tokio::test]
@@ -385,56 +266,6 @@ async fn authenticate(mut request: Request<Body>) -> Request<Body> {
 
 fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<String>> {
     (0..number).map(move |_| stranger(path))
-}
-
-#[tokio::test]
-async fn with_axum_a_limiter_outside_of_authentication_is_told() {
-    let app = || Router::new().route("/call", post(async || "called"));
-    let (layer, witness) = watched(Policy::default());
-    let answered =
-        statuses(app().layer(map_request(authenticate)).layer(layer), calls(20, "/call")).await;
-    assert!(answered.iter().all(|status| *status == 401));
-    assert!(matches!(only(&witness), Advice::AllUnidentified { .. }));
-
-    let (layer, witness) = watched(Policy::default());
-    let answered =
-        statuses(app().layer(layer).layer(map_request(authenticate)), calls(20, "/call")).await;
-    assert!(answered.iter().all(|status| *status == 200));
-    assert_eq!(witness.diagnoses(), []);
-}
-
-#[tokio::test]
-async fn with_axum_a_limiter_inside_of_a_nested_router_is_told() {
-    let v2 = || Router::new().route("/agent/{agent_id}", any(async || "agent"));
-    let (layer, witness) = watched(Policy::default());
-    let app = Router::new().nest("/v2", v2().layer(layer)).layer(map_request(authenticate));
-    let _ = statuses(app, calls(1001, "/v2/agent/1")).await;
-    assert!(matches!(only(&witness), Advice::NoRuleMatches { .. }));
-
-    let (layer, witness) = watched(Policy::default());
-    let app = Router::new().nest("/v2", v2()).layer(layer).layer(map_request(authenticate));
-    let _ = statuses(app, calls(1001, "/v2/agent/1")).await;
-    assert_eq!(witness.diagnoses(), []);
-}
-
-#[tokio::test]
-async fn with_axum_two_limiters_on_nested_routers_are_told() {
-    let routes = || Router::new().route("/call", post(async || "called"));
-    let (layer, witness) = watched(Policy::default());
-    let app = Router::new()
-        .merge(routes().layer(layer.clone()))
-        .layer(layer)
-        .layer(map_request(authenticate));
-    let _ = statuses(app, calls(3, "/call")).await;
-    assert!(matches!(only(&witness), Advice::ChargedTwice { .. }));
-
-    // Two limiters side by side.
-    let (layer, witness) = watched(Policy::default());
-    let other = Router::new().route("/user/me", any(async || "me")).layer(layer.clone());
-    let app =
-        Router::new().merge(routes().layer(layer)).merge(other).layer(map_request(authenticate));
-    let _ = statuses(app, calls(8, "/call").chain(calls(8, "/user/me"))).await;
-    assert_eq!(witness.diagnoses(), []);
 }
 
 #[tokio::test]

@@ -1,0 +1,118 @@
+//! Nearly all requests are exempt.
+
+use bolna_rate_limit::observe::Advice;
+use bolna_rate_limit::{Account, Policy};
+use http::Request;
+
+use super::{MemoryLayer, only, stranger, watched};
+use crate::support::{now, send};
+
+/// The requests of the sample are one in so many.
+const PERIOD: usize = 127;
+
+fn policy() -> Policy {
+    Policy::bolna().exempt(["/v2/{*rest}", "/assets/{*file}", "/healthz"]).build().unwrap()
+}
+
+fn check<'a>(layer: &MemoryLayer, account: &Account, paths: impl IntoIterator<Item = &'a str>) {
+    for path in paths {
+        let _ = layer.limiter().check_now(account, path);
+    }
+}
+
+#[track_caller]
+fn assert_nearly_all(advice: &Advice, of_a_thousand: u32) {
+    let Advice::NearlyAllExempt { requests, exempt, .. } = advice else {
+        panic!("reported something else: {advice}")
+    };
+    assert_eq!((*requests, *exempt), (1000, of_a_thousand));
+}
+
+/// So many of a thousand requests are exempt, and the others go to `/call`.
+fn thousand(exempt: usize) -> impl Iterator<Item = &'static str> + Clone {
+    std::iter::repeat_n("/v2/batches", exempt).chain(std::iter::repeat_n("/call", 1000 - exempt))
+}
+
+#[test]
+fn an_exemption_that_matches_nearly_all_requests_is_reported_after_a_thousand_of_them() {
+    for exempt in [990_u32, 1000] {
+        let (layer, witness) = watched(policy());
+        check(&layer, &Account::user("u"), thousand(exempt as usize).take(999));
+        assert_eq!(witness.diagnoses(), []);
+        check(&layer, &Account::user("u"), thousand(exempt as usize).skip(999));
+        assert_nearly_all(&only(&witness), exempt);
+        // Once.
+        check(&layer, &Account::user("u"), thousand(exempt as usize).cycle().take(3000));
+        assert_eq!(witness.diagnoses(), []);
+    }
+}
+
+#[test]
+fn it_is_found_however_late() {
+    let (layer, witness) = watched(Policy::default());
+    check(&layer, &Account::user("u"), ["/call", "/v2/batches"].repeat(1500));
+    layer.limiter().set_policy(policy()).unwrap();
+    check(&layer, &Account::user("u"), thousand(995).cycle().take(2000 * PERIOD));
+    let Advice::NearlyAllExempt { requests: 1000, exempt: 990.., .. } = only(&witness) else {
+        panic!("reported something else")
+    };
+}
+
+#[test]
+fn a_tenth_of_a_percent_less_is_nothing_odd() {
+    let (layer, witness) = watched(policy());
+    // The first thousand, and then a sample of those of a hundred times as many.
+    check(&layer, &Account::user("u"), thousand(989));
+    check(&layer, &Account::user("u"), thousand(900).cycle().take(1100 * PERIOD));
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[test]
+fn health_checks_are_nothing_odd() {
+    let (layer, witness) = watched(policy());
+    for _ in 0..2000 {
+        assert_eq!(now(send(&layer, stranger("/healthz"))).status(), 200);
+        assert_eq!(now(send(&layer, stranger("/v2/batches"))).status(), 200);
+    }
+    check(&layer, &Account::user("u"), ["/call"]);
+    assert_eq!(witness.diagnoses(), []);
+}
+
+/// Also where a cookie identifies the caller of each of them.
+#[test]
+fn files_are_nothing_odd() {
+    let (layer, witness) = watched(policy());
+    for _ in 0..500 {
+        for file in ["app.js", "fonts/inter.woff2", "a.b.css", "logo.svg"] {
+            let mut request = Request::get(format!("/assets/{file}")).body(()).unwrap();
+            request.extensions_mut().insert(Account::user("u"));
+            assert_eq!(now(send(&layer, request)).status(), 200);
+        }
+    }
+    check(&layer, &Account::user("u"), ["/call"]);
+    assert_eq!(witness.diagnoses(), []);
+    // What is no file counts.
+    check(&layer, &Account::user("u"), ["/v2/versions/1.", "/v2/1.extension"].repeat(500));
+    assert_nearly_all(&only(&witness), 999);
+}
+
+#[test]
+fn a_plan_that_exempts_all_is_nothing_odd() {
+    let (layer, witness) = watched(policy());
+    let unlimited = Policy::builder().exempt(["/", "/{*rest}"]).build().unwrap();
+    let planned = Account::user("load-test").with_policy(unlimited);
+    check(&layer, &planned, ["/call"; 5000]);
+    assert_eq!(witness.diagnoses(), []);
+}
+
+/// Work without a path is not exempt because the policy does not have its endpoint.
+#[test]
+fn an_endpoint_that_the_policy_does_not_have_is_no_exemption() {
+    let (layer, witness) = watched(policy());
+    let missing = bolna_rate_limit::Endpoint::new("missing").unwrap();
+    for _ in 0..2000 {
+        let ruling = layer.limiter().check_endpoint_now(&Account::user("u"), missing, 1);
+        assert!(ruling.is_none());
+    }
+    assert_eq!(witness.diagnoses(), []);
+}
