@@ -84,6 +84,8 @@ fn fixture_of_responses(
     let clock = ManualClock::default();
     let limiter =
         Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone())).unwrap();
+    // As in release builds: to look for advice, some requests are marked.
+    limiter.print_advice(false);
     let echo = |request: Request<_>| ready(Ok::<_, Infallible>(request.into_body()));
     let layer = set_up(BolnaRateLimitLayer::with_limiter(limiter.clone()));
     let mut service = layer.layer(tower::service_fn(echo));

@@ -20,7 +20,12 @@ pub(super) struct Active {
 
 impl Active {
     pub(super) fn new(policy: Policy) -> Self {
-        Self { policy, enforcement: Enforcement::FULL, candidate: None, observers: None }
+        Self {
+            policy,
+            enforcement: Enforcement::FULL,
+            candidate: None,
+            observers: Observers::at_start(),
+        }
     }
 
     /// A changed copy.

@@ -386,7 +386,7 @@ impl Active {
         if let Some(observers) = &self.observers {
             let observation = Observation::new(address, &ruling, error.as_deref(), waited);
             observers.on_decision(&observation);
-            observers.check_unidentified(seen, !ruling.is_admitted());
+            observers.check_unidentified(&self.policy, seen, !ruling.is_admitted());
         }
         Conclusion { ruling, error, mark: None }
     }
@@ -430,7 +430,7 @@ impl Active {
     #[inline]
     fn report_exempt(&self, account: &Account, target: Target<'_>) {
         if let (Some(observers), Target::Path(path)) = (&self.observers, target) {
-            observers.check_exempt(account, path);
+            observers.check_exempt(&self.policy, account, path);
         }
     }
 }

@@ -147,6 +147,36 @@ impl<St> Limiter<St> {
         self.active().candidate.as_ref().map(|candidate| candidate.report()).unwrap_or_default()
     }
 
+    /// Sets whether each [advice](crate::observe::Advice) about this limiter is printed on standard
+    /// error, in one line.
+    ///
+    /// In debug builds it is from the start, so that a mistake in the set-up is seen at the first
+    /// try. That ends when an observer is added that
+    /// [shows advice](crate::observe::Observer::shows_advice), such as a closure of
+    /// [`on_event`](Self::on_event) or `Log`, so that no advice is shown twice.
+    ///
+    /// In release builds, those without debug assertions, advice is not printed unless this is
+    /// called with `true`. Then what is odd about the active policy is printed as well. The last
+    /// call counts, or an observer that is added after it.
+    ///
+    /// ```
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// let layer = BolnaRateLimitLayer::new();
+    /// // In a test that sends wrong credentials, for example:
+    /// layer.limiter().print_advice(false);
+    /// ```
+    pub fn print_advice(&self, print: bool) {
+        let set = |active: &mut Active| {
+            active.observers = Observers::printing(active.observers.take(), print);
+        };
+        self.change(set);
+        let active = self.active();
+        if let Some(observers) = &active.observers {
+            observers.print_oddities(&active.policy);
+        }
+    }
+
     /// The store in which the limiter counts.
     #[must_use]
     pub fn store(&self) -> &St {

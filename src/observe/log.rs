@@ -133,6 +133,10 @@ impl<C: Clock> Observer for Log<C> {
             _ => info!(target: TARGET, event = name, left_out, "{event}"),
         }
     }
+
+    fn shows_advice(&self) -> bool {
+        true
+    }
 }
 
 impl<C> fmt::Debug for Log<C> {

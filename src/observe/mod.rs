@@ -6,8 +6,8 @@
 //! * each [`Event`] that does not concern a single request: limits were changed, the store was
 //!   lost, a setting seems wrong ([`Advice`]).
 //!
-//! Without observers it reports nothing, and requests pay nothing for this. There are observers for
-//! the common cases:
+//! Without observers it reports nothing, and requests pay nothing for this. Only in debug builds it
+//! [prints advice](crate::Limiter::print_advice) then. There are observers for the common cases:
 //!
 //! * [`MostRefused`] counts which principals are refused most, by which limit, and when, in bounded
 //!   memory.

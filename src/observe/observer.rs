@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::advice::Checkup;
+use super::advice::{Checkup, print};
 use super::{Event, Observation};
 
 /// Receives what a limiter decides and what happens to it. Add an observer with
@@ -52,6 +52,16 @@ pub trait Observer: Send + Sync + 'static {
     fn on_event(&self, event: &Event) {
         let _ = event;
     }
+
+    /// Whether it shows each [advice](super::Advice) that it receives to those who run the limiter.
+    /// By default it does not.
+    ///
+    /// With such an observer the limiter no longer prints advice itself, as it does in
+    /// [debug builds](crate::Limiter::print_advice). A closure of
+    /// [`on_event`](crate::Limiter::on_event) and `Log` are such observers.
+    fn shows_advice(&self) -> bool {
+        false
+    }
 }
 
 /// An observer can be shared, for example to read later what it has counted.
@@ -63,18 +73,36 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn on_event(&self, event: &Event) {
         (**self).on_event(event);
     }
+
+    fn shows_advice(&self) -> bool {
+        (**self).shows_advice()
+    }
 }
 
 /// The observers of a limiter.
 #[derive(Clone, Default)]
 pub(crate) struct Observers {
     all: Vec<Arc<dyn Observer>>,
+    /// Whether advice is printed on standard error.
+    pub(super) prints: bool,
     pub(super) checkup: Arc<Checkup>,
 }
 
 impl Observers {
+    /// Those that a limiter has at its start: in debug builds none but standard error.
+    pub(crate) fn at_start() -> Option<Self> {
+        cfg!(debug_assertions).then(|| Self { prints: true, ..Self::default() })
+    }
+
     pub(crate) fn add(&mut self, observer: Arc<dyn Observer>) {
+        self.prints &= !observer.shows_advice();
         self.all.push(observer);
+    }
+
+    /// The same, but that advice is printed or not. `None` if there is no observer left.
+    pub(crate) fn printing(all: Option<Self>, prints: bool) -> Option<Self> {
+        let all = Self { prints, ..all.unwrap_or_default() };
+        (prints || !all.all.is_empty()).then_some(all)
     }
 
     #[inline]
@@ -88,6 +116,9 @@ impl Observers {
         for observer in &self.all {
             observer.on_event(event);
         }
+        if let (true, Event::Advice(advice)) = (self.prints, event) {
+            print(advice);
+        }
     }
 }
 
@@ -97,5 +128,9 @@ pub(crate) struct Listener<F>(pub(crate) F);
 impl<F: Fn(&Event) + Send + Sync + 'static> Observer for Listener<F> {
     fn on_event(&self, event: &Event) {
         (self.0)(event);
+    }
+
+    fn shows_advice(&self) -> bool {
+        true
     }
 }

@@ -49,6 +49,8 @@ impl Replica {
         let events = Events::of(&store);
         let limiter =
             Limiter::with_store(policy, store).expect("the store can do what the policy asks for");
+        // Without observers it then goes the way that it goes in release builds.
+        limiter.print_advice(false);
         Self { limiter, events }
     }
 

@@ -10,7 +10,7 @@ use bolna_rate_limit::store::{
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::bucket::{Bucket, OneBucket};
-use crate::support::{DecideNow, now, organization, peeked};
+use crate::support::{DecideNow, now, organization, peeked, quiet};
 
 type Capped = Limiter<MemoryStore<ManualClock>>;
 
@@ -23,7 +23,7 @@ fn capped_limiter(max_buckets: usize) -> (Capped, ManualClock, Arc<Mutex<Vec<Sto
         let told = Arc::clone(&told);
         StoreListener::new(move |event| told.lock().unwrap().push(event.clone()))
     });
-    (Limiter::with_store(Policy::default(), store).unwrap(), clock, told)
+    (quiet(Limiter::with_store(Policy::default(), store).unwrap()), clock, told)
 }
 
 fn admitted(limiter: &Capped, caller: &Principal, calls: usize) -> usize {

@@ -14,6 +14,8 @@ use bolna_rate_limit::store::{
 use bolna_rate_limit::{Limiter, Policy};
 use tokio::sync::watch;
 
+use crate::support::quiet;
+
 /// A store that decides at once, but answers only when it is told to.
 #[derive(Debug)]
 pub(crate) struct DeferredStore {
@@ -34,11 +36,8 @@ pub(crate) enum Answers {
 
 impl DeferredStore {
     pub(crate) fn limiter(policy: Policy) -> Limiter<Self> {
-        Limiter::with_store(
-            policy,
-            Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default()))),
-        )
-        .unwrap()
+        let store = Self::before(Arc::new(MemoryStore::with_clock(ManualClock::default())));
+        quiet(Limiter::with_store(policy, store).unwrap())
     }
 
     /// The connection of one replica to the store that all replicas share.

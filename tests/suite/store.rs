@@ -14,7 +14,7 @@ use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 use proptest::prelude::*;
 
 use crate::bucket::{Bucket, OneBucket};
-use crate::support::{DecideNow, now, organization, peeked, stopped_limiter, uniform};
+use crate::support::{DecideNow, now, organization, peeked, quiet, stopped_limiter, uniform};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -309,7 +309,8 @@ impl Clock for Delayed {
 
 fn delayed_limiter(policy: Policy) -> (Limiter<MemoryStore<Delayed>>, Delayed) {
     let clock = Delayed::default();
-    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap(), clock)
+    let store = MemoryStore::with_clock(clock.clone());
+    (quiet(Limiter::with_store(policy, store).unwrap()), clock)
 }
 
 #[test]

@@ -30,7 +30,15 @@ pub(crate) fn percent(percent: u8) -> Enforcement {
 /// A limiter on a manual clock, which stands still until the test changes it.
 pub(crate) fn stopped_limiter(policy: Policy) -> (Limiter<MemoryStore<ManualClock>>, ManualClock) {
     let clock = ManualClock::default();
-    (Limiter::with_store(policy, MemoryStore::with_clock(clock.clone())).unwrap(), clock)
+    let store = MemoryStore::with_clock(clock.clone());
+    (quiet(Limiter::with_store(policy, store).unwrap()), clock)
+}
+
+/// The limiter, without advice on standard error. Without observers it then goes the way that it
+/// goes in release builds.
+pub(crate) fn quiet<St>(limiter: Limiter<St>) -> Limiter<St> {
+    limiter.print_advice(false);
+    limiter
 }
 
 /// A policy with one quota for all paths.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use super::Advice;
 use super::charged_twice::Mark;
 use super::exemptions::{self, Exemptions};
+use super::print::print;
 use super::reached::Reached;
 use super::sample::Sample;
 use super::seen::Seen;
@@ -39,6 +40,8 @@ pub(crate) struct Checkup {
     is_matched: AtomicBool,
     /// The number of unidentified requests, counted up to [`UNIDENTIFIED`].
     unidentified: AtomicU32,
+    /// Whether what is odd about the active policy has been printed, if it is to be.
+    is_policy_printed: AtomicBool,
     /// A bit for each advice that has been given.
     given: AtomicU32,
     reached: Reached,
@@ -59,10 +62,11 @@ pub(crate) struct Examined<'a> {
 
 impl Observers {
     /// Looks at an unidentified request. `refused` is whether it is refused.
-    pub(crate) fn check_unidentified(&self, seen: &impl Seen, refused: bool) {
+    pub(crate) fn check_unidentified(&self, active: &Policy, seen: &impl Seen, refused: bool) {
         let checkup = &self.checkup;
         if checkup.unidentified.load(Ordering::Relaxed) < UNIDENTIFIED {
             let requests = checkup.unidentified.fetch_add(1, Ordering::Relaxed) + 1;
+            self.print_oddities(active);
             if !checkup.is_identified.load(Ordering::Relaxed) {
                 let has_credentials = seen.has_credentials();
                 if has_credentials || requests == UNIDENTIFIED {
@@ -101,6 +105,7 @@ impl Observers {
         if is_early {
             let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
             is_marked |= requests <= MARKED;
+            self.print_oddities(active);
             self.check_matched(requests, endpoint, policy);
         }
         if is_early || sample == Sample::Chosen {
@@ -142,18 +147,19 @@ impl Observers {
 
     /// Looks at a request of an account whose path is exempt.
     #[inline]
-    pub(crate) fn check_exempt(&self, account: &Account, path: &str) {
+    pub(crate) fn check_exempt(&self, active: &Policy, account: &Account, path: &str) {
         let checkup = &self.checkup;
         let sample = Sample::next();
         if checkup.counts_exempt(sample) || !checkup.is_identified.load(Ordering::Relaxed) {
-            self.look_at_exempt(account, path, sample);
+            self.look_at_exempt(active, account, path, sample);
         }
     }
 
     #[inline(never)]
-    fn look_at_exempt(&self, account: &Account, path: &str, sample: Sample) {
+    fn look_at_exempt(&self, active: &Policy, account: &Account, path: &str, sample: Sample) {
         let checkup = &self.checkup;
         checkup.is_identified.store(true, Ordering::Relaxed);
+        self.print_oddities(active);
         // A policy of the account's own may well exempt all that it asks for.
         if account.policy().is_none() && !exemptions::is_file(path) {
             self.count_exempt(true, sample);
@@ -212,7 +218,18 @@ impl Observers {
             checkup.reached.clear();
             checkup.exemptions.clear();
         }
+        checkup.is_policy_printed.store(self.prints, Ordering::Relaxed);
         self.check_policy(policy);
+    }
+
+    /// Prints what is odd about the active policy, if advice is printed and this has not been. It
+    /// waits for the first request, since until then a closure may be added that receives advice.
+    pub(crate) fn print_oddities(&self, active: &Policy) {
+        if self.prints && !self.checkup.is_policy_printed.swap(true, Ordering::Relaxed) {
+            for lint in active.lint() {
+                print(&lint.into());
+            }
+        }
     }
 
     /// Looks at a limiter when it is dropped.

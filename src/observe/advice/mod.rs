@@ -3,6 +3,7 @@
 mod charged_twice;
 mod checkup;
 mod exemptions;
+mod print;
 mod reached;
 mod sample;
 mod seen;
@@ -17,6 +18,8 @@ pub(crate) use charged_twice::Mark;
 pub(crate) use checkup::{Checkup, Examined};
 pub(crate) use seen::{Nothing, Seen};
 
+pub(super) use print::print;
+
 /// Advice about a limiter that is probably set up wrongly: what was seen, what it means, and what
 /// to do.
 ///
@@ -24,10 +27,15 @@ pub(crate) use seen::{Nothing, Seen};
 /// is about a policy, each time that the policy is set. `Display` says all of it in one line, with
 /// the [code](Self::code) and the [address](Self::help) of the explanation below.
 ///
-/// Without observers the limiter looks for nothing.
+/// In debug builds it is also printed on standard error, without any observer, until one
+/// [shows it](super::Observer::shows_advice): a closure of
+/// [`on_event`](crate::Limiter::on_event), or `Log`. [`Limiter::print_advice`] switches this on and
+/// off. A limiter that neither prints nor has observers looks for nothing.
 ///
 /// Mistakes are found whenever they happen: each of the first thousand requests is looked at, and
 /// one in about a hundred later ones.
+///
+/// [`Limiter::print_advice`]: crate::Limiter::print_advice
 ///
 /// ```
 /// use bolna_rate_limit::{Limiter, Policy, Quota};
@@ -61,8 +69,8 @@ pub enum Advice {
     /// [exempt](crate::policy::PolicyBuilder::exempt), or scans of a new address.
     ///
     /// Credentials are a header field `Authorization`, `X-Api-Key` or `Api-Key`. A cookie does not
-    /// count, since it may as well be one of analytics. Requests before the first observer was
-    /// added are not known.
+    /// count, since it may as well be one of analytics. If advice is not printed, requests before
+    /// the first observer was added are not known.
     #[non_exhaustive]
     AllUnidentified {
         /// How many requests there were, all of them unidentified.
