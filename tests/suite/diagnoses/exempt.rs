@@ -105,6 +105,16 @@ fn a_plan_that_exempts_all_is_nothing_odd() {
     assert_eq!(witness.diagnoses(), []);
 }
 
+/// Requests by plans are not counted, so the first thousand that are counted take longer to come.
+#[test]
+fn half_of_the_requests_exempt_is_nothing_odd_after_many_requests_by_plans() {
+    let (layer, witness) = watched(policy());
+    let planned = Account::user("planned").with_policy(Policy::default());
+    check(&layer, &planned, ["/call"; 1000]);
+    check(&layer, &Account::user("u"), ["/call", "/v2/batches"].repeat(3000));
+    assert_eq!(witness.diagnoses(), []);
+}
+
 /// Work without a path is not exempt because the policy does not have its endpoint.
 #[test]
 fn an_endpoint_that_the_policy_does_not_have_is_no_exemption() {

@@ -163,10 +163,8 @@ fn a_policy_whose_templates_match_no_more_is_found_after_the_change() {
 fn the_same_policy_once_more_is_no_change() {
     let (layer, witness) = watched(Policy::default());
     check(&layer, ["/call", "/v2/agent/1"]);
-    for _ in 0..MANY {
-        layer.limiter().set_policy(Policy::default()).unwrap();
-        check(&layer, ["/agent/1", "/v1/call"]);
-    }
+    layer.limiter().set_policy(Policy::default()).unwrap();
+    check(&layer, ["/v1/call"; 900]);
     assert_eq!(witness.diagnoses(), []);
 }
 
