@@ -84,7 +84,7 @@ fn files_are_nothing_odd() {
     let (layer, witness) = watched(policy());
     for _ in 0..500 {
         for file in ["app.js", "fonts/inter.woff2", "a.b.css", "logo.svg"] {
-            let mut request = Request::get(format!("/assets/{file}")).body(()).unwrap();
+            let mut request = Request::get(format!("/assets/{file}")).body(String::new()).unwrap();
             request.extensions_mut().insert(Account::user("u"));
             assert_eq!(now(send(&layer, request)).status(), 200);
         }

@@ -117,7 +117,7 @@ async fn with_axum_two_copies_are_found_on_several_threads() {
     statuses(app.clone(), calls(1, "/v2/agent/1").chain(calls(2000, "/user/me"))).await;
     let send = |mut app: Router| async move {
         for request in calls(500, "/call") {
-            let request = request.map(|()| Body::empty());
+            let request = request.map(|_| Body::empty());
             let response: Result<_, Infallible> =
                 app.as_service().ready().await.unwrap().call(request).await;
             assert_eq!(response.unwrap().status(), 200);

@@ -11,8 +11,8 @@ use super::{authenticate, by, calls, only, statuses, stranger, watched};
 use crate::support::{call_by, send};
 
 /// An unidentified request with that header field.
-fn with_field(name: &'static str, value: &'static str) -> Request<()> {
-    Request::post("/call").header(name, value).body(()).unwrap()
+fn with_field(name: &'static str, value: &'static str) -> Request<String> {
+    Request::post("/call").header(name, value).body(String::new()).unwrap()
 }
 
 /// Asserts that this is the advice: after so many requests, with or without credentials.
@@ -85,7 +85,7 @@ async fn what_is_no_credential_is_not_reported_at_once() {
 #[tokio::test]
 async fn wrong_credentials_are_nothing_odd_once_a_request_had_an_account() {
     let policy = || Policy::bolna().exempt(["/status"]).build().unwrap();
-    let exempt = by(Request::get("/status").body(()).unwrap(), Account::user("u"));
+    let exempt = by(Request::get("/status").body(String::new()).unwrap(), Account::user("u"));
     for identified in [call_by("u", "o"), exempt] {
         let (layer, witness) = watched(policy());
         send(&layer, identified).await;
