@@ -105,6 +105,17 @@ fn a_plan_that_exempts_all_is_nothing_odd() {
     assert_eq!(witness.diagnoses(), []);
 }
 
+#[test]
+fn charged_requests_by_plans_do_not_hide_that_all_others_are_exempt() {
+    let (layer, witness) = watched(policy());
+    let planned = Account::user("planned").with_policy(Policy::default());
+    for _ in 0..1000 {
+        check(&layer, &Account::user("u"), ["/v2/batches"]);
+        check(&layer, &planned, ["/call"]);
+    }
+    assert_nearly_all(&only(&witness), 1000);
+}
+
 /// Requests by plans are not counted, so the first thousand that are counted take longer to come.
 #[test]
 fn half_of_the_requests_exempt_is_nothing_odd_after_many_requests_by_plans() {
