@@ -75,6 +75,11 @@ impl DeferredStore {
     }
 }
 
+/// A store that is lost.
+pub(crate) fn lost_store() -> Arc<DeferredStore> {
+    DeferredStore::that(Answers::FailureAtOnce, &ManualClock::new())
+}
+
 /// An error with a source.
 fn refused() -> StoreError {
     #[derive(Debug)]

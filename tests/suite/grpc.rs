@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
-use bolna_rate_limit::store::{
-    Answer, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError,
-};
+use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::LimitName;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Quota};
 use http::{Request, Response, StatusCode};
@@ -21,6 +19,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 use tower::{Layer, ServiceBuilder, ServiceExt};
 
+use crate::deferred::lost_store;
 use crate::support::{ok, stopped_limiter, text};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -192,25 +191,10 @@ async fn grpc_web_gets_its_own_type_and_json_over_post_gets_a_problem() {
     assert_eq!(text(response).await, "own");
 }
 
-/// A store that is lost.
-#[derive(Clone)]
-struct Lost;
-
-impl Store for Lost {
-    type Check = std::future::Ready<Checked>;
-
-    fn check(&self, _: Charge<'_>) -> Answer<Self::Check> {
-        Answer::Now(Err(StoreError::new("the server is lost")))
-    }
-
-    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
-        Err(StoreError::unsupported(&command))
-    }
-}
-
 #[tokio::test]
 async fn a_lost_store_is_unavailable_and_a_call_that_costs_too_much_is_not_to_be_tried_again() {
-    let lost = BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy(), Lost).unwrap());
+    let lost =
+        BolnaRateLimitLayer::with_limiter(Limiter::with_store(policy(), lost_store()).unwrap());
     let service = lost.layer(tower::service_fn(ok));
     let response = service.oneshot(request("application/grpc")).await.unwrap();
     assert!(is_trailers_only(&response));

@@ -5,9 +5,7 @@ use std::time::Duration;
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::{Reason, ResponseBody};
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::store::{
-    Answer, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError,
-};
+use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{
     BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Quota,
 };
@@ -15,6 +13,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::deferred::lost_store;
 use crate::support::{call_by, now, one_call, organization, request, send, stopped_limiter, text};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -158,24 +157,9 @@ async fn a_renderer_sees_the_wait_that_is_told_and_can_look_up_the_true_one() {
     assert_eq!(told(&refused(&own, call_by("u", "o")).await.0), [Some("7"), None]);
 }
 
-/// A store that is lost.
-struct Lost;
-
-impl Store for Lost {
-    type Check = std::future::Ready<Checked>;
-
-    fn check(&self, _: Charge<'_>) -> Answer<Self::Check> {
-        Answer::Now(Err(StoreError::new("the server is lost")))
-    }
-
-    async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
-        Err(StoreError::unsupported(&command))
-    }
-}
-
 #[tokio::test]
 async fn refusals_without_a_limit_are_as_ever() {
-    let lost = Limiter::with_store(Policy::default(), Lost).unwrap();
+    let lost = Limiter::with_store(Policy::default(), lost_store()).unwrap();
     for cap in [Duration::ZERO, HOUR] {
         let layer = BolnaRateLimitLayer::with_limiter(lost.clone()).max_retry_after(cap);
         let response: Response<ResponseBody<_>> = send(&layer, call_by("u", "o")).await;

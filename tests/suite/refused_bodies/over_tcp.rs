@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use tower::ServiceBuilder;
 
 use super::distant::Distance;
-use crate::deferred::{Answers, DeferredStore};
+use crate::deferred::lost_store;
 use crate::support::organization;
 
 const ROUND_TRIP: Duration = Duration::from_millis(20);
@@ -58,10 +58,7 @@ impl Kind {
     /// A layer that refuses every request.
     async fn layer(self) -> BolnaRateLimitLayer<AnyStore> {
         let store = match self {
-            Self::StoreFailed => {
-                let clock = bolna_rate_limit::ManualClock::new();
-                DeferredStore::that(Answers::FailureAtOnce, &clock).into()
-            }
+            Self::StoreFailed => lost_store().into(),
             _ => AnyStore::from(MemoryStore::new()),
         };
         // A day, so that no unit comes back while the test runs.
