@@ -25,12 +25,14 @@ use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_ok};
 use tower::limit::ConcurrencyLimitLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt};
+use tower_test::mock;
 use tower_test::mock::spawn::Spawn;
 
 use crate::deferred::{Answers, DeferredStore};
 use crate::support::{DecideNow, now, one_call, organization, stopped_limiter};
 
 /// A body that a client sends piece by piece.
+#[derive(Debug)]
 struct Upload {
     pieces: VecDeque<Piece>,
     length: Option<u64>,
@@ -38,7 +40,7 @@ struct Upload {
     read: Arc<AtomicU64>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 enum Piece {
     Data(&'static [u8]),
     Trailers,
@@ -294,6 +296,30 @@ async fn while_a_body_is_read_the_refused_request_holds_no_permit() {
     limiter.store().now_answers(Answers::Decision);
     assert_pending!(response.poll(), "the body is being read");
     assert_ready_ok!(next.poll_ready::<Request<Upload>>());
+}
+
+#[tokio::test]
+async fn while_a_body_is_read_the_service_goes_on_with_the_next_request() {
+    let by = |organization: &str, upload| {
+        let mut request = post(upload);
+        request.extensions_mut().insert(Account::user("u").in_organization(organization));
+        request
+    };
+    // It panics if it is called before it was polled ready.
+    let (inner, mut handle) = mock::pair::<Request<Upload>, Response<String>>();
+    let mut service = Spawn::new(spent().layer(inner));
+    assert_ready_ok!(service.poll_ready::<Request<Upload>>());
+    let mut refused = spawn(service.call(by("o", Upload::of([Piece::Silence]))));
+    assert_pending!(refused.poll());
+    handle.allow(1);
+    assert_ready_ok!(service.poll_ready::<Request<Upload>>());
+    let admitted = service.call(by("another", Upload::of([])));
+    let (_, answer) = handle.next_request().await.unwrap();
+    answer.send_response(Response::new("inner".to_owned()));
+    assert_eq!(admitted.await.unwrap().status(), StatusCode::OK);
+    assert_pending!(refused.poll());
+    let mut requests = spawn(handle.next_request());
+    assert_pending!(requests.poll(), "the refused request did not reach the inner service");
 }
 
 #[test]
