@@ -64,10 +64,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// A file of limits, which is looked at now and then.
 ///
-/// To be told of changes by the operating system would be quicker, but there is much to watch: the
-/// file is another one after an editor or a deployment has replaced it, and it or any folder of its
-/// path may be a link, whose target may change or which may be switched to another target. Some
-/// network and container file systems report nothing. The content tells all of these.
+/// It polls instead of watching, because a watch would miss changes: an editor or a deployment
+/// replaces the file, the file or a folder of its path may be a link that is switched, and some
+/// network and container file systems report nothing.
 pub(crate) struct LimitsFile {
     path: PathBuf,
     /// The content that was read last. `None` if the file could not be read.
@@ -93,7 +92,7 @@ impl LimitsFile {
     }
 
     /// Reads the file if it has changed and is the same in two looks. While it is being written, it
-    /// may be a half of what it will be.
+    /// may be incomplete.
     pub(crate) fn look(&mut self) -> Option<Result<Policy, PolicyFileError>> {
         let content = fs::read(&self.path).ok();
         let is_settled = content == self.seen;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Answered, Problem, bearer, views};
 
-/// Callers can look at their own usage, which is not counted.
+/// Callers can look at their own usage; these requests are not counted.
 pub(crate) fn router(limiter: Limiter<AnyStore>) -> Router {
     Router::new()
         .route("/call", post(call))

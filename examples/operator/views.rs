@@ -13,7 +13,7 @@ use super::Desk;
 use super::requests::Customer;
 
 /// Why a customer was refused, the last refusal first, and what it has left now. If the request
-/// names no user of the organization, so have those of its users that were refused.
+/// names no user of the organization, what its refused users have left is listed too.
 pub(crate) async fn customer(desk: &Desk, customer: &Customer) -> Result<Value, StoreError> {
     let Customer { account, user } = customer;
     let refused = desk.refused.of(account);

@@ -204,8 +204,8 @@ impl<St> BolnaRateLimitLayer<St> {
     ///   `max-age`, `stale-while-revalidate` or `stale-if-error` other than 0. A `private` with
     ///   names of fields, such as `private="set-cookie"`, does not count, because a cache may store
     ///   the rest, nor does a `no-store` beside `must-understand`.
-    /// * Or it has neither `no-store` nor `private` nor an age, and there is an `Expires` in the
-    ///   future.
+    /// * Or `Cache-Control` has none of `no-store`, `private`, `max-age` and `s-maxage`, and
+    ///   `Expires` is in the future.
     /// * Or the same is true of a field for some caches only, whatever `Cache-Control` says:
     ///   `CDN-Cache-Control` or another name that ends in `-Cache-Control` (RFC 9213), or
     ///   `Surrogate-Control`.
@@ -216,7 +216,9 @@ impl<St> BolnaRateLimitLayer<St> {
     /// responses by a rule of its own, let the service say `private` or `no-store`, or use
     /// [`Dialect::Off`].
     ///
-    /// Refusals say `Cache-Control: no-store`, and have all their fields. Fields that the inner
+    /// Refusals say `Cache-Control: no-store` and have all their fields. If a closure of
+    /// [`render_refusals`](Self::render_refusals) sets another `Cache-Control` by which a shared
+    /// cache may store the refusal, the figures are left out of it too. Fields that the inner
     /// service has set are left as they are.
     ///
     /// ```
@@ -228,18 +230,18 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.format.special.get_or_insert_default().private = !sent)
     }
 
-    /// Sets the longest wait that refusals tell. By default they tell the whole wait.
+    /// Caps the wait that refusals name. By default they name the whole wait.
     ///
-    /// Many clients wait for the whole `Retry-After` without a word: for an hour after a
-    /// [block](Limiter::block) of an hour, and up to a day with a limit by the day. With a cap they
-    /// come back sooner, and find a block that was lifted early, a refund or a higher limit. If
-    /// they are still limited, they are refused again, which costs no unit.
+    /// Many clients wait for the whole `Retry-After` and show nothing meanwhile: for an hour after
+    /// a [block](Limiter::block) of an hour, and up to a day with a limit by the day. With a cap
+    /// they come back sooner, and find a block that was lifted early, a refund or a higher limit.
+    /// If they are still limited, they are refused again, which costs no unit.
     ///
     /// The cap applies to `Retry-After`, `retry-after-ms`, gRPC's `grpc-retry-pushback-ms` and
     /// `RetryInfo`, and [`Refusal::wait`]. It is in whole seconds, rounded down, and at least 1 s.
-    /// `RateLimit`, `X-RateLimit-Reset` and the `detail` of the refusal still say the whole wait;
-    /// where `Retry-After` and `RateLimit` differ, clients go by `Retry-After`
-    /// (draft-ietf-httpapi-ratelimit-headers-11).
+    /// `RateLimit` and the `detail` of the refusal still say the whole wait, and
+    /// `X-RateLimit-Reset` does not change. Where `Retry-After` and `RateLimit` differ, clients go
+    /// by `Retry-After` (draft-ietf-httpapi-ratelimit-headers-11).
     ///
     /// ```
     /// use std::time::Duration;
@@ -300,12 +302,13 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 
     /// Sets how many bytes of the body of a refused request are read, and dropped, before the
-    /// refusal is sent. Defaults to 1 MiB. With 0 nothing is read.
+    /// refusal is sent. Defaults to 1 MiB. With 0 nothing is read, and every refusal of a request
+    /// that has a body says `Connection: close`.
     ///
     /// This is done below HTTP/2 only, where a server can't end an upload without closing the
     /// connection: a client that is still sending would see a reset instead of the refusal. The
-    /// inner service is released before. Once the body has ended, the connection goes on being
-    /// used.
+    /// inner service and its permit are released before the body is read. Once the body has ended,
+    /// the connection goes on being used.
     ///
     /// If the body is longer, the refusal says `Connection: close`, and a client that sends its
     /// whole body before it reads may see a reset. If the length is known to be more, nothing is
@@ -319,10 +322,12 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 
     /// Sets for how long the body of a refused request is [read](Self::read_refused_bodies), by a
-    /// timer of your runtime. When it ends, the refusal is sent with `Connection: close`. By
-    /// default there is no time limit, because the layer does not depend on a runtime.
+    /// timer of your runtime. By default there is no time limit, because the layer does not depend
+    /// on a runtime.
     ///
-    /// The closure runs when a body is not there at once.
+    /// The closure makes the timer when the layer first has to wait for more of the body, once for
+    /// each request. When the timer is over, the refusal is sent with `Connection: close`, however
+    /// much has been read.
     ///
     /// ```
     /// use std::time::Duration;

@@ -86,8 +86,8 @@ where
     }
 }
 
-/// Gives the ready service up when it is dropped: if the request is refused, or if an observer
-/// panics, or a closure that renders refusals or finds accounts.
+/// A guard: when it is dropped, the ready service is given up. That happens if the request is
+/// refused, and if an observer or a closure of the user panics.
 struct GiveUp<'a, S>(&'a mut Option<S>);
 
 impl<S> Drop for GiveUp<'_, S> {

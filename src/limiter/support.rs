@@ -223,9 +223,9 @@ impl<St: Store> Limiter<St> {
     /// block is not enforced either.
     ///
     /// The refusals say the whole wait in `Retry-After`. Many clients (urllib3, axios-retry, got,
-    /// `curl --retry`, go-retryablehttp) wait for it without a word before they try again, for an
-    /// hour if it is an hour, and so do not notice that the block was lifted. A layer can
-    /// [tell a shorter wait](crate::BolnaRateLimitLayer::max_retry_after).
+    /// `curl --retry`, go-retryablehttp) wait for all of it before they try again, for an hour if
+    /// it is an hour, and show nothing meanwhile. So they do not notice that the block was lifted.
+    /// A layer can [name a shorter wait](crate::BolnaRateLimitLayer::max_retry_after).
     ///
     /// To block an account on all endpoints, block each:
     ///
@@ -317,7 +317,8 @@ impl<St> Limiter<St> {
 fn principal_of(account: &Account) -> Result<&Principal, StoreError> {
     account.principal().ok_or_else(|| {
         StoreError::of_request(
-            "the account has no principal to bill: its ids are empty or white space",
+            "the account has no principal to bill: it names no user and no organization (an id \
+             that is empty or white space does not count)",
         )
         .of_kind("no_principal")
     })

@@ -14,9 +14,9 @@ pub struct Observation<'a> {
     ///
     /// Do not use it as a metric's label: there are as many principals as there are customers.
     pub principal: Option<&'a Principal>,
-    /// The user within the principal, if a limit of the request counts each
-    /// [user](crate::values::Scope::User), or one of the candidate does. The same as the principal
-    /// if a user is billed. Otherwise `None`, whatever the account names.
+    /// The user of the account, if a limit of the request or of the candidate counts each
+    /// [user](crate::values::Scope::User); otherwise `None`, even if the account names a user. For
+    /// an account without an organization it equals `principal`.
     pub user: Option<&'a Principal>,
     /// What was decided, and what comes of it.
     pub ruling: &'a Ruling,

@@ -166,10 +166,10 @@ static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS, &EVERYO
 
 interned_name!(Kind);
 
-/// The id of a principal: any text that is not empty and not white space. All callers whose id is
-/// missing somewhere would share one bucket otherwise, so a text without another character than
-/// Unicode's white space (`str::trim` leaves nothing of it) is no id. Characters that are invisible
-/// for other reasons, such as zero-width ones (U+200B, U+FEFF) and control characters, make an id.
+/// The id of a principal: any text that is not empty and not white space. A text of which
+/// `str::trim` leaves nothing is no id, because all callers whose id is missing would share one
+/// bucket. Other invisible characters do make an id, such as zero-width ones (U+200B, U+FEFF) and
+/// U+0000.
 ///
 /// Apart from that, an id is taken as it is: `acme` and ` acme` are different ids. Trim what comes
 /// from a header field or a form before you make an id of it.
@@ -415,8 +415,8 @@ pub struct EmptyId;
 impl fmt::Display for EmptyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the id is empty or white space, so it identifies no principal: it needs at least 1 \
-             other character",
+            "the id is empty or white space, so it identifies no principal: it needs a character \
+             that is not white space",
         )
     }
 }

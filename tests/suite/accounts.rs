@@ -235,6 +235,7 @@ async fn a_mistake_in_a_question_is_told_as_such() {
     );
     let error = limiter.usage(Account::user("")).await.unwrap_err();
     assert_eq!(error.kind(), "no_principal");
-    let reason = "the account has no principal to bill: its ids are empty or white space";
+    let reason = "the account has no principal to bill: it names no user and no organization (an \
+                  id that is empty or white space does not count)";
     assert_eq!(error.to_string(), reason);
 }

@@ -174,7 +174,7 @@ async fn refusals_without_a_limit_are_as_ever() {
 
 /// Sends requests of one caller, each after a pause and through a layer with one of the caps or
 /// with none. Checks what each refusal tells.
-fn each_tells_its_own(
+fn each_refusal_names_the_wait_of_its_layer(
     quota: Quota,
     caps: &[u64],
     requests: Vec<(usize, u8, u64)>,
@@ -232,7 +232,7 @@ proptest! {
         // A thread renders few texts for reuse, and they are kept for the life of the process. So
         // each run has a thread and a quota of its own.
         let quota = Quota::per(limit, INTERVAL * limit).burst(1).build().unwrap();
-        let run = move || each_tells_its_own(quota, &caps, requests);
+        let run = move || each_refusal_names_the_wait_of_its_layer(quota, &caps, requests);
         std::thread::spawn(run).join().unwrap()?;
     }
 }

@@ -107,7 +107,7 @@ async fn a_response_that_shared_caches_may_store_has_no_figures_of_a_caller() {
 }
 
 #[tokio::test]
-async fn any_other_response_has_them() {
+async fn a_response_that_no_shared_cache_may_store_has_the_figures() {
     for value in [
         "",
         "no-store",

@@ -137,7 +137,7 @@ impl<'a> Refusal<'a> {
         self.ruling.violated().map(Decision::limit).chain(too_costly)
     }
 
-    /// How long the caller is told to wait: `Retry-After` is this, in whole seconds. `None` if
+    /// The wait that the refusal names: `Retry-After` is this, in whole seconds. `None` if
     /// waiting does not help, as for an unidentified request.
     ///
     /// It is the time until the request would be admitted, or
@@ -403,7 +403,7 @@ fn key(decision: &Decision, is_own: bool, format: Format) -> Option<RefusalKey> 
         limit: decision.limit(),
         is_own,
         seconds,
-        told: format.longest.seconds(seconds),
+        retry_after: format.longest.seconds(seconds),
         with_fields: format.dialect == Dialect::Draft11,
     })
 }

@@ -42,8 +42,8 @@ fn is_targeted(name: &HeaderName) -> bool {
     name.ends_with("-cache-control") || name == "surrogate-control"
 }
 
-/// Whether the response is fresh for a time by its `Expires` (section 4.2.1). `0` and whatever else
-/// is no date is in the past.
+/// Whether the response is fresh for a time by its `Expires` (section 4.2.1). `0`, or any
+/// other value that is not a date, means the past.
 fn is_later(expires: &HeaderValue, headers: &HeaderMap) -> bool {
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?.trim()).ok();
     let sent = || headers.get(DATE).and_then(date).unwrap_or_else(SystemTime::now);

@@ -20,8 +20,8 @@ use crate::values::{Endpoint, Limit, LimitName, Principal, Ruling};
 const UNIDENTIFIED: u32 = 16;
 /// The number of requests that are all marked, so that a second limiter recognises them.
 const MARKED: u32 = 16;
-/// The number of requests that are all looked at, and that were all charged to `default` after
-/// which this is reported.
+/// Each of so many requests at the start is examined. If all of them were charged to `default`,
+/// this is reported.
 const FIRST: u32 = 1000;
 /// The number of limiters in a row with one request at most after which this is reported.
 const SHORT_LIVED: u32 = 64;
@@ -267,9 +267,9 @@ impl Observers {
 const NOT_REACHED: u32 = 64;
 
 impl Checkup {
-    /// Whether a request is counted as exempt or not: each of the first ones is, and then those of
-    /// the sample. Charged requests are looked at one by one only while they are the first ones, so
-    /// exempt ones are so too.
+    /// Whether an exempt request is counted: each of the first ones is, and later those of the
+    /// sample. Charged requests are counted in the same way, or the shares of the two could not be
+    /// compared.
     #[inline]
     fn counts_exempt(&self, sample: Sample) -> bool {
         sample == Sample::Chosen

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Advice;
 
-/// Of so many requests with an account
+/// The number of requests with an account in a window.
 const WINDOW: u32 = 1000;
-/// so many have to be exempt for it to be reported.
+/// The number of exempt requests in a window from which this is reported.
 const EXEMPT: u32 = 990;
 
 /// How many of the latest requests with an account were exempt.

@@ -32,8 +32,14 @@ pub(super) use print::print;
 /// [`on_event`](crate::Limiter::on_event), or `Log`. [`Limiter::print_advice`] switches this on and
 /// off. A limiter that neither prints nor has observers looks for nothing.
 ///
-/// Mistakes are found whenever they happen: each of the first thousand requests is looked at, and
-/// one in about a hundred later ones.
+/// BRL001 and BRL004 are about the start: the first sixteen unidentified requests, and the first
+/// thousand that are charged. BRL002, BRL012 and BRL013 are found later too. After the first
+/// thousand requests, one request in 127 of each thread is examined, so a mistake that begins later
+/// takes some two thousand requests to be reported, and one about exemptions some hundred thousand.
+///
+/// One request in 127 allocates a mark, and up to sixteen after it are searched for one. The others
+/// read a counter of their thread. In debug builds requests have this cost without observers too,
+/// unless printing is switched off.
 ///
 /// [`Limiter::print_advice`]: crate::Limiter::print_advice
 ///
@@ -186,9 +192,10 @@ pub enum Advice {
     /// [`client_address`](crate::BolnaRateLimitLayer::client_address). With axum's `ConnectInfo`,
     /// serve the router with `into_make_service_with_connect_info`.
     AddressUnknown,
-    /// **BRL012.** Requests seem to ask for the paths of an endpoint, but with a prefix too few or
-    /// too many, and no request has reached the endpoint since the policy was set. So its limits
-    /// apply to nothing, and the requests are charged to `default`.
+    /// **BRL012.** Requests ask for paths that would belong to an endpoint, but they lack the
+    /// beginning of its template or have a prefix before it, and no request has reached the
+    /// endpoint since the policy was set. So its limits apply to nothing, and the requests are
+    /// charged to `default`.
     ///
     /// If the paths lack the beginning of the template, the layer is most likely on a router that
     /// is nested in another one. Inside of axum's `nest`, that prefix has already been cut off the
@@ -198,13 +205,16 @@ pub enum Advice {
     /// that: [name it](crate::policy::PolicyBuilder::stripped_prefix). Or it belongs to the paths:
     /// write it into the templates.
     ///
-    /// If the two are different paths, both of which exist, and only one of them is in use, all is
-    /// well. It is reported when sixteen of a thousand requests of accounts that were looked at are
-    /// of this kind. Only what begins with a literal segment is compared, since `/{id}` is like any
-    /// path.
+    /// If these paths are others that your application has as well, and callers do not use the
+    /// endpoint, all is well.
+    ///
+    /// It is reported when, of a thousand examined requests of accounts, at least sixteen lack the
+    /// same prefix, or have the same prefix in addition. A template counts only if what is compared
+    /// begins with a literal segment, since `/{id}` would match any path. Added prefixes of more
+    /// than 3 segments or 64 bytes are not recognised.
     #[non_exhaustive]
     EndpointNotReached {
-        /// How many requests there were.
+        /// At least how many requests lacked the same prefix, or had it in addition.
         requests: u32,
         /// The endpoint to which the last of them would belong.
         endpoint: Endpoint,
@@ -220,9 +230,11 @@ pub enum Advice {
     /// Most likely a template of [exempt](crate::policy::PolicyBuilder::exempt) paths matches more
     /// than it should, such as `/v2/{*rest}`. If it is intended, all is well.
     ///
-    /// What is most often exempt does not count: requests without an account, such as health
-    /// checks, files, whose path ends like `.css`, and requests of accounts with a
-    /// [policy of their own](crate::Account::with_policy).
+    /// These are not counted, since they are often exempt:
+    ///
+    /// * requests without an account, such as health checks;
+    /// * requests for paths that end in the name of a file, such as `/app.css`;
+    /// * requests of accounts with a [policy of their own](crate::Account::with_policy).
     #[non_exhaustive]
     NearlyAllExempt {
         /// How many requests of accounts were counted.
@@ -355,18 +367,20 @@ impl fmt::Display for Advice {
             Self::EndpointNotReached { requests, endpoint, template, missing: Some(missing) } => {
                 write!(
                     f,
-                    "{requests} requests asked for paths like {template} without {missing}, and \
-                     none reached {endpoint}, so its limits apply to nothing; the limiter may \
-                     be inside of a router that is nested at {missing}: put it on the outermost \
-                     router, or write the templates without {missing}"
+                    "at least {requests} requests asked for paths that lack {missing}, the last of \
+                     them like {template}, and no request has reached {endpoint}, so its limits \
+                     apply to nothing; the limiter may be inside of a router that is nested at \
+                     {missing}: put it on the outermost router, or write the templates without \
+                     {missing}"
                 )
             }
             Self::EndpointNotReached { requests, endpoint, template, missing: None } => write!(
                 f,
-                "{requests} requests asked for paths like {template} with a prefix before it, and \
-                 none reached {endpoint}, so its limits apply to nothing; if the application \
-                 strips that prefix, name it in the policy with stripped_prefix, or else write it \
-                 into the templates"
+                "at least {requests} requests asked for paths with the same prefix before what a \
+                 template matches, the last of them like {template}, and no request has reached \
+                 {endpoint}, so its limits apply to nothing; if the application strips that \
+                 prefix, name it in the policy with stripped_prefix, or else write it into the \
+                 templates"
             ),
             Self::NearlyAllExempt { requests, exempt } => write!(
                 f,

@@ -9,8 +9,8 @@ use crate::values::Endpoint;
 
 /// The number of requests with the same fault in their paths after which this is reported.
 const ALIKE: u32 = 16;
-/// Among so many requests that were looked at they have to be. So a few requests of an old client
-/// or of a scan are not reported, however long the process runs.
+/// The number of examined requests within which they have to come, so that the occasional requests
+/// of an old client or a scan are not reported.
 const AMONG: u32 = 1000;
 
 /// The endpoints to which a request was charged since the policy was set, and the suspicion about

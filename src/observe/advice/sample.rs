@@ -2,9 +2,9 @@
 
 use std::cell::Cell;
 
-/// One request in so many of a thread is in the sample. It is a prime: if each request passes two
-/// copies of a limiter, or three, the next one of the sample is now at the outer copy, now at an
-/// inner one. With an even number it could always be at the inner one, whose mark is never found.
+/// Of the requests of a thread, one in so many is in the sample. It is a prime, so that with two or
+/// three copies of a limiter the sample alternates between the copies. With an even number it could
+/// always be at the inner one, whose mark is never found.
 const PERIOD: u32 = 127;
 /// After one of the sample, so many requests of the thread are searched for a mark. The first of
 /// them is nearly always the marked request, at the inner copy. If it waits, or changes its thread,

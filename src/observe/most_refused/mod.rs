@@ -26,14 +26,15 @@ pub use refused::Refused;
 /// * If several limits do not allow a request, it counts for each of them.
 /// * A limit that counts each [user](crate::values::Scope::User) is counted for the user within the
 ///   organization.
-/// * A request that costs more than a limit can ever allow counts for that limit, apart from those
-///   that only come too early: [`Refused::outcome`] is [`TooCostly`](Outcome::TooCostly).
+/// * A request that costs more than a limit can ever allow counts for that limit, in a row of its
+///   own: its [`Refused::outcome`] is [`TooCostly`](Outcome::TooCostly).
 /// * [Blocked](crate::Limiter::block) requests are counted in places of their own, so that they do
 ///   not fill the list of those that are refused most. [`of`](Self::of) and
 ///   [`top_blocked`](Self::top_blocked) show them.
-/// * Requests that are refused without a limit are not counted: those that are unidentified, those
-///   with a path that is [too ambiguous](Outcome::TooAmbiguous), and those for which the store
-///   failed.
+/// * Requests that no limit refuses are not counted: those refused with 401 because they are
+///   unidentified, those with a path that is [too ambiguous](Outcome::TooAmbiguous), and those for
+///   which the store failed. Unidentified requests over the limit of their address are counted, for
+///   the address.
 ///
 /// # Memory
 /// It has a fixed number of places, and as many again for blocked requests. A place belongs to one
@@ -122,16 +123,17 @@ impl MostRefused {
         Self::most(self.rows(&self.limited, |_| true), most)
     }
 
-    /// The same of blocked requests: the pairs that went on sending although they are blocked.
+    /// Like [`top`](Self::top), of blocked requests: which callers go on sending although they are
+    /// blocked.
     #[must_use]
     pub fn top_blocked(&self, most: usize) -> Vec<Refused> {
         Self::most(self.rows(&self.blocked, |_| true), most)
     }
 
     /// Why an account was refused: all of its pairs, blocked ones too, those that were refused last
-    /// first. If the account names a user besides an organization, these are the limits of the
-    /// organization, and of its users those of this one. If it names an organization only, they
-    /// are those of all its users. Empty if the account has no principal.
+    /// first. If the account names an organization and a user, the rows are those of the
+    /// organization's limits and of this user's. If it names an organization only, they are those
+    /// of the organization and of all its users. Empty if the account has no principal.
     ///
     /// A pair that is not there was not refused, or so seldom that another has its place.
     #[must_use]

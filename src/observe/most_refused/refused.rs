@@ -62,10 +62,10 @@ pub struct Refused {
     /// The number of requests that it did not allow, at least: those between the first and the
     /// last.
     pub at_least: u64,
-    /// How long ago, when this was asked for, the first of them was, since the pair has its place.
-    /// In whole milliseconds.
+    /// The time from the first counted refusal to the call that returned this, in whole
+    /// milliseconds. Refusals before the pair got its place are not known.
     pub first_ago: Duration,
-    /// How long ago, when this was asked for, the last of them was. In whole milliseconds.
+    /// The time from the last refusal to the call that returned this, in whole milliseconds.
     pub last_ago: Duration,
 }
 

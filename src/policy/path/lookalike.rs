@@ -7,8 +7,8 @@ use super::{Billing, PathTable, is_plain};
 const MOST_SEGMENTS: usize = 3;
 const MOST_BYTES: usize = 64;
 
-/// The most templates that are compared, so that a request does not wait for long. Hardly a policy
-/// has more.
+/// The most templates that are compared, so that a request does not wait for long. Hardly any
+/// policy has more.
 const MOST_COMPARED: usize = 1 << 14;
 
 /// A template that a path would match, if it were not for a prefix.
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_do_not() {
+    fn other_paths_are_no_lookalikes() {
         let table = table();
         for path in [
             // A part of a template that begins with a parameter is like too many paths.
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(table.lookalike(&format!("/{}/call", "x".repeat(64))), None);
     }
 
-    /// The time does not grow with the number of templates.
+    /// However many templates there are, at most 64 nodes are tried.
     #[test]
     fn the_prefixes_nearest_to_the_root_are_tried_and_not_more_than_64() {
         let many: Vec<_> = (0..2000).map(|number| format!("/v/{number}/x/{{id}}")).collect();

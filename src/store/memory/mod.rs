@@ -78,7 +78,7 @@ const HELD_UP: u64 = 10_000_000_000;
 /// * A request sweeps shards that are due, after its decision and for at most some 25 µs. It leaves
 ///   the rest to the next requests. So full buckets are dropped within a minute or, with few
 ///   requests, by the next 512 of them, however far apart these are. After a spike of 200,000
-///   callers, 80 requests suffice.
+///   callers, a hundred requests suffice.
 /// * A [report](crate::Limiter::report) sweeps all shards that are due. So where metrics are read
 ///   every 15 s, full buckets are dropped within 75 s, also without a request. After a minute
 ///   without requests and reports, it takes 12 ms to drop a million buckets.
@@ -97,7 +97,7 @@ pub struct MemoryStore<C = MonotonicClock> {
     /// The buckets of network addresses, with a cap of their own: a client can have very many.
     addresses: Table,
     clock: C,
-    /// Until when no sweep is due any more, in nanoseconds.
+    /// The time up to which sweeps have been made, in nanoseconds.
     swept: AtomicU64,
     /// The time from one turn to the next, in nanoseconds.
     turn: u64,
@@ -294,8 +294,8 @@ impl<C: Clock> MemoryStore<C> {
         self.sweep_due(now, SWEEPS, WORK);
     }
 
-    /// Sweeps the shards whose turn has come: at least that many, and then until it was that much
-    /// work.
+    /// Sweeps shards that are due: up to `least` of them whatever they cost, and further ones until
+    /// the work reaches `most`.
     fn sweep_due(&self, now: u64, least: u32, most: usize) {
         let (mut sweeps, mut work) = (0, 0);
         while (sweeps < least || work < most) && self.claim_sweep(now) {

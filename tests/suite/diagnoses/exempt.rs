@@ -4,7 +4,7 @@ use bolna_rate_limit::observe::Advice;
 use bolna_rate_limit::{Account, Policy};
 use http::Request;
 
-use super::{MemoryLayer, only, stranger, watched};
+use super::{MemoryLayer, only, unidentified, watched};
 use crate::support::{now, send};
 
 /// The requests of the sample are one in so many.
@@ -48,7 +48,7 @@ fn an_exemption_that_matches_nearly_all_requests_is_reported_after_a_thousand_of
 }
 
 #[test]
-fn it_is_found_however_late() {
+fn too_wide_an_exemption_is_found_late() {
     let (layer, witness) = watched(Policy::default());
     check(&layer, &Account::user("u"), ["/call", "/v2/batches"].repeat(1500));
     layer.limiter().set_policy(policy()).unwrap();
@@ -71,8 +71,8 @@ fn a_tenth_of_a_percent_less_is_nothing_odd() {
 fn health_checks_are_nothing_odd() {
     let (layer, witness) = watched(policy());
     for _ in 0..2000 {
-        assert_eq!(now(send(&layer, stranger("/healthz"))).status(), 200);
-        assert_eq!(now(send(&layer, stranger("/v2/batches"))).status(), 200);
+        assert_eq!(now(send(&layer, unidentified("/healthz"))).status(), 200);
+        assert_eq!(now(send(&layer, unidentified("/v2/batches"))).status(), 200);
     }
     check(&layer, &Account::user("u"), ["/call"]);
     assert_eq!(witness.diagnoses(), []);

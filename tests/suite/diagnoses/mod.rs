@@ -58,7 +58,7 @@ fn assert_explains_itself(diagnosis: &Advice) {
     assert_eq!(debug.split(' ').next(), Some(&*variant));
 }
 
-fn stranger(path: &str) -> Request<String> {
+fn unidentified(path: &str) -> Request<String> {
     Request::post(path).body(String::new()).unwrap()
 }
 
@@ -265,7 +265,7 @@ async fn authenticate(mut request: Request<Body>) -> Request<Body> {
 }
 
 fn calls(number: usize, path: &'static str) -> impl Iterator<Item = Request<String>> {
-    (0..number).map(move |_| stranger(path))
+    (0..number).map(move |_| unidentified(path))
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ fn without_observers_nothing_is_looked_for() {
     let limiter = Limiter::default();
     let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
     for _ in 0..20 {
-        assert_eq!(now(send(&layer, stranger("/call"))).status(), 401);
+        assert_eq!(now(send(&layer, unidentified("/call"))).status(), 401);
     }
     let witness = Witness::of(&limiter);
     assert_eq!(witness.diagnoses(), []);

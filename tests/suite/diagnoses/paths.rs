@@ -7,7 +7,7 @@ use bolna_rate_limit::observe::Advice;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 use http::Method;
 
-use super::{MemoryLayer, authenticate, calls, only, statuses, stranger, watched};
+use super::{MemoryLayer, authenticate, calls, only, statuses, unidentified, watched};
 use crate::deferred::{Answers, DeferredStore};
 use crate::observers::Witness;
 use crate::support::{DecideNow, now, organization, request, send};
@@ -265,7 +265,7 @@ async fn scans_without_an_account_are_nothing_odd() {
     let _ = send(&layer, request(Method::GET, "/user/me", "u", "o")).await;
     for _ in 0..200 {
         for path in ["/agent", "/agent/1", "/v1/call", "/api/v2/agent/1"] {
-            let _ = send(&layer, stranger(path)).await;
+            let _ = send(&layer, unidentified(path)).await;
         }
     }
     assert_eq!(witness.diagnoses(), []);

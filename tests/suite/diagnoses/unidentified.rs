@@ -7,7 +7,7 @@ use bolna_rate_limit::observe::Advice;
 use bolna_rate_limit::{Account, Policy};
 use http::Request;
 
-use super::{authenticate, by, calls, only, statuses, stranger, watched};
+use super::{authenticate, by, calls, only, statuses, unidentified, watched};
 use crate::support::{call_by, send};
 
 /// An unidentified request with that header field.
@@ -25,15 +25,15 @@ fn assert_unidentified(advice: &Advice, after: u32, credentials: bool) {
 }
 
 #[tokio::test]
-async fn nobody_was_ever_identified() {
+async fn no_request_was_ever_identified() {
     let (layer, witness) = watched(Policy::bolna().exempt(["/healthz"]).build().unwrap());
     for number in 0..40 {
         assert!(witness.diagnoses().is_empty() || number == 16, "after {number} requests");
         if number == 16 {
             continue;
         }
-        assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
-        assert_eq!(send(&layer, stranger("/healthz")).await.status(), 200);
+        assert_eq!(send(&layer, unidentified("/call")).await.status(), 401);
+        assert_eq!(send(&layer, unidentified("/healthz")).await.status(), 200);
         if number == 15 {
             assert_unidentified(&only(&witness), 16, false);
         }
@@ -48,7 +48,7 @@ async fn a_request_with_credentials_and_without_an_account_is_reported_at_once()
         for before in [0, 3] {
             let (layer, witness) = watched(Policy::default());
             for _ in 0..before {
-                send(&layer, stranger("/call")).await;
+                send(&layer, unidentified("/call")).await;
             }
             assert_eq!(witness.diagnoses(), []);
             assert_eq!(send(&layer, with_field(field, value)).await.status(), 401);
@@ -58,7 +58,7 @@ async fn a_request_with_credentials_and_without_an_account_is_reported_at_once()
             // Once.
             for _ in 0..40 {
                 send(&layer, with_field(field, value)).await;
-                send(&layer, stranger("/call")).await;
+                send(&layer, unidentified("/call")).await;
             }
             assert_eq!(witness.diagnoses(), []);
         }
@@ -101,14 +101,14 @@ async fn wrong_credentials_are_nothing_odd_once_a_request_had_an_account() {
 }
 
 #[tokio::test]
-async fn strangers_among_others_are_nothing_odd() {
+async fn some_unidentified_requests_are_nothing_odd() {
     for somebody_is_number in [0, 1, 14, 15] {
         let (layer, witness) = watched(Policy::default());
         for number in 0..100 {
             if number == somebody_is_number {
                 assert_eq!(send(&layer, call_by("u", "o")).await.status(), 200);
             }
-            assert_eq!(send(&layer, stranger("/call")).await.status(), 401);
+            assert_eq!(send(&layer, unidentified("/call")).await.status(), 401);
         }
         assert_eq!(witness.diagnoses(), []);
     }

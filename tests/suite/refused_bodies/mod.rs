@@ -160,7 +160,7 @@ fn a_refusal_waits_for_the_body_that_is_still_being_sent() {
 }
 
 #[test]
-fn no_more_than_the_bound_is_read() {
+fn reading_stops_at_the_piece_that_passes_the_bound() {
     const KIB: &[u8] = &[b'x'; 1024];
     for (bound, pieces, read, closed) in [
         (None, vec![Piece::Data(KIB); 1024], 1 << 20, false),

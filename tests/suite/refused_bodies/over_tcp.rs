@@ -219,7 +219,7 @@ async fn every_refusal_reaches_a_client_that_sends_first_and_the_connection_goes
 }
 
 #[tokio::test]
-async fn so_it_does_over_a_round_trip_of_20_ms() {
+async fn refusals_arrive_over_a_round_trip_of_20_ms() {
     let mut clients = JoinSet::new();
     let mut servers = Vec::new();
     for kind in Kind::ALL {
@@ -243,7 +243,7 @@ async fn so_it_does_over_a_round_trip_of_20_ms() {
 }
 
 #[tokio::test]
-async fn so_it_does_if_the_body_comes_after_the_head() {
+async fn refusals_arrive_if_the_body_comes_after_the_head() {
     let mut clients = JoinSet::new();
     let server = hyper_that_refuses(Kind::Limited).await;
     let address = server.address;

@@ -118,8 +118,8 @@ pub(in crate::layer::response) struct RefusalKey {
     /// Whether it is an endpoint's own limit.
     pub(in crate::layer::response) is_own: bool,
     pub(in crate::layer::response) seconds: u64,
-    /// The value of `Retry-After`, which may be less.
-    pub(in crate::layer::response) told: u64,
+    /// The value of `Retry-After`: `seconds`, capped.
+    pub(in crate::layer::response) retry_after: u64,
     /// Whether it has the `RateLimit` fields.
     pub(in crate::layer::response) with_fields: bool,
 }

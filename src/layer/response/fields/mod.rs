@@ -41,9 +41,10 @@ pub enum Dialect {
 pub(in crate::layer) struct Format {
     pub(in crate::layer) dialect: Dialect,
     pub(in crate::layer) retry_after_ms: bool,
-    /// The longest wait that refusals tell.
+    /// The longest wait that refusals name.
     pub(in crate::layer) longest: Longest,
-    /// What few layers have. Together, so that other layers look at one value for each request.
+    /// Settings that few layers have. They are in one `Option`, so that the other layers test one
+    /// value for each request.
     pub(in crate::layer) special: Option<Special>,
 }
 

@@ -12,26 +12,26 @@ use crate::values::Decision;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
-/// The longest wait that is told, in whole seconds.
+/// The longest wait that refusals name, in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::layer) struct Longest(u32);
 
 impl Longest {
-    /// All of a wait is told.
+    /// The whole wait is named.
     const NONE: Self = Self(u32::MAX);
 
-    /// Rounded down, so that no longer wait is told, but at least one second.
+    /// Rounded down, so that no longer wait is named, but at least one second.
     pub(in crate::layer) fn of(wait: Duration) -> Self {
         Self(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1))
     }
 
-    /// What is told of a wait in whole seconds.
+    /// A wait in whole seconds, capped.
     #[inline]
     pub(in crate::layer::response) fn seconds(self, seconds: u64) -> u64 {
         if self == Self::NONE { seconds } else { seconds.min(self.0.into()) }
     }
 
-    /// What is told of a wait.
+    /// A wait, capped.
     pub(in crate::layer::response) fn wait(self, wait: Duration) -> Duration {
         if self == Self::NONE { wait } else { wait.min(Duration::from_secs(self.0.into())) }
     }
