@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 ///   and one second because of that, and
 /// * no [block](crate::store::Command::Block) goes on for longer than its period and one second.
 ///
+/// But a bucket that was full at a time to which the clock had jumped ahead may have been dropped
+/// then. When the clock has gone back, it is full.
+///
 /// The default, [`MonotonicClock`], asks the operating system, which knows whether the processor's
 /// counter can be trusted. This takes some 25 ns. If you know your machines, a clock that reads the
 /// counter itself, as [`quanta`](https://docs.rs/quanta) does, saves some 20 ns per request:

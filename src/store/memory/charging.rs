@@ -142,7 +142,7 @@ impl<C: Clock> MemoryStore<C> {
         let changed = self.table_of(charge).change(charge, || self.now(), change);
         if changed.shared {
             // After the decision, so that a peek before it can foretell it.
-            self.sweep(changed.now);
+            self.sweep_next(self.table_of(charge), changed.now);
         } else {
             self.keep_house(changed.now);
         }

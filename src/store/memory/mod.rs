@@ -25,7 +25,7 @@ use crate::values::clock::{Clock, MonotonicClock};
 
 use cap::Cap;
 use key::BucketKey;
-use table::Table;
+use table::{SHARD, Table};
 use transaction::Full;
 
 /// The number of shards, of 192 bytes each. More shards would be further apart in the caches. With
@@ -50,8 +50,8 @@ const SECOND: u64 = 1_000_000_000;
 /// How many shards a request sweeps if so many are due, however large they are.
 const SWEEPS: u32 = 2;
 
-/// The work after which a request sweeps no further shard: see [`Table::sweep_next`]. It takes at
-/// most some 25 µs, if all buckets are dropped.
+/// The work after which a request sweeps no further shard: see [`Table::sweep_next`]. It takes some
+/// 25 µs, if all buckets are dropped.
 const WORK: usize = 4096;
 
 /// The time, in nanoseconds, for which a thread may be held up after it has read the clock. A
@@ -75,8 +75,10 @@ const HELD_UP: u64 = 10_000_000_000;
 /// too. There is no background task, and no method has to be called for this. The buckets are in at
 /// most 1024 shards, and each shard is due to be swept once a minute:
 ///
-/// * A request sweeps shards that are due, after its decision and for at most some 25 µs. It leaves
-///   the rest to the next requests. So full buckets are dropped within a minute or, with few
+/// * A request sweeps shards that are due, after its decision. With up to a million buckets this is
+///   at most some 25 µs of work, and with more it grows with their number. One request may wait a
+///   millisecond or two longer, when the allocator then returns memory to the system. It leaves the
+///   rest to the next requests. So full buckets are dropped within a minute or, with few
 ///   requests, by the next 512 of them, however far apart these are. After a spike of 200,000
 ///   callers, a hundred requests suffice.
 /// * A [report](crate::Limiter::report) sweeps all shards that are due. So where metrics are read
@@ -176,17 +178,22 @@ impl<C: Clock> MemoryStore<C> {
     /// [`StoreReport::shared`].
     #[must_use]
     pub fn max_addresses(self, max_addresses: usize) -> Self {
-        Self { addresses: Table::new(ADDRESS_SHARDS, Cap::for_few(max_addresses)), ..self }
+        let shards = if cfg!(bolna_loom) { 1 } else { (max_addresses / 1024).clamp(64, SHARDS) };
+        let addresses = Table::new(shards.next_power_of_two(), Cap::for_few(max_addresses));
+        let turn = turn(&self.table, &addresses);
+        Self { addresses, turn, ..self }
     }
 
     fn with_cap(clock: C, most: usize) -> Self {
         let shards = (most / 128).clamp(FEWEST, SHARDS).next_power_of_two();
+        let table = Table::new(shards, Cap::of(most));
+        let addresses = Table::new(ADDRESS_SHARDS, Cap::for_few(MOST_ADDRESSES));
         Self {
-            table: Table::new(shards, Cap::of(most)),
-            addresses: Table::new(ADDRESS_SHARDS, Cap::for_few(MOST_ADDRESSES)),
+            turn: turn(&table, &addresses),
+            table,
+            addresses,
             swept: AtomicU64::new(nanos(clock.now())),
             clock,
-            turn: ROUND / shards as u64,
             swept_all: AtomicU64::new(0),
         }
     }
@@ -298,37 +305,53 @@ impl<C: Clock> MemoryStore<C> {
     /// the work reaches `most`.
     fn sweep_due(&self, now: u64, least: u32, most: usize) {
         let (mut sweeps, mut work) = (0, 0);
-        while (sweeps < least || work < most) && self.claim_sweep(now) {
+        while sweeps < least || work < most {
+            let Some(turn) = self.claim_turn(now) else { return };
             sweeps += 1;
-            work += self.sweep(now);
+            work += self.sweep(turn, now);
         }
     }
 
-    /// Claims one sweep. Returns false if none is due, or if another thread claims it.
-    fn claim_sweep(&self, now: u64) -> bool {
+    /// Claims the next turn, and returns its number. `None` if none has come, or if another thread
+    /// claims it.
+    fn claim_turn(&self, now: u64) -> Option<u64> {
         let swept = self.swept.load(Ordering::Relaxed);
         if now.wrapping_sub(swept) < self.turn {
-            return false;
+            return None;
         }
         let next = if now > swept {
             // Turns that were missed come later, but no shard gets a second one for that.
             (swept + self.turn).max((now + self.turn).saturating_sub(ROUND))
         } else if swept - now < HELD_UP {
             // The clock has not gone back: the reading is only older than that of another thread.
-            return false;
+            return None;
         } else {
             now
         };
-        self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let claimed =
+            self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed);
+        claimed.ok().map(|_| next / self.turn)
     }
 
-    /// Sweeps the next shard. Returns how much work that was.
-    fn sweep(&self, now: u64) -> usize {
-        let mut work = self.table.sweep_next(now);
-        self.table.cap.was_swept();
-        if self.addresses.cap.count() > 0 {
-            work += self.addresses.sweep_next(now);
+    /// Sweeps the next shard of each table that has one for that turn. Returns how much work that
+    /// was.
+    fn sweep(&self, turn: u64, now: u64) -> usize {
+        let turns = turns(&self.table, &self.addresses);
+        let is_due = |table: &Table| turn % (turns / table.shards()) as u64 == 0;
+        let mut work = 0;
+        if is_due(&self.table) {
+            work += self.sweep_next(&self.table, now);
         }
+        if is_due(&self.addresses) && self.addresses.cap.count() > 0 {
+            work += self.sweep_next(&self.addresses, now);
+        }
+        work.max(SHARD)
+    }
+
+    /// Sweeps the next shard of a table. Returns how much work that was.
+    fn sweep_next(&self, table: &Table, now: u64) -> usize {
+        let work = table.sweep_next(now);
+        table.cap.was_swept();
         work
     }
 
@@ -376,6 +399,16 @@ impl<C: Clock> Store for MemoryStore<C> {
     fn subscribe(&self, listener: StoreListener) {
         self.table.cap.subscribe(listener);
     }
+}
+
+/// The number of turns in a round: enough for the shards of either table.
+fn turns(table: &Table, addresses: &Table) -> usize {
+    table.shards().max(addresses.shards())
+}
+
+/// The time from one turn to the next, in nanoseconds.
+fn turn(table: &Table, addresses: &Table) -> u64 {
+    ROUND / turns(table, addresses) as u64
 }
 
 impl Default for MemoryStore {

@@ -8,7 +8,7 @@ use super::shard::{Buckets, Shard, Swept};
 use super::sync::AtomicUsize;
 
 /// The work to sweep an empty shard, in places of a table.
-const SHARD: usize = 64;
+pub(super) const SHARD: usize = 64;
 
 /// A hash table cut into shards, each behind a lock of its own.
 pub(super) struct Table {
@@ -104,6 +104,11 @@ impl Table {
             self.sweep(shard, buckets, now);
             buckets.grow(more);
         }
+    }
+
+    /// The number of shards: a power of two.
+    pub(super) fn shards(&self) -> usize {
+        self.shards.len()
     }
 
     /// Drops the full buckets of the next shard, and frees the memory that a spike has left in it.

@@ -296,6 +296,38 @@ fn while_the_policy_changes_each_request_is_limited_by_its_own_address_or_not_at
 }
 
 #[test]
+fn the_memory_of_many_addresses_is_freed_by_512_requests_and_by_each_a_part() {
+    // A large cap of addresses beside a small one of accounts, and the other way round.
+    for (buckets, addresses) in
+        [(usize::MAX, 200_000), (10, 200_000), (usize::MAX, 65_536), (usize::MAX, 300_000)]
+    {
+        let clock = ManualClock::default();
+        let store = MemoryStore::with_clock(clock.clone());
+        let store = store.max_buckets(buckets).max_addresses(addresses);
+        let quota = Quota::per_minute(1).build().unwrap();
+        let entry = Entry::of(Limit::new(Endpoint::CALL, quota).with_scope(Scope::Address));
+        for host in 0..u32::try_from(addresses).unwrap() {
+            let address = Principal::new(Kind::ADDRESS, host).unwrap();
+            let _ = store.check(Charge::of_one(&address, &entry)).now().unwrap();
+        }
+        assert_eq!(store.len(), addresses);
+        // They are full after a minute, and then eight requests come each second.
+        clock.advance(Duration::from_secs(60));
+        let other = Principal::user("other").unwrap();
+        let call = Entry::new(Endpoint::CALL, quota);
+        let mut left = addresses;
+        for _ in 0..512 {
+            let _ = store.check(Charge::of_one(&other, &call)).now().unwrap();
+            let now = store.len() - 1;
+            assert!(left - now < 4_000, "{} were dropped at once", left - now);
+            left = now;
+            clock.advance(Duration::from_millis(125));
+        }
+        assert_eq!(left, 0);
+    }
+}
+
+#[test]
 fn a_charge_can_not_mix_addresses_and_accounts() {
     let principal = Principal::user("u-1").unwrap();
     let quota = Quota::per_minute(3).build().unwrap();
