@@ -95,13 +95,27 @@ impl Observers {
     }
 
     pub(crate) fn add(&mut self, observer: Arc<dyn Observer>) {
-        self.prints &= !observer.shows_advice();
+        if observer.shows_advice() {
+            self.will_show_advice();
+            self.prints = false;
+        }
         self.all.push(observer);
+    }
+
+    /// Advice is shown from now on. What was found before, and shown to no one, may be found again.
+    fn will_show_advice(&self) {
+        if !self.prints && !self.all.iter().any(Observer::shows_advice) {
+            self.checkup.forget_given();
+        }
     }
 
     /// The same, but that advice is printed or not. `None` if there is no observer left.
     pub(crate) fn printing(all: Option<Self>, prints: bool) -> Option<Self> {
-        let all = Self { prints, ..all.unwrap_or_default() };
+        let all = all.unwrap_or_default();
+        if prints {
+            all.will_show_advice();
+        }
+        let all = Self { prints, ..all };
         (prints || !all.all.is_empty()).then_some(all)
     }
 

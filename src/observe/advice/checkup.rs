@@ -94,13 +94,17 @@ impl Observers {
     fn look(&self, seen: &impl Seen, request: Examined<'_>, sample: Sample) -> Option<Box<Mark>> {
         let Examined { active, policy, principal, endpoint, ruling } = request;
         self.found_reached(endpoint);
+        let checkup = &self.checkup;
+        let is_early = checkup.requests.load(Ordering::Relaxed) < FIRST;
+        // Also if the store failed, so that no limit has decided.
+        if (is_early || sample == Sample::Chosen) && policy.is_same(active) {
+            self.count_exempt(false, sample);
+        }
         // The endpoint's own limit.
         let own = ruling.decisions().first()?;
         if seen.is_preflight() {
             self.advise_once(Advice::PreflightCharged { endpoint: Some(endpoint) });
         }
-        let checkup = &self.checkup;
-        let is_early = checkup.requests.load(Ordering::Relaxed) < FIRST;
         let mut is_marked = sample == Sample::Chosen;
         if is_early {
             let requests = checkup.requests.fetch_add(1, Ordering::Relaxed) + 1;
@@ -109,9 +113,6 @@ impl Observers {
             self.check_matched(requests, endpoint, policy);
         }
         if is_early || sample == Sample::Chosen {
-            if policy.is_same(active) {
-                self.count_exempt(false, sample);
-            }
             let path = seen.path().filter(|_| !checkup.has_given(NOT_REACHED));
             let look = |path| checkup.reached.look(endpoint, policy, path);
             if let Some(advice) = path.and_then(look) {
@@ -274,6 +275,12 @@ impl Checkup {
     fn counts_exempt(&self, sample: Sample) -> bool {
         sample == Sample::Chosen
             || self.exemptions.are_new() && self.requests.load(Ordering::Relaxed) < FIRST
+    }
+
+    /// Lets advice be given once more, because it went to observers that show none.
+    pub(in crate::observe) fn forget_given(&self) {
+        self.given.store(0, Ordering::Relaxed);
+        self.reached.forget_suspicion();
     }
 
     /// Whether the advice with this bit has been given.

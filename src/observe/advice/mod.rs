@@ -89,6 +89,9 @@ pub enum Advice {
     /// Most likely there are two copies of the layer in the stack, for example on a router and on
     /// another one that is nested in it. If they share a limiter, callers get half of their limits.
     /// Keep the outer one.
+    ///
+    /// If two limiters are to bill the same principal by the same quota, or if a handler sends
+    /// further requests with the extensions of the first one, all is well.
     #[non_exhaustive]
     ChargedTwice {
         /// The endpoint.
@@ -297,7 +300,8 @@ impl fmt::Display for Advice {
                 "a request with credentials reached the limiter without an account, and no request \
                  seen before had one, so the limiter may be outside of authentication; add the \
                  layer that inserts the Account after (outside of) the limiter's, or if it inserts \
-                 another type, read that with identify; if the credentials were wrong, all is well",
+                 another type, read that with identify; if the credentials were wrong, or not meant for \
+                 the limiter, all is well",
             ),
             Self::AllUnidentified { requests, .. } => write!(
                 f,

@@ -63,6 +63,10 @@ impl Reached {
         for word in &self.bits {
             word.store(0, Ordering::Relaxed);
         }
+        self.forget_suspicion();
+    }
+
+    pub(super) fn forget_suspicion(&self) {
         *self.suspicion.lock().unwrap_or_else(PoisonError::into_inner) = Suspicion::default();
     }
 

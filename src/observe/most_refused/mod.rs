@@ -35,6 +35,9 @@ pub use refused::Refused;
 ///   unidentified, those with a path that is [too ambiguous](Outcome::TooAmbiguous), and those for
 ///   which the store failed. Unidentified requests over the limit of their address are counted, for
 ///   the address.
+/// * A limit in shadow mode that a request costs too much of is left out of its decision if another
+///   limit is enforced, and so is not counted. The limiter
+///   [advises](super::Advice::CostAboveBurst) about it.
 ///
 /// # Memory
 /// It has a fixed number of places, and as many again for blocked requests. A place belongs to one

@@ -1,10 +1,14 @@
 //! Nearly all requests are exempt.
 
-use bolna_rate_limit::observe::Advice;
-use bolna_rate_limit::{Account, Policy};
+use std::sync::mpsc;
+
+use bolna_rate_limit::observe::{Advice, Event};
+use bolna_rate_limit::{Account, Limiter, Policy};
 use http::Request;
 
 use super::{MemoryLayer, only, unidentified, watched};
+use crate::deferred::lost_store;
+use crate::observers::Witness;
 use crate::support::{now, send};
 
 /// The requests of the sample are one in so many.
@@ -59,11 +63,44 @@ fn too_wide_an_exemption_is_found_late() {
 }
 
 #[test]
+fn what_was_found_while_no_observer_showed_it_is_found_again_for_one_that_does() {
+    let (layer, witness) = watched(policy());
+    check(&layer, &Account::user("u"), thousand(995));
+    assert_nearly_all(&only(&witness), 995);
+    let (shown, listener) = mpsc::channel();
+    layer.limiter().on_event(move |event| {
+        if let Event::Advice(advice) = event {
+            shown.send(advice.code()).unwrap();
+        }
+    });
+    check(&layer, &Account::user("u"), thousand(995).cycle().take(2000 * PERIOD));
+    assert_eq!(listener.try_iter().collect::<Vec<_>>(), ["BRL013"]);
+    // A second listener does not have all of it said once more.
+    layer.limiter().on_event(|_| {});
+    check(&layer, &Account::user("u"), thousand(995).cycle().take(2000 * PERIOD));
+    assert_eq!(listener.try_iter().collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
 fn a_tenth_of_a_percent_less_is_nothing_odd() {
     let (layer, witness) = watched(policy());
     // The first thousand, and then a sample of those of a hundred times as many.
     check(&layer, &Account::user("u"), thousand(989));
     check(&layer, &Account::user("u"), thousand(900).cycle().take(1100 * PERIOD));
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[test]
+fn charged_requests_count_while_the_store_is_lost_too() {
+    let policy = Policy::bolna().exempt(["/usage"]).build().unwrap();
+    let limiter = Limiter::with_store(policy, lost_store()).unwrap();
+    let witness = Witness::of(&limiter);
+    for _ in 0..5000 {
+        let _ = limiter.check(&Account::user("u"), "/usage");
+        for _ in 0..9 {
+            let _ = limiter.check(&Account::user("u"), "/call");
+        }
+    }
     assert_eq!(witness.diagnoses(), []);
 }
 
