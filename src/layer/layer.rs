@@ -316,7 +316,11 @@ impl<St> BolnaRateLimitLayer<St> {
     /// `100 Continue` (RFC 9110, section 10.1.1): it does not send its body.
     ///
     /// A client that stops sending is waited for as long as the connection lasts, unless there is
-    /// a [time limit](Self::read_refused_bodies_for).
+    /// a [time limit](Self::read_refused_bodies_for). What is outside of this layer, such as a
+    /// concurrency limit, is held meanwhile, by unidentified requests too.
+    ///
+    /// The refusal says what was decided before the body was read. So if that took long, less than
+    /// the wait that it names would suffice.
     pub fn read_refused_bodies(self, most: u64) -> Self {
         self.with(|config| config.refused_bodies.most = most)
     }

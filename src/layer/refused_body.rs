@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use http::header::EXPECT;
-use http::{HeaderMap, Request, Version};
+use http::{Request, Version};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
@@ -63,7 +63,7 @@ impl<B: Body> RefusedBody<B> {
         // And of a body that is known to be too long, reading a part is of no use: the client gets
         // the response sooner without that.
         let is_too_long = || request.body().size_hint().lower() > bounds.most;
-        if bounds.most == 0 || waits_for_continue(request.headers()) || is_too_long() {
+        if bounds.most == 0 || waits_for_continue(&request) || is_too_long() {
             return Self::Left;
         }
         let timer = bounds.timer.clone();
@@ -117,9 +117,11 @@ impl<B: Body> Reading<B> {
     }
 }
 
-/// Whether the client sends the body only after the response `100 Continue`.
-fn waits_for_continue(headers: &HeaderMap) -> bool {
+/// Whether the client sends the body only after the response `100 Continue`. In HTTP/1.0 there is no
+/// such response, and the field is ignored.
+fn waits_for_continue<B>(request: &Request<B>) -> bool {
     let is_continue = |it: &[u8]| it.trim_ascii().eq_ignore_ascii_case(b"100-continue");
-    let mut values = headers.get_all(EXPECT).iter();
-    values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_continue))
+    let mut values = request.headers().get_all(EXPECT).iter();
+    request.version() > Version::HTTP_10
+        && values.any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_continue))
 }

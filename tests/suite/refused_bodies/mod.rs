@@ -211,6 +211,16 @@ fn nothing_is_read_if_the_client_waits_for_100_continue() {
 }
 
 #[test]
+fn in_http_1_0_there_is_no_100_continue_to_wait_for() {
+    let mut request = post(Upload::of([Piece::Data(b"four")]));
+    request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+    *request.version_mut() = Version::HTTP_10;
+    let read = request.body().read();
+    let refused = refusal(&spent(), request).unwrap();
+    assert_eq!((closes(&refused), read.load(Ordering::SeqCst)), (false, 4));
+}
+
+#[test]
 fn over_http2_and_http3_nothing_is_read_and_the_connection_stays_open() {
     for (version, reads) in [
         (Version::HTTP_10, true),
