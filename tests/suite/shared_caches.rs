@@ -97,6 +97,8 @@ async fn a_response_that_shared_caches_may_store_has_no_figures_of_a_caller() {
         "x=\"private, no-store\", max-age=60",
         "x-private, xno-store,,max-age=60,",
         "community=\"UCI\",max-age=60",
+        "public;a=1",
+        "max-age=60;a=\"private\"",
     ] {
         check(StatusCode::OK, &[("Cache-Control", value)], false).await;
         check(StatusCode::NOT_FOUND, &[("Cache-Control", value)], false).await;

@@ -11,15 +11,15 @@ use http::{HeaderMap, HeaderName, StatusCode};
 /// heuristics or by its configuration. The method and `Vary` are not looked at.
 pub(super) fn may_store(status: StatusCode, headers: &HeaderMap) -> bool {
     let (mut directives, mut expires) = (Directives::default(), None);
-    for (name, value) in headers {
+    // By name: the lines of one field are read once, however many there are.
+    for name in headers.keys() {
         if name == CACHE_CONTROL {
-            directives.add(value);
+            directives = Directives::of(headers, name);
         } else if name == EXPIRES {
-            expires = expires.or(Some(value));
+            expires = headers.get(name);
         } else if is_targeted(name) {
             // Caches that know such a field ignore the other ones, a `no-store` too (RFC 9213).
-            let mut directives = Directives::default();
-            headers.get_all(name).iter().for_each(|value| directives.add(value));
+            let directives = Directives::of(headers, name);
             if directives.permit && !directives.forbid() {
                 return true;
             }
@@ -63,12 +63,21 @@ struct Directives {
 }
 
 impl Directives {
+    /// Those of all lines of a field.
+    fn of(headers: &HeaderMap, name: &HeaderName) -> Self {
+        let mut directives = Self::default();
+        headers.get_all(name).iter().for_each(|line| directives.add(line));
+        directives
+    }
+
     /// Adds those of a line of the field.
     fn add(&mut self, line: &HeaderValue) {
         split(line.as_bytes()).for_each(|directive| self.add_one(directive));
     }
 
     fn add_one(&mut self, directive: &[u8]) {
+        // Targeted fields are structured ones, whose members can have parameters.
+        let directive = directive.split(|byte| *byte == b';').next().unwrap_or_default();
         let mut parts = directive.splitn(2, |byte| *byte == b'=').map(<[u8]>::trim_ascii);
         let (name, argument) = (parts.next().unwrap_or_default(), parts.next());
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
