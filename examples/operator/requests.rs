@@ -39,7 +39,7 @@ impl FromRequestParts<Desk> for Customer {
         let Path(Named { kind, id }) = Path::from_request_parts(parts, desk).await?;
         let Query(Within { user }) = Query::from_request_parts(parts, desk).await?;
         let account = match (&*kind, &user) {
-            ("organization", Some(user)) if user.is_empty() => None,
+            ("organization", Some(user)) if user.trim().is_empty() => None,
             ("organization", user) => Some(Account::user(user.as_deref()).in_organization(&id)),
             ("user", None) => Some(Account::user(&id)),
             _ => None,

@@ -195,6 +195,7 @@ async fn what_is_wrong_is_said_in_json_and_changes_nothing() {
         ("POST", "/team/acme/call/reset", "", 404, "no such account"),
         ("GET", "/user/ana?user=ben", "", 404, "no such account"),
         ("GET", "/organization/acme?user=", "", 404, "no such account"),
+        ("POST", "/organization/acme/call/reset?user=%20", "", 404, "no such account"),
         ("POST", "/organization/acme/call/block?usr=ana", r#"{"seconds": 9}"#, 400, "`usr`"),
         ("POST", "/organization/acme/call/block", r#"{"second": 9}"#, 422, "expected `seconds`"),
         ("POST", "/organization/acme/call/block", r#"{"seconds": 9"#, 400, "JSON"),
