@@ -117,8 +117,8 @@ impl<B: Body> Reading<B> {
     }
 }
 
-/// Whether the client sends the body only after the response `100 Continue`. In HTTP/1.0 there is no
-/// such response, and the field is ignored.
+/// Whether the client sends the body only after the response `100 Continue`. In HTTP/1.0 there is
+/// no such response, and the field is ignored.
 fn waits_for_continue<B>(request: &Request<B>) -> bool {
     let is_continue = |it: &[u8]| it.trim_ascii().eq_ignore_ascii_case(b"100-continue");
     let mut values = request.headers().get_all(EXPECT).iter();

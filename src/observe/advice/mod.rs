@@ -300,8 +300,8 @@ impl fmt::Display for Advice {
                 "a request with credentials reached the limiter without an account, and no request \
                  seen before had one, so the limiter may be outside of authentication; add the \
                  layer that inserts the Account after (outside of) the limiter's, or if it inserts \
-                 another type, read that with identify; if the credentials were wrong, or not meant for \
-                 the limiter, all is well",
+                 another type, read that with identify; if the credentials were wrong, or not \
+                 meant for the limiter, all is well",
             ),
             Self::AllUnidentified { requests, .. } => write!(
                 f,

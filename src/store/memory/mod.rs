@@ -101,8 +101,8 @@ pub struct MemoryStore<C = MonotonicClock> {
     clock: C,
     /// The time up to which sweeps have been made, in nanoseconds.
     swept: AtomicU64,
-    /// The time from one turn to the next, in nanoseconds.
-    turn: u64,
+    /// The time from one sweep to the next, in nanoseconds.
+    interval: u64,
     /// When all shards were last swept to make room for a block, in nanoseconds; 0 for never.
     swept_all: AtomicU64,
 }
@@ -180,8 +180,8 @@ impl<C: Clock> MemoryStore<C> {
     pub fn max_addresses(self, max_addresses: usize) -> Self {
         let shards = if cfg!(bolna_loom) { 1 } else { (max_addresses / 1024).clamp(64, SHARDS) };
         let addresses = Table::new(shards.next_power_of_two(), Cap::for_few(max_addresses));
-        let turn = turn(&self.table, &addresses);
-        Self { addresses, turn, ..self }
+        let interval = interval(&self.table, &addresses);
+        Self { addresses, interval, ..self }
     }
 
     fn with_cap(clock: C, most: usize) -> Self {
@@ -189,7 +189,7 @@ impl<C: Clock> MemoryStore<C> {
         let table = Table::new(shards, Cap::of(most));
         let addresses = Table::new(ADDRESS_SHARDS, Cap::for_few(MOST_ADDRESSES));
         Self {
-            turn: turn(&table, &addresses),
+            interval: interval(&table, &addresses),
             table,
             addresses,
             swept: AtomicU64::new(nanos(clock.now())),
@@ -288,9 +288,9 @@ impl<C: Clock> MemoryStore<C> {
 
     #[inline]
     fn keep_house(&self, now: u64) {
-        // If the clock has gone back, the difference wraps, and the turn is taken too.
+        // If the clock has gone back, the difference wraps, and a sweep is made too.
         let swept = self.swept.load(Ordering::Relaxed);
-        if now.wrapping_sub(swept) >= self.turn {
+        if now.wrapping_sub(swept) >= self.interval {
             self.sweep_shards(now);
         }
     }
@@ -306,22 +306,22 @@ impl<C: Clock> MemoryStore<C> {
     fn sweep_due(&self, now: u64, least: u32, most: usize) {
         let (mut sweeps, mut work) = (0, 0);
         while sweeps < least || work < most {
-            let Some(turn) = self.claim_turn(now) else { return };
+            let Some(number) = self.claim_sweep(now) else { return };
             sweeps += 1;
-            work += self.sweep(turn, now);
+            work += self.sweep(number, now);
         }
     }
 
-    /// Claims the next turn, and returns its number. `None` if none has come, or if another thread
+    /// Claims the next sweep, and returns its number. `None` if none is due, or if another thread
     /// claims it.
-    fn claim_turn(&self, now: u64) -> Option<u64> {
+    fn claim_sweep(&self, now: u64) -> Option<u64> {
         let swept = self.swept.load(Ordering::Relaxed);
-        if now.wrapping_sub(swept) < self.turn {
+        if now.wrapping_sub(swept) < self.interval {
             return None;
         }
         let next = if now > swept {
             // Turns that were missed come later, but no shard gets a second one for that.
-            (swept + self.turn).max((now + self.turn).saturating_sub(ROUND))
+            (swept + self.interval).max((now + self.interval).saturating_sub(ROUND))
         } else if swept - now < HELD_UP {
             // The clock has not gone back: the reading is only older than that of another thread.
             return None;
@@ -330,14 +330,14 @@ impl<C: Clock> MemoryStore<C> {
         };
         let claimed =
             self.swept.compare_exchange(swept, next, Ordering::Relaxed, Ordering::Relaxed);
-        claimed.ok().map(|_| next / self.turn)
+        claimed.ok().map(|_| next / self.interval)
     }
 
-    /// Sweeps the next shard of each table that has one for that turn. Returns how much work that
-    /// was.
-    fn sweep(&self, turn: u64, now: u64) -> usize {
-        let turns = turns(&self.table, &self.addresses);
-        let is_due = |table: &Table| turn % (turns / table.shards()) as u64 == 0;
+    /// Makes the sweep of that number: of the next shard of each table for which it is time.
+    /// Returns how much work that was.
+    fn sweep(&self, number: u64, now: u64) -> usize {
+        let sweeps = sweeps_a_round(&self.table, &self.addresses);
+        let is_due = |table: &Table| number % (sweeps / table.shards()) as u64 == 0;
         let mut work = 0;
         if is_due(&self.table) {
             work += self.sweep_next(&self.table, now);
@@ -401,14 +401,14 @@ impl<C: Clock> Store for MemoryStore<C> {
     }
 }
 
-/// The number of turns in a round: enough for the shards of either table.
-fn turns(table: &Table, addresses: &Table) -> usize {
+/// The number of sweeps in a round: enough for the shards of either table.
+fn sweeps_a_round(table: &Table, addresses: &Table) -> usize {
     table.shards().max(addresses.shards())
 }
 
-/// The time from one turn to the next, in nanoseconds.
-fn turn(table: &Table, addresses: &Table) -> u64 {
-    ROUND / turns(table, addresses) as u64
+/// The time from one sweep to the next, in nanoseconds.
+fn interval(table: &Table, addresses: &Table) -> u64 {
+    ROUND / sweeps_a_round(table, addresses) as u64
 }
 
 impl Default for MemoryStore {
