@@ -30,7 +30,7 @@ type Stored = Arc<MemoryStore<Still>>;
 
 fn store(most: usize) -> Stored {
     let store = MemoryStore::with_cap(Still, most);
-    // No turn is due, so that only the tests' own sweeps run.
+    // No sweep is due, so that only the tests' own sweeps run.
     store.swept.store(super::nanos(Still.now()), std::sync::atomic::Ordering::Relaxed);
     Arc::new(store)
 }
@@ -138,7 +138,7 @@ fn a_sweep_drops_no_bucket_that_owes() {
         let one = [entry(Endpoint::CALL, 2)];
         let sweeps = {
             let store = Arc::clone(&store);
-            thread::spawn(move || store.sweep(store.now()))
+            thread::spawn(move || store.sweep(0, store.now()))
         };
         assert_eq!(admitted(&check(&store, "o", &one)), 1);
         sweeps.join().unwrap();
