@@ -94,10 +94,10 @@ impl Endpoint {
 
 // Statics and not constants, because a static has one address: two endpoints are equal if they have
 // the same address.
-static EXECUTIONS: Interned = Interned { text: "executions", number: 0 };
-static AGENT: Interned = Interned { text: "agent", number: 1 };
-static CALL: Interned = Interned { text: "call", number: 2 };
-static DEFAULT: Interned = Interned { text: "default", number: 3 };
+static EXECUTIONS: Interned = Interned::new("executions", 0);
+static AGENT: Interned = Interned::new("agent", 1);
+static CALL: Interned = Interned::new("call", 2);
+static DEFAULT: Interned = Interned::new("default", 3);
 
 /// The names of endpoints and of limits.
 pub(super) static NAMES: Interner =

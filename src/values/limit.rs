@@ -179,6 +179,12 @@ impl LimitName {
     pub(crate) const fn number(self) -> u16 {
         self.0.number
     }
+
+    /// A hash of the name, the same in every process.
+    #[inline]
+    pub(crate) const fn hash(self) -> u64 {
+        self.0.hash
+    }
 }
 
 /// The name of the endpoint's own limit.

@@ -11,6 +11,14 @@ use super::excerpt::Excerpt;
 pub(super) struct Interned {
     pub(super) text: &'static str,
     pub(super) number: u16,
+    /// A hash of the text. Unlike the number, it is the same in every process.
+    pub(super) hash: u64,
+}
+
+impl Interned {
+    pub(super) const fn new(text: &'static str, number: u16) -> Self {
+        Self { text, number, hash: hash(text) }
+    }
 }
 
 /// All names of one sort, such as the names of endpoints.
@@ -87,7 +95,7 @@ impl Interner {
         let number = number.ok().filter(|_| self.room(more) > 0);
         let number = number.ok_or_else(|| NameError::one_too_many(text, self.max))?;
         let text: &'static str = Box::leak(text.into());
-        let name: &'static Interned = Box::leak(Box::new(Interned { text, number }));
+        let name: &'static Interned = Box::leak(Box::new(Interned::new(text, number)));
         more.insert(text, name);
         Ok(name)
     }
@@ -113,6 +121,19 @@ impl Interner {
     fn write(&self) -> RwLockWriteGuard<'_, Names> {
         self.more.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The hash of a name: FNV-1a, and the last steps of `MurmurHash3`, so that each bit depends on the
+/// whole text. Any two of 16,384 names have the same with a chance of 2^-37.
+const fn hash(text: &str) -> u64 {
+    let (mut hash, bytes, mut index) = (0xcbf2_9ce4_8422_2325_u64, text.as_bytes(), 0);
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(0x100_0000_01b3);
+        index += 1;
+    }
+    hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ hash >> 33
 }
 
 /// Checks that a text is a valid name.
@@ -255,3 +276,27 @@ macro_rules! interned_name {
 }
 
 pub(super) use interned_name;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::hash;
+
+    #[test]
+    fn a_name_has_the_same_hash_in_every_process_and_release() {
+        assert_eq!(hash("call"), 0xf4ca_e1f3_62b1_5fa3);
+        assert_eq!(hash("~everyone"), 0xc205_5610_6514_bfad);
+    }
+
+    #[test]
+    fn names_have_hashes_of_their_own() {
+        let numbered = (0..16_384).map(|number| format!("limit-{number}"));
+        let short = (b'a'..=b'z').flat_map(|first| {
+            (b'0'..=b'z').map(move |second| [first, second].map(char::from).iter().collect())
+        });
+        let names: Vec<String> = numbered.chain(short).collect();
+        let hashes: HashSet<_> = names.iter().map(|name| hash(name)).collect();
+        assert_eq!(hashes.len(), names.len());
+    }
+}

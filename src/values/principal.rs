@@ -147,20 +147,20 @@ impl Kind {
         self.0.text
     }
 
-    /// The number of the kind in this process, below [`MAX`](Self::MAX).
-    #[expect(clippy::cast_possible_truncation, reason = "there are at most MAX")]
-    pub(crate) const fn number(self) -> u8 {
-        self.0.number as u8
+    /// A hash of the name, the same in every process.
+    #[inline]
+    pub(crate) const fn hash(self) -> u64 {
+        self.0.hash
     }
 }
 
 // Statics and not constants, because a static has one address: two kinds are equal if they have the
 // same address.
-static ORGANIZATION: Interned = Interned { text: "organization", number: 0 };
-static USER: Interned = Interned { text: "user", number: 1 };
-static ADDRESS: Interned = Interned { text: "address", number: 2 };
+static ORGANIZATION: Interned = Interned::new("organization", 0);
+static USER: Interned = Interned::new("user", 1);
+static ADDRESS: Interned = Interned::new("address", 2);
 // No kind of a user's own has this name, since it is not a valid one.
-static EVERYONE: Interned = Interned { text: "~everyone", number: 3 };
+static EVERYONE: Interned = Interned::new("~everyone", 3);
 
 static NAMES: Interner = Interner::new(&[&ORGANIZATION, &USER, &ADDRESS, &EVERYONE], Kind::MAX);
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard};
 use crate::store::listeners::Listeners;
 use crate::store::{StoreEvent, StoreListener};
-use crate::values::{Entry, LimitName, Rate, Scope};
+use crate::values::{Entry, Rate, Scope};
 
 pub(super) struct Cap {
     most: usize,
@@ -27,8 +27,9 @@ pub(super) struct Cap {
 #[derive(Default)]
 pub(super) struct SharedBuckets(HashMap<Name, SharedBucket>);
 
-/// The limit, its scope, and the quota unless there are too many.
-type Name = (LimitName, Scope, Option<Rate>);
+/// The [hash](crate::values::LimitName::hash) of the limit's name, its scope, and the quota unless
+/// there are too many.
+type Name = (u64, Scope, Option<Rate>);
 
 /// Unlike other buckets, it is never corrected to the quota of a request: if callers of several
 /// quotas share it, one whose quota refills fast could fill it up for all.
@@ -182,8 +183,8 @@ impl SharedBuckets {
     }
 
     fn name(&self, entry: &Entry) -> Name {
-        let own = (entry.name(), entry.scope(), Some(entry.rate()));
+        let own = (entry.name().hash(), entry.scope(), Some(entry.rate()));
         let has_own = self.0.len() < PAIRS || self.0.contains_key(&own);
-        if has_own { own } else { (entry.name(), entry.scope(), None) }
+        if has_own { own } else { (entry.name().hash(), entry.scope(), None) }
     }
 }

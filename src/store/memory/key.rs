@@ -4,7 +4,8 @@ use crate::values::{Bucket, LimitName, Principal};
 
 /// The key of a bucket: 128 bits, from the [fingerprints](crate::values::Id) of the ids of
 /// principal and user, their kinds, and the name of the limit. Two buckets have the same key with a
-/// chance of 2^-128, or 2^-112 if they belong to users of one principal.
+/// chance of 2^-128, or 2^-112 if they belong to users of one principal, or 2^-64 if they differ in
+/// kinds and limit alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BucketKey([u64; 2]);
 
@@ -21,25 +22,24 @@ impl BucketKey {
     #[inline]
     pub(super) fn of_account(principal: &Principal, name: LimitName) -> Self {
         let [first, second] = principal.id().fingerprint();
-        let name = u64::from(name.number()) | u64::from(principal.kind().number()) << 16;
-        Self([first ^ name.wrapping_mul(GOLDEN), second])
+        let kind = principal.kind().hash().wrapping_mul(GOLDEN);
+        Self([first ^ name.hash() ^ kind, second])
     }
 
     pub(super) fn of(bucket: &Bucket<'_>) -> Self {
         let own = Self::of_account(bucket.principal(), bucket.name());
         match bucket.user() {
             None => own,
-            Some(user) => own.of_user(user.id().fingerprint(), user.kind().number()),
+            Some(user) => own.of_user(user.id().fingerprint(), user.kind().hash()),
         }
     }
 
     /// The key of a user's bucket. The lowest bits, which choose the shard, stay the same.
-    fn of_user(self, [first, second]: [u64; 2], kind: u8) -> Self {
+    const fn of_user(self, [first, second]: [u64; 2], kind: u64) -> Self {
         // Other multiples than those of the principal, so that a user and a principal of the same
-        // id do not cancel out. The kind is 1 more, so that it is never 0.
-        let kind = (u64::from(kind) + 1) << 24;
+        // id and kind do not cancel out.
         Self([
-            self.0[0] ^ first.wrapping_mul(GOLDEN) ^ kind.wrapping_mul(GOLDEN),
+            self.0[0] ^ first.wrapping_mul(GOLDEN) ^ kind.rotate_left(32),
             self.0[1] ^ second.wrapping_mul(GOLDEN) << SHARD_BITS,
         ])
     }
