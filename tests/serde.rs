@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bolna_rate_limit::observe::MostRefused;
-use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::store::{MemoryStore, Snapshot};
 use bolna_rate_limit::values::{Id, Kind};
 use bolna_rate_limit::{
     Account, Endpoint, Enforcement, Limiter, ManualClock, OnStoreFailure, OnUnidentified, Policy,
@@ -113,6 +113,39 @@ fn an_operators_page_shows_what_was_decided() {
         "first_ago": ago, "last_ago": ago,
     });
     assert_eq!(top, json!([row]));
+}
+
+#[test]
+fn a_snapshot_is_written_as_text_and_read_back() {
+    let clock = ManualClock::new();
+    let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()));
+    let (limiter, account) = (limiter.unwrap(), Account::user("u").in_organization("o"));
+    assert!((0..500).all(|_| limiter.check_now(&account, "/call").unwrap().is_admitted()));
+    let snapshot = limiter.store().snapshot();
+    let text = serde_json::to_string(&snapshot).unwrap();
+    assert_eq!(text.len(), snapshot.as_bytes().len() * 2 + 2);
+    assert!(text.starts_with("\"626f6c6e612d726c0100000000000000"), "{text}");
+
+    let read: Snapshot = serde_json::from_str(&text).unwrap();
+    assert_eq!(read.as_bytes(), snapshot.as_bytes());
+    let mut store = MemoryStore::with_clock(clock);
+    store.restore_at(&read, read.taken_at()).unwrap();
+    let limiter = Limiter::with_store(Policy::default(), store).unwrap();
+    assert!(!limiter.check_now(&account, "/call").unwrap().is_admitted());
+
+    for end in 0..text.len() {
+        serde_json::from_str::<Snapshot>(&text[..end]).unwrap_err();
+    }
+    let digits = text.trim_matches('"');
+    let refuse = |digits: &str, reason| assert_refused::<Snapshot>(json!(digits), reason);
+    refuse(&digits[2..], "the bytes are not a snapshot of a store");
+    refuse(&digits[..digits.len() - 2], "the snapshot is cut off: it has 127 bytes and needs 128");
+    refuse(&digits[..digits.len() - 1], "it has to be pairs of digits 0-9 and a-f");
+    refuse(&digits.replacen('6', "g", 1), "it has to be pairs of digits 0-9 and a-f");
+    refuse(&digits.replacen("0100", "0200", 1), "the snapshot is of version 2");
+    let flipped = if digits.ends_with('0') { "1" } else { "0" };
+    refuse(&format!("{}{flipped}", &digits[..digits.len() - 1]), "the snapshot is damaged");
+    assert_refused::<Snapshot>(json!(7), "a snapshot as hexadecimal text");
 }
 
 /// Names are kept for the life of the process, and there can be 256 kinds.

@@ -47,7 +47,7 @@ pub use denial_cache::{DenialCache, DenialCacheCall};
 pub use error::StoreError;
 pub use event::{StoreEvent, StoreListener};
 pub use fallback::{FallbackCall, LocalFallback};
-pub use memory::MemoryStore;
+pub use memory::{MemoryStore, Snapshot, SnapshotError};
 #[cfg(feature = "redis")]
 pub use remote::{
     Credentials, RedisCheck, RedisStore, RedisStoreBuilder, RedisStoreError, RedisStoreErrorKind,

@@ -34,6 +34,14 @@ impl Rate {
         Self { interval, burst: quota.burst_non_zero() }
     }
 
+    /// The rate of that interval and burst. `None` if one of them is 0, or if a drained bucket
+    /// would take longer than [`Quota::MAX_REFILL_TIME`] to be full.
+    pub(crate) fn checked(interval: u64, burst: u32) -> Option<Self> {
+        let refill = u128::from(interval) * u128::from(burst);
+        let is_valid = interval > 0 && refill <= Quota::MAX_REFILL_TIME.as_nanos();
+        NonZeroU32::new(burst).filter(|_| is_valid).map(|burst| Self { interval, burst })
+    }
+
     /// The time in which one unit comes back, in nanoseconds.
     #[inline]
     pub(crate) const fn interval(self) -> u64 {

@@ -62,6 +62,7 @@ pub use unlimited::{OnStoreFailure, OnUnidentified};
 
 pub(crate) use charge::{OwnedBucket, OwnedCharge};
 pub(crate) use excerpt::Excerpt;
+pub(crate) use fingerprint::{FingerprintKey, checksum};
 pub(crate) use gcra::Rate;
 pub(crate) use principal::IdText;
 pub(crate) use ruling::Enforced;

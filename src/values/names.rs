@@ -125,6 +125,8 @@ impl Interner {
 
 /// The hash of a name: FNV-1a, and the last steps of `MurmurHash3`, so that each bit depends on the
 /// whole text. Any two of 16,384 names have the same with a chance of 2^-37.
+///
+/// It is part of the format of snapshots, so it never changes.
 const fn hash(text: &str) -> u64 {
     let (mut hash, bytes, mut index) = (0xcbf2_9ce4_8422_2325_u64, text.as_bytes(), 0);
     while index < bytes.len() {

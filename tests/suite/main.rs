@@ -43,6 +43,7 @@ mod refused_bodies;
 mod reload;
 mod reports;
 mod shared_caches;
+mod snapshots;
 mod spellings;
 mod stacks;
 mod store;

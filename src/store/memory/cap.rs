@@ -41,6 +41,15 @@ struct SharedBucket {
     longest: u64,
 }
 
+/// A shared bucket, for snapshots. Times are in nanoseconds.
+pub(super) struct Shared {
+    pub(super) name: u64,
+    pub(super) scope: Scope,
+    pub(super) rate: Option<Rate>,
+    pub(super) debt: u64,
+    pub(super) longest: u64,
+}
+
 /// The number of the cap among lasting events: a store has only one.
 const THIS: u64 = 0;
 
@@ -180,6 +189,23 @@ impl SharedBuckets {
         let bucket = self.0.entry(name).or_default();
         bucket.tat = now + debt;
         bucket.longest = bucket.longest.max(entry.rate().refill());
+    }
+
+    /// All that owe something.
+    pub(super) fn all(&self, now: u64) -> impl Iterator<Item = Shared> + '_ {
+        let shared = move |(&(name, scope, rate), bucket): (&Name, &SharedBucket)| {
+            let (debt, longest) =
+                (bucket.tat.saturating_sub(now).min(bucket.longest), bucket.longest);
+            Shared { name, scope, rate, debt, longest }
+        };
+        self.0.iter().map(shared).filter(|bucket| bucket.debt > 0)
+    }
+
+    /// Adds a bucket of a snapshot.
+    pub(super) fn add(&mut self, shared: &Shared, now: u64) {
+        let bucket = self.0.entry((shared.name, shared.scope, shared.rate)).or_default();
+        bucket.tat = bucket.tat.max(now + shared.debt);
+        bucket.longest = bucket.longest.max(shared.longest);
     }
 
     fn name(&self, entry: &Entry) -> Name {

@@ -47,8 +47,9 @@ impl<C: Clock> MemoryStore<C> {
 
     /// The table and the key of any bucket, whether it is an account's or not.
     #[inline(never)]
-    fn place_of(&self, bucket: &Bucket<'_>) -> (&Table, BucketKey) {
-        (self.table(bucket.scope()), BucketKey::of(bucket))
+    pub(super) fn place_of(&self, bucket: &Bucket<'_>) -> (&Table, BucketKey) {
+        let table = self.table(bucket.scope());
+        (table, table.keys.of(bucket))
     }
 
     /// Charges one bucket under the lock that requests share. `None` if that does not suffice: the
@@ -97,6 +98,7 @@ impl<C: Clock> MemoryStore<C> {
     #[inline(never)]
     fn charge_other(&self, charge: &Charge<'_>) -> Decisions {
         match charge.entries() {
+            [entry] if self.table.keys.are_own() => self.charge_own(&charge.bucket(entry), entry),
             [entry] if entry.is_binding() => self.charge_new(&charge.bucket(entry), entry),
             [_] => None,
             _ => self.charge_known(charge),
@@ -104,11 +106,24 @@ impl<C: Clock> MemoryStore<C> {
         .unwrap_or_else(|| self.charge_all(charge))
     }
 
+    /// Charges a bucket as [`charge_one`](Self::charge_one) does, by the key that it has in a table
+    /// whose keys are its own. `None` if that does not suffice.
+    #[cold]
+    fn charge_own(&self, bucket: &Bucket<'_>, entry: &Entry) -> Option<Decisions> {
+        let (table, key) = self.place_of(bucket);
+        match self.charge_one(table, key, entry) {
+            Some(decision) if entry.is_binding() => Some(Decisions::of_one(decision)),
+            Some(decision) => Some(Decisions::of_one_shadow(decision)),
+            None if entry.is_binding() => self.charge_new(bucket, entry),
+            None => None,
+        }
+    }
+
     /// Charges a bucket that is not in the table, and so is full. `None` if it is in the table, or
     /// if there is no room for it.
     fn charge_new(&self, bucket: &Bucket<'_>, entry: &Entry) -> Option<Decisions> {
         let table = self.table(entry.scope());
-        let now = table.insert(BucketKey::of(bucket), entry.time(), || self.now())?;
+        let now = table.insert(table.keys.of(bucket), entry.time(), || self.now())?;
         self.keep_house(now);
         Some(Decisions::of_one(entry.decide(true, entry.time())))
     }
@@ -194,7 +209,7 @@ impl<C: Clock> MemoryStore<C> {
         blocked_for: Option<u64>,
         current: impl FnOnce() -> bool,
     ) -> bool {
-        let (table, key) = (self.table(bucket.scope()), BucketKey::of(bucket));
+        let (table, key) = self.place_of(bucket);
         if blocked_for.is_none() && table.has_no_block(key) {
             return false;
         }

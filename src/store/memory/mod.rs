@@ -10,6 +10,7 @@ mod locked;
 mod loom_tests;
 mod refusals;
 mod shard;
+mod snapshot;
 mod sync;
 mod table;
 mod transaction;
@@ -24,9 +25,10 @@ use super::{
 use crate::values::clock::{Clock, MonotonicClock};
 
 use cap::Cap;
-use key::BucketKey;
 use table::{SHARD, Table};
 use transaction::Full;
+
+pub use snapshot::{Snapshot, SnapshotError};
 
 /// The number of shards, of 192 bytes each. More shards would be further apart in the caches. With
 /// half as many, a shard of a table of a million buckets takes 47 µs to grow.
@@ -94,6 +96,11 @@ const HELD_UP: u64 = 10_000_000_000;
 /// these are the callers of the last minute. If a client can invent more callers than you want to
 /// spend memory on, set [`max_buckets`](Self::max_buckets). Network addresses have a
 /// [cap of their own](Self::max_addresses).
+///
+/// # Restarts
+/// Buckets end with the process. To keep them, take a [`snapshot`](Self::snapshot) at the end and
+/// [`restore`](Self::restore) it in the next process. With a million buckets this takes some 20 and
+/// 60 ms, and 24 MB.
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     /// The buckets of network addresses, with a cap of their own: a client can have very many.
@@ -239,9 +246,12 @@ impl<C: Clock> MemoryStore<C> {
                     return Err(self.full(self.table_of(&charge), "an overdraft"));
                 }
             }
-            Command::Reset(bucket) => self.table(bucket.scope()).reset(BucketKey::of(&bucket)),
+            Command::Reset(bucket) => {
+                let (table, key) = self.place_of(&bucket);
+                table.reset(key);
+            }
             Command::Block { bucket, period } => {
-                let (table, key) = (self.table(bucket.scope()), BucketKey::of(&bucket));
+                let (table, key) = self.place_of(&bucket);
                 let block = || table.block(key, nanos(period), || self.now(), || true);
                 block()
                     .or_else(|Full| if self.make_room() { block() } else { Err(Full) })
@@ -337,7 +347,7 @@ impl<C: Clock> MemoryStore<C> {
     /// Returns how much work that was.
     fn sweep(&self, number: u64, now: u64) -> usize {
         let sweeps = sweeps_a_round(&self.table, &self.addresses);
-        let is_due = |table: &Table| number % (sweeps / table.shards()) as u64 == 0;
+        let is_due = |table: &Table| number % (sweeps / table.shards().len()) as u64 == 0;
         let mut work = 0;
         if is_due(&self.table) {
             work += self.sweep_next(&self.table, now);
@@ -403,7 +413,7 @@ impl<C: Clock> Store for MemoryStore<C> {
 
 /// The number of sweeps in a round: enough for the shards of either table.
 fn sweeps_a_round(table: &Table, addresses: &Table) -> usize {
-    table.shards().max(addresses.shards())
+    table.shards().len().max(addresses.shards().len())
 }
 
 /// The time from one sweep to the next, in nanoseconds.

@@ -101,6 +101,15 @@ impl Buckets {
         self.slots.find(key.hash(), |slot| slot.key == key).map(|slot| &slot.tat)
     }
 
+    /// All buckets, each with the time at which it is full.
+    pub(super) fn slots(&self) -> impl ExactSizeIterator<Item = (BucketKey, u64)> + '_ {
+        self.slots.iter().map(|slot| (slot.key, slot.tat.get()))
+    }
+
+    pub(super) fn exceptions(&self) -> impl ExactSizeIterator<Item = &Exception> {
+        self.exceptions.iter()
+    }
+
     /// The exception of a bucket, if it has one.
     #[inline]
     pub(super) fn exception(&self, key: BucketKey) -> Option<&Exception> {

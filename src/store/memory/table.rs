@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64 as Counter, Ordering};
 
 use super::cap::Cap;
-use super::key::BucketKey;
+use super::key::{BucketKey, Keys};
 use super::shard::{Buckets, Shard, Swept};
 use super::sync::AtomicUsize;
 
@@ -13,6 +13,7 @@ pub(super) const SHARD: usize = 64;
 /// A hash table cut into shards, each behind a lock of its own.
 pub(super) struct Table {
     shards: Box<[Shard]>,
+    pub(super) keys: Keys,
     pub(super) cap: Cap,
     counters: Counters,
 }
@@ -40,6 +41,7 @@ impl Table {
         let version = STORES.fetch_add(1, Ordering::Relaxed) << 40;
         Self {
             shards: (0..shards).map(|_| Shard::new(version)).collect(),
+            keys: Keys::default(),
             cap,
             counters: Counters {
                 exceptions: AtomicUsize::new(0),
@@ -67,6 +69,10 @@ impl Table {
         &self.shards[index]
     }
 
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
     /// The number of the principals' own buckets.
     pub(super) fn len(&self) -> usize {
         self.cap.count().saturating_sub(self.exceptions())
@@ -92,6 +98,12 @@ impl Table {
         reserved
     }
 
+    /// Takes the place of one more exception, whether there is room or not.
+    pub(super) fn reserve_exception_beyond(&self) {
+        self.cap.reserve_beyond();
+        self.counters.exceptions.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives the place of an exception back.
     pub(super) fn release_exceptions(&self, places: usize) {
         self.cap.release(places);
@@ -104,11 +116,6 @@ impl Table {
             self.sweep(shard, buckets, now);
             buckets.grow(more);
         }
-    }
-
-    /// The number of shards: a power of two.
-    pub(super) fn shards(&self) -> usize {
-        self.shards.len()
     }
 
     /// Drops the full buckets of the next shard, and frees the memory that a spike has left in it.

@@ -16,7 +16,7 @@ use crate::values::{BucketState, Charge, ChargeOutcome, Decisions, Entry, Scope}
 type States = SmallVec<[BucketState; 4]>;
 
 /// The keys of a charge's buckets.
-type Keys = SmallVec<[BucketKey; 4]>;
+type ChargeKeys = SmallVec<[BucketKey; 4]>;
 
 /// What a change has returned, and what has to be done when no lock is held any more.
 pub(super) struct Changed<R> {
@@ -48,7 +48,7 @@ impl Table {
         charge: &Charge<'_>,
         clock: impl FnOnce() -> u64,
     ) -> Option<(Decisions, u64)> {
-        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let keys: ChargeKeys = self.keys_of(charge);
         let locked = self.write(charge, &keys);
         let now = clock();
         let mut known: SmallVec<[(&Tat, u64); 4]> = SmallVec::new();
@@ -97,7 +97,7 @@ impl Table {
         clock: impl FnOnce() -> u64,
         change: impl FnOnce(&mut [BucketState]) -> R,
     ) -> Changed<R> {
-        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let keys: ChargeKeys = self.keys_of(charge);
         let mut locked = self.write(charge, &keys);
         let now = clock();
         let mut shared = None;
@@ -149,7 +149,7 @@ impl Table {
     fn make_room_for(
         &self,
         locked: &mut Writable<'_>,
-        keys: &Keys,
+        keys: &ChargeKeys,
         places: &[Place],
         now: u64,
         only_grow: bool,
@@ -200,7 +200,7 @@ impl Table {
         clock: impl FnOnce() -> u64,
         look: impl FnOnce(&mut [BucketState]) -> R,
     ) -> R {
-        let keys: Keys = charge.buckets().map(|bucket| BucketKey::of(&bucket)).collect();
+        let keys: ChargeKeys = self.keys_of(charge);
         let locked = self.read(charge, &keys);
         let now = clock();
         let mut new = 0;
@@ -219,6 +219,10 @@ impl Table {
         };
         let mut states: States = charge.entries().iter().zip(&keys).map(state).collect();
         look(&mut states)
+    }
+
+    fn keys_of(&self, charge: &Charge<'_>) -> ChargeKeys {
+        charge.buckets().map(|bucket| self.keys.of(&bucket)).collect()
     }
 
     /// Fills a bucket up, and ends its block and its overdraft.
@@ -274,7 +278,7 @@ impl Table {
         &'a self,
         locked: &mut Writable<'_>,
         charge: &Charge<'_>,
-        keys: &Keys,
+        keys: &ChargeKeys,
         now: u64,
         shared: &mut Option<MutexGuard<'a, SharedBuckets>>,
     ) -> (SmallVec<[Place; 4]>, States) {
