@@ -3,6 +3,7 @@
 mod bad_input;
 mod cap;
 mod recorded;
+mod restart;
 mod threads;
 mod twin;
 
