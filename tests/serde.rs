@@ -12,8 +12,9 @@ use bolna_rate_limit::{
     Account, Endpoint, Enforcement, Limiter, ManualClock, OnStoreFailure, OnUnidentified, Policy,
     Principal, Quota,
 };
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
+use serde::forward_to_deserialize_any;
+use serde::ser::{Impossible, Serialize, Serializer};
 use serde_json::{Value, from_value, json, to_value};
 
 /// Asserts that the value is written so, and read back from it.
@@ -161,4 +162,116 @@ fn a_name_from_outside_is_not_kept() {
     let kind = Kind::new("api_key").unwrap();
     assert_both_ways(&Principal::new(kind, 7).unwrap(), &json!({ "kind": "api_key", "id": "7" }));
     assert_both_ways(&Endpoint::new("search").unwrap(), &json!("search"));
+}
+
+#[test]
+fn a_snapshot_is_bytes_in_formats_that_are_not_for_humans() {
+    let limiter = Limiter::new(Policy::default());
+    limiter.check_now(&Account::user("u"), "/call").unwrap();
+    let snapshot = limiter.store().snapshot();
+    let bytes = snapshot.serialize(Compact(&[])).unwrap();
+    assert_eq!(bytes, snapshot.as_bytes());
+    let read = Snapshot::deserialize(Compact(&bytes)).unwrap();
+    assert_eq!(read.as_bytes(), snapshot.as_bytes());
+    let error = Snapshot::deserialize(Compact(&bytes[1..])).unwrap_err().to_string();
+    assert!(error.starts_with("the bytes are not a snapshot of a store"), "{error}");
+}
+
+/// A format that is not for humans and has nothing but bytes.
+struct Compact<'a>(&'a [u8]);
+
+impl<'de> Deserializer<'de> for Compact<'_> {
+    type Error = serde_json::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        visitor.visit_byte_buf(self.0.to_vec())
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
+        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+type Never = Impossible<Vec<u8>, serde_json::Error>;
+
+macro_rules! refuse {
+    ($($name:ident($($argument:ty),*) -> $result:ty;)+) => {$(
+        fn $name(self, $(_: $argument),*) -> Result<$result, Self::Error> {
+            Err(serde::ser::Error::custom("not bytes"))
+        }
+    )+};
+}
+
+impl Serializer for Compact<'_> {
+    type Ok = Vec<u8>;
+    type Error = serde_json::Error;
+    type SerializeSeq = Never;
+    type SerializeTuple = Never;
+    type SerializeTupleStruct = Never;
+    type SerializeTupleVariant = Never;
+    type SerializeMap = Never;
+    type SerializeStruct = Never;
+    type SerializeStructVariant = Never;
+
+    fn serialize_bytes(self, bytes: &[u8]) -> Result<Vec<u8>, Self::Error> {
+        Ok(bytes.to_vec())
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, Self::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Vec<u8>, Self::Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Vec<u8>, Self::Error> {
+        value.serialize(self)
+    }
+
+    refuse! {
+        serialize_bool(bool) -> Vec<u8>;
+        serialize_i8(i8) -> Vec<u8>;
+        serialize_i16(i16) -> Vec<u8>;
+        serialize_i32(i32) -> Vec<u8>;
+        serialize_i64(i64) -> Vec<u8>;
+        serialize_u8(u8) -> Vec<u8>;
+        serialize_u16(u16) -> Vec<u8>;
+        serialize_u32(u32) -> Vec<u8>;
+        serialize_u64(u64) -> Vec<u8>;
+        serialize_f32(f32) -> Vec<u8>;
+        serialize_f64(f64) -> Vec<u8>;
+        serialize_char(char) -> Vec<u8>;
+        serialize_str(&str) -> Vec<u8>;
+        serialize_none() -> Vec<u8>;
+        serialize_unit() -> Vec<u8>;
+        serialize_unit_struct(&'static str) -> Vec<u8>;
+        serialize_unit_variant(&'static str, u32, &'static str) -> Vec<u8>;
+        serialize_seq(Option<usize>) -> Never;
+        serialize_tuple(usize) -> Never;
+        serialize_tuple_struct(&'static str, usize) -> Never;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Never;
+        serialize_map(Option<usize>) -> Never;
+        serialize_struct(&'static str, usize) -> Never;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> Never;
+    }
 }

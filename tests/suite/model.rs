@@ -1,6 +1,6 @@
 //! The limiter against an independent model: a bucket of tokens, while the limiter keeps a time.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::MemoryStore;
@@ -139,6 +139,32 @@ proptest! {
             let pause = pause.of(&model);
             clock.advance(pause);
             model.advance(pause);
+            let decision = limiter.decide_now(&organization("o"), "/").unwrap();
+            let allowed = model.take();
+            model.assert_agrees(allowed, &decision);
+        }
+    }
+
+    #[test]
+    fn a_restart_is_a_pause_to_a_token_bucket(
+        quota in any_quota(),
+        pauses in prop::collection::vec((any_pause(), any::<bool>()), 1..200),
+    ) {
+        let (mut limiter, mut clock) = quota.limiter();
+        let mut model = Model::new(quota);
+        for (pause, restarts) in pauses {
+            let pause = pause.of(&model);
+            model.advance(pause);
+            if restarts {
+                let (policy, wall) = (limiter.policy(), UNIX_EPOCH + Duration::from_secs(7));
+                let snapshot = limiter.store().snapshot_at(wall);
+                clock = ManualClock::new();
+                let mut store = MemoryStore::with_clock(clock.clone());
+                store.restore_at(&snapshot, wall + pause).unwrap();
+                limiter = Limiter::with_store(policy, store).unwrap();
+            } else {
+                clock.advance(pause);
+            }
             let decision = limiter.decide_now(&organization("o"), "/").unwrap();
             let allowed = model.take();
             model.assert_agrees(allowed, &decision);

@@ -7,11 +7,15 @@ mod restart;
 mod threads;
 mod twin;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::clock::{Clock, ManualClock};
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::store::{AnyStore, Bucket, Charge, Entry, MemoryStore, Snapshot, Store};
+use bolna_rate_limit::store::{
+    AnyStore, Bucket, Charge, Command, Entry, MemoryStore, Snapshot, Store,
+};
 use bolna_rate_limit::values::{Kind, Limit, LimitName, Scope};
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
 
@@ -183,6 +187,50 @@ fn a_wall_clock_that_was_set_forward_gives_back_the_units_of_that_time() {
     assert_eq!(admitted(&limiter, &caller), 500, "a burst, and no more");
 }
 
+/// A clock that is later at each reading.
+#[derive(Default)]
+struct Ticking(AtomicU64);
+
+impl Clock for Ticking {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(10, Ordering::Relaxed))
+    }
+}
+
+#[test]
+fn the_time_that_a_snapshot_takes_gives_nothing_back() {
+    fn waits<St: Store>(limiter: &Limiter<St>, accounts: &[Account; 3]) -> [Duration; 3] {
+        accounts.each_ref().map(|account| {
+            let ruling = now(limiter.peek(account, Endpoint::CALL)).unwrap().unwrap();
+            ruling.retry_after().unwrap_or(ruling.decisions()[0].reset())
+        })
+    }
+    let store = MemoryStore::with_clock(Ticking::default());
+    let limiter = Limiter::with_store(Policy::default(), store).unwrap();
+    let [spent, blocked, overdrawn] = ["spent", "blocked", "overdrawn"].map(organization);
+    let accounts = [&spent, &blocked, &overdrawn].map(Account::from);
+    assert!((0..400).all(|_| limiter.check_now(&accounts[0], "/call").unwrap().is_admitted()));
+    now(limiter.block(&accounts[1], Endpoint::CALL, SECOND * 60)).unwrap();
+    let entry = Entry::new(Endpoint::CALL, quota(500)).with_cost(500).unwrap();
+    for _ in 0..2 {
+        let settle = Command::Settle(Charge::of_one(&overdrawn, &entry));
+        now(limiter.store().command(settle)).unwrap();
+    }
+
+    // The clock is read for each of 1088 shards, so the snapshot takes 11 s.
+    let before = waits(&limiter, &accounts);
+    let snapshot = limiter.store().snapshot_at(wall());
+    let after = waits(&limiter, &accounts);
+    let (restored, _) = restored(&snapshot, Policy::default(), wall());
+    let restored = waits(&restored, &accounts);
+    for ((restored, before), after) in restored.into_iter().zip(before).zip(after) {
+        assert!(after + SECOND * 10 < before);
+        assert!(restored <= before);
+        // The peeks and the snapshot itself have read the clock a few times.
+        assert!(restored + Duration::from_millis(40) >= before, "{restored:?} of {before:?}");
+    }
+}
+
 #[test]
 fn what_is_full_is_in_no_snapshot() {
     let (limiter, clock) = stopped_limiter(Policy::default());
@@ -262,8 +310,8 @@ fn the_contents_are_not_shown() {
 
 #[test]
 fn a_store_behind_another_type_is_reached_by_a_clone() {
-    let store = std::sync::Arc::new(MemoryStore::with_clock(ManualClock::new()));
-    let any = AnyStore::from(std::sync::Arc::clone(&store));
+    let store = Arc::new(MemoryStore::with_clock(ManualClock::new()));
+    let any = AnyStore::from(Arc::clone(&store));
     let limiter = Limiter::with_store(Policy::default(), any).unwrap();
     now(limiter.check(&member("u", "o"), "/call").unwrap().wait()).unwrap();
     assert_eq!(store.snapshot().buckets(), 1);
@@ -284,10 +332,7 @@ fn the_system_clocks_serve_without_arguments() {
     let mut restored = MemoryStore::new();
     restored.restore(&snapshot).unwrap();
     assert_eq!(check(&restored), 0);
-    now(restored.command(bolna_rate_limit::store::Command::Reset(Bucket::of_account(
-        &caller,
-        Endpoint::CALL,
-    ))))
-    .unwrap();
+    let bucket = Bucket::of_account(&caller, Endpoint::CALL);
+    now(restored.command(Command::Reset(bucket))).unwrap();
     assert_eq!(check(&restored), 1);
 }

@@ -65,7 +65,7 @@ fn record() {
     println!();
 }
 
-fn recorded() -> Snapshot {
+pub(super) fn recorded() -> Snapshot {
     let digits = RECORDED.trim();
     let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
     Snapshot::from_bytes((0..digits.len()).step_by(2).map(byte).collect::<Vec<_>>()).unwrap()
@@ -73,8 +73,8 @@ fn recorded() -> Snapshot {
 
 #[test]
 fn a_snapshot_of_another_process_is_restored_by_ids_and_names() {
-    // This process has made ids by a key of its own before. So has this one of its own names.
-    LimitName::new("a-name-that-has-the-number-of-another").unwrap();
+    // This process has made ids before, with a key of its own, and names that the other has not.
+    let _ = (Principal::user("u"), LimitName::new("a-name-with-the-number-of-another").unwrap());
     let snapshot = recorded();
     assert_eq!(snapshot.taken_at(), UNIX_EPOCH + Duration::new(1_800_000_000, 123_456_789));
     let limiter = Limiter::with_store(policy(), store(Some(&snapshot))).unwrap();
@@ -85,13 +85,14 @@ fn a_snapshot_of_another_process_is_restored_by_ids_and_names() {
     assert!(check_address(&limiter, "192.0.2.2"));
     let ruling = limiter.check_now(&member("eve", "other"), "/call").unwrap();
     assert_eq!(ruling.retry_after(), Some(Duration::from_secs(3599)));
-    // Those that shared a bucket have spent some units of it, less the 16 of a second.
+    // All that shared a bucket have spent less than the 16 units of a second.
     let usage = now(limiter.peek(Account::user("new"), Endpoint::DEFAULT)).unwrap().unwrap();
     assert_eq!(usage.decisions()[0].remaining(), 1000);
 }
 
 #[test]
 fn a_store_with_the_key_of_another_process_passes_it_on() {
+    let _ = Principal::user("u");
     let mut first = store(Some(&recorded()));
     let snapshot = first.snapshot_at(wall() + Duration::from_secs(1));
     let mut second = MemoryStore::with_clock(ManualClock::new());

@@ -76,11 +76,19 @@ impl Server {
 
     /// Stops it by that signal, and waits for its end.
     fn stop(mut self, signal: &str) -> bool {
-        let kill = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
-        assert!(kill.unwrap().success());
+        // The shell has it built in, where there is no program of that name.
+        let kill = format!("kill {signal} {}", self.process.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let ended = self.process.wait().unwrap().success();
         self.lines.by_ref().for_each(drop);
         ended
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        let _ = self.process.kill();
     }
 }
 

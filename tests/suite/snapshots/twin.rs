@@ -8,12 +8,13 @@ use bolna_rate_limit::store::{Charge, Command, Entry, MemoryStore, Snapshot, Sto
 use bolna_rate_limit::{Account, Decision, Endpoint, Limiter, Policy, Quota};
 use proptest::prelude::*;
 
+use super::recorded::recorded;
 use super::{Stopped, member, wall};
 use crate::support::{now, organization, stopped_limiter};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Call(usize),
+    Call(usize, &'static str),
     Pause(u64),
     Refund(usize, u32),
     Settle(usize, u32),
@@ -28,7 +29,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let nanos =
         || prop_oneof![3 => 0..2_000_000_000_u64, 1 => 0..120_000_000_000_u64, 1 => 0..3_u64];
     let step = prop_oneof![
-        12 => (0..4_usize).prop_map(Step::Call),
+        12 => (0..4_usize, prop::sample::select(&["/call", "/other"][..]))
+            .prop_map(|(caller, path)| Step::Call(caller, path)),
         3 => nanos().prop_map(Step::Pause),
         1 => (0..4_usize, 1..4_u32).prop_map(|(caller, units)| Step::Refund(caller, units)),
         2 => (0..4_usize, 1..4_u32).prop_map(|(caller, units)| Step::Settle(caller, units)),
@@ -42,6 +44,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn policy() -> Policy {
     Policy::bolna()
+        .quota("default", Quota::per_minute(60).burst(3))
         .quota("call", Quota::per_minute(60).burst(6))
         .also("call", LimitBuilder::user("call-user", Quota::per_minute(30).burst(4)))
         .also("call", LimitBuilder::everyone("call-all", Quota::per_minute(90).burst(12)))
@@ -63,8 +66,8 @@ fn settle(limiter: &Stopped, caller: usize, units: u32) {
 fn carry_out(limiter: &Stopped, clock: &ManualClock, step: &Step) -> Vec<Decision> {
     let callers = callers();
     match *step {
-        Step::Call(caller) => {
-            let ruling = limiter.check_now(&callers[caller], "/call").unwrap();
+        Step::Call(caller, path) => {
+            let ruling = limiter.check_now(&callers[caller], path).unwrap();
             return ruling.decisions().to_vec();
         }
         Step::Pause(nanos) | Step::Restart(nanos) => clock.advance(Duration::from_nanos(nanos)),
@@ -87,9 +90,11 @@ fn carry_out(limiter: &Stopped, clock: &ManualClock, step: &Step) -> Vec<Decisio
 
 fn peeks(limiter: &Stopped) -> Vec<Decision> {
     let peek = |account: &Account| {
-        now(limiter.peek(account, Endpoint::CALL)).unwrap().unwrap().decisions().to_vec()
+        let peek = |endpoint| now(limiter.peek(account, endpoint)).unwrap().unwrap();
+        [Endpoint::CALL, Endpoint::DEFAULT].map(peek)
     };
-    callers().iter().flat_map(peek).collect()
+    let rulings = callers().into_iter().flat_map(|account| peek(&account));
+    rulings.flat_map(|ruling| ruling.decisions().to_vec()).collect()
 }
 
 /// The same after a restart; its clock begins at `origin`, and its wall clock is `behind`.
@@ -103,14 +108,29 @@ fn restart(limiter: &Stopped, down: u64, origin: u64, behind: u64) -> (Stopped, 
     (Limiter::with_store(policy(), store).unwrap(), clock)
 }
 
+/// A limiter whose store is empty, but has its keys from another process: this one has made ids
+/// before, those of the policy's callers.
+fn of_another_process() -> (Stopped, ManualClock) {
+    let _ = callers();
+    let (snapshot, clock) = (recorded(), ManualClock::new());
+    let mut store = MemoryStore::with_clock(clock.clone());
+    store.restore_at(&snapshot, snapshot.taken_at() + Duration::from_secs(86_400)).unwrap();
+    assert!(store.is_empty());
+    (Limiter::with_store(policy(), store).unwrap(), clock)
+}
+
 proptest! {
     #[test]
     fn a_store_that_is_restarted_decides_as_one_that_is_not(
         steps in steps(),
         origins in prop::array::uniform4(0..1_u64 << 60),
+        has_own_keys in any::<bool>(),
     ) {
         let (steady, steady_clock) = stopped_limiter(policy());
         let (mut restarted, mut clock) = stopped_limiter(policy());
+        if has_own_keys {
+            (restarted, clock) = of_another_process();
+        }
         let mut origins = origins.into_iter().cycle();
         for step in &steps {
             if let Step::Restart(down) = step {

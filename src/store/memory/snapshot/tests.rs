@@ -1,9 +1,12 @@
 //! Snapshots that no store takes, though their checksum is right.
 
+use std::env;
+use std::process::Command as Process;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::format::{ExceptionRecord, LONGEST, SharedRecord, SlotRecord, Writer};
 use super::{Snapshot, SnapshotError};
+use crate::policy::Policy;
 use crate::store::memory::key::Keys;
 use crate::store::{Bucket, Charge, Entry, MemoryStore, Store};
 use crate::values::clock::ManualClock;
@@ -113,4 +116,38 @@ fn shared_buckets_of_no_scope_or_no_quota_are_refused() {
         let shared = vec![[1, scope, interval, burst, 1, 1]];
         assert!(Forged { shared, ..Forged::default() }.snapshot().is_ok());
     }
+}
+
+/// In a process of its own, since ids are made everywhere else.
+#[test]
+fn a_process_that_has_made_no_id_makes_them_with_the_key_of_the_snapshot() {
+    const CHILD: &str = "BOLNA_TEST_ADOPTS";
+    if env::var_os(CHILD).is_some() {
+        let writer = Writer::new(0, [3, 4], 0);
+        let snapshot = Snapshot::from_bytes(writer.finish()).expect("it is whole");
+        // Neither a policy nor a store makes ids.
+        let _policy = Policy::bolna().build().expect("the policy is valid");
+        let mut store = MemoryStore::new();
+        store.restore(&snapshot).expect("the store is empty");
+        assert!(!store.table.keys.are_own(), "requests take no longer");
+        assert_eq!(FingerprintKey::of_process().numbers(), [3, 4]);
+        let by_the_key = FingerprintKey::new([3, 4]).fingerprint(b"org-4");
+        assert_eq!(caller().id().fingerprint(), by_the_key);
+        // A second one with another key is restored all the same.
+        let snapshot = Snapshot::from_bytes(Writer::new(0, [5, 6], 0).finish()).expect("whole");
+        let mut store = MemoryStore::new();
+        store.restore(&snapshot).expect("the store is empty");
+        assert!(store.table.keys.are_own() && store.addresses.keys.are_own());
+        assert_eq!(store.snapshot().contents().key, [5, 6]);
+        return;
+    }
+    let name = "store::memory::snapshot::tests::\
+                a_process_that_has_made_no_id_makes_them_with_the_key_of_the_snapshot";
+    let child = Process::new(env::current_exe().expect("it is known"))
+        .args(["--exact", name])
+        .env(CHILD, "")
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
 }
