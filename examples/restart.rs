@@ -53,7 +53,7 @@ pub(crate) async fn serve(listen: &str, path: &Path) -> Result<(), Box<dyn Error
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
         .layer(from_fn(authenticate));
 
-    // Before anybody can know that the server is there, and stop it.
+    // Before the server can be reached: a signal that comes earlier would end it without a file.
     let signal = signal()?;
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
