@@ -30,18 +30,26 @@ pub(super) struct Interner {
     max: usize,
 }
 
-type Names = BTreeMap<&'static str, &'static Interned>;
+struct Names {
+    by_text: BTreeMap<&'static str, &'static Interned>,
+    by_hash: BTreeMap<u64, &'static str>,
+}
 
 impl Interner {
     /// `known` are numbered from 0 on, in their order. At most `max` names are stored.
     pub(super) const fn new(known: &'static [&'static Interned], max: usize) -> Self {
-        Self { known, more: RwLock::new(BTreeMap::new()), max }
+        Self {
+            known,
+            more: RwLock::new(Names { by_text: BTreeMap::new(), by_hash: BTreeMap::new() }),
+            max,
+        }
     }
 
     /// Finds the name, or adds it.
     ///
     /// # Errors
-    /// If the text is not a valid name, or if it is new and there are `max` names already.
+    /// If the text is not a valid name, or if it is new and there are `max` names already or one
+    /// with the same hash.
     pub(super) fn get(&self, text: &str) -> Result<&'static Interned, NameError> {
         if let Some(known) = self.find_known(text) {
             return Ok(known);
@@ -61,25 +69,32 @@ impl Interner {
         if let Some(text) = texts.iter().filter(is_new).nth(self.room(&more)) {
             return Err(NameError::one_too_many(text, self.max));
         }
+        let mut hashes = BTreeMap::new();
+        for text in texts.iter().filter(is_new) {
+            let twin = self.find_twin(&more, text);
+            if let Some(twin) = twin.or_else(|| hashes.insert(hash(text), *text)) {
+                return Err(NameError::same_hash(text, twin));
+            }
+        }
         texts.iter().map(|text| self.find_or_add(&mut more, text)).collect()
     }
 
     /// Finds a name.
     pub(super) fn known(&self, text: &str) -> Option<&'static Interned> {
-        let more = || self.read().get(text).copied().filter(|_| is_name(text));
+        let more = || self.read().by_text.get(text).copied().filter(|_| is_name(text));
         self.find_known(text).or_else(more)
     }
 
     /// The name of that number. Of names that were added, it looks at all.
     pub(super) fn numbered(&self, number: u16) -> Option<&'static Interned> {
-        let more = || self.read().values().copied().find(|name| name.number == number);
+        let more = || self.read().by_text.values().copied().find(|name| name.number == number);
         self.known.get(usize::from(number)).copied().or_else(more)
     }
 
     /// Finds or adds a text that need not be a valid name.
     ///
     /// # Errors
-    /// If the text is new and there are `max` names already.
+    /// If the text is new and there are `max` names already, or one with the same hash.
     pub(super) fn intern(&self, text: &str) -> Result<&'static Interned, NameError> {
         if let Some(name) = self.find(&self.read(), text) {
             return Ok(name);
@@ -91,17 +106,28 @@ impl Interner {
         if let Some(name) = self.find(more, text) {
             return Ok(name);
         }
-        let number = u16::try_from(self.known.len() + more.len());
+        let number = u16::try_from(self.known.len() + more.by_text.len());
         let number = number.ok().filter(|_| self.room(more) > 0);
         let number = number.ok_or_else(|| NameError::one_too_many(text, self.max))?;
+        if let Some(twin) = self.find_twin(more, text) {
+            return Err(NameError::same_hash(text, twin));
+        }
         let text: &'static str = Box::leak(text.into());
         let name: &'static Interned = Box::leak(Box::new(Interned::new(text, number)));
-        more.insert(text, name);
+        more.by_text.insert(text, name);
+        more.by_hash.insert(name.hash, text);
         Ok(name)
     }
 
     fn find(&self, more: &Names, text: &str) -> Option<&'static Interned> {
-        self.find_known(text).or_else(|| more.get(text).copied())
+        self.find_known(text).or_else(|| more.by_text.get(text).copied())
+    }
+
+    /// Another name with the same hash. Buckets of the two could not be told apart.
+    fn find_twin(&self, more: &Names, text: &str) -> Option<&'static str> {
+        let hash = hash(text);
+        let known = self.known.iter().find(|name| name.hash == hash).map(|name| name.text);
+        known.or_else(|| more.by_hash.get(&hash).copied()).filter(|twin| *twin != text)
     }
 
     fn find_known(&self, text: &str) -> Option<&'static Interned> {
@@ -110,7 +136,7 @@ impl Interner {
 
     /// The number of names that can still be added.
     fn room(&self, more: &Names) -> usize {
-        self.max.saturating_sub(self.known.len() + more.len())
+        self.max.saturating_sub(self.known.len() + more.by_text.len())
     }
 
     // While the names are locked nothing can panic, so a poisoned lock does no harm.
@@ -124,7 +150,8 @@ impl Interner {
 }
 
 /// The hash of a name: FNV-1a, and the last steps of `MurmurHash3`, so that each bit depends on the
-/// whole text. Any two of 16,384 names have the same with a chance of 2^-37.
+/// whole text. Any two of 16,384 names have the same with a chance of 2^-37. It is easy to
+/// find names that have, so the second one of such a pair is an error.
 ///
 /// It is part of the format of snapshots, so it never changes.
 const fn hash(text: &str) -> u64 {
@@ -143,7 +170,7 @@ const fn hash(text: &str) -> u64 {
 /// # Errors
 /// If it is not.
 pub(super) fn check(text: &str) -> Result<(), NameError> {
-    if is_name(text) { Ok(()) } else { Err(NameError::new(text, None)) }
+    if is_name(text) { Ok(()) } else { Err(NameError::new(text, Why::Invalid)) }
 }
 
 /// Whether a text is a valid name: one that needs no escaping in a header field, a key or a metric
@@ -160,18 +187,31 @@ pub struct NameError {
     /// The text, or the beginning of it.
     name: String,
     is_cut: bool,
-    /// The most names that there can be, if the name would be one more.
-    max: Option<usize>,
+    why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is not a valid name.
+    Invalid,
+    /// It would be one more than so many.
+    OneTooMany(usize),
+    /// That name has the same hash.
+    SameHash(String),
 }
 
 impl NameError {
-    fn new(name: &str, max: Option<usize>) -> Self {
+    fn new(name: &str, why: Why) -> Self {
         let excerpt = Excerpt::of(name);
-        Self { name: excerpt.text().to_owned(), is_cut: excerpt.is_cut(), max }
+        Self { name: excerpt.text().to_owned(), is_cut: excerpt.is_cut(), why }
     }
 
     fn one_too_many(name: &str, max: usize) -> Self {
-        Self::new(name, Some(max))
+        Self::new(name, Why::OneTooMany(max))
+    }
+
+    fn same_hash(name: &str, other: &str) -> Self {
+        Self::new(name, Why::SameHash(other.to_owned()))
     }
 
     /// The text that can't be a name, or the first 100 characters of it if it is longer.
@@ -183,22 +223,27 @@ impl NameError {
     /// Whether the text is a valid name, but would be one more than the process can have.
     #[must_use]
     pub const fn is_one_too_many(&self) -> bool {
-        self.max.is_some()
+        matches!(self.why, Why::OneTooMany(_))
     }
 }
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = Excerpt::from_parts(&self.name, self.is_cut);
-        match self.max {
-            None => write!(
+        match &self.why {
+            Why::Invalid => write!(
                 f,
                 "name {name:?}: a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`, `.` and `-`"
             ),
-            Some(max) => write!(
+            Why::OneTooMany(max) => write!(
                 f,
                 "name {name:?}: it would be one more than the {max} distinct names that a process \
                  can have"
+            ),
+            Why::SameHash(other) => write!(
+                f,
+                "name {name:?}: it has the same hash as the name {other:?}, and the buckets of the \
+                 two could not be told apart; choose another name"
             ),
         }
     }
@@ -283,7 +328,25 @@ pub(super) use interned_name;
 mod tests {
     use std::collections::HashSet;
 
-    use super::hash;
+    use super::{Interner, hash};
+
+    #[test]
+    fn the_second_of_two_names_with_the_same_hash_is_an_error() {
+        let pair = ["8yn0iYCKYHlIj4-BwPqk", "GReLUrM4wMqfg9yzV3KQ"];
+        assert_eq!(hash(pair[0]), hash(pair[1]));
+        static NAMES: Interner = Interner::new(&[], 10);
+        // Of names that are added together, none is added.
+        let error = NAMES.get_all(&["fine", pair[0], pair[1]]).err().expect("a name is refused");
+        assert!(error.to_string().contains("the same hash as the name \"8yn0"), "{error}");
+        assert!(NAMES.known("fine").is_none() && NAMES.known(pair[0]).is_none());
+        for _ in 0..2 {
+            assert!(NAMES.get(pair[1]).is_ok());
+            let error = NAMES.get(pair[0]).err().expect("the name is refused");
+            assert!(error.to_string().contains("the same hash as the name \"GReL"), "{error}");
+            assert!(!error.is_one_too_many());
+            assert!(NAMES.get_all(&[pair[0]]).is_err());
+        }
+    }
 
     #[test]
     fn a_name_has_the_same_hash_in_every_process_and_release() {
