@@ -186,7 +186,8 @@ impl<C: Clock> MemoryStore<C> {
     #[must_use]
     pub fn max_addresses(self, max_addresses: usize) -> Self {
         let shards = if cfg!(bolna_loom) { 1 } else { (max_addresses / 1024).clamp(64, SHARDS) };
-        let addresses = Table::new(shards.next_power_of_two(), Cap::for_few(max_addresses));
+        let mut addresses = Table::new(shards.next_power_of_two(), Cap::for_few(max_addresses));
+        addresses.keys = self.addresses.keys.clone();
         let interval = interval(&self.table, &addresses);
         Self { addresses, interval, ..self }
     }

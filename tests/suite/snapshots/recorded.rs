@@ -100,6 +100,15 @@ fn a_store_with_the_key_of_another_process_passes_it_on() {
     let limiter = Limiter::with_store(policy(), second).unwrap();
     assert_eq!(admitted(&limiter, &member("ana", "acme")), 0);
     assert_eq!(admitted(&limiter, &member("cid", "acme")), 1);
+    // With room for more addresses it keeps the key, and passes that on too.
+    let third = store(Some(&recorded())).max_addresses(16);
+    let limiter = Limiter::with_store(policy(), third).unwrap();
+    assert!((0..3).all(|_| check_address(&limiter, "192.0.2.9")));
+    let snapshot = limiter.store().snapshot_at(wall() + Duration::from_secs(1));
+    let mut fourth = MemoryStore::with_clock(ManualClock::new());
+    fourth.restore_at(&snapshot, wall() + Duration::from_secs(1)).unwrap();
+    let limiter = Limiter::with_store(policy(), fourth).unwrap();
+    assert!(!check_address(&limiter, "192.0.2.9"));
     // Empty again, it counts on with the process's own key.
     first = first.max_buckets(9);
     let limiter = Limiter::with_store(policy(), first).unwrap();

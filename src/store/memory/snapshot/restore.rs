@@ -27,7 +27,8 @@ impl<C: Clock> MemoryStore<C> {
     /// * **The cap** is not applied: if there are more buckets than
     ///   [`max_buckets`](Self::max_buckets) or [`max_addresses`](Self::max_addresses), all are
     ///   restored, and new callers share a bucket until enough of them are full again. Set both
-    ///   before you restore, since they drop what the store keeps.
+    ///   before you restore, since they drop what the store keeps. Callers that shared a bucket
+    ///   under the cap have full ones of their own under a larger cap.
     /// * **An old snapshot** does no harm to callers, since it owes less and less. But a block that
     ///   was lifted since is there again, and so is what a refund or a reset has given back since.
     /// * **Limits** are found by their names. So the policy may have changed, as it may while a

@@ -22,20 +22,22 @@ impl Serialize for Snapshot {
 impl<'de> Deserialize<'de> for Snapshot {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            deserializer.deserialize_str(Text)
+            deserializer.deserialize_str(TextOrBytes)
         } else {
-            deserializer.deserialize_byte_buf(Bytes)
+            deserializer.deserialize_byte_buf(TextOrBytes)
         }
     }
 }
 
-struct Text;
+/// Takes either form. Behind `flatten`, `tag` and `untagged`, serde says of a format of bytes too
+/// that it is for humans.
+struct TextOrBytes;
 
-impl Visitor<'_> for Text {
+impl Visitor<'_> for TextOrBytes {
     type Value = Snapshot;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a snapshot as hexadecimal text")
+        f.write_str("a snapshot as bytes or as hexadecimal text")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Snapshot, E> {
@@ -45,16 +47,6 @@ impl Visitor<'_> for Text {
             )
         })?;
         Snapshot::from_bytes(bytes).map_err(E::custom)
-    }
-}
-
-struct Bytes;
-
-impl Visitor<'_> for Bytes {
-    type Value = Snapshot;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a snapshot as bytes")
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Snapshot, E> {
