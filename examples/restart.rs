@@ -24,7 +24,9 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use std::{env, io};
 
 use axum::Router;
@@ -36,6 +38,11 @@ use axum::routing::post;
 use bolna_rate_limit::store::{MemoryStore, Snapshot};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// How long requests are waited for at the end.
+const GRACE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -47,7 +54,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) async fn serve(listen: &str, path: &Path) -> Result<(), Box<dyn Error>> {
     // First of all: ids that are made before have fingerprints of another key, and each request
     // would take a little longer.
-    let limiter = Limiter::with_store(Policy::default(), restored_store(path))?;
+    let limiter = Limiter::with_store(Policy::default(), restored_store(path)?)?;
+    // A file that can't be written is a mistake that should be seen now, and not at the end.
+    save(&limiter.store().snapshot(), path)?;
     let app = Router::new()
         .route("/call", post("queued\n"))
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
@@ -57,24 +66,38 @@ pub(crate) async fn serve(listen: &str, path: &Path) -> Result<(), Box<dyn Error
     let signal = signal()?;
     let listener = TcpListener::bind(listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).with_graceful_shutdown(signal).await?;
+    let stopping = Arc::new(Notify::new());
+    let is_stopping = Arc::clone(&stopping);
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        signal.await;
+        is_stopping.notify_one();
+    });
+    tokio::select! {
+        served = server.into_future() => served?,
+        // A client that never ends its request must not keep the snapshot from being saved.
+        () = async { stopping.notified().await; sleep(GRACE).await } => {}
+    }
 
-    // Now no request can be charged any more. A process that is killed does not get here: if that
-    // matters, save a snapshot every minute, too.
+    // A process that is killed does not get here: if that matters, save a snapshot every minute,
+    // too.
     save(&limiter.store().snapshot(), path)?;
     println!("saved {} buckets", limiter.store().len());
     Ok(())
 }
 
 /// A store with what the last process has left, or an empty one.
-fn restored_store(path: &Path) -> MemoryStore {
+fn restored_store(path: &Path) -> io::Result<MemoryStore> {
     let mut store = MemoryStore::new();
     match restore(&mut store, path) {
         Ok(()) => println!("restored {} buckets", store.len()),
-        // Full buckets for all callers are better than no service. The store is as it was.
-        Err(error) => eprintln!("nothing is restored from {}: {error}", path.display()),
+        // Full buckets for all callers are better than no service. The store is as it was. The file
+        // is kept, since a later release may have written it.
+        Err(error) => {
+            eprintln!("nothing is restored from {}: {error}", path.display());
+            fs::rename(path, beside(path, ".unread"))?;
+        }
     }
-    store
+    Ok(store)
 }
 
 fn restore(store: &mut MemoryStore, path: &Path) -> Result<(), Box<dyn Error>> {
@@ -89,7 +112,7 @@ fn restore(store: &mut MemoryStore, path: &Path) -> Result<(), Box<dyn Error>> {
 /// Writes a snapshot so that the file is always a whole one, and so that only the user of this
 /// process can read it: there is a key in it.
 fn save(snapshot: &Snapshot, path: &Path) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = beside(path, ".new");
     // A file that was left there may have other permissions.
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -104,6 +127,12 @@ fn save(snapshot: &Snapshot, path: &Path) -> io::Result<()> {
     // Before the file takes the place of the former one, its contents have to be on the disk.
     file.sync_all()?;
     fs::rename(new, path)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
 }
 
 /// Waits for SIGTERM or Ctrl-C. Both are caught from the call on, not only from the first poll on.

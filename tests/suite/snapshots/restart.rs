@@ -154,4 +154,20 @@ async fn a_file_that_is_damaged_does_not_keep_the_server_from_starting() {
     let server = Server::start(&scratch.file());
     assert_eq!(server.restored, Some(1), "the damaged file was replaced");
     assert!(server.stop("-TERM"));
+    // It may be the file of a later release, which another start needs.
+    let kept = fs::read_to_string(scratch.0.join("limits.snapshot.unread")).unwrap();
+    assert_eq!(kept, "bolna-rl, but no more");
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_request_does_not_keep_the_snapshot_from_being_saved() {
+    let scratch = Scratch::new("stalled");
+    let server = Server::start(&scratch.file());
+    let mut stalled = TcpStream::connect(&server.address).await.unwrap();
+    stalled.write_all(b"POST /call HTTP/1.1\r\nHost: a\r\n").await.unwrap();
+    assert_eq!(server.calls("ana@acme", 500).await, [200; 500]);
+    assert!(server.stop("-TERM"), "it ends, although the client is still there");
+    let server = Server::start(&scratch.file());
+    assert_eq!(server.restored, Some(1));
+    assert!(server.stop("-TERM"));
 }
