@@ -163,6 +163,49 @@ impl PolicyBuilder {
         self.also(endpoint, LimitBuilder::new(name, Scope::User, QuotaDraft::Share(percent)))
     }
 
+    /// Lets an account have at most so many requests to an existing endpoint in flight: adds a limit
+    /// of [requests in flight](Quota::concurrent), whose name is that of the endpoint and
+    /// `-concurrent`.
+    ///
+    /// A request is in flight from its admission until the body of its response has ended or was
+    /// dropped, and for as long as an [`Admission`](crate::Admission) of it is kept, such as by the
+    /// task that serves an upgraded connection. If the limit refuses a request, no other limit is
+    /// charged for it. The refusal names a wait of 1 s, since it is not known when a request will
+    /// end.
+    ///
+    /// For other names and scopes, give [`also`](Self::also) or [`shared`](Self::shared) a limit
+    /// with such a quota:
+    ///
+    /// ```
+    /// use bolna_rate_limit::policy::LimitBuilder;
+    /// use bolna_rate_limit::{Policy, Quota};
+    ///
+    /// let policy = Policy::bolna()
+    ///     // At most 10 calls of an account at once, and at most 3 of each of its users.
+    ///     .concurrent("call", 10)
+    ///     .also("call", LimitBuilder::user("call-user-concurrent", Quota::concurrent(3)))
+    ///     // The service behind the limiter can handle 1,000 requests at once.
+    ///     .shared(LimitBuilder::everyone("all-concurrent", Quota::concurrent(1000)), [
+    ///         "call", "agent", "executions", "default",
+    ///     ])
+    ///     .build()?;
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    ///
+    /// # Several replicas
+    /// The limiter counts the requests in flight in its own process, whatever its store. If N
+    /// processes share the store, each of them allows one Nth of the limit, rounded down but at
+    /// least 1. So all of them together never allow more than the limit, or than one each if the
+    /// limit is below N. A caller whose requests go to one replica only is allowed an Nth.
+    /// [`Capabilities::replicas`](crate::store::Capabilities::replicas) says how many they are: for
+    /// a `RedisStore`, the number of expected replicas.
+    pub fn concurrent(self, endpoint: impl Into<String>, limit: u32) -> Self {
+        let endpoint = endpoint.into();
+        let limit =
+            LimitBuilder::account(format!("{endpoint}-concurrent"), Quota::concurrent(limit));
+        self.also(endpoint, limit)
+    }
+
     /// Limits the requests that have no account, for each network address. The limit has the name
     /// `unidentified`. By default there is none.
     ///
@@ -346,8 +389,12 @@ impl PolicyBuilder {
             if endpoint.paths.is_empty() {
                 return Err(PolicyError::NoPaths { name: name.clone() });
             }
-            endpoint.own.quota(endpoint)?;
+            endpoint.own.rate(endpoint)?;
             endpoint.insert_paths(&mut paths, index)?;
+        }
+        self.default.own.rate(&self.default)?;
+        if let Some(limit) = &self.unidentified {
+            limit.rate(&self.default)?;
         }
         self.default.insert_paths(&mut paths, self.endpoints.len())?;
         insert(&mut paths, &self.exempt, Billing::Exempt, || PathList::Exempt)?;
@@ -534,6 +581,15 @@ impl LimitBuilder {
         let terms = Terms { draft: self, quota: self.quota(endpoint)? };
         let costs = 1..=terms.quota.burst();
         if costs.contains(&self.cost) { Ok(terms) } else { Err(terms.of_cost()) }
+    }
+
+    /// The quota of a limit that can't be of requests in flight.
+    fn rate(&self, endpoint: &EndpointDraft) -> Result<Quota, PolicyError> {
+        let quota = self.quota(endpoint)?;
+        if quota.is_concurrent() {
+            return Err(PolicyError::Concurrent { limit: self.name.clone() });
+        }
+        Ok(quota)
     }
 
     fn quota(&self, endpoint: &EndpointDraft) -> Result<Quota, PolicyError> {

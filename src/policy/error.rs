@@ -88,6 +88,13 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: QuotaError,
     },
+    /// A quota of requests in flight is that of an endpoint's own limit, or of the limit of
+    /// unidentified requests. These must be of a rate.
+    #[non_exhaustive]
+    Concurrent {
+        /// The name of the limit.
+        limit: String,
+    },
     /// The store can't do what a limit asks for.
     #[non_exhaustive]
     Unsupported {
@@ -185,6 +192,12 @@ impl fmt::Display for PolicyError {
             Self::Quota { limit, reason } => {
                 write!(f, "quota of {:?}: {reason}", Excerpt::of(limit))
             }
+            Self::Concurrent { limit } => write!(
+                f,
+                "quota of {:?}: it is of requests in flight, and must be of a rate; add a limit of \
+                 requests in flight with `concurrent(...)` or `also(...)`",
+                Excerpt::of(limit)
+            ),
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
                 let (path, endpoint) = (Excerpt::of(path), Excerpt::of(endpoint));
                 write!(f, "path {path:?} of endpoint {endpoint:?}: {reason}")

@@ -1,5 +1,7 @@
 //! What a store can do.
 
+use std::num::NonZeroU32;
+
 use super::{Command, StoreError};
 use crate::policy::{Policy, PolicyError};
 use crate::values::{Charge, Entry, LimitName, Scope};
@@ -42,6 +44,12 @@ pub struct Capabilities {
     /// Whether one charge can have buckets of a principal and of [everyone](Scope::Everyone). A
     /// Redis Cluster keeps them on different servers, and can't.
     pub everyone: bool,
+    /// The number of processes that share the store, this one included. 1, which is the default, if
+    /// the buckets are those of this process alone.
+    ///
+    /// No store counts requests in flight: each limiter does, in its own process. If N processes
+    /// share the store, each of them allows one Nth of such a limit, rounded down but at least 1.
+    pub replicas: NonZeroU32,
 }
 
 impl Capabilities {
@@ -53,6 +61,7 @@ impl Capabilities {
         settle: true,
         users: true,
         everyone: true,
+        replicas: NonZeroU32::MIN,
     };
 
     /// Checks that a charge is within what the store can do. For stores.
@@ -79,8 +88,8 @@ impl Capabilities {
     /// entries unless it knows them. That it can charge each of them alone was checked when the
     /// policy was set.
     pub(crate) fn permits_together(&self, entries: &[Entry]) -> bool {
-        entries.len() <= self.entries.min(Charge::MAX_ENTRIES)
-            && (self.shadow || entries.iter().all(Entry::is_binding))
+        let mut charged = entries.iter().filter(|entry| !entry.is_concurrent());
+        charged.clone().count() <= self.entries && (self.shadow || charged.all(Entry::is_binding))
     }
 
     #[cold]
@@ -133,21 +142,21 @@ impl Capabilities {
             Err(PolicyError::Unsupported { limit: entry.name().to_string(), reason })
         };
         for rule in policy.all_rules() {
-            if let Some((entry, lack)) =
-                rule.entries().iter().find_map(|it| Some((it, self.lack(it)?)))
-            {
+            // The limiter counts requests in flight.
+            let charged = || rule.limits().filter(|(entry, _)| !entry.is_concurrent());
+            if let Some((entry, lack)) = charged().find_map(|(it, _)| Some((it, self.lack(it)?))) {
                 return unsupported(entry, lack.to_owned());
             }
-            if let Some(entry) = rule.entries().get(self.entries) {
+            if let Some((entry, _)) = charged().nth(self.entries) {
                 let reason = format!(
                     "would be charged together with {} others, and the store can charge at most {} \
                      buckets at once",
-                    rule.entries().len() - 1,
+                    charged().count() - 1,
                     self.entries
                 );
                 return unsupported(entry, reason);
             }
-            let mut limits = rule.limits();
+            let mut limits = charged();
             let first = limits.next().map(|(_, enforcement)| enforcement);
             match limits.find(|(_, enforcement)| Some(*enforcement) != first) {
                 Some((entry, _)) if !self.shadow => {
@@ -203,6 +212,7 @@ impl Default for Capabilities {
             settle: false,
             users: false,
             everyone: false,
+            replicas: NonZeroU32::MIN,
         }
     }
 }

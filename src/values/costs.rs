@@ -24,8 +24,9 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Multiplies the policy's cost of every limit by `requests`. 0 is treated as 1, so that no
-    /// request is free by mistake.
+    /// Multiplies the policy's cost of every limit by `requests`, but not that of limits of
+    /// [requests in flight](super::Quota::is_concurrent), since it is one request. 0 is treated as
+    /// 1, so that no request is free by mistake.
     #[must_use]
     pub fn times(requests: u32) -> Self {
         Self { times: requests.max(1), of: SmallVec::new() }
@@ -45,7 +46,8 @@ impl Costs {
     /// The units of an entry, which may be more than its bucket can hold.
     pub(crate) fn units(&self, entry: &Entry) -> u32 {
         let own = self.of.iter().find(|(limit, _)| *limit == entry.name());
-        own.map_or_else(|| entry.cost().saturating_mul(self.times), |(_, units)| *units)
+        let times = if entry.is_concurrent() { 1 } else { self.times };
+        own.map_or_else(|| entry.cost().saturating_mul(times), |(_, units)| *units)
     }
 }
 

@@ -41,7 +41,8 @@ pub struct Decision {
     /// The units that the request costs.
     cost: NonZeroU32,
     /// In nanoseconds. If the bucket is blocked, this is the debt with which the units of the cost
-    /// would be back at the end of the wait.
+    /// would be back at the end of the wait. If the limit is of requests in flight, it is one
+    /// second for each of them.
     debt: u64,
 }
 
@@ -181,7 +182,7 @@ impl Decision {
     }
 
     /// The units that are left, from 0 to the quota's burst: how many more requests of one unit
-    /// would be allowed now. 0 if the bucket is blocked. If the bucket was charged, the request's
+    /// would be allowed now, or might be in flight besides those that are. 0 if the bucket is blocked. If the bucket was charged, the request's
     /// own units are charged already; a peek charges nothing.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
@@ -190,17 +191,29 @@ impl Decision {
 
     /// The time until a request of the same cost would be allowed if no other request is charged to
     /// the bucket meanwhile. It is exact and never zero. `None` if this request is allowed.
+    ///
+    /// When a request in flight will end is not known, so for a limit of
+    /// [requests in flight](Quota::is_concurrent) it is 1 s, and may not suffice.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
-        if self.is_allowed() { None } else { Some(self.until(self.cost.get())) }
+        if self.is_allowed() {
+            None
+        } else if self.quota.is_concurrent() {
+            Some(IN_FLIGHT)
+        } else {
+            Some(self.until(self.cost.get()))
+        }
     }
 
     /// The time until the bucket holds one unit more than the [`remaining`](Self::remaining) ones;
     /// zero if the bucket is full. If the bucket is blocked, the same as
-    /// [`retry_after`](Self::retry_after).
+    /// [`retry_after`](Self::retry_after). For a limit of requests in flight, zero unless the
+    /// request is limited.
     #[must_use]
     pub const fn next_unit(&self) -> Duration {
-        if self.is_blocked() {
+        if self.quota.is_concurrent() {
+            self.wait_for_end()
+        } else if self.is_blocked() {
             self.until(self.cost.get())
         } else if self.debt == 0 {
             Duration::ZERO
@@ -211,14 +224,22 @@ impl Decision {
 
     /// The time until the bucket is full again if nothing is charged to it meanwhile; zero if it is
     /// full. If the bucket is blocked, the same as [`retry_after`](Self::retry_after): a blocked
-    /// bucket goes on refilling, but no store says how full it is.
+    /// bucket goes on refilling, but no store says how full it is. For a limit of requests in
+    /// flight, zero unless the request is limited.
     #[must_use]
     pub const fn reset(&self) -> Duration {
-        if self.is_blocked() {
+        if self.quota.is_concurrent() {
+            self.wait_for_end()
+        } else if self.is_blocked() {
             self.until(self.cost.get())
         } else {
             Duration::from_nanos(self.debt)
         }
+    }
+
+    /// The wait for the end of a request in flight, if the request is limited.
+    const fn wait_for_end(&self) -> Duration {
+        if self.is_allowed() { Duration::ZERO } else { IN_FLIGHT }
     }
 
     /// The time until the bucket holds `units`.
@@ -228,6 +249,9 @@ impl Decision {
 }
 
 const ONE: NonZeroU32 = NonZeroU32::MIN;
+
+/// The wait that the refusal of one request too many in flight names.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
 
 /// The smallest debt with which a bucket does not hold a cost, which is at most the burst.
 const fn lacking(rate: Rate, cost: NonZeroU32) -> u64 {

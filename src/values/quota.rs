@@ -1,4 +1,4 @@
-//! How many requests are admitted, and how fast units come back.
+//! How many requests are admitted: over time, or at once.
 
 use std::error::Error;
 use std::fmt;
@@ -13,9 +13,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A limit over a period, and the burst that may be used at one instant. Always valid.
+/// A limit over a period, and the burst that may be used at one instant; or a limit of requests in
+/// flight. Always valid.
 ///
-/// It is enforced by [GCRA], a token bucket that stores one time instead of a counter. The bucket
+/// A limit over a period is enforced by [GCRA], a token bucket that stores one time instead of a counter. The bucket
 /// holds up to [`burst`](Self::burst) units. A request takes one unit, and one unit comes back
 /// every [`emission_interval`](Self::emission_interval). So
 ///
@@ -23,6 +24,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 ///   requests in every period is never refused;
 /// * a caller that sends as fast as it can is admitted at most `limit + burst - 1` times in any one
 ///   period, and `limit` times a period in the long run.
+///
+/// A limit of requests in flight, which [`concurrent`](Self::concurrent) makes, has no period: a
+/// unit comes back when a request ends.
 ///
 /// [GCRA]: https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 ///
@@ -34,12 +38,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// assert_eq!(quota.emission_interval(), Duration::from_millis(120));
 /// assert_eq!(quota.refill_time(), Duration::from_secs(6));
 /// assert_eq!(quota.to_string(), "500 requests per minute");
+///
+/// let quota = Quota::concurrent(10).build()?;
+/// assert!(quota.is_concurrent());
+/// assert_eq!(quota.to_string(), "10 requests at once");
 /// # Ok::<(), bolna_rate_limit::QuotaError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {
     limit: NonZeroU32,
     burst: NonZeroU32,
+    /// Zero if it limits requests in flight.
     period: Duration,
 }
 
@@ -80,42 +89,70 @@ impl Quota {
     /// `limit` requests per `period`. The burst is `limit` too unless it is
     /// [set](QuotaBuilder::burst).
     pub const fn per(limit: u32, period: Duration) -> QuotaBuilder {
-        QuotaBuilder { limit, period, burst: None }
+        QuotaBuilder { limit, period, burst: None, concurrent: false }
     }
 
-    /// The number of requests per [`period`](Self::period) that are admitted in the long run; at
-    /// least 1.
+    /// At most `limit` requests in flight: from 1 to [`MAX_CONCURRENT`](Self::MAX_CONCURRENT).
+    ///
+    /// A request is in flight from its admission until the body of its response has ended or was
+    /// dropped: see [`PolicyBuilder::concurrent`](crate::policy::PolicyBuilder::concurrent).
+    pub const fn concurrent(limit: u32) -> QuotaBuilder {
+        QuotaBuilder { limit, period: Duration::ZERO, burst: None, concurrent: true }
+    }
+
+    /// The most requests in flight that a quota can allow: a billion.
+    pub const MAX_CONCURRENT: u32 = 1_000_000_000;
+
+    /// Whether this limits the requests in flight, and not a rate.
+    #[must_use]
+    #[inline]
+    pub const fn is_concurrent(&self) -> bool {
+        self.period.is_zero()
+    }
+
+    /// The number of requests per [`period`](Self::period) that are admitted in the long run, or
+    /// the number of requests that may be in flight; at least 1.
     #[must_use]
     pub const fn limit(&self) -> u32 {
         self.limit.get()
     }
 
-    /// The time over which the [`limit`](Self::limit) is counted; never zero.
+    /// The time over which the [`limit`](Self::limit) is counted. Zero if the quota is
+    /// [of requests in flight](Self::is_concurrent), and never otherwise.
     #[must_use]
     pub const fn period(&self) -> Duration {
         self.period
     }
 
-    /// The number of requests that a full bucket admits at one instant; at least 1.
+    /// The number of requests that a full bucket admits at one instant; at least 1. The same as the
+    /// [`limit`](Self::limit) if the quota is of requests in flight.
     #[must_use]
     pub const fn burst(&self) -> u32 {
         self.burst.get()
     }
 
     /// The time in which one unit comes back: `period / limit`, rounded **up** to a whole
-    /// nanosecond. At least 1 ns.
+    /// nanosecond. At least 1 ns, but zero if the quota is of requests in flight.
     ///
     /// If it were rounded down, as [`governor`](https://docs.rs/governor) does by itself, more than
     /// `limit` units would come back in a period.
     #[must_use]
     pub const fn emission_interval(&self) -> Duration {
-        Duration::from_nanos(self.rate().interval())
+        if self.is_concurrent() {
+            Duration::ZERO
+        } else {
+            Duration::from_nanos(self.rate().interval())
+        }
     }
 
     /// The time in which a drained bucket is full again: `burst` emission intervals.
     #[must_use]
     pub const fn refill_time(&self) -> Duration {
-        Duration::from_nanos(self.rate().refill())
+        if self.is_concurrent() {
+            Duration::ZERO
+        } else {
+            Duration::from_nanos(self.rate().refill())
+        }
     }
 
     pub(super) const fn burst_non_zero(&self) -> NonZeroU32 {
@@ -123,7 +160,13 @@ impl Quota {
     }
 
     /// The rate by which a store counts. This is a long division, so keep the result.
+    ///
+    /// For requests in flight it is the scale by which a [`Decision`](super::Decision) counts them:
+    /// one second each, which is the wait that a refusal names.
     pub(crate) const fn rate(&self) -> Rate {
+        if self.is_concurrent() {
+            return Rate::new(NANOS_PER_SEC, self.burst);
+        }
         // A period is longer than 0 ns, so this is at least 1.
         let interval = self.period.as_nanos().div_ceil(self.limit.get() as u128);
         let slowest = Self::MAX_REFILL_TIME.as_nanos();
@@ -136,8 +179,13 @@ impl Quota {
 
     /// One replica's share of the quota, for display, when `replicas` of them can't count together:
     /// the same limit in `replicas` times the period, with one `replicas`th of the burst. The share
-    /// is counted by [`Rate::shared_by`].
+    /// is counted by [`Rate::shared_by`]. Of requests in flight, a replica's share is one
+    /// `replicas`th, rounded down but at least 1.
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
+        if self.is_concurrent() {
+            let share = share_of_burst(self.burst, replicas);
+            return Self { limit: share, burst: share, ..self };
+        }
         Self {
             limit: self.limit,
             burst: share_of_burst(self.burst, replicas),
@@ -165,7 +213,7 @@ impl Quota {
     }
 }
 
-/// `500 requests per minute`; the burst is not shown.
+/// `500 requests per minute`, where the burst is not shown, or `10 requests at once`.
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (limit, period) = (self.limit, self.period);
@@ -175,6 +223,7 @@ impl fmt::Display for Quota {
             MINUTE => write!(f, "{limit} {requests} per minute"),
             HOUR => write!(f, "{limit} {requests} per hour"),
             DAY => write!(f, "{limit} {requests} per day"),
+            Duration::ZERO => write!(f, "{limit} {requests} at once"),
             _ if period.subsec_nanos() == 0 => {
                 write!(f, "{limit} {requests} per {} seconds", period.as_secs())
             }
@@ -203,12 +252,14 @@ pub struct QuotaBuilder {
     limit: u32,
     period: Duration,
     burst: Option<u32>,
+    /// Whether it limits requests in flight, and the period means nothing.
+    concurrent: bool,
 }
 
 impl QuotaBuilder {
     /// Sets the number of requests that a full bucket admits at one instant; at least 1. Defaults
     /// to the limit: the smallest burst with which no caller that keeps to the limit is ever
-    /// refused.
+    /// refused. A limit of requests in flight has no other burst.
     pub const fn burst(self, burst: u32) -> Self {
         Self { burst: Some(burst), ..self }
     }
@@ -217,11 +268,21 @@ impl QuotaBuilder {
     ///
     /// # Errors
     /// If the limit, the period or the burst is zero, or if a drained bucket would take longer than
-    /// [`Quota::MAX_REFILL_TIME`] to be full again.
+    /// [`Quota::MAX_REFILL_TIME`] to be full again. For requests in flight: if the limit is zero or
+    /// above [`Quota::MAX_CONCURRENT`], or if the burst is not the limit.
     pub const fn build(self) -> Result<Quota, QuotaError> {
         let Some(limit) = NonZeroU32::new(self.limit) else {
             return Err(QuotaError::ZeroLimit);
         };
+        if self.concurrent {
+            return match self.burst {
+                Some(burst) if burst != self.limit => Err(QuotaError::BurstOfConcurrent(burst)),
+                _ if self.limit > Quota::MAX_CONCURRENT => {
+                    Err(QuotaError::TooManyConcurrent(self.limit))
+                }
+                _ => Ok(Quota { limit, burst: limit, period: Duration::ZERO }),
+            };
+        }
         if self.period.is_zero() {
             return Err(QuotaError::ZeroPeriod);
         }
@@ -242,7 +303,8 @@ impl QuotaBuilder {
 
 impl From<Quota> for QuotaBuilder {
     fn from(quota: Quota) -> Self {
-        Self { limit: quota.limit(), period: quota.period, burst: Some(quota.burst()) }
+        let (limit, period, burst) = (quota.limit(), quota.period, Some(quota.burst()));
+        Self { limit, period, burst, concurrent: quota.is_concurrent() }
     }
 }
 
@@ -266,14 +328,17 @@ pub enum QuotaError {
     ZeroBurst,
     /// A drained bucket would take longer than [`Quota::MAX_REFILL_TIME`] to be full again.
     TooSlow(QuotaBuilder),
+    /// A limit of requests in flight has a burst, which is this and not the limit.
+    BurstOfConcurrent(u32),
+    /// A limit of requests in flight is above [`Quota::MAX_CONCURRENT`].
+    TooManyConcurrent(u32),
 }
 
 impl fmt::Display for QuotaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ZeroLimit => f.write_str(
-                "limit is 0, which would refuse everything for ever: it must be at least 1 request \
-                 per period",
+                "limit is 0, which would refuse everything for ever: it must be at least 1 request",
             ),
             Self::ZeroPeriod => f.write_str("period is 0 s: it must be at least 1 ns"),
             Self::ZeroBurst => f.write_str(
@@ -286,6 +351,17 @@ impl fmt::Display for QuotaError {
                 asked.limit,
                 asked.period,
                 asked.burst.unwrap_or(asked.limit),
+            ),
+            Self::BurstOfConcurrent(burst) => write!(
+                f,
+                "burst is {burst}: a limit of requests in flight has no burst but the limit, so \
+                 leave it out",
+            ),
+            Self::TooManyConcurrent(limit) => write!(
+                f,
+                "limit is {limit} requests in flight: it must be at most {}; leave out a limit \
+                 that no caller can reach",
+                Quota::MAX_CONCURRENT,
             ),
         }
     }

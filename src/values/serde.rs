@@ -85,28 +85,42 @@ impl<'de> Deserialize<'de> for Principal {
     }
 }
 
-/// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`. When it is read, the burst
-/// can be left out and defaults to the limit.
+/// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`, or
+/// `{"limit": 10, "concurrent": true}`. When it is read, the burst can be left out and defaults to
+/// the limit.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainQuota {
     limit: u32,
-    period: std::time::Duration,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period: Option<std::time::Duration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     burst: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    concurrent: bool,
 }
 
 impl Serialize for Quota {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        PlainQuota { limit: self.limit(), period: self.period(), burst: Some(self.burst()) }
-            .serialize(serializer)
+        let (limit, concurrent) = (self.limit(), self.is_concurrent());
+        let (period, burst) = (self.period(), self.burst());
+        let timed = (!concurrent).then_some((period, burst)).unzip();
+        PlainQuota { limit, period: timed.0, burst: timed.1, concurrent }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Quota {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let PlainQuota { limit, period, burst } = PlainQuota::deserialize(deserializer)?;
-        let quota = Self::per(limit, period);
+        let PlainQuota { limit, period, burst, concurrent } =
+            PlainQuota::deserialize(deserializer)?;
+        let quota = match period {
+            Some(period) if !concurrent => Self::per(limit, period),
+            None if concurrent => Self::concurrent(limit),
+            None => return Err(D::Error::missing_field("period")),
+            Some(_) => {
+                return Err(D::Error::custom("a limit of requests in flight has no `period`"));
+            }
+        };
         burst.map_or(quota, |burst| quota.burst(burst)).build().map_err(D::Error::custom)
     }
 }

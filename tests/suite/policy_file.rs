@@ -1229,7 +1229,7 @@ fn a_mistake_in_a_file_names_the_file() {
         (Some(path.as_path()), Some(3), Some(9))
     );
     let rule = "quota of \"call\": limit is 0, which would refuse everything for ever: it \
-                must be at least 1 request per period";
+                must be at least 1 request";
     assert_eq!(error.to_string(), format!("{}:3:9: {rule}", path.display()));
     assert!(error.source().is_none());
 

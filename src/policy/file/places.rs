@@ -50,7 +50,9 @@ impl<'a> Statements<'a> {
             PolicyError::UnusedLimit { name } => Some(self.about(name)?.endpoints.as_ref()?.at),
             PolicyError::Cost { limit, .. } => Some(self.about(limit)?.cost?.0),
             // A file is read without a store.
-            PolicyError::Unsupported { limit, .. } => name_at(limit),
+            PolicyError::Unsupported { limit, .. } | PolicyError::Concurrent { limit } => {
+                name_at(limit)
+            }
             PolicyError::Share { endpoint, .. } => Some(self.about(endpoint)?.user_share?.0),
             PolicyError::NoPaths { name } => self.paths_of(name).map(|paths| paths.at),
             PolicyError::Quota { limit, reason } => {

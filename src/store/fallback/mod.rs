@@ -101,17 +101,18 @@ impl<St, C> LocalFallback<St, C> {
     }
 
     /// Falls back from `store` to `local` as one of this many replicas, and notes in `ledger` what
-    /// it admits meanwhile. `store` charges that when it is back. If `replicas` is `None`, failures
-    /// are passed on.
+    /// it admits meanwhile. `store` charges that when it is back. Without a ledger, failures are
+    /// passed on.
     #[cfg(feature = "redis")]
     pub(super) fn charging_back(
         store: St,
         local: MemoryStore<C>,
-        replicas: Option<NonZeroU32>,
+        replicas: NonZeroU32,
         ledger: Option<Arc<Ledger>>,
     ) -> Self {
-        let local = Local::new(local, replicas.unwrap_or(NonZeroU32::MIN), ledger);
-        let local = Local { is_off: replicas.is_none(), in_micros: true, ..local };
+        let is_off = ledger.is_none();
+        let local = Local::new(local, replicas, ledger);
+        let local = Local { is_off, in_micros: true, ..local };
         Self { store, local }
     }
 
@@ -275,8 +276,12 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         }
     }
 
+    /// Those of the other store, and as many replicas as are
+    /// [expected](Self::expected_replicas), if that is more.
     fn capabilities(&self) -> Capabilities {
-        self.store.capabilities()
+        let capabilities = self.store.capabilities();
+        let replicas = capabilities.replicas.max(self.local.replicas);
+        Capabilities { replicas, ..capabilities }
     }
 
     fn report(&self) -> StoreReport {

@@ -82,8 +82,9 @@ impl<'a> Charge<'a> {
     ///
     /// # Errors
     /// If there is no entry, if there are more than [`MAX_ENTRIES`](Self::MAX_ENTRIES), if two
-    /// entries name the same bucket, if only some of them count addresses, or if an entry's limit
-    /// counts each [user](crate::values::Scope::User).
+    /// entries name the same bucket, if only some of them count addresses, if an entry's limit is
+    /// of [requests in flight](Quota::is_concurrent), which no store counts, or if it counts each
+    /// [user](crate::values::Scope::User).
     pub fn new(principal: &'a Principal, entries: &'a [Entry]) -> Result<Self, ChargeError> {
         Self::checked(Self { principal, user: None, entries })
     }
@@ -110,6 +111,9 @@ impl<'a> Charge<'a> {
             if (entry.scope == Scope::Address) != (entries[0].scope == Scope::Address) {
                 return Err(ChargeError::Mixed { limit });
             }
+            if entry.is_concurrent() {
+                return Err(ChargeError::Concurrent { limit });
+            }
             if entry.scope == Scope::User && charge.user.is_none() {
                 return Err(ChargeError::NoUser { limit });
             }
@@ -121,7 +125,8 @@ impl<'a> Charge<'a> {
     }
 
     /// A charge of one bucket of that principal. Unless the entry's limit counts everyone, it is
-    /// treated as one that counts the principal.
+    /// treated as one that counts the principal. If it is of requests in flight, it is treated as
+    /// one of a request a second.
     #[must_use]
     #[inline]
     pub const fn of_one(principal: &'a Principal, entry: &'a Entry) -> Self {
@@ -312,6 +317,12 @@ impl Entry {
         self.quota
     }
 
+    /// Whether the limit is of requests in flight.
+    #[inline]
+    pub(crate) const fn is_concurrent(&self) -> bool {
+        self.quota.is_concurrent()
+    }
+
     /// The cost in units: 1 unless it was [set](Self::with_cost). From 1 to the quota's burst.
     #[must_use]
     #[inline]
@@ -406,6 +417,12 @@ pub enum ChargeError {
         /// The limit.
         limit: LimitName,
     },
+    /// The limit of an entry is of requests in flight, which no store counts.
+    #[non_exhaustive]
+    Concurrent {
+        /// The limit.
+        limit: LimitName,
+    },
     /// Some entries count addresses and others do not.
     #[non_exhaustive]
     Mixed {
@@ -438,6 +455,11 @@ impl fmt::Display for ChargeError {
                 f,
                 "limit {limit} counts each user, and the charge names no user: make it with \
                  `Charge::with_user`, or leave the limit out"
+            ),
+            Self::Concurrent { limit } => write!(
+                f,
+                "limit {limit} is of requests in flight, which the limiter counts and not the \
+                 store: leave it out of the charge"
             ),
             Self::Mixed { limit } => write!(
                 f,

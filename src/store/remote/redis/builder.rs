@@ -41,7 +41,9 @@ pub struct RedisStoreBuilder {
     deadline: Duration,
     connect_timeout: Duration,
     most_waiting: usize,
-    expected_replicas: Option<u32>,
+    expected_replicas: u32,
+    /// Whether this process decides while the server is lost.
+    falls_back: bool,
     most_local: Option<usize>,
     degraded: bool,
 }
@@ -60,7 +62,8 @@ impl RedisStoreBuilder {
             deadline: Duration::from_millis(25),
             connect_timeout: Duration::from_millis(500),
             most_waiting: 8192,
-            expected_replicas: Some(1),
+            expected_replicas: 1,
+            falls_back: true,
             most_local: None,
             degraded: false,
         }
@@ -188,7 +191,9 @@ impl RedisStoreBuilder {
 
     /// The number of replicas that share the server; at least 1. While the server is lost, each
     /// replica admits its share of the limit. As long as the server answers, the number has no
-    /// effect.
+    /// effect on limits of a rate. Limits of
+    /// [requests in flight](crate::policy::PolicyBuilder::concurrent) are not counted by the
+    /// server: each replica always has its share of them.
     ///
     /// Defaults to 1, **which is right for one replica only**: while the server is lost, three
     /// replicas that are set to 1 admit three times the limit. If the number is too high, they
@@ -196,7 +201,7 @@ impl RedisStoreBuilder {
     ///
     /// See [`LocalFallback`](crate::store::LocalFallback) for what is charged, and how exactly.
     pub fn expected_replicas(self, replicas: u32) -> Self {
-        Self { expected_replicas: Some(replicas), ..self }
+        Self { expected_replicas: replicas, ..self }
     }
 
     /// The most buckets that are kept in this process for the time when the server is lost; at
@@ -215,7 +220,7 @@ impl RedisStoreBuilder {
     /// the layer's [`on_store_failure`](crate::BolnaRateLimitLayer::on_store_failure) decides
     /// whether the request is admitted. By default it is refused with a 503.
     pub fn without_fallback(self) -> Self {
-        Self { expected_replicas: None, ..self }
+        Self { falls_back: false, ..self }
     }
 
     /// Starts even if the server can't be used yet, as if it had just been lost. By default,
@@ -251,9 +256,9 @@ impl RedisStoreBuilder {
             RedisStoreError::setting("its thread", format!("it can't be started: {error}"))
         })?;
         let clock = MonotonicClock::default();
-        let replicas = self.expected_replicas.and_then(NonZeroU32::new);
+        let replicas = NonZeroU32::new(self.expected_replicas).unwrap_or(NonZeroU32::MIN);
         let most_owed = self.most_local.unwrap_or(MOST_OWED);
-        let ledger = replicas.map(|replicas| Arc::new(Ledger::new(replicas, most_owed)));
+        let ledger = self.falls_back.then(|| Arc::new(Ledger::new(replicas, most_owed)));
         let connecting = Connecting {
             prefix: self.prefix,
             deadline: self.deadline,
@@ -296,10 +301,7 @@ impl RedisStoreBuilder {
             }
         }
         for (what, number) in [
-            (
-                "the number of expected replicas",
-                self.expected_replicas.map_or(1, |replicas| replicas as usize),
-            ),
+            ("the number of expected replicas", self.expected_replicas as usize),
             ("the number of principals in flight", self.most_waiting),
             ("the number of local buckets", self.most_local.unwrap_or(1)),
         ] {
