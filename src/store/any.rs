@@ -52,6 +52,7 @@ type AnyReply<'a> = Pin<Box<dyn Future<Output = Result<Reply, StoreError>> + Sen
 trait Erased: Send + Sync {
     fn check(&self, charge: Charge<'_>) -> Answer<AnyCheck>;
     fn command<'a>(&'a self, command: Command<'a>) -> AnyReply<'a>;
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError>;
     fn capabilities(&self) -> Capabilities;
     fn report(&self) -> StoreReport;
     fn subscribe(&self, listener: StoreListener);
@@ -67,6 +68,10 @@ impl<St: Store> Erased for St {
 
     fn command<'a>(&'a self, command: Command<'a>) -> AnyReply<'a> {
         Box::pin(Store::command(self, command))
+    }
+
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        Store::submit(self, command)
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -92,6 +97,10 @@ impl Store for AnyStore {
 
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         self.0.command(command).await
+    }
+
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        self.0.submit(command)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -34,6 +34,17 @@ impl StoreError {
             .of_kind(Self::UNSUPPORTED)
     }
 
+    /// The error of a store whose commands do not answer at once, and that does not implement
+    /// [`Store::submit`](super::Store::submit).
+    pub(super) fn not_at_once(command: &Command<'_>) -> Self {
+        Self::of_request(format!(
+            "the store does not answer the command {} at once, so it was dropped: implement \
+             `Store::submit`, which hands the command to a task",
+            command.name()
+        ))
+        .of_kind(Self::UNSUPPORTED)
+    }
+
     pub(super) const UNSUPPORTED: &'static str = "unsupported";
 
     /// Sets the [`kind`](Self::kind) of the error.
@@ -55,7 +66,8 @@ impl StoreError {
     /// The kind of the failure: a constant word, for example for the label of a metric.
     ///
     /// * `other`: an error whose [kind](Self::of_kind) was not set
-    /// * `unsupported`: the store does not know the command, or the charge is beyond its
+    /// * `unsupported`: the store does not know the command or does not take it by
+    ///   [`submit`](super::Store::submit), or the charge is beyond its
     ///   [capabilities](super::Capabilities); a failure [of one request](Self::of_request)
     /// * `full`: a [`MemoryStore`](super::MemoryStore) has reached its cap, so it can't keep a
     ///   block or an overdraft; a failure of one request. For an overdraft the bucket is drained

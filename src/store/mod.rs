@@ -35,7 +35,10 @@ mod remote;
 mod report;
 mod strikes;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use answer::{Answer, AnswerFuture, Checked, Conclude, Concluding, Immediate};
@@ -96,6 +99,41 @@ pub trait Store: Send + Sync + 'static {
         command: Command<'_>,
     ) -> impl Future<Output = Result<Reply, StoreError>> + Send;
 
+    /// Takes a command that is carried out without waiting for the reply. It is for *corrections*
+    /// after the response, [refunds](Command::Refund) and [settlements](Command::Settle), also
+    /// where nothing can be awaited, such as in a destructor. The method must not block or panic.
+    ///
+    /// If the result is `Ok`, the store has carried the command out, or keeps it to do so. If it is
+    /// an error, what was submitted is lost, apart from what the store has carried out before it
+    /// failed.
+    ///
+    /// A correction is carried out **at most once**. If the store can't know whether it was carried
+    /// out, such as when a connection breaks, it is not sent again: a refund that is given twice
+    /// would admit more than the limit. If the store loses a correction that it has taken, its
+    /// report [counts](StoreReport::lost_corrections) it.
+    ///
+    /// By default, [`command`](Self::command) is called and polled once. If it is ready, the result
+    /// is that of the command. If not, it is dropped. So a store whose commands do not answer at
+    /// once must implement this method. For example, it puts the command into a bounded queue, and
+    /// one task takes commands out of the queue and awaits them.
+    ///
+    /// # Errors
+    /// As those of [`command`](Self::command). By default also an error of the
+    /// [kind](StoreError::kind) `unsupported` if the store does not answer at once, and an error if
+    /// the command panics.
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        let once = || {
+            let reply = pin!(self.command(command));
+            match reply.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(reply) => reply.map(drop),
+                Poll::Pending => Err(StoreError::not_at_once(&command)),
+            }
+        };
+        // In a destructor, a second panic would abort the process.
+        let panicked = |_| Err(StoreError::new(format!("the command {} panicked", command.name())));
+        catch_unwind(AssertUnwindSafe(once)).unwrap_or_else(panicked)
+    }
+
     /// What the store can do. By default it can charge one bucket of one unit.
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
@@ -144,6 +182,10 @@ impl<St: Store> Store for Arc<St> {
         command: Command<'_>,
     ) -> impl Future<Output = Result<Reply, StoreError>> + Send {
         (**self).command(command)
+    }
+
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        (**self).submit(command)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -53,6 +53,12 @@ pub struct StoreReport {
     /// The units that the store has charged, since it was made, for requests that no longer waited
     /// for its answer: requests that were dropped, or decided without it after the deadline.
     pub late_charges: u64,
+    /// The number of refunds and settlements that were [submitted](super::Store::submit) and wait
+    /// for the store, or for its answer. Those of one bucket and one quota may be merged into one.
+    pub waiting_corrections: usize,
+    /// The number of refunds and settlements that were [submitted](super::Store::submit) and are
+    /// lost, since the store was made.
+    pub lost_corrections: u64,
     /// The number of breakers: one for each [`Breaker`](super::Breaker). The connection of a
     /// `RedisStore` to its server counts as one, and in a cluster that to each known primary.
     pub breakers: usize,
@@ -80,6 +86,8 @@ impl AddAssign for StoreReport {
         }
         self.owed += other.owed;
         self.late_charges += other.late_charges;
+        self.waiting_corrections += other.waiting_corrections;
+        self.lost_corrections += other.lost_corrections;
         self.breakers += other.breakers;
         self.open_breakers += other.open_breakers;
     }

@@ -47,6 +47,7 @@ mod snapshots;
 mod spellings;
 mod stacks;
 mod store;
+mod submit;
 mod tcp;
 mod threads;
 mod vectors;

@@ -34,7 +34,8 @@ pub use circuit::BreakerCall;
 /// The answers to checks and to all other calls are counted, in the order in which they arrive.
 /// Only a failure [of the store](StoreError::is_of_store) counts as a failure. Not counted are
 /// * errors [of one request](StoreError::of_request),
-/// * calls that were dropped, and
+/// * calls that were dropped,
+/// * commands that were [submitted](Store::submit), and
 /// * answers to calls that were made before the breaker last opened or closed: the late success of
 ///   a call from before an outage says nothing about the present.
 ///
@@ -133,6 +134,15 @@ impl<St: Store, C: Clock> Store for Breaker<St, C> {
         let reply = self.store.command(command).await;
         call.answered(&reply);
         reply
+    }
+
+    /// Submits to the store, unless the breaker is open. The result is not counted: a store that
+    /// has taken a command has not answered it yet.
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        if self.is_open() {
+            return Err(open());
+        }
+        self.store.submit(command)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -127,6 +127,12 @@ impl<St: Store, C: Clock> Store for DenialCache<St, C> {
         self.store.command(command).await
     }
 
+    /// Submits to the store, and forgets the buckets.
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        let _forget = Forget { denials: &self.denials, buckets: command.changes().collect() };
+        self.store.submit(command)
+    }
+
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }

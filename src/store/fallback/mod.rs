@@ -276,6 +276,12 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         }
     }
 
+    /// Submits to the other store only.
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        self.capabilities().permit_command(&command)?;
+        self.store.submit(command)
+    }
+
     /// Those of the other store, and as many replicas as are
     /// [expected](Self::expected_replicas), if that is more.
     fn capabilities(&self) -> Capabilities {

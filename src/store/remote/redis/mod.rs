@@ -205,6 +205,10 @@ impl Store for RedisStore {
         self.store.command(command).await
     }
 
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        self.store.submit(command)
+    }
+
     /// Everything that [`Capabilities`] lists, but on a cluster no limits for
     /// [everyone](crate::values::Scope::Everyone).
     fn capabilities(&self) -> Capabilities {
