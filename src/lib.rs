@@ -153,7 +153,7 @@ pub mod values;
 
 #[doc(no_inline)]
 pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Dialect, LegacyReset};
-pub use limiter::Limiter;
+pub use limiter::{Admission, Limiter};
 pub use policy::{Account, Policy, PolicyError};
 pub use values::clock::{self, ManualClock};
 pub use values::{

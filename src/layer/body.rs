@@ -5,12 +5,19 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use crate::limiter::Admission;
+
 pin_project! {
     /// The body of a response: that of the inner service, or that of a refusal.
+    ///
+    /// If a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts the
+    /// request, that ends when the body has ended or is dropped.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
         kind: BodyKind<B>,
+        // Of a request that is in flight.
+        admission: Option<Admission>,
     }
 }
 
@@ -29,12 +36,12 @@ pin_project! {
 }
 
 impl<B> ResponseBody<B> {
-    pub(super) fn inner(body: B) -> Self {
-        Self { kind: BodyKind::Inner { body } }
+    pub(super) fn inner(body: B, admission: Option<Admission>) -> Self {
+        Self { kind: BodyKind::Inner { body }, admission }
     }
 
     pub(super) fn refusal(body: Bytes) -> Self {
-        Self { kind: BodyKind::Refusal { body } }
+        Self { kind: BodyKind::Refusal { body }, admission: None }
     }
 }
 
@@ -56,8 +63,15 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().kind.project() {
-            BodyKindProjection::Inner { body } => body.poll_frame(cx),
+        let this = self.project();
+        match this.kind.project() {
+            BodyKindProjection::Inner { body } => {
+                let frame = body.poll_frame(cx);
+                if matches!(frame, Poll::Ready(None)) {
+                    *this.admission = None;
+                }
+                frame
+            }
             BodyKindProjection::Refusal { body } if body.is_empty() => Poll::Ready(None),
             BodyKindProjection::Refusal { body } => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(body)))))

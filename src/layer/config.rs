@@ -9,11 +9,12 @@ use http::request::Parts;
 use http::{Extensions, Method, Request, StatusCode};
 
 use super::address::ClientAddress;
+use super::after::{After, Corrections};
 use super::cost::CostOf;
 use super::identify::Identify;
 use super::refused_body::Bounds;
 use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer, is_grpc};
-use crate::limiter::{Asked, Conclusion, Decided, Deciding, Limiter, Terms};
+use crate::limiter::{Asked, Conclusion, Decided, Deciding, Held, Limiter, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
 use crate::store::{Store, StoreError};
@@ -40,6 +41,9 @@ pub(super) struct Config<St> {
     /// Whether responses have the `RateLimit` fields also if the limit is not enforced.
     pub(super) fields_in_shadow: bool,
     pub(super) ruling_in_extensions: bool,
+    pub(super) admission_in_extensions: bool,
+    /// How what requests were charged is corrected afterwards.
+    pub(super) corrections: Option<Arc<Corrections>>,
 }
 
 /// What happens to a request: known at once, or when the store has answered.
@@ -51,7 +55,7 @@ pub(super) enum Step<F: Future> {
 /// What happens to a request.
 pub(super) enum Next {
     /// The inner service is called, and its response gets these fields.
-    Call(Fields),
+    Call(Fields, Option<Box<After>>),
     /// The inner service is not called.
     Refuse(RefusalResponse),
 }
@@ -71,21 +75,9 @@ impl<St> Config<St> {
             refused_bodies: Bounds::default(),
             fields_in_shadow: false,
             ruling_in_extensions: false,
+            admission_in_extensions: false,
+            corrections: None,
         }
-    }
-
-    /// What happens to a request with that conclusion.
-    #[inline]
-    pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: &mut Conclusion) -> Next {
-        // Not by value: a ruling is large, and each move would copy it.
-        let Conclusion { ruling, error, mark } = conclusion;
-        if !ruling.is_admitted() {
-            return Next::Refuse(self.refuse(request, ruling, error.as_deref()));
-        }
-        if self.ruling_in_extensions || mark.is_some() {
-            self.leave_in(request.extensions_mut(), ruling, mark.take());
-        }
-        Next::Call(Fields::new(ruling, self.format, self.fields_in_shadow))
     }
 
     #[inline(never)]
@@ -126,10 +118,37 @@ impl<St> Config<St> {
 }
 
 impl<St: Store> Config<St> {
+    /// What happens to a request with that conclusion.
+    #[inline]
+    pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: &mut Conclusion) -> Next {
+        // Not by value: a ruling is large, and each move would copy it.
+        let Conclusion { ruling, error, mark, held } = conclusion;
+        if !ruling.is_admitted() {
+            return Next::Refuse(self.refuse(request, ruling, error.as_deref()));
+        }
+        if self.ruling_in_extensions || mark.is_some() {
+            self.leave_in(request.extensions_mut(), ruling, mark.take());
+        }
+        let after = held.take().map(|held| self.after(request.extensions_mut(), *held));
+        Next::Call(Fields::new(ruling, self.format, self.fields_in_shadow), after)
+    }
+
+    /// Leaves the admission of a request in its extensions, if it is in flight or the user wants
+    /// it, and returns what is to be done when the response is there.
+    #[inline(never)]
+    fn after(&self, extensions: &mut Extensions, held: Held) -> Box<After> {
+        let is_in_flight = held.is_in_flight();
+        let admission = self.limiter.admission(held);
+        if is_in_flight || self.admission_in_extensions {
+            extensions.insert(admission.clone());
+        }
+        Box::new(After::new(admission, self.corrections.clone(), is_in_flight))
+    }
+
     #[inline]
     pub(super) fn decide<B>(&self, request: &mut Request<B>) -> Step<St::Check> {
         if !self.enabled {
-            return Step::Now(Next::Call(Fields::default()));
+            return Step::Now(Next::Call(Fields::default(), None));
         }
         if self.reads_head() {
             return self.decide_by_head(request);
@@ -163,7 +182,7 @@ impl<St: Store> Config<St> {
         mut decided: Decided<St::Check>,
     ) -> Step<St::Check> {
         match decided {
-            Decided::Exempt => Step::Now(Next::Call(Fields::default())),
+            Decided::Exempt => Step::Now(Next::Call(Fields::default(), None)),
             Decided::Now(ref mut conclusion) => Step::Now(self.next(request, conclusion)),
             Decided::Later(deciding) => Step::Later(deciding),
         }
@@ -240,6 +259,7 @@ impl<St> Clone for Config<St> {
             costs: self.costs.clone(),
             renderer: self.renderer.clone(),
             refused_bodies: self.refused_bodies.clone(),
+            corrections: self.corrections.clone(),
             ..*self
         }
     }

@@ -10,6 +10,7 @@ use http_body::Body;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use super::after::After;
 use super::body::ResponseBody;
 use super::config::Next;
 use super::refused_body::RefusedBody;
@@ -31,6 +32,8 @@ pin_project! {
         state: State<S, St, ReqBody>,
         // The header fields for the response of the inner service.
         fields: Fields,
+        // What is to be done when the response is there.
+        after: Option<Box<After>>,
     }
 }
 
@@ -79,17 +82,19 @@ where
     ) -> Self {
         // In a box, so that the future does not get larger by a request that seldom waits.
         let waiting = Some(Box::new(Waiting { shared, service, request }));
-        Self { state: State::Checking { deciding, waiting }, fields: Fields::default() }
+        let state = State::Checking { deciding, waiting };
+        Self { state, fields: Fields::default(), after: None }
     }
 
     #[inline]
-    pub(super) fn calling(call: S::Future, fields: Fields) -> Self {
-        Self { state: State::Calling { call }, fields }
+    pub(super) fn calling(call: S::Future, fields: Fields, after: Option<Box<After>>) -> Self {
+        Self { state: State::Calling { call }, fields, after }
     }
 
     #[inline]
     pub(super) fn refused(answer: RefusalResponse, body: RefusedBody<ReqBody>) -> Self {
-        Self { state: State::Refused { answer: Some(answer), body }, fields: Fields::default() }
+        let state = State::Refused { answer: Some(answer), body };
+        Self { state, fields: Fields::default(), after: None }
     }
 }
 
@@ -112,8 +117,8 @@ where
                     let Waiting { shared, mut service, mut request } =
                         *waiting.take().expect("it was there just before");
                     match shared.config.next(&mut request, &mut conclusion) {
-                        Next::Call(fields) => {
-                            *this.fields = fields;
+                        Next::Call(fields, after) => {
+                            (*this.fields, *this.after) = (fields, after);
                             State::Calling { call: service.call(request) }
                         }
                         Next::Refuse(answer) => {
@@ -127,9 +132,13 @@ where
                     }
                 }
                 StateProjection::Calling { call } => {
-                    let mut response = ready!(call.poll(cx))?;
+                    let result = ready!(call.poll(cx));
+                    if let Some(after) = this.after.take() {
+                        return Poll::Ready(conclude(result, *after, mem::take(this.fields)));
+                    }
+                    let mut response = result?;
                     mem::take(this.fields).append_to(&mut response);
-                    return Poll::Ready(Ok(response.map(ResponseBody::inner)));
+                    return Poll::Ready(Ok(response.map(|body| ResponseBody::inner(body, None))));
                 }
                 StateProjection::Refused { answer, body } => {
                     let stays_open = ready!(body.poll_end(cx));
@@ -144,6 +153,25 @@ where
             state.set(next);
         }
     }
+}
+
+/// The response to a request that has paid something that may be corrected, or is in flight.
+#[inline(never)]
+fn conclude<B, E>(
+    result: Result<Response<B>, E>,
+    after: After,
+    fields: Fields,
+) -> Result<Response<ResponseBody<B>>, E> {
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => {
+            after.failed();
+            return Err(error);
+        }
+    };
+    let (mut response, admission) = after.answered(response);
+    fields.append_to(&mut response);
+    Ok(response.map(|body| ResponseBody::inner(body, admission)))
 }
 
 #[cold]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, response};
 use tower_layer::Layer;
 
 use super::address::ClientAddress;
+use super::after::Corrections;
 use super::config::Config;
 use super::cost::{CostOf, IntoCost};
 use super::identify::{ByClosure, Identify, IntoAccount};
@@ -403,6 +404,126 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.ruling_in_extensions = true)
     }
 
+    /// Inserts the [`Admission`](crate::Admission) into the extensions of each admitted request that
+    /// was charged. With it a handler gives the request's units back or corrects their number, also
+    /// long after the response. Off by default, because it costs each request some allocations. A
+    /// request that a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts
+    /// has it in any case.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Admission, BolnaRateLimitLayer};
+    /// use http::Request;
+    ///
+    /// let layer = BolnaRateLimitLayer::new().admission_in_extensions();
+    ///
+    /// // In a handler, if there turns out to be nothing to do:
+    /// fn is_free<B>(request: &Request<B>) {
+    ///     if let Some(admission) = request.extensions().get::<Admission>() {
+    ///         admission.refund();
+    ///     }
+    /// }
+    /// ```
+    pub fn admission_in_extensions(self) -> Self {
+        self.with(|config| {
+            config.admission_in_extensions = true;
+            config.terms.corrects = true;
+        })
+    }
+
+    /// Gives a request's units back if a closure on the head of its response says so: to each limit
+    /// that was charged, once. Call it several times to give units back for several reasons.
+    ///
+    /// Waits that other requests were told meanwhile become too long, never too short. The fields
+    /// of the response itself still say what was left before its units were given back. In gRPC the
+    /// status of a failed call is in the head only if there is no message, and in the trailers
+    /// otherwise.
+    ///
+    /// ```
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
+    ///
+    /// // Callers do not pay for our own failures, nor for requests that were shed.
+    /// let layer = BolnaRateLimitLayer::new().refund_on(|head| head.status.is_server_error());
+    /// ```
+    ///
+    /// With it, failures only can be charged. This guards keys against being guessed, outside of
+    /// authentication. A request has a unit until its response is there, so the burst has to be
+    /// larger than the number of requests that one address may have in flight:
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use bolna_rate_limit::values::{Kind, Principal};
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+    /// use http::StatusCode;
+    ///
+    /// // At most 100 failures of one address, and 10 a minute from then on.
+    /// let quota = Quota::per_minute(10).burst(100);
+    /// let policy = Policy::builder().default_quota(quota).build()?;
+    /// let guard = BolnaRateLimitLayer::with_policy(policy)
+    ///     .identify(|head| {
+    ///         let ConnectInfo(peer) = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///         Principal::new(Kind::ADDRESS, peer.ip())
+    ///     })
+    ///     .refund_on(|head| head.status != StatusCode::UNAUTHORIZED);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn refund_on<F>(self, refund: F) -> Self
+    where
+        F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.correct(|corrections| corrections.refund_on(refund))
+    }
+
+    /// Gives a request's units back if the inner service fails with an error instead of a response,
+    /// as Tower's timeout and load-shedding services do. Off by default.
+    pub fn refund_errors(self) -> Self {
+        self.correct(|corrections| corrections.refund_errors = true)
+    }
+
+    /// Gives a request's units back if the future of its response is dropped before the response is
+    /// there: the client has gone away, a timeout outside of this layer has passed, or the handler
+    /// has panicked. Off by default, because a client can break its connection on purpose: it then
+    /// gets work done that it does not pay for.
+    pub fn refund_dropped(self) -> Self {
+        self.correct(|corrections| corrections.refund_dropped = true)
+    }
+
+    /// Corrects how many units of a limit a request costs, by a closure on the head of its response.
+    /// The request is charged an estimate when it is admitted, the policy's cost or that of
+    /// [`cost`](Self::cost). The closure returns what it costs in the end: a number of units, or an
+    /// `Option` of one, where `None` leaves it as it was charged. 0 gives all units of the limit
+    /// back.
+    ///
+    /// If the request costs more than the estimate, the rest is charged even if the bucket does not
+    /// hold it. That overdraws the bucket by at most one burst, and later requests wait until it is
+    /// repaid. So no request can cost more than two bursts. [`refund_on`](Self::refund_on) goes
+    /// before.
+    ///
+    /// ```
+    /// use bolna_rate_limit::policy::LimitBuilder;
+    /// use bolna_rate_limit::values::LimitName;
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+    ///
+    /// // 10,000 rows a minute. A request is estimated to read 20.
+    /// let policy = Policy::bolna()
+    ///     .also("executions", LimitBuilder::account("rows", Quota::per_minute(10_000)).cost(20))
+    ///     .build()?;
+    /// let layer = BolnaRateLimitLayer::with_policy(policy)
+    ///     .settle(LimitName::new("rows")?, |head| {
+    ///         head.headers.get("x-rows")?.to_str().ok()?.parse::<u32>().ok()
+    ///     });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn settle<F, C>(self, limit: impl Into<LimitName>, cost: F) -> Self
+    where
+        F: Fn(&response::Parts) -> C + Send + Sync + 'static,
+        C: IntoCost,
+    {
+        let limit = limit.into();
+        self.config.limiter.check_cost_of(limit);
+        self.correct(|corrections| corrections.settle(limit, cost))
+    }
+
     /// Sets whether the layer limits requests at all. Defaults to `true`.
     ///
     /// With `false`, each request goes to the inner service, and each response comes back,
@@ -440,6 +561,13 @@ impl<St> BolnaRateLimitLayer<St> {
     /// ```
     pub fn enabled(self, enabled: bool) -> Self {
         self.with(|config| config.enabled = enabled)
+    }
+
+    fn correct(self, change: impl FnOnce(&mut Corrections)) -> Self {
+        self.with(|config| {
+            change(Arc::make_mut(config.corrections.get_or_insert_default()));
+            config.terms.corrects = true;
+        })
     }
 
     fn with(mut self, change: impl FnOnce(&mut Config<St>)) -> Self {

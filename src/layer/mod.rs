@@ -35,6 +35,7 @@
 //! ```
 
 mod address;
+mod after;
 mod body;
 mod config;
 mod cost;

@@ -60,11 +60,11 @@ where
         let Self { inner, unpolled, shared } = self;
         let on_panic = GiveUp(inner);
         match shared.config.decide(&mut request) {
-            Step::Now(Next::Call(fields)) => {
+            Step::Now(Next::Call(fields, after)) => {
                 mem::forget(on_panic);
                 // It is the one that was polled ready, so it is the one to call.
                 let ready = inner.get_or_insert_with(|| clone_unpolled(unpolled, shared));
-                ResponseFuture::calling(ready.call(request), fields)
+                ResponseFuture::calling(ready.call(request), fields, after)
             }
             Step::Now(Next::Refuse(answer)) => {
                 // Neither a connection that waits for its next request nor one that still sends

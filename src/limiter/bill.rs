@@ -134,6 +134,18 @@ impl Bill {
         Charge::of(principal, self.user.as_ref(), &self.entries)
     }
 
+    /// Takes entries off the bill.
+    pub(super) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+        let (mut entries, mut enforced) = (SmallVec::new(), Enforced::NONE);
+        for (index, entry) in self.entries.iter().enumerate().filter(|(index, _)| keep(*index)) {
+            if self.enforced.has(index) {
+                enforced.set(entries.len());
+            }
+            entries.push(*entry);
+        }
+        (self.entries, self.enforced) = (entries, enforced);
+    }
+
     /// If some limits are enforced and others are not, turns the others into shadow entries. If
     /// none is enforced, all stay binding: the request is admitted anyway.
     fn mark_shadow(&mut self) {

@@ -4,10 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use smallvec::SmallVec;
 
+use super::LimiterState;
+use super::admission::Held;
 use super::decide::{Asked, Request};
+use super::in_flight::Reserved;
 use crate::policy::{Account, Charged, MOST_LIMITS, Policy, PolicyError, Rule};
-use crate::store::{Answer, Charge, Decisions, Entry, Store};
-use crate::values::{Decision, Endpoint, LimitName, Principal, Quota, Scope};
+use crate::store::{Answer, Charge, ChargeOutcome, Decisions, Entry, Store};
+use crate::values::{Decision, Endpoint, LimitName, OwnedCharge, Principal, Quota, Scope};
 
 /// How a [candidate](crate::Limiter::set_candidate) has decided about the requests to one of its
 /// endpoints, compared with the active policy.
@@ -55,11 +58,38 @@ pub(super) struct Tried<F: Future> {
     pub(super) answer: Option<Answer<F>>,
     /// The user within the principal, if a limit of the candidate counts each user.
     pub(super) user: Option<Principal>,
+    /// If something of the charge may be given back later.
+    pub(super) kept: Option<Box<KeptTrial>>,
+}
+
+/// A charge of the candidate's buckets, of which something may be given back later.
+pub(super) struct KeptTrial {
+    /// The index of the rule that names the request.
+    index: usize,
+    charge: OwnedCharge,
+    /// If a limit of the candidate is of requests in flight.
+    reserved: Option<Reserved>,
 }
 
 impl<F: Future> Default for Tried<F> {
     fn default() -> Self {
-        Self { answer: None, user: None }
+        Self { answer: None, user: None, kept: None }
+    }
+}
+
+impl KeptTrial {
+    fn new(index: usize, charge: &Charge<'_>, reserved: Option<Reserved>) -> Self {
+        Self { index, charge: OwnedCharge::of(charge), reserved }
+    }
+
+    /// The decisions of all limits, once those of the rates are there.
+    fn merge(&mut self, decisions: Decisions) -> Decisions {
+        match &mut self.reserved {
+            Some(reserved) if reserved.look.outcome().is_admitted() => {
+                reserved.merge(self.charge.borrow().entries(), &decisions)
+            }
+            _ => decisions,
+        }
     }
 }
 
@@ -82,17 +112,20 @@ impl Candidate {
     /// exempts the path, or charges it to more limits than the store can charge at once.
     pub(super) fn check<St: Store>(
         &self,
-        store: &St,
+        limiter: &LimiterState<St>,
         account: &Account,
         request: &Request<'_>,
         asked: &Asked<'_>,
+        corrects: bool,
     ) -> Tried<St::Check> {
+        let store = &limiter.store;
         let charged = asked.target.charged(&self.policy);
         let principal = request.charge.principal();
         if let (Charged::One(index), None) = (&charged, asked.costs) {
             if let Some(entry) = self.trials[*index].rule.only() {
-                let answer = store.check(Charge::of_one(principal, entry));
-                return Tried { answer: Some(answer), user: None };
+                let charge = Charge::of_one(principal, entry);
+                let kept = corrects.then(|| Box::new(KeptTrial::new(*index, &charge, None)));
+                return Tried { answer: Some(store.check(charge)), user: None, kept };
             }
         }
         let user = request.charge.user().cloned().or_else(|| account.user_principal());
@@ -109,13 +142,31 @@ impl Candidate {
                 entries.push(entry.with_cost(cost).unwrap_or(*entry));
             }
         }
+        let Some(index) = charged.first() else { return Tried::default() };
         let charges_one = matches!(charged, Charged::One(_));
         let is_possible =
             charges_one || !entries.is_empty() && store.capabilities().permits_together(&entries);
-        let check = || store.check(Charge::of(principal, user.as_ref(), &entries));
-        let answer = is_possible.then(check);
+        if !is_possible {
+            return Tried::default();
+        }
+        let charge = Charge::of(principal, user.as_ref(), &entries);
+        let (answer, kept) = if entries.iter().any(Entry::is_concurrent) {
+            let reserved = limiter.in_flight.take(&charge);
+            let answer = match reserved.look.outcome() {
+                ChargeOutcome::Refused => Answer::Now(Ok(reserved.look.refused())),
+                _ => {
+                    let mut rates = entries.clone();
+                    rates.retain(|entry| !entry.is_concurrent());
+                    store.check(charge.with_entries(&rates))
+                }
+            };
+            (answer, Some(Box::new(KeptTrial::new(index, &charge, Some(reserved)))))
+        } else {
+            let kept = corrects.then(|| Box::new(KeptTrial::new(index, &charge, None)));
+            (store.check(charge), kept)
+        };
         let counts_users = entries.iter().any(|entry| entry.scope() == Scope::User);
-        Tried { answer, user: user.filter(|_| counts_users) }
+        Tried { answer: Some(answer), user: user.filter(|_| counts_users), kept }
     }
 
     /// The entries of a rule under the names by which the store keeps them, and under their own.
@@ -130,6 +181,7 @@ impl Candidate {
         &self,
         decisions: Decisions,
         active: Option<&Decisions>,
+        kept: Option<&mut KeptTrial>,
     ) -> Option<Decisions> {
         if active.is_some_and(|active| active.as_slice().iter().any(Decision::is_blocked)) {
             return None;
@@ -138,20 +190,48 @@ impl Candidate {
         if decisions.outcome().is_admitted() != decisions.all_allow() {
             return None;
         }
-        let name = decisions.first().name();
-        let index = self.trials.iter().position(|trial| trial.rule.own().name() == name)?;
+        let (index, decisions) = match kept {
+            Some(kept) => (kept.index, kept.merge(decisions)),
+            None => {
+                let name = decisions.first().name();
+                let of = |trial: &Trial| trial.rule.own().name() == name;
+                (self.trials.iter().position(of)?, decisions)
+            }
+        };
         let trial = &self.trials[index];
         if let Some(active) = active {
             let case = usize::from(!decisions.all_allow()) + 2 * usize::from(!active.all_allow());
             trial.counts[case].fetch_add(1, Ordering::Relaxed);
         }
-        // The path may be charged to other endpoints, too.
+        Some(decisions.renamed(|name| self.own_name(index, name)))
+    }
+
+    /// Notes what the candidate's buckets were charged for an admitted request.
+    pub(super) fn pay(
+        &self,
+        kept: KeptTrial,
+        outcome: ChargeOutcome,
+        corrects: bool,
+        held: &mut Held,
+    ) {
+        if outcome.is_admitted() {
+            if corrects {
+                let own_name = |name| self.own_name(kept.index, name);
+                held.pay(&kept.charge.borrow(), |_| true, own_name);
+            }
+            if let Some(reserved) = kept.reserved {
+                held.keep(reserved.into_places());
+            }
+        }
+    }
+
+    /// The limit's own name, by that under which the store keeps the candidate's bucket. `index` is
+    /// that of the rule that names the request. The path may be charged to other endpoints, too.
+    fn own_name(&self, index: usize, name: LimitName) -> LimitName {
         let rules = [index].into_iter().chain(0..self.trials.len());
-        let names = rules.flat_map(|index| self.entries(index));
-        Some(decisions.renamed(|name| {
-            let known = names.clone().find(|(trial, _)| trial.name() == name);
-            known.map_or(name, |(_, own)| own.name())
-        }))
+        let mut names = rules.flat_map(|index| self.entries(index));
+        let known = names.find(|(trial, _)| trial.name() == name);
+        known.map_or(name, |(_, own)| own.name())
     }
 
     pub(super) fn report(&self) -> Vec<CandidateReport> {

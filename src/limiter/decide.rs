@@ -6,15 +6,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Limiter;
 use super::active::Active;
-use super::bill::{Rules, Target, TooCostly, Unbillable};
-use super::candidate::Tried;
+use super::admission::Held;
+use super::bill::{Bill, Rules, Target, TooCostly, Unbillable};
+use super::candidate::{KeptTrial, Tried};
 use super::deciding::Deciding;
+use super::in_flight::Reserved;
 use super::pending::{Answers, Pending};
 use crate::observe::{Examined, Mark, Observation, Seen};
-use crate::policy::{Account, Charged, Policy};
-use crate::store::{Answer, Charge, Checked, Entry, Store, StoreError};
+use crate::policy::{Account, Charged, MOST_LIMITS, Policy};
+use crate::store::{Answer, Charge, ChargeOutcome, Checked, Entry, Store, StoreError};
 use crate::values::{
     Costs, Decision, Decisions, Endpoint, Enforced, Enforcement, OnStoreFailure, OnUnidentified,
     Principal, Ruling, Scope,
@@ -26,6 +30,8 @@ pub(crate) struct Terms {
     pub(crate) enforcement: Enforcement,
     pub(crate) on_unidentified: OnUnidentified,
     pub(crate) on_store_failure: OnStoreFailure,
+    /// Whether what a request pays is noted, so that it can be given back.
+    pub(crate) corrects: bool,
 }
 
 /// A request, or other work, to be decided about.
@@ -54,6 +60,16 @@ pub(crate) struct Conclusion {
     pub(crate) error: Option<Box<StoreError>>,
     /// A mark to leave in the request, if the request is admitted.
     pub(crate) mark: Option<Box<Mark>>,
+    /// What an admitted request has paid and holds.
+    pub(crate) held: Option<Box<Held>>,
+}
+
+/// What is kept of a request's charges, beside the answers of the store, until it is concluded.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// If a limit of the active policy is of requests in flight.
+    pub(super) reserved: Option<Reserved>,
+    pub(super) candidate: Option<Box<KeptTrial>>,
 }
 
 impl<'a> Asked<'a> {
@@ -107,13 +123,13 @@ impl<St: Store> Limiter<St> {
         let answer = self.store().check(Charge::of_one(principal, entry));
         let enforced_on_all =
             (terms.enforcement, rule.enforcement()) == (Enforcement::FULL, Enforcement::FULL);
-        if active.is_plain() && enforced_on_all {
+        if active.is_plain() && enforced_on_all && !terms.corrects {
             let endpoint = rule.endpoint();
             return match answer {
                 // Apart from the others, since the decisions are moved only once.
                 Answer::Now(Ok(decisions)) if decisions.agrees() => {
                     let ruling = Ruling::of_one(endpoint, decisions);
-                    Decided::Now(Conclusion { ruling, error: None, mark: None })
+                    Decided::Now(Conclusion { ruling, error: None, mark: None, held: None })
                 }
                 Answer::Now(answer) => Decided::Now(Conclusion::plain(answer, endpoint, terms)),
                 Answer::Later(check) => Decided::Later(Deciding::plain(check, endpoint, *terms)),
@@ -127,7 +143,7 @@ impl<St: Store> Limiter<St> {
             enforced: Enforced::all_if(enforcement.applies_to(principal)),
             waited: None,
         };
-        self.decide_in_full(&active, &request, asked, answer, terms, seen)
+        self.decide_in_full(&active, &request, asked, answer, None, terms, seen)
     }
 
     /// Decides about a request with several limits, of one endpoint or of several, or its own
@@ -152,7 +168,7 @@ impl<St: Store> Limiter<St> {
         };
         let (target, costs) = (asked.target, asked.costs);
         let bill = active.bill(account, principal, rules, target, costs, terms.enforcement);
-        let bill = match bill {
+        let mut bill = match bill {
             // This must not become a failure of the store: under `OnStoreFailure::Admit` callers
             // could then escape their limits by sending such paths.
             Ok(bill) if bill.of_several && !self.charges_together(&bill.entries) => {
@@ -169,10 +185,44 @@ impl<St: Store> Limiter<St> {
         if let (Some(it), Some(observers)) = (bill.too_costly, &active.observers) {
             observers.found_too_costly(it.limit, it.cost);
         }
+        let (reserved, answer) = if bill.entries.iter().any(Entry::is_concurrent) {
+            let (reserved, answer) = self.charge_in_flight(&mut bill, principal);
+            (Some(reserved), answer)
+        } else {
+            (None, self.store().check(bill.charge(principal)))
+        };
         let (charge, enforced) = (bill.charge(principal), bill.enforced);
-        let answer = self.store().check(charge);
         let request = Request { policy, endpoint: Some(endpoint), charge, enforced, waited: None };
-        self.decide_in_full(active, &request, asked, answer, terms, seen)
+        self.decide_in_full(active, &request, asked, answer, reserved, terms, seen)
+    }
+
+    /// Charges a request that has limits of requests in flight: takes its places there first, and
+    /// asks the store only about its rates. Entries that are not charged are taken off the bill: if
+    /// a limit of requests in flight refuses the request, all rates; and if one that is not
+    /// enforced has no room, the rates that are not enforced either.
+    #[inline(never)]
+    fn charge_in_flight(
+        &self,
+        bill: &mut Bill,
+        principal: &Principal,
+    ) -> (Reserved, Answer<St::Check>) {
+        let mut reserved = self.shared.in_flight.take(&bill.charge(principal));
+        let is_refused = reserved.look.outcome() == ChargeOutcome::Refused;
+        let leaves_out = |entry: &Entry| {
+            let by_shadow = reserved.look.shadow_lacks() && !entry.is_binding();
+            !entry.is_concurrent() && (is_refused || by_shadow)
+        };
+        let left_out: SmallVec<[bool; MOST_LIMITS]> = bill.entries.iter().map(leaves_out).collect();
+        bill.retain(|index| !left_out[index]);
+        reserved.look.retain(|index| !left_out[index]);
+        let mut rates = bill.entries.clone();
+        rates.retain(|entry| !entry.is_concurrent());
+        let answer = if rates.is_empty() {
+            Answer::Now(Ok(reserved.look.refused()))
+        } else {
+            self.store().check(bill.charge(principal).with_entries(&rates))
+        };
+        (reserved, answer)
     }
 
     /// Whether the store can charge these entries, which are those of several endpoints, at once.
@@ -184,23 +234,26 @@ impl<St: Store> Limiter<St> {
     /// When there is more to do than to decide by one limit: several limits, a candidate,
     /// observers, or enforcement on some.
     #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
     fn decide_in_full(
         &self,
         active: &Arc<Active>,
         request: &Request<'_>,
         asked: &Asked<'_>,
         answer: Answer<St::Check>,
+        reserved: Option<Reserved>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
+        let mut kept = Kept { reserved, candidate: None };
         let Some(candidate) = &active.candidate else {
             return match answer {
                 Answer::Now(answer) => {
-                    Decided::Now(active.conclude(request, answer, None, terms, seen))
+                    Decided::Now(active.conclude(request, answer, None, kept, terms, seen))
                 }
                 Answer::Later(check) => {
                     let pending = Pending::One { check };
-                    Decided::Later(Deciding::full(pending, active, request, terms))
+                    Decided::Later(Deciding::full(pending, active, request, kept, terms))
                 }
             };
         };
@@ -210,15 +263,18 @@ impl<St: Store> Limiter<St> {
             matches!(&answer, Answer::Now(Ok(decisions)) if blocks(decisions))
         };
         let account = asked.account.filter(|it| it.policy().is_none() && !is_blocked());
-        let tried = account.map(|account| candidate.check(self.store(), account, request, asked));
-        let Tried { answer: tried, user } = tried.unwrap_or_default();
+        let try_it =
+            |account| candidate.check(&self.shared, account, request, asked, terms.corrects);
+        let Tried { answer: tried, user, kept: tried_kept } =
+            account.map(try_it).unwrap_or_default();
+        kept.candidate = tried_kept;
         // Observers see the user that a limit of the candidate counts, too.
         let request = &Request { charge: request.charge.or_user(user.as_ref()), ..*request };
         match Pending::both(answer, tried) {
             Ok(Answers { active: answer, candidate }) => {
-                Decided::Now(active.conclude(request, answer, candidate, terms, seen))
+                Decided::Now(active.conclude(request, answer, candidate, kept, terms, seen))
             }
-            Err(pending) => Decided::Later(Deciding::full(pending, active, request, terms)),
+            Err(pending) => Decided::Later(Deciding::full(pending, active, request, kept, terms)),
         }
     }
 
@@ -240,7 +296,7 @@ impl<St: Store> Limiter<St> {
         }
         if is_plain {
             let ruling = Ruling::without_account(admits);
-            return Decided::Now(Conclusion { ruling, error: None, mark: None });
+            return Decided::Now(Conclusion { ruling, error: None, mark: None, held: None });
         }
         self.decide_by_address(active, policy, asked, terms, seen)
     }
@@ -273,11 +329,11 @@ impl<St: Store> Limiter<St> {
         let request = Request { policy, endpoint: None, charge, enforced, waited: None };
         match answer {
             Answer::Now(answer) => {
-                Decided::Now(active.conclude(&request, answer, None, terms, seen))
+                Decided::Now(active.conclude(&request, answer, None, Kept::default(), terms, seen))
             }
             Answer::Later(check) => {
-                let pending = Pending::One { check };
-                Decided::Later(Deciding::full(pending, active, &request, terms))
+                let (pending, kept) = (Pending::One { check }, Kept::default());
+                Decided::Later(Deciding::full(pending, active, &request, kept, terms))
             }
         }
     }
@@ -298,13 +354,14 @@ pub(super) struct Request<'a> {
 
 impl Active {
     /// Draws the conclusion from the store's answer: applies enforcement, counts for the candidate,
-    /// and reports to observers.
+    /// notes what the request has paid and holds, and reports to observers.
     #[inline(always)]
     pub(super) fn conclude(
         &self,
         request: &Request<'_>,
         answer: Checked,
         candidate: Option<Decisions>,
+        kept: Kept,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Conclusion {
@@ -313,12 +370,18 @@ impl Active {
             let answer = verified(answer, charge.entries());
             return self.conclude_unidentified(request, answer, terms, seen);
         };
+        let mut held = None;
         let (ruling, error) = match answer {
             // Apart from the others, since the decisions are moved only once.
-            Ok(decisions) if candidate.is_none() && agrees(&decisions, charge.entries()) => {
+            Ok(decisions)
+                if !terms.corrects
+                    && kept.reserved.is_none()
+                    && candidate.is_none()
+                    && agrees(&decisions, charge.entries()) =>
+            {
                 (Ruling::of_decisions(endpoint, decisions, enforced, None), None)
             }
-            answer => self.judge(answer, candidate, endpoint, request, terms),
+            answer => self.judge(answer, candidate, kept, endpoint, request, terms, &mut held),
         };
         let mut mark = None;
         if let Some(observers) = &self.observers {
@@ -329,24 +392,52 @@ impl Active {
             let examined = Examined { active, policy, principal, endpoint, ruling };
             mark = observers.check(seen, examined);
         }
-        Conclusion { ruling, error, mark }
+        Conclusion { ruling, error, mark, held }
     }
 
-    /// The ruling, where there is a candidate or the store failed.
+    /// The ruling, where there is a candidate, a limit of requests in flight or something to note,
+    /// or the store failed.
     #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
     fn judge(
         &self,
         answer: Checked,
         candidate: Option<Decisions>,
+        kept: Kept,
         endpoint: Endpoint,
         request: &Request<'_>,
         terms: &Terms,
+        held: &mut Option<Box<Held>>,
     ) -> (Ruling, Option<Box<StoreError>>) {
-        let answer = verified(answer, request.charge.entries());
-        let judged = self.candidate.as_ref().zip(candidate);
-        let candidate = judged
-            .and_then(|(candidate, decisions)| candidate.count(decisions, answer.as_ref().ok()));
-        rule_on(answer, candidate, endpoint, request.enforced, terms)
+        let Kept { mut reserved, candidate: mut kept_trial } = kept;
+        let entries = request.charge.entries();
+        let answer = match &mut reserved {
+            Some(reserved) => merged(answer, entries, reserved),
+            None => verified(answer, entries),
+        };
+        let judged = self.candidate.as_ref().zip(candidate).and_then(|(candidate, decisions)| {
+            let decisions =
+                candidate.count(decisions, answer.as_ref().ok(), kept_trial.as_deref_mut())?;
+            Some((candidate, decisions))
+        });
+        let outcome = answer.as_ref().ok().map(Decisions::outcome);
+        let (tried, counted) = judged.unzip();
+        let tried = tried.zip(counted.as_ref().map(Decisions::outcome));
+        let (ruling, error) = rule_on(answer, counted, endpoint, request.enforced, terms);
+        if ruling.is_admitted() {
+            let mut kept = Held::default();
+            if let Some(outcome) = outcome.filter(|_| terms.corrects) {
+                kept.pay(&request.charge, |it| outcome.charges(it.is_binding()), |name| name);
+            }
+            if let Some(reserved) = reserved {
+                kept.keep(reserved.into_places());
+            }
+            if let (Some((candidate, outcome)), Some(trial)) = (tried, kept_trial) {
+                candidate.pay(*trial, outcome, terms.corrects, &mut kept);
+            }
+            *held = (!kept.is_empty()).then(|| Box::new(kept));
+        }
+        (ruling, error)
     }
 
     #[inline(never)]
@@ -359,6 +450,7 @@ impl Active {
     ) -> Conclusion {
         let admits = terms.on_unidentified == OnUnidentified::Admit;
         let enforced = request.enforced;
+        let has_paid = answer.as_ref().is_ok_and(|it| it.outcome().is_admitted());
         let (ruling, error) = match answer {
             Ok(decisions) => (Ruling::unidentified(admits, Some(decisions), enforced), None),
             Err(error) if terms.on_store_failure == OnStoreFailure::Admit => {
@@ -371,7 +463,13 @@ impl Active {
             Err(error) => (Ruling::store_failed(None, enforced, false, None), Some(error)),
         };
         let (address, waited) = (Some(request.charge.principal()), request.waited);
-        self.report_unidentified(ruling, error, address, waited, seen)
+        let mut conclusion = self.report_unidentified(ruling, error, address, waited, seen);
+        if terms.corrects && has_paid && conclusion.ruling.is_admitted() {
+            let mut held = Held::default();
+            held.pay(&request.charge, |_| true, |name| name);
+            conclusion.held = Some(Box::new(held));
+        }
+        conclusion
     }
 
     fn report_unidentified(
@@ -388,7 +486,7 @@ impl Active {
             observers.on_decision(&observation);
             observers.check_unidentified(&self.policy, seen, !ruling.is_admitted());
         }
-        Conclusion { ruling, error, mark: None }
+        Conclusion { ruling, error, mark: None, held: None }
     }
 
     /// Refuses a request that no wait would help, or admits it in shadow mode. Nothing is charged.
@@ -410,7 +508,7 @@ impl Active {
             observers.found_reached(endpoint);
             observers.found_too_costly(it.limit, it.cost);
         }
-        Conclusion { ruling, error: None, mark: None }
+        Conclusion { ruling, error: None, mark: None, held: None }
     }
 
     /// Refuses a request whose path is charged to more limits than fit into one charge, in shadow
@@ -423,7 +521,7 @@ impl Active {
             observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
             observers.found_reached(endpoint);
         }
-        Conclusion { ruling, error: None, mark: None }
+        Conclusion { ruling, error: None, mark: None, held: None }
     }
 
     /// A request of an account whose path is exempt. It is not observed, but it counts for advice.
@@ -458,7 +556,7 @@ impl Conclusion {
     /// The conclusion for a request that only has to be decided about by one limit.
     pub(super) fn plain(answer: Checked, endpoint: Endpoint, terms: &Terms) -> Self {
         let (ruling, error) = rule_on(of_one(answer), None, endpoint, Enforced::ALL, terms);
-        Self { ruling, error, mark: None }
+        Self { ruling, error, mark: None, held: None }
     }
 }
 
@@ -495,6 +593,18 @@ pub(super) fn verified(answer: Checked, entries: &[Entry]) -> Checked {
         Ok(decisions) if !agrees(&decisions, entries) => Err(contradiction()),
         answer => answer,
     }
+}
+
+/// The answer about the rates of a charge, and what its limits of requests in flight say.
+fn merged(answer: Checked, entries: &[Entry], reserved: &mut Reserved) -> Checked {
+    let mut rates: SmallVec<[Entry; MOST_LIMITS]> = entries.into();
+    rates.retain(|entry| !entry.is_concurrent());
+    if rates.is_empty() {
+        // The store was not asked.
+        return answer;
+    }
+    let rates = verified(answer, &rates)?;
+    Ok(reserved.merge(entries, &rates))
 }
 
 #[inline]

@@ -1,6 +1,7 @@
 //! A decision that waits for the store.
 
 use std::fmt;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,7 +10,7 @@ use std::time::Instant;
 use pin_project_lite::pin_project;
 
 use super::active::Active;
-use super::decide::{Conclusion, Request, Terms};
+use super::decide::{Conclusion, Kept, Request, Terms};
 use super::pending::Pending;
 use crate::observe::{Nothing, Seen};
 use crate::policy::Policy;
@@ -40,6 +41,8 @@ struct Full {
     charge: OwnedCharge,
     enforced: Enforced,
     asked: Instant,
+    /// What the requests in flight and the candidate have been charged.
+    kept: Kept,
 }
 
 impl<F: Future> Deciding<F> {
@@ -51,6 +54,7 @@ impl<F: Future> Deciding<F> {
         pending: Pending<F>,
         active: &Arc<Active>,
         request: &Request<'_>,
+        kept: Kept,
         terms: &Terms,
     ) -> Self {
         let full = Full {
@@ -59,6 +63,7 @@ impl<F: Future> Deciding<F> {
             charge: OwnedCharge::of(&request.charge),
             enforced: request.enforced,
             asked: Instant::now(),
+            kept,
         };
         let (endpoint, full) = (request.endpoint, Some(Box::new(full)));
         Self { pending, endpoint, terms: *terms, full }
@@ -84,16 +89,17 @@ impl<F: Future<Output = Checked>> Deciding<F> {
     ) -> Poll<Conclusion> {
         let this = self.project();
         let answers = ready!(this.pending.poll(cx));
-        Poll::Ready(match (this.full.as_deref(), *this.endpoint) {
+        Poll::Ready(match (this.full.as_deref_mut(), *this.endpoint) {
             (None, endpoint) => {
                 let endpoint = endpoint.unwrap_or(Endpoint::DEFAULT);
                 Conclusion::plain(answers.active, endpoint, this.terms)
             }
-            (Some(Full { active, policy, charge, enforced, asked }), endpoint) => {
+            (Some(Full { active, policy, charge, enforced, asked, kept }), endpoint) => {
+                let kept = mem::take(kept);
                 let (charge, enforced) = (charge.borrow(), *enforced);
                 let waited = Some(asked.elapsed());
                 let request = Request { policy, endpoint, charge, enforced, waited };
-                active.conclude(&request, answers.active, answers.candidate, this.terms, seen)
+                active.conclude(&request, answers.active, answers.candidate, kept, this.terms, seen)
             }
         })
     }

@@ -10,6 +10,8 @@
 //! * try limits before they are enforced: [`set_candidate`](Limiter::set_candidate);
 //! * look after single callers: [`peek`](Limiter::peek), [`usage`](Limiter::usage),
 //!   [`reset`](Limiter::reset), [`refund`](Limiter::refund), [`block`](Limiter::block);
+//! * correct single requests after they were admitted, and keep them in flight:
+//!   [`admit`](Limiter::admit), [`Admission`];
 //! * watch it: [`observe`](Limiter::observe), [`on_event`](Limiter::on_event),
 //!   [`report`](Limiter::report).
 //!
@@ -30,14 +32,19 @@
 //! ```
 
 mod active;
+mod admission;
+mod admit;
 mod bill;
 mod candidate;
+mod corrections;
 mod decide;
 mod deciding;
+mod in_flight;
 mod pending;
 mod support;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -50,10 +57,15 @@ use crate::values::{Costs, Endpoint, Enforcement, LimitName, Ruling};
 
 use active::Active;
 use candidate::Candidate;
+use corrections::Corrections;
+use in_flight::InFlight;
 
+pub use admission::Admission;
+pub use admit::{Admitted, LimiterAdmit};
 pub use candidate::CandidateReport;
 pub use deciding::LimiterCheck;
 
+pub(crate) use admission::Held;
 pub(crate) use decide::{Asked, Conclusion, Decided, Terms};
 pub(crate) use deciding::Deciding;
 
@@ -85,20 +97,24 @@ pub struct Limiter<St = MemoryStore> {
 struct LimiterState<St> {
     active: ArcSwap<Active>,
     store: St,
+    in_flight: Arc<InFlight>,
+    corrections: Corrections,
 }
 
 impl Limiter {
     /// A limiter with that policy, which counts in this process.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
-        Self::of(policy, MemoryStore::new())
+        Self::of(policy, MemoryStore::new(), NonZeroU32::MIN)
     }
 }
 
 impl<St> Limiter<St> {
-    fn of(policy: Policy, store: St) -> Self {
+    fn of(policy: Policy, store: St, replicas: NonZeroU32) -> Self {
         let active = ArcSwap::from_pointee(Active::new(policy));
-        Self { shared: Arc::new(LimiterState { active, store }) }
+        let in_flight = Arc::new(InFlight::new(replicas));
+        let corrections = Corrections::default();
+        Self { shared: Arc::new(LimiterState { active, store, in_flight, corrections }) }
     }
 
     /// The active policy.
@@ -214,8 +230,9 @@ impl<St: Store> Limiter<St> {
     /// ask for is checked at each request: one that is beyond the store fails as if the store had
     /// failed.
     pub fn with_store(policy: Policy, store: St) -> Result<Self, PolicyError> {
-        store.capabilities().permit_policy(&policy)?;
-        Ok(Self::of(policy, store))
+        let capabilities = store.capabilities();
+        capabilities.permit_policy(&policy)?;
+        Ok(Self::of(policy, store, capabilities.replicas))
     }
 
     /// Makes another policy the active one, for all clones of the limiter and all services made
@@ -342,7 +359,10 @@ impl<St: Store> Limiter<St> {
     /// can take some milliseconds: 12 ms for a million buckets.
     #[must_use]
     pub fn report(&self) -> Report {
-        Report::new(self.enforcement(), self.store().report())
+        let mut report = Report::new(self.enforcement(), self.store().report());
+        report.in_flight = self.shared.in_flight.len();
+        self.shared.corrections.report(&mut report);
+        report
     }
 
     /// Decides about one request of that account to `path`, and charges all of its limits if each
@@ -358,6 +378,10 @@ impl<St: Store> Limiter<St> {
     /// The account's own policy applies, or else the active one. An account without a principal is
     /// refused. `path` is the request's path as it came over the wire, that is not decoded, without
     /// the query.
+    ///
+    /// A limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) refuses the request
+    /// if it would be one too many, but the request does not count as in flight afterwards: for that
+    /// use [`admit`](Self::admit).
     ///
     /// # Errors
     /// The answer is an error if the store fails and the limit is enforced on the principal. Where

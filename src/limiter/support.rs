@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Limiter;
-use super::bill::{Rules, Target, TooCostly, Unbillable};
+use super::bill::{Bill, Rules, Target, TooCostly, Unbillable};
 use super::decide::verified;
 use crate::policy::{Account, Policy, Rule};
-use crate::store::{Bucket, Charge, Command, Decisions, Store, StoreError};
+use crate::store::{Bucket, Charge, Command, Decisions, Entry, Store, StoreError};
 use crate::values::{Costs, Decision, Endpoint, Enforcement, Principal, Ruling, Scope};
 
 impl<St> Limiter<St> {
@@ -81,7 +81,7 @@ impl<St: Store> Limiter<St> {
             active.bill(&account, principal, &rules, target, Some(&costs), Enforcement::FULL);
         Ok(Some(match bill {
             Ok(bill) => {
-                let decisions = self.look(&bill.charge(principal)).await?;
+                let decisions = self.look(&bill, principal).await?;
                 Ruling::of_decisions(endpoint, decisions, bill.enforced, None)
             }
             Err(Unbillable::TooCostly(TooCostly { limit, cost, is_enforced })) => {
@@ -93,8 +93,8 @@ impl<St: Store> Limiter<St> {
 
     /// What every limit that applies to an account says now about one request: the limits of each
     /// endpoint of its own policy, or else the active one, in the policy's order, each once. Among
-    /// them are those of the user, if the account names one, and those for everyone. Nothing is
-    /// charged.
+    /// them are those of the user, if the account names one, those for everyone, and those of
+    /// requests in flight. Nothing is charged.
     ///
     /// A platform can show this to its customers, who are asked to monitor their usage.
     ///
@@ -135,7 +135,8 @@ impl<St: Store> Limiter<St> {
 
     /// Fills the buckets of an account's limits for an endpoint, and those of the user if the
     /// account names one, and lifts their [blocks](Self::block). Among them are limits that the
-    /// endpoint shares with others. A limit for everyone is not reset. If the policy has no such
+    /// endpoint shares with others. A limit for everyone is not reset, nor is one of requests in
+    /// flight, since they are in flight still. If the policy has no such
     /// endpoint, the bucket that its own limit would have is filled.
     ///
     /// # Errors
@@ -153,7 +154,9 @@ impl<St: Store> Limiter<St> {
         let policy = self.policy_of(&account);
         let rule = policy.rule_of_endpoint(endpoint);
         let further = rule.into_iter().flat_map(Rule::of_accounts).skip(1);
-        let further = further.filter(|entry| entry.scope() != Scope::User || user.is_some());
+        let further = further.filter(|entry| {
+            !entry.is_concurrent() && (entry.scope() != Scope::User || user.is_some())
+        });
         let further = further.map(|entry| {
             Charge::of(principal, user.as_ref(), std::slice::from_ref(entry)).bucket(entry)
         });
@@ -166,7 +169,9 @@ impl<St: Store> Limiter<St> {
     /// Gives back, in each limit of the account and of its user, what that many requests to an
     /// endpoint cost by the policy, at most until the bucket is full. More than the burst is
     /// treated as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
-    /// requests that were charged and should not have been.
+    /// requests that were charged and should not have been. A single request is better given back
+    /// by its [`Admission`](crate::Admission) or by the layer's
+    /// [`refund_on`](crate::BolnaRateLimitLayer::refund_on): exactly what it has paid, once.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Limiter};
@@ -200,7 +205,9 @@ impl<St: Store> Limiter<St> {
         let user = account.user_principal();
         let entries = rule
             .of_accounts()
-            .filter(|entry| entry.scope() != Scope::User || user.is_some())
+            .filter(|entry| {
+                !entry.is_concurrent() && (entry.scope() != Scope::User || user.is_some())
+            })
             .map(|entry| {
                 // More than the burst would have no further effect.
                 let units = entry.cost().saturating_mul(requests).min(entry.quota().burst());
@@ -274,11 +281,13 @@ impl<St: Store> Limiter<St> {
         let rule = policy
             .rule_of_endpoint(endpoint)
             .ok_or_else(|| self.no_endpoint(&account, endpoint))?;
-        let limit = rule.of_accounts().find(|entry| entry.scope() == Scope::User);
+        let counts_users = |it: &&Entry| it.scope() == Scope::User && !it.is_concurrent();
+        let limit = rule.of_accounts().find(counts_users);
         let limit = limit.ok_or_else(|| {
             StoreError::of_request(format!(
-                "endpoint {endpoint} has no limit that counts each user, and so no bucket of the \
-                 user to block: add one, for example with `user_share`, or block the account"
+                "endpoint {endpoint} has no limit of a rate that counts each user, and so no \
+                 bucket of the user to block: add one, for example with `user_share`, or block \
+                 the account"
             ))
             .of_kind("no_user_limit")
         })?;
@@ -289,12 +298,19 @@ impl<St: Store> Limiter<St> {
         self.command(Command::block(bucket, period)).await
     }
 
-    async fn look(&self, charge: &Charge<'_>) -> Result<Decisions, StoreError> {
-        let reply = self.store().command(Command::Peek(*charge)).await?;
+    async fn look(&self, bill: &Bill, principal: &Principal) -> Result<Decisions, StoreError> {
+        let charge = bill.charge(principal);
+        let mut rates = bill.entries.clone();
+        rates.retain(|entry| !entry.is_concurrent());
+        let reply = self.store().command(Command::Peek(charge.with_entries(&rates))).await?;
         let decisions = reply.into_decisions().ok_or_else(|| {
             StoreError::of_request("the store replied to a peek without a decision")
         });
-        verified(decisions, charge.entries())
+        let decisions = verified(decisions, &rates)?;
+        if rates.len() == bill.entries.len() {
+            return Ok(decisions);
+        }
+        Ok(self.shared.in_flight.look(&charge).merged(&bill.entries, &decisions, false))
     }
 
     async fn command(&self, command: Command<'_>) -> Result<(), StoreError> {

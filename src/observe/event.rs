@@ -1,6 +1,7 @@
 //! The events of a limiter.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::Advice;
 use crate::policy::Policy;
@@ -34,6 +35,15 @@ pub enum Event {
         /// The candidate now, if there is one.
         to: Option<Policy>,
     },
+    /// The store has not taken a [refund or a settlement](crate::Admission) of a request, so the
+    /// correction is lost. Reported once, until one succeeds again.
+    #[non_exhaustive]
+    CorrectionFailed {
+        /// The [kind](crate::store::StoreError::kind) of the store's error.
+        kind: &'static str,
+        /// The store's error.
+        reason: Arc<str>,
+    },
     /// The state of the store has changed: it was lost or regained, or reached its cap of buckets.
     Store(StoreEvent),
     /// The limiter is probably set up wrongly. Each advice is reported once, or, if it is about a
@@ -44,10 +54,11 @@ pub enum Event {
 impl Event {
     /// All that [`name`](Self::name) can return, except the codes of advice.
     #[cfg(feature = "metrics")]
-    pub(super) const NAMES: [&'static str; 8] = [
+    pub(super) const NAMES: [&'static str; 9] = [
         "policy_changed",
         "enforcement_changed",
         "candidate_changed",
+        "correction_failed",
         "store_lost",
         "store_still_lost",
         "store_regained",
@@ -56,14 +67,15 @@ impl Event {
     ];
 
     /// The event as a word for a metric's label: `policy_changed`, `enforcement_changed`,
-    /// `candidate_changed`, `store_lost`, `store_still_lost`, `store_regained`, `cap_reached`,
-    /// `cap_relieved`, or the [code](Advice::code) of an advice, such as `BRL001`.
+    /// `candidate_changed`, `correction_failed`, `store_lost`, `store_still_lost`,
+    /// `store_regained`, `cap_reached`, `cap_relieved`, or the [code](Advice::code) of an advice, such as `BRL001`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
             Self::PolicyChanged { .. } => "policy_changed",
             Self::EnforcementChanged { .. } => "enforcement_changed",
             Self::CandidateChanged { .. } => "candidate_changed",
+            Self::CorrectionFailed { .. } => "correction_failed",
             Self::Store(StoreEvent::Lost { .. }) => "store_lost",
             Self::Store(StoreEvent::StillLost { .. }) => "store_still_lost",
             Self::Store(StoreEvent::Regained { .. }) => "store_regained",
@@ -74,7 +86,7 @@ impl Event {
     }
 
     /// Whether an operator should look into it: the store is lost or still lost, the cap is
-    /// reached, or there is an advice.
+    /// reached, a correction has failed, or there is an advice.
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self {
@@ -84,7 +96,7 @@ impl Event {
             Self::Store(event) => {
                 !matches!(event, StoreEvent::Regained { .. } | StoreEvent::CapRelieved { .. })
             }
-            Self::Advice(_) => true,
+            Self::Advice(_) | Self::CorrectionFailed { .. } => true,
         }
     }
 }
@@ -117,6 +129,11 @@ impl fmt::Display for Event {
             Self::CandidateChanged { to: None } => {
                 f.write_str("no candidate policy is evaluated any more")
             }
+            Self::CorrectionFailed { reason, .. } => write!(
+                f,
+                "the rate limiter could not correct what a request was charged: {}",
+                crate::store::OneLine(Arc::clone(reason))
+            ),
             Self::Store(event) => event.fmt(f),
             Self::Advice(advice) => advice.fmt(f),
         }

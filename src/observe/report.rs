@@ -21,12 +21,25 @@ use crate::values::Enforcement;
 pub struct Report {
     /// On which principals the limiter enforces limits, whatever the policy.
     pub enforcement: Enforcement,
+    /// The requests in flight that limits of
+    /// [requests in flight](crate::policy::PolicyBuilder::concurrent) count, of all buckets. One
+    /// that two such limits count is counted twice.
+    pub in_flight: u64,
+    /// How many [refunds](crate::Admission::refund) and settlements downwards of single requests
+    /// the store has taken since the limiter was made. One refund of two bursts counts as two.
+    pub refunds: u64,
+    /// How many [settlements](crate::Admission::settle) upwards of single requests the store has
+    /// taken since the limiter was made.
+    pub settlements: u64,
+    /// How many refunds and settlements of single requests were lost since the limiter was made,
+    /// because the store has not taken them.
+    pub failed_corrections: u64,
     /// The numbers of the store.
     pub store: StoreReport,
 }
 
 impl Report {
-    pub(crate) const fn new(enforcement: Enforcement, store: StoreReport) -> Self {
-        Self { enforcement, store }
+    pub(crate) fn new(enforcement: Enforcement, store: StoreReport) -> Self {
+        Self { enforcement, store, ..Self::default() }
     }
 }

@@ -88,7 +88,7 @@ impl fmt::Display for StoreEvent {
 }
 
 /// A text without line breaks and other control characters. The text may quote a server's answer.
-struct OneLine(Arc<str>);
+pub(crate) struct OneLine(pub(crate) Arc<str>);
 
 impl fmt::Display for OneLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -57,6 +57,8 @@ pub use remote::{
 };
 pub use report::StoreReport;
 
+pub(crate) use event::OneLine;
+
 pub use crate::values::{
     Bucket, BucketState, Charge, ChargeError, ChargeOutcome, Decisions, Entry,
 };

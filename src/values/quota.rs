@@ -179,18 +179,20 @@ impl Quota {
 
     /// One replica's share of the quota, for display, when `replicas` of them can't count together:
     /// the same limit in `replicas` times the period, with one `replicas`th of the burst. The share
-    /// is counted by [`Rate::shared_by`]. Of requests in flight, a replica's share is one
-    /// `replicas`th, rounded down but at least 1.
+    /// is counted by [`Rate::shared_by`].
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
-        if self.is_concurrent() {
-            let share = share_of_burst(self.burst, replicas);
-            return Self { limit: share, burst: share, ..self };
-        }
         Self {
             limit: self.limit,
             burst: share_of_burst(self.burst, replicas),
             period: self.period.saturating_mul(replicas.get()),
         }
+    }
+
+    /// One process's share of a quota of requests in flight: one `replicas`th, rounded down, but at
+    /// least the cost of one request.
+    pub(crate) fn concurrent_share(self, replicas: NonZeroU32, cost: NonZeroU32) -> Self {
+        let share = share_of_burst(self.burst, replicas).max(cost);
+        Self { limit: share, burst: share, ..self }
     }
 
     /// `percent` of the limit and of the burst, rounded down, but at least 1.

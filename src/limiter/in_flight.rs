@@ -1,0 +1,290 @@
+//! The requests in flight of each bucket of a limit of requests in flight.
+//!
+//! They are counted here and not in the store, because a request that is in flight is in flight in
+//! this process: a count on a server would stay too high if the process ended. So a limit of
+//! requests in flight works with every store, and needs no call.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use crate::policy::MOST_LIMITS;
+use crate::store::{Bucket, Charge, ChargeOutcome, Decisions, Entry};
+use crate::values::{Decision, Kind, Limit, LimitName, Scope};
+
+const SHARDS: usize = 64;
+
+/// The time by which a [`Decision`] counts one request in flight, in nanoseconds.
+const EACH: u64 = 1_000_000_000;
+
+/// Counts the requests in flight.
+pub(super) struct InFlight {
+    /// By the billed principal, so that the buckets of one request have one lock.
+    shards: Box<[Mutex<Counts>]>,
+    /// The buckets of limits for everyone.
+    everyone: Mutex<Counts>,
+    /// The number of processes that share a limit.
+    replicas: NonZeroU32,
+}
+
+/// The number of requests in flight of each bucket that has any.
+type Counts = HashMap<Key, u64, foldhash::fast::RandomState>;
+
+/// A bucket: the limit, and the principal and the user by their fingerprints.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    name: LimitName,
+    scope: Scope,
+    principal: (Kind, [u64; 2]),
+    user: Option<(Kind, [u64; 2])>,
+}
+
+/// What the limits of requests in flight say about one request.
+pub(super) struct Look {
+    /// One for each entry of the charge; `None` for that of a rate.
+    found: SmallVec<[Option<Found>; MOST_LIMITS]>,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    /// The entry, measured by this process's share of the quota.
+    entry: Entry,
+    /// The number of requests in flight, without this one.
+    others: u64,
+}
+
+/// What one charge has of requests in flight, until its rates are decided.
+pub(super) struct Reserved {
+    pub(super) look: Look,
+    places: Places,
+}
+
+/// The places that a request has among the requests in flight. When this is dropped, they are free
+/// again.
+pub(super) struct Places {
+    in_flight: Arc<InFlight>,
+    /// The buckets, the number of places in each, and whether its entry is binding.
+    taken: SmallVec<[(Key, u32, bool); 1]>,
+}
+
+impl InFlight {
+    pub(super) fn new(replicas: NonZeroU32) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, everyone: Mutex::default(), replicas }
+    }
+
+    /// Takes the places of a request, by the law of charges: all or nothing. They are taken before
+    /// the store is asked, so that there are never more requests in flight than allowed. If the
+    /// store refuses the request, they are free again at once.
+    pub(super) fn take(self: &Arc<Self>, charge: &Charge<'_>) -> Reserved {
+        let mut taken = SmallVec::new();
+        let mut counts = self.lock(charge);
+        let look = counts.look(self, charge);
+        let outcome = look.outcome();
+        for (entry, found) in charge.entries().iter().zip(&look.found) {
+            if found.is_some() && outcome.charges(entry.is_binding()) {
+                let key = Key::of(&charge.bucket(entry));
+                *counts.of(&key).entry(key).or_default() += u64::from(entry.cost());
+                taken.push((key, entry.cost(), entry.is_binding()));
+            }
+        }
+        drop(counts);
+        Reserved { look, places: Places { in_flight: Arc::clone(self), taken } }
+    }
+
+    /// What the limits say now. No place is taken.
+    pub(super) fn look(&self, charge: &Charge<'_>) -> Look {
+        self.lock(charge).look(self, charge)
+    }
+
+    /// The requests in flight of all buckets of the limits, for tests and metrics.
+    pub(super) fn len(&self) -> u64 {
+        let all = self.shards.iter().chain([&self.everyone]);
+        all.map(|counts| lock(counts).values().sum::<u64>()).sum()
+    }
+
+    /// Locks the counts of a charge: those of everyone after those of a principal.
+    fn lock(&self, charge: &Charge<'_>) -> Locked<'_> {
+        let in_flight = || charge.entries().iter().filter(|entry| entry.is_concurrent());
+        let is_everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
+        let shard = self.shard(charge.principal().id().fingerprint());
+        Locked {
+            principal: in_flight().any(|entry| !is_everyones(entry)).then(|| lock(shard)),
+            everyone: in_flight().any(is_everyones).then(|| lock(&self.everyone)),
+        }
+    }
+
+    fn shard(&self, [first, _]: [u64; 2]) -> &Mutex<Counts> {
+        #[expect(clippy::cast_possible_truncation, reason = "there are few shards")]
+        let index = first as usize % SHARDS;
+        &self.shards[index]
+    }
+
+    /// The entry, measured by this process's share of the quota: at least the cost of one request.
+    fn share(&self, entry: &Entry) -> Entry {
+        let quota = entry.quota().concurrent_share(self.replicas, entry.cost_units());
+        let limit = Limit::new(entry.name(), quota).with_scope(entry.scope());
+        let share = Entry::of(limit).with_cost(entry.cost()).unwrap_or(*entry);
+        if entry.is_binding() { share } else { share.shadow() }
+    }
+
+    fn free(&self, key: &Key, places: u32) {
+        let counts = match key.scope {
+            Scope::Everyone => &self.everyone,
+            _ => self.shard(key.principal.1),
+        };
+        let mut counts = lock(counts);
+        if let Some(count) = counts.get_mut(key) {
+            *count = count.saturating_sub(places.into());
+            if *count == 0 {
+                counts.remove(key);
+            }
+        }
+    }
+}
+
+/// The counts that one charge needs.
+struct Locked<'a> {
+    principal: Option<MutexGuard<'a, Counts>>,
+    everyone: Option<MutexGuard<'a, Counts>>,
+}
+
+impl Locked<'_> {
+    fn look(&mut self, in_flight: &InFlight, charge: &Charge<'_>) -> Look {
+        let found = charge.entries().iter().map(|entry| {
+            entry.is_concurrent().then(|| {
+                let key = Key::of(&charge.bucket(entry));
+                let others = self.of(&key).get(&key).copied().unwrap_or_default();
+                Found { entry: in_flight.share(entry), others }
+            })
+        });
+        Look { found: found.collect() }
+    }
+
+    fn of(&mut self, key: &Key) -> &mut Counts {
+        let counts = match key.scope {
+            Scope::Everyone => &mut self.everyone,
+            _ => &mut self.principal,
+        };
+        counts.as_mut().expect("the counts of each entry are locked")
+    }
+}
+
+// Nothing panics while it holds the lock, so the counts are right even if it is poisoned.
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Key {
+    fn of(bucket: &Bucket<'_>) -> Self {
+        Self {
+            name: bucket.name(),
+            scope: bucket.scope(),
+            principal: (bucket.principal().kind(), bucket.principal().id().fingerprint()),
+            user: bucket.user().map(|user| (user.kind(), user.id().fingerprint())),
+        }
+    }
+}
+
+impl Look {
+    /// What becomes of the request as far as these limits go. If it is refused, no rate is charged.
+    pub(super) fn outcome(&self) -> ChargeOutcome {
+        let hold = |binding| self.all().filter(move |it| it.entry.is_binding() == binding);
+        let shadow = hold(false).count() > 0;
+        ChargeOutcome::of(hold(true).all(Found::has_room), hold(false).all(Found::has_room), shadow)
+    }
+
+    /// Whether a limit that is not enforced has no room. No shadow limit is charged then.
+    pub(super) fn shadow_lacks(&self) -> bool {
+        self.all().any(|it| !it.entry.is_binding() && !it.has_room())
+    }
+
+    /// The decisions of these limits, if the request is refused for one of them.
+    pub(super) fn refused(&self) -> Decisions {
+        Decisions::new(ChargeOutcome::Refused, self.all().map(|found| found.decide(false)))
+    }
+
+    /// Puts the decisions of these limits among those of the rates of the same charge, whose
+    /// entries are given. `charged` is whether the buckets were charged, or only looked at.
+    pub(super) fn merged(&self, entries: &[Entry], rates: &Decisions, charged: bool) -> Decisions {
+        let mut each_rate = rates.as_slice().iter();
+        let allow = |binding| {
+            let mut rates = rates.as_slice().iter();
+            let each = entries.iter().zip(&self.found).map(|(entry, found)| {
+                let allows = match found {
+                    Some(found) => found.has_room(),
+                    None => rates.next().is_some_and(Decision::is_allowed),
+                };
+                allows || entry.is_binding() != binding
+            });
+            each.fold(true, |all, allows| all & allows)
+        };
+        let has_shadow = entries.iter().any(|entry| !entry.is_binding());
+        let outcome = ChargeOutcome::of(allow(true), allow(false), has_shadow);
+        let decisions = entries.iter().zip(&self.found).filter_map(|(entry, found)| match found {
+            Some(found) => Some(found.decide(charged && outcome.charges(entry.is_binding()))),
+            None => each_rate.next().copied(),
+        });
+        Decisions::new(outcome, decisions)
+    }
+
+    /// Leaves out entries that were left out of the charge.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        let mut index = 0..;
+        self.found.retain(|_| index.next().is_some_and(&mut keep));
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Found> {
+        self.found.iter().flatten()
+    }
+}
+
+impl Found {
+    fn has_room(&self) -> bool {
+        self.others + u64::from(self.entry.cost()) <= u64::from(self.entry.quota().burst())
+    }
+
+    /// The decision. If the places are taken, they count as in flight.
+    fn decide(&self, taken: bool) -> Decision {
+        let own = if taken { u64::from(self.entry.cost()) } else { 0 };
+        self.entry.decide(self.has_room(), (self.others + own).saturating_mul(EACH))
+    }
+}
+
+impl Reserved {
+    /// Puts the decisions of the limits of requests in flight among those of the rates of the same
+    /// charge. Places that the outcome of the whole charge does not leave to the request are free
+    /// again.
+    pub(super) fn merge(&mut self, entries: &[Entry], rates: &Decisions) -> Decisions {
+        let decisions = self.look.merged(entries, rates, true);
+        let Places { in_flight, taken } = &mut self.places;
+        taken.retain(|(key, places, binding)| {
+            let stays = decisions.outcome().charges(*binding);
+            if !stays {
+                in_flight.free(key, *places);
+            }
+            stays
+        });
+        decisions
+    }
+
+    pub(super) fn into_places(self) -> Places {
+        self.places
+    }
+}
+
+impl Places {
+    pub(super) fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        for (key, places, _) in self.taken.drain(..) {
+            self.in_flight.free(&key, places);
+        }
+    }
+}
