@@ -14,7 +14,7 @@ use super::cost::CostOf;
 use super::identify::Identify;
 use super::refused_body::Bounds;
 use super::response::{Fields, Format, Refusal, RefusalResponse, Renderer, is_grpc};
-use crate::limiter::{Asked, Conclusion, Decided, Deciding, Held, Limiter, Terms};
+use crate::limiter::{Asked, Conclusion, Decided, Deciding, Limiter, Rest, Terms};
 use crate::observe::{Mark, Seen};
 use crate::policy::Account;
 use crate::store::{Store, StoreError};
@@ -100,16 +100,6 @@ impl<St> Config<St> {
         refusal.answer(self.renderer.as_ref())
     }
 
-    #[cold]
-    fn leave_in(&self, extensions: &mut Extensions, ruling: &Ruling, mark: Option<Box<Mark>>) {
-        if self.ruling_in_extensions && !ruling.decisions().is_empty() {
-            extensions.insert(ruling.clone());
-        }
-        if let Some(mark) = mark {
-            extensions.insert(*mark);
-        }
-    }
-
     /// Whether the request's head has to be looked at, apart from the account in its extensions.
     #[inline]
     fn reads_head(&self) -> bool {
@@ -122,27 +112,42 @@ impl<St: Store> Config<St> {
     #[inline]
     pub(super) fn next<B>(&self, request: &mut Request<B>, conclusion: &mut Conclusion) -> Next {
         // Not by value: a ruling is large, and each move would copy it.
-        let Conclusion { ruling, error, mark, held } = conclusion;
+        let Conclusion { ruling, error, rest } = conclusion;
         if !ruling.is_admitted() {
             return Next::Refuse(self.refuse(request, ruling, error.as_deref()));
         }
-        if self.ruling_in_extensions || mark.is_some() {
-            self.leave_in(request.extensions_mut(), ruling, mark.take());
+        let mut after = None;
+        if self.ruling_in_extensions || rest.is_some() {
+            after = self.leave_in(request.extensions_mut(), ruling, rest.take());
         }
-        let after = held.take().map(|held| self.after(request.extensions_mut(), *held));
         Next::Call(Fields::new(ruling, self.format, self.fields_in_shadow), after)
     }
 
-    /// Leaves the admission of a request in its extensions, if it is in flight or the user wants
-    /// it, and returns what is to be done when the response is there.
-    #[inline(never)]
-    fn after(&self, extensions: &mut Extensions, held: Held) -> Box<After> {
+    /// Leaves in a request what its handler or another limiter reads, and returns what is to be
+    /// done when the response is there.
+    #[cold]
+    fn leave_in(
+        &self,
+        extensions: &mut Extensions,
+        ruling: &Ruling,
+        rest: Option<Box<Rest>>,
+    ) -> Option<Box<After>> {
+        if self.ruling_in_extensions && !ruling.decisions().is_empty() {
+            extensions.insert(ruling.clone());
+        }
+        let Rest { mark, held } = *rest?;
+        if let Some(mark) = mark {
+            extensions.insert(*mark);
+        }
+        if held.is_empty() {
+            return None;
+        }
         let is_in_flight = held.is_in_flight();
         let admission = self.limiter.admission(held);
         if is_in_flight || self.admission_in_extensions {
             extensions.insert(admission.clone());
         }
-        Box::new(After::new(admission, self.corrections.clone(), is_in_flight))
+        Some(Box::new(After::new(admission, self.corrections.clone(), is_in_flight)))
     }
 
     #[inline]

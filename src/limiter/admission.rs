@@ -224,7 +224,7 @@ impl Held {
         !self.places.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty() && self.paid.is_empty()
     }
 }

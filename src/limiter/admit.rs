@@ -91,9 +91,10 @@ impl<St: Store> Limiter<St> {
     }
 
     fn conclude_admission(&self, mut conclusion: Conclusion) -> Result<Admitted, StoreError> {
-        let held = conclusion.held.take();
+        let rest = conclusion.rest.take();
         let ruling = conclusion.into_result()?;
-        let admission = held.map(|held| self.admission(*held));
+        let held = rest.map(|rest| rest.held).filter(|held| !held.is_empty());
+        let admission = held.map(|held| self.admission(held));
         Ok(Admitted { ruling, admission })
     }
 

@@ -58,10 +58,17 @@ pub(crate) struct Conclusion {
     pub(crate) ruling: Ruling,
     /// Why the store failed. In a box, because admitted requests have this field too.
     pub(crate) error: Option<Box<StoreError>>,
+    /// What few requests have.
+    pub(crate) rest: Option<Box<Rest>>,
+}
+
+/// What few requests have of a conclusion.
+#[derive(Default)]
+pub(crate) struct Rest {
     /// A mark to leave in the request, if the request is admitted.
     pub(crate) mark: Option<Box<Mark>>,
     /// What an admitted request has paid and holds.
-    pub(crate) held: Option<Box<Held>>,
+    pub(crate) held: Held,
 }
 
 /// What is kept of a request's charges, beside the answers of the store, until it is concluded.
@@ -129,7 +136,7 @@ impl<St: Store> Limiter<St> {
                 // Apart from the others, since the decisions are moved only once.
                 Answer::Now(Ok(decisions)) if decisions.agrees() => {
                     let ruling = Ruling::of_one(endpoint, decisions);
-                    Decided::Now(Conclusion { ruling, error: None, mark: None, held: None })
+                    Decided::Now(Conclusion { ruling, error: None, rest: None })
                 }
                 Answer::Now(answer) => Decided::Now(Conclusion::plain(answer, endpoint, terms)),
                 Answer::Later(check) => Decided::Later(Deciding::plain(check, endpoint, *terms)),
@@ -245,7 +252,7 @@ impl<St: Store> Limiter<St> {
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
-        let mut kept = Kept { reserved, candidate: None };
+        let mut kept = reserved.map(|it| Box::new(Kept { reserved: Some(it), candidate: None }));
         let Some(candidate) = &active.candidate else {
             return match answer {
                 Answer::Now(answer) => {
@@ -267,7 +274,9 @@ impl<St: Store> Limiter<St> {
             |account| candidate.check(&self.shared, account, request, asked, terms.corrects);
         let Tried { answer: tried, user, kept: tried_kept } =
             account.map(try_it).unwrap_or_default();
-        kept.candidate = tried_kept;
+        if tried_kept.is_some() {
+            kept.get_or_insert_default().candidate = tried_kept;
+        }
         // Observers see the user that a limit of the candidate counts, too.
         let request = &Request { charge: request.charge.or_user(user.as_ref()), ..*request };
         match Pending::both(answer, tried) {
@@ -296,7 +305,7 @@ impl<St: Store> Limiter<St> {
         }
         if is_plain {
             let ruling = Ruling::without_account(admits);
-            return Decided::Now(Conclusion { ruling, error: None, mark: None, held: None });
+            return Decided::Now(Conclusion { ruling, error: None, rest: None });
         }
         self.decide_by_address(active, policy, asked, terms, seen)
     }
@@ -329,11 +338,11 @@ impl<St: Store> Limiter<St> {
         let request = Request { policy, endpoint: None, charge, enforced, waited: None };
         match answer {
             Answer::Now(answer) => {
-                Decided::Now(active.conclude(&request, answer, None, Kept::default(), terms, seen))
+                Decided::Now(active.conclude(&request, answer, None, None, terms, seen))
             }
             Answer::Later(check) => {
-                let (pending, kept) = (Pending::One { check }, Kept::default());
-                Decided::Later(Deciding::full(pending, active, &request, kept, terms))
+                let pending = Pending::One { check };
+                Decided::Later(Deciding::full(pending, active, &request, None, terms))
             }
         }
     }
@@ -361,7 +370,7 @@ impl Active {
         request: &Request<'_>,
         answer: Checked,
         candidate: Option<Decisions>,
-        kept: Kept,
+        kept: Option<Box<Kept>>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Conclusion {
@@ -370,29 +379,30 @@ impl Active {
             let answer = verified(answer, charge.entries());
             return self.conclude_unidentified(request, answer, terms, seen);
         };
-        let mut held = None;
+        let mut rest: Option<Box<Rest>> = None;
         let (ruling, error) = match answer {
             // Apart from the others, since the decisions are moved only once.
             Ok(decisions)
                 if !terms.corrects
-                    && kept.reserved.is_none()
+                    && kept.is_none()
                     && candidate.is_none()
                     && agrees(&decisions, charge.entries()) =>
             {
                 (Ruling::of_decisions(endpoint, decisions, enforced, None), None)
             }
-            answer => self.judge(answer, candidate, kept, endpoint, request, terms, &mut held),
+            answer => self.judge(answer, candidate, kept, endpoint, request, terms, &mut rest),
         };
-        let mut mark = None;
         if let Some(observers) = &self.observers {
             let (principal, error) = (charge.principal(), error.as_deref());
             let observation = Observation::new(Some(principal), &ruling, error, request.waited);
             observers.on_decision(&observation.with_user(charge.user()));
             let (active, policy, ruling) = (&self.policy, request.policy, &ruling);
             let examined = Examined { active, policy, principal, endpoint, ruling };
-            mark = observers.check(seen, examined);
+            if let Some(mark) = observers.check(seen, examined) {
+                rest.get_or_insert_default().mark = Some(mark);
+            }
         }
-        Conclusion { ruling, error, mark, held }
+        Conclusion { ruling, error, rest }
     }
 
     /// The ruling, where there is a candidate, a limit of requests in flight or something to note,
@@ -403,13 +413,14 @@ impl Active {
         &self,
         answer: Checked,
         candidate: Option<Decisions>,
-        kept: Kept,
+        kept: Option<Box<Kept>>,
         endpoint: Endpoint,
         request: &Request<'_>,
         terms: &Terms,
-        held: &mut Option<Box<Held>>,
+        rest: &mut Option<Box<Rest>>,
     ) -> (Ruling, Option<Box<StoreError>>) {
-        let Kept { mut reserved, candidate: mut kept_trial } = kept;
+        let Kept { mut reserved, candidate: mut kept_trial } =
+            kept.map(|it| *it).unwrap_or_default();
         let entries = request.charge.entries();
         let answer = match &mut reserved {
             Some(reserved) => merged(answer, entries, reserved),
@@ -425,17 +436,19 @@ impl Active {
         let tried = tried.zip(counted.as_ref().map(Decisions::outcome));
         let (ruling, error) = rule_on(answer, counted, endpoint, request.enforced, terms);
         if ruling.is_admitted() {
-            let mut kept = Held::default();
+            let mut held = Held::default();
             if let Some(outcome) = outcome.filter(|_| terms.corrects) {
-                kept.pay(&request.charge, |it| outcome.charges(it.is_binding()), |name| name);
+                held.pay(&request.charge, |it| outcome.charges(it.is_binding()), |name| name);
             }
             if let Some(reserved) = reserved {
-                kept.keep(reserved.into_places());
+                held.keep(reserved.into_places());
             }
             if let (Some((candidate, outcome)), Some(trial)) = (tried, kept_trial) {
-                candidate.pay(*trial, outcome, terms.corrects, &mut kept);
+                candidate.pay(*trial, outcome, terms.corrects, &mut held);
             }
-            *held = (!kept.is_empty()).then(|| Box::new(kept));
+            if !held.is_empty() {
+                *rest = Some(Box::new(Rest { mark: None, held }));
+            }
         }
         (ruling, error)
     }
@@ -467,7 +480,7 @@ impl Active {
         if terms.corrects && has_paid && conclusion.ruling.is_admitted() {
             let mut held = Held::default();
             held.pay(&request.charge, |_| true, |name| name);
-            conclusion.held = Some(Box::new(held));
+            conclusion.rest = Some(Box::new(Rest { mark: None, held }));
         }
         conclusion
     }
@@ -486,7 +499,7 @@ impl Active {
             observers.on_decision(&observation);
             observers.check_unidentified(&self.policy, seen, !ruling.is_admitted());
         }
-        Conclusion { ruling, error, mark: None, held: None }
+        Conclusion { ruling, error, rest: None }
     }
 
     /// Refuses a request that no wait would help, or admits it in shadow mode. Nothing is charged.
@@ -508,7 +521,7 @@ impl Active {
             observers.found_reached(endpoint);
             observers.found_too_costly(it.limit, it.cost);
         }
-        Conclusion { ruling, error: None, mark: None, held: None }
+        Conclusion { ruling, error: None, rest: None }
     }
 
     /// Refuses a request whose path is charged to more limits than fit into one charge, in shadow
@@ -521,7 +534,7 @@ impl Active {
             observers.on_decision(&Observation::new(Some(principal), &ruling, None, None));
             observers.found_reached(endpoint);
         }
-        Conclusion { ruling, error: None, mark: None, held: None }
+        Conclusion { ruling, error: None, rest: None }
     }
 
     /// A request of an account whose path is exempt. It is not observed, but it counts for advice.
@@ -556,7 +569,7 @@ impl Conclusion {
     /// The conclusion for a request that only has to be decided about by one limit.
     pub(super) fn plain(answer: Checked, endpoint: Endpoint, terms: &Terms) -> Self {
         let (ruling, error) = rule_on(of_one(answer), None, endpoint, Enforced::ALL, terms);
-        Self { ruling, error, mark: None, held: None }
+        Self { ruling, error, rest: None }
     }
 }
 

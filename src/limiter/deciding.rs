@@ -1,7 +1,6 @@
 //! A decision that waits for the store.
 
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -42,7 +41,7 @@ struct Full {
     enforced: Enforced,
     asked: Instant,
     /// What the requests in flight and the candidate have been charged.
-    kept: Kept,
+    kept: Option<Box<Kept>>,
 }
 
 impl<F: Future> Deciding<F> {
@@ -54,7 +53,7 @@ impl<F: Future> Deciding<F> {
         pending: Pending<F>,
         active: &Arc<Active>,
         request: &Request<'_>,
-        kept: Kept,
+        kept: Option<Box<Kept>>,
         terms: &Terms,
     ) -> Self {
         let full = Full {
@@ -95,7 +94,7 @@ impl<F: Future<Output = Checked>> Deciding<F> {
                 Conclusion::plain(answers.active, endpoint, this.terms)
             }
             (Some(Full { active, policy, charge, enforced, asked, kept }), endpoint) => {
-                let kept = mem::take(kept);
+                let kept = kept.take();
                 let (charge, enforced) = (charge.borrow(), *enforced);
                 let waited = Some(asked.elapsed());
                 let request = Request { policy, endpoint, charge, enforced, waited };

@@ -65,8 +65,7 @@ pub use admit::{Admitted, LimiterAdmit};
 pub use candidate::CandidateReport;
 pub use deciding::LimiterCheck;
 
-pub(crate) use admission::Held;
-pub(crate) use decide::{Asked, Conclusion, Decided, Terms};
+pub(crate) use decide::{Asked, Conclusion, Decided, Rest, Terms};
 pub(crate) use deciding::Deciding;
 
 /// Decides about requests by a policy, and counts them in a store. It knows neither HTTP nor Tower.
