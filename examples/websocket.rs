@@ -1,5 +1,6 @@
 //! A WebSocket whose messages are limited, not just the request that opens it: each message is
-//! checked by the name of an endpoint, with the same limiter, store and account as the requests.
+//! checked by the name of an endpoint, with the same limiter, store and account as the requests. An
+//! organization can have three WebSockets open at once.
 //!
 //! ```text
 //! cargo run --example websocket
@@ -10,6 +11,10 @@
 //! ```text
 //! # The first five lines are echoed. Of the others each is answered "wait 1 s".
 //! seq 7 | websocat -H 'Authorization: Bearer ana@acme' --no-close ws://127.0.0.1:3000/ws
+//! # The fourth is refused with 429 while three are open.
+//! for i in 1 2 3 4; do
+//!     websocat -H 'Authorization: Bearer ana@acme' ws://127.0.0.1:3000/ws < <(sleep 5) &
+//! done; wait
 //! ```
 
 use std::error::Error;
@@ -22,7 +27,9 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling};
+use bolna_rate_limit::{
+    Account, Admission, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling,
+};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -36,6 +43,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) fn app() -> Result<Router, Box<dyn Error>> {
     // No request has this path, so the endpoint is reached by its name alone.
     let policy = Policy::bolna()
+        .endpoint("sockets", Quota::per_minute(60), ["/ws"])
+        .concurrent("sockets", 3)
         .endpoint("messages", Quota::per_minute(600), ["/-/messages"])
         .also("messages", LimitBuilder::user("messages-user", Quota::per_minute(60).burst(5)))
         .build()?;
@@ -44,7 +53,6 @@ pub(crate) fn app() -> Result<Router, Box<dyn Error>> {
     Ok(Router::new()
         .route("/ws", get(open))
         .with_state(messages)
-        // Opening a WebSocket is a request to `default`.
         .layer(BolnaRateLimitLayer::with_limiter(limiter))
         .layer(from_fn(authenticate)))
 }
@@ -60,8 +68,13 @@ async fn open(
     upgrade: WebSocketUpgrade,
     State(messages): State<Messages>,
     Extension(account): Extension<Account>,
+    Extension(admission): Extension<Admission>,
 ) -> Response {
-    upgrade.on_upgrade(move |socket| serve(socket, messages, account))
+    upgrade.on_upgrade(async move |socket| {
+        serve(socket, messages, account).await;
+        // The request that opened the socket is in flight until here.
+        drop(admission);
+    })
 }
 
 /// Echoes each message that is within the limits. The others cost nothing, and the caller is told

@@ -404,11 +404,11 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.ruling_in_extensions = true)
     }
 
-    /// Inserts the [`Admission`](crate::Admission) into the extensions of each admitted request that
-    /// was charged. With it a handler gives the request's units back or corrects their number, also
-    /// long after the response. Off by default, because it costs each request some allocations. A
-    /// request that a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts
-    /// has it in any case.
+    /// Inserts the [`Admission`](crate::Admission) into the extensions of each admitted request
+    /// that was charged. With it a handler gives the request's units back or corrects their number,
+    /// also long after the response. Off by default, because it costs each request some
+    /// allocations. A request that a limit of [requests in
+    /// flight](crate::policy::PolicyBuilder::concurrent) counts has it in any case.
     ///
     /// ```
     /// use bolna_rate_limit::{Admission, BolnaRateLimitLayer};
@@ -488,9 +488,10 @@ impl<St> BolnaRateLimitLayer<St> {
         self.correct(|corrections| corrections.refund_dropped = true)
     }
 
-    /// Corrects how many units of a limit a request costs, by a closure on the head of its response.
-    /// The request is charged an estimate when it is admitted, the policy's cost or that of
-    /// [`cost`](Self::cost). The closure returns what it costs in the end: a number of units, or an
+    /// Corrects how many units of a limit a request costs, by a closure on the head of its
+    /// response. The request is charged an estimate when it is admitted, the policy's cost or that
+    /// of [`cost`](Self::cost). The closure returns what it costs in the end: a number of units, or
+    /// an
     /// `Option` of one, where `None` leaves it as it was charged. 0 gives all units of the limit
     /// back.
     ///

@@ -59,11 +59,11 @@ pub(super) struct Tried<F: Future> {
     /// The user within the principal, if a limit of the candidate counts each user.
     pub(super) user: Option<Principal>,
     /// If something of the charge may be given back later.
-    pub(super) kept: Option<Box<KeptTrial>>,
+    pub(super) charge: Option<Box<TrialCharge>>,
 }
 
 /// A charge of the candidate's buckets, of which something may be given back later.
-pub(super) struct KeptTrial {
+pub(super) struct TrialCharge {
     /// The index of the rule that names the request.
     index: usize,
     charge: OwnedCharge,
@@ -73,11 +73,11 @@ pub(super) struct KeptTrial {
 
 impl<F: Future> Default for Tried<F> {
     fn default() -> Self {
-        Self { answer: None, user: None, kept: None }
+        Self { answer: None, user: None, charge: None }
     }
 }
 
-impl KeptTrial {
+impl TrialCharge {
     fn new(index: usize, charge: &Charge<'_>, reserved: Option<Reserved>) -> Self {
         Self { index, charge: OwnedCharge::of(charge), reserved }
     }
@@ -124,8 +124,8 @@ impl Candidate {
         if let (Charged::One(index), None) = (&charged, asked.costs) {
             if let Some(entry) = self.trials[*index].rule.only() {
                 let charge = Charge::of_one(principal, entry);
-                let kept = corrects.then(|| Box::new(KeptTrial::new(*index, &charge, None)));
-                return Tried { answer: Some(store.check(charge)), user: None, kept };
+                let trial = corrects.then(|| Box::new(TrialCharge::new(*index, &charge, None)));
+                return Tried { answer: Some(store.check(charge)), user: None, charge: trial };
             }
         }
         let user = request.charge.user().cloned().or_else(|| account.user_principal());
@@ -150,8 +150,8 @@ impl Candidate {
             return Tried::default();
         }
         let charge = Charge::of(principal, user.as_ref(), &entries);
-        let (answer, kept) = if entries.iter().any(Entry::is_concurrent) {
-            let reserved = limiter.in_flight.take(&charge);
+        let (answer, trial) = if entries.iter().any(Entry::is_concurrent) {
+            let reserved = limiter.in_flight.reserve(&charge);
             let answer = match reserved.look.outcome() {
                 ChargeOutcome::Refused => Answer::Now(Ok(reserved.look.refused())),
                 _ => {
@@ -160,13 +160,13 @@ impl Candidate {
                     store.check(charge.with_entries(&rates))
                 }
             };
-            (answer, Some(Box::new(KeptTrial::new(index, &charge, Some(reserved)))))
+            (answer, Some(Box::new(TrialCharge::new(index, &charge, Some(reserved)))))
         } else {
-            let kept = corrects.then(|| Box::new(KeptTrial::new(index, &charge, None)));
-            (store.check(charge), kept)
+            let trial = corrects.then(|| Box::new(TrialCharge::new(index, &charge, None)));
+            (store.check(charge), trial)
         };
         let counts_users = entries.iter().any(|entry| entry.scope() == Scope::User);
-        Tried { answer: Some(answer), user: user.filter(|_| counts_users), kept }
+        Tried { answer: Some(answer), user: user.filter(|_| counts_users), charge: trial }
     }
 
     /// The entries of a rule under the names by which the store keeps them, and under their own.
@@ -181,7 +181,7 @@ impl Candidate {
         &self,
         decisions: Decisions,
         active: Option<&Decisions>,
-        kept: Option<&mut KeptTrial>,
+        trial: Option<&mut TrialCharge>,
     ) -> Option<Decisions> {
         if active.is_some_and(|active| active.as_slice().iter().any(Decision::is_blocked)) {
             return None;
@@ -190,8 +190,8 @@ impl Candidate {
         if decisions.outcome().is_admitted() != decisions.all_allow() {
             return None;
         }
-        let (index, decisions) = match kept {
-            Some(kept) => (kept.index, kept.merge(decisions)),
+        let (index, decisions) = match trial {
+            Some(trial) => (trial.index, trial.merge(decisions)),
             None => {
                 let name = decisions.first().name();
                 let of = |trial: &Trial| trial.rule.own().name() == name;
@@ -209,17 +209,17 @@ impl Candidate {
     /// Notes what the candidate's buckets were charged for an admitted request.
     pub(super) fn pay(
         &self,
-        kept: KeptTrial,
+        trial: TrialCharge,
         outcome: ChargeOutcome,
         corrects: bool,
         held: &mut Held,
     ) {
         if outcome.is_admitted() {
             if corrects {
-                let own_name = |name| self.own_name(kept.index, name);
-                held.pay(&kept.charge.borrow(), |_| true, own_name);
+                let own_name = |name| self.own_name(trial.index, name);
+                held.pay(&trial.charge.borrow(), |_| true, own_name);
             }
-            if let Some(reserved) = kept.reserved {
+            if let Some(reserved) = trial.reserved {
                 held.keep(reserved.into_places());
             }
         }

@@ -12,7 +12,7 @@ use super::Limiter;
 use super::active::Active;
 use super::admission::Held;
 use super::bill::{Bill, Rules, Target, TooCostly, Unbillable};
-use super::candidate::{KeptTrial, Tried};
+use super::candidate::{TrialCharge, Tried};
 use super::deciding::Deciding;
 use super::in_flight::Reserved;
 use super::pending::{Answers, Pending};
@@ -71,12 +71,12 @@ pub(crate) struct Rest {
     pub(crate) held: Held,
 }
 
-/// What is kept of a request's charges, beside the answers of the store, until it is concluded.
+/// What is left of a request's charges, beside the answers of the store, until it is concluded.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Carried {
     /// If a limit of the active policy is of requests in flight.
     pub(super) reserved: Option<Reserved>,
-    pub(super) candidate: Option<Box<KeptTrial>>,
+    pub(super) trial: Option<Box<TrialCharge>>,
 }
 
 impl<'a> Asked<'a> {
@@ -213,7 +213,7 @@ impl<St: Store> Limiter<St> {
         bill: &mut Bill,
         principal: &Principal,
     ) -> (Reserved, Answer<St::Check>) {
-        let mut reserved = self.shared.in_flight.take(&bill.charge(principal));
+        let mut reserved = self.shared.in_flight.reserve(&bill.charge(principal));
         let is_refused = reserved.look.outcome() == ChargeOutcome::Refused;
         let leaves_out = |entry: &Entry| {
             let by_shadow = reserved.look.shadow_lacks() && !entry.is_binding();
@@ -252,15 +252,15 @@ impl<St: Store> Limiter<St> {
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
-        let mut kept = reserved.map(|it| Box::new(Kept { reserved: Some(it), candidate: None }));
+        let mut carried = reserved.map(|it| Box::new(Carried { reserved: Some(it), trial: None }));
         let Some(candidate) = &active.candidate else {
             return match answer {
                 Answer::Now(answer) => {
-                    Decided::Now(active.conclude(request, answer, None, kept, terms, seen))
+                    Decided::Now(active.conclude(request, answer, None, carried, terms, seen))
                 }
                 Answer::Later(check) => {
                     let pending = Pending::One { check };
-                    Decided::Later(Deciding::full(pending, active, request, kept, terms))
+                    Decided::Later(Deciding::full(pending, active, request, carried, terms))
                 }
             };
         };
@@ -272,18 +272,19 @@ impl<St: Store> Limiter<St> {
         let account = asked.account.filter(|it| it.policy().is_none() && !is_blocked());
         let try_it =
             |account| candidate.check(&self.shared, account, request, asked, terms.corrects);
-        let Tried { answer: tried, user, kept: tried_kept } =
-            account.map(try_it).unwrap_or_default();
-        if tried_kept.is_some() {
-            kept.get_or_insert_default().candidate = tried_kept;
+        let Tried { answer: tried, user, charge: trial } = account.map(try_it).unwrap_or_default();
+        if trial.is_some() {
+            carried.get_or_insert_default().trial = trial;
         }
         // Observers see the user that a limit of the candidate counts, too.
         let request = &Request { charge: request.charge.or_user(user.as_ref()), ..*request };
         match Pending::both(answer, tried) {
             Ok(Answers { active: answer, candidate }) => {
-                Decided::Now(active.conclude(request, answer, candidate, kept, terms, seen))
+                Decided::Now(active.conclude(request, answer, candidate, carried, terms, seen))
             }
-            Err(pending) => Decided::Later(Deciding::full(pending, active, request, kept, terms)),
+            Err(pending) => {
+                Decided::Later(Deciding::full(pending, active, request, carried, terms))
+            }
         }
     }
 
@@ -370,7 +371,7 @@ impl Active {
         request: &Request<'_>,
         answer: Checked,
         candidate: Option<Decisions>,
-        kept: Option<Box<Kept>>,
+        carried: Option<Box<Carried>>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Conclusion {
@@ -384,13 +385,13 @@ impl Active {
             // Apart from the others, since the decisions are moved only once.
             Ok(decisions)
                 if !terms.corrects
-                    && kept.is_none()
+                    && carried.is_none()
                     && candidate.is_none()
                     && agrees(&decisions, charge.entries()) =>
             {
                 (Ruling::of_decisions(endpoint, decisions, enforced, None), None)
             }
-            answer => self.judge(answer, candidate, kept, endpoint, request, terms, &mut rest),
+            answer => self.judge(answer, candidate, carried, endpoint, request, terms, &mut rest),
         };
         if let Some(observers) = &self.observers {
             let (principal, error) = (charge.principal(), error.as_deref());
@@ -413,14 +414,13 @@ impl Active {
         &self,
         answer: Checked,
         candidate: Option<Decisions>,
-        kept: Option<Box<Kept>>,
+        carried: Option<Box<Carried>>,
         endpoint: Endpoint,
         request: &Request<'_>,
         terms: &Terms,
         rest: &mut Option<Box<Rest>>,
     ) -> (Ruling, Option<Box<StoreError>>) {
-        let Kept { mut reserved, candidate: mut kept_trial } =
-            kept.map(|it| *it).unwrap_or_default();
+        let Carried { mut reserved, mut trial } = carried.map(|it| *it).unwrap_or_default();
         let entries = request.charge.entries();
         let answer = match &mut reserved {
             Some(reserved) => merged(answer, entries, reserved),
@@ -428,7 +428,7 @@ impl Active {
         };
         let judged = self.candidate.as_ref().zip(candidate).and_then(|(candidate, decisions)| {
             let decisions =
-                candidate.count(decisions, answer.as_ref().ok(), kept_trial.as_deref_mut())?;
+                candidate.count(decisions, answer.as_ref().ok(), trial.as_deref_mut())?;
             Some((candidate, decisions))
         });
         let outcome = answer.as_ref().ok().map(Decisions::outcome);
@@ -443,7 +443,7 @@ impl Active {
             if let Some(reserved) = reserved {
                 held.keep(reserved.into_places());
             }
-            if let (Some((candidate, outcome)), Some(trial)) = (tried, kept_trial) {
+            if let (Some((candidate, outcome)), Some(trial)) = (tried, trial) {
                 candidate.pay(*trial, outcome, terms.corrects, &mut held);
             }
             if !held.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use pin_project_lite::pin_project;
 
 use super::active::Active;
-use super::decide::{Conclusion, Kept, Request, Terms};
+use super::decide::{Carried, Conclusion, Request, Terms};
 use super::pending::Pending;
 use crate::observe::{Nothing, Seen};
 use crate::policy::Policy;
@@ -40,8 +40,8 @@ struct Full {
     charge: OwnedCharge,
     enforced: Enforced,
     asked: Instant,
-    /// What the requests in flight and the candidate have been charged.
-    kept: Option<Box<Kept>>,
+    /// What is left of the charges besides.
+    carried: Option<Box<Carried>>,
 }
 
 impl<F: Future> Deciding<F> {
@@ -53,7 +53,7 @@ impl<F: Future> Deciding<F> {
         pending: Pending<F>,
         active: &Arc<Active>,
         request: &Request<'_>,
-        kept: Option<Box<Kept>>,
+        carried: Option<Box<Carried>>,
         terms: &Terms,
     ) -> Self {
         let full = Full {
@@ -62,7 +62,7 @@ impl<F: Future> Deciding<F> {
             charge: OwnedCharge::of(&request.charge),
             enforced: request.enforced,
             asked: Instant::now(),
-            kept,
+            carried,
         };
         let (endpoint, full) = (request.endpoint, Some(Box::new(full)));
         Self { pending, endpoint, terms: *terms, full }
@@ -93,12 +93,19 @@ impl<F: Future<Output = Checked>> Deciding<F> {
                 let endpoint = endpoint.unwrap_or(Endpoint::DEFAULT);
                 Conclusion::plain(answers.active, endpoint, this.terms)
             }
-            (Some(Full { active, policy, charge, enforced, asked, kept }), endpoint) => {
-                let kept = kept.take();
+            (Some(Full { active, policy, charge, enforced, asked, carried }), endpoint) => {
+                let carried = carried.take();
                 let (charge, enforced) = (charge.borrow(), *enforced);
                 let waited = Some(asked.elapsed());
                 let request = Request { policy, endpoint, charge, enforced, waited };
-                active.conclude(&request, answers.active, answers.candidate, kept, this.terms, seen)
+                active.conclude(
+                    &request,
+                    answers.active,
+                    answers.candidate,
+                    carried,
+                    this.terms,
+                    seen,
+                )
             }
         })
     }

@@ -78,7 +78,7 @@ impl InFlight {
     /// Takes the places of a request, by the law of charges: all or nothing. They are taken before
     /// the store is asked, so that there are never more requests in flight than allowed. If the
     /// store refuses the request, they are free again at once.
-    pub(super) fn take(self: &Arc<Self>, charge: &Charge<'_>) -> Reserved {
+    pub(super) fn reserve(self: &Arc<Self>, charge: &Charge<'_>) -> Reserved {
         let mut taken = SmallVec::new();
         let mut counts = self.lock(charge);
         let look = counts.look(self, charge);

@@ -378,9 +378,9 @@ impl<St: Store> Limiter<St> {
     /// refused. `path` is the request's path as it came over the wire, that is not decoded, without
     /// the query.
     ///
-    /// A limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) refuses the request
-    /// if it would be one too many, but the request does not count as in flight afterwards: for that
-    /// use [`admit`](Self::admit).
+    /// A limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) refuses the
+    /// request if it would be one too many, but the request does not count as in flight afterwards:
+    /// for that use [`admit`](Self::admit).
     ///
     /// # Errors
     /// The answer is an error if the store fails and the limit is enforced on the principal. Where

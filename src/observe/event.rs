@@ -68,7 +68,8 @@ impl Event {
 
     /// The event as a word for a metric's label: `policy_changed`, `enforcement_changed`,
     /// `candidate_changed`, `correction_failed`, `store_lost`, `store_still_lost`,
-    /// `store_regained`, `cap_reached`, `cap_relieved`, or the [code](Advice::code) of an advice, such as `BRL001`.
+    /// `store_regained`, `cap_reached`, `cap_relieved`, or the [code](Advice::code) of an advice,
+    /// such as `BRL001`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {

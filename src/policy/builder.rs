@@ -163,8 +163,8 @@ impl PolicyBuilder {
         self.also(endpoint, LimitBuilder::new(name, Scope::User, QuotaDraft::Share(percent)))
     }
 
-    /// Lets an account have at most so many requests to an existing endpoint in flight: adds a limit
-    /// of [requests in flight](Quota::concurrent), whose name is that of the endpoint and
+    /// Lets an account have at most so many requests to an existing endpoint in flight: adds a
+    /// limit of [requests in flight](Quota::concurrent), whose name is that of the endpoint and
     /// `-concurrent`.
     ///
     /// A request is in flight from its admission until the body of its response has ended or was

@@ -182,8 +182,9 @@ impl Decision {
     }
 
     /// The units that are left, from 0 to the quota's burst: how many more requests of one unit
-    /// would be allowed now, or might be in flight besides those that are. 0 if the bucket is blocked. If the bucket was charged, the request's
-    /// own units are charged already; a peek charges nothing.
+    /// would be allowed now, or might be in flight besides those that are. 0 if the bucket is
+    /// blocked. If the bucket was charged, the request's own units are charged already; a peek
+    /// charges nothing.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         if self.is_blocked() { 0 } else { self.rate().left(self.debt) }

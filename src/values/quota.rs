@@ -16,9 +16,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A limit over a period, and the burst that may be used at one instant; or a limit of requests in
 /// flight. Always valid.
 ///
-/// A limit over a period is enforced by [GCRA], a token bucket that stores one time instead of a counter. The bucket
-/// holds up to [`burst`](Self::burst) units. A request takes one unit, and one unit comes back
-/// every [`emission_interval`](Self::emission_interval). So
+/// A limit over a period is enforced by [GCRA], a token bucket that stores one time instead of a
+/// counter. The bucket holds up to [`burst`](Self::burst) units. A request takes one unit, and one
+/// unit comes back every [`emission_interval`](Self::emission_interval). So
 ///
 /// * with the default burst, which is the limit itself, a caller that sends at most `limit`
 ///   requests in every period is never refused;

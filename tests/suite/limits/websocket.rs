@@ -46,3 +46,30 @@ async fn each_message_of_a_websocket_is_charged_to_its_user_and_organization() {
     assert!(matches!(&refused, Error::Http(response) if response.status() == 401), "{refused}");
     server.abort();
 }
+
+#[tokio::test]
+async fn an_organization_has_three_websockets_open_at_once_and_another_when_one_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(axum::serve(listener, example::app().unwrap()).into_future());
+    let mut open_now = Vec::new();
+    for user in ["ana", "ben", "eve"] {
+        let mut socket = open(&address, Some(&format!("{user}@acme"))).await.unwrap();
+        assert_eq!(say(&mut socket, "hello").await, "hello");
+        open_now.push(socket);
+    }
+    let refused = open(&address, Some("ana@acme")).await.unwrap_err();
+    assert!(matches!(&refused, Error::Http(response) if response.status() == 429), "{refused}");
+    assert!(open(&address, Some("ana@other")).await.is_ok());
+
+    let mut closed = open_now.pop().unwrap();
+    closed.close(None).await.unwrap();
+    while closed.next().await.is_some() {}
+    // The server drops its end when it has seen the client's, which may take it a moment.
+    let mut opened = open(&address, Some("ana@acme")).await;
+    while opened.is_err() {
+        tokio::task::yield_now().await;
+        opened = open(&address, Some("ana@acme")).await;
+    }
+    server.abort();
+}
