@@ -53,7 +53,7 @@ type Limited = BolnaRateLimitLayer<MemoryStore<ManualClock>>;
 type Answer = Ready<Result<Response<Empty<Bytes>>, Infallible>>;
 type Part = (&'static str, fn(usize));
 
-const PARTS: [Part; 15] = [
+const PARTS: [Part; 17] = [
     ("classify-agent-path", |times| classify(times, PATH, Endpoint::AGENT)),
     ("classify-odd-path", |times| classify(times, ODD_PATH, Endpoint::DEFAULT)),
     ("classify-odd-parts", |times| classify(times, ODD_PARTS, Endpoint::DEFAULT)),
@@ -64,6 +64,15 @@ const PARTS: [Part; 15] = [
     ("call-admit", |times| admit(times, |layer| layer)),
     ("call-admit-without-fields", |times| admit(times, |layer| layer.dialect(Dialect::Off))),
     ("call-admit-observed", |times| admit(times, |layer| observed(layer, MostRefused::new(100)))),
+    ("call-admit-in-flight", |times| {
+        admit(times, |layer| {
+            let policy = Policy::bolna().quota("agent", ADMITTING).concurrent("agent", 10).build();
+            let policy = policy.expect("the policy is valid");
+            layer.limiter().set_policy(policy).expect("the store can do all of it");
+            layer
+        });
+    }),
+    ("call-admit-refundable", |times| admit(times, |layer| layer.refund_on(|_| false))),
     ("call-refuse-one-second", |times| {
         answer(times, Quota::per_second(1), caller, StatusCode::TOO_MANY_REQUESTS);
     }),

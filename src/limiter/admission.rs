@@ -69,7 +69,7 @@ pub(super) trait Corrects: Send + Sync {
 #[derive(Default)]
 pub(crate) struct Held {
     /// What the request was charged, and what the candidate's buckets were.
-    paid: SmallVec<[Paid; 1]>,
+    paid: Vec<Paid>,
     places: SmallVec<[Places; 1]>,
 }
 

@@ -10,6 +10,7 @@ use crate::values::{Costs, Endpoint, Enforced, Enforcement, Limit, Principal, Sc
 
 /// What a request is charged, and which of its limits are enforced.
 pub(super) struct Bill {
+    /// Those of requests in flight last.
     pub(super) entries: SmallVec<[Entry; MOST_LIMITS]>,
     pub(super) enforced: Enforced,
     /// The user within the principal. There if an entry counts each user.
@@ -18,6 +19,11 @@ pub(super) struct Bill {
     pub(super) too_costly: Option<TooCostly>,
     /// Whether the path is charged to several endpoints.
     pub(super) of_several: bool,
+}
+
+/// The entries of rates, among the entries of a bill.
+pub(super) fn rates(entries: &[Entry]) -> &[Entry] {
+    &entries[..entries.partition_point(|entry| !entry.is_concurrent())]
 }
 
 /// A cost that the bucket of a limit can never hold.
@@ -135,15 +141,21 @@ impl Bill {
     }
 
     /// Takes entries off the bill.
-    pub(super) fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+    #[cold]
+    pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) {
         let (mut entries, mut enforced) = (SmallVec::new(), Enforced::NONE);
-        for (index, entry) in self.entries.iter().enumerate().filter(|(index, _)| keep(*index)) {
+        for (index, entry) in self.entries.iter().enumerate().filter(|it| keep(it.1)) {
             if self.enforced.has(index) {
                 enforced.set(entries.len());
             }
             entries.push(*entry);
         }
         (self.entries, self.enforced) = (entries, enforced);
+    }
+
+    /// The entries that the store is asked about: those of rates.
+    pub(super) fn rates(&self) -> &[Entry] {
+        rates(&self.entries)
     }
 
     /// If some limits are enforced and others are not, turns the others into shadow entries. If
@@ -198,6 +210,9 @@ impl Active {
             own.try_for_each(add)?;
         }
 
+        if limits.iter().any(|(entry, _)| entry.is_concurrent()) {
+            limits.sort_by_key(|(entry, _)| entry.is_concurrent());
+        }
         let enforcement = enforcement.and(self.enforcement);
         let (mut entries, mut enforced) = (SmallVec::new(), Enforced::NONE);
         let mut too_costly = None;

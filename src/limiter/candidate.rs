@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::LimiterState;
 use super::admission::Held;
+use super::bill::rates;
 use super::decide::{Asked, Request};
 use super::in_flight::Reserved;
 use crate::policy::{Account, Charged, MOST_LIMITS, Policy, PolicyError, Rule};
@@ -86,7 +87,7 @@ impl TrialCharge {
     fn merge(&mut self, decisions: Decisions) -> Decisions {
         match &mut self.reserved {
             Some(reserved) if reserved.look.outcome().is_admitted() => {
-                reserved.merge(self.charge.borrow().entries(), &decisions)
+                reserved.merge(rates(self.charge.borrow().entries()), &decisions)
             }
             _ => decisions,
         }
@@ -149,16 +150,16 @@ impl Candidate {
         if !is_possible {
             return Tried::default();
         }
+        let is_concurrent = entries.iter().any(Entry::is_concurrent);
+        if is_concurrent {
+            entries.sort_by_key(Entry::is_concurrent);
+        }
         let charge = Charge::of(principal, user.as_ref(), &entries);
-        let (answer, trial) = if entries.iter().any(Entry::is_concurrent) {
+        let (answer, trial) = if is_concurrent {
             let reserved = limiter.in_flight.reserve(&charge);
             let answer = match reserved.look.outcome() {
                 ChargeOutcome::Refused => Answer::Now(Ok(reserved.look.refused())),
-                _ => {
-                    let mut rates = entries.clone();
-                    rates.retain(|entry| !entry.is_concurrent());
-                    store.check(charge.with_entries(&rates))
-                }
+                _ => store.check(charge.with_entries(rates(&entries))),
             };
             (answer, Some(Box::new(TrialCharge::new(index, &charge, Some(reserved)))))
         } else {

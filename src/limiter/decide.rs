@@ -6,18 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::Limiter;
 use super::active::Active;
 use super::admission::Held;
-use super::bill::{Bill, Rules, Target, TooCostly, Unbillable};
+use super::bill::{Bill, Rules, Target, TooCostly, Unbillable, rates};
 use super::candidate::{TrialCharge, Tried};
 use super::deciding::Deciding;
 use super::in_flight::Reserved;
 use super::pending::{Answers, Pending};
 use crate::observe::{Examined, Mark, Observation, Seen};
-use crate::policy::{Account, Charged, MOST_LIMITS, Policy};
+use crate::policy::{Account, Charged, Policy};
 use crate::store::{Answer, Charge, ChargeOutcome, Checked, Entry, Store, StoreError};
 use crate::values::{
     Costs, Decision, Decisions, Endpoint, Enforced, Enforcement, OnStoreFailure, OnUnidentified,
@@ -213,22 +211,17 @@ impl<St: Store> Limiter<St> {
         bill: &mut Bill,
         principal: &Principal,
     ) -> (Reserved, Answer<St::Check>) {
-        let mut reserved = self.shared.in_flight.reserve(&bill.charge(principal));
-        let is_refused = reserved.look.outcome() == ChargeOutcome::Refused;
-        let leaves_out = |entry: &Entry| {
-            let by_shadow = reserved.look.shadow_lacks() && !entry.is_binding();
-            !entry.is_concurrent() && (is_refused || by_shadow)
-        };
-        let left_out: SmallVec<[bool; MOST_LIMITS]> = bill.entries.iter().map(leaves_out).collect();
-        bill.retain(|index| !left_out[index]);
-        reserved.look.retain(|index| !left_out[index]);
-        let mut rates = bill.entries.clone();
-        rates.retain(|entry| !entry.is_concurrent());
-        let answer = if rates.is_empty() {
-            Answer::Now(Ok(reserved.look.refused()))
-        } else {
-            self.store().check(bill.charge(principal).with_entries(&rates))
-        };
+        let reserved = self.shared.in_flight.reserve(&bill.charge(principal));
+        let look = &reserved.look;
+        if look.outcome() == ChargeOutcome::Refused {
+            let answer = Answer::Now(Ok(look.refused()));
+            bill.retain(Entry::is_concurrent);
+            return (reserved, answer);
+        }
+        if look.shadow_lacks() {
+            bill.retain(|entry| entry.is_concurrent() || entry.is_binding());
+        }
+        let answer = self.store().check(bill.charge(principal).with_entries(bill.rates()));
         (reserved, answer)
     }
 
@@ -610,14 +603,13 @@ pub(super) fn verified(answer: Checked, entries: &[Entry]) -> Checked {
 
 /// The answer about the rates of a charge, and what its limits of requests in flight say.
 fn merged(answer: Checked, entries: &[Entry], reserved: &mut Reserved) -> Checked {
-    let mut rates: SmallVec<[Entry; MOST_LIMITS]> = entries.into();
-    rates.retain(|entry| !entry.is_concurrent());
+    let rates = rates(entries);
     if rates.is_empty() {
         // The store was not asked.
         return answer;
     }
-    let rates = verified(answer, &rates)?;
-    Ok(reserved.merge(entries, &rates))
+    let decisions = verified(answer, rates)?;
+    Ok(reserved.merge(rates, &decisions))
 }
 
 #[inline]

@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
-use crate::policy::MOST_LIMITS;
 use crate::store::{Bucket, Charge, ChargeOutcome, Decisions, Entry};
 use crate::values::{Decision, Kind, Limit, LimitName, Scope};
 
@@ -43,11 +42,10 @@ struct Key {
 
 /// What the limits of requests in flight say about one request.
 pub(super) struct Look {
-    /// One for each entry of the charge; `None` for that of a rate.
-    found: SmallVec<[Option<Found>; MOST_LIMITS]>,
+    /// One for each entry of requests in flight, in their order.
+    found: SmallVec<[Found; 1]>,
 }
 
-#[derive(Clone, Copy)]
 struct Found {
     /// The entry, measured by this process's share of the quota.
     entry: Entry,
@@ -83,8 +81,8 @@ impl InFlight {
         let mut counts = self.lock(charge);
         let look = counts.look(self, charge);
         let outcome = look.outcome();
-        for (entry, found) in charge.entries().iter().zip(&look.found) {
-            if found.is_some() && outcome.charges(entry.is_binding()) {
+        for entry in concurrent(charge.entries()) {
+            if outcome.charges(entry.is_binding()) {
                 let key = Key::of(&charge.bucket(entry));
                 *counts.of(&key).entry(key).or_default() += u64::from(entry.cost());
                 taken.push((key, entry.cost(), entry.is_binding()));
@@ -107,7 +105,7 @@ impl InFlight {
 
     /// Locks the counts of a charge: those of everyone after those of a principal.
     fn lock(&self, charge: &Charge<'_>) -> Locked<'_> {
-        let in_flight = || charge.entries().iter().filter(|entry| entry.is_concurrent());
+        let in_flight = || concurrent(charge.entries());
         let is_everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
         let shard = self.shard(charge.principal().id().fingerprint());
         Locked {
@@ -153,12 +151,10 @@ struct Locked<'a> {
 
 impl Locked<'_> {
     fn look(&mut self, in_flight: &InFlight, charge: &Charge<'_>) -> Look {
-        let found = charge.entries().iter().map(|entry| {
-            entry.is_concurrent().then(|| {
-                let key = Key::of(&charge.bucket(entry));
-                let others = self.of(&key).get(&key).copied().unwrap_or_default();
-                Found { entry: in_flight.share(entry), others }
-            })
+        let found = concurrent(charge.entries()).map(|entry| {
+            let key = Key::of(&charge.bucket(entry));
+            let others = self.of(&key).get(&key).copied().unwrap_or_default();
+            Found { entry: in_flight.share(entry), others }
         });
         Look { found: found.collect() }
     }
@@ -170,6 +166,11 @@ impl Locked<'_> {
         };
         counts.as_mut().expect("the counts of each entry are locked")
     }
+}
+
+/// The entries of requests in flight.
+fn concurrent(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Entry> {
+    entries.iter().filter(|entry| entry.is_concurrent())
 }
 
 // Nothing panics while it holds the lock, so the counts are right even if it is poisoned.
@@ -191,53 +192,40 @@ impl Key {
 impl Look {
     /// What becomes of the request as far as these limits go. If it is refused, no rate is charged.
     pub(super) fn outcome(&self) -> ChargeOutcome {
-        let hold = |binding| self.all().filter(move |it| it.entry.is_binding() == binding);
-        let shadow = hold(false).count() > 0;
-        ChargeOutcome::of(hold(true).all(Found::has_room), hold(false).all(Found::has_room), shadow)
+        let hold = |binding| self.of(binding).all(Found::has_room);
+        ChargeOutcome::of(hold(true), hold(false), self.of(false).next().is_some())
     }
 
     /// Whether a limit that is not enforced has no room. No shadow limit is charged then.
     pub(super) fn shadow_lacks(&self) -> bool {
-        self.all().any(|it| !it.entry.is_binding() && !it.has_room())
+        !self.of(false).all(Found::has_room)
     }
 
     /// The decisions of these limits, if the request is refused for one of them.
     pub(super) fn refused(&self) -> Decisions {
-        Decisions::new(ChargeOutcome::Refused, self.all().map(|found| found.decide(false)))
+        Decisions::new(ChargeOutcome::Refused, self.found.iter().map(|found| found.decide(false)))
     }
 
-    /// Puts the decisions of these limits among those of the rates of the same charge, whose
-    /// entries are given. `charged` is whether the buckets were charged, or only looked at.
-    pub(super) fn merged(&self, entries: &[Entry], rates: &Decisions, charged: bool) -> Decisions {
-        let mut each_rate = rates.as_slice().iter();
-        let allow = |binding| {
-            let mut rates = rates.as_slice().iter();
-            let each = entries.iter().zip(&self.found).map(|(entry, found)| {
-                let allows = match found {
-                    Some(found) => found.has_room(),
-                    None => rates.next().is_some_and(Decision::is_allowed),
-                };
-                allows || entry.is_binding() != binding
-            });
-            each.fold(true, |all, allows| all & allows)
+    /// The decisions of the rates of the same charge, whose entries are `asked`, and then those of
+    /// these limits. `charged` is whether the buckets were charged, or only looked at.
+    pub(super) fn merged(&self, asked: &[Entry], rates: &Decisions, charged: bool) -> Decisions {
+        let hold = |binding| {
+            let mut rates = asked.iter().zip(rates.as_slice());
+            rates.all(|(entry, rate)| entry.is_binding() != binding || rate.is_allowed())
+                && self.of(binding).all(Found::has_room)
         };
-        let has_shadow = entries.iter().any(|entry| !entry.is_binding());
-        let outcome = ChargeOutcome::of(allow(true), allow(false), has_shadow);
-        let decisions = entries.iter().zip(&self.found).filter_map(|(entry, found)| match found {
-            Some(found) => Some(found.decide(charged && outcome.charges(entry.is_binding()))),
-            None => each_rate.next().copied(),
-        });
-        Decisions::new(outcome, decisions)
+        let mut shadow = asked.iter().filter(|entry| !entry.is_binding());
+        let has_shadow = shadow.next().is_some() || self.of(false).next().is_some();
+        let outcome = ChargeOutcome::of(hold(true), hold(false), has_shadow);
+        let own = self
+            .found
+            .iter()
+            .map(|found| found.decide(charged && outcome.charges(found.entry.is_binding())));
+        Decisions::new(outcome, rates.as_slice().iter().copied().chain(own))
     }
 
-    /// Leaves out entries that were left out of the charge.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
-        let mut index = 0..;
-        self.found.retain(|_| index.next().is_some_and(&mut keep));
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Found> {
-        self.found.iter().flatten()
+    fn of(&self, binding: bool) -> impl Iterator<Item = &Found> {
+        self.found.iter().filter(move |found| found.entry.is_binding() == binding)
     }
 }
 
@@ -254,11 +242,11 @@ impl Found {
 }
 
 impl Reserved {
-    /// Puts the decisions of the limits of requests in flight among those of the rates of the same
-    /// charge. Places that the outcome of the whole charge does not leave to the request are free
+    /// Adds the decisions of the limits of requests in flight to those of the rates of the same
+    /// charge, whose entries are `asked`. Places that the outcome of the whole charge does not leave to the request are free
     /// again.
-    pub(super) fn merge(&mut self, entries: &[Entry], rates: &Decisions) -> Decisions {
-        let decisions = self.look.merged(entries, rates, true);
+    pub(super) fn merge(&mut self, asked: &[Entry], rates: &Decisions) -> Decisions {
+        let decisions = self.look.merged(asked, rates, true);
         let Places { in_flight, taken } = &mut self.places;
         taken.retain(|(key, places, binding)| {
             let stays = decisions.outcome().charges(*binding);

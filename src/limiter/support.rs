@@ -300,17 +300,16 @@ impl<St: Store> Limiter<St> {
 
     async fn look(&self, bill: &Bill, principal: &Principal) -> Result<Decisions, StoreError> {
         let charge = bill.charge(principal);
-        let mut rates = bill.entries.clone();
-        rates.retain(|entry| !entry.is_concurrent());
-        let reply = self.store().command(Command::Peek(charge.with_entries(&rates))).await?;
+        let rates = bill.rates();
+        let reply = self.store().command(Command::Peek(charge.with_entries(rates))).await?;
         let decisions = reply.into_decisions().ok_or_else(|| {
             StoreError::of_request("the store replied to a peek without a decision")
         });
-        let decisions = verified(decisions, &rates)?;
+        let decisions = verified(decisions, rates)?;
         if rates.len() == bill.entries.len() {
             return Ok(decisions);
         }
-        Ok(self.shared.in_flight.look(&charge).merged(&bill.entries, &decisions, false))
+        Ok(self.shared.in_flight.look(&charge).merged(rates, &decisions, false))
     }
 
     async fn command(&self, command: Command<'_>) -> Result<(), StoreError> {

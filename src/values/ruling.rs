@@ -285,9 +285,12 @@ impl Ruling {
     /// What each limit says: the endpoint's own limit first, then the others in the order of the
     /// policy. If the request is charged to several endpoints, the limits of the
     /// [others](crate::Policy::endpoints_of) follow; a limit that endpoints share is told once.
+    /// Limits of [requests in flight](crate::Quota::is_concurrent) come last.
     ///
     /// Empty if no limit has decided. Limits in shadow mode are left out if the cost of the request
-    /// is above the burst of one of them.
+    /// is above the burst of one of them. If the request is one too many in flight, the limits of
+    /// rates are left out, since the store was not asked; only those in shadow mode, if that is
+    /// true only by a limit in shadow mode.
     #[must_use]
     #[inline]
     pub fn decisions(&self) -> &[Decision] {
