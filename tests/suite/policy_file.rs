@@ -90,6 +90,7 @@ limit = 500
 per = "minute"
 cost = 3
 user_share = 20
+concurrent = 10
 
 [[endpoint.also]]
 name = "call-day"
@@ -100,20 +101,15 @@ burst = 500
 cost = 2
 enforce = 25
 
-[[endpoint.also]]
-name = "call-all"
-scope = "everyone"
-limit = 5000
-per = "minute"
-
 [default]
 burst = 100
+concurrent = 1000000000
 
 [[default.also]]
 name = "default-user"
 scope = "user"
-limit = 100
-per = "minute"
+concurrent = 100
+cost = 2
 enforce = "shadow"
 
 [[shared]]
@@ -129,7 +125,13 @@ scope = "everyone"
 limit = 9000
 per = "second"
 enforce = "shadow"
-endpoints = ["executions", "agent", "default"]
+endpoints = ["executions", "agent"]
+
+[[shared]]
+name = "all-concurrent"
+scope = "everyone"
+concurrent = 0x3E8
+endpoints = ["executions", "agent"]
 
 [unidentified]
 limit = 60
@@ -152,12 +154,18 @@ const LIMITS_JSON: &str = r#"{
             "cost": 7
         },
         {
-            "endpoints": ["executions", "agent", "default"],
+            "endpoints": ["executions", "agent"],
             "name": "all",
             "scope": "everyone",
             "limit": 9000,
             "per": "second",
             "enforce": "shadow"
+        },
+        {
+            "endpoints": ["executions", "agent"],
+            "concurrent": 1000,
+            "scope": "everyone",
+            "name": "all-concurrent"
         }
     ],
     "default": {
@@ -165,11 +173,12 @@ const LIMITS_JSON: &str = r#"{
             {
                 "name": "default-user",
                 "scope": "user",
-                "limit": 100,
-                "per": "minute",
-                "enforce": "shadow"
+                "enforce": "shadow",
+                "cost": 2,
+                "concurrent": 100
             }
         ],
+        "concurrent": 1000000000,
         "burst": 100
     },
     "endpoint": [
@@ -183,9 +192,9 @@ const LIMITS_JSON: &str = r#"{
                     "burst": 500,
                     "cost": 2,
                     "enforce": 25
-                },
-                { "name": "call-all", "scope": "everyone", "limit": 5000, "per": "minute" }
+                }
             ],
+            "concurrent": 10,
             "user_share": 20,
             "name": "call",
             "limit": 500,
@@ -198,19 +207,21 @@ const LIMITS_JSON: &str = r#"{
 /// The same policy, built.
 fn built_limits() -> Policy {
     let call_day = LimitBuilder::account("call-day", Quota::per_day(20_000).burst(500));
-    let call_all = LimitBuilder::everyone("call-all", Quota::per_minute(5000));
-    let default_user = LimitBuilder::user("default-user", Quota::per_minute(100));
+    let default_user = LimitBuilder::user("default-user", Quota::concurrent(100)).cost(2);
     let day = LimitBuilder::account("day", Quota::per_day(100_000)).cost(7);
     let all = LimitBuilder::everyone("all", Quota::per_second(9000));
+    let all_concurrent = LimitBuilder::everyone("all-concurrent", Quota::concurrent(1000));
     Policy::bolna()
         .cost("call", 3)
         .user_share("call", 20)
+        .concurrent("call", 10)
         .also("call", call_day.cost(2).enforce(percent(25)))
-        .also("call", call_all)
         .default_quota(Quota::per_minute(1000).burst(100))
+        .concurrent("default", 1_000_000_000)
         .also("default", default_user.enforce(Enforcement::SHADOW))
         .shared(day, ["agent", "default"])
-        .shared(all.enforce(Enforcement::SHADOW), ["executions", "agent", "default"])
+        .shared(all.enforce(Enforcement::SHADOW), ["executions", "agent"])
+        .shared(all_concurrent, ["executions", "agent"])
         .unidentified_quota(Quota::per_minute(60).burst(20))
         .cost("unidentified", 2)
         .enforce("unidentified", Enforcement::SHADOW)
@@ -274,8 +285,8 @@ fn a_file_has_every_limit_that_a_builder_has() {
     let expected = [
         "call, 500 requests per minute for each account",
         "call-user, 100 requests per minute for each user",
+        "call-concurrent, 10 requests at once for each account",
         "call-day, 20000 requests per day for each account",
-        "call-all, 5000 requests per minute for all accounts together",
     ];
     assert_eq!(limits, expected);
     // TOML's inline tables, and an endpoint that the base does not have.
@@ -409,7 +420,7 @@ fn a_period_in_another_spelling_is_an_error() {
 #[test]
 fn a_number_in_another_spelling_is_an_error() {
     let odd = ["-0", "1.0", "1e1", "-1", "01", "+", "1_", "0x", "1 0", "\u{0661}", "\"5\"", ""];
-    for key in ["limit", "burst", "cost", "enforce", "user_share"] {
+    for key in ["limit", "burst", "cost", "enforce", "user_share", "concurrent"] {
         for number in odd {
             let per = if key == "limit" { "per = \"minute\"" } else { "" };
             let toml = format!("[default]\n{key} = {number}\n{per}");
@@ -475,7 +486,7 @@ fn a_mistake_in_toml_is_told_by_its_place() {
             "[default]\n@brust = 5\n",
             &[
                 "\"brust\" of endpoint \"default\"",
-                "limit, per, burst, cost, enforce, user_share, paths",
+                "limit, per, burst, cost, enforce, user_share, concurrent, paths",
             ],
         ),
         (
@@ -669,7 +680,7 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             &day("@brust = 5\n"),
             &[
                 "key \"brust\" of limit \"call-day\": there is no such key",
-                "the keys are name, scope, limit, per, burst, cost, enforce",
+                "the keys are name, scope, limit, per, burst, concurrent, cost, enforce",
             ],
         ),
         (
@@ -679,11 +690,18 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (&day("@exempt = []\n"), &["\"exempt\"", "above the first `[`"]),
         (
             &shared("@paths = []\n"),
-            &["\"paths\" of limit \"day\"", "scope, limit, per, burst, cost, enforce, endpoints"],
+            &["\"paths\" of limit \"day\"", "burst, concurrent, cost, enforce, endpoints"],
         ),
         (
             "[unidentified]\nlimit = 9\nper = \"day\"\n@scope = \"user\"\n",
             &["\"scope\" of limit \"unidentified\"", "keys are limit, per, burst, cost, enforce"],
+        ),
+        (
+            "[unidentified]\n@concurrent = 5\nlimit = 9\nper = \"day\"\n",
+            &[
+                "key \"concurrent\" of limit \"unidentified\": there is no such key",
+                "this limit must be of a rate",
+            ],
         ),
         // Types.
         (
@@ -700,7 +718,10 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (&shared("endpoints = [\"call\", @7]\n"), &["a list of endpoints", "found 7"]),
         // What is missing.
         (&call("@[[endpoint.also]]\nlimit = 9\nper = \"day\"\n"), &["a limit has no name"]),
-        (&also("name = @\"call-day\"\n"), &["limit \"call-day\": it needs limit and per"]),
+        (
+            &also("name = @\"call-day\"\n"),
+            &["limit \"call-day\": it needs limit and per, or concurrent"],
+        ),
         (
             &also("name = @\"call-day\"\nburst = 5\n"),
             &["limit \"call-day\": it needs limit and per"],
@@ -711,12 +732,13 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         ),
         (
             "[[shared]]\nname = @\"day\"\nendpoints = [\"call\"]\n",
-            &["limit \"day\": it needs limit, per and endpoints"],
+            &["limit \"day\": it needs limit and per, or concurrent"],
         ),
         (
             "[[shared]]\nname = @\"day\"\nlimit = 9\nper = \"day\"\n",
-            &["limit \"day\": it needs limit, per and endpoints"],
+            &["limit \"day\": it needs endpoints"],
         ),
+        ("[[shared]]\nname = @\"day\"\nconcurrent = 9\n", &["limit \"day\": it needs endpoints"]),
         ("@[[shared]]\nlimit = 9\nper = \"day\"\n", &["a limit has no name"]),
         (
             "enforce = 5\n@[unidentified]\nburst = 20\n",
@@ -792,6 +814,68 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (
             "[unidentified]\nlimit = 5\nper = \"day\"\nburst = @0\n",
             &["quota of \"unidentified\": burst is 0"],
+        ),
+        // Requests in flight.
+        (&call("concurrent = @0\n"), &["quota of \"call-concurrent\": limit is 0"]),
+        (
+            &call("concurrent = @1000000001\n"),
+            &["quota of \"call-concurrent\": limit is 1000000001 requests", "at most 1000000000"],
+        ),
+        (
+            &call("concurrent = @4294967296\n"),
+            &["concurrent of endpoint \"call\"", "from 1 to 1000000000, found 4294967296"],
+        ),
+        (
+            "[default]\nconcurrent = @\"10\"\n",
+            &["concurrent of endpoint \"default\"", "whole number of requests", "found \"10\""],
+        ),
+        (
+            &also("name = \"slots\"\nconcurrent = @0\n"),
+            &["quota of \"slots\": limit is 0, which would refuse everything"],
+        ),
+        (
+            "[[shared]]\nname = \"day\"\nconcurrent = @2000000000\nendpoints = [\"call\"]\n",
+            &["quota of \"day\": limit is 2000000000 requests in flight"],
+        ),
+        // ... which are not mistaken for the rate of the same table.
+        (&call("concurrent = 5\nburst = @0\n"), &["quota of \"call\": burst is 0"]),
+        (
+            &day("concurrent = @5\n"),
+            &[
+                "concurrent of limit \"call-day\": a limit is of a rate, with `limit` and `per`",
+                "make two limits of it",
+            ],
+        ),
+        (
+            &shared("endpoints = [\"call\"]\nconcurrent = @5\n"),
+            &["concurrent of limit \"day\"", "make two limits of it"],
+        ),
+        (
+            &also("name = \"slots\"\nconcurrent = 5\nburst = @5\n"),
+            &[
+                "burst of limit \"slots\": a limit of requests in flight has no burst",
+                "leave it out",
+            ],
+        ),
+        (&also("name = \"slots\"\nconcurrent = 5\nper = @\"day\"\n"), &["per of limit \"slots\""]),
+        (
+            &also("name = \"slots\"\nconcurrent = 5\ncost = @6\n"),
+            &["cost of limit \"slots\": it is 6"],
+        ),
+        (
+            &format!("[[endpoint]]\n{new}concurrent = @5\n"),
+            &[&format!("limit name \"{long}-concurrent\": a name is 1 to 64 characters")],
+        ),
+        (
+            &call(&format!("concurrent = 5\n{}", more("@\"call-concurrent\""))),
+            &["limit name \"call-concurrent\": it is taken"],
+        ),
+        (
+            &format!(
+                "{call_at}user_share = 5\nconcurrent = 5\n{}",
+                ["\"a\"", "\"b\""].map(more).concat()
+            ),
+            &["endpoint \"call\": it has 5 limits", "at most 4"],
         ),
         // Names.
         (
@@ -1052,17 +1136,27 @@ fn a_mistake_in_a_limit_in_json_is_told_by_its_place() {
         (&day("\"scope\": @null"), &["\"account\", \"user\" or \"everyone\", found null"]),
         // What is missing.
         (&call("\"also\": [\n@{}]"), &["a limit has no name"]),
-        (&call("\"also\": [{ \"name\": @\"d\" }]"), &["limit \"d\": it needs limit and per"]),
+        (
+            &call("\"also\": [{ \"name\": @\"d\" }]"),
+            &["limit \"d\": it needs limit and per, or concurrent"],
+        ),
         ("{\"unidentified\": @{}}", &["limit \"unidentified\": it needs limit and per"]),
         (
             "{\"shared\": [{ \"limit\": 5, \"per\": \"day\", \"name\": @\"d\" }]}",
-            &["limit \"d\": it needs limit, per and endpoints"],
+            &["limit \"d\": it needs endpoints"],
         ),
         // Costs, shares and quotas.
         (&call("\"cost\": @0"), &["cost of limit \"call\": it is 0"]),
         (&day("\"cost\": @10"), &["cost of limit \"call-day\": it is 10", "the burst, 9"]),
         (&call("\"user_share\": @0"), &["from 1 to 100 percent"]),
         (&call("\"user_share\": @101"), &["it is 101, and must be from 1 to 100 percent"]),
+        (&call("\"concurrent\": @0"), &["quota of \"call-concurrent\": limit is 0"]),
+        (&call("\"concurrent\": @-1"), &["concurrent of endpoint \"call\"", "found -1"]),
+        (&day("\"concurrent\": @5"), &["concurrent of limit \"call-day\"", "make two limits"]),
+        (
+            &call("\"also\": [{ \"name\": \"d\", \"burst\": @5, \"concurrent\": 5 }]"),
+            &["burst of limit \"d\"", "has no burst"],
+        ),
         (&day("\"burst\": @0"), &["quota of \"call-day\": burst is 0"]),
         (&shared("\"burst\": @0"), &["quota of \"day\": burst is 0"]),
         // Names.
@@ -1353,7 +1447,7 @@ fn a_file_may_have_as_many_limits_as_it_takes() {
             let also = format!(r#"{{"name": "{number}-day", "limit": 9, "per": "day"}}"#);
             format!(
                 r#"{{"name": "{number}", "limit": 9, "per": "day", "paths": ["/{number}"],
-                     "user_share": 20, "also": [{also}]}}"#
+                     "user_share": 20, "concurrent": 10, "also": [{also}]}}"#
             )
         })
         .collect::<Vec<_>>()

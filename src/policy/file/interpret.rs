@@ -139,19 +139,27 @@ impl<'a> PolicyDraft<'a> {
         Ok(self)
     }
 
-    /// Adds the further limits of all endpoints, with the share of a user first.
+    /// Adds the further limits of all endpoints: the share of a user first, then the requests in
+    /// flight.
     fn further(mut self) -> Result<Self, Mistake> {
         for index in 0..self.said.settings.len() {
-            let Setting { name, user_share, also, .. } = &self.said.settings[index];
-            let (endpoint, user_share, also) = (name.clone(), *user_share, *also);
+            let Setting { name, user_share, concurrent, also, .. } = &self.said.settings[index];
+            let (endpoint, also) = (name.clone(), *also);
+            let (user_share, concurrent) = (*user_share, *concurrent);
             if let Some((at, percent)) = user_share {
                 let name = format!("{endpoint}-user");
                 self.check_name(&name, at)?;
                 self.builder = self.builder.user_share(&endpoint, percent);
                 self.said.add(Setting { name, name_at: at, ..Setting::default() });
             }
+            if let Some((at, in_flight)) = concurrent {
+                let name = format!("{endpoint}-concurrent");
+                self.check_name(&name, at)?;
+                self.builder = self.builder.concurrent(&endpoint, in_flight);
+                self.said.add(Setting { name, name_at: at, ..Setting::default() });
+            }
             for node in also {
-                let (setting, limit) = self.limit(node, keys::ALSO, "limit and per")?;
+                let (setting, limit) = self.limit(node, keys::ALSO)?;
                 self.builder = self.builder.also(&endpoint, limit);
                 self.said.add(setting);
             }
@@ -161,10 +169,9 @@ impl<'a> PolicyDraft<'a> {
 
     /// Adds a limit of several endpoints.
     fn shared(mut self, node: &'a Node) -> Result<Self, Mistake> {
-        const NEEDED: &str = "limit, per and endpoints";
-        let (setting, limit) = self.limit(node, keys::SHARED, NEEDED)?;
+        let (setting, limit) = self.limit(node, keys::SHARED)?;
         let Some(endpoints) = &setting.endpoints else {
-            return Err(incomplete(&setting, NEEDED));
+            return Err(incomplete(&setting, "endpoints"));
         };
         // Here and not when the policy is built, because that error speaks of the builder.
         for (endpoint, at) in endpoints.texts.iter().zip(&endpoints.each_at) {
@@ -181,18 +188,13 @@ impl<'a> PolicyDraft<'a> {
     }
 
     /// A limit that is not an endpoint's own.
-    fn limit(
-        &self,
-        node: &'a Node,
-        keys: &[&str],
-        needed: &str,
-    ) -> Result<(Setting<'a>, LimitBuilder), Mistake> {
+    fn limit(&self, node: &'a Node, keys: &[&str]) -> Result<(Setting<'a>, LimitBuilder), Mistake> {
         let table = DocumentTable::with_name(node, ("a", "limit"), keys)?;
         let (at, name) = table.name()?;
         self.check_name(name, at)?;
         let setting = Setting::of(&table, name, at)?;
-        let Some(quota) = setting.quota(None) else {
-            return Err(incomplete(&setting, needed));
+        let Some(quota) = setting.either_quota()? else {
+            return Err(incomplete(&setting, "limit and per, or concurrent"));
         };
         let mut limit = LimitBuilder::new(name.to_owned(), setting.scope, QuotaDraft::Quota(quota));
         if let Some((_, units)) = setting.cost {

@@ -15,18 +15,29 @@ pub(super) const POLICY: &[&str] = &[
 
 /// The keys of the endpoint `default`.
 pub(super) const DEFAULT: &[&str] =
-    &["limit", "per", "burst", "cost", "enforce", "user_share", "paths", "also"];
+    &["limit", "per", "burst", "cost", "enforce", "user_share", "concurrent", "paths", "also"];
 
 /// The keys of every other endpoint.
-pub(super) const ENDPOINT: &[&str] =
-    &["name", "limit", "per", "burst", "cost", "enforce", "user_share", "paths", "also"];
+pub(super) const ENDPOINT: &[&str] = &[
+    "name",
+    "limit",
+    "per",
+    "burst",
+    "cost",
+    "enforce",
+    "user_share",
+    "concurrent",
+    "paths",
+    "also",
+];
 
 /// The keys of a further limit of an endpoint.
-pub(super) const ALSO: &[&str] = &["name", "scope", "limit", "per", "burst", "cost", "enforce"];
+pub(super) const ALSO: &[&str] =
+    &["name", "scope", "limit", "per", "burst", "concurrent", "cost", "enforce"];
 
 /// The keys of a limit that several endpoints share.
 pub(super) const SHARED: &[&str] =
-    &["name", "scope", "limit", "per", "burst", "cost", "enforce", "endpoints"];
+    &["name", "scope", "limit", "per", "burst", "concurrent", "cost", "enforce", "endpoints"];
 
 /// The keys of the limit of requests without an account.
 pub(super) const UNIDENTIFIED: &[&str] = &["limit", "per", "burst", "cost", "enforce"];

@@ -59,12 +59,14 @@ impl<'a> Statements<'a> {
                 let setting = self.about(limit)?;
                 let limit_at = setting.limit.map(|(at, _)| at);
                 let burst_at = setting.burst.map(|(at, _)| at);
+                let concurrent_at = setting.concurrent.map(|(at, _)| at);
                 let at = match reason {
                     QuotaError::ZeroPeriod => setting.per.map(|(at, _)| at),
                     QuotaError::ZeroBurst => burst_at,
-                    _ => limit_at.or(burst_at),
+                    _ => limit_at.or(burst_at).or(concurrent_at),
                 };
-                // A user's share has neither, and its name is from the setting of the share.
+                // A user's share has none of them, nor have the requests in flight of an endpoint.
+                // Their names are from the settings of the endpoint.
                 at.or(Some(setting.name_at))
             }
             PolicyError::TooManyOverlaps => None,

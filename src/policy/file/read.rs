@@ -64,10 +64,14 @@ impl Policy {
     /// * `user_share`: how much of its organization's limit
     ///   [one user may spend](crate::policy::PolicyBuilder::user_share), in percent from 1 to 100.
     ///   It adds a limit with the name of the endpoint and `-user`. Defaults to no such limit.
+    /// * `concurrent`: how many requests of an account to the endpoint can be
+    ///   [in flight](crate::policy::PolicyBuilder::concurrent), from 1 to 1000000000. It adds a
+    ///   limit with the name of the endpoint and `-concurrent`. Defaults to no such limit.
     /// * `paths`: a list of [path templates](crate::policy::PolicyBuilder#paths), which replaces
     ///   that of the base.
     /// * `also`: a list of tables, each with the settings of one
-    ///   [further limit](crate::policy::PolicyBuilder::also). It comes after that of `user_share`.
+    ///   [further limit](crate::policy::PolicyBuilder::also). It comes after those of `user_share`
+    ///   and `concurrent`.
     ///   In TOML each table begins with `[[endpoint.also]]` or `[[default.also]]`, and comes after
     ///   the keys of the endpoint itself.
     ///
@@ -80,7 +84,11 @@ impl Policy {
     ///   the policy has it. Required.
     /// * `scope`: which requests are [counted together](crate::values::Scope), those of an
     ///   `"account"`, of a `"user"`, or of `"everyone"`. Defaults to `"account"`.
-    /// * `limit`, `per`, `burst`, `cost` and `enforce`, as above. `limit` and `per` are required.
+    /// * `limit`, `per` and `burst`, as above. `limit` and `per` are required, unless there is
+    ///   `concurrent`.
+    /// * `concurrent`: how many requests can be in flight, from 1 to 1000000000, in place of
+    ///   `limit`, `per` and `burst`.
+    /// * `cost` and `enforce`, as above.
     /// * `endpoints`, in `shared` only: a list of the names of the endpoints, which can be
     ///   `default`. Required, and not empty.
     ///
@@ -144,6 +152,7 @@ impl Policy {
     ///     name = "call"                 # an endpoint of the base: only its burst changes
     ///     burst = 50
     ///     user_share = 20               # of an organization's 500, one user gets 100
+    ///     concurrent = 10               # at most 10 requests of an organization at once
     ///
     ///     [[endpoint.also]]
     ///     name = "call-all"             # a further limit of "call"
@@ -170,6 +179,7 @@ impl Policy {
     ///     [
     ///         "call, 500 requests per minute for each account",
     ///         "call-user, 100 requests per minute for each user",
+    ///         "call-concurrent, 10 requests at once for each account",
     ///         "call-all, 5000 requests per minute for all accounts together",
     ///     ],
     /// );

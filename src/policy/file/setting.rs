@@ -20,6 +20,9 @@ pub(super) struct Setting<'a> {
     pub(super) enforcement: Option<Enforcement>,
     /// Of an endpoint.
     pub(super) user_share: Option<(usize, u8)>,
+    /// The most requests in flight: those that a limit allows which is not an endpoint's own, or
+    /// those that a further limit of an endpoint allows.
+    pub(super) concurrent: Option<(usize, u32)>,
     /// Of an endpoint.
     pub(super) paths: Option<Texts>,
     /// The further limits of an endpoint.
@@ -36,6 +39,7 @@ impl<'a> Setting<'a> {
         name_at: usize,
     ) -> Result<Self, Mistake> {
         const UNITS: &str = "a whole number from 1 to 4294967295";
+        const IN_FLIGHT: &str = "a whole number of requests from 1 to 1000000000";
         let (limit, per) = (table.whole("limit", UNITS)?, table.period()?);
         let half = match (limit, per) {
             (Some((at, _)), None) => Some((at, "limit", "it needs a period, so set `per` too")),
@@ -57,10 +61,34 @@ impl<'a> Setting<'a> {
             cost: table.whole("cost", UNITS)?,
             enforcement: table.enforcement()?,
             user_share: table.whole("user_share", "a whole number of percent from 1 to 100")?,
+            concurrent: table.whole("concurrent", IN_FLIGHT)?,
             paths: table.paths("paths")?,
             also: table.tables("also", "`[[endpoint.also]]` or `[[default.also]]`")?,
             endpoints: table.texts("endpoints", "a list of endpoints, each a name")?,
         })
+    }
+
+    /// The quota of a limit that is not an endpoint's own: of a rate, or of requests in flight.
+    ///
+    /// # Errors
+    /// If it is of both, or of requests in flight with a burst.
+    pub(super) fn either_quota(&self) -> Result<Option<QuotaBuilder>, Mistake> {
+        let Some((at, in_flight)) = self.concurrent else {
+            return Ok(self.quota(None));
+        };
+        let wrong = |at, key, rule| {
+            Err(Mistake::new(at, format!("{key} of limit {:?}: {rule}", self.name)))
+        };
+        if self.limit.is_some() {
+            let rule = "a limit is of a rate, with `limit` and `per`, or of requests in flight, \
+                        with `concurrent`: make two limits of it";
+            return wrong(at, "concurrent", rule);
+        }
+        if let Some((at, _)) = self.burst {
+            let rule = "a limit of requests in flight has no burst, so leave it out";
+            return wrong(at, "burst", rule);
+        }
+        Ok(Some(Quota::concurrent(in_flight)))
     }
 
     /// The quota that is set. What is not set is that of the base.

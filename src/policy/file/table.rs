@@ -41,6 +41,8 @@ impl<'a> DocumentTable<'a> {
             ", and this one belongs to the whole policy: in TOML it goes above the first `[`"
         } else if keys == keys::ALSO && keys::ENDPOINT.contains(&key.as_str()) {
             ", and this one belongs to the endpoint: in TOML it goes above the further limits"
+        } else if keys == keys::UNIDENTIFIED && key == "concurrent" {
+            ", and this limit must be of a rate"
         } else {
             ""
         };
