@@ -9,13 +9,22 @@ use proptest::prelude::*;
 
 use super::buffer::{Buffer, Digits};
 use super::cache;
-use super::fields::{Dialect, Fields, Format, Longest, draft11};
+use super::fields::{Dialect, Fields, Format, LegacyReset, Longest, Special, draft11};
 use super::refusal::{Reason, Refusal};
-use crate::values::{Decision, Decisions, Endpoint, Enforced, Limit, Quota, Ruling};
+use crate::values::{
+    ChargeOutcome, Decision, Decisions, Endpoint, Enforced, Entry, Limit, LimitName, Quota, Ruling,
+};
 
 /// The fields as the standard library formats them.
 fn plain(decision: &Decision) -> [String; 2] {
     let (quota, name) = (decision.quota(), decision.name().name());
+    if quota.is_concurrent() {
+        let wait = if decision.is_allowed() { "" } else { ";t=1" };
+        return [
+            format!("\"{name}\";q={};qu=\"concurrent-requests\"", quota.limit()),
+            format!("\"{name}\";r={}{wait}", decision.remaining()),
+        ];
+    }
     let wait = if decision.is_allowed() {
         decision.next_unit()
     } else {
@@ -81,6 +90,101 @@ proptest! {
             prop_assert_eq!(written, plain(&decision));
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn fields_of_requests_in_flight_have_a_unit_and_no_time(
+        most in prop_oneof![1..300_u32, 1..=Quota::MAX_CONCURRENT],
+        part in 0..=1000_u64,
+    ) {
+        let quota = Quota::concurrent(most).build().expect("the quota is valid");
+        let limit = Limit::new(Endpoint::CALL, quota);
+        let in_flight = u64::from(most) * part / 1000;
+        let debt = Duration::from_secs(in_flight);
+        for decision in [Decision::allowed(limit, debt), Decision::limited(limit, debt)] {
+            let left = if decision.is_allowed() { u64::from(most) - in_flight } else { 0 };
+            prop_assert_eq!(u64::from(decision.remaining()), left);
+            for _ in 0..3 {
+                prop_assert_eq!(appended(&decision), plain(&decision));
+            }
+            let mut buffer = Buffer::default();
+            let policy = draft11::policy(&mut buffer, limit.name(), quota);
+            let written = [policy, draft11::limit(&mut buffer, &decision)];
+            prop_assert_eq!(written, plain(&decision));
+        }
+    }
+}
+
+/// A limit of requests in flight beside one of a rate, of which 100 and 250 remain.
+fn beside_a_rate(in_flight: u64) -> [Decision; 2] {
+    let quota = Quota::per_minute(500).build().expect("the quota is valid");
+    let rate = Decision::allowed(Limit::new(Endpoint::CALL, quota), Duration::from_secs(30));
+    let quota = Quota::concurrent(110).build().expect("the quota is valid");
+    let name = LimitName::new("call-concurrent").expect("the name is valid");
+    let entry = Entry::of(Limit::new(name, quota));
+    let debt = Duration::from_secs(in_flight);
+    [rate, if in_flight < 110 { entry.allowed(debt) } else { entry.limited(debt) }]
+}
+
+fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let values = headers.get_all(name).iter();
+    values.map(|value| value.to_str().expect("the field is ASCII").to_owned()).collect()
+}
+
+/// They say when a bucket is full again, which is not known of requests in flight.
+#[test]
+fn the_older_fields_of_an_admitted_request_are_about_a_rate() {
+    let older = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+    let legacy = Special { legacy: Some(LegacyReset::DeltaSeconds), private: false };
+    let format = Format { special: Some(legacy), ..Format::default() };
+    let [rate, in_flight] = beside_a_rate(10);
+    let admitted = |decisions: &[Decision]| {
+        let decisions = Decisions::new(ChargeOutcome::Admitted, decisions.iter().copied());
+        let mut ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
+        let mut response = Response::new(());
+        Fields::new(&mut ruling, format, false).append_to(&mut response);
+        response.into_parts().0.headers
+    };
+    let headers = admitted(&[rate, in_flight]);
+    assert_eq!(older.map(|name| lines(&headers, name).concat()), ["500", "250", "30"]);
+    let expected = ["\"call\";r=250;t=30", "\"call-concurrent\";r=100"];
+    assert_eq!(lines(&headers, "ratelimit"), expected);
+    let expected = ["\"call\";q=500;w=60", "\"call-concurrent\";q=110;qu=\"concurrent-requests\""];
+    assert_eq!(lines(&headers, "ratelimit-policy"), expected);
+    // Without a rate there are none.
+    let headers = admitted(&[in_flight]);
+    assert_eq!(lines(&headers, "ratelimit"), ["\"call-concurrent\";r=100"]);
+    assert!(older.iter().all(|name| !headers.contains_key(*name)), "{headers:?}");
+}
+
+#[test]
+fn a_request_too_many_in_flight_is_refused_with_a_wait_of_a_second() {
+    let decisions = Decisions::new(ChargeOutcome::Refused, beside_a_rate(110));
+    let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
+    let request = Request::new(());
+    let headers = |format| {
+        let too_costly = StatusCode::PAYLOAD_TOO_LARGE;
+        let refusal = Refusal::new(&request, &ruling, None, too_costly, format);
+        assert_eq!(refusal.wait(), Some(Duration::from_secs(1)));
+        let limits: Vec<_> = refusal.limits().map(|limit| limit.name().name()).collect();
+        assert_eq!(limits, ["call-concurrent"]);
+        let (status, headers, _) = parts(refusal.answer(None).into_response());
+        assert_eq!(status, 429);
+        assert_eq!(lines(&headers, "retry-after"), ["1"]);
+        let expected = ["\"call\";r=250;t=30", "\"call-concurrent\";r=0;t=1"];
+        assert_eq!(lines(&headers, "ratelimit"), expected);
+        let unit = "\"call-concurrent\";q=110;qu=\"concurrent-requests\"";
+        assert_eq!(lines(&headers, "ratelimit-policy"), ["\"call\";q=500;w=60", unit]);
+        headers
+    };
+    headers(Format::default());
+    let legacy = Special { legacy: Some(LegacyReset::DeltaSeconds), private: false };
+    let headers =
+        headers(Format { special: Some(legacy), retry_after_ms: true, ..Format::default() });
+    assert_eq!(lines(&headers, "retry-after-ms"), ["1000"]);
+    let older = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+    assert_eq!(older.map(|name| lines(&headers, name).concat()), ["110", "0", "1"]);
 }
 
 /// In a thread of its own, whose tables are empty.

@@ -12,8 +12,8 @@ use crate::layer::response::buffer::Buffer;
 use crate::layer::response::fields::draft11;
 use crate::values::{Decision, Limit};
 
-/// The room for both header fields of a limit: twice a name of up to 64 characters, two numbers and
-/// nine other characters.
+/// The room for both header fields of a limit: twice a name of up to 64 characters, and at most 60
+/// other characters.
 const FIELDS: usize = 256;
 
 /// The room for the texts of a refusal, in which a name occurs six times.

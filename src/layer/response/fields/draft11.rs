@@ -9,15 +9,22 @@ use crate::values::{Decision, LimitName, Quota};
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// The unit of a quota, from the draft's registry of quota units. Without it, a quota is of requests.
+const IN_FLIGHT: &[u8] = b";qu=\"concurrent-requests\"";
+
 /// The value of `RateLimit-Policy`.
 pub(in crate::layer::response) fn policy(
     buffer: &mut Buffer,
     name: LimitName,
     quota: Quota,
 ) -> HeaderValue {
-    let burst = quota.burst();
-    let (q, w) = (Digits::of(burst.into()), Digits::of(seconds_for(quota, burst)));
-    let name = name.name().as_bytes();
+    let (name, burst) = (name.name().as_bytes(), quota.burst());
+    let q = Digits::of(burst.into());
+    if quota.is_concurrent() {
+        // Without a window, since a unit comes back when a request ends.
+        return value(buffer.concat([b"\"", name, b"\";q=", q.as_ref(), IN_FLIGHT]));
+    }
+    let w = Digits::of(seconds_for(quota, burst));
     value(buffer.concat([b"\"", name, b"\";q=", q.as_ref(), b";w=", w.as_ref()]))
 }
 
@@ -25,7 +32,7 @@ pub(in crate::layer::response) fn policy(
 pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision) -> HeaderValue {
     let (name, quota) = (decision.name(), decision.quota());
     match decision.remaining() {
-        remaining if remaining > 0 && decision.is_allowed() => {
+        remaining if decision.is_allowed() && (remaining > 0 || quota.is_concurrent()) => {
             limit_with(buffer, name, quota, remaining)
         }
         // A limited request may cost more units than remain.
@@ -33,14 +40,19 @@ pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision
     }
 }
 
-/// The value of `RateLimit` with at least one remaining unit. The draft's `t` is the time for which
-/// the units last at the sustained rate.
+/// The value of `RateLimit` of a limit that allows the request. The draft's `t` is the time for
+/// which the units last at the sustained rate. Of a rate, at least one unit must remain. Requests in
+/// flight have no rate, so there is no `t`.
 pub(in crate::layer::response) fn limit_with(
     buffer: &mut Buffer,
     name: LimitName,
     quota: Quota,
     remaining: u32,
 ) -> HeaderValue {
+    if quota.is_concurrent() {
+        let r = Digits::of(remaining.into());
+        return value(buffer.concat([b"\"", name.name().as_bytes(), b"\";r=", r.as_ref()]));
+    }
     render(buffer, name, remaining, seconds_for(quota, remaining))
 }
 

@@ -27,6 +27,13 @@ pub enum Dialect {
     ///   which they last at the sustained rate; if none remains, the seconds until one comes back;
     ///   of a limit that refuses the request, the seconds until it would be allowed.
     ///
+    /// For a limit of [requests in flight](crate::Quota::concurrent):
+    ///
+    /// * `RateLimit-Policy: "agent-concurrent";q=10;qu="concurrent-requests"`: the limit, and how
+    ///   many requests may be in flight.
+    /// * `RateLimit: "agent-concurrent";r=4`: the limit, and how many more may be. If the limit
+    ///   refuses the request, `;t=1` follows: the seconds to wait.
+    ///
     /// There is a field line for each limit that is enforced on the principal.
     ///
     /// [draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
@@ -124,8 +131,7 @@ impl Fields {
     fn of_several(ruling: &mut Ruling, format: Format, in_shadow: bool) -> Self {
         let (decisions, enforced) = ruling.drain_decisions();
         let shown = if in_shadow { Enforced::ALL } else { enforced };
-        let legacy = format.legacy().zip(tightest(shown.among(&decisions)));
-        let legacy = legacy.map(|(reset, decision)| legacy::fields(decision, reset));
+        let legacy = of_tightest(format.legacy(), shown.among(&decisions));
         let private = format.is_private();
         let other = match format.dialect {
             Dialect::Draft11 => Other::Several { ruling: decisions, shown, private },
@@ -158,7 +164,7 @@ impl Other {
             Dialect::Draft11 => Self::Of(*decision),
             Dialect::Off => Self::None,
         };
-        let legacy = special.legacy.map(|reset| legacy::fields(decision, reset));
+        let legacy = of_tightest(special.legacy, std::iter::once(decision));
         other.with_legacy(legacy, special.private)
     }
 
@@ -195,9 +201,16 @@ impl Other {
     }
 }
 
-/// The limit of which the fewest further requests are left. The older fields have room for one.
-fn tightest<'a>(decisions: impl Iterator<Item = &'a Decision>) -> Option<&'a Decision> {
-    decisions.min_by_key(|decision| decision.remaining() / decision.cost())
+/// The older fields, of the limit of which the fewest further requests are left: they have room for
+/// one. They say when it is full again, so it is none of requests in flight.
+fn of_tightest<'a>(
+    reset: Option<LegacyReset>,
+    decisions: impl Iterator<Item = &'a Decision>,
+) -> Option<Legacy> {
+    let reset = reset?;
+    let rates = decisions.filter(|decision| !decision.quota().is_concurrent());
+    let tightest = rates.min_by_key(|decision| decision.remaining() / decision.cost())?;
+    Some(legacy::fields(tightest, reset))
 }
 
 pub(super) fn append_cached(headers: &mut HeaderMap, decision: &Decision) {
