@@ -71,6 +71,12 @@ pub(super) fn body(
 impl fmt::Display for Detail<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
+            Cause::Limited { decision, is_own, .. } if decision.quota().is_concurrent() => write!(
+                f,
+                "The limit of {} {}",
+                Whose { decision, is_own },
+                TooManyInFlight(decision)
+            ),
             Cause::Limited { decision, is_own, seconds } => write!(
                 f,
                 "The quota of {} {}. It refills at that rate; wait {}.",
@@ -91,6 +97,13 @@ impl fmt::Display for Detail<'_> {
             Cause::StoreFailed => {
                 f.write_str("The rate limit could not be checked. The request was not carried out.")
             }
+            Cause::TooCostly { limit, cost } if limit.quota().is_concurrent() => write!(
+                f,
+                "The request counts as {cost} requests in flight for the limit {}, which never \
+                 allows more than {}. Waiting does not help; ask for less at once.",
+                limit.name(),
+                limit.quota().limit()
+            ),
             Cause::TooCostly { limit, cost } => write!(
                 f,
                 "The request costs {cost} units of the limit {}, which never has more than {}. \
@@ -111,7 +124,9 @@ impl fmt::Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Cause::Limited { decision, .. } => {
-                write!(f, "Rate limit of {} exceeded for {}", decision.quota(), decision.name())
+                let (quota, name) = (decision.quota(), decision.name());
+                let kind = if quota.is_concurrent() { "Limit" } else { "Rate limit" };
+                write!(f, "{kind} of {quota} exceeded for {name}")
             }
             Cause::Blocked { endpoint, .. } => {
                 write!(f, "{} are blocked", Blocked { noun: "", endpoint })
@@ -157,6 +172,27 @@ impl fmt::Display for Shortage<'_> {
         match self.0.remaining() {
             0 => f.write_str("is used up"),
             left => write!(f, "has {left} units left, and the request costs {}", self.0.cost()),
+        }
+    }
+}
+
+/// That as many requests are in flight as a limit allows, or too many for this request. If none is
+/// left, it does not depend on the request, because the text is rendered for reuse.
+struct TooManyInFlight<'a>(&'a Decision);
+
+impl fmt::Display for TooManyInFlight<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.remaining(), self.0.quota().limit()) {
+            (0, 1) => f.write_str("is reached. Wait until the request in flight has ended."),
+            (0, _) => {
+                f.write_str("is reached. Wait until one of the requests in flight has ended.")
+            }
+            (left, _) => write!(
+                f,
+                "has {left} left, and the request counts as {}. Wait until more of the requests in \
+                 flight have ended.",
+                self.0.cost()
+            ),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::fields::{Dialect, Fields, Format, LegacyReset, Longest, Special, draf
 use super::refusal::{Reason, Refusal};
 use crate::values::{
     ChargeOutcome, Decision, Decisions, Endpoint, Enforced, Entry, Limit, LimitName, Quota, Ruling,
+    Scope,
 };
 
 /// The fields as the standard library formats them.
@@ -185,6 +186,121 @@ fn a_request_too_many_in_flight_is_refused_with_a_wait_of_a_second() {
     assert_eq!(lines(&headers, "retry-after-ms"), ["1000"]);
     let older = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     assert_eq!(older.map(|name| lines(&headers, name).concat()), ["110", "0", "1"]);
+}
+
+/// The decision of a limit of requests in flight about a request that takes `cost` of them.
+fn in_flight(scope: Scope, most: u32, cost: u32, in_flight: u64) -> Decision {
+    let quota = Quota::concurrent(most).build().expect("the quota is valid");
+    let name = LimitName::new("call-concurrent").expect("the name is valid");
+    let entry = Entry::of(Limit::new(name, quota).with_scope(scope));
+    let entry = entry.with_cost(cost).expect("the cost is valid");
+    entry.limited(Duration::from_secs(in_flight))
+}
+
+#[test]
+fn a_request_too_many_in_flight_is_refused_in_words_of_its_own() {
+    let refused = [
+        (
+            in_flight(Scope::Account, 10, 1, 10),
+            "The limit of 10 requests at once for each account, call-concurrent, is reached. Wait \
+             until one of the requests in flight has ended.",
+            "Limit of 10 requests at once exceeded for call-concurrent",
+        ),
+        (
+            in_flight(Scope::User, 1, 1, 1),
+            "The limit of 1 request at once for each user, call-concurrent, is reached. Wait until \
+             the request in flight has ended.",
+            "Limit of 1 request at once exceeded for call-concurrent",
+        ),
+        (
+            in_flight(Scope::Everyone, 10, 3, 8),
+            "The limit of 10 requests at once for all accounts together, call-concurrent, has 2 \
+             left, and the request counts as 3. Wait until more of the requests in flight have \
+             ended.",
+            "Limit of 10 requests at once exceeded for call-concurrent",
+        ),
+        // Nothing is left, so it does not matter what the request takes.
+        (
+            in_flight(Scope::Account, 10, 3, 10),
+            "The limit of 10 requests at once for each account, call-concurrent, is reached. Wait \
+             until one of the requests in flight has ended.",
+            "Limit of 10 requests at once exceeded for call-concurrent",
+        ),
+    ];
+    let quota = Quota::per_minute(500).build().expect("the quota is valid");
+    let rate = Limit::new(Endpoint::CALL, quota);
+    for (decision, detail, message) in refused {
+        // Alone, beside a rate that allows the request, and beside one with a shorter wait.
+        let allowed = Decision::allowed(rate, Duration::from_secs(30));
+        let shorter = Decision::limited(rate, Duration::ZERO);
+        for (decisions, violated) in [
+            (vec![decision], vec!["call-concurrent"]),
+            (vec![allowed, decision], vec!["call-concurrent"]),
+            (vec![shorter, decision], vec!["call", "call-concurrent"]),
+        ] {
+            let decisions = Decisions::new(ChargeOutcome::Refused, decisions);
+            let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
+            let body = problem(&ruling);
+            let kind = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+            assert_eq!((&body["type"], &body["status"]), (&kind.into(), &429.into()));
+            assert_eq!((&body["detail"], &body["message"]), (&detail.into(), &message.into()));
+            assert_eq!(body["violated-policies"], serde_json::json!(violated));
+        }
+    }
+}
+
+/// The longest wait is what the client has to know first.
+#[test]
+fn a_rate_with_a_longer_wait_comes_before_the_requests_in_flight() {
+    let quota = Quota::per_minute(5).build().expect("the quota is valid");
+    let rate = Decision::limited(Limit::new(Endpoint::CALL, quota), Duration::from_secs(60));
+    let both = [rate, in_flight(Scope::Account, 10, 1, 10)];
+    let decisions = Decisions::new(ChargeOutcome::Refused, both);
+    let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
+    let body = problem(&ruling);
+    let detail = "The quota of 5 requests per minute for endpoint call is used up. It refills at \
+                  that rate; wait 12 seconds.";
+    assert_eq!(body["detail"], detail);
+    assert_eq!(body["violated-policies"], serde_json::json!(["call", "call-concurrent"]));
+}
+
+#[test]
+fn a_request_that_takes_more_than_all_requests_in_flight_is_told_so() {
+    let quota = Quota::concurrent(10).build().expect("the quota is valid");
+    let name = LimitName::new("call-concurrent").expect("the name is valid");
+    let ruling = Ruling::too_costly(Endpoint::CALL, Limit::new(name, quota), 11, true);
+    let body = problem(&ruling);
+    let detail = "The request counts as 11 requests in flight for the limit call-concurrent, which \
+                  never allows more than 10. Waiting does not help; ask for less at once.";
+    assert_eq!(body["detail"], detail);
+    let message = "The request costs 11 of call-concurrent, and at most 10 are allowed at once";
+    assert_eq!(body["message"], message);
+}
+
+/// What a gRPC client shows is the same sentence.
+#[test]
+fn a_grpc_request_too_many_in_flight_is_told_to_try_again_in_a_second() {
+    let decisions = Decisions::of_one(in_flight(Scope::Account, 10, 1, 10));
+    let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
+    let request = Request::new(());
+    let too_costly = StatusCode::PAYLOAD_TOO_LARGE;
+    let refusal = Refusal::new(&request, &ruling, None, too_costly, Format::default());
+    let (status, headers, _) = parts(refusal.answer_grpc().into_response());
+    assert_eq!((status, lines(&headers, "grpc-status")), (200, vec!["8".to_owned()]));
+    assert_eq!(lines(&headers, "grpc-message"), [refusal.detail()]);
+    assert_eq!(lines(&headers, "grpc-retry-pushback-ms"), ["1000"]);
+    assert_eq!(lines(&headers, "ratelimit"), ["\"call-concurrent\";r=0;t=1"]);
+}
+
+/// The body of the usual refusal by that ruling, which is the same when it is found again.
+fn problem(ruling: &Ruling) -> serde_json::Value {
+    let request = Request::new(());
+    let too_costly = StatusCode::PAYLOAD_TOO_LARGE;
+    let refusal = Refusal::new(&request, ruling, None, too_costly, Format::default());
+    let body = || parts(refusal.answer(None).into_response()).2;
+    let first = body();
+    assert_eq!(first, body());
+    serde_json::from_slice(&first).expect("the body is JSON")
 }
 
 /// In a thread of its own, whose tables are empty.

@@ -9,7 +9,7 @@ use crate::values::{Decision, LimitName, Quota};
 pub(super) const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The unit of a quota, from the draft's registry of quota units. Without it, a quota is of requests.
+/// The unit of a quota, from the draft's registry of quota units. The default is `requests`.
 const IN_FLIGHT: &[u8] = b";qu=\"concurrent-requests\"";
 
 /// The value of `RateLimit-Policy`.
@@ -41,8 +41,8 @@ pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision
 }
 
 /// The value of `RateLimit` of a limit that allows the request. The draft's `t` is the time for
-/// which the units last at the sustained rate. Of a rate, at least one unit must remain. Requests in
-/// flight have no rate, so there is no `t`.
+/// which the units last at the sustained rate. Of a rate, at least one unit must remain. Requests
+/// in flight have no rate, so there is no `t`.
 pub(in crate::layer::response) fn limit_with(
     buffer: &mut Buffer,
     name: LimitName,
