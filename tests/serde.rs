@@ -47,6 +47,10 @@ fn values_are_written_plainly_and_read_back() {
     assert_both_ways(&quota, &json!({ "limit": 500, "period": period, "burst": 50 }));
     let without_burst = from_value::<Quota>(json!({ "limit": 500, "period": period })).unwrap();
     assert_eq!(without_burst, Quota::per_minute(500).build().unwrap());
+    let in_flight = Quota::concurrent(10).build().unwrap();
+    assert_both_ways(&in_flight, &json!({ "limit": 10, "concurrent": true }));
+    let with_burst = json!({ "limit": 10, "concurrent": true, "burst": 10 });
+    assert_eq!(from_value::<Quota>(with_burst).unwrap(), in_flight);
 }
 
 #[test]
@@ -64,6 +68,15 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     assert_refused::<Enforcement>(json!(101), "from 0 to 100");
     let quota = |limit| json!({ "limit": limit, "period": { "secs": 60, "nanos": 0 } });
     assert_refused::<Quota>(quota(0), "limit is 0");
+    assert_refused::<Quota>(json!({ "limit": 5 }), "missing field `period`");
+    let mut both = quota(5);
+    both["concurrent"] = json!(true);
+    assert_refused::<Quota>(both, "a limit of requests in flight has no `period`");
+    let in_flight = |limit: u32| json!({ "limit": limit, "concurrent": true });
+    assert_refused::<Quota>(in_flight(0), "limit is 0");
+    assert_refused::<Quota>(in_flight(1_000_000_001), "at most 1000000000");
+    let burst = json!({ "limit": 5, "concurrent": true, "burst": 6 });
+    assert_refused::<Quota>(burst, "no burst but the limit");
 }
 
 #[test]

@@ -222,7 +222,10 @@ mod tests {
     use std::time::Duration;
 
     use super::{Capabilities, Command, StoreError};
-    use crate::values::{Bucket, Charge, Endpoint, Entry, Limit, Principal, Quota, Scope};
+    use crate::policy::{LimitBuilder, Policy};
+    use crate::values::{
+        Bucket, Charge, Endpoint, Enforcement, Entry, Limit, LimitName, Principal, Quota, Scope,
+    };
 
     #[test]
     fn what_a_store_does_not_count_is_refused_in_checks_and_in_commands() {
@@ -259,6 +262,43 @@ mod tests {
             assert!(capabilities.permit_command(&Command::Reset(bucket)).is_ok());
             assert!(capabilities.permit(&Charge::of_one(&principal, &own)).is_ok());
         }
+    }
+
+    /// The limiter counts requests in flight, so a store need not be able to.
+    #[test]
+    fn a_store_that_can_do_the_least_takes_a_policy_with_requests_in_flight() {
+        let least = Capabilities::default();
+        let user = LimitBuilder::user("slots-user", Quota::concurrent(3)).enforce(percent(0));
+        let everyone = LimitBuilder::everyone("slots-all", Quota::concurrent(1000)).cost(7);
+        let policy = || {
+            Policy::bolna()
+                .concurrent("call", 10)
+                .also("call", user.clone())
+                .shared(everyone.clone(), ["call", "agent", "default"])
+        };
+        let built = policy().build().expect("the policy is valid");
+        assert!(least.permit_policy(&built).is_ok());
+        // What the store has to count is still limited to what it can do.
+        let day = LimitBuilder::account("agent-day", Quota::per_day(9));
+        let built = policy().also("agent", day).build().expect("the policy is valid");
+        let error = least.permit_policy(&built).expect_err("two buckets at once");
+        let text = error.to_string();
+        assert!(text.contains("\"agent-day\""), "{text}");
+        assert!(text.contains("together with 1 others"), "{text}");
+
+        // The same in a charge of several endpoints, which is checked for each request.
+        let entry = |name, quota| Entry::new(LimitName::new(name).expect("a name"), quota);
+        let rate = Quota::per_minute(500).build().expect("valid");
+        let in_flight = Quota::concurrent(10).build().expect("valid");
+        let slots = entry("slots-user", in_flight);
+        let entries = [entry("call", rate), slots, slots.shadow()];
+        assert!(least.permits_together(&entries));
+        assert!(!least.permits_together(&[entries[0], slots, entry("agent", rate)]));
+        assert!(!least.permits_together(&[entries[0].shadow(), slots]));
+    }
+
+    fn percent(percent: u8) -> Enforcement {
+        Enforcement::percent(percent).expect("at most 100")
     }
 
     #[test]

@@ -64,3 +64,23 @@ impl From<u32> for Costs {
         Self::times(requests)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Costs;
+    use crate::values::{Endpoint, Entry, Limit, LimitName, Quota};
+
+    #[test]
+    fn several_requests_at_once_are_one_request_in_flight() {
+        let name = LimitName::new("slots").expect("the name is valid");
+        let in_flight = Quota::concurrent(10).build().expect("the quota is valid");
+        let in_flight = Entry::of(Limit::new(name, in_flight)).with_cost(2).expect("below 10");
+        let rate = Quota::per_minute(500).build().expect("the quota is valid");
+        let rate = Entry::new(Endpoint::CALL, rate).with_cost(2).expect("below 500");
+        let units = |costs: &Costs| (costs.units(&rate), costs.units(&in_flight));
+        assert_eq!(units(&Costs::default()), (2, 2));
+        assert_eq!(units(&Costs::times(5)), (10, 2));
+        // Unless the request itself says how many it counts as.
+        assert_eq!(units(&Costs::times(5).of(name, 7)), (10, 7));
+    }
+}

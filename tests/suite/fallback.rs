@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
-    Answer, Breaker, Charge, Command, Entry, Immediate, LocalFallback, MemoryStore, Reply, Store,
-    StoreError,
+    Answer, Breaker, Charge, Command, DenialCache, Entry, Immediate, LocalFallback, MemoryStore,
+    Reply, Store, StoreError,
 };
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
@@ -143,6 +143,24 @@ fn zero_replicas_are_one_and_one_is_the_default() {
         drain(&LocalFallback::with_local(lost, local()).expected_replicas(0), quota(500)),
         500
     );
+}
+
+fn replicas(store: &impl Store) -> u32 {
+    store.capabilities().replicas.get()
+}
+
+/// The limiter counts requests in flight, and needs to know by how many processes it is divided.
+#[test]
+fn the_number_of_replicas_is_known_to_those_that_count_by_themselves() {
+    let fallback = || LocalFallback::new(MemoryStore::new());
+    let of = |replicas| fallback().expected_replicas(replicas);
+    assert_eq!(replicas(&MemoryStore::new()), 1);
+    assert_eq!(replicas(&fallback()), 1);
+    assert_eq!([0, 1, 3].map(|number| replicas(&of(number))), [1, 1, 3]);
+    // Through other wrappers, and the larger number of two.
+    assert_eq!(replicas(&DenialCache::new(Breaker::new(of(3)))), 3);
+    let twice = |inner, outer| LocalFallback::new(of(inner)).expected_replicas(outer);
+    assert_eq!([replicas(&twice(3, 1)), replicas(&twice(2, 5))], [3, 5]);
 }
 
 #[test]

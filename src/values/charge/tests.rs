@@ -248,6 +248,11 @@ fn a_charge_that_can_not_be_is_an_error() {
     };
 
     assert_eq!(error(&[]), ChargeError::Entries { count: 0 });
+    let in_flight = Entry::new(Endpoint::AGENT, Quota::concurrent(5).build().expect("valid"));
+    let concurrent = ChargeError::Concurrent { limit: Endpoint::AGENT.into() };
+    assert_eq!(error(&[in_flight]), concurrent);
+    assert_eq!(error(&[entry, in_flight]), concurrent);
+    assert!(concurrent.to_string().starts_with("limit agent is of requests in flight, which"));
     assert_eq!(error(&many), ChargeError::Entries { count: 17 });
     assert!(Charge::new(&principal, &many[..16]).is_ok());
     assert_eq!(

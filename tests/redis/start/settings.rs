@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, RedisStoreErrorKind::Setting};
+use bolna_rate_limit::store::{RedisStore, RedisStoreBuilder, RedisStoreErrorKind::Setting, Store};
 
 use super::{assert_refused, refusal};
 
@@ -114,4 +114,18 @@ async fn a_time_or_a_number_that_can_not_be_right_is_told() {
     assert_wrong(|| RedisStore::builder(URL).expected_replicas(0), &["expected replicas", "is 0"])
         .await;
     assert_wrong(|| RedisStore::builder(URL).max_in_flight(0), &["in flight", "is 0"]).await;
+}
+
+/// Each replica counts its part of the requests in flight, whether it falls back or not.
+#[tokio::test]
+async fn the_number_of_replicas_is_known_to_those_that_count_by_themselves() {
+    let replicas = async |builder: RedisStoreBuilder| {
+        let store = builder.start_degraded().connect().await.unwrap();
+        store.capabilities().replicas.get()
+    };
+    let builder = || RedisStore::builder(URL);
+    assert_eq!(replicas(builder()).await, 1);
+    assert_eq!(replicas(builder().expected_replicas(3)).await, 3);
+    assert_eq!(replicas(builder().expected_replicas(3).without_fallback()).await, 3);
+    assert_eq!(replicas(builder().without_fallback().expected_replicas(3)).await, 3);
 }
