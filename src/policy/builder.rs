@@ -571,7 +571,7 @@ impl Terms<'_> {
     fn of_cost(&self) -> PolicyError {
         let Self { draft, quota } = self;
         let (limit, cost, burst) = (draft.name.clone(), draft.cost, quota.burst());
-        PolicyError::Cost { limit, cost, burst }
+        PolicyError::Cost { limit, cost, burst, concurrent: quota.is_concurrent() }
     }
 }
 

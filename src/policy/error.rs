@@ -57,8 +57,10 @@ pub enum PolicyError {
         limit: String,
         /// The cost.
         cost: u32,
-        /// The most units that the bucket can hold.
+        /// The most units that the bucket can hold, or the most requests in flight.
         burst: u32,
+        /// Whether the limit is of [requests in flight](crate::Quota::concurrent).
+        concurrent: bool,
     },
     /// The share of a quota that a user may spend is not from 1 to 100 percent.
     #[non_exhaustive]
@@ -170,10 +172,16 @@ impl fmt::Display for PolicyError {
                 "limit {:?}: it names no endpoint, so it would never apply",
                 Excerpt::of(name)
             ),
-            Self::Cost { limit, cost, burst } => write!(
+            Self::Cost { limit, cost, burst, concurrent: false } => write!(
                 f,
                 "cost of limit {:?}: it is {cost}, and must be from 1 to the burst, {burst}, since \
                  the bucket never holds more units",
+                Excerpt::of(limit)
+            ),
+            Self::Cost { limit, cost, burst, concurrent: true } => write!(
+                f,
+                "cost of limit {:?}: it is {cost}, and must be from 1 to {burst}, the most \
+                 requests that it allows in flight",
                 Excerpt::of(limit)
             ),
             Self::Share { endpoint, percent } => write!(

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bolna_rate_limit::policy::{LimitBuilder, PathList, PolicyBuilder};
-use bolna_rate_limit::values::Kind;
-use bolna_rate_limit::{Endpoint, Policy, PolicyError, Quota, QuotaError};
+use bolna_rate_limit::values::{Kind, LimitName, QuotaBuilder};
+use bolna_rate_limit::{Endpoint, Enforcement, Policy, PolicyError, Quota, QuotaError};
 
 /// The error names the value and says what to do.
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {
@@ -65,6 +65,76 @@ fn a_quota_that_makes_no_sense_is_an_error() {
     assert_says(with(Quota::per_hour(1).burst(u32::MAX)), "4294967295", "lower the burst");
     assert_says(Policy::builder().default_quota(Quota::per_second(0)), "\"default\"", "limit is 0");
     assert_eq!(Quota::per_second(0).build(), Err(QuotaError::ZeroLimit));
+}
+
+#[test]
+fn a_limit_of_requests_in_flight_that_makes_no_sense_is_an_error() {
+    let with = |limit| Policy::bolna().concurrent("call", limit);
+    assert!(with(1).build().is_ok() && with(Quota::MAX_CONCURRENT).build().is_ok());
+    assert_says(with(0), "quota of \"call-concurrent\"", "limit is 0, which would refuse");
+    assert_says(with(1_000_000_001), "1000000001 requests in flight", "at most 1000000000");
+    let burst = Quota::concurrent(5).burst(6);
+    let slots = Policy::bolna().also("call", LimitBuilder::account("slots", burst));
+    assert_says(slots, "quota of \"slots\": burst is 6", "no burst but the limit, so leave it out");
+    // What a policy reports as the burst can be set once more.
+    assert_eq!(Quota::concurrent(5).burst(5).build(), Quota::concurrent(5).build());
+    let slots = LimitBuilder::user("slots", Quota::concurrent(5));
+    let costly = Policy::bolna().also("call", slots.cost(6));
+    let rule = "from 1 to 5, the most requests that it allows in flight";
+    assert_says(costly, "cost of limit \"slots\": it is 6", rule);
+    assert_says(with(5).cost("call-concurrent", 0), "it is 0", "from 1 to 5");
+    assert_says(Policy::bolna().concurrent("cal", 5), "\"cal\"", "no such endpoint");
+    assert_says(with(5).concurrent("call", 6), "limit name \"call-concurrent\"", "taken");
+    assert_eq!(Quota::concurrent(0).build(), Err(QuotaError::ZeroLimit));
+}
+
+/// The limit with the name of an endpoint is what is counted for each of its requests.
+#[test]
+fn an_endpoints_own_limit_is_of_a_rate() {
+    let ten = Quota::concurrent(10);
+    for (limit, policy) in [
+        ("call", Policy::bolna().quota("call", ten)),
+        ("call", Policy::bolna().quota("call", ten).user_share("call", 50)),
+        ("search", Policy::builder().endpoint("search", ten, ["/search"])),
+        ("default", Policy::bolna().default_quota(ten)),
+        ("default", Policy::builder().default_quota(ten).user_share("default", 50)),
+        ("unidentified", Policy::bolna().unidentified_quota(ten)),
+    ] {
+        let error = policy.clone().build().unwrap_err();
+        assert!(matches!(error, PolicyError::Concurrent { limit: of, .. } if of == limit));
+        let rule = "it is of requests in flight, and must be of a rate";
+        assert_says(policy, &format!("quota of {limit:?}"), rule);
+    }
+}
+
+#[test]
+fn requests_in_flight_are_a_limit_beside_that_of_the_endpoint() {
+    let policy = Policy::bolna()
+        .concurrent("call", 10)
+        .also("call", LimitBuilder::user("call-user-concurrent", Quota::concurrent(1)))
+        .shared(
+            LimitBuilder::everyone("all-concurrent", Quota::concurrent(1000)),
+            ["call", "default"],
+        )
+        .cost("all-concurrent", 3)
+        .enforce("call-concurrent", Enforcement::SHADOW)
+        .build()
+        .unwrap();
+    let limits: Vec<_> = policy.limits_of(Endpoint::CALL).map(|it| it.to_string()).collect();
+    let expected = [
+        "call, 500 requests per minute for each account",
+        "call-concurrent, 10 requests at once for each account",
+        "call-user-concurrent, 1 request at once for each user",
+        "all-concurrent, 1000 requests at once for all accounts together",
+    ];
+    assert_eq!(limits, expected);
+    assert_eq!(policy.limits_of(Endpoint::DEFAULT).count(), 2);
+    let name = |name| LimitName::new(name).unwrap();
+    assert_eq!(policy.cost_of(name("all-concurrent")), Some(3));
+    assert_eq!(policy.enforcement_of(name("call-concurrent")), Some(Enforcement::SHADOW));
+    assert_eq!(policy.enforcement_of(Endpoint::CALL), Some(Enforcement::FULL));
+    // It is no quota so fast that it never binds.
+    assert_eq!(policy.lint(), []);
 }
 
 #[test]
@@ -332,6 +402,8 @@ fn quotas_say_what_they_are() {
         (Quota::per_hour(2), "2 requests per hour"),
         (Quota::per(5, Duration::from_secs(10)), "5 requests per 10 seconds"),
         (Quota::per(5, Duration::from_millis(1500)), "5 requests per 1.5s"),
+        (Quota::concurrent(1), "1 request at once"),
+        (Quota::concurrent(10), "10 requests at once"),
     ];
     for (quota, text) in texts {
         assert_eq!(quota.build().unwrap().to_string(), text);
@@ -340,4 +412,11 @@ fn quotas_say_what_they_are() {
         Quota::per_second(7).build().unwrap().emission_interval(),
         Duration::from_nanos(142_857_143)
     );
+    // Units of requests in flight do not come back with time.
+    let quota = Quota::concurrent(10).build().unwrap();
+    assert!(quota.is_concurrent() && !Quota::per_second(10).build().unwrap().is_concurrent());
+    assert_eq!((quota.limit(), quota.burst()), (10, 10));
+    let times = [quota.period(), quota.emission_interval(), quota.refill_time()];
+    assert_eq!(times, [Duration::ZERO; 3]);
+    assert_eq!(QuotaBuilder::from(quota).build(), Ok(quota));
 }

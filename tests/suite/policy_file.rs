@@ -860,7 +860,7 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (&also("name = \"slots\"\nconcurrent = 5\nper = @\"day\"\n"), &["per of limit \"slots\""]),
         (
             &also("name = \"slots\"\nconcurrent = 5\ncost = @6\n"),
-            &["cost of limit \"slots\": it is 6"],
+            &["cost of limit \"slots\": it is 6, and must be from 1 to 5, the most requests that"],
         ),
         (
             &format!("[[endpoint]]\n{new}concurrent = @5\n"),

@@ -164,13 +164,14 @@ pub enum Advice {
         /// The path template.
         path: String,
     },
-    /// **BRL009.** A request costs more units of a limit than its burst, so it was
-    /// refused and would be however long the caller waits.
+    /// **BRL009.** A request costs more units of a limit than its burst, or counts as more requests
+    /// in flight than a limit allows, so it was refused and would be however long the caller waits.
     ///
     /// The policy or the closure of [`cost`](crate::BolnaRateLimitLayer::cost) says how much a
-    /// request costs. Raise the burst of the limit's quota, or lower the cost. If callers choose
-    /// the cost, for example by the size of a page, document the largest. Reported once, for the
-    /// first such request; metrics count all of them by the outcome `too_costly`.
+    /// request costs. Lower the cost, or raise the burst of the limit's quota: of requests in
+    /// flight, the limit itself. If callers choose the cost, for example by the size of a page,
+    /// document the largest. Reported once, for the first such request; metrics count all of them
+    /// by the outcome `too_costly`.
     #[non_exhaustive]
     CostAboveBurst {
         /// The limit.
@@ -351,6 +352,13 @@ impl fmt::Display for Advice {
                  its paths, or servers read them in several ways, and not all of these are exempt; \
                  remove it, exempt the others too, or let the policy ignore that kind of spelling"
             ),
+            Self::CostAboveBurst { limit, cost } if limit.quota().is_concurrent() => write!(
+                f,
+                "a request counts as {cost} requests in flight for {}, which allows {} at most, so \
+                 waiting never suffices; raise the limit or lower the cost",
+                limit.name(),
+                limit.quota().limit()
+            ),
             Self::CostAboveBurst { limit, cost } => write!(
                 f,
                 "a request costs {cost} units of {}, whose bucket holds {} at most, so waiting \
@@ -397,3 +405,27 @@ impl fmt::Display for Advice {
 }
 
 impl Error for Advice {}
+
+#[cfg(test)]
+mod tests {
+    use super::Advice;
+    use crate::values::{Endpoint, Limit, Quota, QuotaBuilder};
+
+    #[test]
+    fn a_cost_above_a_limit_is_explained_by_what_the_limit_counts() {
+        let said = |quota: QuotaBuilder| {
+            let limit = Limit::new(Endpoint::CALL, quota.build().expect("the quota is valid"));
+            Advice::CostAboveBurst { limit, cost: 11 }.to_string()
+        };
+        let rate = "BRL009: a request costs 11 units of call, whose bucket holds 10 at most, so \
+                    waiting never suffices; raise the burst or lower the cost (";
+        let in_flight = "BRL009: a request counts as 11 requests in flight for call, which \
+                         allows 10 at most, so waiting never suffices; raise the limit or lower \
+                         the cost (";
+        for (quota, text) in
+            [(Quota::per_minute(500).burst(10), rate), (Quota::concurrent(10), in_flight)]
+        {
+            assert!(said(quota).starts_with(text), "{}", said(quota));
+        }
+    }
+}

@@ -157,6 +157,7 @@ fn a_policy_without_any_oddity_is_not_told_of() {
         Policy::bolna(),
         Policy::builder(),
         Policy::builder().default_quota(Quota::per_second(1_000_000)),
+        Policy::bolna().concurrent("call", Quota::MAX_CONCURRENT),
         Policy::builder().endpoint("rest", quota(), ["/files/{*rest}"]).exempt(["/{a}"]),
         // The narrower of two templates matches some paths, and the wider one the others.
         Policy::builder().endpoint("one", quota(), ["/{a}"]).endpoint(

@@ -243,6 +243,16 @@ fn a_change_of_scope_or_endpoints_is_reported() {
             Policy::bolna().shared(account(), ["call", "agent"]).build().unwrap(),
             "x 9 requests per minute on call -> 9 requests per minute on agent and call",
         ),
+        (
+            limited(LimitBuilder::user("x", Quota::concurrent(9)).cost(2)),
+            "x 9 requests per minute on call -> 9 requests at once for each user on call at 2 a \
+             request",
+        ),
+        (
+            Policy::bolna().concurrent("call", 1).build().unwrap(),
+            "x 9 requests per minute on call -> none, call-concurrent none -> 1 request at once \
+             on call",
+        ),
     ];
     for (to, expected) in cases {
         let limiter = Limiter::new(limited(account()));
