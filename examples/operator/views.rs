@@ -48,13 +48,18 @@ pub(crate) async fn usage(
 
 fn left_of(left: &Decision) -> Value {
     let blocked_for = left.retry_after().filter(|_| left.is_blocked());
+    let quota = left.quota();
+    // Requests in flight end when they end, and not with time.
+    let in_flight = quota.is_concurrent().then(|| quota.limit() - left.remaining());
+    let full_in = (!quota.is_concurrent()).then(|| left.reset().as_secs_f64());
     json!({
         "limit": left.name().name(),
         "of_each": left.limit().scope().name(),
-        "quota": left.quota().to_string(),
+        "quota": quota.to_string(),
         "left": left.remaining(),
-        "of": left.quota().burst(),
-        "full_in_seconds": left.reset().as_secs_f64(),
+        "of": quota.burst(),
+        "in_flight": in_flight.filter(|_| !left.is_blocked()),
+        "full_in_seconds": full_in,
         "blocked_for_seconds": blocked_for.map(|wait| wait.as_secs_f64()),
     })
 }
