@@ -258,6 +258,26 @@ fn no_label_has_an_id_in_it() {
 }
 
 #[test]
+fn requests_in_flight_and_what_was_corrected_afterwards_are_counted() {
+    let (snapshotter, ()) = recorded(async || {
+        let limiter = Limiter::new(Policy::default());
+        let metrics = Metrics::new();
+        let mut report = limiter.report();
+        (report.in_flight, report.refunds) = (7, 5);
+        (report.settlements, report.failed_corrections) = (3, 2);
+        metrics.refresh(&report);
+        // Requests end. What has been counted stays.
+        report.in_flight = 4;
+        report.refunds = 6;
+        metrics.refresh(&report);
+    });
+    let read = read(&snapshotter);
+    assert_eq!(read["in_flight{}"], 4.0);
+    assert_eq!(read["refunds_total{}"], 6.0);
+    assert_eq!((read["settlements_total{}"], read["failed_corrections_total{}"]), (3.0, 2.0));
+}
+
+#[test]
 fn what_a_report_counts_is_counted_once_also_when_an_older_report_comes_later() {
     let distant = Distant::new();
     // If two threads refresh, the thread with the older report may count it second.

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::{Label, counter, gauge};
 
 use super::{Event, Observation, Observer, Report};
-use crate::store::StoreReport;
 
 use handles::Handles;
 
@@ -97,8 +96,20 @@ use handles::Handles;
 /// * `bolna_rate_limit_sweeps_total`, a counter of sweeps: how many times a shard of the buckets in
 ///   this process was cleared of full ones.
 /// * `bolna_rate_limit_dropped_buckets_total`, a counter of the buckets that sweeps have dropped.
+/// * `bolna_rate_limit_in_flight`, a gauge: the number of requests in flight that
+///   [limits of them](crate::policy::PolicyBuilder::concurrent) count in this process, of all
+///   principals together. A request that two such limits count is counted twice.
+/// * `bolna_rate_limit_refunds_total`, a counter of
+///   [refunds and settlements downwards](Report::refunds) of single requests.
+/// * `bolna_rate_limit_settlements_total`, a counter of
+///   [settlements upwards](Report::settlements) of single requests.
+/// * `bolna_rate_limit_failed_corrections_total`, a counter of refunds and settlements of single
+///   requests that were lost, because the store has not taken them.
 /// * `bolna_rate_limit_enforcement_percent`, a gauge, from 0 to 100: the percentage of principals
 ///   on which the limiter enforces limits.
+///
+/// A limit of requests in flight is one of the limits of
+/// `bolna_rate_limit_limit_decisions_total`: `limited` are the requests that were too many at once.
 ///
 /// No label holds an id. So the number of series grows with the number of endpoints and limits, but
 /// not with the number of customers.
@@ -131,6 +142,9 @@ struct Reported {
     late_charges: u64,
     sweeps: u64,
     dropped: u64,
+    refunds: u64,
+    settlements: u64,
+    failed_corrections: u64,
     failures: BTreeMap<&'static str, u64>,
 }
 
@@ -160,12 +174,14 @@ impl Metrics {
         Self { shared: Arc::new(MetricsState { handles, reported: Mutex::default() }) }
     }
 
-    /// Brings the metrics of the store, of waits and of the enforcement up to date. Call it before
-    /// each scrape, or every few seconds; it takes some microseconds.
+    /// Brings the metrics of the store, of waits, of requests in flight and of the enforcement up
+    /// to date. Call it before each scrape, or every few seconds; it takes some microseconds.
     ///
     /// The report must be from the limiter that this observes.
     pub fn refresh(&self, report: &Report) {
         self.set(names::ENFORCEMENT, usize::from(report.enforcement.as_percent()));
+        self.set(names::IN_FLIGHT, usize::try_from(report.in_flight).unwrap_or(usize::MAX));
+        self.count(report);
         let report = &report.store;
         self.set(names::BUCKETS, report.buckets);
         self.set(names::ADDRESSES, report.addresses);
@@ -176,7 +192,6 @@ impl Metrics {
         self.set(names::OWED, report.owed);
         self.set(names::BREAKERS, report.breakers);
         self.set(names::OPEN_BREAKERS, report.open_breakers);
-        self.count(report);
         self.shared.handles.publish_waits();
     }
 
@@ -186,7 +201,8 @@ impl Metrics {
         gauge!(name, self.shared.handles.labels(&[])).set(value as f64);
     }
 
-    fn count(&self, report: &StoreReport) {
+    fn count(&self, whole: &Report) {
+        let report = &whole.store;
         let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
         let add = |name: &'static str, labels: Vec<Label>, before: &mut u64, now: u64| {
             counter!(name, labels).increment(now.saturating_sub(*before));
@@ -198,6 +214,10 @@ impl Metrics {
         add(names::LATE, labels(), &mut reported.late_charges, report.late_charges);
         add(names::SWEEPS, labels(), &mut reported.sweeps, report.sweeps);
         add(names::DROPPED, labels(), &mut reported.dropped, report.dropped);
+        add(names::REFUNDS, labels(), &mut reported.refunds, whole.refunds);
+        add(names::SETTLEMENTS, labels(), &mut reported.settlements, whole.settlements);
+        let failed = &mut reported.failed_corrections;
+        add(names::FAILED_CORRECTIONS, labels(), failed, whole.failed_corrections);
         for (kind, failures) in &report.failures {
             let labels = self.shared.handles.labels(&[("kind", kind)]);
             add(names::FAILURES, labels, reported.failures.entry(kind).or_default(), *failures);

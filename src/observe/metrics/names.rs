@@ -20,6 +20,10 @@ pub(super) const MAX_BUCKETS: &str = "bolna_rate_limit_max_buckets";
 pub(super) const REMEMBERED_DENIALS: &str = "bolna_rate_limit_remembered_denials";
 pub(super) const SWEEPS: &str = "bolna_rate_limit_sweeps_total";
 pub(super) const DROPPED: &str = "bolna_rate_limit_dropped_buckets_total";
+pub(super) const IN_FLIGHT: &str = "bolna_rate_limit_in_flight";
+pub(super) const REFUNDS: &str = "bolna_rate_limit_refunds_total";
+pub(super) const SETTLEMENTS: &str = "bolna_rate_limit_settlements_total";
+pub(super) const FAILED_CORRECTIONS: &str = "bolna_rate_limit_failed_corrections_total";
 pub(super) const ENFORCEMENT: &str = "bolna_rate_limit_enforcement_percent";
 
 /// Describes the metrics to the recorder.
@@ -61,6 +65,19 @@ pub(super) fn describe() {
     );
     describe_counter!(SWEEPS, "Sweeps of a shard of the buckets in this process");
     describe_counter!(DROPPED, "Full buckets that sweeps have dropped");
+    describe_gauge!(IN_FLIGHT, "Requests in flight that limits of them count in this process");
+    describe_counter!(
+        REFUNDS,
+        "Times that the store has given units of a request back after its admission"
+    );
+    describe_counter!(
+        SETTLEMENTS,
+        "Times that the store has charged units of a request after its admission"
+    );
+    describe_counter!(
+        FAILED_CORRECTIONS,
+        "Refunds and settlements of requests that were lost because the store failed"
+    );
     // Without its unit: the exporter for Prometheus can add units to names, and the name has it.
     describe_gauge!(ENFORCEMENT, "Percentage of principals on which limits are enforced");
 }
