@@ -99,8 +99,9 @@ impl PolicyBuilder {
             .default_paths(["/v2/agent/all"])
     }
 
-    /// Adds an endpoint with its quota and its [path templates](Self#paths), of which it needs at
-    /// least one. It is enforced on all principals unless [`enforce`](Self::enforce) changes that.
+    /// Adds an endpoint with its quota, which must be of a rate, and its
+    /// [path templates](Self#paths), of which it needs at least one. It is enforced on all
+    /// principals unless [`enforce`](Self::enforce) changes that.
     pub fn endpoint<P: Into<String>>(
         mut self,
         name: impl Into<String>,
@@ -216,6 +217,7 @@ impl PolicyBuilder {
     /// The layer has to know the addresses: see
     /// [`client_address`](crate::BolnaRateLimitLayer::client_address). Without it, all requests
     /// without an account share one bucket. The policy of a single account has no effect on this.
+    /// The quota must be of a rate.
     pub fn unidentified_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = QuotaDraft::Quota(quota.into());
         match &mut self.unidentified {
@@ -229,15 +231,16 @@ impl PolicyBuilder {
     }
 
     /// Replaces the quota of an existing limit: that of an endpoint, which can be `default`, or of
-    /// a further limit.
+    /// a further limit. That of an endpoint must be of a rate, and not of
+    /// [requests in flight](Quota::concurrent).
     pub fn quota(self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = quota.into();
         self.change(name.into(), |limit| limit.quota = QuotaDraft::Quota(quota))
     }
 
     /// Sets how many units of an existing limit a request costs: from 1, which is the default, to
-    /// the quota's burst. The request itself can have
-    /// [another cost](crate::BolnaRateLimitLayer::cost).
+    /// the quota's burst. In a limit of requests in flight, it is how many of them a request counts
+    /// as. The request itself can have [another cost](crate::BolnaRateLimitLayer::cost).
     pub fn cost(self, name: impl Into<String>, units: u32) -> Self {
         self.change(name.into(), |limit| limit.cost = units)
     }
@@ -272,8 +275,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the quota of `default`, to which all paths are charged that no endpoint claims.
-    /// Defaults to 1000 requests a minute.
+    /// Sets the quota of `default`, to which all paths are charged that no endpoint claims. It must
+    /// be of a rate. Defaults to 1000 requests a minute.
     pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
         self.default.own.quota = QuotaDraft::Quota(quota.into());
         self

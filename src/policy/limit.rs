@@ -6,7 +6,8 @@ use crate::values::{Enforcement, QuotaBuilder, Scope};
 /// [`PolicyBuilder::also`](super::PolicyBuilder::also) and
 /// [`PolicyBuilder::shared`](super::PolicyBuilder::shared).
 ///
-/// If one limit refuses a request, none of the limits is charged.
+/// If one limit refuses a request, none of the limits is charged. The quota is of a rate, or of
+/// [requests in flight](crate::Quota::concurrent).
 ///
 /// ```
 /// use bolna_rate_limit::policy::LimitBuilder;
@@ -66,8 +67,8 @@ impl LimitBuilder {
     }
 
     /// Sets how many units of the limit a request costs: from 1, which is the default, to the
-    /// quota's burst. The request itself can have
-    /// [another cost](crate::BolnaRateLimitLayer::cost).
+    /// quota's burst. In a limit of requests in flight, it is how many of them a request counts as.
+    /// The request itself can have [another cost](crate::BolnaRateLimitLayer::cost).
     pub fn cost(self, units: u32) -> Self {
         Self { cost: units, ..self }
     }

@@ -18,6 +18,10 @@ use super::quota::Quota;
 /// let name = LimitName::new("call-user")?;
 /// let limit = Limit::new(name, Quota::per_minute(100).build()?).with_scope(Scope::User);
 /// assert_eq!(limit.to_string(), "call-user, 100 requests per minute for each user");
+///
+/// let name = LimitName::new("call-concurrent")?;
+/// let limit = Limit::new(name, Quota::concurrent(10).build()?);
+/// assert_eq!(limit.to_string(), "call-concurrent, 10 requests at once for each account");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

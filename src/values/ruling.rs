@@ -367,7 +367,9 @@ impl Ruling {
 
     /// The time until a request of the same cost would be allowed by every limit that refuses this
     /// one, if no other request is charged meanwhile: the longest wait among the
-    /// [violated](Self::violated) limits. `None` if no limit refuses the request.
+    /// [violated](Self::violated) limits. `None` if no limit refuses the request. When a request in
+    /// flight will end is not known: the wait of a limit of
+    /// [requests in flight](super::Quota::concurrent) is 1 s, and may not suffice.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.violated().filter_map(Decision::retry_after).max()
