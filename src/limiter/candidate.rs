@@ -158,7 +158,7 @@ impl Candidate {
         let (answer, trial) = if is_concurrent {
             let reserved = limiter.in_flight.reserve(&charge);
             let answer = match reserved.look.outcome() {
-                ChargeOutcome::Refused => Answer::Now(Ok(reserved.look.refused())),
+                ChargeOutcome::Refused => Answer::Now(Ok(reserved.look.alone(true))),
                 _ => store.check(charge.with_entries(rates(&entries))),
             };
             (answer, Some(Box::new(TrialCharge::new(index, &charge, Some(reserved)))))

@@ -214,14 +214,14 @@ impl<St: Store> Limiter<St> {
         let reserved = self.shared.in_flight.reserve(&bill.charge(principal));
         let look = &reserved.look;
         if look.outcome() == ChargeOutcome::Refused {
-            let answer = Answer::Now(Ok(look.refused()));
             bill.retain(Entry::is_concurrent);
-            return (reserved, answer);
-        }
-        if look.shadow_lacks() {
+        } else if look.shadow_lacks() {
             bill.retain(|entry| entry.is_concurrent() || entry.is_binding());
         }
-        let answer = self.store().check(bill.charge(principal).with_entries(bill.rates()));
+        let answer = match bill.rates() {
+            [] => Answer::Now(Ok(look.alone(true))),
+            rates => self.store().check(bill.charge(principal).with_entries(rates)),
+        };
         (reserved, answer)
     }
 

@@ -201,9 +201,14 @@ impl Look {
         !self.of(false).all(Found::has_room)
     }
 
-    /// The decisions of these limits, if the request is refused for one of them.
-    pub(super) fn refused(&self) -> Decisions {
-        Decisions::new(ChargeOutcome::Refused, self.found.iter().map(|found| found.decide(false)))
+    /// The decisions of these limits, if the store is not asked about rates: since one of these
+    /// limits refuses the request, or since no rate is to be charged. `charged` is whether the
+    /// places were taken, or only looked at.
+    pub(super) fn alone(&self, charged: bool) -> Decisions {
+        let outcome = self.outcome();
+        let decide =
+            |found: &Found| found.decide(charged && outcome.charges(found.entry.is_binding()));
+        Decisions::new(outcome, self.found.iter().map(decide))
     }
 
     /// The decisions of the rates of the same charge, whose entries are `asked`, and then those of

@@ -301,6 +301,9 @@ impl<St: Store> Limiter<St> {
     async fn look(&self, bill: &Bill, principal: &Principal) -> Result<Decisions, StoreError> {
         let charge = bill.charge(principal);
         let rates = bill.rates();
+        if rates.is_empty() {
+            return Ok(self.shared.in_flight.look(&charge).alone(false));
+        }
         let reply = self.store().command(Command::Peek(charge.with_entries(rates))).await?;
         let decisions = reply.into_decisions().ok_or_else(|| {
             StoreError::of_request("the store replied to a peek without a decision")
