@@ -14,6 +14,7 @@ mod candidate;
 mod cap;
 mod charges;
 mod contract;
+mod corrections;
 mod decision;
 mod deferred;
 mod denials;
