@@ -201,7 +201,7 @@ impl Model {
     }
 
     /// The limits of a caller: those of its own plan, if it has one, and then those of everyone in
-    /// the active one.
+    /// the active one. Limits of requests in flight come last.
     fn lines(who: Who, active: &Plan, own: Option<&Plan>) -> Vec<Line> {
         let of = |plan: &Plan, wanted: fn(&Spec) -> bool| -> Vec<Line> {
             let each = plan.iter().enumerate().filter(|(_, spec)| wanted(spec));
@@ -210,14 +210,16 @@ impl Model {
             })
             .collect()
         };
-        match own {
+        let mut lines = match own {
             None => of(active, |_| true),
             Some(own) => {
                 let mut lines = of(own, |spec| spec.whose != Whose::Everyone);
                 lines.extend(of(active, |spec| spec.whose == Whose::Everyone));
                 lines
             }
-        }
+        };
+        lines.sort_by_key(|line| !line.spec.is_rate());
+        lines
     }
 
     fn has_room(&self, line: &Line) -> bool {
