@@ -445,28 +445,33 @@ impl<St> BolnaRateLimitLayer<St> {
     /// let layer = BolnaRateLimitLayer::new().refund_on(|head| head.status.is_server_error());
     /// ```
     ///
-    /// With it, failures only can be charged. This guards keys against being guessed, outside of
-    /// authentication. A request has a unit until its response is there, so the burst has to be
-    /// larger than the number of requests that one address may have in flight:
+    /// With it, failures only can be charged. This guards keys against being guessed: put it
+    /// outside of authentication, where no request has an account yet, so each is charged to its
+    /// address.
     ///
     /// ```
     /// use std::net::SocketAddr;
     /// use axum::extract::ConnectInfo;
-    /// use bolna_rate_limit::values::{Kind, Principal};
-    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+    /// use bolna_rate_limit::layer::ClientAddress;
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Dialect, OnUnidentified, Policy, Quota};
     /// use http::StatusCode;
     ///
     /// // At most 100 failures of one address, and 10 a minute from then on.
     /// let quota = Quota::per_minute(10).burst(100);
-    /// let policy = Policy::builder().default_quota(quota).build()?;
+    /// let policy = Policy::builder().unidentified_quota(quota).build()?;
     /// let guard = BolnaRateLimitLayer::with_policy(policy)
-    ///     .identify(|head| {
-    ///         let ConnectInfo(peer) = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    ///         Principal::new(Kind::ADDRESS, peer.ip())
-    ///     })
-    ///     .refund_on(|head| head.status != StatusCode::UNAUTHORIZED);
+    ///     .client_address(ClientAddress::of_peer(|head| {
+    ///         head.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
+    ///     }))
+    ///     .on_unidentified(OnUnidentified::Admit)
+    ///     .refund_on(|head| head.status != StatusCode::UNAUTHORIZED)
+    ///     .dialect(Dialect::Off);
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
+    ///
+    /// A request has a unit until its response is there, so the burst has to be larger than the
+    /// number of requests that one address may have in flight. Over the limit, all requests of the
+    /// address are refused, since their keys are not looked at.
     pub fn refund_on<F>(self, refund: F) -> Self
     where
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
