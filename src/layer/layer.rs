@@ -471,7 +471,9 @@ impl<St> BolnaRateLimitLayer<St> {
     ///
     /// A request has a unit until its response is there, so the burst has to be larger than the
     /// number of requests that one address may have in flight. Over the limit, all requests of the
-    /// address are refused, since their keys are not looked at.
+    /// address are refused, since their keys are not looked at. The guard's limiter sees no
+    /// account, as it should here, and advises against that once
+    /// ([BRL001](crate::observe::Advice::AllUnidentified)).
     pub fn refund_on<F>(self, refund: F) -> Self
     where
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,

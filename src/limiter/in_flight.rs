@@ -248,8 +248,8 @@ impl Found {
 
 impl Reserved {
     /// Adds the decisions of the limits of requests in flight to those of the rates of the same
-    /// charge, whose entries are `asked`. Places that the outcome of the whole charge does not leave to the request are free
-    /// again.
+    /// charge, whose entries are `asked`. Places that the outcome of the whole charge does not
+    /// leave to the request are free again.
     pub(super) fn merge(&mut self, asked: &[Entry], rates: &Decisions) -> Decisions {
         let decisions = self.look.merged(asked, rates, true);
         let Places { in_flight, taken } = &mut self.places;
