@@ -837,6 +837,10 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             "[[shared]]\nname = \"day\"\nconcurrent = @2000000000\nendpoints = [\"call\"]\n",
             &["quota of \"day\": limit is 2000000000 requests in flight"],
         ),
+        (
+            "[[endpoint]]\nname = @\"new\"\nconcurrent = 5\npaths = [\"/new\"]\n",
+            &["endpoint \"new\"", "a new one needs limit, per and paths"],
+        ),
         // ... which are not mistaken for the rate of the same table.
         (&call("concurrent = 5\nburst = @0\n"), &["quota of \"call\": burst is 0"]),
         (

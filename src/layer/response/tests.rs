@@ -101,10 +101,14 @@ proptest! {
     ) {
         let quota = Quota::concurrent(most).build().expect("the quota is valid");
         let limit = Limit::new(Endpoint::CALL, quota);
-        let in_flight = u64::from(most) * part / 1000;
-        let debt = Duration::from_secs(in_flight);
-        for decision in [Decision::allowed(limit, debt), Decision::limited(limit, debt)] {
-            let left = if decision.is_allowed() { u64::from(most) - in_flight } else { 0 };
+        let debt = |in_flight| Duration::from_secs(in_flight);
+        let some = u64::from(most) * part / 1000;
+        for (decision, left) in [
+            (Decision::allowed(limit, debt(some)), u64::from(most) - some),
+            // The last request that is allowed.
+            (Decision::allowed(limit, debt(most.into())), 0),
+            (Decision::limited(limit, debt(most.into())), 0),
+        ] {
             prop_assert_eq!(u64::from(decision.remaining()), left);
             for _ in 0..3 {
                 prop_assert_eq!(appended(&decision), plain(&decision));
