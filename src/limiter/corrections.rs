@@ -1,5 +1,6 @@
 //! Refunds and settlements of single requests: how many there were, and what became of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::LimiterState;
@@ -39,7 +40,10 @@ impl<St: Store> Corrects for LimiterState<St> {
         if !is_failing.swap(true, Ordering::Relaxed) {
             if let Some(observers) = &self.active.load().observers {
                 let (kind, reason) = (error.kind(), error.to_string().into());
-                observers.on_event(&Event::CorrectionFailed { kind, reason });
+                let event = Event::CorrectionFailed { kind, reason };
+                // A request can be refunded in a destructor while its handler's panic unwinds. A
+                // second panic would abort the process.
+                let _ = catch_unwind(AssertUnwindSafe(|| observers.on_event(&event)));
             }
         }
     }
