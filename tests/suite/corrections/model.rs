@@ -337,7 +337,7 @@ impl Model {
     }
 
     pub(super) fn refund(&mut self, request: &mut Request) {
-        for (line, units) in request.paid.drain(..) {
+        for (line, units) in request.paid.drain(..).filter(|(_, units)| *units > 0) {
             self.give_back(&line, units);
         }
     }
