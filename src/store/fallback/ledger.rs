@@ -62,7 +62,7 @@ impl Ledger {
     }
 
     /// Whether there is room to note dues for all buckets of the charge.
-    pub(super) fn has_room(&self, charge: &Charge<'_>) -> bool {
+    pub(crate) fn has_room(&self, charge: &Charge<'_>) -> bool {
         if self.len() + charge.entries().len() <= self.most {
             return true;
         }

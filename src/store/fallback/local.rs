@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ledger::Ledger;
 use crate::store::failures::Failures;
-use crate::store::{Charge, Checked, Entry, MemoryStore, StoreError, nanos};
+use crate::store::{Charge, Checked, Command, Entry, MemoryStore, Store, StoreError, nanos};
 use crate::values::clock::Clock;
 use crate::values::{ChargeError, Decision, Limit, Rate};
 
@@ -124,6 +124,40 @@ impl<C: Clock> Local<C> {
             let share = [self.share(entry)];
             self.store.give_back(&charge.with_entries(&share), entry.time());
         }
+    }
+
+    /// Carries out a reset or a block that the store was told of.
+    pub(super) fn follow(&self, command: Command<'_>) {
+        self.change();
+        if let (Command::Reset(bucket), Some(ledger)) = (command, &self.ledger) {
+            ledger.forget(bucket);
+        }
+        // It fails only if there is no room for a block.
+        let _ = self.store.submit(command);
+    }
+
+    /// Charges the local buckets what was used besides, as the store charges its own. If it `is_lost`
+    /// and so this process has its share only, this is the replica's whole charge.
+    pub(super) fn settle(&self, charge: &Charge<'_>, is_lost: bool) {
+        for entry in charge.entries() {
+            let share = [self.share(entry)];
+            let replicas = if is_lost { u64::from(self.replicas.get()) } else { 1 };
+            let time = self.rate(entry).time_of(entry.cost()).saturating_mul(replicas);
+            self.store.settle(&charge.with_entries(&share), time);
+        }
+    }
+
+    /// Notes that the store has to be charged for what was used besides. Returns whether it was
+    /// noted: whether there is a ledger with room.
+    pub(super) fn owe_settled(&self, charge: &Charge<'_>) -> bool {
+        let Some(ledger) = self.ledger.as_ref().filter(|ledger| ledger.has_room(charge)) else {
+            return false;
+        };
+        for entry in charge.entries() {
+            let counted = entry.counted_in(self.rate(entry));
+            ledger.note(charge.bucket(entry), &counted, self.store.now());
+        }
+        true
     }
 
     /// Copies the decisions of the store, or decides locally if the store failed. `changes` is the

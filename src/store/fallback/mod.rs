@@ -26,8 +26,8 @@ use crate::values::{OwnedCharge, Principal};
 /// When a check or a [`peek`](Command::Peek) of the store fails, with an error of any kind, the
 /// local store answers instead. It fails only if the cost is more than this process's share of the
 /// burst, or if there is no room to remember what it admits ([`max_owed`](Self::max_owed)). A
-/// failed [`reset`](Command::Reset), [`refund`](Command::Refund) or [`block`](Command::Block) takes
-/// effect in the local store and returns the error.
+/// failed [`reset`](Command::Reset), [`refund`](Command::Refund), [`settle`](Command::Settle) or
+/// [`block`](Command::Block) takes effect in the local store and returns the error.
 ///
 /// # How much is admitted
 /// [`expected_replicas`](Self::expected_replicas) is the number of replicas: processes that share
@@ -66,6 +66,15 @@ use crate::values::{OwnedCharge, Principal};
 ///
 /// If this process owes the store for the bucket, the refund first reduces what it owes, and the
 /// store is told of the rest only.
+///
+/// # Settlements
+/// A [`settlement`](Command::Settle) charges the local bucket of this process, too: as much as the
+/// store's own bucket, or if the store has failed, as much of the replica's share as requests for
+/// which the local store decides. So a caller whose requests turn out to cost more does not go on as
+/// if they had not.
+///
+/// If a settlement is [submitted](Store::submit) and the store fails, this process owes it, as what
+/// the local store admits ([`max_owed`](Self::max_owed)).
 ///
 /// # Memory
 /// The local store tracks the bucket of every caller that is not full, as it would without another
@@ -224,10 +233,9 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     }
 
     /// * A peek is answered by the local store if the other one fails.
-    /// * A refund, a reset and a block are carried out in both stores, in the local one even if the
-    ///   other one fails. A block for which the local store has no room, because of its cap, holds
-    ///   in the other store only.
-    /// * A [settlement](Command::Settle) is carried out in the other store only.
+    /// * A refund, a settlement, a reset and a block are carried out in both stores, in the local
+    ///   one even if the other one fails. A block for which the local store has no room, because of
+    ///   its cap, holds in the other store only.
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
         self.capabilities().permit_command(&command)?;
         if self.local.is_off {
@@ -263,23 +271,52 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
                 self.local.give_back(&charge);
                 reply
             }
-            Command::Settle(_) => reply,
+            Command::Settle(charge) => {
+                self.local.settle(&charge, reply.as_ref().is_err_and(is_lost));
+                reply
+            }
             Command::Reset(_) | Command::Block { .. } => {
-                self.local.change();
-                if let (Command::Reset(bucket), Some(ledger)) = (command, &self.local.ledger) {
-                    ledger.forget(bucket);
-                }
-                // It fails only if there is no room for a block.
-                let _ = self.local.store.command(command).await;
+                self.local.follow(command);
                 reply
             }
         }
     }
 
-    /// Submits to the other store only.
+    /// * A refund first reduces what this process owes, and gives the local bucket its part. Only
+    ///   the rest is submitted to the other store.
+    /// * A settlement is submitted to the other store, and charges the local bucket too. If the
+    ///   other store fails and this process remembers [what it owes](LocalFallback::max_owed), it
+    ///   owes the settlement from then on, and the result is `Ok`.
+    /// * Any other command is submitted to the other store. A reset and a block take effect in the
+    ///   local store even if that fails.
     fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
         self.capabilities().permit_command(&command)?;
-        self.store.submit(command)
+        if self.local.is_off {
+            return self.store.submit(command);
+        }
+        match command {
+            Command::Refund(charge) => {
+                let submitted = match self.local.not_owed(&charge) {
+                    Some(left) if left.is_empty() => Ok(()),
+                    Some(left) => self.store.submit(Command::Refund(charge.with_entries(&left))),
+                    None => self.store.submit(command),
+                };
+                self.local.give_back(&charge);
+                submitted
+            }
+            Command::Settle(charge) => {
+                let submitted = self.store.submit(command);
+                let is_lost = submitted.as_ref().is_err_and(is_lost);
+                self.local.settle(&charge, is_lost);
+                if is_lost && self.local.owe_settled(&charge) { Ok(()) } else { submitted }
+            }
+            Command::Peek(_) => self.store.submit(command),
+            Command::Reset(_) | Command::Block { .. } => {
+                let submitted = self.store.submit(command);
+                self.local.follow(command);
+                submitted
+            }
+        }
     }
 
     /// Those of the other store, and as many replicas as are
@@ -305,6 +342,12 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         self.store.subscribe(listener.clone());
         self.local.store.subscribe(listener);
     }
+}
+
+/// Whether a settlement that has failed can be charged back: the store was not reached, or does not
+/// take it before it has answered. Another error is about this one settlement, and would return.
+fn is_lost(error: &StoreError) -> bool {
+    error.is_of_store() || error.kind() == StoreError::UNSUPPORTED
 }
 
 impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {

@@ -200,6 +200,16 @@ impl<C: Clock> MemoryStore<C> {
         self.change(charge, give_back);
     }
 
+    /// Charges a charge's only bucket `time` nanoseconds, even if it does not hold them.
+    pub(crate) fn settle(&self, charge: &Charge<'_>, time: u64) {
+        let rate = charge.entries()[0].rate();
+        // More than what a bucket can owe has no effect, and could overflow.
+        let time = time.min(rate.refill().saturating_mul(2));
+        self.change(charge, |states: &mut [BucketState]| {
+            states.iter_mut().for_each(|state| state.settle(rate, time));
+        });
+    }
+
     /// Copies a block from another store: blocks the bucket for `blocked_for` nanoseconds, or lifts
     /// its block if that is `None`. Does nothing if `current` returns false; it is called while the
     /// bucket can't change. Returns whether the bucket is newly blocked.
