@@ -1,6 +1,6 @@
 //! A WebSocket whose messages are limited, not just the request that opens it: each message is
 //! checked by the name of an endpoint, with the same limiter, store and account as the requests. An
-//! organization can have three WebSockets open at once.
+//! organization can have three of them open at once.
 //!
 //! ```text
 //! cargo run --example websocket

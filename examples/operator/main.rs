@@ -100,7 +100,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Bolna's limits, and no user makes more than a half of the calls of its organization.
 fn limits() -> PolicyBuilder {
-    Policy::bolna().user_share("call", 50).exempt(["/usage"])
+    Policy::bolna().user_share("call", 50).concurrent("call", 20).exempt(["/usage"])
 }
 
 /// What the handlers for operators need.

@@ -50,7 +50,6 @@ fn left_of(left: &Decision) -> Value {
     let blocked_for = left.retry_after().filter(|_| left.is_blocked());
     let quota = left.quota();
     // Requests in flight end when they end, and not with time.
-    let in_flight = quota.is_concurrent().then(|| quota.limit() - left.remaining());
     let full_in = (!quota.is_concurrent()).then(|| left.reset().as_secs_f64());
     json!({
         "limit": left.name().name(),
@@ -58,7 +57,7 @@ fn left_of(left: &Decision) -> Value {
         "quota": quota.to_string(),
         "left": left.remaining(),
         "of": quota.burst(),
-        "in_flight": in_flight.filter(|_| !left.is_blocked()),
+        "in_flight": left.in_flight(),
         "full_in_seconds": full_in,
         "blocked_for_seconds": blocked_for.map(|wait| wait.as_secs_f64()),
     })

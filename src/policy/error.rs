@@ -202,8 +202,8 @@ impl fmt::Display for PolicyError {
             }
             Self::Concurrent { limit } => write!(
                 f,
-                "quota of {:?}: it is of requests in flight, and must be of a rate; add a limit of \
-                 requests in flight with `concurrent(...)` or `also(...)`",
+                "quota of {:?}: it is of requests in flight, and must be of a rate; an endpoint \
+                 gets a limit of requests in flight by `concurrent(...)` or `also(...)`",
                 Excerpt::of(limit)
             ),
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {

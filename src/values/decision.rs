@@ -190,6 +190,19 @@ impl Decision {
         if self.is_blocked() { 0 } else { self.rate().left(self.debt) }
     }
 
+    /// How many requests are in flight, if the limit is of
+    /// [requests in flight](Quota::is_concurrent): this one too, if it has been admitted. It is more
+    /// than the limit if that was lowered meanwhile. `None` for a limit of a rate.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<u32> {
+        if !self.quota.is_concurrent() {
+            return None;
+        }
+        let count = self.debt / self.rate().interval();
+        #[expect(clippy::cast_possible_truncation, reason = "compared just before")]
+        Some(if count > u32::MAX as u64 { u32::MAX } else { count as u32 })
+    }
+
     /// The time until a request of the same cost would be allowed if no other request is charged to
     /// the bucket meanwhile. It is exact and never zero. `None` if this request is allowed.
     ///

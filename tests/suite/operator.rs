@@ -119,6 +119,8 @@ async fn an_hour_later_support_sees_why_a_customer_was_refused() {
     let ana = fixture.get("/organization/acme?user=ana").await;
     assert_eq!(ana["refusals"], json!([rows[1]]));
     assert_eq!(left(&ana["left_now"], "call-user")["of"], 250);
+    assert_eq!(left(&ana["left_now"], "call-concurrent")["of"], 20);
+    assert_eq!(left(&ana["left_now"], "call-concurrent")["in_flight"], 0);
 
     let refused = fixture.get("/refused").await;
     let most: Vec<_> = refused["refused_most"].as_array().unwrap().iter().collect();
