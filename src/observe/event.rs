@@ -36,8 +36,8 @@ pub enum Event {
         to: Option<Policy>,
     },
     /// The store has not taken a [refund or a settlement](crate::Admission) of a request, so the
-    /// correction is lost. Reported once, until one succeeds again. If an observer panics at it, the
-    /// panic is caught, since a request may be refunded while another panic unwinds.
+    /// correction is lost. Reported once, until one succeeds again. If an observer panics at it,
+    /// the panic is caught, since a request may be refunded while another panic unwinds.
     #[non_exhaustive]
     CorrectionFailed {
         /// The [kind](crate::store::StoreError::kind) of the store's error.

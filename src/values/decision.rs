@@ -190,9 +190,9 @@ impl Decision {
         if self.is_blocked() { 0 } else { self.rate().left(self.debt) }
     }
 
-    /// How many requests are in flight, if the limit is of
-    /// [requests in flight](Quota::is_concurrent): this one too, if it has been admitted. It is more
-    /// than the limit if that was lowered meanwhile. `None` for a limit of a rate.
+    /// How many requests are in flight, if the limit is of [requests in
+    /// flight](Quota::is_concurrent): this one too, if it has been admitted. It is more than the
+    /// limit if that was lowered meanwhile. `None` for a limit of a rate.
     #[must_use]
     pub const fn in_flight(&self) -> Option<u32> {
         if !self.quota.is_concurrent() {

@@ -136,8 +136,8 @@ impl<C: Clock> Local<C> {
         let _ = self.store.submit(command);
     }
 
-    /// Charges the local buckets what was used besides, as the store charges its own. If it `is_lost`
-    /// and so this process has its share only, this is the replica's whole charge.
+    /// Charges the local buckets what was used besides, as the store charges its own. If it
+    /// `is_lost` and so this process has its share only, this is the replica's whole charge.
     pub(super) fn settle(&self, charge: &Charge<'_>, is_lost: bool) {
         for entry in charge.entries() {
             let share = [self.share(entry)];

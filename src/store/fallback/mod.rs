@@ -67,11 +67,10 @@ use crate::values::{OwnedCharge, Principal};
 /// If this process owes the store for the bucket, the refund first reduces what it owes, and the
 /// store is told of the rest only.
 ///
-/// # Settlements
-/// A [`settlement`](Command::Settle) charges the local bucket of this process, too: as much as the
-/// store's own bucket, or if the store has failed, as much of the replica's share as requests for
-/// which the local store decides. So a caller whose requests turn out to cost more does not go on as
-/// if they had not.
+/// # Settlements A [`settlement`](Command::Settle) charges the local bucket of this process, too:
+/// as much as the store's own bucket, or if the store has failed, as much of the replica's share as
+/// requests for which the local store decides. So a caller whose requests turn out to cost more
+/// does not go on as if they had not.
 ///
 /// If a settlement is [submitted](Store::submit) and the store fails, this process owes it, as what
 /// the local store admits ([`max_owed`](Self::max_owed)).
