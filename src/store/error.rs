@@ -45,6 +45,17 @@ impl StoreError {
         .of_kind(Self::UNSUPPORTED)
     }
 
+    /// The error of a store that takes only refunds and settlements without waiting for the reply.
+    #[cfg(feature = "redis")]
+    pub(super) fn not_submitted(command: &Command<'_>) -> Self {
+        Self::of_request(format!(
+            "the store does not take the command {} without waiting for the reply, only refund and \
+             settle: use `Store::command`",
+            command.name()
+        ))
+        .of_kind(Self::UNSUPPORTED)
+    }
+
     pub(super) const UNSUPPORTED: &'static str = "unsupported";
 
     /// Sets the [`kind`](Self::kind) of the error.
@@ -82,8 +93,8 @@ impl StoreError {
     /// * `lost`: there is no connection to the server, or it broke; the
     ///   [event](super::StoreEvent::Lost) says why
     /// * `no_answer`: the server has not answered within the deadline
-    /// * `too_many`: requests of as many principals as may wait for the server are waiting already;
-    ///   a failure [of one request](Self::of_request)
+    /// * `too_many`: requests of as many principals as may wait for the server are waiting already,
+    ///   or as many refunds and settlements; a failure [of one request](Self::of_request)
     /// * `foreign_key`: the key of the bucket holds something that is not a bucket; a failure of
     ///   one request
     /// * `moved`: the bucket has moved to another node of the cluster; a failure of one request

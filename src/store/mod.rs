@@ -12,6 +12,7 @@
 //! 3. around that a [`DenialCache`], which refuses known refusals without calling the store.
 //!
 //! `RedisStore` has all of this built in, and charges its server for what was decided without it.
+//! It keeps corrections that are [submitted](Store::submit) while the server is lost.
 //! With [`LocalFallback::max_owed`], a store of your own can be charged in the same way.
 //!
 //! A store gives numbers about itself in its [report](Store::report), and sends events to the
@@ -76,7 +77,9 @@ pub use crate::values::{
 /// [`BucketState`]. [`Charge::peek`], [`refund`](Charge::refund) and [`settle`](Charge::settle) do
 /// the same for the commands of these names. A reset removes the bucket, and a block sets
 /// [`blocked_for`](BucketState::blocked_for). Such a store can do everything that
-/// [`Capabilities`] lists. The example `own_store` does so with an embedded database, in some 130
+/// [`Capabilities`] lists. If its commands do not answer at once, it implements
+/// [`submit`](Self::submit) too, so that refunds and settlements after the response are not lost.
+/// The example `own_store` does so with an embedded database, in some 130
 /// lines.
 pub trait Store: Send + Sync + 'static {
     /// The future of a check that the store can't answer at once. [`Immediate`] for a store that

@@ -53,11 +53,14 @@ pub struct StoreReport {
     /// The units that the store has charged, since it was made, for requests that no longer waited
     /// for its answer: requests that were dropped, or decided without it after the deadline.
     pub late_charges: u64,
-    /// The number of refunds and settlements that were [submitted](super::Store::submit) and wait
-    /// for the store, or for its answer. Those of one bucket and one quota may be merged into one.
+    /// The number of corrections, that is refunds and settlements that were
+    /// [submitted](super::Store::submit), that wait for the server of a `RedisStore` or for its
+    /// answer: one for each bucket that they correct. Those of one bucket by one quota are merged,
+    /// and count as one.
     pub waiting_corrections: usize,
-    /// The number of refunds and settlements that were [submitted](super::Store::submit) and are
-    /// lost, since the store was made.
+    /// The number of corrections that a `RedisStore` has lost since it was made, one for each
+    /// bucket: there was no room for them, their server refused them, or it is not known whether it
+    /// has carried them out.
     pub lost_corrections: u64,
     /// The number of breakers: one for each [`Breaker`](super::Breaker). The connection of a
     /// `RedisStore` to its server counts as one, and in a cluster that to each known primary.

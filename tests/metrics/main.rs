@@ -170,6 +170,8 @@ fn a_store_that_fails_is_counted_whether_something_else_decides_or_not() {
     assert_eq!(read.get("buckets{}"), Some(&1.0));
     assert_eq!(read.get("owed_buckets{}"), Some(&1.0));
     assert_eq!(read.get("late_charges_total{}"), Some(&0.0));
+    assert_eq!(read.get("waiting_corrections{}"), Some(&0.0));
+    assert_eq!(read.get("lost_corrections_total{}"), Some(&0.0));
     // The two requests for which the store was not called did not wait.
     assert_eq!(read.get("store_wait_seconds{}"), Some(&6.0));
     assert_eq!(read.get("store_waits_total{le=+Inf}"), Some(&6.0));

@@ -12,6 +12,7 @@ mod servers;
 mod bounds;
 mod by_hand;
 mod charges;
+mod corrections;
 mod drops;
 mod events;
 mod faults;

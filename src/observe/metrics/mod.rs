@@ -84,6 +84,10 @@ use handles::Handles;
 ///   without the store and are not charged to it yet.
 /// * `bolna_rate_limit_late_charges_total`, a counter of units that the store has charged for
 ///   requests that no longer waited.
+/// * `bolna_rate_limit_waiting_corrections`, a gauge: the number of refunds and settlements that
+///   wait for the store.
+/// * `bolna_rate_limit_lost_corrections_total`, a counter of refunds and settlements that the store
+///   has lost.
 /// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
 /// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
 /// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process,
@@ -140,6 +144,7 @@ struct MetricsState {
 struct Reported {
     fallbacks: u64,
     late_charges: u64,
+    lost_corrections: u64,
     sweeps: u64,
     dropped: u64,
     refunds: u64,
@@ -190,6 +195,7 @@ impl Metrics {
         }
         self.set(names::REMEMBERED_DENIALS, report.remembered_denials);
         self.set(names::OWED, report.owed);
+        self.set(names::WAITING_CORRECTIONS, report.waiting_corrections);
         self.set(names::BREAKERS, report.breakers);
         self.set(names::OPEN_BREAKERS, report.open_breakers);
         self.shared.handles.publish_waits();
@@ -212,6 +218,12 @@ impl Metrics {
         let labels = || self.shared.handles.labels(&[]);
         add(names::FALLBACKS, labels(), &mut reported.fallbacks, report.fallbacks);
         add(names::LATE, labels(), &mut reported.late_charges, report.late_charges);
+        add(
+            names::LOST_CORRECTIONS,
+            labels(),
+            &mut reported.lost_corrections,
+            report.lost_corrections,
+        );
         add(names::SWEEPS, labels(), &mut reported.sweeps, report.sweeps);
         add(names::DROPPED, labels(), &mut reported.dropped, report.dropped);
         add(names::REFUNDS, labels(), &mut reported.refunds, whole.refunds);

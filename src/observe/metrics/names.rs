@@ -12,6 +12,8 @@ pub(super) const FAILURES: &str = "bolna_rate_limit_store_failures_total";
 pub(super) const FALLBACKS: &str = "bolna_rate_limit_fallbacks_total";
 pub(super) const OWED: &str = "bolna_rate_limit_owed_buckets";
 pub(super) const LATE: &str = "bolna_rate_limit_late_charges_total";
+pub(super) const WAITING_CORRECTIONS: &str = "bolna_rate_limit_waiting_corrections";
+pub(super) const LOST_CORRECTIONS: &str = "bolna_rate_limit_lost_corrections_total";
 pub(super) const BREAKERS: &str = "bolna_rate_limit_breakers";
 pub(super) const OPEN_BREAKERS: &str = "bolna_rate_limit_open_breakers";
 pub(super) const BUCKETS: &str = "bolna_rate_limit_buckets";
@@ -54,6 +56,8 @@ pub(super) fn describe() {
         "Buckets of which units were admitted without the store and are not charged to it yet"
     );
     describe_counter!(LATE, "Units that the store has charged for requests that no longer waited");
+    describe_gauge!(WAITING_CORRECTIONS, "Refunds and settlements that wait for the store");
+    describe_counter!(LOST_CORRECTIONS, "Refunds and settlements that the store has lost");
     describe_gauge!(BREAKERS, "Circuit breakers in front of servers");
     describe_gauge!(OPEN_BREAKERS, "Circuit breakers that are open");
     describe_gauge!(BUCKETS, "Buckets that are tracked in this process");

@@ -126,6 +126,22 @@ impl<C: Clock> Local<C> {
         }
     }
 
+    /// Gives units back: takes them off what is owed, calls `submit` with those that are not, and
+    /// gives the local buckets their part.
+    pub(in crate::store) fn refund(
+        &self,
+        charge: &Charge<'_>,
+        submit: impl FnOnce(Charge<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let submitted = match self.not_owed(charge) {
+            Some(left) if left.is_empty() => Ok(()),
+            Some(left) => submit(charge.with_entries(&left)),
+            None => submit(*charge),
+        };
+        self.give_back(charge);
+        submitted
+    }
+
     /// Carries out a reset or a block that the store was told of.
     pub(super) fn follow(&self, command: Command<'_>) {
         self.change();
@@ -136,8 +152,9 @@ impl<C: Clock> Local<C> {
         let _ = self.store.submit(command);
     }
 
-    /// Charges the local buckets what was used besides, as the store charges its own. If it
-    /// `is_lost` and so this process has its share only, this is the replica's whole charge.
+    /// Charges the local buckets what was used besides: as much time as the store charges its own.
+    /// If the store `is_lost`, the replica has only its share of the quota, in which the same units
+    /// take longer to come back.
     pub(super) fn settle(&self, charge: &Charge<'_>, is_lost: bool) {
         for entry in charge.entries() {
             let share = [self.share(entry)];

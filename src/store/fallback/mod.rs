@@ -67,10 +67,12 @@ use crate::values::{OwnedCharge, Principal};
 /// If this process owes the store for the bucket, the refund first reduces what it owes, and the
 /// store is told of the rest only.
 ///
-/// # Settlements A [`settlement`](Command::Settle) charges the local bucket of this process, too:
-/// as much as the store's own bucket, or if the store has failed, as much of the replica's share as
-/// requests for which the local store decides. So a caller whose requests turn out to cost more
-/// does not go on as if they had not.
+/// # Settlements
+/// A [`settlement`](Command::Settle) charges the local bucket of this process, too. If the store
+/// has carried it out or keeps it, the local bucket is charged the same time. If the store has
+/// failed, it is charged as many units of this process's share, as by a request that the local
+/// store decides. So a caller whose requests turn out to cost more does not go on as if they had
+/// not.
 ///
 /// If a settlement is [submitted](Store::submit) and the store fails, this process owes it, as what
 /// the local store admits ([`max_owed`](Self::max_owed)).
@@ -295,13 +297,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         }
         match command {
             Command::Refund(charge) => {
-                let submitted = match self.local.not_owed(&charge) {
-                    Some(left) if left.is_empty() => Ok(()),
-                    Some(left) => self.store.submit(Command::Refund(charge.with_entries(&left))),
-                    None => self.store.submit(command),
-                };
-                self.local.give_back(&charge);
-                submitted
+                self.local.refund(&charge, |left| self.store.submit(Command::Refund(left)))
             }
             Command::Settle(charge) => {
                 let submitted = self.store.submit(command);

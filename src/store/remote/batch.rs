@@ -13,6 +13,7 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::call::{Batch, Call};
+use super::corrections::{Claimed, Corrections};
 use super::failure::Failure;
 use super::pending::{Op, Pending, Ticket};
 use super::replay::Replay;
@@ -57,6 +58,8 @@ struct Line {
     has_requests: bool,
     /// Whether the principal is among those that are ready.
     is_ready: bool,
+    /// Whether it is ready again after the call in flight, even without requests.
+    is_next: bool,
     /// Whether each call is about the buckets of its first request only: some of the principal's
     /// keys are on another node, so calls about several buckets may not be carried out.
     is_narrow: bool,
@@ -86,9 +89,10 @@ impl<T: Ticket> Batches<T> {
         });
     }
 
-    /// Makes a principal without requests ready, because it owes something.
-    pub(super) fn pay(&mut self, principal: Principal) {
-        self.line(principal, |_, _| ());
+    /// Makes a principal ready even without requests, because it owes something or there are
+    /// corrections.
+    pub(super) fn call_for(&mut self, principal: Principal) {
+        self.line(principal, |line, _| line.is_next = true);
     }
 
     /// Changes the queue of a principal, which is ready unless a call is in flight.
@@ -114,6 +118,7 @@ impl<T: Ticket> Batches<T> {
         number: u64,
         now: u64,
         ledger: Option<&Ledger>,
+        corrections: &Corrections,
     ) -> Option<(Call, Request, u64)> {
         while let Some(principal) = self.ready.pop_front() {
             if self.is_after_everyones(&principal, ledger) {
@@ -123,6 +128,7 @@ impl<T: Ticket> Batches<T> {
             }
             let Some(line) = self.lines.get_mut(&principal) else { continue };
             line.is_ready = false;
+            line.is_next = false;
             let mut batch = Batch::default();
             let is_narrow = line.is_narrow;
             let pending = &mut self.pending;
@@ -138,8 +144,10 @@ impl<T: Ticket> Batches<T> {
                 .filter(|_| is_narrow)
                 .and_then(|waiting| waiting.pending.op.buckets(&principal).next());
             let owed = ledger.map_or_else(Owed::new, |ledger| {
-                pay(ledger, &principal, bucket, is_narrow, now, &mut batch)
+                pay(ledger, &principal, bucket.clone(), is_narrow, now, &mut batch)
             });
+            let taken = correct(corrections, &principal, bucket, is_narrow, &mut batch);
+            line.is_next = corrections.wait_for(&principal);
             let paid = batch.runs.clone();
             while let Some(next) = line.waiting.front() {
                 let Some(waiting) = self.pending.get_mut(*next) else { break };
@@ -152,7 +160,7 @@ impl<T: Ticket> Batches<T> {
             }
             if batch.members.is_empty() {
                 self.places -= usize::from(mem::take(&mut line.has_requests));
-                if owed.is_empty() {
+                if owed.is_empty() && taken.is_empty() {
                     self.lines.remove(&principal);
                     continue;
                 }
@@ -166,6 +174,7 @@ impl<T: Ticket> Batches<T> {
                 members,
                 buckets: buckets_of_call,
                 owed,
+                corrections: taken,
                 paid,
                 steps,
                 sent: now,
@@ -199,7 +208,7 @@ impl<T: Ticket> Batches<T> {
     /// Makes everyone the first principal that is ready.
     #[cold]
     fn pay_everyones(&mut self) {
-        self.pay(Principal::everyone().clone());
+        self.call_for(Principal::everyone().clone());
         if let Some(place) = self.ready.iter().position(Principal::is_everyone) {
             let everyone = self.ready.remove(place);
             everyone.into_iter().for_each(|everyone| self.ready.push_front(everyone));
@@ -216,7 +225,7 @@ impl<T: Ticket> Batches<T> {
         if line.is_ready {
             return;
         }
-        if line.waiting.is_empty() {
+        if line.waiting.is_empty() && !line.is_next {
             self.places -= usize::from(line.has_requests);
             self.lines.remove(principal);
         } else {
@@ -310,6 +319,7 @@ impl<T: Ticket> Batches<T> {
         }
         self.line(call.principal.clone(), |line, pending| {
             line.waiting.extend(members);
+            line.is_next = true;
             let arrival =
                 |number: &u64| (pending.get(*number).map(|it| it.pending.deadline), *number);
             line.waiting.make_contiguous().sort_by_key(arrival);
@@ -447,4 +457,22 @@ fn pay(
         amount > 0
     });
     owed
+}
+
+/// Adds the corrections that wait for the principal to a batch. If the batch `is_narrow`, adds only
+/// those of `bucket`, or of any one bucket if that is `None`.
+fn correct(
+    corrections: &Corrections,
+    principal: &Principal,
+    bucket: Option<OwnedBucket>,
+    is_narrow: bool,
+    batch: &mut Batch,
+) -> Claimed {
+    let bucket = is_narrow.then(|| {
+        let paid = || batch.buckets.first().cloned();
+        bucket.or_else(paid).or_else(|| corrections.first_bucket(principal))
+    });
+    let taken = corrections.claim(principal, bucket.flatten().as_ref());
+    taken.iter().for_each(|one| batch.correct(one));
+    taken
 }

@@ -4,6 +4,7 @@ use std::mem;
 
 use smallvec::SmallVec;
 
+use super::corrections::{Claimed, Correction};
 use super::pending::{Op, Pending};
 use super::request::Run;
 use crate::store::fallback::Owed;
@@ -19,8 +20,10 @@ pub(super) struct Call {
     /// The numbers of its requests, in the order of arrival.
     pub(super) members: SmallVec<[u64; 1]>,
     pub(super) buckets: SmallVec<[OwnedBucket; 1]>,
-    /// What is charged back before the requests are charged, and the runs that do so.
+    /// What is charged back before the requests are charged, the corrections that are carried out
+    /// after that, and the runs that do so.
     pub(super) owed: Owed,
+    pub(super) corrections: Claimed,
     pub(super) paid: SmallVec<[Run; 1]>,
     /// What the requests asked for, and how many in a row asked for it.
     pub(super) steps: SmallVec<[(Op, u32); 1]>,
@@ -41,6 +44,16 @@ impl Call {
     pub(super) fn forgive(&mut self, index: usize) {
         let bucket = self.buckets.get(index);
         self.owed.retain(|(owed, _)| Some(&*owed) != bucket);
+    }
+
+    /// Takes out the corrections of the bucket with that index.
+    pub(super) fn corrections_of(&mut self, index: usize) -> Claimed {
+        let bucket = self.buckets.get(index);
+        let (of_bucket, others) = mem::take(&mut self.corrections)
+            .into_iter()
+            .partition(|one: &Correction| Some(one.bucket()) == bucket);
+        self.corrections = others;
+        of_bucket
     }
 
     /// Takes out what is owed, because the call did not charge it.
@@ -80,6 +93,12 @@ impl Batch {
         // The server counts whole microseconds.
         let (rate, time) = (rate.in_whole_micros(), time.div_ceil(1000) * 1000);
         self.runs.push(Run::Settle { bucket, rate, time });
+    }
+
+    /// Adds a correction.
+    pub(super) fn correct(&mut self, correction: &Correction) {
+        self.name(correction.bucket().clone());
+        self.runs.push(correction.run());
     }
 
     /// Adds a request. Returns whether there was room. If the batch `is_narrow`, there is none for

@@ -4,11 +4,13 @@
 //! deliver an event. A worker does so with sockets and timers, the simulation with neither.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::Batches;
 use super::call::Call;
+use super::corrections::Corrections;
 use super::failure::{Failure, Reason};
 use super::pending::{Pending, Ticket};
 use super::request::{Reply, Request};
@@ -26,8 +28,8 @@ const RESERVED: u64 = 25;
 /// migrated. In nanoseconds.
 const PAUSE: u64 = 5_000_000;
 
-/// The most principals without requests that are charged back at a time. Calls in flight lower the
-/// number to no less than [`LEAST_PAYING`].
+/// The most principals without requests that are called for at a time, to charge back or to
+/// correct. Calls in flight lower the number to no less than [`LEAST_PAYING`].
 const MOST_PAYING: usize = 32;
 const LEAST_PAYING: usize = 4;
 
@@ -62,6 +64,10 @@ pub(super) struct Core<T> {
     names_time: bool,
     /// What is owed to the servers.
     ledger: Option<Arc<Ledger>>,
+    /// The corrections that wait for the servers.
+    corrections: Arc<Corrections>,
+    /// Whether more of them may wait for this server than it is called for.
+    is_behind: bool,
     /// Whether this server holds the buckets of the principal.
     holds: Box<dyn Fn(&Principal) -> bool + Send>,
     /// The last error of a call, until a call succeeds.
@@ -114,7 +120,7 @@ pub(super) enum CallError {
     Lost(Reason),
 }
 
-/// What calls in flight were to charge back is still owed.
+/// What calls in flight were to charge back is still owed. Their corrections are lost.
 impl<T> Drop for Core<T> {
     fn drop(&mut self) {
         let parked = self.parked.drain(..).map(|(_, call)| call);
@@ -123,6 +129,7 @@ impl<T> Drop for Core<T> {
             if let Some(ledger) = &self.ledger {
                 ledger.put_back(&call.principal, call.owed, call.sent);
             }
+            self.corrections.lose(&call.corrections);
         }
     }
 }
@@ -132,6 +139,7 @@ impl<T: Ticket> Core<T> {
         name: Arc<str>,
         limits: Limits,
         ledger: Option<Arc<Ledger>>,
+        corrections: Arc<Corrections>,
         holds: impl Fn(&Principal) -> bool + Send + 'static,
         random: u32,
     ) -> Self {
@@ -146,6 +154,8 @@ impl<T: Ticket> Core<T> {
             paying: VecDeque::new(),
             names_time: false,
             ledger,
+            corrections,
+            is_behind: false,
             holds: Box::new(holds),
             last_error: None,
             actions: VecDeque::new(),
@@ -183,6 +193,13 @@ impl<T: Ticket> Core<T> {
         }
     }
 
+    /// Corrections of the principal were submitted. Without a connection they wait.
+    pub(super) fn correct(&mut self, principal: Principal) {
+        if self.is_up() {
+            self.batches.call_for(principal);
+        }
+    }
+
     /// There is a connection.
     pub(super) fn connected(&mut self, now: u64, greeting: Greeting) {
         self.time = ServerTime::default();
@@ -192,7 +209,9 @@ impl<T: Ticket> Core<T> {
         self.names_time = greeting.names_time;
         self.last_error = None;
         self.supervisor.connected(now, greeting.server);
+        self.corrections.regained();
         self.pay();
+        self.catch_up(LEAST_PAYING);
     }
 
     /// Connecting has failed.
@@ -211,6 +230,7 @@ impl<T: Ticket> Core<T> {
                 }
                 self.supervisor.beaten(now);
                 self.pay();
+                self.catch_up(LEAST_PAYING);
             }
             Err(reason) => self.closed(now, &reason),
         }
@@ -236,10 +256,16 @@ impl<T: Ticket> Core<T> {
                 self.last_error = None;
                 self.supervisor.served(now);
                 let was_paying = call.is_paying();
+                let is_behind = self.is_behind && !call.corrections.is_empty();
+                self.corrections.done(&call.corrections);
                 let late = self.batches.conclude(number, call, states, self.ledger.as_deref());
                 self.late_charges += late;
                 if was_paying {
                     self.pay();
+                }
+                if is_behind {
+                    // The next one takes its place.
+                    self.catch_up(1);
                 }
             }
             Ok(Reply::Late { now: shown }) => {
@@ -253,6 +279,7 @@ impl<T: Ticket> Core<T> {
                 // What is owed for the bucket can't be charged, and would make each call that tries
                 // fail.
                 call.forgive(index);
+                self.corrections.lose(&call.corrections_of(index));
                 self.put_back(&mut call, now);
                 self.batches.fail_those_of(number, &call, index, &Failure::Foreign(class));
             }
@@ -261,13 +288,13 @@ impl<T: Ticket> Core<T> {
                 self.elsewhere(now, number, call, to, moved);
             }
             Err(CallError::Failed(reason)) => {
-                self.put_back(&mut call, now);
+                self.put_back_after(&mut call, now, &reason);
                 self.last_error = Some(reason.clone());
                 self.batches.fail(number, &call, &Failure::Server(reason));
                 self.strike(now);
             }
             Err(CallError::Lost(reason)) => {
-                self.put_back(&mut call, now);
+                self.put_back_after(&mut call, now, &reason);
                 // `end` fails the requests, after the server counts as lost.
                 self.batches.put_back(&call);
                 self.end(now, Ending::Broken, &reason);
@@ -315,7 +342,7 @@ impl<T: Ticket> Core<T> {
         }
         let number = self.in_flight.next_number();
         let (call, mut request, deadline) =
-            self.batches.next_call(number, now, self.ledger.as_deref())?;
+            self.batches.next_call(number, now, self.ledger.as_deref(), &self.corrections)?;
         if call.members.is_empty() {
             self.paying.push_back((now + self.limits.deadline, number));
         }
@@ -381,6 +408,7 @@ impl<T: Ticket> Core<T> {
         self.actions.push_back(Action::Close);
         self.actions.push_back(Action::Trouble);
         while let Some(mut call) = self.in_flight.pop() {
+            self.corrections.lose(&mem::take(&mut call.corrections));
             self.put_back(&mut call, now);
         }
         self.parked.clear();
@@ -422,15 +450,35 @@ impl<T: Ticket> Core<T> {
         let Some(ledger) = self.ledger.clone().filter(|ledger| !ledger.is_empty()) else { return };
         let room = MOST_PAYING.saturating_sub(self.in_flight.len()).max(LEAST_PAYING);
         for principal in ledger.some(room, &*self.holds) {
-            self.batches.pay(principal);
+            self.batches.call_for(principal);
         }
     }
 
+    /// Calls for principals whose corrections have waited: a few at a time, but for no less than
+    /// `least`.
+    fn catch_up(&mut self, least: usize) {
+        let room = MOST_PAYING.saturating_sub(self.in_flight.len()).max(least);
+        let waiting = self.corrections.some(room, &*self.holds);
+        self.is_behind = waiting.len() == room;
+        waiting.into_iter().for_each(|principal| self.batches.call_for(principal));
+    }
+
+    /// A call has done nothing.
     fn put_back(&self, call: &mut Call, now: u64) {
+        self.corrections.put_back(&call.principal, mem::take(&mut call.corrections));
         if let Some(ledger) = &self.ledger {
             let owed = call.unpaid();
             ledger.put_back(&call.principal, owed, now);
         }
+    }
+
+    /// A call has failed for that reason. It may have been carried out all the same, unless the
+    /// server has said that it refuses calls.
+    fn put_back_after(&self, call: &mut Call, now: u64, reason: &Reason) {
+        if !reason.is_refusal() {
+            self.corrections.lose(&mem::take(&mut call.corrections));
+        }
+        self.put_back(call, now);
     }
 
     fn unreachable(&self, detail: String) -> Reason {

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     NoAnswer(Duration),
     /// Requests of this many principals are waiting already.
     TooMany(usize),
+    /// This many corrections are waiting already.
+    TooManyCorrections(usize),
     /// The bucket is on another node, which does not answer yet.
     Moved,
     /// No node serves the bucket.
@@ -39,6 +41,16 @@ pub(super) struct Reason {
 }
 
 impl Reason {
+    /// Whether the server has said that it refuses calls, so that it has not begun to carry out the
+    /// one that it answers. A proxy, too, may answer with an error that is none of these, while its
+    /// server carries out the call.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(
+            self.kind,
+            "busy" | "out_of_memory" | "read_only" | "no_primary" | "wrong_password" | "no_scripts"
+        )
+    }
+
     /// The event that `server` is lost for this reason.
     pub(super) fn lost(&self, server: &Arc<str>) -> StoreEvent {
         let (kind, reason) = (self.kind, self.as_seen_from(server));
@@ -79,6 +91,9 @@ impl fmt::Display for Failure {
             Self::TooMany(most) => {
                 write!(f, "requests of {most} principals are already waiting for the server")
             }
+            Self::TooManyCorrections(most) => {
+                write!(f, "{most} refunds and settlements are already waiting for the server")
+            }
             Self::Moved => f.write_str("the bucket has moved to another node of the cluster"),
             Self::Unserved => f.write_str("no node of the cluster serves the bucket"),
             Self::Foreign(pattern) => write!(
@@ -99,7 +114,7 @@ impl Failure {
         match self {
             Self::Lost => "lost",
             Self::NoAnswer(_) => "no_answer",
-            Self::TooMany(_) => "too_many",
+            Self::TooMany(_) | Self::TooManyCorrections(_) => "too_many",
             Self::Moved => "moved",
             Self::Unserved => "unserved",
             Self::Foreign(_) => "foreign_key",
@@ -112,7 +127,10 @@ impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         let kind = failure.kind();
         let error = match failure {
-            Failure::TooMany(_) | Failure::Moved | Failure::Foreign(_) => Self::of_request(failure),
+            Failure::TooMany(_)
+            | Failure::TooManyCorrections(_)
+            | Failure::Moved
+            | Failure::Foreign(_) => Self::of_request(failure),
             _ => Self::new(failure),
         };
         error.of_kind(kind)
@@ -131,6 +149,7 @@ mod tests {
             (Failure::Lost, "lost", true),
             (Failure::NoAnswer(Duration::from_millis(25)), "no_answer", true),
             (Failure::TooMany(8192), "too_many", false),
+            (Failure::TooManyCorrections(65_536), "too_many", false),
             (Failure::Moved, "moved", false),
             (Failure::Unserved, "unserved", true),
             (Failure::Foreign("bolna:2:{user:*}:call".into()), "foreign_key", false),

@@ -37,6 +37,8 @@ pub(super) struct Shared {
 /// A message to a worker.
 pub(super) enum Message {
     Request(Pending<Sender>),
+    /// Corrections of the principal were submitted.
+    Correct(Principal),
     /// The server now has the buckets of other servers. This many of their losses were reported,
     /// and the ends of these losses were not.
     Inherit(u32),
@@ -87,7 +89,7 @@ impl Handle {
 
     /// Asks the server. The answer comes within the deadline.
     pub(super) fn request(&self, principal: &Principal, op: Op) -> Result<Waiting, Failure> {
-        if !self.shared.up.load(Ordering::Acquire) {
+        if !self.is_up() {
             return Err(Failure::Lost);
         }
         let now = nanos(self.shared.clock.now());
@@ -101,6 +103,16 @@ impl Handle {
     pub(super) fn send(&self, pending: Pending<Sender>) {
         // If the worker has ended, so has the store, and the request's ticket is dropped.
         let _ = self.messages.send(Message::Request(pending));
+    }
+
+    /// Says that corrections of the principal were submitted.
+    pub(super) fn correct(&self, principal: &Principal) {
+        // If the worker has ended, so has the store or its runtime.
+        let _ = self.messages.send(Message::Correct(principal.clone()));
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.shared.up.load(Ordering::Acquire)
     }
 
     /// Takes over losses that were reported about other servers.
@@ -121,7 +133,7 @@ impl Handle {
     pub(super) fn report(&self) -> StoreReport {
         StoreReport {
             breakers: 1,
-            open_breakers: usize::from(!self.shared.up.load(Ordering::Acquire)),
+            open_breakers: usize::from(!self.is_up()),
             late_charges: self.shared.late_charges.load(Ordering::Relaxed),
             ..StoreReport::default()
         }

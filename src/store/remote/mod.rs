@@ -5,6 +5,7 @@ mod backoff;
 mod batch;
 mod call;
 mod core;
+mod corrections;
 mod failure;
 mod handle;
 mod home;

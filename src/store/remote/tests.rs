@@ -1,11 +1,14 @@
 //! What one server's core promises, step by step. The simulation shows what follows from it.
 
+mod corrections;
+
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::core::{Action, CallError, Core, Greeting, Limits};
+use super::corrections::Corrections;
 use super::failure::{Failure, Reason};
 use super::pending::{Op, Pending, Ticket};
 use super::request::{Reply as Answer, Request, Run};
@@ -29,6 +32,7 @@ struct Bench {
     answers: Answers,
     tags: usize,
     ledger: Arc<Ledger>,
+    corrections: Arc<Corrections>,
 }
 
 #[derive(Debug)]
@@ -53,8 +57,10 @@ impl Bench {
     fn new(most: usize) -> Self {
         let limits = Limits { deadline: DEADLINE, patience: 500 * MILLI, most };
         let ledger = Arc::new(Ledger::new(NonZeroU32::MIN, 10_000));
-        let core = Core::new("server".into(), limits, Some(Arc::clone(&ledger)), |_| true, 7);
-        Self { core, now: 0, answers: Rc::default(), tags: 0, ledger }
+        let corrections = Arc::new(Corrections::new(10_000));
+        let (owed, waiting) = (Some(Arc::clone(&ledger)), Arc::clone(&corrections));
+        let core = Core::new("server".into(), limits, owed, waiting, |_| true, 7);
+        Self { core, now: 0, answers: Rc::default(), tags: 0, ledger, corrections }
     }
 
     /// A core that is connected.
@@ -66,6 +72,13 @@ impl Bench {
         assert!(matches!(self.core.next(self.now), Some(Action::Connect)));
         self.greet();
         assert!(self.actions().is_empty());
+        self
+    }
+
+    /// As [`connect`](Self::connect), where something waits for the connection.
+    fn connect_only(mut self) -> Self {
+        assert!(matches!(self.core.next(self.now), Some(Action::Connect)));
+        self.greet();
         self
     }
 

@@ -148,6 +148,7 @@ impl<P: Protocol> Running<P> {
             for message in self.messages.drain(..) {
                 match message {
                     Message::Request(pending) => self.worker.core.accept(pending),
+                    Message::Correct(principal) => self.worker.core.correct(principal),
                     Message::Inherit(losses) => self.worker.core.inherit(losses),
                 }
             }

@@ -114,6 +114,7 @@ async fn a_time_or_a_number_that_can_not_be_right_is_told() {
     assert_wrong(|| RedisStore::builder(URL).expected_replicas(0), &["expected replicas", "is 0"])
         .await;
     assert_wrong(|| RedisStore::builder(URL).max_in_flight(0), &["in flight", "is 0"]).await;
+    assert_wrong(|| RedisStore::builder(URL).max_corrections(0), &["corrections", "is 0"]).await;
 }
 
 /// Each replica counts its part of the requests in flight, whether it falls back or not.

@@ -17,12 +17,16 @@ use super::{Credentials, RedisStore, address};
 use crate::store::fallback::{Ledger, LocalFallback};
 use crate::store::listeners::Listeners;
 use crate::store::memory::MemoryStore;
+use crate::store::remote::corrections::Corrections;
 use crate::store::remote::home::Home;
 use crate::store::remote::settings::Settings;
 use crate::values::clock::MonotonicClock;
 
 /// The default for the most buckets whose local charges are remembered until the server is back.
 const MOST_OWED: usize = 1_000_000;
+
+/// The default for the most corrections that wait.
+const MOST_CORRECTIONS: usize = 65_536;
 
 /// Sets up a [`RedisStore`]. Made by [`RedisStore::builder`], [`sentinel`](RedisStore::sentinel) or
 /// [`cluster`](RedisStore::cluster).
@@ -45,6 +49,7 @@ pub struct RedisStoreBuilder {
     /// Whether this process decides while the server is lost.
     falls_back: bool,
     most_local: Option<usize>,
+    most_corrections: usize,
     degraded: bool,
 }
 
@@ -65,6 +70,7 @@ impl RedisStoreBuilder {
             expected_replicas: 1,
             falls_back: true,
             most_local: None,
+            most_corrections: MOST_CORRECTIONS,
             degraded: false,
         }
     }
@@ -216,6 +222,18 @@ impl RedisStoreBuilder {
         Self { most_local: Some(buckets), ..self }
     }
 
+    /// The most corrections that wait for the server, or in a cluster for all servers; at least 1.
+    /// Defaults to 65,536. Corrections are refunds and settlements that were
+    /// [submitted](crate::store::Store::submit): see
+    /// [corrections](RedisStore#corrections-after-the-response).
+    ///
+    /// When as many wait, further ones are lost. The first of them is reported as a
+    /// [`StoreEvent::CorrectionsLost`](crate::store::StoreEvent::CorrectionsLost), and the report
+    /// [counts](crate::store::StoreReport::lost_corrections) them all.
+    pub fn max_corrections(self, corrections: usize) -> Self {
+        Self { most_corrections: corrections, ..self }
+    }
+
     /// Switches off the fallback in this process. While the server is lost, every check fails, and
     /// the layer's [`on_store_failure`](crate::BolnaRateLimitLayer::on_store_failure) decides
     /// whether the request is admitted. By default it is refused with a 503.
@@ -274,7 +292,9 @@ impl RedisStoreBuilder {
             listeners: Listeners::default(),
         };
         let (settings, connecting) = (Arc::new(settings), Arc::new(connecting));
-        let parts = Parts { settings, connecting, clock, ledger: ledger.clone(), home };
+        let corrections = Arc::new(Corrections::new(self.most_corrections));
+        let owed = ledger.clone();
+        let parts = Parts { settings, connecting, clock, ledger: owed, corrections, home };
         let servers = Servers::start(servers, parts, self.degraded).await?;
         let local = MemoryStore::with_clock(clock);
         let local = match self.most_local {
@@ -304,6 +324,7 @@ impl RedisStoreBuilder {
             ("the number of expected replicas", self.expected_replicas as usize),
             ("the number of principals in flight", self.most_waiting),
             ("the number of local buckets", self.most_local.unwrap_or(1)),
+            ("the number of corrections", self.most_corrections),
         ] {
             if number == 0 {
                 return setting(what, "it is 0 and must be at least 1".to_owned());
@@ -323,6 +344,7 @@ impl fmt::Debug for RedisStoreBuilder {
             .field("max_in_flight", &self.most_waiting)
             .field("expected_replicas", &self.expected_replicas)
             .field("max_local_buckets", &self.most_local)
+            .field("max_corrections", &self.most_corrections)
             .field("start_degraded", &self.degraded)
             .finish_non_exhaustive()
     }

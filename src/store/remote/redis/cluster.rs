@@ -137,7 +137,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    fn settings(&self) -> &Settings {
         &self.parts.settings
     }
 

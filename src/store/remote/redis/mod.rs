@@ -116,6 +116,29 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// * a burst below the number of replicas, since each replica has at least one unit, or
 /// * a server that loses its data.
 ///
+/// # Corrections after the response
+/// A refund or a settlement that is [submitted](Store::submit) waits in this process until a call
+/// carries it out: at once if the server is there, otherwise when it is back. A call for a
+/// principal carries out what waits for it, before it charges requests. So no correction needs a
+/// task of its own.
+///
+/// * At most [`max_corrections`](RedisStoreBuilder::max_corrections) wait. Those of one bucket and
+///   one quota are merged, so one caller's failures do not fill the queue.
+/// * Each is carried out at most once. If the server refuses a call, or the call reaches it after
+///   its deadline, nothing was done, and the correction waits again. If the connection breaks
+///   before the answer, the correction counts as lost, although the server may have carried it out.
+/// * A refund of a unit that this replica has admitted without the server reduces what it charges
+///   back, at once.
+/// * A settlement while the server is lost is added to what this replica charges back. That is
+///   charged again if the connection breaks while it is in flight, so it may be charged twice.
+/// * In a cluster, corrections wait for the node that has their buckets. Those for other nodes do
+///   not wait for it.
+/// * A [reset](Command::Reset) makes void what waits for its bucket.
+/// * What waits when the store is dropped or the process ends is lost, as is what was to be charged
+///   back.
+///
+/// The [report](StoreReport) says how many wait and how many are lost.
+///
 /// # The server
 /// It is tested on Redis 6.2 and later, Valkey 8 and 9, with Sentinels, as a cluster, and behind
 /// `haproxy` and `twemproxy` (with `hash_tag: "{}"`). No version is too old in itself: if the
@@ -205,6 +228,11 @@ impl Store for RedisStore {
         self.store.command(command).await
     }
 
+    /// Takes refunds and settlements: see [corrections](Self#corrections-after-the-response).
+    ///
+    /// # Errors
+    /// If as many as the store keeps are waiting already, which is of the kind `too_many`. If the
+    /// command is another one, or beyond the store's [capabilities](Self::capabilities).
     fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
         self.store.submit(command)
     }
@@ -219,8 +247,9 @@ impl Store for RedisStore {
         self.store.report()
     }
 
-    /// Subscribes to the loss and the return of servers, and to the changes of the
-    /// [cap](RedisStoreBuilder::max_local_buckets) if there is one.
+    /// Subscribes to the loss and the return of servers, to the first
+    /// [correction](Self#corrections-after-the-response) that is lost for want of room, and to the
+    /// changes of the [cap](RedisStoreBuilder::max_local_buckets) if there is one.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener);
     }

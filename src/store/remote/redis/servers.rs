@@ -16,6 +16,7 @@ use super::key;
 use super::sentinel::Route;
 use crate::store::fallback::Ledger;
 use crate::store::remote::core::{Core, Greeting, Limits};
+use crate::store::remote::corrections::{Corrections, Kind as Correcting};
 use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Shared, Waiting};
 use crate::store::remote::home::Home;
@@ -23,8 +24,8 @@ use crate::store::remote::pending::Op;
 use crate::store::remote::settings::{Settings, WHOLE};
 use crate::store::remote::worker::{Surroundings, Worker};
 use crate::store::{
-    Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreListener,
-    StoreReport, nanos,
+    Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreEvent,
+    StoreListener, StoreReport, nanos,
 };
 use crate::values::Principal;
 use crate::values::clock::{Clock, MonotonicClock};
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) connecting: Arc<Connecting>,
     pub(super) clock: MonotonicClock,
     pub(super) ledger: Option<Arc<Ledger>>,
+    pub(super) corrections: Arc<Corrections>,
     pub(super) home: Home,
 }
 
@@ -69,6 +71,13 @@ impl Servers {
         let first = parts.connect(&node, degraded).await?;
         let handle = parts.spawn(node, WHOLE, Some(first), |_| true, Arc::new(()));
         Ok(Self::One { handle, parts })
+    }
+
+    fn parts(&self) -> &Parts {
+        match self {
+            Self::One { parts, .. } => parts,
+            Self::Cluster(cluster) => cluster.parts(),
+        }
     }
 
     fn handle(&self, principal: &Principal) -> Result<Handle, Failure> {
@@ -136,7 +145,8 @@ impl Parts {
             most: settings.most_waiting,
         };
         let (name, ledger) = (node.name(), self.ledger.clone());
-        let mut core = Core::new(name, limits, ledger, holds, super::random());
+        let corrections = Arc::clone(&self.corrections);
+        let mut core = Core::new(name, limits, ledger, corrections, holds, super::random());
         let now = nanos(self.clock.now());
         let connection = match first {
             Some(Ok((connection, greeting))) => {
@@ -168,8 +178,44 @@ impl Store for Servers {
     }
 
     async fn command(&self, command: Command<'_>) -> Result<Reply, StoreError> {
+        if let Command::Reset(bucket) = command {
+            self.parts().corrections.forget(bucket);
+        }
         let handle = self.handle(command.principal())?;
         handle.request(command.principal(), Op::of(&command))?.await
+    }
+
+    /// Takes refunds and settlements. Settlements are a failure while their server is lost if there
+    /// is a ledger with room for them: `LocalFallback` notes them there.
+    fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
+        let (charge, kind) = match command {
+            Command::Refund(charge) => (charge, Correcting::Refund),
+            Command::Settle(charge) => (charge, Correcting::Settlement),
+            other => return Err(StoreError::not_submitted(&other)),
+        };
+        let Parts { ledger, corrections, settings, .. } = self.parts();
+        // Without a server for the slot, corrections wait for the one that gets it.
+        let handle = self.handle(charge.principal());
+        if kind == Correcting::Settlement
+            && !handle.as_ref().is_ok_and(Handle::is_up)
+            && ledger.as_ref().is_some_and(|ledger| ledger.has_room(&charge))
+        {
+            return Err(Failure::Lost.into());
+        }
+        let added = corrections.add(&charge, kind);
+        if let Ok(handle) = handle {
+            handle.correct(charge.principal());
+            if charge.buckets().any(|bucket| bucket.principal().is_everyone()) {
+                handle.correct(Principal::everyone());
+            }
+        }
+        added.map_err(|full| {
+            let max_corrections = full.most;
+            if full.is_news {
+                settings.report(StoreEvent::CorrectionsLost { max_corrections });
+            }
+            Failure::TooManyCorrections(max_corrections).into()
+        })
     }
 
     /// No call may need more than these: see [`Request::buckets`]. `LocalFallback` makes sure of
@@ -179,17 +225,20 @@ impl Store for Servers {
     }
 
     fn report(&self) -> StoreReport {
-        match self {
+        let report = match self {
             Self::One { handle, .. } => handle.report(),
             Self::Cluster(cluster) => cluster.report(),
+        };
+        let corrections = &self.parts().corrections;
+        StoreReport {
+            waiting_corrections: corrections.len(),
+            lost_corrections: corrections.lost(),
+            ..report
         }
     }
 
     fn subscribe(&self, listener: StoreListener) {
-        match self {
-            Self::One { parts, .. } => parts.settings.subscribe(listener),
-            Self::Cluster(cluster) => cluster.settings().subscribe(listener),
-        }
+        self.parts().settings.subscribe(listener);
     }
 }
 

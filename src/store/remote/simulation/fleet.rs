@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::super::core::{Action, CallError, Core, Limits};
+use super::super::corrections::Corrections;
 use super::super::failure::{Failure, Reason};
 use super::super::pending::{Op, Ticket};
-use super::super::request::{Reply as Answer, Request, Run};
+use super::super::request::{Entries, Reply as Answer, Request, Run};
 use super::super::server_time::Sighting;
 use super::referee::{Key, Referee};
 use super::scenario::{Fault, MILLI, Random, SECOND, Scenario};
@@ -51,8 +52,14 @@ pub(super) struct Fleet {
     pub(super) pending: HashMap<u64, Issued>,
     pub(super) tickets: u64,
     pub(super) names_time: bool,
-    /// Whether units are given back, too.
+    /// Whether units are given back, too: by requests.
     pub(super) refunds: bool,
+    /// Whether units that were admitted are given back after a while, without a request.
+    pub(super) corrects: bool,
+    /// The units of each bucket that were submitted to be given back, and that servers gave back.
+    pub(super) given: HashMap<Key, [u64; 2]>,
+    /// The most units that were submitted and not given back.
+    pub(super) not_given: HashMap<Key, u64>,
     pub(super) faults_end: u64,
     /// The time that the servers have charged to each bucket for requests, and that requests got.
     pub(super) charged: HashMap<Key, [u64; 2]>,
@@ -67,6 +74,7 @@ pub(super) struct Replica {
     pub(super) local: Local<ManualClock>,
     pub(super) clock: ManualClock,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) corrections: Arc<Corrections>,
     pub(super) outbox: Outbox,
     /// The server of each principal, as the replica knows it.
     pub(super) known: Arc<Mutex<HashMap<Principal, usize>>>,
@@ -122,6 +130,7 @@ pub(super) struct Issued {
 pub(super) enum Event {
     Arrives { replica: usize, principal: usize },
     Leaves { number: u64 },
+    GivesBack { replica: usize, principal: usize, entries: Entries },
     Wakes { replica: usize, server: usize },
     Connects { replica: usize, server: usize, gives_up: bool, sent: u64 },
     AtServer { connection: usize, message: Message, sent: u64 },
@@ -154,6 +163,8 @@ pub(super) struct Seen {
     pub(super) forwarded: u64,
     pub(super) late: u64,
     pub(super) of_everyone: u64,
+    pub(super) given_back: u64,
+    pub(super) corrections_lost: u64,
 }
 
 impl AddAssign for Seen {
@@ -169,6 +180,8 @@ impl AddAssign for Seen {
         self.forwarded += other.forwarded;
         self.late += other.late;
         self.of_everyone += other.of_everyone;
+        self.given_back += other.given_back;
+        self.corrections_lost += other.corrections_lost;
     }
 }
 
@@ -179,6 +192,8 @@ impl Seen {
         assert!(lossless || scenario == Scenario::Clocks || self.losses > self.runs, "{self:?}");
         assert_eq!(self.forwarded > self.runs, scenario.servers() > 1, "{self:?}");
         assert_eq!(self.of_everyone > self.runs, scenario.counts_everyone(), "{self:?}");
+        assert!(self.given_back > self.runs, "{self:?}");
+        assert!(!lossless || self.corrections_lost == 0, "{self:?}");
         // A clock that was set is noticed at the next answer, so few requests are decided locally.
         assert!(scenario != Scenario::Clocks || self.locally * 1000 < self.requests, "{self:?}");
     }
@@ -210,6 +225,7 @@ impl Fleet {
         }
         let names_time = scenario.names_time(&mut random);
         let owners: Vec<_> = principals.iter().map(|_| (random.index(servers), None)).collect();
+        let gives = random.below(3);
         let mut fleet = Self {
             scenario,
             now: 0,
@@ -232,7 +248,10 @@ impl Fleet {
             pending: HashMap::new(),
             tickets: 0,
             names_time,
-            refunds: random.below(2) == 0,
+            refunds: gives == 0,
+            corrects: gives == 1,
+            given: HashMap::new(),
+            not_given: HashMap::new(),
             faults_end: (2 + random.below(8)) * SECOND,
             charged: HashMap::new(),
             referee: Referee::new(),
@@ -256,6 +275,7 @@ impl Fleet {
             self.principals.iter().cloned().zip(self.owners.iter().map(|it| it.0)).collect();
         let known = Arc::new(Mutex::new(known));
         let limits = Limits { deadline: DEADLINE, patience: PATIENCE, most: 1000 };
+        let corrections = Arc::new(Corrections::new(1000));
         let cores = (0..self.servers.len())
             .map(|server| {
                 let known = Arc::clone(&known);
@@ -263,7 +283,8 @@ impl Fleet {
                     known.lock().expect("one thread").get(principal) == Some(&server)
                 };
                 let (ledger, random) = (Some(Arc::clone(&ledger)), self.random.u32());
-                Core::new(name(server), limits.clone(), ledger, holds, random)
+                let waiting = Arc::clone(&corrections);
+                Core::new(name(server), limits.clone(), ledger, waiting, holds, random)
             })
             .collect();
         let traffic =
@@ -274,6 +295,7 @@ impl Fleet {
             local,
             clock,
             ledger,
+            corrections,
             outbox: Outbox::default(),
             known,
             partitioned_until: 0,
@@ -364,6 +386,9 @@ impl Fleet {
                 if let Some(pending) = self.pending.remove(&number) {
                     pending.is_waiting.set(false);
                 }
+            }
+            Event::GivesBack { replica, principal, entries } => {
+                self.gives_back(replica, principal, &entries);
             }
             Event::Wakes { replica, server } => {
                 self.replicas[replica].cores[server].wake(self.now);
@@ -472,6 +497,13 @@ impl Fleet {
                 assert!(core.is_idle(), "replica {number} has calls in flight");
             }
             assert!(replica.ledger.is_empty(), "replica {number} has not paid");
+            assert_eq!(replica.corrections.len(), 0, "replica {number} has not corrected all");
+            self.seen.corrections_lost += replica.corrections.lost();
+        }
+        let lost = self.seen.corrections_lost;
+        for (bucket, [submitted, given]) in &self.given {
+            assert!(given <= submitted, "{bucket:?}: {given} units of {submitted} were given back");
+            assert!(lost > 0 || given == submitted, "{bucket:?}: only {given} of {submitted}");
         }
         assert!(self.pending.is_empty(), "{} requests have no answer", self.pending.len());
         for (bucket, [charged, got]) in &self.charged {
@@ -490,6 +522,9 @@ impl Fleet {
             // Without the server, each replica knows the time by its last answers.
             let unsure = if self.names_time { 100 * MILLI } else { 0 };
             jitter += u32::try_from(unsure.div_ceil(interval)).expect("small");
+            // The replica that gives a unit back has its part of it before the server has it.
+            let not_given = self.not_given.get(&(*principal, bucket.clone())).copied();
+            jitter += u32::try_from(not_given.unwrap_or(0)).expect("small");
             let lossless = matches!(self.scenario, Scenario::Calm | Scenario::NamedTime);
             let bursts = if lossless { 1 } else { 2 };
             assert!(

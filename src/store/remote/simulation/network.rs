@@ -128,7 +128,11 @@ impl Fleet {
             for run in &request.runs {
                 if let Run::Refund { bucket, rate, time } = run {
                     let units = u32::try_from(time / rate.interval()).expect("few");
-                    self.referee.give_back(&self.key(principal, bucket.clone()), units);
+                    let bucket = self.key(principal, bucket.clone());
+                    self.referee.give_back(&bucket, units);
+                    if self.corrects {
+                        self.given.entry(bucket).or_default()[1] += u64::from(units);
+                    }
                 }
             }
         }

@@ -3,13 +3,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use super::super::corrections::Kind;
 use super::super::failure::Failure;
 use super::super::pending::{Op, Pending};
 use super::super::request::Entries;
 use super::fleet::{DEADLINE, Event, Fleet, Issued, SimTicket};
-use super::scenario::{SECOND, Scenario};
+use super::scenario::{MILLI, SECOND, Scenario};
 use crate::store::{Charge, Entry, Reply, StoreError};
-use crate::values::{Endpoint, Scope};
+use crate::values::{Endpoint, OwnedBucket, Principal, Scope};
 
 impl Fleet {
     pub(super) fn arrives(&mut self, replica: usize, principal: usize) {
@@ -108,7 +109,8 @@ impl Fleet {
             let (principal, op) = (pending.principal, pending.op.clone());
             // A refund may bring a unit for a later request. So may two plans, which correct one
             // bucket in turn.
-            let in_order = answer.is_ok() && !self.refunds && !pending.was_sent_on;
+            let gives_back = self.refunds || self.corrects;
+            let in_order = answer.is_ok() && !gives_back && !pending.was_sent_on;
             let in_order =
                 in_order && op.buckets(of).all(|bucket| bucket.name != Endpoint::DEFAULT);
             let Some(is_admitted) = self.conclude(&pending, answer) else { continue };
@@ -156,6 +158,52 @@ impl Fleet {
                 self.referee.admit(bucket, interval, entry.cost(), self.now);
             }
         }
+        if self.corrects && self.random.below(4) == 0 {
+            // As above, there is no one bound for plans.
+            let is_given = |entry: &&Entry| {
+                outcome.charges(entry.is_binding()) && entry.name() != Endpoint::DEFAULT
+            };
+            let admitted: Vec<_> = charge.entries().iter().filter(is_given).copied().collect();
+            if !admitted.is_empty() {
+                let entries = Entries::of(&charge.with_entries(&admitted));
+                let wait = self.random.any(&[0..MILLI, MILLI..300 * MILLI]);
+                let replica = pending.replica;
+                self.later(wait, Event::GivesBack { replica, principal, entries });
+            }
+        }
         Some(outcome.is_admitted())
+    }
+
+    /// A replica gives back units that it has admitted, because the response says so.
+    pub(super) fn gives_back(&mut self, replica: usize, principal: usize, entries: &Entries) {
+        let charge = entries.charge(&self.principals[principal]);
+        let of = &self.replicas[replica];
+        let mut left = Vec::new();
+        let submitted = of.local.refund(&charge, |charge| {
+            left.extend_from_slice(charge.entries());
+            of.corrections.add(&charge, Kind::Refund).expect("there is room");
+            Ok(())
+        });
+        submitted.expect("it is kept");
+        let each = charge.entries().iter().map(|entry| {
+            let bucket = OwnedBucket::of(charge.bucket(entry));
+            let rest = left.iter().find(|left| left.name() == entry.name()).map(Entry::cost);
+            (self.key(principal, bucket), entry.cost(), rest.unwrap_or(0))
+        });
+        for (bucket, units, left) in each.collect::<Vec<_>>() {
+            // The others are no longer owed.
+            self.referee.give_back(&bucket, units - left);
+            self.seen.given_back += u64::from(units);
+            let [submitted, given] = self.given.entry(bucket.clone()).or_default();
+            *submitted += u64::from(left);
+            let missing = *submitted - *given;
+            let most = self.not_given.entry(bucket).or_default();
+            *most = missing.max(*most);
+        }
+        let server = self.server_of(replica, principal);
+        let core = &mut self.replicas[replica].cores[server];
+        core.correct(self.principals[principal].clone());
+        core.correct(Principal::everyone().clone());
+        self.act(replica, server);
     }
 }
