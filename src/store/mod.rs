@@ -115,7 +115,9 @@ pub trait Store: Send + Sync + 'static {
     /// A correction is carried out **at most once**. If the store can't know whether it was carried
     /// out, such as when a connection breaks, it is not sent again: a refund that is given twice
     /// would admit more than the limit. If the store loses a correction that it has taken, its
-    /// report [counts](StoreReport::lost_corrections) it.
+    /// report [counts](StoreReport::lost_corrections) it. There is one exception: a settlement that
+    /// a [`LocalFallback`] owes because its store has failed is charged back like all that it owes,
+    /// and may be charged twice if the store fails again at that moment.
     ///
     /// By default, [`command`](Self::command) is called and polled once. If it is ready, the result
     /// is that of the command. If not, it is dropped. So a store whose commands do not answer at
