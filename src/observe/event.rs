@@ -55,7 +55,7 @@ pub enum Event {
 impl Event {
     /// All that [`name`](Self::name) can return, except the codes of advice.
     #[cfg(feature = "metrics")]
-    pub(super) const NAMES: [&'static str; 9] = [
+    pub(super) const NAMES: [&'static str; 10] = [
         "policy_changed",
         "enforcement_changed",
         "candidate_changed",
