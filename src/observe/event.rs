@@ -55,7 +55,7 @@ pub enum Event {
 impl Event {
     /// All that [`name`](Self::name) can return, except the codes of advice.
     #[cfg(feature = "metrics")]
-    pub(super) const NAMES: [&'static str; 10] = [
+    pub(super) const NAMES: [&'static str; 9] = [
         "policy_changed",
         "enforcement_changed",
         "candidate_changed",
@@ -65,12 +65,11 @@ impl Event {
         "store_regained",
         "cap_reached",
         "cap_relieved",
-        "corrections_lost",
     ];
 
     /// The event as a word for a metric's label: `policy_changed`, `enforcement_changed`,
     /// `candidate_changed`, `correction_failed`, `store_lost`, `store_still_lost`,
-    /// `store_regained`, `cap_reached`, `cap_relieved`, `corrections_lost`, or the
+    /// `store_regained`, `cap_reached`, `cap_relieved`, or the
     /// [code](Advice::code) of an advice, such as `BRL001`.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -84,13 +83,12 @@ impl Event {
             Self::Store(StoreEvent::Regained { .. }) => "store_regained",
             Self::Store(StoreEvent::CapReached { .. }) => "cap_reached",
             Self::Store(StoreEvent::CapRelieved { .. }) => "cap_relieved",
-            Self::Store(StoreEvent::CorrectionsLost { .. }) => "corrections_lost",
             Self::Advice(advice) => advice.code(),
         }
     }
 
     /// Whether an operator should look into it: the store is lost or still lost, the cap is
-    /// reached, a correction has failed, corrections are lost, or there is an advice.
+    /// reached, a correction has failed, or there is an advice.
     #[must_use]
     pub fn is_warning(&self) -> bool {
         match self {

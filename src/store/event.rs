@@ -54,13 +54,6 @@ pub enum StoreEvent {
         /// The cap.
         max_buckets: usize,
     },
-    /// A refund or a settlement was [submitted](super::Store::submit) and is lost: as many as the
-    /// store keeps are waiting already. Sent for the first one that is lost for that reason since
-    /// a server was last regained. The report [counts](super::StoreReport::lost_corrections) all.
-    CorrectionsLost {
-        /// The most that the store keeps.
-        max_corrections: usize,
-    },
 }
 
 impl fmt::Display for StoreEvent {
@@ -88,13 +81,6 @@ impl fmt::Display for StoreEvent {
                 write!(
                     f,
                     "the rate limiter has a tenth of its cap of {max_buckets} buckets free again"
-                )
-            }
-            Self::CorrectionsLost { max_corrections } => {
-                write!(
-                    f,
-                    "the rate limiter loses refunds and settlements: {max_corrections}, as many as \
-                     it keeps, are waiting for its store"
                 )
             }
         }

@@ -376,7 +376,6 @@ fn an_event_is_one_line() {
         REGAINED,
         StoreEvent::CapReached { max_buckets: 7 },
         StoreEvent::CapRelieved { max_buckets: 7 },
-        StoreEvent::CorrectionsLost { max_corrections: 7 },
     ]
     .map(|event| event.to_string());
     assert_eq!(
@@ -390,8 +389,6 @@ fn an_event_is_one_line() {
             "the rate limiter counts on its store",
             "the rate limiter has reached its cap of 7 buckets: new callers share buckets",
             "the rate limiter has a tenth of its cap of 7 buckets free again",
-            "the rate limiter loses refunds and settlements: 7, as many as it keeps, are waiting \
-             for its store",
         ]
     );
 }

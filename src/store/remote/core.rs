@@ -209,7 +209,6 @@ impl<T: Ticket> Core<T> {
         self.names_time = greeting.names_time;
         self.last_error = None;
         self.supervisor.connected(now, greeting.server);
-        self.corrections.regained();
         self.pay();
         self.catch_up(LEAST_PAYING);
     }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
@@ -35,8 +35,6 @@ pub(super) struct Corrections {
     most: usize,
     /// How many are lost of those that were submitted.
     lost: AtomicU64,
-    /// Whether it was reported that there is no room, since a server was last regained.
-    is_told: AtomicBool,
     /// The shard that [`Corrections::some`] begins with.
     hand: AtomicUsize,
 }
@@ -69,8 +67,6 @@ pub(super) enum Kind {
 pub(super) struct Full {
     /// The most corrections that there may be.
     pub(super) most: usize,
-    /// Whether this has to be reported.
-    pub(super) is_news: bool,
 }
 
 impl Corrections {
@@ -83,7 +79,6 @@ impl Corrections {
             len: 0.into(),
             most,
             lost: 0.into(),
-            is_told: false.into(),
             hand: 0.into(),
         }
     }
@@ -111,16 +106,10 @@ impl Corrections {
             let one = Correction { bucket: OwnedBucket::of(bucket), rate, kind, time, count: 1 };
             if !self.add_one(bucket.principal(), one) {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                let is_news = !self.is_told.swap(true, Ordering::Relaxed);
-                added = Err(added.err().unwrap_or(Full { most: self.most, is_news }));
+                added = Err(Full { most: self.most });
             }
         }
         added
-    }
-
-    /// A server is regained. If there is no room again, this has to be reported.
-    pub(super) fn regained(&self) {
-        self.is_told.store(false, Ordering::Relaxed);
     }
 
     /// Whether any wait for a call for the principal.

@@ -36,12 +36,6 @@ impl Settings {
         self.listeners.deliver();
     }
 
-    /// Reports an event that does not last.
-    pub(super) fn report(&self, event: StoreEvent) {
-        self.listeners.note(|_| Some(event));
-        self.listeners.deliver();
-    }
-
     /// Stops reporting to new listeners that the server is lost.
     pub(super) fn forget(&self, number: u64) {
         self.listeners.note(|standing| {

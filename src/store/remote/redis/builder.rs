@@ -227,9 +227,9 @@ impl RedisStoreBuilder {
     /// [submitted](crate::store::Store::submit): see
     /// [corrections](RedisStore#corrections-after-the-response).
     ///
-    /// When as many wait, further ones are lost. The first of them is reported as a
-    /// [`StoreEvent::CorrectionsLost`](crate::store::StoreEvent::CorrectionsLost), and the report
-    /// [counts](crate::store::StoreReport::lost_corrections) them all.
+    /// When as many wait, further ones are lost. The report
+    /// [counts](crate::store::StoreReport::lost_corrections) them, and a limiter reports the first
+    /// of them as an [event](crate::observe::Event::CorrectionFailed).
     pub fn max_corrections(self, corrections: usize) -> Self {
         Self { most_corrections: corrections, ..self }
     }

@@ -16,7 +16,7 @@ use super::key;
 use super::sentinel::Route;
 use crate::store::fallback::Ledger;
 use crate::store::remote::core::{Core, Greeting, Limits};
-use crate::store::remote::corrections::{Corrections, Kind as Correcting};
+use crate::store::remote::corrections::{Corrections, Full, Kind as Correcting};
 use crate::store::remote::failure::{Failure, Reason};
 use crate::store::remote::handle::{Handle, Shared, Waiting};
 use crate::store::remote::home::Home;
@@ -24,8 +24,8 @@ use crate::store::remote::pending::Op;
 use crate::store::remote::settings::{Settings, WHOLE};
 use crate::store::remote::worker::{Surroundings, Worker};
 use crate::store::{
-    Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreEvent,
-    StoreListener, StoreReport, nanos,
+    Answer, Capabilities, Charge, Checked, Command, Reply, Store, StoreError, StoreListener,
+    StoreReport, nanos,
 };
 use crate::values::Principal;
 use crate::values::clock::{Clock, MonotonicClock};
@@ -193,7 +193,7 @@ impl Store for Servers {
             Command::Settle(charge) => (charge, Correcting::Settlement),
             other => return Err(StoreError::not_submitted(&other)),
         };
-        let Parts { ledger, corrections, settings, .. } = self.parts();
+        let Parts { ledger, corrections, .. } = self.parts();
         // Without a server for the slot, corrections wait for the one that gets it.
         let handle = self.handle(charge.principal());
         if kind == Correcting::Settlement
@@ -209,13 +209,7 @@ impl Store for Servers {
                 handle.correct(Principal::everyone());
             }
         }
-        added.map_err(|full| {
-            let max_corrections = full.most;
-            if full.is_news {
-                settings.report(StoreEvent::CorrectionsLost { max_corrections });
-            }
-            Failure::TooManyCorrections(max_corrections).into()
-        })
+        added.map_err(|Full { most }| Failure::TooManyCorrections(most).into())
     }
 
     /// No call may need more than these: see [`Request::buckets`]. `LocalFallback` makes sure of
