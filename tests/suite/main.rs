@@ -25,6 +25,7 @@ mod grants;
 mod grpc;
 mod honest_paths;
 mod identity;
+mod in_flight;
 mod limits;
 mod live;
 mod max_retry_after;
