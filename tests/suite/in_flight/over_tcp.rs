@@ -47,13 +47,9 @@ impl Server {
             .build()
             .unwrap();
         let (limiter, _clock) = stopped_limiter(policy);
-        let authenticate = |mut request: Request<Body>| {
-            request.extensions_mut().insert(Account::user("u").in_organization("o"));
-            request
-        };
         let app = routes
             .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
-            .layer(map_request(async move |request| authenticate(request)));
+            .layer(map_request(authenticate));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serve = async { axum::serve(listener, app).await.unwrap() };
@@ -72,6 +68,11 @@ impl Server {
         }
         panic!("the place was not freed")
     }
+}
+
+async fn authenticate(mut request: Request<Body>) -> Request<Body> {
+    request.extensions_mut().insert(Account::user("u").in_organization("o"));
+    request
 }
 
 #[derive(Clone, Copy, Debug)]
