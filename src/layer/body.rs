@@ -65,10 +65,19 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         match this.kind.project() {
-            BodyKindProjection::Inner { body } => {
-                let frame = body.poll_frame(cx);
-                if matches!(frame, Poll::Ready(None)) {
-                    *this.admission = None;
+            BodyKindProjection::Inner { mut body } => {
+                let frame = body.as_mut().poll_frame(cx);
+                if this.admission.is_some() {
+                    // A server does not poll for the end of a body whose length is known. Its
+                    // client may have read all of it before the server drops it.
+                    let has_ended = match &frame {
+                        Poll::Pending => false,
+                        Poll::Ready(None) => true,
+                        Poll::Ready(Some(_)) => body.is_end_stream(),
+                    };
+                    if has_ended {
+                        *this.admission = None;
+                    }
                 }
                 frame
             }

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{Left, left, ten_calls_three_at_once};
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{call_by, quiet, stopped_limiter};
+use crate::support::{call_by, ok, quiet, stopped_limiter};
 
 const POLLS: usize = 3;
 const FRAMES: usize = 2;
@@ -233,6 +233,20 @@ fn a_request_is_in_flight_until_its_body_has_ended_or_is_dropped() {
             assert_eq!(left(&limiter), Left { units: 9, places: 0 }, "{setting:?}, {polls}");
         }
     }
+}
+
+#[test]
+fn a_body_that_says_that_it_has_ended_has_ended_though_it_was_not_asked_again() {
+    let (limiter, _clock) = stopped_limiter(ten_calls_three_at_once());
+    let inner = tower::service_fn(ok::<String>);
+    let mut service = layer(&limiter, (false, false)).layer(inner);
+    let response = assert_ready!(spawn(service.call(call_by("u", "o"))).poll()).unwrap();
+    let mut body = spawn(response.into_body());
+    assert_eq!(left(&limiter), Left { units: 9, places: 1 });
+    let frame = assert_ready!(body.enter(|context, body| body.poll_frame(context)));
+    assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "inner");
+    assert_eq!(left(&limiter), Left { units: 9, places: 0 });
+    drop(body);
 }
 
 #[test]
