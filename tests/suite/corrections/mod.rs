@@ -2,6 +2,7 @@
 
 mod against_model;
 mod drops;
+mod failures_only;
 mod model;
 mod panics;
 
