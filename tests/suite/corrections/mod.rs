@@ -1,6 +1,7 @@
 //! Units that are given back or charged afterwards, and requests in flight.
 
 mod against_model;
+mod clocks;
 mod drops;
 mod failures_only;
 mod model;

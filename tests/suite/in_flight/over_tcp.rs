@@ -84,9 +84,14 @@ enum Version {
 const VERSIONS: [Version; 2] = [Version::Http1, Version::Http2];
 
 /// One connection of a client. When it is dropped, the connection breaks.
-enum Connection {
-    Http1(http1::SendRequest<Empty<Bytes>>, JoinSet<()>),
-    Http2(http2::SendRequest<Empty<Bytes>>, JoinSet<()>),
+struct Connection {
+    sender: Sender,
+    _task: JoinSet<()>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Empty<Bytes>>),
+    Http2(http2::SendRequest<Empty<Bytes>>),
 }
 
 impl Connection {
@@ -95,25 +100,27 @@ impl Connection {
         match version {
             Version::Http1 => {
                 let (send, connection) = http1::handshake(stream).await.unwrap();
-                Self::Http1(send, JoinSet::from_iter([async { drop(connection.await) }]))
+                let task = JoinSet::from_iter([async { drop(connection.await) }]);
+                Self { sender: Sender::Http1(send), _task: task }
             }
             Version::Http2 => {
                 let (send, connection) =
                     http2::handshake(TokioExecutor::new(), stream).await.unwrap();
-                Self::Http2(send, JoinSet::from_iter([async { drop(connection.await) }]))
+                let task = JoinSet::from_iter([async { drop(connection.await) }]);
+                Self { sender: Sender::Http2(send), _task: task }
             }
         }
     }
 
     async fn send(&mut self, method: Method, path: &str) -> Response<Incoming> {
         let request = Request::builder().method(method);
-        match self {
-            Self::Http1(send, _) => {
+        match &mut self.sender {
+            Sender::Http1(send) => {
                 let request = request.uri(path).header("host", "limited.example");
                 send.ready().await.unwrap();
                 send.send_request(request.body(Empty::new()).unwrap()).await.unwrap()
             }
-            Self::Http2(send, _) => {
+            Sender::Http2(send) => {
                 let request = request.uri(format!("http://limited.example{path}"));
                 send.ready().await.unwrap();
                 send.send_request(request.body(Empty::new()).unwrap()).await.unwrap()
