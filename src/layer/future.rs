@@ -133,8 +133,8 @@ where
                 }
                 StateProjection::Calling { call } => {
                     let result = ready!(call.poll(cx));
-                    if let Some(after) = this.after.take() {
-                        return Poll::Ready(conclude(result, *after, mem::take(this.fields)));
+                    if this.after.is_some() {
+                        return Poll::Ready(conclude(result, this.after, this.fields));
                     }
                     let mut response = result?;
                     mem::take(this.fields).append_to(&mut response);
@@ -156,12 +156,14 @@ where
 }
 
 /// The response to a request that has paid something that may be corrected, or is in flight.
+#[cold]
 #[inline(never)]
 fn conclude<B, E>(
     result: Result<Response<B>, E>,
-    after: After,
-    fields: Fields,
+    after: &mut Option<Box<After>>,
+    fields: &mut Fields,
 ) -> Result<Response<ResponseBody<B>>, E> {
+    let after = after.take().expect("it was there just before");
     let response = match result {
         Ok(response) => response,
         Err(error) => {
@@ -170,7 +172,7 @@ fn conclude<B, E>(
         }
     };
     let (mut response, admission) = after.answered(response);
-    fields.append_to(&mut response);
+    mem::take(fields).append_to(&mut response);
     Ok(response.map(|body| ResponseBody::inner(body, admission)))
 }
 
