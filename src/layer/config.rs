@@ -142,9 +142,9 @@ impl<St: Store> Config<St> {
         if held.is_empty() {
             return None;
         }
-        let is_in_flight = held.is_in_flight();
+        let (is_in_flight, is_counted) = (held.is_in_flight(), held.is_counted());
         let admission = self.limiter.admission(held);
-        if is_in_flight || self.admission_in_extensions {
+        if is_counted || self.admission_in_extensions {
             extensions.insert(admission.clone());
         }
         Some(Box::new(After::new(admission, self.corrections.clone(), is_in_flight)))

@@ -71,6 +71,9 @@ pub(crate) struct Held {
     /// What the request was charged, and what the candidate's buckets were.
     paid: Vec<Paid>,
     places: SmallVec<[Places; 1]>,
+    /// Whether some of the places are those of the policy that has decided, and not only of a
+    /// candidate.
+    is_counted: bool,
 }
 
 /// What one charge has taken.
@@ -214,7 +217,14 @@ impl Held {
         }
     }
 
+    /// Keeps places of the policy that has decided.
     pub(super) fn keep(&mut self, places: Places) {
+        self.is_counted |= !places.is_empty();
+        self.keep_trial(places);
+    }
+
+    /// Keeps places of the candidate.
+    pub(super) fn keep_trial(&mut self, places: Places) {
         if !places.is_empty() {
             self.places.push(places);
         }
@@ -222,6 +232,10 @@ impl Held {
 
     pub(crate) fn is_in_flight(&self) -> bool {
         !self.places.is_empty()
+    }
+
+    pub(crate) const fn is_counted(&self) -> bool {
+        self.is_counted
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -221,7 +221,7 @@ impl Candidate {
                 held.pay(&trial.charge.borrow(), |_| true, own_name);
             }
             if let Some(reserved) = trial.reserved {
-                held.keep(reserved.into_places());
+                held.keep_trial(reserved.into_places());
             }
         }
     }

@@ -28,7 +28,8 @@ pub(crate) struct Terms {
     pub(crate) enforcement: Enforcement,
     pub(crate) on_unidentified: OnUnidentified,
     pub(crate) on_store_failure: OnStoreFailure,
-    /// Whether what a request pays is noted, so that it can be given back.
+    /// Whether what a request pays is noted, so that it can be given back. It is in any case if a
+    /// limit of requests in flight counts the request, since that has an admission.
     pub(crate) corrects: bool,
 }
 
@@ -430,14 +431,15 @@ impl Active {
         let (ruling, error) = rule_on(answer, counted, endpoint, request.enforced, terms);
         if ruling.is_admitted() {
             let mut held = Held::default();
-            if let Some(outcome) = outcome.filter(|_| terms.corrects) {
+            let corrects = terms.corrects || reserved.is_some();
+            if let Some(outcome) = outcome.filter(|_| corrects) {
                 held.pay(&request.charge, |it| outcome.charges(it.is_binding()), |name| name);
             }
             if let Some(reserved) = reserved {
                 held.keep(reserved.into_places());
             }
             if let (Some((candidate, outcome)), Some(trial)) = (tried, trial) {
-                candidate.pay(*trial, outcome, terms.corrects, &mut held);
+                candidate.pay(*trial, outcome, corrects, &mut held);
             }
             if !held.is_empty() {
                 *rest = Some(Box::new(Rest { mark: None, held }));

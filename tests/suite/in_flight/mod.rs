@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod candidates;
+mod extensions;
 mod over_tcp;
 mod policies;
 mod replicas;
