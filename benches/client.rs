@@ -83,6 +83,13 @@ fn boundless_pacer() -> Pacer {
     Pacer::builder().policy(boundless()).build().expect("the bounds are not zero")
 }
 
+/// The same with a limit of requests in flight.
+fn concurrent_pacer() -> Pacer {
+    let quota = Quota::per_second(1_000_000).burst(u32::MAX);
+    let policy = Policy::bolna().quota("agent", quota).concurrent("agent", 10);
+    Pacer::with_policy(policy.build().expect("the quotas are valid"))
+}
+
 /// Nanoseconds per call, over one batch.
 fn time<S: Service<Request<Body>>>(service: &mut S) -> i64 {
     let requests: Vec<_> = (0..BATCH).map(|_| request()).collect();
@@ -134,7 +141,8 @@ fn unpaced() {
     let mut retried = RetryLayer::new(RetryPolicy::new()).layer(bare);
     let (mut all_bare, mut all_limited) = (all.layer(bare), all.layer(limited));
     let mut all_once = all.retry(once()).layer(limited);
-    let mut rounds = [const { Vec::new() }; 9];
+    let mut concurrent = PaceLayer::new(concurrent_pacer()).layer(bare);
+    let mut rounds = [const { Vec::new() }; 10];
     for _ in 0..ROUNDS {
         rounds[0].push(time(&mut bare_service));
         rounds[1].push(time(&mut limited_service));
@@ -145,20 +153,33 @@ fn unpaced() {
         rounds[6].push(time(&mut all_limited));
         rounds[7].push(time(&mut all_once));
         rounds[8].push(time_clone());
+        rounds[9].push(time(&mut concurrent));
     }
-    let [bare, limited, paced, paced_limited, retried, all, all_limited, all_once, clone] = rounds;
+    let [
+        bare,
+        limited,
+        paced,
+        paced_limited,
+        retried,
+        all,
+        all_limited,
+        all_once,
+        clone,
+        concurrent,
+    ] = rounds;
     for (name, time) in [
         ("bare service", median(bare.clone())),
         ("bare service, RateLimit fields", median(limited.clone())),
         ("PaceLayer, over bare", over(&paced, &bare)),
         ("PaceLayer, fields read, over bare", over(&paced_limited, &limited)),
+        ("PaceLayer, requests in flight limited, over bare", over(&concurrent, &bare)),
         ("RetryLayer<RetryPolicy>, over bare", over(&retried, &bare)),
         ("BolnaClientLayer, over bare", over(&all, &bare)),
         ("BolnaClientLayer, fields read, over bare", over(&all_limited, &limited)),
         ("the same with one attempt, over bare", over(&all_once, &limited)),
         ("cloning a request, and dropping the clone", median(clone)),
     ] {
-        println!("{name:<41} {time:>6} ns");
+        println!("{name:<48} {time:>6} ns");
     }
 }
 
@@ -182,10 +203,10 @@ fn serve() -> SocketAddr {
 }
 
 /// Nanoseconds per request, over one batch on a connection that stays open.
-async fn time_over_tcp<S>(client: &S, uri: &str) -> i64
+async fn time_over_tcp<S, B>(client: &S, uri: &str) -> i64
 where
-    S: Service<Request<Body>, Response = Response<hyper::body::Incoming>, Error: Into<BoxError>>
-        + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>> + Clone,
+    B: hyper::body::Body<Error: std::fmt::Debug>,
 {
     let start = Instant::now();
     for _ in 0..BATCH {
@@ -222,7 +243,7 @@ fn over_tcp() {
         ("PaceLayer around it, over that", over(&paced, &bare)),
         ("BolnaClientLayer around it, over that", over(&all, &bare)),
     ] {
-        println!("{name:<41} {time:>6} ns");
+        println!("{name:<48} {time:>6} ns");
     }
 }
 

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer};
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, ResponseBody};
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::{MostRefused, Observer};
 use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
@@ -201,7 +201,7 @@ fn boundless() -> Pacer {
 fn send<L>(times: usize, layer: L, server: fn(Request<Empty<Bytes>>) -> Answer)
 where
     L: Layer<ServiceFn<fn(Request<Empty<Bytes>>) -> Answer>>,
-    L::Service: Service<Request<Empty<Bytes>>, Response = Response<Empty<Bytes>>>,
+    L::Service: Service<Request<Empty<Bytes>>, Response = Response<ResponseBody<Empty<Bytes>>>>,
 {
     call(times, &mut layer.layer(tower::service_fn(server)), stranger, StatusCode::OK, || {});
 }

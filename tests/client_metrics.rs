@@ -169,3 +169,66 @@ fn clients_have_names() {
         assert_eq!((read("reports")["sent_total"], read("reports").len()), (0.0, 9));
     });
 }
+
+#[test]
+fn a_limit_of_requests_in_flight_has_metrics_of_its_own() {
+    recorded(async |snapshotter| {
+        let policy = Policy::bolna().concurrent("call", 2).build().unwrap();
+        let pacer = Pacer::builder().policy(policy).build().unwrap();
+        let metrics = Metrics::new(pacer.clone());
+        let client = BolnaClientLayer::with_pacer(pacer.clone())
+            .layer(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(()))));
+        let send = || {
+            let request = Request::post("/call").body(String::new()).unwrap();
+            tokio::spawn(client.clone().oneshot(request))
+        };
+        let running = [pacer.occupy("/call"), pacer.occupy("/call")];
+        let waiting = [send(), send(), send()];
+        sleep(Duration::from_secs(1)).await;
+        metrics.refresh();
+        let concurrent = |endpoint| -> Vec<f64> {
+            let all = read(snapshotter, &[("endpoint", endpoint)]).into_iter();
+            all.filter(|(name, _)| name.starts_with("concurrent")).map(|(_, it)| it).collect()
+        };
+        assert_eq!(concurrent("call"), [2.0, 2.0, 3.0]);
+        metrics.refresh();
+        assert!(concurrent("agent").is_empty(), "it has no such limit");
+        drop(running);
+        for call in waiting {
+            drop(call.await.unwrap().unwrap());
+        }
+        metrics.refresh();
+        assert_eq!(concurrent("call"), [0.0, 2.0, 0.0]);
+    });
+}
+
+#[test]
+fn a_limit_that_the_server_no_longer_reports_becomes_infinite() {
+    recorded(async |snapshotter| {
+        let pacer = Pacer::new();
+        let metrics = Metrics::new(pacer.clone());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let server = service_fn(move |_: Request<String>| {
+            let mut response = Response::builder();
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                response = response
+                    .header("ratelimit-policy", "\"lines\";q=4;qu=\"concurrent-requests\"")
+                    .header("ratelimit", "\"lines\";r=3");
+            }
+            std::future::ready(Ok::<_, Infallible>(response.body(()).unwrap()))
+        });
+        let client = BolnaClientLayer::with_pacer(pacer).layer(server);
+        let limit = async || {
+            let request = Request::post("/call").body(String::new()).unwrap();
+            drop(client.clone().oneshot(request).await.unwrap());
+            metrics.refresh();
+            read(snapshotter, &[("endpoint", "call")])["concurrent_limit"]
+        };
+        assert_eq!(limit().await, 4.0);
+        sleep(Duration::from_secs(3601)).await;
+        assert_eq!(limit().await, f64::INFINITY);
+        metrics.refresh();
+        // The recorder forgets values that have been read: it was not set again.
+        assert_eq!(read(snapshotter, &[("endpoint", "call")])["concurrent_limit"], 0.0);
+    });
+}

@@ -13,6 +13,9 @@ const WAITING: &str = "bolna_rate_limit_client_waiting";
 const IN_FLIGHT: &str = "bolna_rate_limit_client_in_flight";
 const WAIT: &str = "bolna_rate_limit_client_wait_seconds";
 const PAUSED: &str = "bolna_rate_limit_client_paused_seconds";
+const CONCURRENT: &str = "bolna_rate_limit_client_concurrent";
+const CONCURRENT_LIMIT: &str = "bolna_rate_limit_client_concurrent_limit";
+const CONCURRENT_WAITING: &str = "bolna_rate_limit_client_concurrent_waiting";
 const SENT: &str = "bolna_rate_limit_client_sent_total";
 const RETRIED: &str = "bolna_rate_limit_client_retried_total";
 const REFUSED: &str = "bolna_rate_limit_client_refused_total";
@@ -38,13 +41,18 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// | `bolna_rate_limit_client_in_flight` | gauge | requests without a response yet |
 /// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request |
 /// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
+/// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and calls with a [`Permit`](super::Permit) |
+/// | `bolna_rate_limit_client_concurrent_limit` | gauge | how many of them there may be |
+/// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait until one of them ends |
 /// | `bolna_rate_limit_client_sent_total` | counter | requests sent, retries included |
 /// | `bolna_rate_limit_client_retried_total` | counter | retries |
 /// | `bolna_rate_limit_client_refused_total` | counter | requests refused with 429 |
 /// | `bolna_rate_limit_client_unsent_total` | counter | requests not sent: wait or queue too long |
 ///
-/// Each metric has the label `endpoint`. Requests do no work for the metrics:
-/// [`refresh`](Self::refresh) updates all of them.
+/// Each metric has the label `endpoint`. Those of `concurrent` are there only for endpoints with a
+/// limit of requests in flight, which [`Concurrency`](super::Concurrency) explains. If it was
+/// reported by the server and is forgotten, the limit becomes infinite. Requests do no work for the
+/// metrics: [`refresh`](Self::refresh) updates all of them.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -53,9 +61,15 @@ pub struct Metrics {
 struct Shared {
     pacer: Pacer,
     labels: Vec<Label>,
-    /// The counters of each endpoint at the last refresh: the metrics are incremented by the
-    /// difference.
-    reported: Mutex<Vec<[u64; COUNTERS]>>,
+    /// For each endpoint. The metrics are incremented by the difference of the counters.
+    reported: Mutex<Vec<Reported>>,
+}
+
+/// What was reported of an endpoint at the last refresh.
+#[derive(Clone, Copy, Default)]
+struct Reported {
+    counters: [u64; COUNTERS],
+    is_concurrent: bool,
 }
 
 const COUNTERS: usize = 4;
@@ -92,7 +106,10 @@ impl Metrics {
             UNSENT,
             "Requests that were not sent, because the wait or the queue was too long"
         );
-        let reported = Mutex::new(vec![[0; COUNTERS]; pacer.policy().endpoints().count()]);
+        describe_gauge!(CONCURRENT, "Requests in flight, and calls with a permit");
+        describe_gauge!(CONCURRENT_LIMIT, "How many requests may be in flight");
+        describe_gauge!(CONCURRENT_WAITING, "Requests that wait until one in flight ends");
+        let reported = Mutex::new(vec![Reported::default(); pacer.policy().endpoints().count()]);
         Self { shared: Arc::new(Shared { pacer, labels, reported }) }
     }
 
@@ -105,7 +122,7 @@ impl Metrics {
         }
     }
 
-    fn report(&self, usage: &Usage, reported: &mut [u64; COUNTERS]) {
+    fn report(&self, usage: &Usage, reported: &mut Reported) {
         let mut labels = self.shared.labels.clone();
         labels.push(Label::new("endpoint", usage.endpoint().name()));
         // Exact up to 2^53.
@@ -116,9 +133,20 @@ impl Metrics {
         gauge!(IN_FLIGHT, labels.clone()).set(in_flight);
         gauge!(WAIT, labels.clone()).set(usage.wait().as_secs_f64());
         gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
+        let concurrency = usage.concurrency();
+        if concurrency.is_some() || reported.is_concurrent {
+            reported.is_concurrent = concurrency.is_some();
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+            let [in_flight, most, waiting] = concurrency.map_or([0.0, f64::INFINITY, 0.0], |it| {
+                [it.in_flight() as f64, it.most() as f64, it.waiting() as f64]
+            });
+            gauge!(CONCURRENT, labels.clone()).set(in_flight);
+            gauge!(CONCURRENT_LIMIT, labels.clone()).set(most);
+            gauge!(CONCURRENT_WAITING, labels.clone()).set(waiting);
+        }
         let now = [usage.sent(), usage.retried(), usage.refused(), usage.unsent()];
         for (name, (now, before)) in
-            [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(reported))
+            [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(&mut reported.counters))
         {
             counter!(name, labels.clone()).increment(now.saturating_sub(*before));
             *before = *now;

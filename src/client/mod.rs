@@ -35,7 +35,7 @@
 //! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
 //! has its units reserved, gets the inner service ready, and is sent.
 //!
-//! An endpoint with several limits keeps to all of them, except to those for everyone: a request is
+//! An endpoint with several limits keeps to all of them, except to rates for everyone: a request is
 //! sent when each limit has the units that it costs by the policy. A single request can't have
 //! another cost: where the server charges requests differently, put the largest cost into the
 //! client's policy. Endpoints that share a limit take from the same bucket, in the order in which
@@ -54,6 +54,26 @@
 //! Endpoints that share a limit have one worker. It runs on the tokio runtime of the first request
 //! that waits, and ends when no request waits. A request that need not wait starts no task.
 //!
+//! # Requests in flight
+//! If an endpoint has a limit of [requests in
+//! flight](crate::policy::PolicyBuilder::concurrent), a request that would be one too many waits in
+//! the same queue, in the same order and within the same bounds, until another one has ended. A
+//! request has ended
+//! * when the body of its response, a [`ResponseBody`], has ended, has failed or was dropped;
+//! * when it has failed or was refused with 429;
+//! * when its future was dropped.
+//!
+//! A waiting request takes neither a unit of a rate nor a place, and gets all that it needs at once
+//! when it is dispatched. It is not known when another one ends, so a request fails only after it
+//! has waited as long as it may. A caller that keeps many responses without reading them, for
+//! example by joining many futures before it reads the first body, may wait for itself until the
+//! longest wait is over. Limits for everyone count too, since one caller can't have more in flight
+//! than everyone.
+//!
+//! A phone call lasts longer than the request that starts it. For a limit of calls, a [`Permit`]
+//! keeps the place of the request until the call has ended; see there for an example. A permit can
+//! also be had [without a request](Pacer::acquire), and for [what runs already](Pacer::occupy).
+//!
 //! # What is learned from responses
 //! Other clients may spend units from the same bucket, for example other processes with the same
 //! API key. Responses show this in `RateLimit` and `RateLimit-Policy` ([draft 11][draft-11] and the
@@ -68,8 +88,19 @@
 //! reported limits is exhausted for longer than one unit takes to come back, the endpoint is paused
 //! until that limit has units again. So are the endpoints that share the limit.
 //!
-//! A response with the status 429 pauses its endpoint for all callers, and the endpoints that share
-//! a limit which it reports as exhausted:
+//! A limit of requests in flight has the unit `concurrent-requests` in `RateLimit-Policy`, and no
+//! window. Its `q` is adopted for the limit of that name, or else for the endpoint, where it is
+//! smaller than in the policy, and is forgotten if it is not reported for an hour. Limits of other
+//! units, such as `content-bytes`, are ignored. If a response with the status 429 reports such a
+//! limit with `r=0`, and no exhausted rate, other clients have the rest of the places. The endpoint
+//! is not paused then:
+//! * No more requests are in flight than were when the refusal arrived, for as long as a pause
+//!   would last. If there were none, no request is sent in that time.
+//! * After that, one more is sent. If it is admitted, as many may be in flight as are then, and one
+//!   more again; or as many more as the server reports to be left.
+//!
+//! Any other response with the status 429 pauses its endpoint for all callers, and the endpoints
+//! that share a limit which it reports as exhausted:
 //! * The pause is the time in `retry-after-ms` or `Retry-After` (seconds or a date). Without a
 //!   valid value it lasts until an exhausted limit has units again, or else 1 s. It is at most an
 //!   hour.
@@ -92,7 +123,7 @@
 //! For each endpoint, [`Pacer::usage`] returns how many units are left, how many requests wait and
 //! for how long, and how many were sent and refused. [`Pacer::peek`] returns the same for one path,
 //! before a request is sent there. With the feature `metrics`, `Metrics` reports these numbers to
-//! any recorder.
+//! any recorder. [`Usage::concurrency`] is about requests in flight.
 //!
 //! # Where to put the layer
 //! From the outside in:
@@ -106,8 +137,9 @@
 //! 5. the client.
 //!
 //! # HTTP clients
-//! The inner service may be any service of `http::Request` that can be cloned. hyper-util's client
-//! speaks https with a connector such as the one of hyper-rustls.
+//! The inner service may be any service of `http::Request` that can be cloned. The body of its
+//! responses becomes a [`ResponseBody`], which is a body of the same data and errors. hyper-util's
+//! client speaks https with a connector such as the one of hyper-rustls.
 //! [reqwest](https://docs.rs/reqwest) has types of its own, which have to be converted:
 //!
 //! ```
@@ -122,7 +154,9 @@
 //! fn api(client: reqwest::Client) -> Api {
 //!     BoxCloneSyncService::new(
 //!         ServiceBuilder::new()
-//!             .map_response(reqwest::Response::from)
+//!             .map_response(|response: Response<_>| {
+//!                 reqwest::Response::from(response.map(reqwest::Body::wrap))
+//!             })
 //!             .layer(BolnaClientLayer::new())
 //!             .map_request(|request: Request<Bytes>| {
 //!                 reqwest::Request::try_from(request).expect("an absolute URI")
@@ -160,9 +194,11 @@ pub use layer::BolnaClientLayer;
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use metrics::Metrics;
-pub use pace::{Pace, PaceFuture, PaceLayer, Pacer, PacerBuilder, PacerError, WaitError};
+pub use pace::{
+    Pace, PaceFuture, PaceLayer, Pacer, PacerBuilder, PacerError, Permit, ResponseBody, WaitError,
+};
 pub use retry::{
     CloneBodies, CloneBody, RetryDelay, RetryPolicy, RetryPolicyBuilder, RetryPolicyError, SendOnce,
 };
 pub use service::BolnaClient;
-pub use usage::Usage;
+pub use usage::{Concurrency, Usage};

@@ -6,7 +6,7 @@ use tower::retry::Retry;
 use tower::retry::future::ResponseFuture;
 use tower_service::Service;
 
-use super::pace::{Pace, Pacer};
+use super::pace::{Pace, Pacer, ResponseBody};
 use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 
 /// Keeps the requests to the wrapped service within the limits, and retries refused requests.
@@ -17,7 +17,8 @@ use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 /// * the body of the requests can be cloned, or the [`RetryPolicy`] defines [what to do
 ///   instead](super::RetryPolicyBuilder::clone_bodies_with).
 ///
-/// Its error is a [`BoxError`] that contains either the error of the wrapped service or a
+/// The body of its responses is a [`ResponseBody`], which counts the requests in flight. Its error
+/// is a [`BoxError`] that contains either the error of the wrapped service or a
 /// [`WaitError`](super::WaitError).
 ///
 /// # Panics
@@ -59,7 +60,7 @@ where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
     C: CloneBody<ReqBody>,
 {
-    type Response = Response<ResBody>;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
     type Future = ResponseFuture<RetryPolicy<C>, Pace<S>, Request<ReqBody>>;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::values::{Endpoint, Quota};
+use crate::values::{Endpoint, LimitName, Quota};
 
 /// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,16 @@ pub struct Usage {
     pub(super) retried: u64,
     pub(super) refused: u64,
     pub(super) unsent: u64,
+    pub(super) concurrency: Option<Concurrency>,
+}
+
+/// The current state of an endpoint's limit of requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Concurrency {
+    pub(super) limit: Option<LimitName>,
+    pub(super) most: u64,
+    pub(super) in_flight: u64,
+    pub(super) waiting: usize,
 }
 
 impl Usage {
@@ -51,14 +61,16 @@ impl Usage {
         self.waiting
     }
 
-    /// How many requests have been sent and have neither a response nor an error yet.
+    /// How many requests have been sent and have neither a response nor an error yet. For a limit
+    /// of requests in flight they count for longer: see [`concurrency`](Self::concurrency).
     #[must_use]
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
     /// How long one more request would have to wait, by the limit that takes the longest. Requests
-    /// to other endpoints that wait for a shared limit are not counted.
+    /// to other endpoints that wait for a shared limit are not counted. Nor is the time until a
+    /// request in flight ends, which is not known.
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
@@ -95,5 +107,44 @@ impl Usage {
     #[must_use]
     pub const fn unsent(&self) -> u64 {
         self.unsent
+    }
+
+    /// The limit of requests in flight that has the fewest places left, of those in the policy and
+    /// those that the server reports. `None` if there is no such limit.
+    #[must_use]
+    pub const fn concurrency(&self) -> Option<Concurrency> {
+        self.concurrency
+    }
+}
+
+impl Concurrency {
+    /// The name of the limit, or `None` if it is not in the policy and was reported by the server.
+    #[must_use]
+    pub const fn limit(&self) -> Option<LimitName> {
+        self.limit
+    }
+
+    /// How many requests may be in flight now: what the policy allows, or less if the server
+    /// reports a lower limit, or has refused a request because of those of other clients. Then it
+    /// may be 0 for a while.
+    #[must_use]
+    pub const fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// How many requests are in flight, those to other endpoints that share the limit included:
+    /// they have no response yet, the body of their response has not ended, or a
+    /// [`Permit`](super::Permit) is kept. It may be more than [allowed](Self::most). If a request
+    /// costs several units, each of them counts.
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// How many requests to the endpoint wait until one in flight ends: 0, or all that
+    /// [wait](Usage::waiting) and are not dispatched.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting
     }
 }

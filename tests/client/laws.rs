@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy};
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, ResponseBody, RetryPolicy};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{Policy, Quota};
 use futures_util::FutureExt;
@@ -240,7 +240,7 @@ fn arrive<S>(
     caller: Caller,
 ) -> impl Future<Output = bool> + use<S>
 where
-    S: Service<Request<String>, Response = Response<()>, Error = BoxError> + Clone,
+    S: Service<Request<String>, Response = Response<ResponseBody<()>>, Error = BoxError> + Clone,
 {
     let call = client.clone().oneshot(request(&format!("{}?{number}", path(endpoint))));
     async move {

@@ -2,12 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod callers;
+mod lines;
 mod server;
 mod support;
 
 mod bounds;
+mod calls;
 mod chaos;
 mod drops;
+mod in_flight;
+mod in_flight_laws;
+mod in_flight_learned;
+mod in_flight_tcp;
 mod laws;
 mod learning;
 mod limits;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{Pacer, PacerBuilder, Usage};
+use bolna_rate_limit::client::{Pacer, PacerBuilder, ResponseBody, Usage};
 use bolna_rate_limit::clock::Clock;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
@@ -23,7 +23,9 @@ const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
 
 /// A server that is a function.
-pub(crate) type Remote = BoxCloneService<Request<String>, Response<()>, BoxError>;
+pub(crate) type Remote = Answering<()>;
+
+pub(crate) type Answering<B> = BoxCloneService<Request<String>, Response<B>, BoxError>;
 
 pub(crate) struct VirtualClock(Instant);
 
@@ -172,22 +174,22 @@ pub(crate) fn distant(
 }
 
 /// A service that takes `time(1)`, `time(2)` and so on to get ready. A clone has to get ready anew.
-pub(crate) fn slow_to_ready(
-    service: Remote,
+pub(crate) fn slow_to_ready<B>(
+    service: Answering<B>,
     time: impl Fn(u32) -> Duration + Clone + Send + Sync + 'static,
-) -> SlowToReady<impl Fn(u32) -> Duration + Clone + Send + Sync + 'static> {
+) -> SlowToReady<B, impl Fn(u32) -> Duration + Clone + Send + Sync + 'static> {
     SlowToReady { service, time, number: Arc::default(), sleep: None, is_ready: false }
 }
 
-pub(crate) struct SlowToReady<F> {
-    service: Remote,
+pub(crate) struct SlowToReady<B, F> {
+    service: Answering<B>,
     time: F,
     number: Arc<Mutex<u32>>,
     sleep: Option<Pin<Box<Sleep>>>,
     is_ready: bool,
 }
 
-impl<F: Clone> Clone for SlowToReady<F> {
+impl<B, F: Clone> Clone for SlowToReady<B, F> {
     fn clone(&self) -> Self {
         let (service, time, number) =
             (self.service.clone(), self.time.clone(), Arc::clone(&self.number));
@@ -195,10 +197,10 @@ impl<F: Clone> Clone for SlowToReady<F> {
     }
 }
 
-impl<F: Fn(u32) -> Duration> Service<Request<String>> for SlowToReady<F> {
-    type Response = Response<()>;
+impl<B, F: Fn(u32) -> Duration> Service<Request<String>> for SlowToReady<B, F> {
+    type Response = Response<B>;
     type Error = BoxError;
-    type Future = <Remote as Service<Request<String>>>::Future;
+    type Future = <Answering<B> as Service<Request<String>>>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         if !self.is_ready {
@@ -241,8 +243,12 @@ pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
 /// Sends a request in a task of its own.
 pub(crate) fn send<S>(client: &S, target: &str) -> JoinHandle<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<String>, Response = Response<()>, Error = BoxError, Future: Send>
-        + Clone
+    S: Service<
+            Request<String>,
+            Response = Response<ResponseBody<()>>,
+            Error = BoxError,
+            Future: Send,
+        > + Clone
         + Send
         + 'static,
 {
@@ -256,8 +262,12 @@ where
 /// Sends `POST /call?0`, `/call?1` and so on, each in a task of its own, and returns the results.
 pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<StatusCode, BoxError>>
 where
-    S: Service<Request<String>, Response = Response<()>, Error = BoxError, Future: Send>
-        + Clone
+    S: Service<
+            Request<String>,
+            Response = Response<ResponseBody<()>>,
+            Error = BoxError,
+            Future: Send,
+        > + Clone
         + Send
         + 'static,
 {

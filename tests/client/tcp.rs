@@ -207,7 +207,9 @@ async fn reqwest_is_paced_too() {
     let server = Server::start().await;
     let layer = BolnaClientLayer::new();
     let client = ServiceBuilder::new()
-        .map_response(reqwest::Response::from)
+        .map_response(|response: http::Response<_>| {
+            reqwest::Response::from(response.map(reqwest::Body::wrap))
+        })
         .layer(layer.clone())
         .map_request(|request: Request<Bytes>| reqwest::Request::try_from(request).unwrap())
         .map_response(http::Response::<reqwest::Body>::from)

@@ -7,8 +7,19 @@ use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::values::LimitName;
+
 pub(super) use rate_limit::{Memo, standings};
 pub(super) use retry_after::retry_after;
+
+/// The names of an endpoint's limits.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Of the limits of a rate, the endpoint's own first.
+    pub(super) rates: Box<[LimitName]>,
+    /// Of the limits of requests in flight.
+    pub(super) concurrent: Box<[LimitName]>,
+}
 
 /// The state of an endpoint's limits, as the header fields of a response report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +29,18 @@ pub(super) struct Standings {
     pub(super) limits: SmallVec<[Option<Standing>; 1]>,
     /// The longest time until an exhausted limit other than these has units again.
     pub(super) others_exhausted: Option<Duration>,
+    /// The state of each limit of requests in flight, and then that of all such limits with other
+    /// names together. Empty if none is reported.
+    pub(super) concurrent: SmallVec<[Concurrent; 2]>,
+}
+
+/// The state of a limit of requests in flight, as far as it is reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Concurrent {
+    /// How many requests may be in flight.
+    pub(super) most: Option<u32>,
+    /// How many more requests may be.
+    pub(super) remaining: Option<u32>,
 }
 
 /// The state of a limit.
@@ -41,7 +64,15 @@ impl Standings {
     fn of_own(own: Standing, count: usize) -> Self {
         let mut limits = smallvec![None; count];
         limits[0] = Some(own);
-        Self { limits, others_exhausted: None }
+        Self { limits, others_exhausted: None, concurrent: SmallVec::new() }
+    }
+
+    /// Whether a refusal with this report is due to a limit of requests in flight alone.
+    pub(super) fn blames_concurrent(&self) -> bool {
+        let is_exhausted = |standing: &Standing| standing.remaining == 0;
+        self.concurrent.iter().any(|limit| limit.remaining == Some(0))
+            && self.others_exhausted.is_none()
+            && !self.limits.iter().flatten().any(is_exhausted)
     }
 
     /// The longest time until an exhausted limit has units again.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use crate::values::Endpoint;
+use crate::values::{Endpoint, LimitName};
 
 /// A request was not sent, because it would have had to wait too long, or because too many requests
 /// were waiting.
@@ -25,7 +25,17 @@ use crate::values::Endpoint;
 pub struct WaitError {
     endpoint: Endpoint,
     wait: Duration,
+    lack: Lack,
     bound: Bound,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lack {
+    /// The limit that it waits for, unless only the server knows it.
+    pub(super) limit: Option<LimitName>,
+    /// How many requests may be in flight, if it waits for one of them to end.
+    pub(super) in_flight: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +46,26 @@ enum Bound {
 }
 
 impl WaitError {
-    pub(super) const fn full(endpoint: Endpoint, wait: Duration, max_waiting: usize) -> Self {
-        Self { endpoint, wait, bound: Bound::Waiting(max_waiting) }
+    pub(super) const fn full(
+        endpoint: Endpoint,
+        wait: Duration,
+        lack: Lack,
+        max_waiting: usize,
+    ) -> Self {
+        Self { endpoint, wait, lack, bound: Bound::Waiting(max_waiting) }
     }
 
-    pub(super) const fn too_long(endpoint: Endpoint, wait: Duration, max_wait: Duration) -> Self {
-        Self { endpoint, wait, bound: Bound::Wait(max_wait) }
+    pub(super) const fn too_long(
+        endpoint: Endpoint,
+        wait: Duration,
+        lack: Lack,
+        max_wait: Duration,
+    ) -> Self {
+        Self { endpoint, wait, lack, bound: Bound::Wait(max_wait) }
     }
 
-    pub(super) const fn too_late(endpoint: Endpoint, wait: Duration) -> Self {
-        Self { endpoint, wait, bound: Bound::Retries }
+    pub(super) const fn too_late(endpoint: Endpoint, wait: Duration, lack: Lack) -> Self {
+        Self { endpoint, wait, lack, bound: Bound::Retries }
     }
 
     /// The endpoint whose units the request would have used.
@@ -54,7 +74,24 @@ impl WaitError {
         self.endpoint
     }
 
+    /// The limit for which the request had to wait: the one that takes the longest, or one of
+    /// requests in flight. `None` if it is a limit that is not in the policy and was reported by
+    /// the server.
+    #[must_use]
+    pub const fn limit(&self) -> Option<LimitName> {
+        self.lack.limit
+    }
+
+    /// Whether the request had to wait until another one ends, and not for units that come back
+    /// with time.
+    #[must_use]
+    pub const fn is_concurrent(&self) -> bool {
+        self.lack.in_flight.is_some()
+    }
+
     /// How long the request would still have had to wait when it failed, as far as was known then.
+    /// It is not known when a request in flight ends, so this may be zero if the request [waited
+    /// for one](Self::is_concurrent).
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
@@ -78,12 +115,19 @@ impl WaitError {
 
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { endpoint, wait, bound } = self;
-        write!(
-            f,
-            "not sent: a request to {:?} would have to wait for {wait:.1?}, ",
-            endpoint.name()
-        )?;
+        let Self { endpoint, wait, lack, bound } = self;
+        write!(f, "not sent: a request to {:?} would have to wait ", endpoint.name())?;
+        match lack.in_flight {
+            Some(most @ ..=1) => write!(f, "until the {most} request in flight ends"),
+            Some(most) => write!(f, "until one of {most} requests in flight ends"),
+            None => write!(f, "for {wait:.1?}"),
+        }?;
+        // An endpoint's own limit has its name.
+        match lack.limit.filter(|limit| limit.name() != endpoint.name()) {
+            Some(limit) => write!(f, " by the limit {:?}, ", limit.name()),
+            None if lack.in_flight.is_some() => f.write_str(" by a limit of the server, "),
+            None => f.write_str(", "),
+        }?;
         match bound {
             Bound::Waiting(1) => {
                 f.write_str("and 1 request waits already, the most that this client allows")

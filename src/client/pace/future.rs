@@ -7,6 +7,7 @@ use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
+use super::body::ResponseBody;
 use super::error::WaitError;
 use super::lane::{Place, Sent};
 
@@ -15,7 +16,7 @@ pin_project! {
     ///
     /// Dropping it removes the request from the queue. If the request was dispatched and not sent
     /// yet, its unit is given back. The unit of a request that was sent stays spent, because the
-    /// client can't know whether the server has charged the request.
+    /// client can't know whether the server has charged the request. It is no longer in flight.
     ///
     /// A request that need not wait is sent when the service is called, and not when this future is
     /// first polled.
@@ -93,7 +94,7 @@ impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
 {
-    type Output = Result<Response<ResBody>, BoxError>;
+    type Output = Result<Response<ResponseBody<ResBody>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
@@ -129,10 +130,8 @@ where
                     let response = ready!(call.poll(cx));
                     let sent = sent.take();
                     let mut response = response.map_err(Into::into)?;
-                    if let Some(sent) = sent {
-                        sent.answered(&mut response);
-                    }
-                    return Poll::Ready(Ok(response));
+                    let share = sent.and_then(|sent| sent.answered(&mut response));
+                    return Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, share))));
                 }
                 StateProjection::Refused { error } => {
                     return Poll::Ready(Err(error.take().expect("polled after completion").into()));

@@ -4,7 +4,8 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
-use super::pair::Pair;
+use super::pairs::Pairs;
+use super::permits::Claims;
 use super::queue::Turn;
 use super::state::{Arrival, State, Times};
 use crate::client::hints::Standings;
@@ -12,8 +13,7 @@ use crate::client::hints::Standings;
 #[derive(Debug)]
 pub(super) struct Group {
     lanes: Box<[State]>,
-    /// The limits of the lanes, each once.
-    pairs: Box<[Pair]>,
+    pairs: Pairs,
     /// How many requests have arrived.
     arrivals: u64,
     /// Whether there is a worker.
@@ -21,13 +21,13 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(lanes: Box<[State]>, pairs: Box<[Pair]>) -> Self {
+    pub(super) fn new(lanes: Box<[State]>, pairs: Pairs) -> Self {
         Self { lanes, pairs, arrivals: 0, is_driven: false }
     }
 
     /// A lane, and the pairs of the group.
     #[inline]
-    pub(super) fn lane(&mut self, lane: usize) -> (&mut State, &mut [Pair]) {
+    pub(super) fn lane(&mut self, lane: usize) -> (&mut State, &mut Pairs) {
         (&mut self.lanes[lane], &mut self.pairs)
     }
 
@@ -37,8 +37,8 @@ impl Group {
     pub(super) fn arrive(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
         let shares = self.lanes.len() > 1;
         // The worker is about to dispatch the first of other lanes, which would miss their units
-        // again and again.
-        let is_behind = shares && self.is_driven && self.next_lane(now).is_some();
+        // and permits again and again.
+        let is_behind = shares && self.is_driven && self.is_behind(at, now);
         self.arrivals += 1;
         let lane = &mut self.lanes[at];
         let arrival = lane.arrive(&mut self.pairs, self.arrivals, now, again, is_behind);
@@ -48,6 +48,14 @@ impl Group {
             _ => false,
         };
         (arrival, is_news)
+    }
+
+    /// Whether the requests that wait in other lanes leave nothing for one that arrives in this
+    /// lane.
+    fn is_behind(&self, at: usize, now: u64) -> bool {
+        let mut claims = Claims::new();
+        self.next_lane(now, &mut claims).is_some()
+            || !self.lanes[at].claim(&self.pairs, now, &mut claims)
     }
 
     /// A response that is not a refusal and reports usage. Returns whether waiting requests may be
@@ -62,8 +70,13 @@ impl Group {
     ) -> bool {
         let waits = self.lanes.iter().any(State::has_unsent);
         let before = waits.then(|| self.times());
-        self.lanes[lane].hear(&mut self.pairs, sent_at, now, standings);
-        before.is_some_and(|before| self.times() != before)
+        let is_news = self.lanes[lane].hear(&mut self.pairs, sent_at, now, standings);
+        before.is_some_and(|before| is_news || self.times() != before)
+    }
+
+    /// Permits were given back. Returns whether a request may wait for them.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.first().is_some())
     }
 
     /// Dispatches all requests that are due, and makes those expire that are due after their
@@ -71,14 +84,22 @@ impl Group {
     pub(super) fn turn(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.each(|lane, pairs| lane.clear(pairs, now, woken));
         self.each(|lane, pairs| lane.judge(pairs, now, woken));
-        while let Some(lane) = self.next_lane(now) {
-            self.lanes[lane].dispatch(&mut self.pairs, now, woken);
+        loop {
+            while let Some(lane) = self.next_lane(now, &mut Claims::new()) {
+                self.lanes[lane].dispatch(&mut self.pairs, now, woken);
+            }
+            // A request that expires claims no permits any more.
+            let mut has_expired = false;
+            self.each(|lane, pairs| has_expired |= lane.expire(pairs, now, woken));
+            if !has_expired {
+                break;
+            }
         }
         self.each(|lane, pairs| lane.judge(pairs, now, woken));
         if self.lanes.iter().all(State::is_idle) {
             return None;
         }
-        let next = self.lanes.iter().filter_map(|lane| lane.next(&self.pairs)).min();
+        let next = self.lanes.iter().filter_map(|lane| lane.next(&self.pairs, now)).min();
         Some(next.unwrap_or(u64::MAX).max(now + 1))
     }
 
@@ -103,17 +124,24 @@ impl Group {
         lanes.flat_map(|lane| lane.times(&self.pairs)).collect()
     }
 
-    fn each(&mut self, mut change: impl FnMut(&mut State, &mut [Pair])) {
+    fn each(&mut self, mut change: impl FnMut(&mut State, &mut Pairs)) {
         self.lanes.iter_mut().for_each(|lane| change(lane, &mut self.pairs));
     }
 
-    /// The lane whose first waiting request is due, and is the first of all that are due.
-    fn next_lane(&self, now: u64) -> Option<usize> {
-        let is_due = |lane: &State| lane.due(&self.pairs, 0) <= now;
-        let firsts =
-            self.lanes.iter().enumerate().filter_map(|(at, lane)| {
-                lane.first().filter(|_| is_due(lane)).map(|turn| (turn, at))
-            });
-        firsts.min().map(|(_, at)| at)
+    /// The lane whose first waiting request is due, and is the first of all that are due and have
+    /// their permits. Adds what those before it claim.
+    fn next_lane(&self, now: u64, claims: &mut Claims) -> Option<usize> {
+        let firsts = self.lanes.iter().enumerate();
+        let firsts = firsts.filter_map(|(at, lane)| lane.first().map(|turn| (turn, at)));
+        if self.pairs.pools.is_empty() {
+            return firsts
+                .filter(|(_, at)| self.lanes[*at].may_dispatch(&self.pairs, now, claims))
+                .min()
+                .map(|(_, at)| at);
+        }
+        let mut firsts: SmallVec<[_; 4]> = firsts.collect();
+        firsts.sort_unstable();
+        let mut lanes = firsts.into_iter().map(|(_, at)| at);
+        lanes.find(|at| self.lanes[*at].may_dispatch(&self.pairs, now, claims))
     }
 }

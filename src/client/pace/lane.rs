@@ -14,6 +14,7 @@ use super::bucket::nanos;
 use super::drive::drive;
 use super::error::WaitError;
 use super::group::Group;
+use super::permit::Share;
 use super::queue::{Fate, Turn};
 use super::settings::Settings;
 use super::state::{Arrival, Verdict};
@@ -107,14 +108,37 @@ impl Lane {
                     is_left: false,
                 })
             }
-            Arrival::Full { wait } => {
-                let wait = Duration::from_nanos(wait);
-                Entry::Refused(WaitError::full(self.endpoint, wait, self.settings.max_waiting))
+            Arrival::Full { wait, lack } => {
+                let (wait, most) = (Duration::from_nanos(wait), self.settings.max_waiting);
+                Entry::Refused(WaitError::full(self.endpoint, wait, lack, most))
             }
-            Arrival::TooLong { wait } => {
-                let wait = Duration::from_nanos(wait);
-                Entry::Refused(WaitError::too_long(self.endpoint, wait, self.settings.max_wait))
+            Arrival::TooLong { wait, lack } => {
+                let (wait, longest) = (Duration::from_nanos(wait), self.settings.max_wait);
+                Entry::Refused(WaitError::too_long(self.endpoint, wait, lack, longest))
             }
+        }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// Takes permits, whether there are any or not.
+    pub(super) fn occupy(&self) {
+        let mut group = self.lock();
+        let (state, pairs) = group.lane(self.at);
+        state.occupy(pairs);
+    }
+
+    /// Gives permits back that were kept after a response, or occupied.
+    pub(super) fn release(&self) {
+        let mut group = self.lock();
+        let (state, pairs) = group.lane(self.at);
+        state.release(pairs);
+        let is_news = group.has_waiting();
+        drop(group);
+        if is_news {
+            self.notify();
         }
     }
 
@@ -160,15 +184,15 @@ impl Place {
         let mut group = self.lane.lock();
         match group.lane(self.lane.at).0.look(self.turn, &mut waker, self.deadline) {
             Fate::MayGo => Poll::Ready(Ok(())),
-            Fate::SentAway { wait } => {
+            Fate::SentAway { wait, lack } => {
                 drop(group);
                 self.is_left = true;
                 let wait = Duration::from_nanos(wait);
                 let Lane { endpoint, settings, .. } = *self.lane;
                 Poll::Ready(Err(if self.is_retry {
-                    WaitError::too_late(endpoint, wait)
+                    WaitError::too_late(endpoint, wait, lack)
                 } else {
-                    WaitError::too_long(endpoint, wait, settings.max_wait)
+                    WaitError::too_long(endpoint, wait, lack, settings.max_wait)
                 }))
             }
             fate @ (Fate::Waits | Fate::Lapsed) => {
@@ -242,14 +266,16 @@ impl Drop for Place {
 }
 
 impl Sent {
-    /// Updates the endpoint with what the response reports.
-    pub(super) fn answered<B>(mut self, response: &mut Response<B>) {
+    /// Updates the endpoint with what the response reports. Returns what keeps the request in
+    /// flight from now on.
+    pub(super) fn answered<B>(mut self, response: &mut Response<B>) -> Option<Share> {
         self.is_answered = true;
         let lane = &self.lane;
         let mut group = lane.lock();
         let (state, pairs) = group.lane(lane.at);
         let standings = hints::standings(response.headers(), &state.names, &mut state.memo);
-        let is_news = if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
+        let is_news = if is_refused {
             let standings = standings.as_ref();
             let wait = wait(response.headers(), standings);
             let paused = state.refuse(pairs, self.at, lane.now(), wait, standings, random);
@@ -258,13 +284,28 @@ impl Sent {
         } else if let Some(standings) = &standings {
             group.hear(lane.at, self.at, lane.now(), standings)
         } else {
-            state.hear_nothing(pairs, self.at);
-            false
+            state.hear_nothing(pairs, self.at)
         };
+        let holds = !is_refused && group.lane(lane.at).0.hold();
         drop(group);
         if is_news {
             lane.notify();
         }
+        holds.then(|| {
+            let share = Share::new(Arc::clone(&self.lane));
+            share.insert_into(response.extensions_mut());
+            share
+        })
+    }
+
+    /// The request was sent in another way, and no response will be seen.
+    pub(super) fn outlive(mut self) -> Share {
+        self.is_answered = true;
+        let mut group = self.lane.lock();
+        let (state, pairs) = group.lane(self.lane.at);
+        state.outlive(pairs);
+        drop(group);
+        Share::new(Arc::clone(&self.lane))
     }
 }
 
@@ -274,6 +315,11 @@ impl Drop for Sent {
             let mut group = self.lane.lock();
             let (state, pairs) = group.lane(self.lane.at);
             state.abandon(pairs);
+            let is_news = state.has_pools() && group.has_waiting();
+            drop(group);
+            if is_news {
+                self.lane.notify();
+            }
         }
     }
 }

@@ -9,10 +9,12 @@ use super::group::Group;
 use super::lane::{Lane, Shared};
 use super::limits::Limits;
 use super::pair::Pair;
+use super::pairs::Pairs;
+use super::pool::Pool;
 use super::settings::Settings;
 use super::state::State;
 use crate::policy::{Policy, Rule};
-use crate::values::LimitName;
+use crate::values::{Entry, LimitName, Scope};
 
 /// A lane for each endpoint, in the order of the policy.
 pub(super) fn lanes(policy: &Policy, settings: Settings) -> Box<[Arc<Lane>]> {
@@ -39,7 +41,7 @@ fn groups(rules: &[Rule]) -> Vec<Vec<usize>> {
     for (index, rule) in rules.iter().enumerate() {
         group_of.push(groups.len());
         groups.push(vec![index]);
-        for entry in rule.of_accounts() {
+        for entry in paced(rule) {
             let other = *rule_of.entry(entry.name()).or_insert(index);
             let (one, other) = (group_of[index], group_of[other]);
             if one != other {
@@ -54,24 +56,37 @@ fn groups(rules: &[Rule]) -> Vec<Vec<usize>> {
     groups
 }
 
+/// The limits that a client keeps to. Of a rate for everyone, other accounts take most units. But
+/// no caller can have more requests in flight than everyone together.
+fn paced(rule: &Rule) -> impl Iterator<Item = &Entry> {
+    rule.entries().iter().filter(|it| it.scope() != Scope::Everyone || it.is_concurrent())
+}
+
 /// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
 fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
-    let mut pairs = Vec::new();
+    let (mut rates, mut pools) = (Vec::new(), Vec::new());
     let mut known: HashMap<LimitName, usize> = HashMap::new();
     let mut states = Vec::new();
     for rule in rules {
-        let mut shares = Vec::new();
-        for entry in rule.of_accounts() {
-            let pair = *known.entry(entry.name()).or_insert_with(|| {
-                let pair = Pair::new(entry, &settings);
-                let is_own = entry.name() == rule.endpoint();
-                pairs.push(if settings.is_even && is_own { pair.even() } else { pair });
-                pairs.len() - 1
+        let (mut shares, mut shared_pools) = (Vec::new(), Vec::new());
+        for entry in paced(rule) {
+            let is_own = entry.name() == rule.endpoint();
+            let at = *known.entry(entry.name()).or_insert_with(|| {
+                if entry.is_concurrent() {
+                    pools.push(Pool::new(entry));
+                    pools.len() - 1
+                } else {
+                    let pair = Pair::new(entry, &settings);
+                    rates.push(if settings.is_even && is_own { pair.even() } else { pair });
+                    rates.len() - 1
+                }
             });
-            shares.push(pair);
+            if entry.is_concurrent() { &mut shared_pools } else { &mut shares }.push(at);
         }
-        states.push((rule.endpoint(), Limits::new(shares)));
+        states.push((rule.endpoint(), Limits::new(shares, shared_pools)));
     }
+    let pairs = Pairs { rates: rates.into(), pools };
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
-    Group::new(states.into_iter().map(state).collect(), pairs.into())
+    let states = states.into_iter().map(state).collect();
+    Group::new(states, pairs)
 }

@@ -3,12 +3,16 @@
 use std::iter::zip;
 
 use super::pair::{Pair, Turns};
+use super::pairs::Pairs;
+use super::pool::Pool;
 
-/// The limits of one lane: which of the pairs of its group they are. A request has to have its
-/// units of all of them.
+/// The limits of one lane: which of the pairs and pools of its group they are. A request has to
+/// have its units and permits of all of them.
 #[derive(Debug)]
 pub(super) struct Limits {
     shares: Box<[Share]>,
+    /// The indices of the pools.
+    pub(super) pools: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -21,63 +25,66 @@ struct Share {
 }
 
 impl Limits {
-    /// The pairs with these indices. The first is the endpoint's own.
-    pub(super) fn new(pairs: impl IntoIterator<Item = usize>) -> Self {
+    /// The pairs and the pools with these indices. The first pair is the endpoint's own.
+    pub(super) fn new(pairs: impl IntoIterator<Item = usize>, pools: Vec<usize>) -> Self {
         let share = |pair| Share { pair, judged: [0; 4] };
-        Self { shares: pairs.into_iter().map(share).collect() }
+        Self { shares: pairs.into_iter().map(share).collect(), pools }
     }
 
-    pub(super) fn of<'a>(&'a self, pairs: &'a [Pair]) -> impl Iterator<Item = &'a Pair> {
-        self.shares.iter().map(|share| &pairs[share.pair])
+    pub(super) fn of<'a>(&'a self, pairs: &'a Pairs) -> impl Iterator<Item = &'a Pair> {
+        self.shares.iter().map(|share| &pairs.rates[share.pair])
     }
 
     /// The endpoint's own limit.
-    pub(super) fn own<'a>(&self, pairs: &'a mut [Pair]) -> &'a mut Pair {
-        &mut pairs[self.shares[0].pair]
+    pub(super) fn own<'a>(&self, pairs: &'a mut Pairs) -> &'a mut Pair {
+        &mut pairs.rates[self.shares[0].pair]
     }
 
     #[inline]
-    pub(super) fn each(&self, pairs: &mut [Pair], mut change: impl FnMut(&mut Pair)) {
-        self.shares.iter().for_each(|share| change(&mut pairs[share.pair]));
+    pub(super) fn each(&self, pairs: &mut Pairs, mut change: impl FnMut(&mut Pair)) {
+        self.shares.iter().for_each(|share| change(&mut pairs.rates[share.pair]));
     }
 
     /// All limits but the endpoint's own.
-    pub(super) fn further(&self, pairs: &mut [Pair], mut change: impl FnMut(&mut Pair)) {
-        self.shares[1..].iter().for_each(|share| change(&mut pairs[share.pair]));
+    pub(super) fn further(&self, pairs: &mut Pairs, mut change: impl FnMut(&mut Pair)) {
+        self.shares[1..].iter().for_each(|share| change(&mut pairs.rates[share.pair]));
     }
 
     /// When the next request may be dispatched, after `ahead` others.
-    pub(super) fn due(&self, pairs: &[Pair], ahead: u64) -> u64 {
+    pub(super) fn due(&self, pairs: &Pairs, ahead: u64) -> u64 {
         self.of(pairs).fold(0, |due, pair| due.max(pair.due(ahead)))
     }
 
     /// When the next dispatched request may be sent, after `ahead` others.
-    pub(super) fn opens(&self, pairs: &[Pair], ahead: u64) -> u64 {
+    pub(super) fn opens(&self, pairs: &Pairs, ahead: u64) -> u64 {
         self.of(pairs).fold(0, |opens, pair| opens.max(pair.opens(ahead)))
     }
 
-    pub(super) fn paused_until(&self, pairs: &[Pair]) -> u64 {
-        self.of(pairs).fold(0, |until, pair| until.max(pair.paused_until))
+    pub(super) fn paused_until(&self, pairs: &Pairs) -> u64 {
+        let paused = self.of(pairs).map(|pair| pair.paused_until);
+        paused.chain(self.pools(pairs).map(Pool::paused_until)).fold(0, u64::max)
     }
 
     /// How many requests can be dispatched at once.
-    pub(super) fn remaining(&self, pairs: &[Pair], now: u64) -> u32 {
-        self.of(pairs).map(|pair| pair.remaining(now)).min().unwrap_or(0)
+    pub(super) fn remaining(&self, pairs: &Pairs, now: u64) -> u32 {
+        let remaining = self.of(pairs).map(|pair| pair.remaining(now)).min().unwrap_or(0);
+        let permits = self.pools(pairs).map(|pool| pool.remaining(now)).min();
+        permits.and_then(|permits| u32::try_from(permits).ok()).unwrap_or(u32::MAX).min(remaining)
     }
 
     /// Whether one more request, after `ahead` others, is due later than at the last check.
-    pub(super) fn is_later(&self, pairs: &[Pair], ahead: u64) -> bool {
+    pub(super) fn is_later(&self, pairs: &Pairs, ahead: u64) -> bool {
         let is_later = |share: &Share| {
-            let now = pairs[share.pair].turns(ahead);
+            let now = pairs.rates[share.pair].turns(ahead);
             zip(now, share.judged).any(|(now, judged)| now > judged)
         };
         self.shares.iter().any(is_later)
     }
 
     /// Notes that all waiting requests meet their deadlines now.
-    pub(super) fn mark_judged(&mut self, pairs: &[Pair], ahead: u64) {
+    pub(super) fn mark_judged(&mut self, pairs: &Pairs, ahead: u64) {
         for share in &mut *self.shares {
-            share.judged = pairs[share.pair].turns(ahead);
+            share.judged = pairs.rates[share.pair].turns(ahead);
         }
     }
 
@@ -89,9 +96,9 @@ impl Limits {
     }
 
     /// Remembers the times that are earlier now, because they may become later again.
-    pub(super) fn mark_sooner(&mut self, pairs: &[Pair], ahead: u64) {
+    pub(super) fn mark_sooner(&mut self, pairs: &Pairs, ahead: u64) {
         for share in &mut *self.shares {
-            let now = pairs[share.pair].turns(ahead);
+            let now = pairs.rates[share.pair].turns(ahead);
             zip(&mut share.judged, now).for_each(|(judged, now)| *judged = now.min(*judged));
         }
     }

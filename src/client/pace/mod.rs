@@ -7,12 +7,14 @@
 //!                         queue --+                                the limits' buckets
 //! ```
 //!
-//! Each endpoint has a lane: a queue, and its limits, except those for everyone. Each limit has a
-//! pair of buckets: one for the policy, and one for what the server reports. A request takes its
-//! cost from both buckets of all its limits, or waits.
+//! Each endpoint has a lane: a queue, and its limits, except the rates for everyone. Each rate has
+//! a pair of buckets: one for the policy, and one for what the server reports. A limit of requests
+//! in flight has a pool of permits instead. A request takes its cost from both buckets of all its
+//! limits, and permits from all its pools, all at once when it is dispatched, or waits. It gives
+//! the permits back when it has failed, was refused, or the body of its response has ended.
 //!
-//! Lanes that share a limit are a group: they have one lock, one worker, and one pair of buckets
-//! for the shared limit. Most lanes are a group of one.
+//! Lanes that share a limit are a group: they have one lock, one worker, and one pair of buckets or
+//! one pool for the shared limit. Most lanes are a group of one.
 //!
 //! A request that can't have its units yet is in one of these states:
 //! * waiting in the queue;
@@ -23,6 +25,7 @@
 //!   again;
 //! * expired: it can't be sent before its deadline, and fails.
 
+mod body;
 mod bucket;
 mod drive;
 mod error;
@@ -34,13 +37,19 @@ mod layer;
 mod limits;
 mod pacer;
 mod pair;
+mod pairs;
+mod permit;
+mod permits;
+mod pool;
 mod queue;
 mod service;
 mod settings;
 mod state;
 
+pub use body::ResponseBody;
 pub use error::{PacerError, WaitError};
 pub use future::PaceFuture;
 pub use layer::PaceLayer;
 pub use pacer::{Pacer, PacerBuilder};
+pub use permit::Permit;
 pub use service::Pace;

@@ -1,12 +1,14 @@
 //! The pace of all endpoints of a policy.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::PacerError;
-use super::lane::Lane;
+use super::error::{PacerError, WaitError};
+use super::lane::{Entry, Lane};
 use super::lanes::lanes;
+use super::permit::{Permit, Share};
 use super::settings::Settings;
 use crate::client::usage::Usage;
 use crate::policy::Policy;
@@ -15,8 +17,13 @@ use crate::policy::Policy;
 ///
 /// A request is sent when all limits of its endpoint that count an account or a user have the units
 /// that it costs: the endpoint's own limit, further ones, and those that it shares with other
-/// endpoints. Limits for everyone are not paced, since other accounts take most of their units. But
+/// endpoints. Rates for everyone are not paced, since other accounts take most of their units. But
 /// a refusal by one of them pauses the endpoint, as any other refusal does.
+///
+/// A request is also sent only when each limit of
+/// [requests in flight](crate::policy::PolicyBuilder::concurrent) of its endpoint has a place for
+/// it, whether it counts an account, a user or everyone. A [`Permit`] keeps the place for what
+/// outlives the request.
 ///
 /// If the path of a request is charged to [several endpoints](Policy::endpoints_of), as that of an
 /// id with `%2F` in it may be, the request is paced by the first of them only. The server charges
@@ -100,6 +107,74 @@ impl Pacer {
         self.lane_of(path).map(|lane| lane.usage())
     }
 
+    /// Waits until a request to this path may be sent, and counts it as sent. Use it for requests
+    /// that are not sent through the layer. The request is in flight until the permit is dropped.
+    ///
+    /// It waits in the same queue as the requests that are sent through the layer, and takes units
+    /// and a place as they do. If the path is exempt, there is no wait and nothing to keep.
+    ///
+    /// Cancel safe: dropping the future gives everything back.
+    ///
+    /// ```no_run
+    /// # async fn call() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bolna_rate_limit::Policy;
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::with_policy(Policy::bolna().concurrent("call", 10).build()?);
+    /// let permit = pacer.acquire("/call").await?;
+    /// // ... send the request with any client, and wait until the call has ended.
+    /// drop(permit);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// A [`WaitError`](super::WaitError), as for any other request.
+    ///
+    /// # Panics
+    /// If it has to wait outside of a tokio runtime with timers enabled.
+    pub async fn acquire(&self, path: &str) -> Result<Permit, WaitError> {
+        let Some(lane) = self.lane_of(path) else { return Ok(Permit::new(None)) };
+        let sent = match lane.enter(None) {
+            Entry::Go(sent) => sent,
+            Entry::Refused(error) => return Err(error),
+            Entry::Wait(mut place) => loop {
+                poll_fn(|cx| place.poll(cx)).await?;
+                if let Some(sent) = poll_fn(|cx| place.send(cx)).await {
+                    break sent;
+                }
+            },
+        };
+        Ok(Permit::new(Some(sent.outlive())))
+    }
+
+    /// Counts one more request to this path as in flight, whether the limits allow it or not, until
+    /// the permit is dropped. It takes no units.
+    ///
+    /// This is for what runs already and counts on the server: calls that were made before this
+    /// process started, or calls that came in. While more are in flight than allowed, no request is
+    /// sent. If the path is exempt, there is nothing to keep.
+    ///
+    /// ```
+    /// use bolna_rate_limit::Policy;
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::with_policy(Policy::bolna().concurrent("call", 10).build()?);
+    /// // The API says that three calls run.
+    /// let running: Vec<_> = (0..3).map(|_| pacer.occupy("/call")).collect();
+    /// assert_eq!(pacer.peek("/call").map(|usage| usage.remaining()), Some(7));
+    /// drop(running);
+    /// assert_eq!(pacer.peek("/call").map(|usage| usage.remaining()), Some(10));
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn occupy(&self, path: &str) -> Permit {
+        let share = self.lane_of(path).map(|lane| {
+            lane.occupy();
+            Share::new(Arc::clone(lane))
+        });
+        Permit::new(share)
+    }
+
     /// The endpoint to which a path belongs as it is written, unless the path is exempt. A ticket
     /// waits in the queue of one endpoint, so others of the path are not waited for.
     pub(super) fn lane_of(&self, path: &str) -> Option<&Arc<Lane>> {
@@ -164,6 +239,9 @@ impl PacerBuilder {
     /// At 500 a minute, 2,500 requests are dispatched in 5 minutes. Of calls that are submitted all
     /// at once, about 2,995 are accepted, which includes the first burst. For a larger job, allow a
     /// longer wait or submit the calls little by little.
+    ///
+    /// It is not known when a request in flight ends. A request that waits for that fails only
+    /// after it has waited for this time.
     ///
     /// The bound does not include the time in which the inner service gets ready after the
     /// dispatch.

@@ -13,7 +13,7 @@ const SECOND: u64 = 1_000_000_000;
 pub(super) const LONGEST_PAUSE: u64 = 3600 * SECOND;
 
 /// How long a quota that the server has reported is used, unless the server reports it again.
-const BELIEF: u64 = 3600 * SECOND;
+pub(super) const BELIEF: u64 = 3600 * SECOND;
 
 /// How late a timer may be without slowing down an even pace.
 const EVEN_SLACK: Duration = Duration::from_millis(10);

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::task::Waker;
 
+use super::error::Lack;
+
 /// A request's ticket: requests with a lower number are dispatched first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
@@ -26,8 +28,8 @@ pub(super) struct Queue {
     /// How many requests have lapsed and have not come back to the queue yet.
     lapsed: usize,
     /// Expired requests whose futures have not been polled since, and the wait that they would have
-    /// had.
-    sent_away: BTreeMap<Turn, u64>,
+    /// had, with the limit that caused it.
+    sent_away: BTreeMap<Turn, (u64, Lack)>,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,7 @@ pub(super) enum Fate {
     Lapsed,
     SentAway {
         wait: u64,
+        lack: Lack,
     },
 }
 
@@ -109,7 +112,9 @@ impl Queue {
         if self.readying.contains(&turn) || self.ready.contains_key(&turn) {
             return Fate::MayGo;
         }
-        self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait })
+        self.sent_away
+            .remove(&turn)
+            .map_or(Fate::Lapsed, |(wait, lack)| Fate::SentAway { wait, lack })
     }
 
     fn position_of_let_go(&self, turn: Turn) -> Option<usize> {
@@ -184,8 +189,10 @@ impl Queue {
         if let Some(waker) = self.ready.remove(&turn) {
             return (Fate::MayGo, waker);
         }
-        let fate =
-            self.sent_away.remove(&turn).map_or(Fate::Lapsed, |wait| Fate::SentAway { wait });
+        let fate = self
+            .sent_away
+            .remove(&turn)
+            .map_or(Fate::Lapsed, |(wait, lack)| Fate::SentAway { wait, lack });
         if fate == Fate::Lapsed {
             self.lapsed -= 1;
         }
@@ -217,10 +224,50 @@ impl Queue {
     }
 
     /// Makes the first waiting request expire; `wait` is the wait that it would have had.
-    pub(super) fn send_first_away(&mut self, wait: u64) -> Option<Waker> {
+    pub(super) fn send_first_away(&mut self, wait: u64, lack: Lack) -> Option<Waker> {
         let (turn, waiter) = self.waiting.pop_first()?;
-        self.sent_away.insert(turn, wait);
+        self.sent_away.insert(turn, (wait, lack));
         waiter.waker
+    }
+
+    /// Makes all waiting requests expire whose deadlines have passed, and returns how many.
+    pub(super) fn send_overdue_away(
+        &mut self,
+        now: u64,
+        lack: Lack,
+        woken: &mut Vec<Waker>,
+    ) -> u64 {
+        let retries = self.waiting.range(..Turn(FIRST_TIME));
+        // These arrived in the order of their deadlines, which are all as far away.
+        let others = self.waiting.range(Turn(FIRST_TIME)..);
+        let overdue = |(_, waiter): &(&Turn, &Waiter)| waiter.deadline <= now;
+        let overdue: Vec<Turn> = retries
+            .filter(overdue)
+            .chain(others.take_while(overdue))
+            .map(|(turn, _)| *turn)
+            .collect();
+        for turn in &overdue {
+            woken.extend(self.waiting.remove(turn).and_then(|waiter| waiter.waker));
+            self.sent_away.insert(*turn, (0, lack));
+        }
+        overdue.len() as u64
+    }
+
+    /// The earliest deadline of the waiting requests.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        let retries = self.waiting.range(..Turn(FIRST_TIME));
+        let first = self.waiting.range(Turn(FIRST_TIME)..).next();
+        retries.chain(first).map(|(_, waiter)| waiter.deadline).min()
+    }
+
+    /// How many requests wait to be dispatched.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How many requests are dispatched and not sent.
+    pub(super) fn dispatched(&self) -> u64 {
+        (self.let_go.len() + self.readying.len() + self.ready.len()) as u64
     }
 
     /// Makes all waiting requests expire that can't be dispatched before their deadlines, and
@@ -229,6 +276,7 @@ impl Queue {
         &mut self,
         now: u64,
         due: impl Fn(u64) -> u64,
+        lack: Lack,
         woken: &mut Vec<Waker>,
     ) -> u64 {
         let Self { waiting, sent_away, lapsed, .. } = self;
@@ -239,7 +287,7 @@ impl Queue {
             if is_in_time {
                 ahead += 1;
             } else {
-                sent_away.insert(*turn, due.saturating_sub(now));
+                sent_away.insert(*turn, (due.saturating_sub(now), lack));
                 woken.extend(waiter.waker.take());
             }
             is_in_time

@@ -5,6 +5,7 @@ use http::{Request, Response};
 use tower::BoxError;
 use tower_service::Service;
 
+use super::body::ResponseBody;
 use super::future::PaceFuture;
 use super::lane::Entry;
 use super::pacer::Pacer;
@@ -62,7 +63,7 @@ impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Pace<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
 {
-    type Response = S::Response;
+    type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
     type Future = PaceFuture<S, ReqBody>;
 

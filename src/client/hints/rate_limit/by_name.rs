@@ -7,7 +7,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::fields::{Fields, Name};
 use super::structured::{Item, Value, items};
-use super::{ReportedQuota, Standing, Standings, exhausted, quota, units};
+use super::{Concurrent, Names, ReportedQuota, Standing, Standings, exhausted, quota, units};
 use crate::values::LimitName;
 
 /// The names of a dialect's parameters.
@@ -27,15 +27,22 @@ pub(super) const DRAFT_08: Parameters =
 /// the draft have the singular.
 const REQUESTS: [&[u8]; 2] = [b"requests", b"request"];
 
+/// The unit of limits of requests in flight.
+const IN_FLIGHT: &[u8] = b"concurrent-requests";
+
 /// The state of the limits with these names, the endpoint's own first. If that one is not reported,
 /// it is the state of the limit with the fewest remaining, of those with other names.
 ///
 /// A name may occur twice, if two servers on the way each have a limit with that name. Then the
 /// fewest remaining and the smallest quota count. Partition keys are ignored: a response is about
 /// the partition of its request.
+///
+/// A limit of requests in flight is never taken for one of a rate, and limits of other units, such
+/// as bytes, are passed over. Without a `RateLimit-Policy`, the unit of a limit is known only by
+/// its name.
 pub(super) fn standings<'h>(
     fields: &Fields<'h>,
-    wanted: &[LimitName],
+    names: &Names,
     parameters: &Parameters,
     memo: &mut Memo,
 ) -> Option<Standings> {
@@ -43,7 +50,8 @@ pub(super) fn standings<'h>(
     if lines.is_empty() {
         return None;
     }
-    let position = |name: &[u8]| wanted.iter().position(|it| it.name().as_bytes() == name);
+    let wanted = &names.rates;
+    let position = |name: &[u8]| position(wanted, name);
     let read;
     let policies = if memo.is_of(fields) {
         &memo.policies
@@ -55,8 +63,15 @@ pub(super) fn standings<'h>(
     let mut limits: SmallVec<[Option<Standing>; 1]> = smallvec![None; wanted.len()];
     let mut tightest: Option<(u32, Cow<'h, [u8]>)> = None;
     let mut others_exhausted = None;
+    let mut concurrent = policies.concurrent(&names.concurrent);
     let each = |name: &Item<'h>, [remaining, reset]: [Value<'h>; 2]| {
         let (Item::Text(name), Value::Number(remaining)) = (name, remaining) else { return };
+        if let Some(at) = policies.position_of_concurrent(&names.concurrent, name) {
+            concurrent.resize(names.concurrent.len() + 1, Concurrent::default());
+            let known = &mut concurrent[at].remaining;
+            *known = smaller(*known, Some(units(remaining)));
+            return;
+        }
         if matches!(reset, Value::Text(_) | Value::Other) || policies.counts_something_else(name) {
             return;
         }
@@ -80,11 +95,26 @@ pub(super) fn standings<'h>(
         let quota = Policies::read(fields, parameters, 1, is_it).quotas[0];
         limits[0] = Some(Standing { remaining, quota, exhausted: None });
     }
-    if limits.iter().all(Option::is_none) {
+    if limits.iter().all(Option::is_none) && concurrent.is_empty() {
         return None;
     }
-    Some(Standings { limits, others_exhausted })
+    Some(Standings { limits, others_exhausted, concurrent })
 }
+
+fn position(names: &[LimitName], name: &[u8]) -> Option<usize> {
+    names.iter().position(|it| it.name().as_bytes() == name)
+}
+
+/// The smaller one of those that are known.
+fn smaller<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The most names of limits that do not count requests over time, of which the cache has copies.
+const MOST_COPIES: usize = 4;
 
 /// A cache of the last `RateLimit-Policy` for one endpoint: a server nearly always sends the same.
 #[derive(Debug, Default)]
@@ -104,9 +134,9 @@ impl Memo {
     }
 
     fn keep(&mut self, fields: &Fields<'_>, policies: &Policies<'_>) {
-        if policies.something_else.is_empty() {
+        if policies.something_else.len() <= MOST_COPIES {
             self.lines = fields.lines(Name::Policy).iter().cloned().collect();
-            self.policies.quotas.clone_from(&policies.quotas);
+            self.policies = policies.to_owned();
         }
     }
 }
@@ -118,6 +148,8 @@ struct Policies<'h> {
     quotas: SmallVec<[Option<ReportedQuota>; 1]>,
     /// The names of quotas that do not count requests but, for example, bytes; sorted.
     something_else: Vec<Cow<'h, [u8]>>,
+    /// Those of them that count requests in flight, and how many may be, if that makes sense.
+    in_flight: Vec<(Cow<'h, [u8]>, Option<u32>)>,
 }
 
 impl<'h> Policies<'h> {
@@ -128,7 +160,7 @@ impl<'h> Policies<'h> {
         count: usize,
         position: impl Fn(&[u8]) -> Option<usize>,
     ) -> Self {
-        let unknown = || Self { quotas: smallvec![None; count], something_else: Vec::new() };
+        let unknown = || Self { quotas: smallvec![None; count], ..Self::default() };
         let mut policies = unknown();
         let each = |name: &Item<'h>, [units, window, unit]: [Value<'h>; 3]| {
             let Item::Text(name) = name else { return };
@@ -139,14 +171,15 @@ impl<'h> Policies<'h> {
             };
             if !counts_requests {
                 policies.something_else.push(name.clone());
+                if matches!(unit, Value::Text(IN_FLIGHT)) {
+                    let most = units.number().filter(|&most| most > 0).map(super::units);
+                    policies.in_flight.push((name.clone(), most));
+                }
             } else if let (Some(at), Value::Number(units), Value::Number(_) | Value::Absent) =
                 (position(name), units, window)
             {
                 let known = &mut policies.quotas[at];
-                *known = match (*known, quota(units, window.number())) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                };
+                *known = smaller(*known, quota(units, window.number()));
             }
         };
         let names = [parameters.quota, parameters.window, parameters.unit];
@@ -157,7 +190,34 @@ impl<'h> Policies<'h> {
         policies
     }
 
+    fn to_owned(&self) -> Policies<'static> {
+        let owned = |name: &Cow<'h, [u8]>| Cow::Owned(name.to_vec());
+        Policies {
+            quotas: self.quotas.clone(),
+            something_else: self.something_else.iter().map(owned).collect(),
+            in_flight: self.in_flight.iter().map(|(name, most)| (owned(name), *most)).collect(),
+        }
+    }
+
     fn counts_something_else(&self, name: &[u8]) -> bool {
         self.something_else.binary_search_by(|other| other.as_ref().cmp(name)).is_ok()
+    }
+
+    /// The index of a limit of requests in flight: that of its name, or the one after all `known`
+    /// names.
+    fn position_of_concurrent(&self, known: &[LimitName], name: &[u8]) -> Option<usize> {
+        let is_concurrent = || self.in_flight.iter().any(|(other, _)| other.as_ref() == name);
+        position(known, name).or_else(|| is_concurrent().then_some(known.len()))
+    }
+
+    /// How many requests may be in flight, by the limits with the `known` names and by the others.
+    fn concurrent(&self, known: &[LimitName]) -> SmallVec<[Concurrent; 2]> {
+        let mut concurrent: SmallVec<[Concurrent; 2]> = SmallVec::new();
+        for (name, most) in &self.in_flight {
+            concurrent.resize(known.len() + 1, Concurrent::default());
+            let limit = &mut concurrent[position(known, name).unwrap_or(known.len())];
+            limit.most = smaller(limit.most, *most);
+        }
+        concurrent
     }
 }

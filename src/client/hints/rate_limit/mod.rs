@@ -14,8 +14,8 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::retry_after::unix_now;
-use super::{ReportedQuota, Standing, Standings};
-use crate::values::{LimitName, Quota};
+use super::{Concurrent, Names, ReportedQuota, Standing, Standings};
+use crate::values::Quota;
 
 pub(in crate::client) use by_name::Memo;
 use fields::Fields;
@@ -27,22 +27,26 @@ const LONGEST_DELTA: u64 = 1_000_000_000;
 const LAST_SECOND: u64 = 100_000_000_000;
 
 /// The state of the endpoint's limits, read from the newest dialect in which the response reports
-/// it. `names` are those of the limits, the endpoint's own first.
+/// it. Only the newest one reports requests in flight, which is read beside an older one too.
 ///
 /// A malformed field counts as absent. Numbers that are too large are clamped to `u32::MAX` units
 /// or [`Quota::MAX_REFILL_TIME`].
 pub(in crate::client) fn standings(
     headers: &HeaderMap,
-    names: &[LimitName],
+    names: &Names,
     memo: &mut Memo,
 ) -> Option<Standings> {
     let fields = Fields::find(headers)?;
-    by_name::standings(&fields, names, &by_name::DRAFT_08, memo).or_else(|| {
-        let own = unnamed::one_field(&fields)
-            .or_else(|| unnamed::three_fields(&fields))
-            .or_else(|| legacy::standing(&fields))?;
-        Some(Standings::of_own(own, names.len()))
-    })
+    let named = by_name::standings(&fields, names, &by_name::DRAFT_08, memo);
+    if named.as_ref().is_some_and(|named| named.limits.iter().any(Option::is_some)) {
+        return named;
+    }
+    let own = unnamed::one_field(&fields)
+        .or_else(|| unnamed::three_fields(&fields))
+        .or_else(|| legacy::standing(&fields));
+    let Some(own) = own else { return named };
+    let concurrent = named.map(|named| named.concurrent).unwrap_or_default();
+    Some(Standings { concurrent, ..Standings::of_own(own, names.rates.len()) })
 }
 
 /// A number of units.

@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt};
 
 use super::Memo;
 use crate::Account;
-use crate::client::hints::Standing;
+use crate::client::hints::{Names, Standing};
 use crate::layer::{BolnaRateLimitLayer, Dialect, LegacyReset};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
@@ -38,8 +38,9 @@ fn headers(fields: &str) -> HeaderMap {
 /// Reads a response about an endpoint that has only its own limit. The time of an exhausted limit
 /// is the longest of all limits.
 fn standing(headers: &HeaderMap, endpoint: Endpoint, memo: &mut Memo) -> Option<Standing> {
-    let standings = super::standings(headers, &[endpoint.into()], memo)?;
-    let own = standings.limits[0].unwrap();
+    let names = Names { rates: [endpoint.into()].into(), concurrent: [].into() };
+    let standings = super::standings(headers, &names, memo)?;
+    let own = standings.limits[0]?;
     Some(Standing { exhausted: standings.exhausted(), ..own })
 }
 
@@ -174,7 +175,8 @@ fn the_longest_wait_of_all_that_are_used_up_counts() {
 /// What a response with these fields reports for a request to `call`, which has the limits `call`,
 /// `user` and `day` of its own, and about other limits.
 fn read_several(fields: &str, memo: &mut Memo) -> String {
-    let names = ["call", "user", "day"].map(|name| LimitName::new(name).unwrap());
+    let rates = ["call", "user", "day"].map(|name| LimitName::new(name).unwrap()).into();
+    let names = Names { rates, concurrent: [].into() };
     let Some(standings) = super::standings(&headers(fields), &names, memo) else {
         return "nothing".into();
     };
@@ -223,6 +225,93 @@ fn each_limit_is_found_by_its_name() {
         ("X-RateLimit-Remaining: 3, 2", "2 | nothing | nothing"),
     ] {
         assert_eq!(read_several(fields, &mut Memo::default()), said, "{fields}");
+    }
+}
+
+/// What a response reports about the limits of requests in flight `in-call` and `in-all`, and about
+/// all others: `4 of 10` may be in flight.
+fn read_concurrent(fields: &str, memo: &mut Memo) -> String {
+    let concurrent = ["in-call", "in-all"].map(|name| LimitName::new(name).unwrap()).into();
+    let names = Names { rates: [Endpoint::CALL.into()].into(), concurrent };
+    let Some(standings) = super::standings(&headers(fields), &names, memo) else {
+        return "nothing".into();
+    };
+    let number = |number: Option<u32>| number.map_or_else(|| "?".into(), |it| it.to_string());
+    let all = standings.concurrent.iter();
+    let all: Vec<_> =
+        all.map(|it| format!("{} of {}", number(it.remaining), number(it.most))).collect();
+    let blamed = if standings.blames_concurrent() { ", blamed" } else { "" };
+    format!("{} | {}{blamed}", words(standings.limits[0]), all.join(", "))
+}
+
+#[test]
+fn limits_of_requests_in_flight_are_no_limits_of_a_rate() {
+    const UNIT: &str = "qu=\"concurrent-requests\"";
+    for (fields, said) in [
+        // A name that the policy has.
+        (
+            "RateLimit-Policy: \"call\";q=500;w=60, \"in-call\";q=10;UNIT\n\
+             RateLimit: \"call\";r=250;t=30, \"in-call\";r=4",
+            "250 of 500 in 60 s | 4 of 10, ? of ?, ? of ?",
+        ),
+        // Another name does not stand for the endpoint's own limit, as one of a rate does.
+        (
+            "RateLimit-Policy: \"other\";q=10;UNIT\nRateLimit: \"other\";r=4",
+            "nothing | ? of ?, ? of ?, 4 of 10",
+        ),
+        (
+            "RateLimit-Policy: \"call\";q=10;UNIT\nRateLimit: \"call\";r=4;t=60",
+            "nothing | ? of ?, ? of ?, 4 of 10",
+        ),
+        (
+            "RateLimit-Policy: \"a\";UNIT;q=10, \"b\";q=7;UNIT, \"rate\";q=9;w=2\n\
+             RateLimit: \"a\";r=1, \"b\";r=6, \"rate\";r=8",
+            "8 of 9 in 2 s | ? of ?, ? of ?, 1 of 7",
+        ),
+        // There is no window, and one that a server reports means nothing.
+        (
+            "RateLimit-Policy: in-all;q=10;w=60;qu=concurrent-requests\nRateLimit: in-all;r=4",
+            "nothing | ? of ?, 4 of 10, ? of ?",
+        ),
+        // One of the two alone.
+        ("RateLimit: \"in-call\";r=0;t=1", "nothing | 0 of ?, ? of ?, ? of ?, blamed"),
+        (
+            "RateLimit-Policy: \"x\";q=10;UNIT\nRateLimit: \"call\";r=9",
+            "9 | ? of ?, ? of ?, ? of 10",
+        ),
+        ("RateLimit-Policy: \"x\";q=10;UNIT", "nothing"),
+        // Numbers that make no sense.
+        (
+            "RateLimit-Policy: \"x\";q=0;UNIT\nRateLimit: \"x\";r=-1",
+            "nothing | ? of ?, ? of ?, ? of ?",
+        ),
+        (
+            "RateLimit-Policy: \"x\";q=99999999999;UNIT\nRateLimit: \"x\";r=99999999999",
+            "nothing | ? of ?, ? of ?, 4294967295 of 4294967295",
+        ),
+        // Which limit has refused a request.
+        (
+            "RateLimit-Policy: \"call\";q=500;w=60, \"x\";q=10;UNIT\n\
+             RateLimit: \"call\";r=250;t=30, \"x\";r=0;t=1",
+            "250 of 500 in 60 s | ? of ?, ? of ?, 0 of 10, blamed",
+        ),
+        (
+            "RateLimit-Policy: \"call\";q=500;w=60, \"x\";q=10;UNIT\n\
+             RateLimit: \"call\";r=0;t=30, \"x\";r=0;t=1",
+            "0 of 500 in 60 s, until 30 s | ? of ?, ? of ?, 0 of 10",
+        ),
+        // Units that are not known.
+        ("RateLimit-Policy: \"x\";q=10;qu=\"concurrent\"\nRateLimit: \"x\";r=0", "nothing"),
+        // Older fields are read beside them.
+        (
+            "RateLimit-Policy: \"x\";q=10;UNIT\nRateLimit: \"x\";r=2\nX-RateLimit-Remaining: 7",
+            "7 | ? of ?, ? of ?, 2 of 10",
+        ),
+    ] {
+        let (fields, mut memo) = (fields.replace("UNIT", UNIT), Memo::default());
+        for _ in 0..2 {
+            assert_eq!(read_concurrent(&fields, &mut memo), said, "{fields}");
+        }
     }
 }
 
@@ -527,6 +616,9 @@ fn nothing_is_allocated_for_what_servers_send() {
         "RateLimit: \"call\";r=499;t=60\nRateLimit-Policy: \"call\";q=500;w=60",
         "RateLimit: \"a\";r=1, \"call\";r=499;t=60\n\
          RateLimit-Policy: \"a\";q=500;w=60, \"call\";q=500;w=60;qu=\"requests\"",
+        "RateLimit: \"call\";r=499;t=60, \"call-concurrent\";r=9\n\
+         RateLimit-Policy: \"call\";q=500;w=60\n\
+         RateLimit-Policy: \"call-concurrent\";q=10;qu=\"concurrent-requests\"",
         "RateLimit: limit=100, remaining=50, reset=5\nRateLimit-Policy: 100;w=60",
         "RateLimit-Limit: 100, 100;w=60;comment=\"x\"\nRateLimit-Remaining: 0\nRateLimit-Reset: 30",
         "X-RateLimit-Limit: 100, 10\nX-RateLimit-Remaining: 50, 0\nX-RateLimit-Reset: 30, 30.5",
@@ -534,9 +626,11 @@ fn nothing_is_allocated_for_what_servers_send() {
         let headers = headers(fields);
         // Allocations are counted from the second response on: the first is cached.
         let mut memo = Memo::default();
-        let _ = standing(&headers, Endpoint::CALL, &mut memo);
+        let concurrent = [LimitName::new("call-concurrent").unwrap()].into();
+        let names = Names { rates: [Endpoint::CALL.into()].into(), concurrent };
+        let _ = super::standings(&headers, &names, &mut memo);
         let again = || {
-            let _ = standing(&headers, Endpoint::CALL, &mut memo);
+            let _ = super::standings(&headers, &names, &mut memo);
         };
         assert_eq!(measure(again).count_total, 0, "{fields}");
     }

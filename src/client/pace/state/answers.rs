@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::super::bucket::nanos;
 use super::super::pair::{LONGEST_PAUSE, Pair};
+use super::super::pairs::Pairs;
+use super::super::pool::Pool;
 use super::{SECOND, State};
-use crate::client::hints::Standings;
+use crate::client::hints::{Concurrent, Standings};
 
 /// How long a refusal pauses the endpoint if it has no valid time.
 const PAUSE: u64 = SECOND;
@@ -15,36 +17,52 @@ const LONGEST_BACKOFF: u64 = 60 * SECOND;
 
 impl State {
     /// A request that was sent will get no response.
-    pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut [Pair]) {
+    pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut Pairs) {
         self.land(pairs, |_| {});
+        self.limits.each_pool(pairs, Pool::release);
     }
 
-    /// A response that is not a refusal and reports usage.
+    /// A request was sent that will get no response, and keeps its permits.
+    pub(in crate::client::pace) fn outlive(&mut self, pairs: &mut Pairs) {
+        self.land(pairs, |_| {});
+        self.held += 1;
+    }
+
+    /// A response that is not a refusal and reports usage. Returns whether there may be more or
+    /// fewer permits now.
     pub(in crate::client::pace) fn hear(
         &mut self,
-        pairs: &mut [Pair],
+        pairs: &mut Pairs,
         sent_at: u64,
         now: u64,
         standings: &Standings,
-    ) {
+    ) -> bool {
         let mut reports = standings.limits.iter();
         let paused_until = self.land(pairs, |pair| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
                 pair.take_word(standing, sent_at, now);
             }
         });
-        self.granted(sent_at, paused_until);
+        let is_learned =
+            !standings.concurrent.is_empty() && self.learn(pairs, &standings.concurrent, now);
+        let is_more = self.granted(pairs, sent_at, paused_until, &standings.concurrent);
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
         self.turns_may_be_sooner(pairs);
+        is_learned || is_more
     }
 
-    /// A response that is not a refusal and reports no usage.
+    /// A response that is not a refusal and reports no usage. Returns whether there may be more
+    /// permits now.
     #[inline]
-    pub(in crate::client::pace) fn hear_nothing(&mut self, pairs: &mut [Pair], sent_at: u64) {
+    pub(in crate::client::pace) fn hear_nothing(
+        &mut self,
+        pairs: &mut Pairs,
+        sent_at: u64,
+    ) -> bool {
         let paused_until = self.land(pairs, |_| {});
-        self.granted(sent_at, paused_until);
+        self.granted(pairs, sent_at, paused_until, &[])
     }
 
     /// A refusal: no request is sent before the time that it names, and after that requests are
@@ -52,22 +70,30 @@ impl State {
     /// one time do not come back at one time. Returns how long the pause still is.
     ///
     /// The units are not given back, although a server does not charge for a refusal: the policy
-    /// limits all requests that are sent.
+    /// limits all requests that are sent. The permits are.
+    ///
+    /// If a limit of requests in flight is to blame, no more requests may be in flight until then
+    /// than are now, and after that one more at a time.
     pub(in crate::client::pace) fn refuse(
         &mut self,
-        pairs: &mut [Pair],
+        pairs: &mut Pairs,
         sent_at: u64,
         now: u64,
         wait: Option<Duration>,
         standings: Option<&Standings>,
         spread: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        let paused_until = self.limits.paused_until(pairs);
+        let concurrent = standings.map_or(&[][..], |standings| &standings.concurrent);
+        let refused_until = self.limits.refused_until(pairs);
         self.in_flight -= 1;
+        if !concurrent.is_empty() {
+            self.learn(pairs, concurrent, now);
+        }
         self.limits.each(pairs, Pair::land);
+        self.limits.each_pool(pairs, Pool::release);
         self.counts.refused += 1;
         let wait = wait.map_or(PAUSE, nanos);
-        let pause = if sent_at >= paused_until {
+        let pause = if sent_at >= refused_until {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
             let doublings = self.refused_in_a_row.saturating_sub(2).min(6);
             let backoff = if self.refused_in_a_row > 1 {
@@ -80,14 +106,29 @@ impl State {
         } else {
             wait.min(LONGEST_PAUSE)
         };
-        self.limits.own(pairs).pause_until(now.saturating_add(pause));
-        // The other endpoints that share an exhausted limit wait for it too.
-        let mut further = standings.into_iter().flat_map(|standings| &standings.limits).skip(1);
-        self.limits.further(pairs, |pair| {
-            if let Some(standing) = further.next().and_then(Option::as_ref) {
+        let until = now.saturating_add(pause);
+        let is_concurrent = standings.is_some_and(Standings::blames_concurrent);
+        // The own limit has no units until then, whatever is reported about it.
+        let own = usize::from(!is_concurrent);
+        let reports = standings.into_iter().flat_map(|standings| &standings.limits);
+        let mut reports = reports.skip(own);
+        let hear = |pair: &mut Pair| {
+            if let Some(standing) = reports.next().and_then(Option::as_ref) {
                 pair.take_word(standing, sent_at, now);
             }
-        });
+        };
+        if is_concurrent {
+            self.limits.each(pairs, hear);
+            self.limits.each_reported(pairs, concurrent, |pool, told| {
+                if told.remaining == Some(0) {
+                    pool.lower(until);
+                }
+            });
+        } else {
+            self.limits.own(pairs).pause_until(until);
+            // The other endpoints that share an exhausted limit wait for it too.
+            self.limits.further(pairs, hear);
+        }
         self.limits.each(pairs, Pair::forget_if_idle);
         self.limits.paused_until(pairs).saturating_sub(now)
     }
@@ -95,7 +136,7 @@ impl State {
     /// A request that was sent has its response, or will have none. `hear` is called with each of
     /// its limits. Returns until when they were paused before.
     #[inline]
-    fn land(&mut self, pairs: &mut [Pair], mut hear: impl FnMut(&mut Pair)) -> u64 {
+    fn land(&mut self, pairs: &mut Pairs, mut hear: impl FnMut(&mut Pair)) -> u64 {
         self.in_flight -= 1;
         let mut paused_until = 0;
         self.limits.each(pairs, |pair| {
@@ -107,10 +148,24 @@ impl State {
         paused_until
     }
 
-    /// An admitted request that was sent after the last pause ends the series of refusals.
-    fn granted(&mut self, sent_at: u64, paused_until: u64) {
-        if sent_at >= paused_until {
+    /// An admitted request that was sent after the last pause ends the series of refusals. Returns
+    /// whether there may be more permits now.
+    #[inline]
+    fn granted(
+        &mut self,
+        pairs: &mut Pairs,
+        sent_at: u64,
+        paused_until: u64,
+        concurrent: &[Concurrent],
+    ) -> bool {
+        let (mut refused_until, mut is_more) = (paused_until, false);
+        self.limits.each_reported(pairs, concurrent, |pool, told| {
+            refused_until = refused_until.max(pool.lowered_until());
+            is_more |= pool.admitted(sent_at, told.remaining);
+        });
+        if sent_at >= refused_until {
             self.refused_in_a_row = 0;
         }
+        is_more
     }
 }

@@ -1,18 +1,22 @@
 //! The state of one endpoint, as plain data. Times are nanoseconds since the pacer's origin.
 
 mod answers;
+mod in_flight;
 
 use std::task::Waker;
 use std::time::Duration;
 
 use super::bucket::nanos;
+use super::error::Lack;
 use super::limits::Limits;
 use super::pair::Pair;
+use super::pairs::Pairs;
+use super::pool::Pool;
 use super::queue::{Fate, Queue, Turn};
 use super::settings::Settings;
-use crate::client::hints::Memo;
+use crate::client::hints::{Memo, Names};
 use crate::client::usage::Usage;
-use crate::values::{Endpoint, LimitName, Quota};
+use crate::values::{Endpoint, Quota};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -34,13 +38,16 @@ pub(super) struct State {
     settings: Settings,
     pub(super) limits: Limits,
     /// The names of the limits.
-    pub(super) names: Box<[LimitName]>,
+    pub(super) names: Names,
     /// A cache for reading the server's fields.
     pub(super) memo: Memo,
     /// How many refusals in a row were of requests sent after a pause.
     refused_in_a_row: u32,
     queue: Queue,
+    /// How many requests have been sent and have no response yet.
     in_flight: u64,
+    /// How many requests have permits, and a response.
+    held: u64,
     counts: Counts,
 }
 
@@ -60,9 +67,11 @@ pub(super) enum Arrival {
     Wait(Turn),
     Full {
         wait: u64,
+        lack: Lack,
     },
     TooLong {
         wait: u64,
+        lack: Lack,
     },
 }
 
@@ -85,7 +94,7 @@ impl State {
     pub(super) fn new(
         endpoint: Endpoint,
         limits: Limits,
-        pairs: &[Pair],
+        pairs: &Pairs,
         settings: Settings,
     ) -> Self {
         let own = limits.of(pairs).next().map(|pair| pair.quota);
@@ -93,12 +102,16 @@ impl State {
             endpoint,
             quota: own.expect("each endpoint has its own limit"),
             settings,
-            names: limits.of(pairs).map(|pair| pair.name).collect(),
+            names: Names {
+                rates: limits.of(pairs).map(|pair| pair.name).collect(),
+                concurrent: limits.pools(pairs).filter_map(Pool::name).collect(),
+            },
             limits,
             memo: Memo::default(),
             refused_in_a_row: 0,
             queue: Queue::default(),
             in_flight: 0,
+            held: 0,
             counts: Counts::default(),
         }
     }
@@ -109,7 +122,7 @@ impl State {
     #[inline]
     pub(super) fn arrive(
         &mut self,
-        pairs: &mut [Pair],
+        pairs: &mut Pairs,
         number: u64,
         now: u64,
         again: Option<u64>,
@@ -121,8 +134,10 @@ impl State {
             pair.pass_time(now);
             opens = opens.max(pair.due(0)).max(pair.opens(ready));
         });
-        if !is_behind && self.queue.is_empty() && opens <= now {
-            self.limits.each(pairs, |pair| pair.pass(now));
+        self.limits.each_pool(pairs, |pool| pool.pass_time(now));
+        let is_free = self.queue.is_empty() && opens <= now && self.limits.has_room(pairs, now);
+        if is_free && !is_behind {
+            self.limits.pass(pairs, now);
             self.count_sent(again.is_some());
             return Arrival::Go;
         }
@@ -130,7 +145,7 @@ impl State {
     }
 
     /// A request arrives that can't be sent at once.
-    fn wait(&mut self, pairs: &mut [Pair], number: u64, now: u64, again: Option<u64>) -> Arrival {
+    fn wait(&mut self, pairs: &mut Pairs, number: u64, now: u64, again: Option<u64>) -> Arrival {
         self.turns_may_be_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
@@ -142,7 +157,12 @@ impl State {
         let is_full = self.queue.unsent() >= self.settings.max_waiting;
         if is_full || wait > longest {
             self.counts.unsent += 1;
-            return if is_full { Arrival::Full { wait } } else { Arrival::TooLong { wait } };
+            let lack = self.lack(pairs, now);
+            return if is_full {
+                Arrival::Full { wait, lack }
+            } else {
+                Arrival::TooLong { wait, lack }
+            };
         }
         let is_judged = !self.limits.is_later(pairs, self.queue.ahead());
         let turn = self.queue.push(number, false, now.saturating_add(longest));
@@ -154,14 +174,15 @@ impl State {
 
     /// Makes those requests lapse that would have to stay dispatched or ready for too long, and
     /// dispatches the ready ones again that may be sent now.
-    pub(super) fn clear(&mut self, pairs: &mut [Pair], now: u64, woken: &mut Vec<Waker>) {
+    pub(super) fn clear(&mut self, pairs: &mut Pairs, now: u64, woken: &mut Vec<Waker>) {
         self.lapse_late_ones(pairs, now);
         self.limits.each(pairs, |pair| pair.pass_time(now));
+        self.limits.each_pool(pairs, |pool| pool.pass_time(now));
         while self.queue.ready() > 0
             && !self.may_hold(pairs, now, self.queue.unaware() + self.queue.ready() - 1)
         {
             woken.extend(self.queue.lapse_last_ready());
-            self.limits.each(pairs, Pair::lapse);
+            self.limits.lapse(pairs);
         }
         while self.queue.ready() > 0 && self.opens(pairs, self.queue.unaware()) <= now {
             woken.extend(self.queue.let_ready_go(now));
@@ -169,23 +190,24 @@ impl State {
     }
 
     /// Dispatches the first waiting request, which is due, or makes it expire.
-    pub(super) fn dispatch(&mut self, pairs: &mut [Pair], now: u64, woken: &mut Vec<Waker>) {
+    pub(super) fn dispatch(&mut self, pairs: &mut Pairs, now: u64, woken: &mut Vec<Waker>) {
         let Some(deadline) = self.queue.first_deadline() else { return };
         if deadline.saturating_add(LATENESS) < now {
             self.counts.unsent += 1;
-            woken.extend(self.queue.send_first_away(0));
+            let lack = self.lack(pairs, now);
+            woken.extend(self.queue.send_first_away(0, lack));
         } else {
-            self.limits.each(pairs, |pair| pair.let_go(now));
+            self.limits.let_go(pairs, now);
             woken.extend(self.queue.let_go(now));
         }
     }
 
     /// Makes requests expire that are due after their deadlines, if a request may be due later than
     /// at the last check.
-    pub(super) fn judge(&mut self, pairs: &[Pair], now: u64, woken: &mut Vec<Waker>) {
+    pub(super) fn judge(&mut self, pairs: &Pairs, now: u64, woken: &mut Vec<Waker>) {
         if self.limits.is_later(pairs, self.queue.ahead()) {
-            let due = |ahead| self.limits.due(pairs, ahead);
-            self.counts.unsent += self.queue.send_late_ones_away(now, due, woken);
+            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_units(pairs));
+            self.counts.unsent += self.queue.send_late_ones_away(now, due, lack, woken);
         }
         self.limits.mark_judged(pairs, self.queue.ahead());
     }
@@ -201,8 +223,10 @@ impl State {
     }
 
     /// When something is to be done for this lane.
-    pub(super) fn next(&self, pairs: &[Pair]) -> Option<u64> {
+    pub(super) fn next(&self, pairs: &Pairs, now: u64) -> Option<u64> {
         let due = self.queue.first().map(|_| self.due(pairs, 0));
+        // It waits for a permit if it is due and was not dispatched just before.
+        let due = due.map(|due| if due > now { due } else { self.next_permit(pairs, now) });
         let opens = (self.queue.ready() > 0).then(|| self.opens(pairs, self.queue.unaware()));
         let lapses = self.queue.first_let_go().map(|at| at.saturating_add(LAPSE));
         let forgets = self.limits.of(pairs).filter_map(Pair::forgets_at).min();
@@ -211,7 +235,7 @@ impl State {
 
     /// Remembers the times that are earlier now, because they may become later again. That matters
     /// only to requests that wait.
-    fn turns_may_be_sooner(&mut self, pairs: &[Pair]) {
+    fn turns_may_be_sooner(&mut self, pairs: &Pairs) {
         let ahead = self.queue.ahead();
         if ahead > 0 {
             self.limits.mark_sooner(pairs, ahead);
@@ -233,7 +257,7 @@ impl State {
     /// pause has begun.
     pub(super) fn send(
         &mut self,
-        pairs: &mut [Pair],
+        pairs: &mut Pairs,
         turn: Turn,
         now: u64,
         again: bool,
@@ -245,7 +269,7 @@ impl State {
         let before = self.queue.ready_before(turn);
         if !self.may_hold(pairs, now, before) {
             *waker = self.queue.lapse(turn);
-            self.limits.each(pairs, Pair::lapse);
+            self.limits.lapse(pairs);
             return Verdict::Back;
         }
         if self.opens(pairs, before) > now {
@@ -253,7 +277,7 @@ impl State {
             return Verdict::Hold;
         }
         *waker = self.queue.remove(turn).1;
-        self.limits.each(pairs, |pair| pair.send(now));
+        self.limits.send(pairs, now);
         self.count_sent(again);
         Verdict::Go
     }
@@ -269,7 +293,7 @@ impl State {
     }
 
     /// When unsent requests are due, by each of the limits.
-    pub(super) fn times<'a>(&'a self, pairs: &'a [Pair]) -> impl Iterator<Item = Times> + 'a {
+    pub(super) fn times<'a>(&'a self, pairs: &'a Pairs) -> impl Iterator<Item = Times> + 'a {
         let ahead = self.queue.ahead();
         self.limits.of(pairs).map(move |pair| {
             let [own, server, paused_until, _] = pair.turns(ahead);
@@ -279,10 +303,10 @@ impl State {
 
     /// A request leaves the queue. Returns whether another one may be due earlier now, and the
     /// waker of the request.
-    pub(super) fn leave(&mut self, pairs: &mut [Pair], turn: Turn) -> (bool, Option<Waker>) {
+    pub(super) fn leave(&mut self, pairs: &mut Pairs, turn: Turn) -> (bool, Option<Waker>) {
         let (fate, waker) = self.queue.remove(turn);
         if fate == Fate::MayGo {
-            self.limits.each(pairs, Pair::give_back);
+            self.limits.give_back(pairs);
         }
         self.turns_may_be_sooner(pairs);
         (matches!(fate, Fate::Waits | Fate::MayGo), waker)
@@ -298,7 +322,7 @@ impl State {
         self.queue.wakers()
     }
 
-    pub(super) fn usage(&self, pairs: &[Pair], now: u64) -> Usage {
+    pub(super) fn usage(&self, pairs: &Pairs, now: u64) -> Usage {
         let paused = self.limits.paused_until(pairs).saturating_sub(now);
         let waiting = self.queue.unsent();
         let is_stopped = paused > 0 || waiting > 0;
@@ -315,22 +339,24 @@ impl State {
             retried: self.counts.retried,
             refused: self.counts.refused,
             unsent: self.counts.unsent,
+            concurrency: self.concurrency(pairs, now),
         }
     }
 
     /// When the next request may be dispatched, after `ahead` others.
-    pub(super) fn due(&self, pairs: &[Pair], ahead: u64) -> u64 {
+    pub(super) fn due(&self, pairs: &Pairs, ahead: u64) -> u64 {
         self.limits.due(pairs, ahead)
     }
 
     /// When the next dispatched request may be sent, after `ahead` others.
-    fn opens(&self, pairs: &[Pair], ahead: u64) -> u64 {
+    fn opens(&self, pairs: &Pairs, ahead: u64) -> u64 {
         self.limits.opens(pairs, ahead)
     }
 
     /// Whether a ready request stays ready until it may be sent, after `ahead` others.
-    fn may_hold(&self, pairs: &[Pair], now: u64, ahead: u64) -> bool {
+    fn may_hold(&self, pairs: &Pairs, now: u64, ahead: u64) -> bool {
         self.limits.paused_until(pairs) <= now
+            && self.limits.may_send(pairs, now)
             && self.opens(pairs, ahead) <= now.saturating_add(HOLD)
     }
 
@@ -342,10 +368,10 @@ impl State {
 
     /// Gives the units back of dispatched requests that were not polled in time.
     #[inline]
-    fn lapse_late_ones(&mut self, pairs: &mut [Pair], now: u64) {
+    fn lapse_late_ones(&mut self, pairs: &mut Pairs, now: u64) {
         while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
             self.queue.lapse_first();
-            self.limits.each(pairs, Pair::give_back);
+            self.limits.give_back(pairs);
         }
     }
 }

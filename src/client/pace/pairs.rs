@@ -1,0 +1,14 @@
+//! The limits of a group of lanes.
+
+use super::pair::Pair;
+use super::pool::Pool;
+
+/// The limits of a group of lanes, each once.
+#[derive(Debug)]
+pub(super) struct Pairs {
+    /// Those of a rate.
+    pub(super) rates: Box<[Pair]>,
+    /// Those of requests in flight. One is added when the server reports a limit that the policy
+    /// does not have.
+    pub(super) pools: Vec<Pool>,
+}

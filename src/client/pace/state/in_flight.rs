@@ -1,0 +1,128 @@
+//! How requests wait for permits, and give them back.
+
+use std::task::Waker;
+
+use super::super::error::Lack;
+use super::super::pairs::Pairs;
+use super::super::permits::Claims;
+use super::super::pool::Pool;
+use super::State;
+use crate::client::hints::Concurrent;
+use crate::client::usage::Concurrency;
+
+impl State {
+    /// Whether there are limits of requests in flight.
+    #[inline]
+    pub(in crate::client::pace) fn has_pools(&self) -> bool {
+        self.limits.has_pools()
+    }
+
+    /// Whether the first waiting request is due and there are permits for it besides those that are
+    /// claimed. If it only lacks permits, claims them.
+    pub(in crate::client::pace) fn may_dispatch(
+        &self,
+        pairs: &Pairs,
+        now: u64,
+        claims: &mut Claims,
+    ) -> bool {
+        self.due(pairs, 0) <= now && (!self.has_pools() || self.claim(pairs, now, claims))
+    }
+
+    /// Whether there is a permit of each limit besides those that are claimed.
+    pub(in crate::client::pace) fn claim(
+        &self,
+        pairs: &Pairs,
+        now: u64,
+        claims: &mut Claims,
+    ) -> bool {
+        self.limits.claim(pairs, now, claims)
+    }
+
+    /// Makes the requests expire that have waited for a permit until their deadlines. It is not
+    /// known before when a permit is given back. Returns whether there were any.
+    pub(in crate::client::pace) fn expire(
+        &mut self,
+        pairs: &Pairs,
+        now: u64,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
+            return false;
+        }
+        let lack = self.lack(pairs, now);
+        let expired = self.queue.send_overdue_away(now, lack, woken);
+        self.counts.unsent += expired;
+        expired > 0
+    }
+
+    /// When the first waiting request, which waits for a permit, is to be looked at again, if no
+    /// permit is given back until then.
+    pub(super) fn next_permit(&self, pairs: &Pairs, now: u64) -> u64 {
+        let deadline = self.queue.next_deadline();
+        let permit = self.limits.next(pairs, now);
+        [deadline, permit].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// A request has got a response that is not a refusal. If there are limits of requests in
+    /// flight, it keeps its permits, and this returns `true`.
+    #[inline]
+    pub(in crate::client::pace) fn hold(&mut self) -> bool {
+        let holds = self.has_pools();
+        self.held += u64::from(holds);
+        holds
+    }
+
+    /// Takes permits without a request, whether there are any or not.
+    pub(in crate::client::pace) fn occupy(&mut self, pairs: &mut Pairs) {
+        self.held += 1;
+        self.limits.each_pool(pairs, Pool::occupy);
+    }
+
+    /// Gives the permits back that `hold` has kept or `occupy` has taken.
+    pub(in crate::client::pace) fn release(&mut self, pairs: &mut Pairs) {
+        self.held -= 1;
+        self.limits.each_pool(pairs, Pool::release);
+    }
+
+    /// A response reports limits of requests in flight. Returns whether there may be more or fewer
+    /// permits now.
+    pub(super) fn learn(&mut self, pairs: &mut Pairs, told: &[Concurrent], now: u64) -> bool {
+        let known = self.names.concurrent.len();
+        let other = told.get(known).copied().unwrap_or_default();
+        if self.limits.pools.len() == known && other != Concurrent::default() {
+            // This request is in flight, unless it was refused; that one gives its permit back.
+            let taken = self.in_flight + self.held + 1;
+            self.limits.pools.push(pairs.pools.len());
+            pairs.pools.push(Pool::reported(taken, self.queue.dispatched()));
+        }
+        let mut is_news = false;
+        self.limits.each_reported(pairs, told, |pool, told| is_news |= pool.take_word(told, now));
+        is_news
+    }
+
+    /// What the first waiting request lacks, or one more request would.
+    pub(super) fn lack(&self, pairs: &Pairs, now: u64) -> Lack {
+        let fullest = self.limits.fullest(pairs, now);
+        match fullest.filter(|pool| self.due(pairs, 0) <= now && !pool.has_room(now, 0)) {
+            Some(pool) => Lack { limit: pool.name(), in_flight: Some(pool.most(now)) },
+            None => self.lack_of_units(pairs),
+        }
+    }
+
+    /// The limit that takes the longest.
+    pub(super) fn lack_of_units(&self, pairs: &Pairs) -> Lack {
+        let slowest = self.limits.of(pairs).max_by_key(|pair| pair.due(0));
+        Lack { limit: slowest.map(|pair| pair.name), in_flight: None }
+    }
+
+    pub(super) fn concurrency(&self, pairs: &Pairs, now: u64) -> Option<Concurrency> {
+        let pool = self.limits.fullest(pairs, now)?;
+        let waits = self.due(pairs, 0) <= now;
+        Some(Concurrency {
+            limit: pool.name(),
+            most: pool.most(now),
+            in_flight: pool.taken(),
+            waiting: if waits { self.queue.waiting() } else { 0 },
+        })
+    }
+}
