@@ -11,11 +11,14 @@
 //! (The delays of the network and the machine can't be compressed. On a slow machine some requests
 //! may therefore be refused, and are retried.)
 //!
+//! Then it places 60 calls of which only 10 may run at once, whatever the rate, as the limits of
+//! voice APIs and of phone lines demand.
+//!
 //! At the end the example prints what the API has seen of each dialler. It fails if a paced dialler
-//! has lost a lead.
+//! has lost a lead, or if more than 10 calls ran at once.
 
+use std::collections::HashMap;
 use std::env;
-use std::error::Error;
 use std::io::{IsTerminal, stderr};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +29,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::post;
-use bolna_rate_limit::client::{BolnaClientLayer, Pacer};
+use bolna_rate_limit::client::{BolnaClientLayer, Pacer, Permit};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -36,17 +39,20 @@ use http_body_util::Full;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 const LEADS: usize = 1500;
 const A_MINUTE: u32 = 500;
+const CALLS: usize = 60;
+const AT_ONCE: u32 = 10;
 /// How long the network and a busy machine may delay a request. It can't be compressed.
 const JITTER: Duration = Duration::from_millis(50);
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), BoxError> {
     let compress = env::var("COMPRESS").unwrap_or_else(|_| "20".to_owned());
     let times = compress.parse().ok().filter(|times| (1..=60).contains(times));
     let times: u32 = times.ok_or_else(|| {
@@ -54,9 +60,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let minute = Duration::from_secs(60) / times;
     // The API and the client have the same policy.
-    let policy = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute)).build()?;
+    let rate = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute));
+    let policy = rate.clone().build()?;
     let api = Api::serve(policy.clone()).await?;
-    let pacer = Pacer::builder().policy(policy).jitter(JITTER);
+    let pacer = Pacer::builder().policy(policy.clone()).jitter(JITTER);
     let (bursts, evenly) = (pacer.clone().build()?, pacer.evenly().build()?);
 
     let jobs = async {
@@ -67,8 +74,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ]
     };
     let jobs = timeout(Duration::from_secs(900), jobs).await?;
+    let at_once = Pacer::with_policy(rate.concurrent("call", AT_ONCE).build()?);
+    let calls = at_most_10_at_once(&api, at_once, minute / 30);
+    let (most, took) = timeout(Duration::from_secs(900), calls).await??;
     report(&jobs, minute);
-    if jobs[1..].iter().any(|job| job.placed < LEADS) {
+    let minutes = took.div_duration_f64(minute);
+    println!("\n{CALLS} calls of 2 s each: at most {most} at once, {minutes:.2} minutes in all");
+    if most > AT_ONCE as usize {
+        Err("more calls than allowed ran at once".into())
+    } else if jobs[1..].iter().any(|job| job.placed < LEADS) {
         Err("a paced dialler has lost leads".into())
     } else {
         Ok(())
@@ -100,6 +114,47 @@ async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
     let placed = calls.join_all().await.into_iter().filter(|is_placed| *is_placed).count();
     bar.abort();
     job.end(placed, api)
+}
+
+/// A call keeps its place from its request until a webhook says that it has ended. Returns how many
+/// calls ran at once at most, and how long all of them took.
+async fn at_most_10_at_once(
+    api: &Api,
+    pacer: Pacer,
+    lasts: Duration,
+) -> Result<(usize, Duration), BoxError> {
+    let client =
+        ServiceBuilder::new().layer(BolnaClientLayer::with_pacer(pacer)).service(http_client());
+    // The permits of the calls that run, by the ids of the calls.
+    let running = Arc::new(Mutex::new(HashMap::new()));
+    let (hang_up, mut webhook) = mpsc::unbounded_channel();
+    let started = Instant::now();
+    let mut calls = JoinSet::new();
+    for id in 0..CALLS {
+        let call = client.clone().oneshot(api.call("at once", id));
+        let (running, hang_up) = (Arc::clone(&running), hang_up.clone());
+        calls.spawn(async move {
+            let response = call.await?;
+            // Without a permit, the place would be given back when the response is dropped.
+            let permit = Permit::of(response.extensions());
+            let at_once = {
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                running.insert(id, permit);
+                running.len()
+            };
+            // The phones ring, people talk.
+            sleep(lasts).await;
+            hang_up.send(id)?;
+            Ok::<_, BoxError>(at_once)
+        });
+    }
+    drop(hang_up);
+    // The webhook's handler: dropping the permit lets the next call be made.
+    while let Some(id) = webhook.recv().await {
+        running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+    let at_once: Vec<usize> = calls.join_all().await.into_iter().collect::<Result<_, _>>()?;
+    Ok((at_once.into_iter().max().unwrap_or(0), started.elapsed()))
 }
 
 /// Whether the call was placed. A refusal is a response too, so the status decides.
@@ -140,7 +195,7 @@ struct Api {
 }
 
 impl Api {
-    async fn serve(policy: Policy) -> Result<Self, Box<dyn Error>> {
+    async fn serve(policy: Policy) -> Result<Self, BoxError> {
         let seen = Arc::default();
         let app = Router::new()
             .route("/call", post("queued"))
