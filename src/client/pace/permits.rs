@@ -29,7 +29,6 @@ impl Limits {
     }
 
     /// Whether there is a permit of each of the limits.
-    #[inline]
     pub(super) fn has_room(&self, pairs: &Pairs, now: u64) -> bool {
         self.pools(pairs).all(|pool| pool.has_room(now, 0))
     }

@@ -158,12 +158,9 @@ impl State {
         paused_until: u64,
         concurrent: &[Concurrent],
     ) -> bool {
-        let (mut refused_until, mut is_more) = (paused_until, false);
-        self.limits.each_reported(pairs, concurrent, |pool, told| {
-            refused_until = refused_until.max(pool.lowered_until());
-            is_more |= pool.admitted(sent_at, told.remaining);
-        });
-        if sent_at >= refused_until {
+        let (refused_until, is_more) =
+            if self.has_pools() { self.admitted(pairs, sent_at, concurrent) } else { (0, false) };
+        if sent_at >= paused_until.max(refused_until) {
             self.refused_in_a_row = 0;
         }
         is_more

@@ -17,6 +17,12 @@ impl State {
         self.limits.has_pools()
     }
 
+    /// Whether there is a permit of each limit for a request that arrives.
+    pub(super) fn has_room(&self, pairs: &mut Pairs, now: u64) -> bool {
+        self.limits.each_pool(pairs, |pool| pool.pass_time(now));
+        self.limits.has_room(pairs, now)
+    }
+
     /// Whether the first waiting request is due and there are permits for it besides those that are
     /// claimed. If it only lacks permits, claims them.
     pub(in crate::client::pace) fn may_dispatch(
@@ -98,6 +104,22 @@ impl State {
         let mut is_news = false;
         self.limits.each_reported(pairs, told, |pool, told| is_news |= pool.take_word(told, now));
         is_news
+    }
+
+    /// A request was admitted. Returns until when a refusal held before, and whether there may be
+    /// more permits now.
+    pub(super) fn admitted(
+        &self,
+        pairs: &mut Pairs,
+        sent_at: u64,
+        told: &[Concurrent],
+    ) -> (u64, bool) {
+        let (mut refused_until, mut is_more) = (0, false);
+        self.limits.each_reported(pairs, told, |pool, told| {
+            refused_until = pool.lowered_until().max(refused_until);
+            is_more |= pool.admitted(sent_at, told.remaining);
+        });
+        (refused_until, is_more)
     }
 
     /// What the first waiting request lacks, or one more request would.

@@ -134,9 +134,8 @@ impl State {
             pair.pass_time(now);
             opens = opens.max(pair.due(0)).max(pair.opens(ready));
         });
-        self.limits.each_pool(pairs, |pool| pool.pass_time(now));
-        let is_free = self.queue.is_empty() && opens <= now && self.limits.has_room(pairs, now);
-        if is_free && !is_behind {
+        let has_room = !self.has_pools() || self.has_room(pairs, now);
+        if !is_behind && self.queue.is_empty() && opens <= now && has_room {
             self.limits.pass(pairs, now);
             self.count_sent(again.is_some());
             return Arrival::Go;
