@@ -127,7 +127,7 @@ struct Both<'a, St: Store> {
 impl<'a, St: Store> Both<'a, St> {
     fn new(store: St, clock: ManualClock, plans: &'a [Plan; 3]) -> Self {
         let limiter = quiet(Limiter::with_store(policy(&plans[0]), store).unwrap());
-        let (model, active) = (Model::default(), 0);
+        let (model, active) = (Model::with_slack(0), 0);
         Self { limiter, clock, plans, active, model, waiting: Vec::new(), kept: Vec::new() }
     }
 
@@ -254,7 +254,8 @@ impl<'a, St: Store> Both<'a, St> {
         let peek = self.limiter.peek(self.account(who, own), Endpoint::CALL);
         let ruling = now(peek).unwrap().unwrap();
         let (active, plan) = self.plan(own);
-        self.model.peek(CALLERS[who], active, plan, &ruling);
+        let (said, expected) = self.model.peek(CALLERS[who], active, plan, &ruling);
+        assert_eq!(said, expected, "a peek");
     }
 
     fn run_all(mut self, steps: &[Step], release: &impl Fn(Answers)) {
