@@ -18,6 +18,7 @@ mod events;
 mod faults;
 mod harness;
 mod idle;
+mod in_flight;
 mod keys;
 mod limits;
 #[expect(clippy::float_arithmetic, reason = "levels are compared, not counted by")]
