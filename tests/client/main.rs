@@ -14,6 +14,7 @@ mod in_flight;
 mod in_flight_laws;
 mod in_flight_learned;
 mod in_flight_tcp;
+mod in_flight_together;
 mod laws;
 mod learning;
 mod limits;

@@ -224,7 +224,6 @@ impl Model {
                 lines
             }
         };
-        lines.sort_by_key(|line| !line.spec.is_rate());
         lines
     }
 
