@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::in_flight::Places;
 use crate::policy::MOST_LIMITS;
 use crate::store::{Charge, Command, Entry};
-use crate::values::{LimitName, Principal};
+use crate::values::{LimitName, Principal, Quota};
 
 /// An admitted request, to give its units back or to correct its cost after it was admitted, and to
 /// keep it in flight.
@@ -63,6 +63,9 @@ struct State {
 pub(super) trait Corrects: Send + Sync {
     /// Hands a refund or a settlement to the store, and counts it.
     fn correct(&self, command: Command<'_>);
+
+    /// The quota that a limit has in the active policy now.
+    fn quota_of(&self, limit: LimitName) -> Option<Quota>;
 }
 
 /// What a request has paid, and its places among the requests in flight.
@@ -78,6 +81,9 @@ pub(crate) struct Held {
 
 /// What one charge has taken.
 struct Paid {
+    /// Whether the active policy has decided, and not one of the account's own or a candidate. Only
+    /// then can be known by which quota a bucket is measured now.
+    by_active: bool,
     principal: Principal,
     user: Option<Principal>,
     items: SmallVec<[Item; 1]>,
@@ -107,9 +113,9 @@ impl Admission {
     /// mode, a request over the limit has paid nothing.
     pub fn refund(&self) {
         let paid = std::mem::take(&mut self.held().paid);
-        for mut paid in paid {
-            let Paid { items, .. } = &mut paid;
-            let all: Parts = items.iter().map(|item| (item.entry, item.units)).collect();
+        for paid in paid {
+            let all = paid.items.iter().map(|item| (item.entry, item.units));
+            let all: Parts = all.collect();
             paid.submit(&all, true, &*self.state.limiter);
         }
     }
@@ -132,8 +138,9 @@ impl Admission {
                 let before = std::mem::replace(&mut item.units, units);
                 if units != before {
                     let (principal, user) = (paid.principal.clone(), paid.user.clone());
+                    let by_active = paid.by_active;
                     corrections.push(Correction {
-                        charge: Paid { principal, user, items: SmallVec::new() },
+                        charge: Paid { by_active, principal, user, items: SmallVec::new() },
                         part: (item.entry, units.abs_diff(before)),
                         is_refund: units < before,
                     });
@@ -177,11 +184,14 @@ impl Paid {
     /// command.
     fn submit(&self, parts: &[Part], is_refund: bool, limiter: &dyn Corrects) {
         let mut parts = Parts::from(parts);
+        let is_measured_so =
+            |entry: &Entry| self.by_active && limiter.quota_of(entry.name()) == Some(entry.quota());
         loop {
             let entries = parts.iter_mut().filter_map(|(entry, left)| {
                 let units = u32::try_from(*left).unwrap_or(u32::MAX).min(entry.quota().burst());
                 *left -= u64::from(units);
-                entry.with_cost(units).ok()
+                let part = entry.with_cost(units).ok()?;
+                Some(if is_measured_so(entry) { part } else { part.without_correction() })
             });
             let entries: SmallVec<[Entry; MOST_LIMITS]> = entries.collect();
             if entries.is_empty() {
@@ -199,6 +209,7 @@ impl Held {
     /// charged. `limit` says under which name the policy has an entry.
     pub(super) fn pay(
         &mut self,
+        by_active: bool,
         charge: &Charge<'_>,
         is_charged: impl Fn(&Entry) -> bool,
         limit: impl Fn(LimitName) -> LimitName,
@@ -213,7 +224,7 @@ impl Held {
             .collect();
         if !items.is_empty() {
             let (principal, user) = (charge.principal().clone(), charge.user().cloned());
-            self.paid.push(Paid { principal, user, items });
+            self.paid.push(Paid { by_active, principal, user, items });
         }
     }
 

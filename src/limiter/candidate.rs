@@ -218,7 +218,7 @@ impl Candidate {
         if outcome.is_admitted() {
             if corrects {
                 let own_name = |name| self.own_name(trial.index, name);
-                held.pay(&trial.charge.borrow(), |_| true, own_name);
+                held.pay(false, &trial.charge.borrow(), |_| true, own_name);
             }
             if let Some(reserved) = trial.reserved {
                 held.keep_trial(reserved.into_places());

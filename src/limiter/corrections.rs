@@ -7,6 +7,7 @@ use super::LimiterState;
 use super::admission::Corrects;
 use crate::observe::{Event, Report};
 use crate::store::{Command, Store};
+use crate::values::{LimitName, Quota};
 
 /// Counts the corrections of a limiter.
 #[derive(Default)]
@@ -27,6 +28,10 @@ impl Corrections {
 }
 
 impl<St: Store> Corrects for LimiterState<St> {
+    fn quota_of(&self, limit: LimitName) -> Option<Quota> {
+        self.active.load().policy.quota_of(limit)
+    }
+
     fn correct(&self, command: Command<'_>) {
         let Corrections { refunds, settlements, failed, is_failing } = &self.corrections;
         let result = self.store.submit(command);

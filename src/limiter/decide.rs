@@ -432,8 +432,14 @@ impl Active {
         if ruling.is_admitted() {
             let mut held = Held::default();
             let corrects = terms.corrects || reserved.is_some();
+            let by_active = request.policy.is_same(&self.policy);
             if let Some(outcome) = outcome.filter(|_| corrects) {
-                held.pay(&request.charge, |it| outcome.charges(it.is_binding()), |name| name);
+                held.pay(
+                    by_active,
+                    &request.charge,
+                    |it| outcome.charges(it.is_binding()),
+                    |name| name,
+                );
             }
             if let Some(reserved) = reserved {
                 held.keep(reserved.into_places());
@@ -474,7 +480,7 @@ impl Active {
         let mut conclusion = self.report_unidentified(ruling, error, address, waited, seen);
         if terms.corrects && has_paid && conclusion.ruling.is_admitted() {
             let mut held = Held::default();
-            held.pay(&request.charge, |_| true, |name| name);
+            held.pay(true, &request.charge, |_| true, |name| name);
             conclusion.rest = Some(Box::new(Rest { mark: None, held }));
         }
         conclusion

@@ -188,6 +188,11 @@ impl Quota {
         }
     }
 
+    /// The same quota with another burst, which is not 0.
+    pub(super) fn with_burst(self, burst: u32) -> Self {
+        Self { burst: NonZeroU32::new(burst).unwrap_or(self.burst), ..self }
+    }
+
     /// One process's share of a quota of requests in flight: one `replicas`th, rounded down, but at
     /// least the cost of one request.
     pub(crate) fn concurrent_share(self, replicas: NonZeroU32, cost: NonZeroU32) -> Self {

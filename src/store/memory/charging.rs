@@ -194,7 +194,7 @@ impl<C: Clock> MemoryStore<C> {
         let give_back = |states: &mut [BucketState]| {
             for state in states {
                 state.correct(rate);
-                state.give_back(rate, time);
+                state.give_back(time);
             }
         };
         self.change(charge, give_back);

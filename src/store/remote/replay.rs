@@ -65,7 +65,7 @@ impl Replay<'_> {
             Run::Refund { bucket, rate, time } => {
                 let state = self.state(bucket);
                 state.correct(*rate);
-                state.give_back(*rate, *time);
+                state.give_back(*time);
             }
             Run::Reset { bucket } => {
                 let state = self.state(bucket);

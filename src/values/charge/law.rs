@@ -167,7 +167,7 @@ impl Charge<'_> {
         self.assert_one_each(states);
         for (entry, state) in self.entries.iter().zip(states) {
             state.correct(entry.rate());
-            state.give_back(entry.rate(), entry.time());
+            state.give_back(entry.time());
         }
     }
 
@@ -207,12 +207,12 @@ impl BucketState {
     }
 
     /// Makes the bucket full `time` nanoseconds earlier, but not before now.
-    pub(crate) fn give_back(&mut self, rate: Rate, time: u64) {
+    pub(crate) fn give_back(&mut self, time: u64) {
         if self.shared {
             return;
         }
         self.debt = self.debt.saturating_sub(time);
-        self.overdraft = self.overdraft.min(self.debt.saturating_sub(rate.refill()));
+        self.overdraft = self.overdraft.saturating_sub(time);
     }
 
     /// Charges the bucket `time` nanoseconds, even if it does not hold them. It owes two refills

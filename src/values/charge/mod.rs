@@ -284,6 +284,16 @@ impl Entry {
         Self { interval: rate.interval(), ..self }
     }
 
+    /// The same entry, with room for so many units that no store takes a debt of its bucket for
+    /// impossible and corrects it. For corrections of units that were charged by another quota than
+    /// the bucket may be measured by now: to correct it by a faster one would give away all that
+    /// this one does not hold.
+    pub(crate) fn without_correction(self) -> Self {
+        let room = Quota::MAX_REFILL_TIME.as_nanos() / 2 / u128::from(self.interval);
+        let room = u32::try_from(room).unwrap_or(u32::MAX).max(self.quota.burst());
+        Self { quota: self.quota.with_burst(room), ..self }
+    }
+
     /// The same entry for the bucket of another limit of the same quota.
     pub(crate) const fn renamed(self, name: LimitName) -> Self {
         Self { name, ..self }

@@ -196,7 +196,7 @@ proptest! {
                     for (part, bucket) in parts.iter().zip(&mut buckets) {
                         bucket.measure(refill(part), slack);
                         bucket.holds = (bucket.holds + time(part)).min(bucket.most);
-                        bucket.overdrawn = bucket.overdrawn.min((-bucket.holds).max(0));
+                        bucket.overdrawn = (bucket.overdrawn - time(part)).max(0);
                     }
                 }
                 Step::Settle(parts) => {

@@ -128,7 +128,7 @@ fn about(principal: &Principal, buckets: &[Endpoint], run: &Run, states: &mut [B
             }
             Run::Refund(_) => {
                 let debt = debt.saturating_sub(time);
-                (debt, overdraft.min(debt.saturating_sub(refill)))
+                (debt, overdraft.saturating_sub(time))
             }
             _ => (debt, overdraft),
         };

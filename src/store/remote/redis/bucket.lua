@@ -227,7 +227,7 @@ while run <= last do
         local time, refill = ARGV[run + 2] + 0, ARGV[run + 3] + 0
         local at = correct(ARGV[run + 1] + 0, refill)
         state[at] = math.max(state[at] - time, 0)
-        state[at + 1] = math.min(state[at + 1], math.max(state[at] - refill, 0))
+        state[at + 1] = math.max(state[at + 1] - time, 0)
         run = run + 4
     elseif kind == 'b' then
         state[3 * ARGV[run + 1] + 1] = ARGV[run + 2] + 0
