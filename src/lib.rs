@@ -80,14 +80,15 @@
 //! * A prefix that the application strips before it routes has to be
 //!   [named](policy::PolicyBuilder::stripped_prefix).
 //!
-//! # Requests in flight, and units that are given back
-//! * A limit can be of requests in flight instead of a rate:
-//!   [`concurrent`](policy::PolicyBuilder::concurrent). A request that is one too many has cost no
-//!   unit of the other limits.
-//! * What a request has paid can be given back or corrected by what becomes of it:
-//!   [`refund_on`](BolnaRateLimitLayer::refund_on) and [`settle`](BolnaRateLimitLayer::settle) look
-//!   at the head of its response, and a handler has its [`Admission`], which may outlive the
-//!   response.
+//! # Requests in flight
+//! [`concurrent`](policy::PolicyBuilder::concurrent) limits how many requests to an endpoint an
+//! account may have in flight. If such a limit refuses a request, no other limit is charged.
+//!
+//! # Refunds and settlements
+//! How much a request should cost may be known only when its response is there.
+//! [`refund_on`](BolnaRateLimitLayer::refund_on) and [`settle`](BolnaRateLimitLayer::settle) look
+//! at the head of the response. A handler can do both by an [`Admission`], which may outlive the
+//! response.
 //!
 //! # In production
 //! A [`Limiter`] decides for a layer, and can be shared by several of them. Keep a clone of it to
@@ -103,8 +104,8 @@
 //!
 //! Without Tower, [`check`](Limiter::check) and [`check_now`](Limiter::check_now) decide about a
 //! request, and [`check_endpoint`](Limiter::check_endpoint) about other work, such as the messages
-//! of a WebSocket. [`admit`](Limiter::admit) does so for what is in flight for a while, or may get
-//! its units back.
+//! of a WebSocket. Use [`admit`](Limiter::admit) instead if the work should count as in flight
+//! while it lasts, or may be refunded.
 //!
 //! # Several replicas
 //! With the feature `redis`, `store::RedisStore` counts on a Redis or Valkey server, so that

@@ -76,7 +76,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     assert_refused::<Quota>(in_flight(0), "limit is 0");
     assert_refused::<Quota>(in_flight(1_000_000_001), "at most 1000000000");
     let burst = json!({ "limit": 5, "concurrent": true, "burst": 6 });
-    assert_refused::<Quota>(burst, "no burst but the limit");
+    assert_refused::<Quota>(burst, "no burst of its own");
 }
 
 #[test]

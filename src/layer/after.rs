@@ -11,7 +11,7 @@ use super::cost::IntoCost;
 use crate::limiter::Admission;
 use crate::values::LimitName;
 
-/// How the charges of requests are corrected by what becomes of them.
+/// The rules by which charges are corrected.
 #[derive(Clone, Default)]
 pub(super) struct Corrections {
     refund_on: Vec<Arc<RefundOn>>,
@@ -24,7 +24,7 @@ pub(super) struct Corrections {
 
 type RefundOn = dyn Fn(&Parts) -> bool + Send + Sync;
 
-/// What a request costs in the end of one limit, by a closure on the response's head.
+/// How many units of one limit a request costs in the end, by a closure on the response's head.
 #[derive(Clone)]
 struct FinalCost {
     limit: LimitName,
@@ -59,10 +59,11 @@ impl Corrections {
     }
 }
 
-/// What is left to do about one request. If this is dropped, there is no response.
+/// What is left to do about one request. Dropped before [`answered`](Self::answered) or
+/// [`failed`](Self::failed): the request ended without a response.
 pub(super) struct After {
     admission: Admission,
-    /// `None` if nothing is corrected, or nothing more.
+    /// `None` if there is nothing to correct, or it is done.
     corrections: Option<Arc<Corrections>>,
     is_in_flight: bool,
 }

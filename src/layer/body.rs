@@ -11,12 +11,13 @@ pin_project! {
     /// The body of a response: that of the inner service, or that of a refusal.
     ///
     /// If a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts the
-    /// request, that ends when the body has ended or is dropped.
+    /// request, the body keeps it in flight until the body has ended or is dropped. A clone of the
+    /// [`Admission`](crate::Admission) keeps it longer.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
         kind: BodyKind<B>,
-        // Of a request that is in flight.
+        // Keeps the request in flight until the body has ended.
         admission: Option<Admission>,
     }
 }
@@ -68,8 +69,9 @@ where
             BodyKindProjection::Inner { mut body } => {
                 let frame = body.as_mut().poll_frame(cx);
                 if this.admission.is_some() {
-                    // A server does not poll for the end of a body whose length is known. Its
-                    // client may have read all of it before the server drops it.
+                    // A server does not poll for the end of a body whose length is known, and may
+                    // drop it late. Its client may have read all of it by then: its next request
+                    // would then be one too many.
                     let has_ended = match &frame {
                         Poll::Pending => false,
                         Poll::Ready(None) => true,

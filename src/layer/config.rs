@@ -42,7 +42,7 @@ pub(super) struct Config<St> {
     pub(super) fields_in_shadow: bool,
     pub(super) ruling_in_extensions: bool,
     pub(super) admission_in_extensions: bool,
-    /// How what requests were charged is corrected afterwards.
+    /// The rules by which charges are corrected.
     pub(super) corrections: Option<Arc<Corrections>>,
 }
 

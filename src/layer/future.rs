@@ -155,7 +155,7 @@ where
     }
 }
 
-/// The response to a request that has paid something that may be corrected, or is in flight.
+/// The response to a request that is in flight, or whose charge may be corrected.
 #[cold]
 #[inline(never)]
 fn conclude<B, E>(

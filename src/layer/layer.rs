@@ -405,10 +405,10 @@ impl<St> BolnaRateLimitLayer<St> {
     }
 
     /// Inserts the [`Admission`](crate::Admission) into the extensions of each admitted request
-    /// that was charged. With it a handler gives the request's units back or corrects their number,
-    /// also long after the response. Off by default, because it costs each request some
-    /// allocations. A request that a limit of [requests in
-    /// flight](crate::policy::PolicyBuilder::concurrent) counts has it in any case.
+    /// that was charged. With it a handler refunds or settles the request, also long after the
+    /// response. Off by default, because it costs each request some allocations. A request that a
+    /// limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts has it in any
+    /// case.
     ///
     /// ```
     /// use bolna_rate_limit::{Admission, BolnaRateLimitLayer};
@@ -430,13 +430,12 @@ impl<St> BolnaRateLimitLayer<St> {
         })
     }
 
-    /// Gives a request's units back if a closure on the head of its response says so: to each limit
-    /// that was charged, once. Call it several times to give units back for several reasons.
+    /// Gives back all units that a request has paid, once, if a closure on the head of its response
+    /// returns `true`. Call it several times to refund for several reasons.
     ///
-    /// Waits that other requests were told meanwhile become too long, never too short. The fields
-    /// of the response itself still say what was left before its units were given back. In gRPC the
-    /// status of a failed call is in the head only if there is no message, and in the trailers
-    /// otherwise.
+    /// A refund can make a wait that another response has named too long, never too short. The
+    /// fields of the response itself still say what was left before the refund. The closure does
+    /// not see a gRPC status that is in the trailers, as it is if the response has a message.
     ///
     /// ```
     /// use bolna_rate_limit::BolnaRateLimitLayer;
@@ -445,9 +444,9 @@ impl<St> BolnaRateLimitLayer<St> {
     /// let layer = BolnaRateLimitLayer::new().refund_on(|head| head.status.is_server_error());
     /// ```
     ///
-    /// With it, failures only can be charged. This guards keys against being guessed: put it
-    /// outside of authentication, where no request has an account yet, so each is charged to its
-    /// address.
+    /// To charge only failures, refund everything else. The example limits how often one address
+    /// can guess API keys. Put this layer outside of authentication, where requests have no account
+    /// yet and are charged to their address.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -469,11 +468,10 @@ impl<St> BolnaRateLimitLayer<St> {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     ///
-    /// A request has a unit until its response is there, so the burst has to be larger than the
-    /// number of requests that one address may have in flight. Over the limit, all requests of the
-    /// address are refused, since their keys are not looked at. The guard's limiter sees no
-    /// account, as it should here, and advises against that once
-    /// ([BRL001](crate::observe::Advice::AllUnidentified)).
+    /// Each request holds a unit until its response is there, so the burst must exceed the number
+    /// of requests that one address has in flight. Above the limit, requests with a good key are
+    /// refused too. The guard reports [BRL001](crate::observe::Advice::AllUnidentified) once;
+    /// ignore it here.
     pub fn refund_on<F>(self, refund: F) -> Self
     where
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
@@ -481,31 +479,30 @@ impl<St> BolnaRateLimitLayer<St> {
         self.correct(|corrections| corrections.refund_on(refund))
     }
 
-    /// Gives a request's units back if the inner service fails with an error instead of a response,
-    /// as Tower's timeout and load-shedding services do. Off by default.
+    /// Refunds a request if the inner service returns an error instead of a response, as Tower's
+    /// timeout and load-shedding services do. Off by default.
     pub fn refund_errors(self) -> Self {
         self.correct(|corrections| corrections.refund_errors = true)
     }
 
-    /// Gives a request's units back if the future of its response is dropped before the response is
-    /// there: the client has gone away, a timeout outside of this layer has passed, or the handler
-    /// has panicked. Off by default, because a client can break its connection on purpose: it then
-    /// gets work done that it does not pay for.
+    /// Refunds a request if the future of its response is dropped before the response is there: the
+    /// client has disconnected, a timeout outside of this layer has passed, or the handler has
+    /// panicked. Off by default: a client could disconnect on purpose, and get work done for
+    /// nothing.
     pub fn refund_dropped(self) -> Self {
         self.correct(|corrections| corrections.refund_dropped = true)
     }
 
-    /// Corrects how many units of a limit a request costs, by a closure on the head of its
-    /// response. The request is charged an estimate when it is admitted, the policy's cost or that
-    /// of [`cost`](Self::cost). The closure returns what it costs in the end: a number of units, or
-    /// an
-    /// `Option` of one, where `None` leaves it as it was charged. 0 gives all units of the limit
+    /// Sets how many units of a limit a request costs in the end, by a closure on the head of its
+    /// response. When the request is admitted, it is charged an estimate: the policy's cost, or
+    /// that of [`cost`](Self::cost). The closure returns a number of units, or an `Option` of one.
+    /// Return `None` to leave the cost as it was charged, and 0 to give all units of the limit
     /// back.
     ///
     /// If the request costs more than the estimate, the rest is charged even if the bucket does not
     /// hold it. That overdraws the bucket by at most one burst, and later requests wait until it is
-    /// repaid. So no request can cost more than two bursts. [`refund_on`](Self::refund_on) goes
-    /// before.
+    /// repaid. So no request can cost more than two bursts. If [`refund_on`](Self::refund_on)
+    /// refunds the request, the closure is not called.
     ///
     /// ```
     /// use bolna_rate_limit::policy::LimitBuilder;

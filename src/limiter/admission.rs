@@ -1,4 +1,4 @@
-//! What an admitted request has paid and holds, and how it is given back.
+//! What an admitted request has paid, its places in flight, and how both are given back.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,9 +44,9 @@ use crate::values::{LimitName, Principal, Quota};
 /// ```
 ///
 /// # When the store is lost
-/// A refund or a settlement is handed to the store, which carries it out without being waited for:
-/// see [`Store::submit`](crate::store::Store::submit). While its server is lost, a `RedisStore`
-/// keeps it. What a store can't carry out or keep is counted in
+/// A refund or a settlement is handed to the store without waiting for the reply: see
+/// [`Store::submit`](crate::store::Store::submit). While its server is lost, a `RedisStore` keeps
+/// it. What a store does not take is lost: it is counted in
 /// [`Report::failed_corrections`](crate::observe::Report::failed_corrections), and reported as an
 /// [event](crate::observe::Event::CorrectionFailed).
 #[derive(Clone)]
@@ -68,7 +68,7 @@ pub(super) trait Corrects: Send + Sync {
     fn quota_of(&self, limit: LimitName) -> Option<Quota>;
 }
 
-/// What a request has paid, and its places among the requests in flight.
+/// What a request has paid, and its places in limits of requests in flight.
 #[derive(Default)]
 pub(crate) struct Held {
     /// What the request was charged, and what the candidate's buckets were.
@@ -104,13 +104,15 @@ impl Admission {
         Self { state: Arc::new(State { limiter, held: Mutex::new(held) }) }
     }
 
-    /// Gives back all units that the request has paid, to each bucket that has paid. Once: further
-    /// calls, on clones too, do nothing, and neither does a [settlement](Self::settle) after it.
+    /// Gives back all units that the request has paid, to each bucket that was charged. Once:
+    /// further calls, on clones too, do nothing, and neither does a [settlement](Self::settle)
+    /// after it.
     ///
     /// What is given back is the time in which the units come back by the quota that they were
-    /// charged by, at most until the bucket is full. If the bucket was
-    /// [reset](crate::Limiter::reset) meanwhile, it is full, and has nothing to get back. In shadow
-    /// mode, a request over the limit has paid nothing.
+    /// charged by, at most until the bucket is full. That holds also if the bucket was
+    /// [reset](crate::Limiter::reset) meanwhile: if later requests were charged to it, the refund
+    /// gives back units that they have taken. In shadow mode, a request over the limit has paid
+    /// nothing.
     pub fn refund(&self) {
         let paid = std::mem::take(&mut self.held().paid);
         for paid in paid {
@@ -256,7 +258,7 @@ impl Held {
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither ids nor what others may not know.
+        // No ids: this may end up in a log.
         f.debug_struct("Admission").field("in_flight", &self.held().is_in_flight()).finish()
     }
 }

@@ -23,8 +23,8 @@ use crate::values::{Costs, Endpoint, Ruling};
 pub struct Admitted {
     /// What the limits say, and whether the request is admitted.
     pub ruling: Ruling,
-    /// What the request has paid and holds. `None` if it is refused, or has paid nothing and is not
-    /// counted as in flight.
+    /// What the request has paid, and its places. `None` if it is refused, or has paid nothing and
+    /// is not counted as in flight.
     pub admission: Option<Admission>,
 }
 
@@ -44,12 +44,12 @@ impl<St: Store> Limiter<St> {
     /// let caller = Account::user("u-17");
     /// let first = limiter.admit(&caller, "/call").expect("/call is not exempt").await?;
     ///
-    /// // One call at once:
+    /// // At most one request in flight:
     /// let second = limiter.admit(&caller, "/call").expect("/call is not exempt").await?;
     /// assert!(!second.ruling.is_admitted());
     ///
-    /// // It could not be placed, so it gets its unit back, and is over.
-    /// let admission = first.admission.expect("the first call was admitted");
+    /// // The call could not be placed, so the request is refunded, and is over.
+    /// let admission = first.admission.expect("the first request was admitted");
     /// admission.refund();
     /// drop(admission);
     /// let third = limiter.admit(&caller, "/call").expect("/call is not exempt").await?;
@@ -98,7 +98,7 @@ impl<St: Store> Limiter<St> {
         Ok(Admitted { ruling, admission })
     }
 
-    /// The admission of a request that has paid or holds something.
+    /// The admission of a request that has paid something or has a place.
     pub(crate) fn admission(&self, held: Held) -> Admission {
         let limiter: Arc<LimiterState<St>> = Arc::clone(&self.shared);
         Admission::new(limiter as Arc<dyn Corrects>, held)

@@ -10,7 +10,7 @@ use crate::values::{Costs, Endpoint, Enforced, Enforcement, Limit, Principal, Sc
 
 /// What a request is charged, and which of its limits are enforced.
 pub(super) struct Bill {
-    /// Those of requests in flight last.
+    /// Limits of requests in flight come last; [`rates`](Self::rates) depends on it.
     pub(super) entries: SmallVec<[Entry; MOST_LIMITS]>,
     pub(super) enforced: Enforced,
     /// The user within the principal. There if an entry counts each user.
@@ -21,7 +21,7 @@ pub(super) struct Bill {
     pub(super) of_several: bool,
 }
 
-/// The entries of rates, among the entries of a bill.
+/// The entries of rates. The entries must be sorted as in [`Bill::entries`].
 pub(super) fn rates(entries: &[Entry]) -> &[Entry] {
     &entries[..entries.partition_point(|entry| !entry.is_concurrent())]
 }

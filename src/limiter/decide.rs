@@ -57,20 +57,20 @@ pub(crate) struct Conclusion {
     pub(crate) ruling: Ruling,
     /// Why the store failed. In a box, because admitted requests have this field too.
     pub(crate) error: Option<Box<StoreError>>,
-    /// What few requests have.
+    /// What only few requests need.
     pub(crate) rest: Option<Box<Rest>>,
 }
 
-/// What few requests have of a conclusion.
+/// What only few requests need, boxed to keep [`Conclusion`] small.
 #[derive(Default)]
 pub(crate) struct Rest {
     /// A mark to leave in the request, if the request is admitted.
     pub(crate) mark: Option<Box<Mark>>,
-    /// What an admitted request has paid and holds.
+    /// What an admitted request has paid, and its places.
     pub(crate) held: Held,
 }
 
-/// What is left of a request's charges, beside the answers of the store, until it is concluded.
+/// What a request carries from its charge to its conclusion.
 #[derive(Default)]
 pub(super) struct Carried {
     /// If a limit of the active policy is of requests in flight.
@@ -202,10 +202,9 @@ impl<St: Store> Limiter<St> {
         self.decide_in_full(active, &request, asked, answer, reserved, terms, seen)
     }
 
-    /// Charges a request that has limits of requests in flight: takes its places there first, and
-    /// asks the store only about its rates. Entries that are not charged are taken off the bill: if
-    /// a limit of requests in flight refuses the request, all rates; and if one that is not
-    /// enforced has no room, the rates that are not enforced either.
+    /// Takes the places first, then asks the store about the rates. Rates that are not to be
+    /// charged are taken off the bill: all of them if a limit of requests in flight refuses the
+    /// request; those in shadow mode if only one in shadow mode has no room.
     #[inline(never)]
     fn charge_in_flight(
         &self,
@@ -358,7 +357,7 @@ pub(super) struct Request<'a> {
 
 impl Active {
     /// Draws the conclusion from the store's answer: applies enforcement, counts for the candidate,
-    /// notes what the request has paid and holds, and reports to observers.
+    /// notes what the request has paid and its places, and reports to observers.
     #[inline(always)]
     pub(super) fn conclude(
         &self,

@@ -40,7 +40,7 @@ struct Full {
     charge: OwnedCharge,
     enforced: Enforced,
     asked: Instant,
-    /// What is left of the charges besides.
+    /// What the request carries to its conclusion.
     carried: Option<Box<Carried>>,
 }
 

@@ -1,8 +1,7 @@
-//! The requests in flight of each bucket of a limit of requests in flight.
+//! The places that are taken in limits of requests in flight.
 //!
-//! They are counted here and not in the store, because a request that is in flight is in flight in
-//! this process: a count on a server would stay too high if the process ended. So a limit of
-//! requests in flight works with every store, and needs no call.
+//! They are counted here and not in the store, because a count on a server would stay too high if
+//! this process died. So such a limit works with every store, and needs no call.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -28,7 +27,7 @@ pub(super) struct InFlight {
     replicas: NonZeroU32,
 }
 
-/// The number of requests in flight of each bucket that has any.
+/// The number of places that are taken in each bucket that has any.
 type Counts = HashMap<Key, u64, foldhash::fast::RandomState>;
 
 /// A bucket: the limit, and the principal and the user by their fingerprints.
@@ -49,18 +48,17 @@ pub(super) struct Look {
 struct Found {
     /// The entry, measured by this process's share of the quota.
     entry: Entry,
-    /// The number of requests in flight, without this one.
+    /// The number of places that other requests have taken.
     others: u64,
 }
 
-/// What one charge has of requests in flight, until its rates are decided.
+/// The places of one charge, until its rates are decided.
 pub(super) struct Reserved {
     pub(super) look: Look,
     places: Places,
 }
 
-/// The places that a request has among the requests in flight. When this is dropped, they are free
-/// again.
+/// The places that a request takes. When this is dropped, they are free again.
 pub(super) struct Places {
     in_flight: Arc<InFlight>,
     /// The buckets, the number of places in each, and whether its entry is binding.
@@ -97,13 +95,14 @@ impl InFlight {
         self.lock(charge).look(self, charge)
     }
 
-    /// The requests in flight of all buckets of the limits, for tests and metrics.
+    /// How many places are taken in all limits.
     pub(super) fn len(&self) -> u64 {
         let all = self.shards.iter().chain([&self.everyone]);
         all.map(|counts| lock(counts).values().sum::<u64>()).sum()
     }
 
-    /// Locks the counts of a charge: those of everyone after those of a principal.
+    /// Locks the counts of a charge: those of the principal and then those of everyone, always in
+    /// this order, or two requests could deadlock.
     fn lock(&self, charge: &Charge<'_>) -> Locked<'_> {
         let in_flight = || concurrent(charge.entries());
         let is_everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
@@ -196,13 +195,13 @@ impl Look {
         ChargeOutcome::of(hold(true), hold(false), self.of(false).next().is_some())
     }
 
-    /// Whether a limit that is not enforced has no room. No shadow limit is charged then.
+    /// Whether a shadow entry has no room. No shadow entry is charged then.
     pub(super) fn shadow_lacks(&self) -> bool {
         !self.of(false).all(Found::has_room)
     }
 
-    /// The decisions of these limits, if the store is not asked about rates: since one of these
-    /// limits refuses the request, or since no rate is to be charged. `charged` is whether the
+    /// The decisions of these limits, if the store is not asked about rates: because one of these
+    /// limits refuses the request, or because no rate is to be charged. `charged` is whether the
     /// places were taken, or only looked at.
     pub(super) fn alone(&self, charged: bool) -> Decisions {
         let outcome = self.outcome();

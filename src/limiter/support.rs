@@ -135,9 +135,9 @@ impl<St: Store> Limiter<St> {
 
     /// Fills the buckets of an account's limits for an endpoint, and those of the user if the
     /// account names one, and lifts their [blocks](Self::block). Among them are limits that the
-    /// endpoint shares with others. A limit for everyone is not reset, nor is one of requests in
-    /// flight, since they are in flight still. If the policy has no such
-    /// endpoint, the bucket that its own limit would have is filled.
+    /// endpoint shares with others. A limit for everyone is not reset, nor is a limit of requests
+    /// in flight: a reset does not end requests. If the policy has no such endpoint, the bucket
+    /// that its own limit would have is filled.
     ///
     /// # Errors
     /// If the store fails, or if the account has no principal. Some of the buckets may have been
@@ -169,9 +169,10 @@ impl<St: Store> Limiter<St> {
     /// Gives back, in each limit of the account and of its user, what that many requests to an
     /// endpoint cost by the policy, at most until the bucket is full. More than the burst is
     /// treated as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
-    /// requests that were charged and should not have been. A single request is better given back
-    /// by its [`Admission`](crate::Admission) or by the layer's
-    /// [`refund_on`](crate::BolnaRateLimitLayer::refund_on): exactly what it has paid, once.
+    /// requests that were charged and should not have been. To refund one request, prefer its
+    /// [`Admission`](crate::Admission) or
+    /// [`refund_on`](crate::BolnaRateLimitLayer::refund_on): they give back exactly what it has
+    /// paid, once.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Endpoint, Limiter};
@@ -285,9 +286,8 @@ impl<St: Store> Limiter<St> {
         let limit = rule.of_accounts().find(counts_users);
         let limit = limit.ok_or_else(|| {
             StoreError::of_request(format!(
-                "endpoint {endpoint} has no limit of a rate that counts each user, and so no \
-                 bucket of the user to block: add one, for example with `user_share`, or block \
-                 the account"
+                "endpoint {endpoint} has no rate that counts each user, and so no bucket of the \
+                 user to block: add one, for example with `user_share`, or block the account"
             ))
             .of_kind("no_user_limit")
         })?;

@@ -35,9 +35,10 @@ pub enum Event {
         /// The candidate now, if there is one.
         to: Option<Policy>,
     },
-    /// The store has not taken a [refund or a settlement](crate::Admission) of a request, so the
-    /// correction is lost. Reported once, until one succeeds again. If an observer panics at it,
-    /// the panic is caught, since a request may be refunded while another panic unwinds.
+    /// The store did not take a [refund or a settlement](crate::Admission), so it is lost. Reported
+    /// for the first; reported again only after another one has succeeded. If an observer panics,
+    /// the panic is caught: a request may be refunded while another panic unwinds, and a second one
+    /// would abort the process.
     #[non_exhaustive]
     CorrectionFailed {
         /// The [kind](crate::store::StoreError::kind) of the store's error.

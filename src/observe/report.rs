@@ -21,18 +21,22 @@ use crate::values::Enforcement;
 pub struct Report {
     /// On which principals the limiter enforces limits, whatever the policy.
     pub enforcement: Enforcement,
-    /// The requests in flight that limits of
-    /// [requests in flight](crate::policy::PolicyBuilder::concurrent) count, of all buckets. One
-    /// that two such limits count is counted twice.
+    /// How many places are taken in all limits of
+    /// [requests in flight](crate::policy::PolicyBuilder::concurrent), those of a candidate
+    /// included. A request takes as many as it costs, in each such limit.
     pub in_flight: u64,
-    /// How many [refunds](crate::Admission::refund) and settlements downwards of single requests
-    /// the store has taken since the limiter was made. One refund of two bursts counts as two.
+    /// How many refund commands for single requests the store has taken since the limiter was made:
+    /// by a [refund](crate::Admission::refund), or by a settlement downwards. A request that was
+    /// charged to a candidate's buckets too needs one more, and so does one that gets more than a
+    /// burst back.
     pub refunds: u64,
-    /// How many [settlements](crate::Admission::settle) upwards of single requests the store has
-    /// taken since the limiter was made.
+    /// How many commands to charge more for single requests, by
+    /// [settlements](crate::Admission::settle) upwards, the store has taken since the limiter was
+    /// made. A request that was charged to a candidate's buckets too needs one more.
     pub settlements: u64,
-    /// How many refunds and settlements of single requests were lost since the limiter was made,
-    /// because the store has not taken them.
+    /// How many of both commands were lost since the limiter was made, because the store did not
+    /// take them. What a `RedisStore` had no room for is in
+    /// [`lost_corrections`](StoreReport::lost_corrections) too, so do not add the two.
     pub failed_corrections: u64,
     /// The numbers of the store.
     pub store: StoreReport,

@@ -99,7 +99,7 @@ impl PolicyBuilder {
             .default_paths(["/v2/agent/all"])
     }
 
-    /// Adds an endpoint with its quota, which must be of a rate, and its
+    /// Adds an endpoint with its quota, which must be a rate, and its
     /// [path templates](Self#paths), of which it needs at least one. It is enforced on all
     /// principals unless [`enforce`](Self::enforce) changes that.
     pub fn endpoint<P: Into<String>>(
@@ -164,15 +164,20 @@ impl PolicyBuilder {
         self.also(endpoint, LimitBuilder::new(name, Scope::User, QuotaDraft::Share(percent)))
     }
 
-    /// Lets an account have at most so many requests to an existing endpoint in flight: adds a
-    /// limit of [requests in flight](Quota::concurrent), whose name is that of the endpoint and
-    /// `-concurrent`.
+    /// Limits how many requests to an existing endpoint an account may have in flight. Adds a limit
+    /// named `<endpoint>-concurrent`, with the quota [`Quota::concurrent`].
     ///
     /// A request is in flight from its admission until the body of its response has ended or was
     /// dropped, and for as long as an [`Admission`](crate::Admission) of it is kept, such as by the
     /// task that serves an upgraded connection. If the limit refuses a request, no other limit is
     /// charged for it. The refusal names a wait of 1 s, since it is not known when a request will
-    /// end.
+    /// end. In shadow mode, a request above the limit takes no place, so the count never exceeds
+    /// the limit.
+    ///
+    /// Besides its rates, a voice API limits how many calls an account has at once. This limit
+    /// counts requests to `/call`, and a request ends with its response, usually long before the
+    /// phone call ends. To count phone calls, keep the `Admission` in the task that serves the
+    /// call.
     ///
     /// For other names and scopes, give [`also`](Self::also) or [`shared`](Self::shared) a limit
     /// with such a quota:
@@ -182,10 +187,10 @@ impl PolicyBuilder {
     /// use bolna_rate_limit::{Policy, Quota};
     ///
     /// let policy = Policy::bolna()
-    ///     // At most 10 calls of an account at once, and at most 3 of each of its users.
+    ///     // At most 10 requests to /call in flight for each account, and 3 for each of its users.
     ///     .concurrent("call", 10)
     ///     .also("call", LimitBuilder::user("call-user-concurrent", Quota::concurrent(3)))
-    ///     // The service behind the limiter can handle 1,000 requests at once.
+    ///     // At most 1,000 requests in flight for the service behind the limiter.
     ///     .shared(LimitBuilder::everyone("all-concurrent", Quota::concurrent(1000)), [
     ///         "call", "agent", "executions", "default",
     ///     ])
@@ -195,11 +200,14 @@ impl PolicyBuilder {
     ///
     /// # Several replicas
     /// The limiter counts the requests in flight in its own process, whatever its store. If N
-    /// processes share the store, each of them allows one Nth of the limit, rounded down but at
-    /// least 1. So all of them together never allow more than the limit, or than one each if the
-    /// limit is below N. A caller whose requests go to one replica only is allowed an Nth.
-    /// [`Capabilities::replicas`](crate::store::Capabilities::replicas) says how many they are: for
-    /// a `RedisStore`, the number of expected replicas.
+    /// processes share the store, each of them allows its share: one Nth of the limit, rounded
+    /// down, but at least one request, or the cost of one. So all of them together allow no more
+    /// than the limit, unless it is too small for one request each. A caller whose requests all
+    /// reach one replica has one Nth of the limit. Header fields, refusals and
+    /// [`usage`](crate::Limiter::usage) name the share, not the whole limit.
+    ///
+    /// [`Capabilities::replicas`](crate::store::Capabilities::replicas) says how many processes
+    /// there are: for a `RedisStore`, the number of expected replicas.
     pub fn concurrent(self, endpoint: impl Into<String>, limit: u32) -> Self {
         let endpoint = endpoint.into();
         let limit =
@@ -217,7 +225,7 @@ impl PolicyBuilder {
     /// The layer has to know the addresses: see
     /// [`client_address`](crate::BolnaRateLimitLayer::client_address). Without it, all requests
     /// without an account share one bucket. The policy of a single account has no effect on this.
-    /// The quota must be of a rate.
+    /// The quota must be a rate.
     pub fn unidentified_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = QuotaDraft::Quota(quota.into());
         match &mut self.unidentified {
@@ -231,7 +239,7 @@ impl PolicyBuilder {
     }
 
     /// Replaces the quota of an existing limit: that of an endpoint, which can be `default`, or of
-    /// a further limit. That of an endpoint must be of a rate, and not of
+    /// a further limit. That of an endpoint must be a rate, and not of
     /// [requests in flight](Quota::concurrent).
     pub fn quota(self, name: impl Into<String>, quota: impl Into<QuotaBuilder>) -> Self {
         let quota = quota.into();
@@ -239,8 +247,9 @@ impl PolicyBuilder {
     }
 
     /// Sets how many units of an existing limit a request costs: from 1, which is the default, to
-    /// the quota's burst. In a limit of requests in flight, it is how many of them a request counts
-    /// as. The request itself can have [another cost](crate::BolnaRateLimitLayer::cost).
+    /// the quota's burst. In a limit of requests in flight, the cost is the number of places that a
+    /// request takes. The request itself can have
+    /// [another cost](crate::BolnaRateLimitLayer::cost).
     pub fn cost(self, name: impl Into<String>, units: u32) -> Self {
         self.change(name.into(), |limit| limit.cost = units)
     }
@@ -276,7 +285,7 @@ impl PolicyBuilder {
     }
 
     /// Sets the quota of `default`, to which all paths are charged that no endpoint claims. It must
-    /// be of a rate. Defaults to 1000 requests a minute.
+    /// be a rate. Defaults to 1000 requests a minute.
     pub fn default_quota(mut self, quota: impl Into<QuotaBuilder>) -> Self {
         self.default.own.quota = QuotaDraft::Quota(quota.into());
         self

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use super::builder::UNIDENTIFIED;
 use super::path::TemplateError;
 use crate::values::{Endpoint, Excerpt, NameError, QuotaError};
 
@@ -90,8 +91,8 @@ pub enum PolicyError {
         /// What is wrong with it.
         reason: QuotaError,
     },
-    /// A quota of requests in flight is that of an endpoint's own limit, or of the limit of
-    /// unidentified requests. These must be of a rate.
+    /// An endpoint's own limit, or that of unidentified requests, limits requests in flight. It
+    /// must be a rate.
     #[non_exhaustive]
     Concurrent {
         /// The name of the limit.
@@ -200,12 +201,16 @@ impl fmt::Display for PolicyError {
             Self::Quota { limit, reason } => {
                 write!(f, "quota of {:?}: {reason}", Excerpt::of(limit))
             }
-            Self::Concurrent { limit } => write!(
-                f,
-                "quota of {:?}: it is of requests in flight, and must be of a rate; an endpoint \
-                 gets a limit of requests in flight by `concurrent(...)` or `also(...)`",
-                Excerpt::of(limit)
-            ),
+            Self::Concurrent { limit } => {
+                let too = "; to limit requests in flight too, add `concurrent(...)` or `also(...)`";
+                let too = if limit == UNIDENTIFIED { "" } else { too };
+                write!(
+                    f,
+                    "quota of {:?}: it limits requests in flight, and must be a rate, such as 500 \
+                     a minute{too}",
+                    Excerpt::of(limit)
+                )
+            }
             Self::Path { path, list: PathList::Endpoint(endpoint), reason, .. } => {
                 let (path, endpoint) = (Excerpt::of(path), Excerpt::of(endpoint));
                 write!(f, "path {path:?} of endpoint {endpoint:?}: {reason}")

@@ -6,7 +6,7 @@ use crate::values::{Enforcement, QuotaBuilder, Scope};
 /// [`PolicyBuilder::also`](super::PolicyBuilder::also) and
 /// [`PolicyBuilder::shared`](super::PolicyBuilder::shared).
 ///
-/// If one limit refuses a request, none of the limits is charged. The quota is of a rate, or of
+/// If one limit refuses a request, none of the limits is charged. The quota is a rate, or one of
 /// [requests in flight](crate::Quota::concurrent).
 ///
 /// ```
@@ -67,8 +67,9 @@ impl LimitBuilder {
     }
 
     /// Sets how many units of the limit a request costs: from 1, which is the default, to the
-    /// quota's burst. In a limit of requests in flight, it is how many of them a request counts as.
-    /// The request itself can have [another cost](crate::BolnaRateLimitLayer::cost).
+    /// quota's burst. In a limit of requests in flight, the cost is the number of places that a
+    /// request takes. The request itself can have
+    /// [another cost](crate::BolnaRateLimitLayer::cost).
     pub fn cost(self, units: u32) -> Self {
         Self { cost: units, ..self }
     }

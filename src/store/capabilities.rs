@@ -48,7 +48,8 @@ pub struct Capabilities {
     /// the buckets are those of this process alone.
     ///
     /// No store counts requests in flight: each limiter does, in its own process. If N processes
-    /// share the store, each of them allows one Nth of such a limit, rounded down but at least 1.
+    /// share the store, each of them allows one Nth of such a limit, rounded down, but at least one
+    /// request, or the cost of one.
     pub replicas: NonZeroU32,
 }
 
@@ -266,10 +267,10 @@ mod tests {
 
     /// The limiter counts requests in flight, so a store need not be able to.
     #[test]
-    fn a_store_that_can_do_the_least_takes_a_policy_with_requests_in_flight() {
+    fn the_least_capable_store_takes_limits_of_requests_in_flight() {
         let least = Capabilities::default();
-        let user = LimitBuilder::user("slots-user", Quota::concurrent(3)).enforce(percent(0));
-        let everyone = LimitBuilder::everyone("slots-all", Quota::concurrent(1000)).cost(7);
+        let user = LimitBuilder::user("places-user", Quota::concurrent(3)).enforce(percent(0));
+        let everyone = LimitBuilder::everyone("places-all", Quota::concurrent(1000)).cost(7);
         let policy = || {
             Policy::bolna()
                 .concurrent("call", 10)
@@ -290,11 +291,11 @@ mod tests {
         let entry = |name, quota| Entry::new(LimitName::new(name).expect("a name"), quota);
         let rate = Quota::per_minute(500).build().expect("valid");
         let in_flight = Quota::concurrent(10).build().expect("valid");
-        let slots = entry("slots-user", in_flight);
-        let entries = [entry("call", rate), slots, slots.shadow()];
+        let places = entry("places-user", in_flight);
+        let entries = [entry("call", rate), places, places.shadow()];
         assert!(least.permits_together(&entries));
-        assert!(!least.permits_together(&[entries[0], slots, entry("agent", rate)]));
-        assert!(!least.permits_together(&[entries[0].shadow(), slots]));
+        assert!(!least.permits_together(&[entries[0], places, entry("agent", rate)]));
+        assert!(!least.permits_together(&[entries[0].shadow(), places]));
     }
 
     fn percent(percent: u8) -> Enforcement {

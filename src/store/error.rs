@@ -34,12 +34,12 @@ impl StoreError {
             .of_kind(Self::UNSUPPORTED)
     }
 
-    /// The error of a store whose commands do not answer at once, and that does not implement
+    /// The error of a store whose commands have to be waited for, and that does not implement
     /// [`Store::submit`](super::Store::submit).
     pub(super) fn not_at_once(command: &Command<'_>) -> Self {
         Self::of_request(format!(
-            "the store does not answer the command {} at once, so it was dropped: implement \
-             `Store::submit`, which hands the command to a task",
+            "the store did not answer the command {} immediately, so the command was dropped: \
+             implement `Store::submit`, for example with a queue that a task works off",
             command.name()
         ))
         .of_kind(Self::UNSUPPORTED)
@@ -93,8 +93,9 @@ impl StoreError {
     /// * `lost`: there is no connection to the server, or it broke; the
     ///   [event](super::StoreEvent::Lost) says why
     /// * `no_answer`: the server has not answered within the deadline
-    /// * `too_many`: requests of as many principals as may wait for the server are waiting already,
-    ///   or as many refunds and settlements; a failure [of one request](Self::of_request)
+    /// * `too_many`: the queue is full: too many principals have requests waiting for the server,
+    ///   or too many refunds and settlements wait for it; a failure [of one
+    ///   request](Self::of_request)
     /// * `foreign_key`: the key of the bucket holds something that is not a bucket; a failure of
     ///   one request
     /// * `moved`: the bucket has moved to another node of the cluster; a failure of one request

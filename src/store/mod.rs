@@ -77,10 +77,11 @@ pub use crate::values::{
 /// [`BucketState`]. [`Charge::peek`], [`refund`](Charge::refund) and [`settle`](Charge::settle) do
 /// the same for the commands of these names. A reset removes the bucket, and a block sets
 /// [`blocked_for`](BucketState::blocked_for). Such a store can do everything that
-/// [`Capabilities`] lists. If its commands do not answer at once, it implements
-/// [`submit`](Self::submit) too, so that refunds and settlements after the response are not lost.
-/// The example `own_store` does so with an embedded database, in some 130
-/// lines.
+/// [`Capabilities`] lists. The example `own_store` is such a store, with an embedded database, in
+/// some 130 lines.
+///
+/// If its commands have to be waited for, a store implements [`submit`](Self::submit) too, so that
+/// refunds and settlements after the response are not lost.
 pub trait Store: Send + Sync + 'static {
     /// The future of a check that the store can't answer at once. [`Immediate`] for a store that
     /// always answers at once.
@@ -104,13 +105,12 @@ pub trait Store: Send + Sync + 'static {
         command: Command<'_>,
     ) -> impl Future<Output = Result<Reply, StoreError>> + Send;
 
-    /// Takes a command that is carried out without waiting for the reply. It is for *corrections*
-    /// after the response, [refunds](Command::Refund) and [settlements](Command::Settle), also
-    /// where nothing can be awaited, such as in a destructor. The method must not block or panic.
+    /// Hands over a command without waiting for the reply. It is for *corrections* after the
+    /// response, [refunds](Command::Refund) and [settlements](Command::Settle), also where nothing
+    /// can be awaited, such as in a destructor. The method must not block or panic.
     ///
     /// If the result is `Ok`, the store has carried the command out, or keeps it to do so. If it is
-    /// an error, what was submitted is lost, apart from what the store has carried out before it
-    /// failed.
+    /// an error, the command is lost; parts of it may have been carried out.
     ///
     /// A correction is carried out **at most once**. If the store can't know whether it was carried
     /// out, such as when a connection breaks, it is not sent again: a refund that is given twice
@@ -120,14 +120,13 @@ pub trait Store: Send + Sync + 'static {
     /// and may be charged twice if the store fails again at that moment.
     ///
     /// By default, [`command`](Self::command) is called and polled once. If it is ready, the result
-    /// is that of the command. If not, it is dropped. So a store whose commands do not answer at
-    /// once must implement this method. For example, it puts the command into a bounded queue, and
-    /// one task takes commands out of the queue and awaits them.
+    /// is that of the command. If not, it is dropped. So a store whose commands take longer must
+    /// implement this method, for example with a bounded queue that a task works off.
     ///
     /// # Errors
     /// As those of [`command`](Self::command). By default also an error of the
-    /// [kind](StoreError::kind) `unsupported` if the store does not answer at once, and an error if
-    /// the command panics.
+    /// [kind](StoreError::kind) `unsupported` if the command is not ready when it is polled, and an
+    /// error if it panics.
     fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
         let once = || {
             let reply = pin!(self.command(command));

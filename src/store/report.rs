@@ -55,12 +55,14 @@ pub struct StoreReport {
     pub late_charges: u64,
     /// The number of corrections, that is refunds and settlements that were
     /// [submitted](super::Store::submit), that wait for the server of a `RedisStore` or for its
-    /// answer: one for each bucket that they correct. Those of one bucket by one quota are merged,
-    /// and count as one.
+    /// answer: one for each bucket that they correct. A correction is merged with the last one of
+    /// its bucket if both are refunds, or both settlements, by the same quota. Then they count as
+    /// one.
     pub waiting_corrections: usize,
     /// The number of corrections that a `RedisStore` has lost since it was made, one for each
-    /// bucket: there was no room for them, their server refused them, or it is not known whether it
-    /// has carried them out.
+    /// bucket: there was no room for them, the key of the bucket holds something that is not a
+    /// bucket, or it is not known whether the server has carried them out. Each submitted
+    /// correction counts, also if it was merged.
     pub lost_corrections: u64,
     /// The number of breakers: one for each [`Breaker`](super::Breaker). The connection of a
     /// `RedisStore` to its server counts as one, and in a cluster that to each known primary.

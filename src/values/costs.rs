@@ -24,9 +24,9 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Multiplies the policy's cost of every limit by `requests`, but not that of limits of
-    /// [requests in flight](super::Quota::is_concurrent), since it is one request. 0 is treated as
-    /// 1, so that no request is free by mistake.
+    /// Multiplies the policy's cost of every limit by `requests`. 0 is treated as 1, so that no
+    /// request is free by mistake. Limits of [requests in flight](super::Quota::is_concurrent) are
+    /// not multiplied: however much it costs, it is one request in flight.
     #[must_use]
     pub fn times(requests: u32) -> Self {
         Self { times: requests.max(1), of: SmallVec::new() }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn several_requests_at_once_are_one_request_in_flight() {
-        let name = LimitName::new("slots").expect("the name is valid");
+        let name = LimitName::new("places").expect("the name is valid");
         let in_flight = Quota::concurrent(10).build().expect("the quota is valid");
         let in_flight = Entry::of(Limit::new(name, in_flight)).with_cost(2).expect("below 10");
         let rate = Quota::per_minute(500).build().expect("the quota is valid");

@@ -42,7 +42,7 @@ pub struct Decision {
     cost: NonZeroU32,
     /// In nanoseconds. If the bucket is blocked, this is the debt with which the units of the cost
     /// would be back at the end of the wait. If the limit is of requests in flight, it is one
-    /// second for each of them.
+    /// second for each place that is taken.
     debt: u64,
 }
 
@@ -182,17 +182,17 @@ impl Decision {
     }
 
     /// The units that are left, from 0 to the quota's burst: how many more requests of one unit
-    /// would be allowed now, or might be in flight besides those that are. 0 if the bucket is
-    /// blocked. If the bucket was charged, the request's own units are charged already; a peek
-    /// charges nothing.
+    /// would be allowed now. 0 if the bucket is blocked. If the bucket was charged, the request's
+    /// own units are charged already; a peek charges nothing. For a limit of requests in flight:
+    /// how many places are free.
     #[must_use]
     pub const fn remaining(&self) -> u32 {
         if self.is_blocked() { 0 } else { self.rate().left(self.debt) }
     }
 
-    /// How many requests are in flight, if the limit is of [requests in
-    /// flight](Quota::is_concurrent): this one too, if it has been admitted. It is more than the
-    /// limit if that was lowered meanwhile. `None` for a limit of a rate.
+    /// How many places are taken, if the limit is of [requests in flight](Quota::is_concurrent):
+    /// those of this request too, if it has been admitted. It is more than the limit if that was
+    /// lowered meanwhile. `None` for a rate.
     #[must_use]
     pub const fn in_flight(&self) -> Option<u32> {
         if !self.quota.is_concurrent() {

@@ -26,7 +26,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 ///   period, and `limit` times a period in the long run.
 ///
 /// A limit of requests in flight, which [`concurrent`](Self::concurrent) makes, has no period: a
-/// unit comes back when a request ends.
+/// place is free again when a request ends.
 ///
 /// [GCRA]: https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
 ///
@@ -266,7 +266,7 @@ pub struct QuotaBuilder {
 impl QuotaBuilder {
     /// Sets the number of requests that a full bucket admits at one instant; at least 1. Defaults
     /// to the limit: the smallest burst with which no caller that keeps to the limit is ever
-    /// refused. A limit of requests in flight has no other burst.
+    /// refused. For requests in flight the burst must be the limit.
     pub const fn burst(self, burst: u32) -> Self {
         Self { burst: Some(burst), ..self }
     }
@@ -335,7 +335,7 @@ pub enum QuotaError {
     ZeroBurst,
     /// A drained bucket would take longer than [`Quota::MAX_REFILL_TIME`] to be full again.
     TooSlow(QuotaBuilder),
-    /// A limit of requests in flight has a burst, which is this and not the limit.
+    /// A limit of requests in flight was given this burst, which differs from the limit.
     BurstOfConcurrent(u32),
     /// A limit of requests in flight is above [`Quota::MAX_CONCURRENT`].
     TooManyConcurrent(u32),
@@ -361,8 +361,8 @@ impl fmt::Display for QuotaError {
             ),
             Self::BurstOfConcurrent(burst) => write!(
                 f,
-                "burst is {burst}: a limit of requests in flight has no burst but the limit, so \
-                 leave it out",
+                "burst is {burst}: a limit of requests in flight has no burst of its own; leave \
+                 the burst out",
             ),
             Self::TooManyConcurrent(limit) => write!(
                 f,

@@ -288,9 +288,9 @@ impl Ruling {
     /// Limits of [requests in flight](crate::Quota::is_concurrent) come last.
     ///
     /// Empty if no limit has decided. Limits in shadow mode are left out if the cost of the request
-    /// is above the burst of one of them. If the request is one too many in flight, the limits of
-    /// rates are left out, since the store was not asked; only those in shadow mode, if that is
-    /// true only by a limit in shadow mode.
+    /// is above the burst of one of them. If an enforced limit of requests in flight refuses the
+    /// request, the limits of rates are left out, since the store was not asked. If only one in
+    /// shadow mode would refuse it, only the rates in shadow mode are left out.
     #[must_use]
     #[inline]
     pub fn decisions(&self) -> &[Decision] {

@@ -203,7 +203,7 @@ async fn what_is_wrong_is_said_in_json_and_changes_nothing() {
         ("POST", "/organization/acme/call/block", r#"{"seconds": 9"#, 400, "JSON"),
         ("POST", "/organization/acme/call/block", "", 400, "JSON"),
         ("POST", "/organization/acme/call/refund", r#"{"requests": -1}"#, 422, "requests"),
-        ("POST", "/organization/acme/agent/block?user=ana", r#"{"seconds": 9}"#, 422, "no limit"),
+        ("POST", "/organization/acme/agent/block?user=ana", r#"{"seconds": 9}"#, 422, "no rate"),
         ("POST", "/policy", r#"{"call_per_minute": 0}"#, 422, "limit is 0"),
         ("POST", "/candidate", r#"{"call_per_minute": 0}"#, 422, "limit is 0"),
         ("POST", "/enforcement", r#"{"percent": 101}"#, 422, "from 0 to 100"),

@@ -68,20 +68,21 @@ fn a_quota_that_makes_no_sense_is_an_error() {
 }
 
 #[test]
-fn a_limit_of_requests_in_flight_that_makes_no_sense_is_an_error() {
+fn invalid_limits_of_requests_in_flight_are_errors() {
     let with = |limit| Policy::bolna().concurrent("call", limit);
     assert!(with(1).build().is_ok() && with(Quota::MAX_CONCURRENT).build().is_ok());
     assert_says(with(0), "quota of \"call-concurrent\"", "limit is 0, which would refuse");
     assert_says(with(1_000_000_001), "1000000001 requests in flight", "at most 1000000000");
     let burst = Quota::concurrent(5).burst(6);
-    let slots = Policy::bolna().also("call", LimitBuilder::account("slots", burst));
-    assert_says(slots, "quota of \"slots\": burst is 6", "no burst but the limit, so leave it out");
+    let places = Policy::bolna().also("call", LimitBuilder::account("places", burst));
+    let rule = "has no burst of its own; leave the burst out";
+    assert_says(places, "quota of \"places\": burst is 6", rule);
     // What a policy reports as the burst can be set once more.
     assert_eq!(Quota::concurrent(5).burst(5).build(), Quota::concurrent(5).build());
-    let slots = LimitBuilder::user("slots", Quota::concurrent(5));
-    let costly = Policy::bolna().also("call", slots.cost(6));
+    let places = LimitBuilder::user("places", Quota::concurrent(5));
+    let costly = Policy::bolna().also("call", places.cost(6));
     let rule = "from 1 to 5, the most requests that it allows in flight";
-    assert_says(costly, "cost of limit \"slots\": it is 6", rule);
+    assert_says(costly, "cost of limit \"places\": it is 6", rule);
     assert_says(with(5).cost("call-concurrent", 0), "it is 0", "from 1 to 5");
     assert_says(Policy::bolna().concurrent("cal", 5), "\"cal\"", "no such endpoint");
     assert_says(with(5).concurrent("call", 6), "limit name \"call-concurrent\"", "taken");
@@ -90,7 +91,7 @@ fn a_limit_of_requests_in_flight_that_makes_no_sense_is_an_error() {
 
 /// The limit with the name of an endpoint is what is counted for each of its requests.
 #[test]
-fn an_endpoints_own_limit_is_of_a_rate() {
+fn an_endpoints_own_limit_is_a_rate() {
     let ten = Quota::concurrent(10);
     for (limit, policy) in [
         ("call", Policy::bolna().quota("call", ten)),
@@ -101,9 +102,12 @@ fn an_endpoints_own_limit_is_of_a_rate() {
         ("unidentified", Policy::bolna().unidentified_quota(ten)),
     ] {
         let error = policy.clone().build().unwrap_err();
-        assert!(matches!(error, PolicyError::Concurrent { limit: of, .. } if of == limit));
-        let rule = "it is of requests in flight, and must be of a rate";
+        assert!(matches!(&error, PolicyError::Concurrent { limit: of, .. } if of == limit));
+        let rule = "it limits requests in flight, and must be a rate, such as 500 a minute";
         assert_says(policy, &format!("quota of {limit:?}"), rule);
+        // Requests without an account have no other limit.
+        let advice = "; to limit requests in flight too, add `concurrent(...)` or `also(...)`";
+        assert_eq!(error.to_string().contains(advice), limit != "unidentified");
     }
 }
 

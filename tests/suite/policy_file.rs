@@ -700,7 +700,7 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             "[unidentified]\n@concurrent = 5\nlimit = 9\nper = \"day\"\n",
             &[
                 "key \"concurrent\" of limit \"unidentified\": there is no such key",
-                "this limit must be of a rate",
+                "this limit must be a rate",
             ],
         ),
         // Types.
@@ -830,8 +830,8 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             &["concurrent of endpoint \"default\"", "whole number of requests", "found \"10\""],
         ),
         (
-            &also("name = \"slots\"\nconcurrent = @0\n"),
-            &["quota of \"slots\": limit is 0, which would refuse everything"],
+            &also("name = \"places\"\nconcurrent = @0\n"),
+            &["quota of \"places\": limit is 0, which would refuse everything"],
         ),
         (
             "[[shared]]\nname = \"day\"\nconcurrent = @2000000000\nendpoints = [\"call\"]\n",
@@ -846,7 +846,7 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (
             &day("concurrent = @5\n"),
             &[
-                "concurrent of limit \"call-day\": a limit is of a rate, with `limit` and `per`",
+                "concurrent of limit \"call-day\": a limit is a rate, with `limit` and `per`",
                 "make two limits of it",
             ],
         ),
@@ -855,16 +855,19 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
             &["concurrent of limit \"day\"", "make two limits of it"],
         ),
         (
-            &also("name = \"slots\"\nconcurrent = 5\nburst = @5\n"),
+            &also("name = \"places\"\nconcurrent = 5\nburst = @5\n"),
             &[
-                "burst of limit \"slots\": a limit of requests in flight has no burst",
+                "burst of limit \"places\": a limit of requests in flight has no burst",
                 "leave it out",
             ],
         ),
-        (&also("name = \"slots\"\nconcurrent = 5\nper = @\"day\"\n"), &["per of limit \"slots\""]),
         (
-            &also("name = \"slots\"\nconcurrent = 5\ncost = @6\n"),
-            &["cost of limit \"slots\": it is 6, and must be from 1 to 5, the most requests that"],
+            &also("name = \"places\"\nconcurrent = 5\nper = @\"day\"\n"),
+            &["per of limit \"places\""],
+        ),
+        (
+            &also("name = \"places\"\nconcurrent = 5\ncost = @6\n"),
+            &["cost of limit \"places\": it is 6, and must be from 1 to 5, the most requests that"],
         ),
         (
             &format!("[[endpoint]]\n{new}concurrent = @5\n"),

@@ -109,12 +109,12 @@ fn a_correction_may_overdraw_but_is_never_more_than_the_bucket_takes() {
 }
 
 #[test]
-fn a_store_that_answers_later_has_to_take_what_is_submitted_itself() {
+fn a_store_that_answers_later_must_implement_submit() {
     let store = AnyStore::new(Own::that_answers(Commands::Later));
     let error = refund(&store, &organization("o"), 2).unwrap_err();
     assert_eq!((error.kind(), error.is_of_store()), ("unsupported", false));
-    let text = "the store does not answer the command refund at once, so it was dropped: implement \
-                `Store::submit`, which hands the command to a task";
+    let text = "the store did not answer the command refund immediately, so the command was \
+                dropped: implement `Store::submit`, for example with a queue that a task works off";
     assert_eq!(error.to_string(), text);
 }
 
@@ -130,7 +130,7 @@ fn a_store_that_fails_or_panics_returns_an_error() {
 }
 
 #[test]
-fn an_open_breaker_takes_nothing_and_what_is_submitted_does_not_open_it() {
+fn an_open_breaker_takes_no_command_and_submitted_ones_do_not_open_it() {
     let caller = organization("o");
     let breaker = Breaker::new(Own::that_answers(Commands::Fail));
     for _ in 0..100 {
@@ -292,7 +292,7 @@ fn a_settlement_that_the_store_takes_holds_in_this_process_when_the_store_is_los
 }
 
 #[test]
-fn a_store_without_submit_is_charged_back_what_was_settled() {
+fn settlements_of_a_store_without_submit_are_charged_back() {
     let (clock, caller) = (ManualClock::new(), organization("o"));
     let store = Own::that_answers(Commands::Later);
     let replica = LocalFallback::with_local(Arc::clone(&store), MemoryStore::with_clock(clock));

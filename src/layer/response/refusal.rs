@@ -40,7 +40,7 @@ pub struct Refusal<'a> {
 pub enum Reason<'a> {
     /// A quota does not suffice, or a bucket is [blocked](Decision::is_blocked). The status is 429.
     /// The decision is that of the limit with the longest wait; those of all limits are in the
-    /// [ruling](Refusal::ruling). The quota is of a rate, or of
+    /// [ruling](Refusal::ruling). The quota is a rate, or one of
     /// [requests in flight](crate::Quota::is_concurrent).
     Limited(Decision),
     /// The request has no account, so there is no principal to bill. The status is 401.
@@ -144,7 +144,7 @@ impl<'a> Refusal<'a> {
     /// It is the time until the request would be admitted, or
     /// [`max_retry_after`](crate::BolnaRateLimitLayer::max_retry_after) if that is less. The true
     /// time is [`Ruling::retry_after`], and the [detail](Self::detail) says it. If too many
-    /// requests are in flight, it is 1 s, since it is not known when one of them will end.
+    /// requests are in flight, it is 1 s, which is a guess: it is not known when one will end.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         match &self.reason {

@@ -86,8 +86,8 @@ use handles::Handles;
 ///   requests that no longer waited.
 /// * `bolna_rate_limit_waiting_corrections`, a gauge: the number of refunds and settlements that
 ///   wait for the store.
-/// * `bolna_rate_limit_lost_corrections_total`, a counter of refunds and settlements that the store
-///   has lost.
+/// * `bolna_rate_limit_lost_corrections_total`, a counter of
+///   [refunds and settlements that the store has lost](crate::store::StoreReport::lost_corrections).
 /// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
 /// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
 /// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process,
@@ -100,20 +100,21 @@ use handles::Handles;
 /// * `bolna_rate_limit_sweeps_total`, a counter of sweeps: how many times a shard of the buckets in
 ///   this process was cleared of full ones.
 /// * `bolna_rate_limit_dropped_buckets_total`, a counter of the buckets that sweeps have dropped.
-/// * `bolna_rate_limit_in_flight`, a gauge: the number of requests in flight that
-///   [limits of them](crate::policy::PolicyBuilder::concurrent) count in this process, of all
-///   principals together. A request that two such limits count is counted twice.
+/// * `bolna_rate_limit_in_flight`, a gauge: the number of places that are taken in this process, in
+///   all limits of [requests in flight](crate::policy::PolicyBuilder::concurrent), those of a
+///   candidate included. A request takes as many as it costs, in each such limit.
 /// * `bolna_rate_limit_refunds_total`, a counter of
 ///   [refunds and settlements downwards](Report::refunds) of single requests.
 /// * `bolna_rate_limit_settlements_total`, a counter of
 ///   [settlements upwards](Report::settlements) of single requests.
 /// * `bolna_rate_limit_failed_corrections_total`, a counter of refunds and settlements of single
-///   requests that were lost, because the store has not taken them.
+///   requests that are lost, because the store did not take them. Those for which a `RedisStore`
+///   had no room are in `bolna_rate_limit_lost_corrections_total` too, so do not add the two.
 /// * `bolna_rate_limit_enforcement_percent`, a gauge, from 0 to 100: the percentage of principals
 ///   on which the limiter enforces limits.
 ///
 /// A limit of requests in flight is one of the limits of
-/// `bolna_rate_limit_limit_decisions_total`: `limited` are the requests that were too many at once.
+/// `bolna_rate_limit_limit_decisions_total`: `limited` are the requests for which it had no room.
 ///
 /// No label holds an id. So the number of series grows with the number of endpoints and limits, but
 /// not with the number of customers.

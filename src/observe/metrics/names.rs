@@ -69,18 +69,21 @@ pub(super) fn describe() {
     );
     describe_counter!(SWEEPS, "Sweeps of a shard of the buckets in this process");
     describe_counter!(DROPPED, "Full buckets that sweeps have dropped");
-    describe_gauge!(IN_FLIGHT, "Requests in flight that limits of them count in this process");
+    describe_gauge!(
+        IN_FLIGHT,
+        "Places that are taken in all limits of requests in flight of this process"
+    );
     describe_counter!(
         REFUNDS,
-        "Times that the store has given units of a request back after its admission"
+        "Commands to give units of a request back that the store has taken after its admission"
     );
     describe_counter!(
         SETTLEMENTS,
-        "Times that the store has charged units of a request after its admission"
+        "Commands to charge more units for a request that the store has taken after its admission"
     );
     describe_counter!(
         FAILED_CORRECTIONS,
-        "Refunds and settlements of requests that were lost because the store failed"
+        "Refunds and settlements of requests that are lost because the store did not take them"
     );
     // Without its unit: the exporter for Prometheus can add units to names, and the name has it.
     describe_gauge!(ENFORCEMENT, "Percentage of principals on which limits are enforced");

@@ -152,7 +152,7 @@ impl Policy {
     ///     name = "call"                 # an endpoint of the base: only its burst changes
     ///     burst = 50
     ///     user_share = 20               # of an organization's 500, one user gets 100
-    ///     concurrent = 10               # at most 10 requests of an organization at once
+    ///     concurrent = 10               # at most 10 requests of an organization in flight
     ///
     ///     [[endpoint.also]]
     ///     name = "call-all"             # a further limit of "call"

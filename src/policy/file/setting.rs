@@ -20,8 +20,8 @@ pub(super) struct Setting<'a> {
     pub(super) enforcement: Option<Enforcement>,
     /// Of an endpoint.
     pub(super) user_share: Option<(usize, u8)>,
-    /// The most requests in flight: those that a limit allows which is not an endpoint's own, or
-    /// those that a further limit of an endpoint allows.
+    /// The most requests in flight: of a limit that is not an endpoint's own, or of the limit that
+    /// this adds to an endpoint.
     pub(super) concurrent: Option<(usize, u32)>,
     /// Of an endpoint.
     pub(super) paths: Option<Texts>,
@@ -68,7 +68,7 @@ impl<'a> Setting<'a> {
         })
     }
 
-    /// The quota of a limit that is not an endpoint's own: of a rate, or of requests in flight.
+    /// The quota of a limit that is not an endpoint's own: a rate, or one of requests in flight.
     ///
     /// # Errors
     /// If it is of both, or of requests in flight with a burst.
@@ -80,7 +80,7 @@ impl<'a> Setting<'a> {
             Err(Mistake::new(at, format!("{key} of limit {:?}: {rule}", self.name)))
         };
         if self.limit.is_some() {
-            let rule = "a limit is of a rate, with `limit` and `per`, or of requests in flight, \
+            let rule = "a limit is a rate, with `limit` and `per`, or one of requests in flight, \
                         with `concurrent`: make two limits of it";
             return wrong(at, "concurrent", rule);
         }

@@ -42,7 +42,7 @@ impl<'a> DocumentTable<'a> {
         } else if keys == keys::ALSO && keys::ENDPOINT.contains(&key.as_str()) {
             ", and this one belongs to the endpoint: in TOML it goes above the further limits"
         } else if keys == keys::UNIDENTIFIED && key == "concurrent" {
-            ", and this limit must be of a rate"
+            ", and this limit must be a rate"
         } else {
             ""
         };

@@ -142,7 +142,7 @@ impl<C: Clock> Local<C> {
         submitted
     }
 
-    /// Carries out a reset or a block that the store was told of.
+    /// Carries out in the local store a reset or a block that was handed to the other one.
     pub(super) fn follow(&self, command: Command<'_>) {
         self.change();
         if let (Command::Reset(bucket), Some(ledger)) = (command, &self.ledger) {
@@ -152,9 +152,9 @@ impl<C: Clock> Local<C> {
         let _ = self.store.submit(command);
     }
 
-    /// Charges the local buckets what was used besides: as much time as the store charges its own.
-    /// If the store `is_lost`, the replica has only its share of the quota, in which the same units
-    /// take longer to come back.
+    /// Charges the local buckets what the request cost beyond its charge: as much time as the store
+    /// charges its own. If the store `is_lost`, the replica has only its share of the quota, in
+    /// which the same units take longer to come back.
     pub(super) fn settle(&self, charge: &Charge<'_>, is_lost: bool) {
         for entry in charge.entries() {
             let share = [self.share(entry)];
@@ -164,8 +164,8 @@ impl<C: Clock> Local<C> {
         }
     }
 
-    /// Notes that the store has to be charged for what was used besides. Returns whether it was
-    /// noted: whether there is a ledger with room.
+    /// Notes that the store has to be charged for what the request cost beyond its charge. Returns
+    /// whether it was noted: whether there is a ledger with room.
     pub(super) fn owe_settled(&self, charge: &Charge<'_>) -> bool {
         let Some(ledger) = self.ledger.as_ref().filter(|ledger| ledger.has_room(charge)) else {
             return false;

@@ -68,14 +68,11 @@ use crate::values::{OwnedCharge, Principal};
 /// store is told of the rest only.
 ///
 /// # Settlements
-/// A [`settlement`](Command::Settle) charges the local bucket of this process, too. If the store
-/// has carried it out or keeps it, the local bucket is charged the same time. If the store has
-/// failed, it is charged as many units of this process's share, as by a request that the local
-/// store decides. So a caller whose requests turn out to cost more does not go on as if they had
-/// not.
-///
-/// If a settlement is [submitted](Store::submit) and the store fails, this process owes it, as what
-/// the local store admits ([`max_owed`](Self::max_owed)).
+/// A [`settlement`](Command::Settle) charges the local bucket too, so that a caller whose requests
+/// cost more than estimated is limited also while the store is lost. While the store works, the
+/// local bucket is charged the same time. If the store has failed, the units are charged at the
+/// rate of this process's share. If the settlement was [submitted](Store::submit) and
+/// [`max_owed`](Self::max_owed) is set, this process also owes it to the store.
 ///
 /// # Memory
 /// The local store tracks the bucket of every caller that is not full, as it would without another
@@ -339,8 +336,8 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
     }
 }
 
-/// Whether a settlement that has failed can be charged back: the store was not reached, or does not
-/// take it before it has answered. Another error is about this one settlement, and would return.
+/// Whether a settlement that has failed can be charged back: the store was not reached, or has no
+/// `submit`. Any other error is about this settlement, and would occur again.
 fn is_lost(error: &StoreError) -> bool {
     error.is_of_store() || error.kind() == StoreError::UNSUPPORTED
 }

@@ -99,9 +99,8 @@ const HELD_UP: u64 = 10_000_000_000;
 ///
 /// # Restarts
 /// Buckets end with the process. To keep them, take a [`snapshot`](Self::snapshot) at the end and
-/// [`restore`](Self::restore) it in the next process. Requests in flight end with the process, and
-/// are not in it. With a million buckets this takes some 20 and
-/// 60 ms, and 24 MB.
+/// [`restore`](Self::restore) it in the next process. With a million buckets this takes some 20 and
+/// 60 ms, and 24 MB. The snapshot does not contain requests in flight.
 pub struct MemoryStore<C = MonotonicClock> {
     table: Table,
     /// The buckets of network addresses, with a cap of their own: a client can have very many.

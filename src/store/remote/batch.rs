@@ -58,7 +58,7 @@ struct Line {
     has_requests: bool,
     /// Whether the principal is among those that are ready.
     is_ready: bool,
-    /// Whether it is ready again after the call in flight, even without requests.
+    /// Whether the principal needs another call after the one in flight, even without requests.
     is_next: bool,
     /// Whether each call is about the buckets of its first request only: some of the principal's
     /// keys are on another node, so calls about several buckets may not be carried out.

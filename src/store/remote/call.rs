@@ -20,8 +20,8 @@ pub(super) struct Call {
     /// The numbers of its requests, in the order of arrival.
     pub(super) members: SmallVec<[u64; 1]>,
     pub(super) buckets: SmallVec<[OwnedBucket; 1]>,
-    /// What is charged back before the requests are charged, the corrections that are carried out
-    /// after that, and the runs that do so.
+    /// What the call does, in this order: charges back, carries out corrections, charges requests.
+    /// `paid` has the runs of the first two.
     pub(super) owed: Owed,
     pub(super) corrections: Claimed,
     pub(super) paid: SmallVec<[Run; 1]>,

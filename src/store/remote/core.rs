@@ -66,7 +66,7 @@ pub(super) struct Core<T> {
     ledger: Option<Arc<Ledger>>,
     /// The corrections that wait for the servers.
     corrections: Arc<Corrections>,
-    /// Whether more of them may wait for this server than it is called for.
+    /// Whether the last `catch_up` was cut short, so more principals may be waiting.
     is_behind: bool,
     /// Whether this server holds the buckets of the principal.
     holds: Box<dyn Fn(&Principal) -> bool + Send>,
@@ -263,7 +263,7 @@ impl<T: Ticket> Core<T> {
                     self.pay();
                 }
                 if is_behind {
-                    // The next one takes its place.
+                    // Call for the next principal instead.
                     self.catch_up(1);
                 }
             }
@@ -462,7 +462,7 @@ impl<T: Ticket> Core<T> {
         waiting.into_iter().for_each(|principal| self.batches.call_for(principal));
     }
 
-    /// A call has done nothing.
+    /// The call was certainly not carried out.
     fn put_back(&self, call: &mut Call, now: u64) {
         self.corrections.put_back(&call.principal, mem::take(&mut call.corrections));
         if let Some(ledger) = &self.ledger {

@@ -1,8 +1,8 @@
 //! Corrections: refunds and settlements that were submitted, and for which no request waits.
 //!
 //! They wait here until the server can be called. A call for a principal takes what waits for it,
-//! and carries it out before the requests of the call. What a call has not carried out for certain
-//! is put back. If that is not known, it is lost: a refund must not be given twice.
+//! and carries it out before the requests of the call. What was certainly not carried out is put
+//! back. What may have been is lost: a refund must not be given twice.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -246,8 +246,8 @@ impl Correction {
         }
     }
 
-    /// Adds another one to this, if both do the same to the same bucket by the same quota. Then
-    /// they come to the same together as one after the other. Returns whether it did.
+    /// Adds another one of the same bucket to this, if both are refunds, or both settlements, by
+    /// the same quota: their sum has the same effect. Returns whether it did.
     fn merge(&mut self, other: &Self) -> bool {
         let same = self.kind == other.kind && self.rate == other.rate;
         if same {

@@ -125,8 +125,8 @@ impl<'a> Charge<'a> {
     }
 
     /// A charge of one bucket of that principal. Unless the entry's limit counts everyone, it is
-    /// treated as one that counts the principal. If it is of requests in flight, it is treated as
-    /// one of a request a second.
+    /// treated as one that counts the principal. A limit of requests in flight must not be charged
+    /// to a store: it would count as one request a second.
     #[must_use]
     #[inline]
     pub const fn of_one(principal: &'a Principal, entry: &'a Entry) -> Self {

@@ -21,7 +21,7 @@ pub(in crate::layer::response) fn policy(
     let (name, burst) = (name.name().as_bytes(), quota.burst());
     let q = Digits::of(burst.into());
     if quota.is_concurrent() {
-        // Without a window, since a unit comes back when a request ends.
+        // Without a window, since a place is free again when a request ends.
         return value(buffer.concat([b"\"", name, b"\";q=", q.as_ref(), IN_FLIGHT]));
     }
     let w = Digits::of(seconds_for(quota, burst));
@@ -41,8 +41,8 @@ pub(in crate::layer::response) fn limit(buffer: &mut Buffer, decision: &Decision
 }
 
 /// The value of `RateLimit` of a limit that allows the request. The draft's `t` is the time for
-/// which the units last at the sustained rate. Of a rate, at least one unit must remain. Requests
-/// in flight have no rate, so there is no `t`.
+/// which the units of a rate last at the sustained rate; at least one unit must remain. For
+/// requests in flight there is no `t`.
 pub(in crate::layer::response) fn limit_with(
     buffer: &mut Buffer,
     name: LimitName,

@@ -13,10 +13,10 @@ const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset
 
 /// The meaning of `X-RateLimit-Reset`. No specification defines it, and APIs differ.
 ///
-/// The older fields have room for one limit. If the request is admitted, this is the limit of a
-/// rate of which the fewest further requests are left. If it is refused, it is the limit with the
-/// longest wait. This can be one of [requests in flight](crate::Quota::concurrent), and
-/// `X-RateLimit-Reset` is then in one second.
+/// The older fields have room for one limit. If the request is admitted, this is the rate with the
+/// fewest further requests left. If it is refused, it is the limit with the longest wait. This can
+/// be one of [requests in flight](crate::Quota::concurrent), and `X-RateLimit-Reset` is then in one
+/// second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LegacyReset {

@@ -201,8 +201,8 @@ impl Other {
     }
 }
 
-/// The older fields, of the limit of which the fewest further requests are left: they have room for
-/// one. They say when it is full again, so it is none of requests in flight.
+/// The older fields have room for one limit: the rate with the fewest further requests left. They
+/// say when a bucket is full again, which is not known for requests in flight.
 fn of_tightest<'a>(
     reset: Option<LegacyReset>,
     decisions: impl Iterator<Item = &'a Decision>,

@@ -197,7 +197,7 @@ impl RedisStoreBuilder {
 
     /// The number of replicas that share the server; at least 1. While the server is lost, each
     /// replica admits its share of the limit. As long as the server answers, the number has no
-    /// effect on limits of a rate. Limits of
+    /// effect on rates. Limits of
     /// [requests in flight](crate::policy::PolicyBuilder::concurrent) are not counted by the
     /// server: each replica always has its share of them.
     ///
@@ -228,8 +228,8 @@ impl RedisStoreBuilder {
     /// [corrections](RedisStore#corrections-after-the-response).
     ///
     /// When as many wait, further ones are lost. The report
-    /// [counts](crate::store::StoreReport::lost_corrections) them, and a limiter reports the first
-    /// of them as an [event](crate::observe::Event::CorrectionFailed).
+    /// [counts](crate::store::StoreReport::lost_corrections) them, and the limiter sends an
+    /// [event](crate::observe::Event::CorrectionFailed) for the first.
     pub fn max_corrections(self, corrections: usize) -> Self {
         Self { most_corrections: corrections, ..self }
     }

@@ -117,20 +117,26 @@ pub use error::{RedisStoreError, RedisStoreErrorKind};
 /// * a server that loses its data.
 ///
 /// # Corrections after the response
-/// A refund or a settlement that is [submitted](Store::submit) waits in this process until a call
-/// carries it out: at once if the server is there, otherwise when it is back. A call for a
-/// principal carries out what waits for it, before it charges requests. So no correction needs a
-/// task of its own.
+/// A refund or a settlement that is [submitted](Store::submit) waits in this process for the next
+/// call for its principal, which carries it out before it charges requests. If there is no request,
+/// the store makes a call for it.
 ///
-/// * At most [`max_corrections`](RedisStoreBuilder::max_corrections) wait. Those of one bucket and
-///   one quota are merged, so one caller's failures do not fill the queue.
-/// * Each is carried out at most once. If the server refuses a call, or the call reaches it after
-///   its deadline, nothing was done, and the correction waits again. If the connection breaks
-///   before the answer, the correction counts as lost, although the server may have carried it out.
-/// * A refund of a unit that this replica has admitted without the server reduces what it charges
-///   back, at once.
-/// * A settlement while the server is lost is added to what this replica charges back. That is
-///   charged again if the connection breaks while it is in flight, so it may be charged twice.
+/// While the server is lost,
+/// * a refund of a unit that this replica has admitted without the server reduces what it charges
+///   back, immediately;
+/// * other refunds wait;
+/// * a settlement is added to what this replica charges back, and waits only
+///   [without a fallback](RedisStoreBuilder::without_fallback), or if there is no room for that.
+///
+/// What waits is carried out at most once; what is charged back may be charged twice, if the
+/// connection breaks before the answer.
+///
+/// * At most [`max_corrections`](RedisStoreBuilder::max_corrections) wait. A correction is merged
+///   with the last one of its bucket if both are refunds, or both settlements, by the same quota.
+///   So a series of refunds of one caller takes one entry of the queue for each bucket.
+/// * If the server refuses a call, or the call reaches it after its deadline, nothing was done, and
+///   the correction waits again. If the connection breaks before the answer, the correction counts
+///   as lost, although the server may have carried it out.
 /// * In a cluster, corrections wait for the node that has their buckets. Those for other nodes do
 ///   not wait for it.
 /// * A [reset](Command::Reset) makes void what waits for its bucket.
@@ -247,9 +253,8 @@ impl Store for RedisStore {
         self.store.report()
     }
 
-    /// Subscribes to the loss and the return of servers, to the first
-    /// [correction](Self#corrections-after-the-response) that is lost for want of room, and to the
-    /// changes of the [cap](RedisStoreBuilder::max_local_buckets) if there is one.
+    /// Subscribes to the loss and the return of servers, and to the changes of the
+    /// [cap](RedisStoreBuilder::max_local_buckets) if there is one.
     fn subscribe(&self, listener: StoreListener) {
         self.store.subscribe(listener);
     }

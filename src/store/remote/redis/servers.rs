@@ -185,8 +185,8 @@ impl Store for Servers {
         handle.request(command.principal(), Op::of(&command))?.await
     }
 
-    /// Takes refunds and settlements. Settlements are a failure while their server is lost if there
-    /// is a ledger with room for them: `LocalFallback` notes them there.
+    /// Takes refunds and settlements. While the server is lost, a settlement fails if the ledger
+    /// has room, so that `LocalFallback` notes it there.
     fn submit(&self, command: Command<'_>) -> Result<(), StoreError> {
         let (charge, kind) = match command {
             Command::Refund(charge) => (charge, Correcting::Refund),
