@@ -105,7 +105,7 @@ fn send<St: Store>(limiter: &Limiter<St>, seed: u64) -> ([u64; ORGANIZATIONS], u
 }
 
 #[test]
-fn after_a_million_requests_nothing_is_in_flight_and_the_buckets_hold_what_was_not_paid() {
+fn a_million_requests_leave_no_place_taken_and_no_unit_unaccounted() {
     const BURST: u32 = 1_000_000_000;
     let policy = Policy::bolna()
         .quota("call", Quota::per_day(1_000_000).burst(BURST))

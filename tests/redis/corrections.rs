@@ -210,7 +210,7 @@ async fn a_refund_whose_answer_is_lost_is_not_given_again() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_room_corrections_are_lost_and_reported_once() {
+async fn corrections_are_lost_and_counted_if_the_queue_is_full() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());
     let builder = strict(&proxy.url()).max_corrections(2);
@@ -245,7 +245,7 @@ async fn where_there_is_no_room_corrections_are_lost_and_reported_once() {
 }
 
 #[tokio::test]
-async fn settlements_for_which_there_is_no_room_among_what_is_owed_wait_as_well() {
+async fn settlements_wait_if_the_ledger_is_full() {
     let server = Server::start().await;
     let proxy = Proxy::to(server.port());
     let builder = store(proxy.url()).max_local_buckets(1).max_corrections(1);
@@ -309,7 +309,7 @@ async fn other_commands_are_not_submitted_to_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_cluster_the_corrections_for_other_nodes_do_not_wait_for_the_one_that_is_lost() {
+async fn corrections_for_other_nodes_do_not_wait_for_a_lost_one() {
     let cluster = Cluster::start().await;
     for node in cluster.nodes() {
         // The other nodes serve their slots when one is down.

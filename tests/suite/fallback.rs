@@ -151,7 +151,7 @@ fn replicas(store: &impl Store) -> u32 {
 
 /// The limiter counts requests in flight, and needs to know by how many processes it is divided.
 #[test]
-fn the_number_of_replicas_is_known_to_those_that_count_by_themselves() {
+fn capabilities_tell_the_number_of_replicas() {
     let fallback = || LocalFallback::new(MemoryStore::new());
     let of = |replicas| fallback().expected_replicas(replicas);
     assert_eq!(replicas(&MemoryStore::new()), 1);

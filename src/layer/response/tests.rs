@@ -121,15 +121,23 @@ proptest! {
     }
 }
 
-/// A limit of requests in flight beside one of a rate, of which 100 and 250 remain.
-fn beside_a_rate(in_flight: u64) -> [Decision; 2] {
-    let quota = Quota::per_minute(500).build().expect("the quota is valid");
-    let rate = Decision::allowed(Limit::new(Endpoint::CALL, quota), Duration::from_secs(30));
-    let quota = Quota::concurrent(110).build().expect("the quota is valid");
-    let name = LimitName::new("call-concurrent").expect("the name is valid");
-    let entry = Entry::of(Limit::new(name, quota));
-    let debt = Duration::from_secs(in_flight);
-    [rate, if in_flight < 110 { entry.allowed(debt) } else { entry.limited(debt) }]
+/// An entry of requests in flight that takes `cost` places.
+fn places(name: &str, scope: Scope, most: u32, cost: u32) -> Entry {
+    let quota = Quota::concurrent(most).build().expect("the quota is valid");
+    let name = LimitName::new(name).expect("the name is valid");
+    let entry = Entry::of(Limit::new(name, quota).with_scope(scope));
+    entry.with_cost(cost).expect("the cost is valid")
+}
+
+/// The decision of a limit of requests in flight that has no room for a request that takes `cost`
+/// places.
+fn in_flight(scope: Scope, most: u32, cost: u32, in_flight: u64) -> Decision {
+    places("call-concurrent", scope, most, cost).limited(Duration::from_secs(in_flight))
+}
+
+/// The decision of another limit of requests in flight, which has 7 places left.
+fn with_room() -> Decision {
+    places("call-user-concurrent", Scope::User, 10, 1).allowed(Duration::from_secs(3))
 }
 
 fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
@@ -137,13 +145,16 @@ fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
     values.map(|value| value.to_str().expect("the field is ASCII").to_owned()).collect()
 }
 
-/// They say when a bucket is full again, which is not known of requests in flight.
+/// They say when a bucket is full again, which is not known for requests in flight.
 #[test]
-fn the_older_fields_of_an_admitted_request_are_about_a_rate() {
+fn the_older_fields_of_an_admitted_request_are_those_of_a_rate() {
     let older = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     let legacy = Special { legacy: Some(LegacyReset::DeltaSeconds), private: false };
     let format = Format { special: Some(legacy), ..Format::default() };
-    let [rate, in_flight] = beside_a_rate(10);
+    let quota = Quota::per_minute(500).build().expect("the quota is valid");
+    let rate = Decision::allowed(Limit::new(Endpoint::CALL, quota), Duration::from_secs(30));
+    let entry = places("call-concurrent", Scope::Account, 110, 1);
+    let in_flight = entry.allowed(Duration::from_secs(10));
     let admitted = |decisions: &[Decision]| {
         let decisions = Decisions::new(ChargeOutcome::Admitted, decisions.iter().copied());
         let mut ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
@@ -163,9 +174,11 @@ fn the_older_fields_of_an_admitted_request_are_about_a_rate() {
     assert!(older.iter().all(|name| !headers.contains_key(*name)), "{headers:?}");
 }
 
+/// Beside another limit of requests in flight, and no rate: the store is not asked about them.
 #[test]
-fn a_request_too_many_in_flight_is_refused_with_a_wait_of_a_second() {
-    let decisions = Decisions::new(ChargeOutcome::Refused, beside_a_rate(110));
+fn a_refusal_for_requests_in_flight_names_a_wait_of_a_second() {
+    let both = [in_flight(Scope::Account, 110, 1, 110), with_room()];
+    let decisions = Decisions::new(ChargeOutcome::Refused, both);
     let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
     let request = Request::new(());
     let headers = |format| {
@@ -177,10 +190,11 @@ fn a_request_too_many_in_flight_is_refused_with_a_wait_of_a_second() {
         let (status, headers, _) = parts(refusal.answer(None).into_response());
         assert_eq!(status, 429);
         assert_eq!(lines(&headers, "retry-after"), ["1"]);
-        let expected = ["\"call\";r=250;t=30", "\"call-concurrent\";r=0;t=1"];
+        let expected = ["\"call-concurrent\";r=0;t=1", "\"call-user-concurrent\";r=7"];
         assert_eq!(lines(&headers, "ratelimit"), expected);
-        let unit = "\"call-concurrent\";q=110;qu=\"concurrent-requests\"";
-        assert_eq!(lines(&headers, "ratelimit-policy"), ["\"call\";q=500;w=60", unit]);
+        let expected = ["\"call-concurrent\";q=110", "\"call-user-concurrent\";q=10"];
+        let expected = expected.map(|it| format!("{it};qu=\"concurrent-requests\""));
+        assert_eq!(lines(&headers, "ratelimit-policy"), expected);
         headers
     };
     headers(Format::default());
@@ -192,17 +206,8 @@ fn a_request_too_many_in_flight_is_refused_with_a_wait_of_a_second() {
     assert_eq!(older.map(|name| lines(&headers, name).concat()), ["110", "0", "1"]);
 }
 
-/// The decision of a limit of requests in flight about a request that takes `cost` of them.
-fn in_flight(scope: Scope, most: u32, cost: u32, in_flight: u64) -> Decision {
-    let quota = Quota::concurrent(most).build().expect("the quota is valid");
-    let name = LimitName::new("call-concurrent").expect("the name is valid");
-    let entry = Entry::of(Limit::new(name, quota).with_scope(scope));
-    let entry = entry.with_cost(cost).expect("the cost is valid");
-    entry.limited(Duration::from_secs(in_flight))
-}
-
 #[test]
-fn a_request_too_many_in_flight_is_refused_in_words_of_its_own() {
+fn a_refusal_for_requests_in_flight_says_so() {
     let refused = [
         (
             in_flight(Scope::Account, 10, 1, 10),
@@ -231,16 +236,14 @@ fn a_request_too_many_in_flight_is_refused_in_words_of_its_own() {
             "Limit of 10 requests at once exceeded for call-concurrent",
         ),
     ];
-    let quota = Quota::per_minute(500).build().expect("the quota is valid");
-    let rate = Limit::new(Endpoint::CALL, quota);
+    let full = places("call-user-concurrent", Scope::User, 10, 1).limited(Duration::from_secs(10));
     for (decision, detail, message) in refused {
-        // Alone, beside a rate that allows the request, and beside one with a shorter wait.
-        let allowed = Decision::allowed(rate, Duration::from_secs(30));
-        let shorter = Decision::limited(rate, Duration::ZERO);
+        // Alone, after a limit that has room, and after one that has none either: the last of those
+        // with the longest wait is told.
         for (decisions, violated) in [
             (vec![decision], vec!["call-concurrent"]),
-            (vec![allowed, decision], vec!["call-concurrent"]),
-            (vec![shorter, decision], vec!["call", "call-concurrent"]),
+            (vec![with_room(), decision], vec!["call-concurrent"]),
+            (vec![full, decision], vec!["call-user-concurrent", "call-concurrent"]),
         ] {
             let decisions = Decisions::new(ChargeOutcome::Refused, decisions);
             let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
@@ -253,23 +256,28 @@ fn a_request_too_many_in_flight_is_refused_in_words_of_its_own() {
     }
 }
 
-/// The longest wait is what the client has to know first.
 #[test]
-fn a_rate_with_a_longer_wait_comes_before_the_requests_in_flight() {
+fn a_rate_refuses_beside_requests_in_flight_that_have_room() {
     let quota = Quota::per_minute(5).build().expect("the quota is valid");
     let rate = Decision::limited(Limit::new(Endpoint::CALL, quota), Duration::from_secs(60));
-    let both = [rate, in_flight(Scope::Account, 10, 1, 10)];
-    let decisions = Decisions::new(ChargeOutcome::Refused, both);
+    let decisions = Decisions::new(ChargeOutcome::Refused, [rate, with_room()]);
     let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
     let body = problem(&ruling);
     let detail = "The quota of 5 requests per minute for endpoint call is used up. It refills at \
                   that rate; wait 12 seconds.";
     assert_eq!(body["detail"], detail);
-    assert_eq!(body["violated-policies"], serde_json::json!(["call", "call-concurrent"]));
+    assert_eq!(body["violated-policies"], serde_json::json!(["call"]));
+    let request = Request::new(());
+    let too_costly = StatusCode::PAYLOAD_TOO_LARGE;
+    let refusal = Refusal::new(&request, &ruling, None, too_costly, Format::default());
+    let (_, headers, _) = parts(refusal.answer(None).into_response());
+    let expected = ["\"call\";r=0;t=12", "\"call-user-concurrent\";r=7"];
+    assert_eq!(lines(&headers, "ratelimit"), expected);
+    assert_eq!(lines(&headers, "retry-after"), ["12"]);
 }
 
 #[test]
-fn a_request_that_takes_more_than_all_requests_in_flight_is_told_so() {
+fn a_request_that_takes_more_places_than_there_are_is_told_so() {
     let quota = Quota::concurrent(10).build().expect("the quota is valid");
     let name = LimitName::new("call-concurrent").expect("the name is valid");
     let ruling = Ruling::too_costly(Endpoint::CALL, Limit::new(name, quota), 11, true);
@@ -283,7 +291,7 @@ fn a_request_that_takes_more_than_all_requests_in_flight_is_told_so() {
 
 /// What a gRPC client shows is the same sentence.
 #[test]
-fn a_grpc_request_too_many_in_flight_is_told_to_try_again_in_a_second() {
+fn a_grpc_refusal_for_requests_in_flight_names_a_wait_of_a_second() {
     let decisions = Decisions::of_one(in_flight(Scope::Account, 10, 1, 10));
     let ruling = Ruling::of_decisions(Endpoint::CALL, decisions, Enforced::ALL, None);
     let request = Request::new(());

@@ -119,7 +119,7 @@ async fn a_time_or_a_number_that_can_not_be_right_is_told() {
 
 /// Each replica counts its part of the requests in flight, whether it falls back or not.
 #[tokio::test]
-async fn the_number_of_replicas_is_known_to_those_that_count_by_themselves() {
+async fn capabilities_tell_the_number_of_replicas() {
     let replicas = async |builder: RedisStoreBuilder| {
         let store = builder.start_degraded().connect().await.unwrap();
         store.capabilities().replicas.get()

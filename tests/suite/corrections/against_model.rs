@@ -289,7 +289,7 @@ proptest! {
     }
 
     #[test]
-    fn a_store_that_answers_later_changes_nothing_but_when_places_are_free(
+    fn a_slow_store_only_changes_when_places_are_freed(
         plans in [plan(), plan(), plan()],
         steps in prop::collection::vec(step(), 1..150),
     ) {

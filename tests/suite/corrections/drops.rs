@@ -109,7 +109,7 @@ fn left_if(refunded: bool, places: u64) -> Left {
 }
 
 #[test]
-fn a_response_that_is_dropped_at_any_poll_frees_its_place_and_is_refunded_by_choice() {
+fn a_response_dropped_at_any_poll_frees_its_place_and_is_refunded_by_choice() {
     for setting in SETTINGS {
         for polls in 0..=POLLS {
             let (limiter, _clock) = stopped_limiter(ten_calls_three_at_once());
@@ -127,7 +127,7 @@ fn a_response_that_is_dropped_at_any_poll_frees_its_place_and_is_refunded_by_cho
 }
 
 #[test]
-fn a_request_that_is_dropped_while_the_store_decides_is_not_in_flight_and_may_have_paid() {
+fn a_request_dropped_while_the_store_decides_takes_no_place() {
     for setting in SETTINGS {
         for polls in 0..3 {
             let limiter = DeferredStore::limiter(ten_calls_three_at_once());
@@ -180,7 +180,7 @@ fn a_store_that_fails_leaves_nothing_in_flight() {
 }
 
 #[test]
-fn a_failure_of_the_inner_service_is_refunded_by_choice_and_is_not_a_dropped_request() {
+fn an_error_of_the_inner_service_is_refunded_by_choice_and_is_no_dropped_request() {
     for setting in SETTINGS {
         let (limiter, _clock) = stopped_limiter(ten_calls_three_at_once());
         let mut service = layer(&limiter, setting).layer(Slow { fails: true });
@@ -236,7 +236,7 @@ fn a_request_is_in_flight_until_its_body_has_ended_or_is_dropped() {
 }
 
 #[test]
-fn a_body_that_says_that_it_has_ended_has_ended_though_it_was_not_asked_again() {
+fn is_end_stream_ends_a_request() {
     let (limiter, _clock) = stopped_limiter(ten_calls_three_at_once());
     let inner = tower::service_fn(ok::<String>);
     let mut service = layer(&limiter, (false, false)).layer(inner);
@@ -250,7 +250,7 @@ fn a_body_that_says_that_it_has_ended_has_ended_though_it_was_not_asked_again() 
 }
 
 #[test]
-fn a_response_whose_body_is_never_looked_at_is_in_flight_until_it_is_dropped() {
+fn a_response_whose_body_is_not_read_is_in_flight_until_it_is_dropped() {
     let (limiter, _clock) = stopped_limiter(ten_calls_three_at_once());
     let response = answered(&limiter, (true, true));
     assert_eq!(left(&limiter), Left { units: 9, places: 1 });
@@ -323,7 +323,7 @@ fn a_refused_request_has_no_place_while_its_refusal_is_kept() {
 }
 
 #[test]
-fn a_limiter_that_is_gone_does_not_matter_to_what_is_in_flight() {
+fn an_admission_outlives_its_limiter() {
     let clock = ManualClock::new();
     let store = Arc::new(MemoryStore::with_clock(clock));
     let limiter =

@@ -125,7 +125,7 @@ async fn failures_are_charged_to_the_address_and_successes_are_not() {
 }
 
 #[tokio::test]
-async fn failures_of_unidentified_requests_are_charged_to_the_address_and_successes_are_not() {
+async fn the_guard_works_without_accounts_too() {
     let quota = Quota::per_day(5).build().unwrap();
     let policy = Policy::bolna().unidentified_quota(quota).build().unwrap();
     let server = Server::start(policy, unidentified).await;

@@ -49,12 +49,13 @@ impl Point {
         assert!(self != point, "at {point:?}");
     }
 
-    /// What is left of ten units.
+    /// How many of ten units are left after a panic at this point.
     const fn units(self, refund_dropped: bool) -> u32 {
         match self {
             // The request was not charged yet.
             Self::Identify | Self::Cost => 10,
-            // There is a response, or there was no future of one yet.
+            // The response is there, or its future is not made yet. So nothing is dropped that
+            // could be refunded.
             Self::Body | Self::Observer => 9,
             Self::Call | Self::Poll | Self::RefundOn | Self::Settle => {
                 if refund_dropped {
@@ -197,7 +198,7 @@ impl Store for Uncorrected {
 }
 
 #[test]
-fn a_correction_that_is_lost_is_counted_and_reported_once_and_an_observer_can_not_abort_for_it() {
+fn a_lost_correction_is_reported_once_even_if_the_observer_panics() {
     let store = Uncorrected(MemoryStore::with_clock(ManualClock::new()));
     let limiter = Limiter::with_store(ten_calls_three_at_once(), store).unwrap();
     let (send, receive) = std::sync::mpsc::channel();

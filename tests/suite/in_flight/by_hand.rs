@@ -16,7 +16,7 @@ use crate::support::{call_by, now, percent, send, stopped_limiter};
 const CALLS: &str = "call-concurrent";
 
 #[test]
-fn usage_and_peek_show_what_is_left_and_hold_no_place() {
+fn usage_and_peek_take_no_place() {
     let (limiter, _clock) = stopped_limiter(calls_at_once(3));
     let caller = member("u", "o");
     let first = call(&limiter, &caller);
@@ -36,7 +36,7 @@ fn usage_and_peek_show_what_is_left_and_hold_no_place() {
 }
 
 #[test]
-fn a_check_is_refused_for_one_request_too_many_but_is_not_in_flight_itself() {
+fn a_check_is_refused_above_the_limit_and_takes_no_place() {
     let (limiter, _clock) = stopped_limiter(calls_at_once(1));
     let caller = member("u", "o");
     for _ in 0..3 {
@@ -51,8 +51,7 @@ fn a_check_is_refused_for_one_request_too_many_but_is_not_in_flight_itself() {
 }
 
 #[test]
-fn a_request_that_is_refused_for_concurrency_has_spent_no_unit_and_one_refused_for_a_rate_no_place()
-{
+fn a_refused_request_keeps_neither_units_nor_places() {
     let policy =
         Policy::bolna().quota("call", Quota::per_day(2)).concurrent("call", 1).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
@@ -71,7 +70,7 @@ fn a_request_that_is_refused_for_concurrency_has_spent_no_unit_and_one_refused_f
 }
 
 #[test]
-fn each_account_user_and_all_together_have_places_of_their_own() {
+fn accounts_users_and_everyone_have_places_of_their_own() {
     let policy = Policy::bolna()
         .concurrent("call", 3)
         .also("call", LimitBuilder::user("call-user-concurrent", Quota::concurrent(2)))
@@ -137,7 +136,7 @@ fn a_share_of_the_accounts_is_limited() {
 }
 
 #[test]
-fn a_request_can_have_several_places_and_is_one_request_whatever_it_costs_otherwise() {
+fn the_number_of_places_depends_on_the_cost_of_their_limit_only() {
     let policy = Policy::bolna().concurrent("call", 3).cost(CALLS, 2).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let caller = member("u", "o");
@@ -162,7 +161,7 @@ fn a_request_can_have_several_places_and_is_one_request_whatever_it_costs_otherw
 }
 
 #[test]
-fn a_rate_in_shadow_mode_that_can_not_hold_the_cost_leaves_the_places_to_decide() {
+fn a_cost_above_a_rate_in_shadow_mode_still_takes_a_place() {
     let policy = Policy::bolna()
         .quota("call", Quota::per_minute(5))
         .enforce("call", Enforcement::SHADOW)
@@ -189,7 +188,7 @@ fn a_rate_in_shadow_mode_that_can_not_hold_the_cost_leaves_the_places_to_decide(
 }
 
 #[test]
-fn a_reset_leaves_what_is_in_flight_and_a_blocked_request_holds_no_place() {
+fn a_reset_frees_no_place_and_a_blocked_request_takes_none() {
     let (limiter, clock) = stopped_limiter(calls_at_once(2));
     let caller = member("u", "o");
     let _first = call(&limiter, &caller);
@@ -207,7 +206,7 @@ fn a_reset_leaves_what_is_in_flight_and_a_blocked_request_holds_no_place() {
 }
 
 #[test]
-fn what_is_exempt_unknown_or_without_an_account_holds_no_place() {
+fn exempt_unknown_and_unidentified_requests_take_no_place() {
     let policy = Policy::bolna().concurrent("call", 1).exempt(["/healthz"]).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let caller = member("u", "o");

@@ -90,7 +90,7 @@ async fn the_layer_ends_a_candidates_places_with_the_response() {
 }
 
 #[test]
-fn a_request_that_leaves_while_the_store_decides_frees_the_places_of_both() {
+fn a_request_dropped_while_the_store_decides_frees_the_places_of_both() {
     let store = DeferredStore::before(Arc::new(MemoryStore::with_clock(ManualClock::new())));
     let limiter = quiet(Limiter::with_store(calls_at_once(2), store).unwrap());
     limiter.set_candidate(calls_at_once(2)).unwrap();

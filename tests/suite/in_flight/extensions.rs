@@ -17,7 +17,7 @@ async fn refund(request: Request<String>) -> Result<Response<String>, Infallible
 }
 
 #[test]
-fn a_request_in_flight_can_get_its_units_back_without_a_setting_of_the_layer() {
+fn a_request_in_flight_has_an_admission_without_a_setting() {
     let (limiter, _clock) = stopped_limiter(calls_at_once(1));
     let service = BolnaRateLimitLayer::with_limiter(limiter.clone()).layer(service_fn(refund));
     let response = now(service.oneshot(call_by("u", "o"))).unwrap();

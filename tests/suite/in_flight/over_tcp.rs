@@ -242,8 +242,7 @@ async fn a_client_that_reads_slowly_keeps_its_place_and_one_that_leaves_frees_it
 }
 
 #[tokio::test]
-async fn a_client_that_breaks_the_connection_frees_its_place_while_the_server_has_nothing_to_send()
-{
+async fn a_broken_connection_frees_its_place_while_nothing_is_sent() {
     for version in VERSIONS {
         let parts = Parts::default();
         let server = Server::start(parts.routes()).await;

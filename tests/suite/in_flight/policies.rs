@@ -36,7 +36,7 @@ fn a_limit_is_lowered_and_raised_while_requests_are_in_flight() {
 }
 
 #[test]
-fn an_account_is_limited_by_its_plan_and_keeps_its_places_when_the_plan_changes() {
+fn a_change_of_plan_keeps_the_places() {
     let (limiter, _clock) = stopped_limiter(calls_at_once(1));
     let (standard, paid) = (member("u", "o"), member("u", "o").with_policy(calls_at_once(3)));
     let kept: Vec<_> = (0..3).map(|_| call(&limiter, &paid)).collect();
@@ -79,7 +79,7 @@ fn several() -> Limited {
 }
 
 #[test]
-fn an_odd_path_has_a_place_of_each_limit_of_its_endpoints_or_none() {
+fn an_odd_path_takes_places_of_all_its_endpoints_or_none() {
     let limiter = several();
     let caller = member("u", "o");
     let of = |names: [&str; 5]| names.map(|name| left(&limiter, &caller, name));
@@ -115,7 +115,7 @@ fn refunds_of_an_odd_path_go_to_each_bucket_that_paid() {
 }
 
 #[test]
-fn what_is_no_limit_of_requests_in_flight_can_not_be_built() {
+fn invalid_limits_are_errors() {
     let concurrent = |limit| Quota::concurrent(limit);
     assert_eq!(concurrent(0).build(), Err(QuotaError::ZeroLimit));
     let most = Quota::MAX_CONCURRENT;

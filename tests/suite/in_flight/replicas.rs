@@ -39,7 +39,7 @@ impl CheckNow for Replica {
 }
 
 #[test]
-fn each_replica_allows_its_part_rounded_down_and_at_least_one() {
+fn each_replica_allows_its_share_rounded_down_and_at_least_one() {
     for (limit, replicas, part) in
         [(10, 3, 3), (10, 1, 10), (10, 0, 10), (9, 3, 3), (2, 3, 1), (1, 1000, 1), (10, 11, 1)]
     {
@@ -50,7 +50,7 @@ fn each_replica_allows_its_part_rounded_down_and_at_least_one() {
 }
 
 #[test]
-fn usage_shows_a_replicas_part() {
+fn usage_shows_a_replicas_share() {
     let limiter = replica_of(calls_at_once(10), 3);
     let caller = member("u", "o");
     assert_eq!(left(&limiter, &caller, "call-concurrent"), 3);
@@ -59,7 +59,7 @@ fn usage_shows_a_replicas_part() {
 }
 
 #[test]
-fn one_request_always_has_room_in_a_replica_whatever_it_costs() {
+fn a_share_has_room_for_one_request_whatever_it_costs() {
     let limit = LimitBuilder::account("call-concurrent", Quota::concurrent(10)).cost(7);
     let policy = Policy::bolna().also("call", limit).build().unwrap();
     let limiter = replica_of(policy, 3);

@@ -31,7 +31,7 @@ fn insist(limiter: &Limited, account: &Account) -> Admission {
 }
 
 #[test]
-fn never_more_than_the_limit_are_inside_the_handler_and_each_gets_there() {
+fn the_handler_never_serves_more_than_the_limit_and_serves_all() {
     let policy = generous().concurrent("call", MOST).build().unwrap();
     let (limiter, _clock) = stopped_limiter(policy);
     let (inside, highest) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -85,7 +85,7 @@ fn as_many_as_the_limit_are_in_flight_when_all_threads_try() {
 }
 
 #[test]
-fn limits_of_accounts_users_and_everyone_do_not_wait_for_each_other_for_ever() {
+fn limits_in_any_order_do_not_deadlock() {
     let everyone = |name| LimitBuilder::everyone(name, Quota::concurrent(5));
     let policy = generous()
         .also("call", everyone("all-concurrent"))

@@ -72,7 +72,7 @@ async fn a_websocket_is_in_flight_as_long_as_its_task_has_the_admission() {
 }
 
 #[tokio::test]
-async fn a_websocket_whose_task_does_not_keep_the_admission_is_over_with_its_response() {
+async fn a_websocket_without_the_admission_ends_with_its_response() {
     let handler = async |upgrade: WebSocketUpgrade| upgrade.on_upgrade(serve);
     let server = Server::start(Router::new().route("/ws", get(handler))).await;
     let mut sockets = Vec::new();

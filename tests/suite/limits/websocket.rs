@@ -48,7 +48,7 @@ async fn each_message_of_a_websocket_is_charged_to_its_user_and_organization() {
 }
 
 #[tokio::test]
-async fn an_organization_has_three_websockets_open_at_once_and_another_when_one_is_closed() {
+async fn an_organization_has_at_most_three_websockets_open() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(axum::serve(listener, example::app().unwrap()).into_future());

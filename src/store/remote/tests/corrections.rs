@@ -149,7 +149,7 @@ fn corrections_of_one_bucket_by_one_quota_are_merged_in_their_order() {
 }
 
 #[test]
-fn merged_refunds_are_never_more_than_was_submitted_and_never_overflow() {
+fn merged_refunds_do_not_grow_or_overflow() {
     let mut bench = Bench::new(1000);
     for _ in 0..1000 {
         bench.refund("u", 10);
@@ -192,7 +192,7 @@ fn a_correction_that_was_answered_after_the_deadline_is_not_sent_again() {
 }
 
 #[test]
-fn a_correction_whose_fate_is_unknown_is_lost_and_one_that_was_not_sent_is_kept() {
+fn a_sent_correction_is_lost_with_the_connection_and_others_are_kept() {
     let mut bench = Bench::connected();
     bench.refund("u", 2);
     assert_eq!(bench.calls().len(), 1);
@@ -213,7 +213,7 @@ fn a_correction_whose_fate_is_unknown_is_lost_and_one_that_was_not_sent_is_kept(
 }
 
 #[test]
-fn a_broken_connection_loses_what_it_answers_for_and_a_refusal_does_not() {
+fn an_error_loses_a_correction_unless_it_is_a_refusal() {
     let unknown = Reason { kind: "server_error", ..broken() };
     for (error, is_lost) in [
         (CallError::Failed(busy()), false),
@@ -233,7 +233,7 @@ fn a_broken_connection_loses_what_it_answers_for_and_a_refusal_does_not() {
 }
 
 #[test]
-fn what_the_server_refused_for_now_is_tried_again_at_the_next_beat() {
+fn a_refused_correction_is_tried_again_at_the_next_beat() {
     let mut bench = Bench::connected();
     bench.refund("u", 2);
     let calls = bench.calls();
@@ -260,7 +260,7 @@ fn a_key_that_holds_no_bucket_loses_its_own_corrections_only() {
 }
 
 #[test]
-fn where_keys_are_being_migrated_a_call_corrects_one_bucket() {
+fn a_call_corrects_one_bucket_while_keys_are_migrated() {
     let mut bench = Bench::connected();
     let agent = Entry::new(Endpoint::AGENT, call(10).quota());
     bench.submit("u", Kind::Refund, &[agent, call(10)]).expect("there is room");
@@ -278,7 +278,7 @@ fn where_keys_are_being_migrated_a_call_corrects_one_bucket() {
 }
 
 #[test]
-fn where_there_is_no_room_corrections_are_lost_and_counted() {
+fn corrections_are_lost_and_counted_if_the_queue_is_full() {
     let corrections = Corrections::new(2);
     let add = |who: &str| {
         let entry = call(10);
@@ -292,7 +292,7 @@ fn where_there_is_no_room_corrections_are_lost_and_counted() {
 }
 
 #[test]
-fn what_is_in_flight_needs_its_room_until_it_is_answered() {
+fn a_correction_in_flight_needs_room_until_it_is_answered() {
     let corrections = Corrections::new(1);
     let (u, v, entry) = (user("u"), user("v"), call(10));
     corrections.add(&Charge::of_one(&u, &entry), Kind::Refund).expect("there is room");
@@ -409,7 +409,7 @@ fn everyones_buckets_are_corrected_by_calls_for_everyone() {
 }
 
 #[test]
-fn a_request_is_not_answered_for_a_correction() {
+fn a_correction_beside_a_request_gets_no_answer() {
     let mut bench = Bench::connected();
     bench.refund("u", 1);
     bench.request("u", Op::Refund([call(10)].into()));
