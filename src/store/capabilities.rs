@@ -90,7 +90,9 @@ impl Capabilities {
     /// policy was set.
     pub(crate) fn permits_together(&self, entries: &[Entry]) -> bool {
         let mut charged = entries.iter().filter(|entry| !entry.is_concurrent());
-        charged.clone().count() <= self.entries && (self.shadow || charged.all(Entry::is_binding))
+        entries.len() <= Charge::MAX_ENTRIES
+            && charged.clone().count() <= self.entries
+            && (self.shadow || charged.all(Entry::is_binding))
     }
 
     #[cold]
@@ -296,6 +298,12 @@ mod tests {
         assert!(least.permits_together(&entries));
         assert!(!least.permits_together(&[entries[0], places, entry("agent", rate)]));
         assert!(!least.permits_together(&[entries[0].shadow(), places]));
+        // Whatever the store says, a charge has at most 16 entries, those in flight among them.
+        let most = Capabilities { entries: usize::MAX, ..Capabilities::ALL };
+        for entry in [entries[0], places] {
+            assert!(most.permits_together(&[entry; Charge::MAX_ENTRIES]));
+            assert!(!most.permits_together(&[entry; Charge::MAX_ENTRIES + 1]));
+        }
     }
 
     fn percent(percent: u8) -> Enforcement {

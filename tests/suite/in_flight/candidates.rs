@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::limiter::CandidateReport;
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{MemoryStore, Store};
+use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 
 use super::{admit, call, calls_at_once, left, member};
@@ -75,6 +77,32 @@ fn a_refund_and_a_settlement_are_the_candidates_too() {
     call(&limiter, &caller).settle(Endpoint::CALL, 3);
     call(&limiter, &caller).settle(Endpoint::CALL, 0);
     assert_eq!(counts(&limiter), [11, 1, 0, 0]);
+}
+
+/// As the active policy, it would refuse such a request, so there is nothing to compare.
+#[test]
+fn a_path_of_more_limits_than_a_charge_has_holds_no_place_of_a_candidate() {
+    let policy = |slots: u32| {
+        (0..6).fold(Policy::builder(), |policy, index| {
+            let name = format!("e{index}");
+            let paths = [format!("/e{index}"), format!("/x/e{index}")];
+            let policy = policy.endpoint(name.clone(), Quota::per_minute(9), paths);
+            (0..slots).fold(policy, |policy, slot| {
+                let slot = format!("{name}-slots-{slot}");
+                policy.also(name.clone(), LimitBuilder::account(slot, Quota::concurrent(5)))
+            })
+        })
+    };
+    let path = "/e0/..%5ce1/..%252fe2/..%2fe3/..;/e4/../e5";
+    let (active, candidate) = (policy(0).build().unwrap(), policy(3).build().unwrap());
+    let caller = member("u", "o");
+    let (limiter, _clock) = stopped_limiter(candidate.clone());
+    assert_eq!(admit(&limiter, &caller, path).0.outcome(), Outcome::TooAmbiguous);
+    let (limiter, _clock) = stopped_limiter(active);
+    limiter.set_candidate(candidate).unwrap();
+    let (ruling, _admission) = admit(&limiter, &caller, path);
+    assert!(ruling.is_admitted() && ruling.candidate().is_none(), "{ruling:?}");
+    assert_eq!(limiter.report().in_flight, 0);
 }
 
 #[tokio::test]
