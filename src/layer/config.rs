@@ -139,12 +139,13 @@ impl<St: Store> Config<St> {
         if let Some(mark) = mark {
             extensions.insert(*mark);
         }
-        if held.is_empty() {
+        let is_in_flight = held.is_in_flight();
+        let is_left = held.is_counted() || self.admission_in_extensions;
+        if held.is_empty() || !(is_in_flight || is_left || self.corrections.is_some()) {
             return None;
         }
-        let (is_in_flight, is_counted) = (held.is_in_flight(), held.is_counted());
         let admission = self.limiter.admission(held);
-        if is_counted || self.admission_in_extensions {
+        if is_left {
             extensions.insert(admission.clone());
         }
         Some(Box::new(After::new(admission, self.corrections.clone(), is_in_flight)))

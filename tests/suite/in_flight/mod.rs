@@ -3,6 +3,7 @@
 mod by_hand;
 mod candidates;
 mod extensions;
+mod handlers;
 mod over_tcp;
 mod policies;
 mod replicas;

@@ -1,0 +1,73 @@
+//! What a handler does by the admission that it finds in its request.
+
+use std::convert::Infallible;
+use std::sync::mpsc;
+
+use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
+use http::{Request, Response};
+use tower::{Layer, ServiceExt};
+
+use super::{calls_at_once, left, member};
+use crate::support::{call_by, now, percent, send, stopped_limiter};
+
+/// Sends a call through the layer, and returns the admission that its handler finds. The response
+/// is dropped.
+fn handed_over(layer: &BolnaRateLimitLayer<MemoryStore<ManualClock>>) -> Admission {
+    let (sender, receiver) = mpsc::channel();
+    let handler = |request: Request<String>| {
+        sender.send(request.extensions().get::<Admission>().cloned().unwrap()).unwrap();
+        async { Ok::<_, Infallible>(Response::new(String::new())) }
+    };
+    drop(now(layer.layer(tower::service_fn(handler)).oneshot(call_by("u", "o"))).unwrap());
+    receiver.try_recv().unwrap()
+}
+
+/// No other setting is needed.
+#[test]
+fn the_admission_of_a_request_in_flight_gives_its_units_back_and_corrects_them() {
+    let (limiter, _clock) = stopped_limiter(calls_at_once(1));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let caller = member("u", "o");
+    let admission = handed_over(&layer);
+    assert_eq!(left(&limiter, &caller, "call"), 499);
+    admission.settle(Endpoint::CALL, 10);
+    assert_eq!(left(&limiter, &caller, "call"), 490);
+    admission.refund();
+    assert_eq!(left(&limiter, &caller, "call"), 500);
+}
+
+#[test]
+fn it_gives_back_what_the_active_policy_and_a_candidate_have_charged_whichever_limits_places() {
+    let plain = |units| Policy::bolna().quota("call", Quota::per_day(units));
+    let concurrent = |units| plain(units).concurrent("call", 1).build().unwrap();
+    let caller = member("u", "o");
+    for (active, candidate) in
+        [(concurrent(9), plain(9).build().unwrap()), (plain(9).build().unwrap(), concurrent(9))]
+    {
+        let (limiter, _clock) = stopped_limiter(active);
+        limiter.set_candidate(candidate).unwrap();
+        let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+        for _ in 0..20 {
+            handed_over(&layer).refund();
+        }
+        assert_eq!(left(&limiter, &caller, "call"), 9);
+        let call = limiter.candidate_report().into_iter().find(|it| it.endpoint == Endpoint::CALL);
+        assert_eq!(call.unwrap().allowed, 20);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_a_place_has_no_admission_unless_it_is_asked_for() {
+    let shadow = calls_at_once(1);
+    let (limiter, _clock) = stopped_limiter(shadow);
+    limiter.set_enforcement(percent(0));
+    let layer = BolnaRateLimitLayer::with_limiter(limiter.clone());
+    let _first = send(&layer, call_by("u", "o")).await;
+    let handler = |request: Request<String>| {
+        assert!(request.extensions().get::<Admission>().is_none());
+        async { Ok::<_, Infallible>(Response::new(String::new())) }
+    };
+    now(layer.layer(tower::service_fn(handler)).oneshot(call_by("u", "o"))).unwrap();
+}
