@@ -135,7 +135,7 @@ impl<St: Store> Config<St> {
         if self.ruling_in_extensions && !ruling.decisions().is_empty() {
             extensions.insert(ruling.clone());
         }
-        let Rest { mark, held } = *rest?;
+        let Rest { mark, mut held } = *rest?;
         if let Some(mark) = mark {
             extensions.insert(*mark);
         }
@@ -143,6 +143,10 @@ impl<St: Store> Config<St> {
         let is_left = held.is_counted() || self.admission_in_extensions;
         if held.is_empty() || !(is_in_flight || is_left || self.corrections.is_some()) {
             return None;
+        }
+        if is_left {
+            // The handler finds only one, and may keep it for an upgraded connection.
+            held.keep_outer(extensions.remove());
         }
         let admission = self.limiter.admission(held);
         if is_left {

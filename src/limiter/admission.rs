@@ -26,6 +26,10 @@ use crate::values::{LimitName, Principal, Quota};
 ///   of an upgrade moves the admission into the task that serves the connection. A job that keeps
 ///   it only for a refund calls `end` first.
 ///
+/// Behind several layers, the extensions have the admission of the innermost of those that insert
+/// one. It keeps the request in flight for all of them, and gives back the units of its own layer
+/// only.
+///
 /// ```
 /// use bolna_rate_limit::Admission;
 /// use http::Request;
@@ -77,6 +81,8 @@ pub(crate) struct Held {
     /// Whether some of the places are those of the policy that has decided, and not only of a
     /// candidate.
     is_counted: bool,
+    /// The admission of a layer further out, whose request is in flight as long as this one.
+    outer: Option<Admission>,
 }
 
 /// What one charge has taken.
@@ -159,8 +165,10 @@ impl Admission {
     /// Ends the request's time in flight now, though its response may not have ended. Units are not
     /// given back.
     pub fn end(&self) {
-        let places = std::mem::take(&mut self.held().places);
-        drop(places);
+        let mut held = self.held();
+        let ended = (std::mem::take(&mut held.places), held.outer.take());
+        drop(held);
+        drop(ended);
     }
 
     // Nothing panics under the lock.
@@ -241,6 +249,11 @@ impl Held {
         if !places.is_empty() {
             self.places.push(places);
         }
+    }
+
+    /// Keeps the request in flight for a layer further out, too.
+    pub(crate) fn keep_outer(&mut self, outer: Option<Admission>) {
+        self.outer = outer;
     }
 
     pub(crate) fn is_in_flight(&self) -> bool {

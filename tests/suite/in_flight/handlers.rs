@@ -3,24 +3,30 @@
 use std::convert::Infallible;
 use std::sync::mpsc;
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
+use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Endpoint, Policy, Quota};
 use http::{Request, Response};
-use tower::{Layer, ServiceExt};
+use tower::util::BoxCloneService;
+use tower::{Layer, Service, ServiceExt};
 
 use super::{calls_at_once, left, member};
 use crate::support::{call_by, now, percent, send, stopped_limiter};
 
 /// Sends a call through the layer, and returns the admission that its handler finds. The response
 /// is dropped.
-fn handed_over(layer: &BolnaRateLimitLayer<MemoryStore<ManualClock>>) -> Admission {
+fn handed_over<L>(layer: &L) -> Admission
+where
+    L: Layer<BoxCloneService<Request<String>, Response<String>, Infallible>>,
+    L::Service: Service<Request<String>, Error = Infallible>,
+{
     let (sender, receiver) = mpsc::channel();
-    let handler = |request: Request<String>| {
+    let handler = move |request: Request<String>| {
         sender.send(request.extensions().get::<Admission>().cloned().unwrap()).unwrap();
         async { Ok::<_, Infallible>(Response::new(String::new())) }
     };
-    drop(now(layer.layer(tower::service_fn(handler)).oneshot(call_by("u", "o"))).unwrap());
+    let handler = BoxCloneService::new(tower::service_fn(handler));
+    match now(layer.layer(handler).oneshot(call_by("u", "o"))) {
+        Ok(response) => drop(response),
+    }
     receiver.try_recv().unwrap()
 }
 
@@ -55,6 +61,25 @@ fn it_gives_back_what_the_active_policy_and_a_candidate_have_charged_whichever_l
         assert_eq!(left(&limiter, &caller, "call"), 9);
         let call = limiter.candidate_report().into_iter().find(|it| it.endpoint == Endpoint::CALL);
         assert_eq!(call.unwrap().allowed, 20);
+    }
+}
+
+#[test]
+fn behind_two_layers_the_admission_that_a_handler_keeps_holds_the_places_of_both() {
+    let [(outer, _), (inner, _)] = [1, 2].map(|limit| stopped_limiter(calls_at_once(limit)));
+    for ends in [false, true] {
+        let layers = (
+            BolnaRateLimitLayer::with_limiter(outer.clone()),
+            BolnaRateLimitLayer::with_limiter(inner.clone()),
+        );
+        let admission = handed_over(&layers);
+        assert_eq!((outer.report().in_flight, inner.report().in_flight), (1, 1));
+        if ends {
+            admission.end();
+            assert_eq!((outer.report().in_flight, inner.report().in_flight), (0, 0));
+        }
+        drop(admission);
+        assert_eq!((outer.report().in_flight, inner.report().in_flight), (0, 0));
     }
 }
 
