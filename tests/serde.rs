@@ -15,7 +15,7 @@ use bolna_rate_limit::{
 use serde::de::value::BytesDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;
-use serde::ser::{Impossible, Serialize, Serializer};
+use serde::ser::{Impossible, Serialize, SerializeStruct, Serializer};
 use serde_json::{Value, from_value, json, to_value};
 
 /// Asserts that the value is written so, and read back from it.
@@ -195,7 +195,23 @@ fn a_snapshot_is_bytes_in_formats_that_are_not_for_humans() {
     assert!(error.starts_with("the bytes are not a snapshot of a store"), "{error}");
 }
 
-/// A format that is not for humans and has nothing but bytes.
+/// Some of these formats find fields by their places, not by their names.
+#[test]
+fn a_quota_has_all_fields_in_formats_that_are_not_for_humans() {
+    let rate = Quota::per_minute(500).burst(50).build().unwrap();
+    let in_flight = Quota::concurrent(10).build().unwrap();
+    for (quota, places) in [
+        (rate, json!([500, { "secs": 60, "nanos": 0 }, 50, false])),
+        (in_flight, json!([10, null, null, true])),
+    ] {
+        let names = quota.serialize(Compact(&[])).unwrap();
+        assert_eq!(String::from_utf8(names).unwrap(), "limit, period, burst, concurrent, ");
+        assert_eq!(from_value::<Quota>(places).unwrap(), quota);
+    }
+}
+
+/// A format that is not for humans and has nothing but bytes. Of structs it writes the names of the
+/// fields.
 struct Compact<'a>(&'a [u8]);
 
 impl<'de> Deserializer<'de> for Compact<'_> {
@@ -212,6 +228,27 @@ impl<'de> Deserializer<'de> for Compact<'_> {
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit
         unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+struct Names(Vec<u8>);
+
+impl SerializeStruct for Names {
+    type Ok = Vec<u8>;
+    type Error = serde_json::Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        _: &T,
+    ) -> Result<(), Self::Error> {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b", ");
+        Ok(())
+    }
+
+    fn end(self) -> Result<Vec<u8>, Self::Error> {
+        Ok(self.0)
     }
 }
 
@@ -233,7 +270,7 @@ impl Serializer for Compact<'_> {
     type SerializeTupleStruct = Never;
     type SerializeTupleVariant = Never;
     type SerializeMap = Never;
-    type SerializeStruct = Never;
+    type SerializeStruct = Names;
     type SerializeStructVariant = Never;
 
     fn serialize_bytes(self, bytes: &[u8]) -> Result<Vec<u8>, Self::Error> {
@@ -242,6 +279,10 @@ impl Serializer for Compact<'_> {
 
     fn is_human_readable(&self) -> bool {
         false
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Names, Self::Error> {
+        Ok(Names(Vec::new()))
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Vec<u8>, Self::Error> {
@@ -289,7 +330,6 @@ impl Serializer for Compact<'_> {
         serialize_tuple_struct(&'static str, usize) -> Never;
         serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Never;
         serialize_map(Option<usize>) -> Never;
-        serialize_struct(&'static str, usize) -> Never;
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Never;
     }
 }

@@ -87,16 +87,17 @@ impl<'de> Deserialize<'de> for Principal {
 
 /// `{"limit": 500, "period": {"secs": 60, "nanos": 0}, "burst": 500}`, or
 /// `{"limit": 10, "concurrent": true}`. When it is read, the burst can be left out and defaults to
-/// the limit.
+/// the limit. Formats that are not for humans may find fields by their places, so all four are
+/// written there.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlainQuota {
     limit: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     period: Option<std::time::Duration>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     burst: Option<u32>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     concurrent: bool,
 }
 
@@ -105,7 +106,19 @@ impl Serialize for Quota {
         let (limit, concurrent) = (self.limit(), self.is_concurrent());
         let (period, burst) = (self.period(), self.burst());
         let timed = (!concurrent).then_some((period, burst)).unzip();
-        PlainQuota { limit, period: timed.0, burst: timed.1, concurrent }.serialize(serializer)
+        if !serializer.is_human_readable() {
+            return PlainQuota { limit, period: timed.0, burst: timed.1, concurrent }
+                .serialize(serializer);
+        }
+        let mut fields = serializer.serialize_struct("Quota", if concurrent { 2 } else { 3 })?;
+        fields.serialize_field("limit", &limit)?;
+        if concurrent {
+            fields.serialize_field("concurrent", &true)?;
+        } else {
+            fields.serialize_field("period", &period)?;
+            fields.serialize_field("burst", &burst)?;
+        }
+        fields.end()
     }
 }
 
