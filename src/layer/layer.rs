@@ -489,6 +489,9 @@ impl<St> BolnaRateLimitLayer<St> {
     /// client has disconnected, a timeout outside of this layer has passed, or the handler has
     /// panicked. Off by default: a client could disconnect on purpose, and get work done for
     /// nothing.
+    ///
+    /// A request that is dropped while the store decides gets nothing back: whether it was charged
+    /// is not known.
     pub fn refund_dropped(self) -> Self {
         self.correct(|corrections| corrections.refund_dropped = true)
     }

@@ -119,6 +119,9 @@ impl Admission {
     /// [reset](crate::Limiter::reset) meanwhile: if later requests were charged to it, the refund
     /// gives back units that they have taken. In shadow mode, a request over the limit has paid
     /// nothing.
+    ///
+    /// If requests overdraw a bucket by more than one burst together, it is charged less than they
+    /// cost in the end. It gets back what they cost all the same, at most until it is full.
     pub fn refund(&self) {
         let paid = std::mem::take(&mut self.held().paid);
         for paid in paid {

@@ -66,6 +66,8 @@ use crate::values::{OwnedCharge, Principal};
 ///
 /// If this process owes the store for the bucket, the refund first reduces what it owes, and the
 /// store is told of the rest only.
+/// Without [`max_owed`](Self::max_owed) it is not known what this process has admitted alone, so
+/// the refund of such a unit gives back one that the store was charged for another request.
 ///
 /// # Settlements
 /// A [`settlement`](Command::Settle) charges the local bucket too, so that a caller whose requests
