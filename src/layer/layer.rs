@@ -504,8 +504,8 @@ impl<St> BolnaRateLimitLayer<St> {
     ///
     /// If the request costs more than the estimate, the rest is charged even if the bucket does not
     /// hold it. That overdraws the bucket by at most one burst, and later requests wait until it is
-    /// repaid. So no request can cost more than two bursts. If [`refund_on`](Self::refund_on)
-    /// refunds the request, the closure is not called.
+    /// repaid. So a request can cost at most one burst more than the estimate. If
+    /// [`refund_on`](Self::refund_on) refunds the request, the closure is not called.
     ///
     /// ```
     /// use bolna_rate_limit::policy::LimitBuilder;

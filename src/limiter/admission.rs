@@ -101,7 +101,9 @@ struct Item {
     entry: Entry,
     /// The name of the limit in its policy.
     limit: LimitName,
-    /// The units that the request has paid by now: at most two bursts.
+    /// The units that the request was charged when it was admitted.
+    charged: u64,
+    /// The units that it has paid by now: at most a burst more.
     units: u64,
 }
 
@@ -120,7 +122,7 @@ impl Admission {
     /// gives back units that they have taken. In shadow mode, a request over the limit has paid
     /// nothing.
     ///
-    /// If requests overdraw a bucket by more than one burst together, it is charged less than they
+    /// If several requests overdraw a bucket by more than one burst, it is charged less than they
     /// cost in the end. It gets back what they cost all the same, at most until it is full.
     pub fn refund(&self) {
         let paid = std::mem::take(&mut self.held().paid);
@@ -136,16 +138,17 @@ impl Admission {
     /// or is charged even if the bucket does not hold it: then later requests wait until it is
     /// repaid. With 0, all units of the limit are given back.
     ///
-    /// A request can cost at most two bursts: one that it finds in the bucket, and an overdraft of
-    /// one more. A higher cost counts as that. A limit that the request was not charged to is
-    /// ignored, as are limits of requests in flight.
+    /// A request can cost at most one burst more than it was charged when it was admitted. A higher
+    /// cost counts as that. A limit that the request was not charged to is ignored, as are limits of
+    /// requests in flight.
     pub fn settle(&self, limit: impl Into<LimitName>, units: u32) {
         let limit = limit.into();
         let mut held = self.held();
         let mut corrections: SmallVec<[Correction; 1]> = SmallVec::new();
         for paid in &mut held.paid {
             for item in paid.items.iter_mut().filter(|item| item.limit == limit) {
-                let units = u64::from(units).min(2 * u64::from(item.entry.quota().burst()));
+                let most = item.charged + u64::from(item.entry.quota().burst());
+                let units = u64::from(units).min(most);
                 let before = std::mem::replace(&mut item.units, units);
                 if units != before {
                     let (principal, user) = (paid.principal.clone(), paid.user.clone());
@@ -232,6 +235,7 @@ impl Held {
             .map(|entry| Item {
                 entry: *entry,
                 limit: limit(entry.name()),
+                charged: u64::from(entry.cost()),
                 units: u64::from(entry.cost()),
             })
             .collect();

@@ -263,8 +263,8 @@ impl<St: Store> Limiter<St> {
             matches!(&answer, Answer::Now(Ok(decisions)) if blocks(decisions))
         };
         let account = asked.account.filter(|it| it.policy().is_none() && !is_blocked());
-        let try_it =
-            |account| candidate.check(&self.shared, account, request, asked, terms.corrects);
+        let corrects = terms.corrects || carried.is_some();
+        let try_it = |account| candidate.check(&self.shared, account, request, asked, corrects);
         let Tried { answer: tried, user, charge: trial } = account.map(try_it).unwrap_or_default();
         if trial.is_some() {
             carried.get_or_insert_default().trial = trial;

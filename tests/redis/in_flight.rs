@@ -106,11 +106,11 @@ impl Both<'_> {
                 match step {
                     Step::Refund(_) => {
                         admission.refund();
-                        self.model.refund(request);
+                        self.model.refund(request, self.plan);
                     }
                     Step::Settle(_, name, units) => {
                         admission.settle(LimitName::new(NAMES[name]).unwrap(), units);
-                        self.model.settle(request, name, units);
+                        self.model.settle(request, name, units, self.plan);
                     }
                     _ => {
                         admission.end();

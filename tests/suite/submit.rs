@@ -292,16 +292,15 @@ fn a_settlement_that_the_store_takes_holds_in_this_process_when_the_store_is_los
 }
 
 #[test]
-fn settlements_of_a_store_without_submit_are_charged_back() {
+fn a_settlement_of_a_store_without_submit_is_lost_and_not_charged_back() {
     let (clock, caller) = (ManualClock::new(), organization("o"));
     let store = Own::that_answers(Commands::Later);
     let replica = LocalFallback::with_local(Arc::clone(&store), MemoryStore::with_clock(clock));
-    assert_eq!(settle(&replica, &caller, 3).unwrap_err().kind(), "unsupported");
     let replica = replica.max_owed(10);
-    settle(&replica, &caller, 3).unwrap();
-    assert_eq!(replica.report().owed, 1);
+    // The store may have carried it out at the first poll.
+    assert_eq!(settle(&replica, &caller, 3).unwrap_err().kind(), "unsupported");
     assert_eq!(refund(&replica, &caller, 4).unwrap_err().kind(), "unsupported");
-    assert_eq!(replica.report().owed, 0, "the refund comes first off what is owed");
+    assert_eq!(replica.report().owed, 0);
 }
 
 #[test]

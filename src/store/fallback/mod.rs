@@ -272,7 +272,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
                 reply
             }
             Command::Settle(charge) => {
-                self.local.settle(&charge, reply.as_ref().is_err_and(is_lost));
+                self.local.settle(&charge, reply.as_ref().is_err_and(StoreError::is_of_store));
                 reply
             }
             Command::Reset(_) | Command::Block { .. } => {
@@ -300,7 +300,7 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
             }
             Command::Settle(charge) => {
                 let submitted = self.store.submit(command);
-                let is_lost = submitted.as_ref().is_err_and(is_lost);
+                let is_lost = submitted.as_ref().is_err_and(StoreError::is_of_store);
                 self.local.settle(&charge, is_lost);
                 if is_lost && self.local.owe_settled(&charge) { Ok(()) } else { submitted }
             }
@@ -336,12 +336,6 @@ impl<St: Store, C: Clock> Store for LocalFallback<St, C> {
         self.store.subscribe(listener.clone());
         self.local.store.subscribe(listener);
     }
-}
-
-/// Whether a settlement that has failed can be charged back: the store was not reached, or has no
-/// `submit`. Any other error is about this settlement, and would occur again.
-fn is_lost(error: &StoreError) -> bool {
-    error.is_of_store() || error.kind() == StoreError::UNSUPPORTED
 }
 
 impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {

@@ -216,11 +216,11 @@ impl<'a, St: Store> Both<'a, St> {
         match step {
             Step::Refund(_) => {
                 admission.refund();
-                self.model.refund(request);
+                self.model.refund(request, &self.plans[self.active]);
             }
             Step::Settle { name, units, .. } => {
                 admission.settle(LimitName::new(NAMES[name]).unwrap(), units);
-                self.model.settle(request, name, units);
+                self.model.settle(request, name, units, &self.plans[self.active]);
             }
             Step::End(_) => {
                 admission.end();

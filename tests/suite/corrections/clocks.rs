@@ -85,7 +85,7 @@ proptest! {
                     if let Some(index) = which.checked_rem(kept.len()) {
                         let (admission, paid) = &mut kept[index];
                         admission.settle(Endpoint::CALL, units);
-                        let units = units.min(2 * BURST);
+                        let units = units.min(1 + BURST);
                         let change = UNIT * u128::from(units.abs_diff(*paid));
                         let after = if units < *paid {
                             before.saturating_sub(change)

@@ -6,6 +6,7 @@ mod drops;
 mod failures_only;
 mod model;
 mod panics;
+mod plans;
 
 use bolna_rate_limit::store::Store;
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Quota};

@@ -160,6 +160,8 @@ pub(super) struct Said {
 /// What the model expects of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Verdict {
+    /// Whether the active policy decides, and not a plan.
+    by_active: bool,
     admitted: bool,
     wait: Option<u128>,
     says: Vec<Said>,
@@ -173,6 +175,7 @@ pub(super) struct Verdict {
 /// An admitted request.
 #[derive(Debug)]
 pub(super) struct Request {
+    by_active: bool,
     paid: Vec<(Line, u128)>,
     places: Vec<(Key, u128)>,
 }
@@ -185,6 +188,11 @@ pub(super) struct Model {
     taken: HashMap<Key, u128>,
     /// How much longer a bucket is blocked.
     blocked: HashMap<Key, u128>,
+}
+
+/// Whether the active policy has the limit with the same quota.
+fn is_in(active: &Plan, line: &Line) -> bool {
+    active.get(line.key.0).is_some_and(|spec| spec.is_rate() && spec.quota() == line.spec.quota())
 }
 
 impl Model {
@@ -276,6 +284,7 @@ impl Model {
         };
         let (binding, shadow) = (all(true), all(false));
         let mut verdict = Verdict {
+            by_active: own.is_none(),
             admitted: none_binds || binding,
             wait: None,
             says: Vec::new(),
@@ -356,8 +365,9 @@ impl Model {
         assert_eq!(self.said(ruling, &verdict.says), verdict.says);
         let wait = ruling.retry_after().map(|wait| wait.as_nanos());
         assert!(self.is_close(wait, verdict.wait), "{wait:?} and not {:?}", verdict.wait);
-        let Verdict { admitted, paid, places, .. } = verdict;
-        (admitted && !(paid.is_empty() && places.is_empty())).then_some(Request { paid, places })
+        let Verdict { admitted, by_active, paid, places, .. } = verdict;
+        let request = Request { by_active, paid, places };
+        (admitted && !(request.paid.is_empty() && request.places.is_empty())).then_some(request)
     }
 
     /// The request went away before the answer. Its units stay spent.
@@ -365,37 +375,46 @@ impl Model {
         self.free(&verdict.until_answered);
     }
 
-    pub(super) fn refund(&mut self, request: &mut Request) {
+    pub(super) fn refund(&mut self, request: &mut Request, active: &Plan) {
         for (line, units) in request.paid.drain(..).filter(|(_, units)| *units > 0) {
-            self.give_back(&line, units);
+            let is_measured = request.by_active && is_in(active, &line);
+            self.give_back(&line, units, is_measured);
         }
     }
 
     /// What a request costs in the end, of the limits of that name.
-    pub(super) fn settle(&mut self, request: &mut Request, name: usize, units: u32) {
+    pub(super) fn settle(&mut self, request: &mut Request, name: usize, units: u32, active: &Plan) {
         for (line, paid) in request.paid.iter_mut().filter(|(line, _)| line.key.0 == name) {
-            let units = u128::from(units).min(2 * line.spec.most());
+            let is_measured = request.by_active && is_in(active, line);
+            let units = u128::from(units).min(u128::from(line.spec.cost) + line.spec.most());
             let before = std::mem::replace(paid, units);
             if units > before {
                 let (more, capacity) = ((units - before) * line.spec.token(), line.spec.capacity());
                 let owed = self.owed.entry(line.key.clone()).or_default();
-                owed.measure(capacity);
-                owed.owed = owed.owed.max((owed.owed + more).min(2 * capacity));
-                owed.over = owed.over.max(owed.owed.saturating_sub(capacity));
+                if is_measured {
+                    owed.measure(capacity);
+                    owed.owed = owed.owed.max((owed.owed + more).min(2 * capacity));
+                    owed.over = owed.over.max(owed.owed.saturating_sub(capacity));
+                } else {
+                    owed.owed += more;
+                }
             } else if units < before {
                 let line = line.clone();
-                self.give_back(&line, before - units);
+                self.give_back(&line, before - units, is_measured);
             }
         }
     }
 
-    /// As any charge does, a refund measures the bucket by the quota that it names, which is that
-    /// of the request.
-    fn give_back(&mut self, line: &Line, units: u128) {
+    /// Gives back at most the time of the units. The bucket is measured by the request's quota only
+    /// if that is the active one still.
+    fn give_back(&mut self, line: &Line, units: u128, is_measured: bool) {
         let owed = self.owed.entry(line.key.clone()).or_default();
-        owed.measure(line.spec.capacity());
-        owed.owed = owed.owed.saturating_sub(units * line.spec.token());
-        owed.over = owed.over.min(owed.owed.saturating_sub(line.spec.capacity()));
+        if is_measured {
+            owed.measure(line.spec.capacity());
+        }
+        let time = units * line.spec.token();
+        owed.owed = owed.owed.saturating_sub(time);
+        owed.over = owed.over.saturating_sub(time);
     }
 
     pub(super) fn end(&mut self, request: &mut Request) {
