@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::in_flight::Places;
 use crate::policy::MOST_LIMITS;
-use crate::store::{Charge, Command, Entry};
+use crate::store::{Bucket, Charge, Command, Entry};
 use crate::values::{LimitName, Principal, Quota};
 
 /// An admitted request, to give its units back or to correct its cost after it was admitted, and to
@@ -60,6 +60,8 @@ pub struct Admission {
 
 struct State {
     limiter: Arc<dyn Corrects>,
+    /// How many resets there had been when the request was admitted.
+    resets: u64,
     held: Mutex<Held>,
 }
 
@@ -70,6 +72,9 @@ pub(super) trait Corrects: Send + Sync {
 
     /// The quota that a limit has in the active policy now.
     fn quota_of(&self, limit: LimitName) -> Option<Quota>;
+
+    /// Whether a bucket was reset after there had been so many resets.
+    fn has_reset(&self, bucket: &Bucket<'_>, since: u64) -> bool;
 }
 
 /// What a request has paid, and its places in limits of requests in flight.
@@ -108,8 +113,8 @@ struct Item {
 }
 
 impl Admission {
-    pub(super) fn new(limiter: Arc<dyn Corrects>, held: Held) -> Self {
-        Self { state: Arc::new(State { limiter, held: Mutex::new(held) }) }
+    pub(super) fn new(limiter: Arc<dyn Corrects>, resets: u64, held: Held) -> Self {
+        Self { state: Arc::new(State { limiter, resets, held: Mutex::new(held) }) }
     }
 
     /// Gives back all units that the request has paid, to each bucket that was charged. Once:
@@ -117,10 +122,9 @@ impl Admission {
     /// after it.
     ///
     /// What is given back is the time in which the units come back by the quota that they were
-    /// charged by, at most until the bucket is full. That holds also if the bucket was
-    /// [reset](crate::Limiter::reset) meanwhile: if later requests were charged to it, the refund
-    /// gives back units that they have taken. In shadow mode, a request over the limit has paid
-    /// nothing.
+    /// charged by, at most until the bucket is full. If this limiter has
+    /// [reset](crate::Limiter::reset) the bucket meanwhile, nothing is given back to it: it was
+    /// full then. In shadow mode, a request over the limit has paid nothing.
     ///
     /// If several requests overdraw a bucket by more than one burst, it is charged less than they
     /// cost in the end. It gets back what they cost all the same, at most until it is full.
@@ -129,7 +133,7 @@ impl Admission {
         for paid in paid {
             let all = paid.items.iter().map(|item| (item.entry, item.units));
             let all: Parts = all.collect();
-            paid.submit(&all, true, &*self.state.limiter);
+            paid.submit(&all, true, &self.state);
         }
     }
 
@@ -139,8 +143,8 @@ impl Admission {
     /// repaid. With 0, all units of the limit are given back.
     ///
     /// A request can cost at most one burst more than it was charged when it was admitted. A higher
-    /// cost counts as that. A limit that the request was not charged to is ignored, as are limits of
-    /// requests in flight.
+    /// cost counts as that. A limit that the request was not charged to is ignored, as are limits
+    /// of requests in flight.
     pub fn settle(&self, limit: impl Into<LimitName>, units: u32) {
         let limit = limit.into();
         let mut held = self.held();
@@ -164,7 +168,7 @@ impl Admission {
         // Not under the lock: the store may call a listener.
         drop(held);
         for Correction { charge, part, is_refund } in corrections {
-            charge.submit(&[part], is_refund, &*self.state.limiter);
+            charge.submit(&[part], is_refund, &self.state);
         }
     }
 
@@ -198,8 +202,13 @@ type Parts = SmallVec<[Part; MOST_LIMITS]>;
 impl Paid {
     /// Submits the refund or the settlement of these units. Each bucket gets at most a burst by one
     /// command.
-    fn submit(&self, parts: &[Part], is_refund: bool, limiter: &dyn Corrects) {
+    fn submit(&self, parts: &[Part], is_refund: bool, state: &State) {
+        let limiter = &*state.limiter;
         let mut parts = Parts::from(parts);
+        if is_refund {
+            let charge = Charge::of(&self.principal, self.user.as_ref(), &[]);
+            parts.retain(|(entry, _)| !limiter.has_reset(&charge.bucket(entry), state.resets));
+        }
         let is_measured_so =
             |entry: &Entry| self.by_active && limiter.quota_of(entry.name()) == Some(entry.quota());
         loop {

@@ -101,7 +101,8 @@ impl<St: Store> Limiter<St> {
     /// The admission of a request that has paid something or has a place.
     pub(crate) fn admission(&self, held: Held) -> Admission {
         let limiter: Arc<LimiterState<St>> = Arc::clone(&self.shared);
-        Admission::new(limiter as Arc<dyn Corrects>, held)
+        let resets = limiter.resets.count();
+        Admission::new(limiter as Arc<dyn Corrects>, resets, held)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::LimiterState;
 use super::admission::Corrects;
 use crate::observe::{Event, Report};
-use crate::store::{Command, Store};
+use crate::store::{Bucket, Command, Store};
 use crate::values::{LimitName, Quota};
 
 /// Counts the corrections of a limiter.
@@ -30,6 +30,10 @@ impl Corrections {
 impl<St: Store> Corrects for LimiterState<St> {
     fn quota_of(&self, limit: LimitName) -> Option<Quota> {
         self.active.load().policy.quota_of(limit)
+    }
+
+    fn has_reset(&self, bucket: &Bucket<'_>, since: u64) -> bool {
+        self.resets.has_reset(bucket, since)
     }
 
     fn correct(&self, command: Command<'_>) {

@@ -32,7 +32,7 @@ type Counts = HashMap<Key, u64, foldhash::fast::RandomState>;
 
 /// A bucket: the limit, and the principal and the user by their fingerprints.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     name: LimitName,
     scope: Scope,
     principal: (Kind, [u64; 2]),
@@ -178,7 +178,7 @@ fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
 }
 
 impl Key {
-    fn of(bucket: &Bucket<'_>) -> Self {
+    pub(super) fn of(bucket: &Bucket<'_>) -> Self {
         Self {
             name: bucket.name(),
             scope: bucket.scope(),

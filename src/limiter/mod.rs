@@ -41,6 +41,7 @@ mod decide;
 mod deciding;
 mod in_flight;
 mod pending;
+mod resets;
 mod support;
 
 use std::fmt;
@@ -59,6 +60,7 @@ use active::Active;
 use candidate::Candidate;
 use corrections::Corrections;
 use in_flight::InFlight;
+use resets::Resets;
 
 pub use admission::Admission;
 pub use admit::{Admitted, LimiterAdmit};
@@ -98,6 +100,7 @@ struct LimiterState<St> {
     store: St,
     in_flight: Arc<InFlight>,
     corrections: Corrections,
+    resets: Resets,
 }
 
 impl Limiter {
@@ -113,7 +116,8 @@ impl<St> Limiter<St> {
         let active = ArcSwap::from_pointee(Active::new(policy));
         let in_flight = Arc::new(InFlight::new(replicas));
         let corrections = Corrections::default();
-        Self { shared: Arc::new(LimiterState { active, store, in_flight, corrections }) }
+        let resets = Resets::default();
+        Self { shared: Arc::new(LimiterState { active, store, in_flight, corrections, resets }) }
     }
 
     /// The active policy.

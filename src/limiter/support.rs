@@ -162,6 +162,7 @@ impl<St: Store> Limiter<St> {
         });
         for bucket in [own].into_iter().chain(further) {
             self.command(Command::Reset(bucket)).await?;
+            self.shared.resets.note(&bucket);
         }
         Ok(())
     }

@@ -198,6 +198,11 @@ impl PolicyBuilder {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     ///
+    /// A request has its place from before the store is asked. So with a store that does not answer
+    /// at once, requests that a rate will refuse count as in flight until the store has answered. A
+    /// limit for everyone should not stand alone then: beside it, a limit of each account keeps one
+    /// account from filling it with such requests.
+    ///
     /// # Several replicas
     /// The limiter counts the requests in flight in its own process, whatever its store. If N
     /// processes share the store, each of them allows its share: one Nth of the limit, rounded

@@ -176,6 +176,8 @@ pub(super) struct Verdict {
 #[derive(Debug)]
 pub(super) struct Request {
     by_active: bool,
+    /// How many buckets had been reset when it was admitted.
+    since: u64,
     paid: Vec<(Line, u128)>,
     places: Vec<(Key, u128)>,
 }
@@ -186,6 +188,9 @@ pub(super) struct Model {
     slack: u128,
     owed: HashMap<Key, Owed>,
     taken: HashMap<Key, u128>,
+    /// When each bucket was reset last, as the number of that reset.
+    reset: HashMap<Key, u64>,
+    resets: u64,
     /// How much longer a bucket is blocked.
     blocked: HashMap<Key, u128>,
 }
@@ -224,15 +229,14 @@ impl Model {
             })
             .collect()
         };
-        let mut lines = match own {
+        match own {
             None => of(active, |_| true),
             Some(own) => {
                 let mut lines = of(own, |spec| spec.whose != Whose::Everyone);
                 lines.extend(of(active, |spec| spec.whose == Whose::Everyone));
                 lines
             }
-        };
-        lines
+        }
     }
 
     fn has_room(&self, line: &Line) -> bool {
@@ -366,7 +370,7 @@ impl Model {
         let wait = ruling.retry_after().map(|wait| wait.as_nanos());
         assert!(self.is_close(wait, verdict.wait), "{wait:?} and not {:?}", verdict.wait);
         let Verdict { admitted, by_active, paid, places, .. } = verdict;
-        let request = Request { by_active, paid, places };
+        let request = Request { by_active, since: self.resets, paid, places };
         (admitted && !(request.paid.is_empty() && request.places.is_empty())).then_some(request)
     }
 
@@ -378,7 +382,9 @@ impl Model {
     pub(super) fn refund(&mut self, request: &mut Request, active: &Plan) {
         for (line, units) in request.paid.drain(..).filter(|(_, units)| *units > 0) {
             let is_measured = request.by_active && is_in(active, &line);
-            self.give_back(&line, units, is_measured);
+            if !self.was_reset(&line, request.since) {
+                self.give_back(&line, units, is_measured);
+            }
         }
     }
 
@@ -400,7 +406,9 @@ impl Model {
                 }
             } else if units < before {
                 let line = line.clone();
-                self.give_back(&line, before - units, is_measured);
+                if !self.was_reset(&line, request.since) {
+                    self.give_back(&line, before - units, is_measured);
+                }
             }
         }
     }
@@ -417,6 +425,10 @@ impl Model {
         owed.over = owed.over.saturating_sub(time);
     }
 
+    fn was_reset(&self, line: &Line, since: u64) -> bool {
+        self.reset.get(&line.key).is_some_and(|number| *number > since)
+    }
+
     pub(super) fn end(&mut self, request: &mut Request) {
         let places = std::mem::take(&mut request.places);
         self.free(&places);
@@ -427,6 +439,8 @@ impl Model {
             if line.key.1 != Whose::Everyone && line.spec.is_rate() {
                 self.owed.remove(&line.key);
                 self.blocked.remove(&line.key);
+                self.resets += 1;
+                self.reset.insert(line.key, self.resets);
             }
         }
     }

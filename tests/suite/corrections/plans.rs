@@ -1,4 +1,4 @@
-//! A correction after the policy or the plan of an account was changed.
+//! A correction after a change of the policy, of the plan of an account, or of the bucket.
 
 use std::time::Duration;
 
@@ -53,4 +53,27 @@ fn a_settlement_of_what_a_faster_quota_has_charged_gives_nothing_back() {
     for is_plan in [false, true] {
         ten_hours_are_owed_after(|admission| admission.settle(Endpoint::CALL, 2), is_plan);
     }
+}
+
+#[test]
+fn what_was_paid_before_a_reset_is_not_given_back_after_it() {
+    let policy = || Policy::bolna().quota("call", Quota::per_day(10));
+    let (limiter, _clock) = stopped_limiter(policy().build().unwrap());
+    let admit = || {
+        let admitted = now(limiter.admit(&caller(), "/call").unwrap().wait()).unwrap();
+        admitted.admission.unwrap()
+    };
+    let left = || {
+        let ruling = now(limiter.peek(caller(), Endpoint::CALL)).unwrap().unwrap();
+        ruling.decisions()[0].remaining()
+    };
+    let before: Vec<_> = (0..5).map(|_| admit()).collect();
+    now(limiter.reset(caller(), Endpoint::CALL)).unwrap();
+    let after: Vec<_> = (0..5).map(|_| admit()).collect();
+    before.iter().for_each(bolna_rate_limit::Admission::refund);
+    assert_eq!(left(), 5);
+    // A reset of another account's bucket changes nothing.
+    now(limiter.reset(Account::user("other"), Endpoint::CALL)).unwrap();
+    after.iter().for_each(bolna_rate_limit::Admission::refund);
+    assert_eq!(left(), 10);
 }
