@@ -98,6 +98,27 @@ async fn a_permit_keeps_one_place_until_the_last_of_permits_and_body_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_keeps_a_place_in_each_client_around_the_other() {
+    let (log, lines) = (Log::new(), Lines::default());
+    let (key, organization) = (pacer(2), pacer(10));
+    let server = answers(&log, &lines, Answer::default());
+    let client = PaceLayer::new(key.clone()).layer(server);
+    let client = PaceLayer::new(organization.clone()).layer(client);
+    let both = || (counts(&key).0, counts(&organization).0);
+    let (parts, body) = client.oneshot(request("/call")).await.unwrap().into_parts();
+    let permit = Permit::of(&parts.extensions).unwrap();
+    assert_eq!(both(), (1, 1));
+    drop(body);
+    assert_eq!(both(), (1, 1));
+    drop(permit);
+    assert_eq!(both(), (0, 0));
+    let late = Permit::of(&parts.extensions);
+    assert_eq!(both(), (1, 1));
+    drop(late);
+    assert_eq!(both(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_permit_counts_though_the_place_is_taken() {
     let (log, lines) = (Log::new(), Lines::default());
     let pacer = pacer(1);

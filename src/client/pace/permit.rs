@@ -77,6 +77,8 @@ pub struct Permit {
 /// One of those that keep a request in flight: the body of the response, or a [`Permit`].
 pub(super) struct Share {
     request: Arc<InFlight>,
+    /// That of a client further in, if this belongs to a [`Permit`].
+    _inner: Option<Box<Share>>,
 }
 
 /// The permits of one request, which are given back when the last [`Share`] is dropped.
@@ -87,12 +89,18 @@ struct InFlight {
 
 /// In the extensions of a response. It keeps nothing in flight.
 #[derive(Clone)]
-struct Handle(Arc<InFlight>);
+struct Handle {
+    request: Arc<InFlight>,
+    /// The one that this replaces: that of a client further in.
+    inner: Option<Arc<Handle>>,
+}
 
 impl Permit {
     /// The permit of the request to which this response belongs; `extensions` are those of the
     /// response. The request then counts as in flight until both the body of the response has ended
-    /// and the permit was dropped. Further permits of one response keep the same place.
+    /// and the permit was dropped. Further permits of one response keep the same place. If the
+    /// request has passed through several of these clients, one around the other, the permit keeps
+    /// its place in each of them.
     ///
     /// The best time to call this is before the body is read: if it has ended already, the place
     /// may have gone to another request. The permit counts nevertheless, so that for a while one
@@ -106,8 +114,7 @@ impl Permit {
     /// `http`, `reqwest` and `tonic`. A layer around this one may have removed them.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        let Handle(request) = extensions.get()?;
-        Some(Self { _share: Some(Share::of(request)) })
+        Some(Self { _share: Some(Share::of(extensions.get()?)) })
     }
 
     pub(super) const fn new(share: Option<Share>) -> Self {
@@ -125,20 +132,25 @@ impl fmt::Debug for Permit {
 impl Share {
     /// The first share of a request that has permits. The caller has counted it.
     pub(super) fn new(lane: Arc<Lane>) -> Self {
-        Self { request: Arc::new(InFlight { lane, shares: AtomicUsize::new(1) }) }
+        let request = Arc::new(InFlight { lane, shares: AtomicUsize::new(1) });
+        Self { request, _inner: None }
     }
 
     /// A further share. If the permits were given back already, takes them anew.
-    fn of(request: &Arc<InFlight>) -> Self {
+    fn of(Handle { request, inner }: &Handle) -> Self {
         if request.shares.fetch_add(1, Ordering::Relaxed) == 0 {
             request.lane.occupy();
         }
-        Self { request: Arc::clone(request) }
+        Self {
+            request: Arc::clone(request),
+            _inner: inner.as_deref().map(|inner| Box::new(Self::of(inner))),
+        }
     }
 
     /// Lets [`Permit::of`] find the request.
     pub(super) fn insert_into(&self, extensions: &mut Extensions) {
-        extensions.insert(Handle(Arc::clone(&self.request)));
+        let inner = extensions.remove().map(Arc::new);
+        extensions.insert(Handle { request: Arc::clone(&self.request), inner });
     }
 }
 
