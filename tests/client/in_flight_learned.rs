@@ -313,6 +313,21 @@ async fn a_refusal_is_forgotten_after_an_hour() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_waits_is_sent_when_a_refusal_is_forgotten() {
+    let (log, lines, others) = (Log::new(), Lines::default(), Lines::default());
+    let _taken: Vec<_> = (0..3).map(|_| others.enter()).collect();
+    let pacer = patient().policy(at_once(4)).build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(limited(&log, &lines, &others, 3, SECOND));
+    let _calls = [pacer.occupy("/call"), pacer.occupy("/call")];
+    drop(client.oneshot(request("/call")).await.unwrap());
+    // After the pause there is one place more, which a third call takes. All of them last.
+    sleep(SECOND * 3).await;
+    let _third = pacer.occupy("/call");
+    let _fourth = timeout(HOUR * 2, pacer.acquire("/call")).await.expect("it hangs").unwrap();
+    assert!(log.elapsed() <= HOUR + SECOND * 3, "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn beside_a_client_that_keeps_its_places_refusals_become_rare() {
     let (log, lines, others) = (Log::new(), Lines::default(), Lines::default());
     let _taken: Vec<_> = (0..2).map(|_| others.enter()).collect();

@@ -159,7 +159,12 @@ impl Pool {
     /// When there will be more permits, if none is given back until then.
     pub(super) fn next(&self, now: u64) -> Option<u64> {
         let forgets = self.told.map(|(_, at)| at.saturating_add(BELIEF));
-        let lowered = self.lowered.map(|lowered| lowered.until).filter(|&until| until > now);
+        let lowered =
+            self.lowered.map(
+                |Lowered { until, .. }| {
+                    if now < until { until } else { until.saturating_add(BELIEF) }
+                },
+            );
         [forgets, lowered].into_iter().flatten().min()
     }
 }
