@@ -321,7 +321,8 @@ impl State {
         self.queue.wakers()
     }
 
-    pub(super) fn usage(&self, pairs: &Pairs, now: u64) -> Usage {
+    pub(super) fn usage(&self, pairs: &mut Pairs, now: u64) -> Usage {
+        self.limits.each_pool(pairs, |pool| pool.pass_time(now));
         let paused = self.limits.paused_until(pairs).saturating_sub(now);
         let waiting = self.queue.unsent();
         let is_stopped = paused > 0 || waiting > 0;
