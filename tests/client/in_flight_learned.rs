@@ -253,6 +253,42 @@ async fn if_nothing_is_in_flight_it_waits_as_the_refusal_says_and_longer_each_ti
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_a_refusal_holds_up_for_too_long_fails_at_once() {
+    let log = Log::new();
+    let server = serve(&log, |_| {
+        let answer = reports(Answer::after(SECOND), "lines", 1, 0);
+        (answer.refused().field("retry-after", "3000"), vec![])
+    });
+    let lines = LimitBuilder::account("lines", Quota::concurrent(1));
+    let policy = Policy::bolna().shared(lines, ["call", "agent"]).build().unwrap();
+    let pacer = Pacer::builder().max_wait(SECOND * 60).policy(policy).build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(server);
+    let first = tokio::spawn(client.clone().oneshot(request("/call")));
+    settle().await;
+    let waits = ["/call", "/v2/agent/7"].map(|path| {
+        let pacer = pacer.clone();
+        tokio::spawn(async move { pacer.acquire(path).await })
+    });
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::TOO_MANY_REQUESTS);
+    let mut errors = Vec::new();
+    for wait in waits {
+        errors.push(wait.await.unwrap().unwrap_err());
+    }
+    for path in ["/call", "/v2/agent/7"] {
+        errors.push(pacer.acquire(path).await.unwrap_err());
+        let usage = pacer.peek(path).unwrap();
+        assert!(usage.wait() == usage.paused() && usage.wait() > SECOND * 2_999, "{usage:?}");
+    }
+    assert_at(log.elapsed(), SECOND);
+    for error in errors {
+        assert_eq!(error.limit().map(|limit| limit.name()), Some("lines"));
+        assert!(error.wait() > SECOND * 2_999 && !error.is_concurrent(), "{error}");
+    }
+    sleep(SECOND * 3_001).await;
+    drop(pacer.acquire("/v2/agent/7").await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_because_of_a_rate_pauses_the_endpoint_as_ever() {
     let log = Log::new();
     let server = serve(&log, {

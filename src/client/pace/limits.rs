@@ -13,6 +13,8 @@ pub(super) struct Limits {
     shares: Box<[Share]>,
     /// The indices of the pools.
     pub(super) pools: Vec<usize>,
+    /// Until when the pools paused the lane at the last check of the deadlines.
+    judged_pause: u64,
 }
 
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Limits {
     /// The pairs and the pools with these indices. The first pair is the endpoint's own.
     pub(super) fn new(pairs: impl IntoIterator<Item = usize>, pools: Vec<usize>) -> Self {
         let share = |pair| Share { pair, judged: [0; 4] };
-        Self { shares: pairs.into_iter().map(share).collect(), pools }
+        Self { shares: pairs.into_iter().map(share).collect(), pools, judged_pause: 0 }
     }
 
     pub(super) fn of<'a>(&'a self, pairs: &'a Pairs) -> impl Iterator<Item = &'a Pair> {
@@ -52,7 +54,7 @@ impl Limits {
 
     /// When the next request may be dispatched, after `ahead` others.
     pub(super) fn due(&self, pairs: &Pairs, ahead: u64) -> u64 {
-        self.of(pairs).fold(0, |due, pair| due.max(pair.due(ahead)))
+        self.of(pairs).fold(self.pools_paused_until(pairs), |due, pair| due.max(pair.due(ahead)))
     }
 
     /// When the next dispatched request may be sent, after `ahead` others.
@@ -62,7 +64,11 @@ impl Limits {
 
     pub(super) fn paused_until(&self, pairs: &Pairs) -> u64 {
         let paused = self.of(pairs).map(|pair| pair.paused_until);
-        paused.chain(self.pools(pairs).map(Pool::paused_until)).fold(0, u64::max)
+        paused.fold(self.pools_paused_until(pairs), u64::max)
+    }
+
+    fn pools_paused_until(&self, pairs: &Pairs) -> u64 {
+        self.pools(pairs).map(Pool::paused_until).fold(0, u64::max)
     }
 
     /// How many requests can be dispatched at once.
@@ -78,7 +84,7 @@ impl Limits {
             let now = pairs.rates[share.pair].turns(ahead);
             zip(now, share.judged).any(|(now, judged)| now > judged)
         };
-        self.shares.iter().any(is_later)
+        self.shares.iter().any(is_later) || self.pools_paused_until(pairs) > self.judged_pause
     }
 
     /// Notes that all waiting requests meet their deadlines now.
@@ -86,6 +92,7 @@ impl Limits {
         for share in &mut *self.shares {
             share.judged = pairs.rates[share.pair].turns(ahead);
         }
+        self.judged_pause = self.pools_paused_until(pairs);
     }
 
     /// Notes that all deadlines are to be checked.
@@ -93,6 +100,7 @@ impl Limits {
         for share in &mut *self.shares {
             share.judged = [0; 4];
         }
+        self.judged_pause = 0;
     }
 
     /// Remembers the times that are earlier now, because they may become later again.
@@ -101,5 +109,6 @@ impl Limits {
             let now = pairs.rates[share.pair].turns(ahead);
             zip(&mut share.judged, now).for_each(|(judged, now)| *judged = now.min(*judged));
         }
+        self.judged_pause = self.pools_paused_until(pairs).min(self.judged_pause);
     }
 }

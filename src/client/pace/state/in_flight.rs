@@ -127,14 +127,16 @@ impl State {
         let fullest = self.limits.fullest(pairs, now);
         match fullest.filter(|pool| self.due(pairs, 0) <= now && !pool.has_room(now, 0)) {
             Some(pool) => Lack { limit: pool.name(), in_flight: Some(pool.most(now)) },
-            None => self.lack_of_units(pairs),
+            None => self.lack_of_time(pairs),
         }
     }
 
-    /// The limit that takes the longest.
-    pub(super) fn lack_of_units(&self, pairs: &Pairs) -> Lack {
-        let slowest = self.limits.of(pairs).max_by_key(|pair| pair.due(0));
-        Lack { limit: slowest.map(|pair| pair.name), in_flight: None }
+    /// The limit that takes the longest, for units or until a refusal by it holds no more.
+    pub(super) fn lack_of_time(&self, pairs: &Pairs) -> Lack {
+        let rates = self.limits.of(pairs).map(|pair| (pair.due(0), Some(pair.name)));
+        let pools = self.limits.pools(pairs).map(|pool| (pool.paused_until(), pool.name()));
+        let slowest = pools.chain(rates).max_by_key(|(due, _)| *due);
+        Lack { limit: slowest.and_then(|(_, name)| name), in_flight: None }
     }
 
     pub(super) fn concurrency(&self, pairs: &Pairs, now: u64) -> Option<Concurrency> {

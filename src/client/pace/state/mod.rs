@@ -205,7 +205,7 @@ impl State {
     /// at the last check.
     pub(super) fn judge(&mut self, pairs: &Pairs, now: u64, woken: &mut Vec<Waker>) {
         if self.limits.is_later(pairs, self.queue.ahead()) {
-            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_units(pairs));
+            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
             self.counts.unsent += self.queue.send_late_ones_away(now, due, lack, woken);
         }
         self.limits.mark_judged(pairs, self.queue.ahead());
