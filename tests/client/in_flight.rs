@@ -361,6 +361,29 @@ async fn an_error_names_the_limit_that_was_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_names_the_limit_whose_place_an_earlier_request_waits_for() {
+    let limit = |name: &str| LimitBuilder::account(name, Quota::concurrent(1));
+    let policy = Policy::bolna()
+        .shared(limit("one"), ["call", "agent"])
+        .shared(limit("two"), ["agent", "executions"])
+        .build()
+        .unwrap();
+    let pacer = Pacer::builder().max_wait(SECOND * 5).policy(policy).build().unwrap();
+    let acquire = |path: &'static str| {
+        let pacer = pacer.clone();
+        tokio::spawn(async move { pacer.acquire(path).await })
+    };
+    let _held = acquire("/v2/agent/7/executions").await.unwrap().unwrap();
+    // The place of `one` is for the first of these, though that waits for the place of `two` too.
+    let (earlier, call) = (acquire("/v2/agent/7"), acquire("/call"));
+    for (wait, name) in [(earlier, "two"), (call, "one")] {
+        let error = wait.await.unwrap().unwrap_err();
+        assert_eq!(error.limit().map(|limit| limit.name()), Some(name));
+        assert!(error.is_concurrent(), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_that_waits_for_a_place_fails_when_its_time_is_over() {
     let (log, lines) = (Log::new(), Lines::default());
     let server = serve(&log, {

@@ -1,6 +1,7 @@
 //! A limit of requests in flight: a pool of permits. Times are nanoseconds since the pacer's
 //! origin.
 
+use super::error::Lack;
 use super::pair::BELIEF;
 use crate::client::hints::Concurrent;
 use crate::values::{Entry, LimitName};
@@ -46,6 +47,11 @@ impl Pool {
 
     pub(super) fn name(&self) -> Option<LimitName> {
         self.policy.map(|(name, _)| name)
+    }
+
+    /// A request waits for a permit.
+    pub(super) fn lack(&self, now: u64) -> Lack {
+        Lack { limit: self.name(), in_flight: Some(self.most(now)) }
     }
 
     /// How many permits there are, or `u64::MAX` without a limit.

@@ -55,7 +55,9 @@ impl State {
         if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
             return false;
         }
-        let lack = self.lack(pairs, now);
+        // Its limits may have permits, which requests that came earlier claim.
+        let pool = self.limits.fullest(pairs, now);
+        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
         let expired = self.queue.send_overdue_away(now, lack, woken);
         self.counts.unsent += expired;
         expired > 0
@@ -126,7 +128,7 @@ impl State {
     pub(super) fn lack(&self, pairs: &Pairs, now: u64) -> Lack {
         let fullest = self.limits.fullest(pairs, now);
         match fullest.filter(|pool| self.due(pairs, 0) <= now && !pool.has_room(now, 0)) {
-            Some(pool) => Lack { limit: pool.name(), in_flight: Some(pool.most(now)) },
+            Some(pool) => pool.lack(now),
             None => self.lack_of_time(pairs),
         }
     }
