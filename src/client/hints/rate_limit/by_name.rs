@@ -148,7 +148,8 @@ struct Policies<'h> {
     quotas: SmallVec<[Option<ReportedQuota>; 1]>,
     /// The names of quotas that do not count requests but, for example, bytes; sorted.
     something_else: Vec<Cow<'h, [u8]>>,
-    /// Those of them that count requests in flight, and how many may be, if that makes sense.
+    /// Those of them that count requests in flight, and how many may be, if that makes sense;
+    /// sorted.
     in_flight: Vec<(Cow<'h, [u8]>, Option<u32>)>,
 }
 
@@ -187,6 +188,7 @@ impl<'h> Policies<'h> {
             return unknown();
         }
         policies.something_else.sort_unstable();
+        policies.in_flight.sort_unstable();
         policies
     }
 
@@ -206,8 +208,8 @@ impl<'h> Policies<'h> {
     /// The index of a limit of requests in flight: that of its name, or the one after all `known`
     /// names.
     fn position_of_concurrent(&self, known: &[LimitName], name: &[u8]) -> Option<usize> {
-        let is_concurrent = || self.in_flight.iter().any(|(other, _)| other.as_ref() == name);
-        position(known, name).or_else(|| is_concurrent().then_some(known.len()))
+        let search = || self.in_flight.binary_search_by(|(other, _)| other.as_ref().cmp(name));
+        position(known, name).or_else(|| search().is_ok().then_some(known.len()))
     }
 
     /// How many requests may be in flight, by the limits with the `known` names and by the others.

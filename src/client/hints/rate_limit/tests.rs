@@ -245,6 +245,17 @@ fn read_concurrent(fields: &str, memo: &mut Memo) -> String {
 }
 
 #[test]
+fn each_of_many_limits_of_requests_in_flight_is_found() {
+    let names = (0..100).map(|number| format!("of{}", number * 37 % 100));
+    let policies: Vec<_> = names.map(|name| format!("{name};q=9;qu=concurrent-requests")).collect();
+    for number in 0..100 {
+        let fields = format!("RateLimit-Policy: {}\nRateLimit: of{number};r=0", policies.join(","));
+        let said = read_concurrent(&fields, &mut Memo::default());
+        assert_eq!(said, "nothing | ? of ?, ? of ?, 0 of 9, blamed", "of{number}");
+    }
+}
+
+#[test]
 fn limits_of_requests_in_flight_are_no_limits_of_a_rate() {
     const UNIT: &str = "qu=\"concurrent-requests\"";
     for (fields, said) in [
