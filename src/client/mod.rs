@@ -90,10 +90,11 @@
 //!
 //! A limit of requests in flight has the unit `concurrent-requests` in `RateLimit-Policy`, and no
 //! window. Its `q` is adopted for the limit of that name, or else for the endpoint, where it is
-//! smaller than in the policy, and is forgotten if it is not reported for an hour. Limits of other
-//! units, such as `content-bytes`, are ignored. If a response with the status 429 reports such a
-//! limit with `r=0`, and no exhausted rate, other clients have the rest of the places. The endpoint
-//! is not paused then:
+//! smaller than in the policy, and is forgotten if it is not reported for an hour. Replicas of a
+//! server may each report [their share](crate::policy::PolicyBuilder::concurrent): the client then
+//! has no more in flight than one of them allows. Limits of other units, such as `content-bytes`,
+//! are ignored. If a response with the status 429 reports such a limit with `r=0`, and no exhausted
+//! rate, other clients have the rest of the places. The endpoint is not paused then:
 //! * No more requests are in flight than were when the refusal arrived, for as long as a pause
 //!   would last. If there were none, no request is sent in that time.
 //! * After that, one more is sent. If it is admitted, as many may be in flight as are then, and one
