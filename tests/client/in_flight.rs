@@ -306,6 +306,15 @@ async fn a_request_costs_as_many_places_as_the_policy_says() {
         call.await.unwrap();
     }
     assert_eq!((lines.most(), counts(&pacer)), (2, (0, 5, 0)));
+    // An error names the number of requests, and not of places.
+    let hurried = Pacer::builder().policy(pacer.policy().clone()).max_wait(SECOND).build().unwrap();
+    let _held = [hurried.occupy("/call"), hurried.occupy("/call")];
+    let error = hurried.acquire("/call").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not sent: a request to \"call\" would have to wait until one of 2 requests in flight ends \
+         by the limit \"lines\", and this client allows at most 1.0s"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -118,7 +118,7 @@ impl fmt::Display for WaitError {
         let Self { endpoint, wait, lack, bound } = self;
         write!(f, "not sent: a request to {:?} would have to wait ", endpoint.name())?;
         match lack.in_flight {
-            Some(most @ ..=1) => write!(f, "until the {most} request in flight ends"),
+            Some(1) => f.write_str("until the 1 request in flight ends"),
             Some(most) => write!(f, "until one of {most} requests in flight ends"),
             None => write!(f, "for {wait:.1?}"),
         }?;

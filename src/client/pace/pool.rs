@@ -51,7 +51,7 @@ impl Pool {
 
     /// A request waits for a permit.
     pub(super) fn lack(&self, now: u64) -> Lack {
-        Lack { limit: self.name(), in_flight: Some(self.most(now)) }
+        Lack { limit: self.name(), in_flight: Some((self.most(now) / self.cost).max(1)) }
     }
 
     /// How many permits there are, or `u64::MAX` without a limit.
