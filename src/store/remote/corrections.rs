@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::request::Run;
 use crate::store::{Bucket, Charge};
-use crate::values::{OwnedBucket, Principal, Rate};
+use crate::values::{OwnedBucket, Principal, Quota, Rate};
 
 const SHARDS: usize = 64;
 
@@ -251,9 +251,9 @@ impl Correction {
     fn merge(&mut self, other: &Self) -> bool {
         let same = self.kind == other.kind && self.rate == other.rate;
         if same {
-            // A bucket owes two refills at most, and all times are sent in whole microseconds.
-            let most = self.rate.refill().saturating_mul(2);
-            self.time = self.time.saturating_add(other.time).min(most);
+            // A bucket owes a century at most. All times are sent in whole microseconds.
+            const MOST: u64 = Quota::MAX_REFILL_TIME.as_secs() * 1_000_000_000;
+            self.time = self.time.saturating_add(other.time).min(MOST);
             self.count += other.count;
         }
         same

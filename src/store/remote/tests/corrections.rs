@@ -9,7 +9,7 @@ use super::super::pending::Op;
 use super::super::request::{Reply as Answer, Request, Run};
 use super::{Bench, DEADLINE, MILLI, SECOND, Tag, broken, bucket, call, check, limit, user};
 use crate::store::{Bucket, Charge, Entry};
-use crate::values::{Endpoint, Principal, Scope};
+use crate::values::{Endpoint, Principal, Quota, Scope};
 
 impl Bench {
     /// Submits a correction, as a store does.
@@ -149,17 +149,30 @@ fn corrections_of_one_bucket_by_one_quota_are_merged_in_their_order() {
 }
 
 #[test]
-fn merged_refunds_do_not_grow_or_overflow() {
+fn merged_refunds_are_the_sum_of_those_that_were_submitted() {
     let mut bench = Bench::new(1000);
     for _ in 0..1000 {
         bench.refund("u", 10);
     }
     assert_eq!(bench.corrections(), (1, 0));
     let mut bench = bench.connect_only();
-    // A bucket can't owe more than two refills.
-    assert_eq!(runs(&bench.calls()), [refund(20)]);
+    assert_eq!(runs(&bench.calls()), [refund(10_000)]);
     bench.lose();
     assert_eq!(bench.corrections(), (0, 1000), "each that was submitted is counted");
+}
+
+#[test]
+fn merged_refunds_never_give_back_more_than_any_bucket_can_owe() {
+    let mut bench = Bench::new(1000);
+    let century = Quota::per(1, Quota::MAX_REFILL_TIME).build().expect("it is valid");
+    let entry = Entry::new(Endpoint::CALL, century);
+    for _ in 0..10 {
+        bench.submit("u", Kind::Refund, &[entry]).expect("there is room");
+    }
+    let mut bench = bench.connect_only();
+    let (rate, time) = (entry.rate(), entry.time());
+    let one = Run::Refund { bucket: bucket(Endpoint::CALL), rate, time };
+    assert_eq!(runs(&bench.calls()), [one]);
 }
 
 #[test]
