@@ -5,7 +5,7 @@ use std::time::Duration;
 use bolna_rate_limit::store::{
     Bucket, Charge, Command, Entry, RedisStore, RedisStoreBuilder, Store, StoreError, StoreEvent,
 };
-use bolna_rate_limit::{Endpoint, Principal};
+use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::servers::{Cluster, Mode, Proxy, Server, until, when};
 use crate::support::{
@@ -366,4 +366,42 @@ fn when_the_runtime_has_ended_nothing_panics() {
     settle(&store, &organization("o"), 1).unwrap();
     assert!(events.all().iter().all(|it| matches!(it, StoreEvent::Lost { .. })));
     drop((store, server));
+}
+
+#[tokio::test]
+async fn a_correction_of_what_a_faster_quota_has_charged_changes_that_time_only() {
+    let server = Server::start().await;
+    let fast = || Policy::bolna().quota("call", Quota::per_second(1)).build().unwrap();
+    let slow = || Policy::bolna().quota("call", Quota::per_day(24)).build().unwrap();
+    for (number, is_refund) in [true, false].into_iter().enumerate() {
+        let limiter = Limiter::with_store(fast(), store(server.url()).connect().await.unwrap());
+        let limiter = limiter.unwrap();
+        limiter.print_advice(false);
+        let caller = Account::user(format!("u-{number}"));
+        let admit = async || {
+            let admitted = limiter.admit(&caller, "/call").unwrap().await.unwrap();
+            admitted.admission.unwrap()
+        };
+        let first = admit().await;
+        limiter.set_policy(slow()).unwrap();
+        for _ in 0..10 {
+            admit().await;
+        }
+        if is_refund {
+            first.refund();
+        } else {
+            first.settle(Endpoint::CALL, 2);
+        }
+        let arrived = async || {
+            let report = limiter.report().store;
+            when(report.waiting_corrections == 0, report)
+        };
+        until("it has arrived", arrived).await;
+        let ruling = limiter.peek(&caller, Endpoint::CALL).await.unwrap().unwrap();
+        let owed = ruling.decisions()[0].reset();
+        // Of ten hours, some time has passed in the test.
+        let ten_hours = Duration::from_secs(10 * 3600);
+        assert!(owed > ten_hours - Duration::from_secs(60), "{owed:?}");
+        assert!(owed <= ten_hours + Duration::from_secs(2), "{owed:?}");
+    }
 }
