@@ -447,3 +447,30 @@ async fn retries_have_places_before_new_requests() {
     assert_eq!((targets[0].as_str(), lines.most()), ("/call?0", 1));
     assert!(targets[1..3].contains(&"/call?0".to_owned()), "{targets:?}");
 }
+
+/// Others take the unit of its rate while it lacks a place, and its place while it lacks a unit.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_shares_its_rate_with_some_and_its_place_with_others_does_not_starve() {
+    let (log, lines) = (Log::new(), Lines::default());
+    let rate = LimitBuilder::account("rate", Quota::per(1, SECOND));
+    let place = LimitBuilder::account("place", Quota::concurrent(1));
+    let policy = Policy::bolna()
+        .shared(rate, ["call", "agent"])
+        .shared(place, ["agent", "executions"])
+        .build()
+        .unwrap();
+    let (client, _pacer) = client(policy, answers(&log, &lines, Answer::after(SECOND * 7 / 10)));
+    // Three endless rows of each: one sends again as soon as it is answered.
+    for path in ["/call", "/v2/agent/7/executions"].repeat(3) {
+        let client = client.clone();
+        tokio::spawn(async move {
+            loop {
+                drop(tokio::spawn(client.clone().oneshot(request(path))).await);
+            }
+        });
+    }
+    sleep(SECOND * 7 / 2).await;
+    let call = client.clone().oneshot(request("/v2/agent/7"));
+    let answer = timeout(SECOND * 10, call).await.expect("it starves");
+    assert_eq!(answer.unwrap().status(), StatusCode::OK);
+}

@@ -52,7 +52,7 @@ impl Group {
 
     /// Whether the requests that wait in other lanes leave nothing for one that arrives in this
     /// lane.
-    fn is_behind(&self, at: usize, now: u64) -> bool {
+    fn is_behind(&mut self, at: usize, now: u64) -> bool {
         let mut claims = Claims::new();
         self.next_lane(now, &mut claims).is_some()
             || !self.lanes[at].claim(&self.pairs, now, &mut claims)
@@ -130,18 +130,20 @@ impl Group {
 
     /// The lane whose first waiting request is due, and is the first of all that are due and have
     /// their permits. Adds what those before it claim.
-    fn next_lane(&self, now: u64, claims: &mut Claims) -> Option<usize> {
-        let firsts = self.lanes.iter().enumerate();
-        let firsts = firsts.filter_map(|(at, lane)| lane.first().map(|turn| (turn, at)));
-        if self.pairs.pools.is_empty() {
-            return firsts
-                .filter(|(_, at)| self.lanes[*at].may_dispatch(&self.pairs, now, claims))
-                .min()
-                .map(|(_, at)| at);
+    fn next_lane(&mut self, now: u64, claims: &mut Claims) -> Option<usize> {
+        let Self { lanes, pairs, .. } = self;
+        if pairs.pools.is_empty() {
+            let due = lanes.iter_mut().enumerate().filter_map(|(at, lane)| {
+                let turn = lane.first()?;
+                lane.may_dispatch(pairs, now, claims).then_some((turn, at))
+            });
+            return due.min().map(|(_, at)| at);
         }
+        let firsts = lanes.iter().enumerate();
+        let firsts = firsts.filter_map(|(at, lane)| lane.first().map(|turn| (turn, at)));
         let mut firsts: SmallVec<[_; 4]> = firsts.collect();
         firsts.sort_unstable();
-        let mut lanes = firsts.into_iter().map(|(_, at)| at);
-        lanes.find(|at| self.lanes[*at].may_dispatch(&self.pairs, now, claims))
+        let mut each = firsts.into_iter().map(|(_, at)| at);
+        each.find(|at| lanes[*at].may_dispatch(pairs, now, claims))
     }
 }

@@ -48,6 +48,18 @@ impl Limits {
         false
     }
 
+    /// Claims a permit of each of the limits, or one of each up to the first that has none.
+    pub(super) fn reserve(&self, pairs: &Pairs, now: u64, claims: &mut Claims) {
+        if self.claim(pairs, now, claims) {
+            self.pools.iter().for_each(|&pool| claims[pool] += 1);
+        }
+    }
+
+    /// The longest time in which a unit of one of the rates comes back.
+    pub(super) fn longest_interval(&self, pairs: &Pairs) -> u64 {
+        self.of(pairs).map(Pair::interval).max().unwrap_or(0)
+    }
+
     /// Whether a dispatched request may still be sent.
     #[inline]
     pub(super) fn may_send(&self, pairs: &Pairs, now: u64) -> bool {

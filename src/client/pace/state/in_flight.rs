@@ -25,13 +25,32 @@ impl State {
 
     /// Whether the first waiting request is due and there are permits for it besides those that are
     /// claimed. If it only lacks permits, claims them.
+    ///
+    /// If it was due before and lacked a permit then, it claims its permits also while it waits for
+    /// a unit, for at most about the time in which one comes back. Otherwise it could wait for
+    /// ever: lanes that share a rate with it take the unit while it lacks a permit, and lanes that
+    /// share its permits take those while it lacks a unit.
     pub(in crate::client::pace) fn may_dispatch(
-        &self,
+        &mut self,
         pairs: &Pairs,
         now: u64,
         claims: &mut Claims,
     ) -> bool {
-        self.due(pairs, 0) <= now && (!self.has_pools() || self.claim(pairs, now, claims))
+        if !self.has_pools() {
+            return self.due(pairs, 0) <= now;
+        }
+        let (first, wait) = (self.first(), self.due(pairs, 0).saturating_sub(now));
+        if wait > 0 {
+            if self.passed_over == first && wait <= self.limits.longest_interval(pairs) {
+                self.limits.reserve(pairs, now, claims);
+            }
+            return false;
+        }
+        let may = self.claim(pairs, now, claims);
+        if !may {
+            self.passed_over = first;
+        }
+        may
     }
 
     /// Whether there is a permit of each limit besides those that are claimed.

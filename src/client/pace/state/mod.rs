@@ -44,6 +44,8 @@ pub(super) struct State {
     /// How many refusals in a row were of requests sent after a pause.
     refused_in_a_row: u32,
     queue: Queue,
+    /// The first waiting request, if it was due and lacked a permit.
+    passed_over: Option<Turn>,
     /// How many requests have been sent and have no response yet.
     in_flight: u64,
     /// How many requests have permits, and a response.
@@ -110,6 +112,7 @@ impl State {
             memo: Memo::default(),
             refused_in_a_row: 0,
             queue: Queue::default(),
+            passed_over: None,
             in_flight: 0,
             held: 0,
             counts: Counts::default(),
