@@ -22,6 +22,7 @@
 mod answer;
 mod any;
 mod breaker;
+mod by_principal;
 mod capabilities;
 mod command;
 mod denial_cache;

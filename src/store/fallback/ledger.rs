@@ -1,46 +1,33 @@
 //! What one replica owes the store for all buckets.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::dues::Dues;
+use crate::store::by_principal::ByPrincipal;
 use crate::store::{Bucket, Charge, Entry};
 use crate::values::{OwnedBucket, Principal};
-
-const SHARDS: usize = 64;
 
 /// The units that this replica has admitted without the store, by principal and bucket, until they
 /// are charged to the store.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    shards: Box<[Shard]>,
-    hasher: RandomState,
+    owed: ByPrincipal<Owed>,
     replicas: NonZeroU32,
     /// The number of buckets with dues.
     len: AtomicUsize,
     /// The most buckets with dues.
     most: usize,
-    /// The shard that [`Ledger::some`] begins with.
-    hand: AtomicUsize,
 }
-
-type Shard = Mutex<HashMap<Principal, Owed, RandomState>>;
 
 /// The dues of one principal: in the order in which the buckets were first charged.
 pub(crate) type Owed = SmallVec<[(OwnedBucket, Dues); 1]>;
 
 impl Ledger {
     pub(crate) fn new(replicas: NonZeroU32, most: usize) -> Self {
-        let hasher = RandomState::default();
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone())));
-        let (len, hand) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { shards: shards.collect(), hasher, replicas, len, most, hand }
+        Self { owed: ByPrincipal::new(), replicas, len: AtomicUsize::new(0), most }
     }
 
     pub(crate) const fn most(&self) -> usize {
@@ -58,7 +45,7 @@ impl Ledger {
     /// Whether anything is owed for buckets of the principal.
     #[cfg(feature = "redis")]
     pub(crate) fn has_dues(&self, principal: &Principal) -> bool {
-        !self.is_empty() && self.shard(principal).contains_key(principal)
+        !self.is_empty() && self.owed.shard(principal).contains_key(principal)
     }
 
     /// Whether there is room to note dues for all buckets of the charge.
@@ -67,7 +54,7 @@ impl Ledger {
             return true;
         }
         charge.buckets().all(|bucket| {
-            let (shard, own) = (self.shard(bucket.principal()), OwnedBucket::of(bucket));
+            let (shard, own) = (self.owed.shard(bucket.principal()), OwnedBucket::of(bucket));
             let owed = shard.get(bucket.principal());
             owed.is_some_and(|owed| owed.iter().any(|(known, _)| *known == own))
         })
@@ -77,7 +64,7 @@ impl Ledger {
     /// threads have noted since [`has_room`](Self::has_room).
     pub(crate) fn note(&self, bucket: Bucket<'_>, entry: &Entry, now: u64) {
         let (principal, bucket) = (bucket.principal(), OwnedBucket::of(bucket));
-        let mut shard = self.shard(principal);
+        let mut shard = self.owed.shard(principal);
         let owed = shard.entry(principal.clone()).or_default();
         let index = owed.iter().position(|(known, _)| *known == bucket).unwrap_or_else(|| {
             self.len.fetch_add(1, Ordering::Relaxed);
@@ -93,7 +80,7 @@ impl Ledger {
             return time;
         }
         let (principal, bucket) = (bucket.principal(), OwnedBucket::of(bucket));
-        let mut shard = self.shard(principal);
+        let mut shard = self.owed.shard(principal);
         let Some(owed) = shard.get_mut(principal) else { return time };
         let Some(index) = owed.iter().position(|(known, _)| *known == bucket) else { return time };
         let left = owed[index].1.reduce(time, self.replicas);
@@ -117,7 +104,7 @@ impl Ledger {
         if self.is_empty() {
             return Owed::new();
         }
-        let owed = self.shard(principal).remove(principal).unwrap_or_default();
+        let owed = self.owed.shard(principal).remove(principal).unwrap_or_default();
         self.len.fetch_sub(owed.len(), Ordering::Relaxed);
         owed
     }
@@ -127,7 +114,7 @@ impl Ledger {
         if owed.is_empty() {
             return;
         }
-        let mut shard = self.shard(principal);
+        let mut shard = self.owed.shard(principal);
         let known = shard.entry(principal.clone()).or_default();
         for (bucket, dues) in owed {
             match known.iter_mut().find(|(known, _)| *known == bucket) {
@@ -152,36 +139,8 @@ impl Ledger {
 
     /// At most `most` of the principals that have dues and are `wanted`.
     pub(crate) fn some(&self, most: usize, wanted: impl Fn(&Principal) -> bool) -> Vec<Principal> {
-        let mut found = Vec::new();
-        if self.is_empty() || most == 0 {
-            return found;
-        }
-        let first = self.hand.fetch_add(1, Ordering::Relaxed);
-        for number in 0..SHARDS {
-            let shard = lock(&self.shards[(first + number) % SHARDS]);
-            let left = most - found.len();
-            found.extend(shard.keys().filter(|principal| wanted(principal)).take(left).cloned());
-            if found.len() == most {
-                break;
-            }
-        }
-        // In an order that does not depend on the hasher, so that a simulated run repeats itself.
-        found.sort_unstable();
-        found
+        if self.is_empty() { Vec::new() } else { self.owed.some(most, wanted) }
     }
-
-    fn shard(
-        &self,
-        principal: &Principal,
-    ) -> MutexGuard<'_, HashMap<Principal, Owed, RandomState>> {
-        // Not the lowest or highest bits: the hash table of the shard uses them.
-        lock(&self.shards[(self.hasher.hash_one(principal) >> 32) as usize % SHARDS])
-    }
-}
-
-/// Ignores poisoning: a panic leaves the table valid.
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,19 +4,14 @@
 //! and carries it out before the requests of the call. What was certainly not carried out is put
 //! back. What may have been is lost: a refund must not be given twice.
 
-use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::request::Run;
+use crate::store::by_principal::ByPrincipal;
 use crate::store::{Bucket, Charge};
 use crate::values::{OwnedBucket, Principal, Quota, Rate};
-
-const SHARDS: usize = 64;
 
 /// The most corrections of a principal that one call carries out.
 const MOST_AT_ONCE: usize = 64;
@@ -27,19 +22,14 @@ const LAST: usize = 32;
 /// The corrections that wait for the servers of a store.
 #[derive(Debug)]
 pub(super) struct Corrections {
-    shards: Box<[Shard]>,
-    hasher: RandomState,
+    waiting: ByPrincipal<Claimed>,
     /// How many there are, those in flight included.
     len: AtomicUsize,
     /// The most that there may be.
     most: usize,
     /// How many are lost of those that were submitted.
     lost: AtomicU64,
-    /// The shard that [`Corrections::some`] begins with.
-    hand: AtomicUsize,
 }
-
-type Shard = Mutex<HashMap<Principal, Claimed, RandomState>>;
 
 /// Corrections of one principal, in the order in which they were submitted.
 pub(super) type Claimed = SmallVec<[Correction; 1]>;
@@ -71,16 +61,7 @@ pub(super) struct Full {
 
 impl Corrections {
     pub(super) fn new(most: usize) -> Self {
-        let hasher = RandomState::default();
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone())));
-        Self {
-            shards: shards.collect(),
-            hasher,
-            len: 0.into(),
-            most,
-            lost: 0.into(),
-            hand: 0.into(),
-        }
+        Self { waiting: ByPrincipal::new(), len: 0.into(), most, lost: 0.into() }
     }
 
     /// How many wait, or are in flight.
@@ -114,7 +95,7 @@ impl Corrections {
 
     /// Whether any wait for a call for the principal.
     pub(super) fn wait_for(&self, principal: &Principal) -> bool {
-        self.len() > 0 && self.shard(principal).contains_key(principal)
+        self.len() > 0 && self.waiting.shard(principal).contains_key(principal)
     }
 
     /// Takes those of a principal that the next call carries out; of one bucket only if there is
@@ -123,7 +104,7 @@ impl Corrections {
         if self.len() == 0 {
             return Claimed::new();
         }
-        let mut shard = self.shard(principal);
+        let mut shard = self.waiting.shard(principal);
         let Some(waiting) = shard.get_mut(principal) else { return Claimed::new() };
         let mut taken = Claimed::new();
         match bucket {
@@ -145,7 +126,7 @@ impl Corrections {
 
     /// The bucket of the first that waits for a call for the principal.
     pub(super) fn first_bucket(&self, principal: &Principal) -> Option<OwnedBucket> {
-        let shard = self.shard(principal);
+        let shard = self.waiting.shard(principal);
         shard.get(principal)?.first().map(|one| one.bucket.clone())
     }
 
@@ -155,7 +136,7 @@ impl Corrections {
             return;
         }
         let (principal, bucket) = (bucket.principal(), OwnedBucket::of(bucket));
-        let mut shard = self.shard(principal);
+        let mut shard = self.waiting.shard(principal);
         let Some(waiting) = shard.get_mut(principal) else { return };
         let before = waiting.len();
         waiting.retain(|one| one.bucket != bucket);
@@ -168,7 +149,11 @@ impl Corrections {
     /// Puts back what was taken and certainly not carried out.
     pub(super) fn put_back(&self, principal: &Principal, taken: Claimed) {
         if !taken.is_empty() {
-            self.shard(principal).entry(principal.clone()).or_default().insert_many(0, taken);
+            self.waiting
+                .shard(principal)
+                .entry(principal.clone())
+                .or_default()
+                .insert_many(0, taken);
         }
     }
 
@@ -186,27 +171,12 @@ impl Corrections {
 
     /// At most `most` of the principals for which corrections wait and that are `wanted`.
     pub(super) fn some(&self, most: usize, wanted: impl Fn(&Principal) -> bool) -> Vec<Principal> {
-        let mut found = Vec::new();
-        if self.len() == 0 || most == 0 {
-            return found;
-        }
-        let first = self.hand.fetch_add(1, Ordering::Relaxed);
-        for number in 0..SHARDS {
-            let shard = lock(&self.shards[(first + number) % SHARDS]);
-            let left = most - found.len();
-            found.extend(shard.keys().filter(|principal| wanted(principal)).take(left).cloned());
-            if found.len() == most {
-                break;
-            }
-        }
-        // In an order that does not depend on the hasher, so that a simulated run repeats itself.
-        found.sort_unstable();
-        found
+        if self.len() == 0 { Vec::new() } else { self.waiting.some(most, wanted) }
     }
 
     /// Returns whether there was room.
     fn add_one(&self, principal: &Principal, new: Correction) -> bool {
-        let mut shard = self.shard(principal);
+        let mut shard = self.waiting.shard(principal);
         if let Some(waiting) = shard.get_mut(principal) {
             let of_bucket = |one: &&mut Correction| one.bucket == new.bucket;
             let last = waiting.iter_mut().rev().take(LAST).find(of_bucket);
@@ -220,14 +190,6 @@ impl Corrections {
         }
         shard.entry(principal.clone()).or_default().push(new);
         true
-    }
-
-    fn shard(
-        &self,
-        principal: &Principal,
-    ) -> MutexGuard<'_, HashMap<Principal, Claimed, RandomState>> {
-        // Not the lowest or highest bits: the hash table of the shard uses them.
-        lock(&self.shards[(self.hasher.hash_one(principal) >> 32) as usize % SHARDS])
     }
 }
 
@@ -258,9 +220,4 @@ impl Correction {
         }
         same
     }
-}
-
-/// Ignores poisoning: a panic leaves the table valid.
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
