@@ -41,9 +41,9 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// | `bolna_rate_limit_client_in_flight` | gauge | requests without a response yet |
 /// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request |
 /// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
-/// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and calls with a [`Permit`](super::Permit) |
+/// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and [permits](super::Permit) |
 /// | `bolna_rate_limit_client_concurrent_limit` | gauge | how many of them there may be |
-/// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait until one of them ends |
+/// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait for one to end |
 /// | `bolna_rate_limit_client_sent_total` | counter | requests sent, retries included |
 /// | `bolna_rate_limit_client_retried_total` | counter | retries |
 /// | `bolna_rate_limit_client_refused_total` | counter | requests refused with 429 |

@@ -86,8 +86,8 @@ use handles::Handles;
 ///   requests that no longer waited.
 /// * `bolna_rate_limit_waiting_corrections`, a gauge: the number of refunds and settlements that
 ///   wait for the store.
-/// * `bolna_rate_limit_lost_corrections_total`, a counter of
-///   [refunds and settlements that the store has lost](crate::store::StoreReport::lost_corrections).
+/// * `bolna_rate_limit_lost_corrections_total`, a counter of refunds and settlements that the store
+///   has [lost](crate::store::StoreReport::lost_corrections).
 /// * `bolna_rate_limit_breakers`, a gauge: the number of breakers.
 /// * `bolna_rate_limit_open_breakers`, a gauge: the number of breakers that are open.
 /// * `bolna_rate_limit_buckets`, a gauge: the number of buckets that are tracked in this process,
