@@ -7,12 +7,9 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::hint::black_box;
-use std::pin::pin;
 use std::sync::Barrier;
-use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bolna_rate_limit::clock::Clock;
 use bolna_rate_limit::observe::Observer;
@@ -23,9 +20,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use http_body_util::Empty;
-use tower::{Layer, Service};
+use tower::Layer;
 
-const BATCH: usize = 100;
+mod timing;
+
+use timing::{median, time};
+
 const ROUNDS: usize = 5_000;
 const PATH: &str = "/v2/agent/5bc97541-e320-4d95-a3a5-242cfe45621d";
 const ORGANIZATION: &str = "28f9c34b-8eb0-4af5-8689-c2f6c4daec22";
@@ -36,31 +36,10 @@ fn inner(_: Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>
     ready(Ok(response))
 }
 
-/// Nanoseconds per call, over one batch.
-fn time<S: Service<Request<String>>>(service: &mut S) -> u64 {
-    let requests: Vec<_> = (0..BATCH)
-        .map(|_| {
-            let mut request = Request::get(PATH).body(String::new()).expect("the path is valid");
-            request.extensions_mut().insert(Account::user("u").in_organization(ORGANIZATION));
-            request
-        })
-        .collect();
-    let mut context = Context::from_waker(Waker::noop());
-    let start = Instant::now();
-    for request in requests {
-        let _ = service.poll_ready(&mut context);
-        let mut response = pin!(service.call(request));
-        let Poll::Ready(response) = response.as_mut().poll(&mut context) else {
-            unreachable!("nothing waits")
-        };
-        let _ = black_box(response);
-    }
-    u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
-}
-
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn request(_: usize) -> Request<String> {
+    let mut request = Request::get(PATH).body(String::new()).expect("the path is valid");
+    request.extensions_mut().insert(Account::user("u").in_organization(ORGANIZATION));
+    request
 }
 
 fn policy(quota: QuotaBuilder) -> Policy {
@@ -131,14 +110,14 @@ fn main() {
     let mut observed: Vec<_> = observed.collect();
     let mut rounds = [const { Vec::new() }; 6];
     for _ in 0..ROUNDS {
-        rounds[0].push(time(&mut bare));
-        rounds[1].push(time(&mut admit_service));
-        rounds[2].push(time(&mut admit_plain));
-        rounds[3].push(time(&mut refuse));
-        rounds[4].push(time(&mut admit_on_counter));
-        rounds[5].push(time(&mut refuse_on_counter));
+        rounds[0].push(time(&mut bare, request));
+        rounds[1].push(time(&mut admit_service, request));
+        rounds[2].push(time(&mut admit_plain, request));
+        rounds[3].push(time(&mut refuse, request));
+        rounds[4].push(time(&mut admit_on_counter, request));
+        rounds[5].push(time(&mut refuse_on_counter, request));
         for (_, service, rounds) in &mut observed {
-            rounds.push(time(service));
+            rounds.push(time(service, request));
         }
     }
     let [bare_time, admit, admit_plain, refuse_time, admit_counter, refuse_counter] =
@@ -172,9 +151,9 @@ fn main() {
             threads.map(|thread| thread.join().expect("the thread ends")).iter().sum::<u64>() / 2
         })
     };
-    let bare_time = two(&|| time(&mut bare.clone()));
+    let bare_time = two(&|| time(&mut bare.clone(), request));
     for (name, service) in [("admit", &admit_service), ("refuse", &refuse)] {
-        let hot_time = two(&|| time(&mut service.clone()));
+        let hot_time = two(&|| time(&mut service.clone(), request));
         println!(
             "{name:<6}, 2 threads, 1 hot bucket {:>8} ns",
             i128::from(hot_time) - i128::from(bare_time)

@@ -7,21 +7,20 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::hint::black_box;
-use std::pin::pin;
 use std::sync::Barrier;
-use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
 
 use bolna_rate_limit::policy::{LimitBuilder, PolicyBuilder};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Policy, Quota};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
-use tower::{Layer, Service};
+use tower::Layer;
 
-const BATCH: usize = 100;
+mod timing;
+
+use timing::{median, time};
+
 const ROUNDS: usize = 3_000;
 
 type Bare = fn(Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>>;
@@ -32,32 +31,11 @@ fn inner(_: Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>
     ready(Ok(Response::new(Empty::new())))
 }
 
-/// Nanoseconds per call, over one batch.
-fn time<S: Service<Request<String>>>(service: &mut S) -> u64 {
+fn call(_: usize) -> Request<String> {
+    let mut request = Request::get("/call").body(String::new()).expect("the path is valid");
     let account = Account::user("u-17").in_organization("28f9c34b-8eb0-4af5-8689-c2f6c4daec22");
-    let requests: Vec<_> = (0..BATCH)
-        .map(|_| {
-            let mut request = Request::get("/call").body(String::new()).expect("the path is valid");
-            request.extensions_mut().insert(account.clone());
-            request
-        })
-        .collect();
-    let mut context = Context::from_waker(Waker::noop());
-    let start = Instant::now();
-    for request in requests {
-        let _ = service.poll_ready(&mut context);
-        let mut response = pin!(service.call(request));
-        let Poll::Ready(response) = response.as_mut().poll(&mut context) else {
-            unreachable!("nothing waits")
-        };
-        let _ = black_box(response);
-    }
-    u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
-}
-
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times[times.len() / 2]
+    request.extensions_mut().insert(account);
+    request
 }
 
 /// A quota that refills faster than one core can spend, so that every request is admitted.
@@ -97,9 +75,9 @@ fn measure(services: &[Named]) -> Vec<i128> {
     let mut services: Vec<_> = services.iter().map(|(_, it)| (it.clone(), Vec::new())).collect();
     let mut bare_rounds = Vec::new();
     for _ in 0..ROUNDS {
-        bare_rounds.push(time(&mut bare));
+        bare_rounds.push(time(&mut bare, call));
         for (service, rounds) in &mut services {
-            rounds.push(time(service));
+            rounds.push(time(service, call));
         }
     }
     let bare = i128::from(median(bare_rounds));

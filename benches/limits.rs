@@ -6,12 +6,8 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::hint::black_box;
-use std::pin::pin;
 use std::sync::Barrier;
-use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Instant;
 
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::values::QuotaBuilder;
@@ -19,9 +15,12 @@ use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Empty;
-use tower::{Layer, Service};
+use tower::Layer;
 
-const BATCH: usize = 100;
+mod timing;
+
+use timing::{BATCH, median, time};
+
 const ROUNDS: usize = 3_000;
 const ORGANIZATIONS: usize = 10_000;
 const USERS: usize = 10;
@@ -33,31 +32,10 @@ fn inner(_: Request<String>) -> Ready<Result<Response<Empty<Bytes>>, Infallible>
     ready(Ok(Response::new(Empty::new())))
 }
 
-/// Nanoseconds per call, over one batch.
-fn time<S: Service<Request<String>>>(service: &mut S, account: impl Fn(usize) -> Account) -> u64 {
-    let requests: Vec<_> = (0..BATCH)
-        .map(|at| {
-            let mut request = Request::get("/call").body(String::new()).expect("the path is valid");
-            request.extensions_mut().insert(account(at));
-            request
-        })
-        .collect();
-    let mut context = Context::from_waker(Waker::noop());
-    let start = Instant::now();
-    for request in requests {
-        let _ = service.poll_ready(&mut context);
-        let mut response = pin!(service.call(request));
-        let Poll::Ready(response) = response.as_mut().poll(&mut context) else {
-            unreachable!("nothing waits")
-        };
-        let _ = black_box(response);
-    }
-    u64::try_from(start.elapsed().as_nanos()).expect("a batch is short") / BATCH as u64
-}
-
-fn median(mut times: Vec<u64>) -> u64 {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn call(account: Account) -> Request<String> {
+    let mut request = Request::get("/call").body(String::new()).expect("the path is valid");
+    request.extensions_mut().insert(account);
+    request
 }
 
 /// Services with one limit, two and three, of these quotas: of the organization, the user and
@@ -97,9 +75,9 @@ fn measure(services: &[Limited; 3], account: impl Fn(usize, usize) -> Account) -
     let mut services = services.clone();
     let mut rounds = [const { Vec::new() }; 4];
     for round in 0..ROUNDS {
-        rounds[0].push(time(&mut bare, |at| account(round, at)));
+        rounds[0].push(time(&mut bare, |at| call(account(round, at))));
         for (service, rounds) in services.iter_mut().zip(&mut rounds[1..]) {
-            rounds.push(time(service, |at| account(round, at)));
+            rounds.push(time(service, |at| call(account(round, at))));
         }
     }
     let [bare, one, two, three] = rounds.map(median);
