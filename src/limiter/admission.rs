@@ -93,7 +93,7 @@ pub(crate) struct Held {
 /// What one charge has taken.
 struct Paid {
     /// Whether the active policy has decided, and not one of the account's own or a candidate. Only
-    /// then can be known by which quota a bucket is measured now.
+    /// then is it known by which quota a bucket is measured now.
     by_active: bool,
     principal: Principal,
     user: Option<Principal>,
@@ -209,14 +209,14 @@ impl Paid {
             let charge = Charge::of(&self.principal, self.user.as_ref(), &[]);
             parts.retain(|(entry, _)| !limiter.has_reset(&charge.bucket(entry), state.resets));
         }
-        let is_measured_so =
+        let is_current =
             |entry: &Entry| self.by_active && limiter.quota_of(entry.name()) == Some(entry.quota());
         loop {
             let entries = parts.iter_mut().filter_map(|(entry, left)| {
                 let units = u32::try_from(*left).unwrap_or(u32::MAX).min(entry.quota().burst());
                 *left -= u64::from(units);
                 let part = entry.with_cost(units).ok()?;
-                Some(if is_measured_so(entry) { part } else { part.without_correction() })
+                Some(if is_current(entry) { part } else { part.without_correction() })
             });
             let entries: SmallVec<[Entry; MOST_LIMITS]> = entries.collect();
             if entries.is_empty() {

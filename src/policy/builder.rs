@@ -198,10 +198,10 @@ impl PolicyBuilder {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     ///
-    /// A request has its place from before the store is asked. So with a store that does not answer
-    /// at once, requests that a rate will refuse count as in flight until the store has answered. A
-    /// limit for everyone should not stand alone then: beside it, a limit of each account keeps one
-    /// account from filling it with such requests.
+    /// A request takes its place before the store is asked. So with a store that does not answer at
+    /// once, a request that a rate will refuse counts as in flight until the store has answered. If
+    /// there is a limit for everyone, set one for each account too. Otherwise one account can fill
+    /// the limit for everyone with requests that are about to be refused.
     ///
     /// # Several replicas
     /// The limiter counts the requests in flight in its own process, whatever its store. If N

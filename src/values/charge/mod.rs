@@ -284,10 +284,9 @@ impl Entry {
         Self { interval: rate.interval(), ..self }
     }
 
-    /// The same entry, with room for so many units that no store takes a debt of its bucket for
-    /// impossible and corrects it. For corrections of units that were charged by another quota than
-    /// the bucket may be measured by now: to correct it by a faster one would give away all that
-    /// this one does not hold.
+    /// The same entry with a burst so large that a store finds no debt of the bucket impossible,
+    /// and so corrects none. For refunds and settlements of units that another quota has charged: a
+    /// store that corrected the bucket by that quota could give away a day's debt for one unit.
     pub(crate) fn without_correction(self) -> Self {
         let room = Quota::MAX_REFILL_TIME.as_nanos() / 2 / u128::from(self.interval);
         let room = u32::try_from(room).unwrap_or(u32::MAX).max(self.quota.burst());
