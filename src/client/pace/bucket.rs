@@ -108,7 +108,7 @@ impl Bucket {
     }
 
     /// A request is dispatched.
-    pub(super) fn let_go(&mut self, now: u64) {
+    pub(super) fn dispatch(&mut self, now: u64) {
         self.planned = self.planned.max(now).saturating_add(self.step);
     }
 

@@ -8,8 +8,8 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::endpoint::{QueuedRequest, Sent};
 use super::error::WaitError;
-use super::lane::{Place, Sent};
 
 pin_project! {
     /// The future of the response to a request that may have to wait.
@@ -58,7 +58,7 @@ pin_project! {
 }
 
 struct Waiting<S, ReqBody> {
-    place: Place,
+    place: QueuedRequest,
     service: S,
     request: Request<ReqBody>,
 }
@@ -74,7 +74,7 @@ impl<S, ReqBody> PaceFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>>,
 {
-    pub(super) fn waiting(place: Place, service: S, request: Request<ReqBody>) -> Self {
+    pub(super) fn waiting(place: QueuedRequest, service: S, request: Request<ReqBody>) -> Self {
         // In a box, so that the future of a request that never waits is small.
         let waiting = Some(Box::new(Waiting { place, service, request }));
         Self { state: State::Waiting { waiting } }

@@ -1,19 +1,19 @@
-//! The limits of one lane.
+//! The limits of one endpoint.
 
 use std::iter::zip;
 
-use super::pair::{Pair, Turns};
+use super::pair::{DueTimes, Pair};
 use super::pairs::Pairs;
 use super::pool::Pool;
 
-/// The limits of one lane: which of the pairs and pools of its group they are. A request has to
+/// The limits of one endpoint: which of the pairs and pools of its group they are. A request has to
 /// have its units and permits of all of them.
 #[derive(Debug)]
 pub(super) struct Limits {
     shares: Box<[Share]>,
     /// The indices of the pools.
     pub(super) pools: Vec<usize>,
-    /// Until when the pools paused the lane at the last check of the deadlines.
+    /// Until when the pools paused the endpoint at the last check of the deadlines.
     judged_pause: u64,
 }
 
@@ -23,7 +23,7 @@ struct Share {
     pair: usize,
     /// The times at the last check of the deadlines. If one of them is later now, waiting requests
     /// may miss their deadlines.
-    judged: Turns,
+    judged: DueTimes,
 }
 
 impl Limits {
@@ -81,7 +81,7 @@ impl Limits {
     /// Whether one more request, after `ahead` others, is due later than at the last check.
     pub(super) fn is_later(&self, pairs: &Pairs, ahead: u64) -> bool {
         let is_later = |share: &Share| {
-            let now = pairs.rates[share.pair].turns(ahead);
+            let now = pairs.rates[share.pair].due_times(ahead);
             zip(now, share.judged).any(|(now, judged)| now > judged)
         };
         self.shares.iter().any(is_later) || self.pools_paused_until(pairs) > self.judged_pause
@@ -90,7 +90,7 @@ impl Limits {
     /// Notes that all waiting requests meet their deadlines now.
     pub(super) fn mark_judged(&mut self, pairs: &Pairs, ahead: u64) {
         for share in &mut *self.shares {
-            share.judged = pairs.rates[share.pair].turns(ahead);
+            share.judged = pairs.rates[share.pair].due_times(ahead);
         }
         self.judged_pause = self.pools_paused_until(pairs);
     }
@@ -106,7 +106,7 @@ impl Limits {
     /// Remembers the times that are earlier now, because they may become later again.
     pub(super) fn mark_sooner(&mut self, pairs: &Pairs, ahead: u64) {
         for share in &mut *self.shares {
-            let now = pairs.rates[share.pair].turns(ahead);
+            let now = pairs.rates[share.pair].due_times(ahead);
             zip(&mut share.judged, now).for_each(|(judged, now)| *judged = now.min(*judged));
         }
         self.judged_pause = self.pools_paused_until(pairs).min(self.judged_pause);

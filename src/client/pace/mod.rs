@@ -7,14 +7,14 @@
 //!                         queue --+                                the limits' buckets
 //! ```
 //!
-//! Each endpoint has a lane: a queue, and its limits, except the rates for everyone. Each rate has
+//! Each endpoint has a queue, and its limits, except the rates for everyone. Each rate has
 //! a pair of buckets: one for the policy, and one for what the server reports. A limit of requests
 //! in flight has a pool of permits instead. A request takes its cost from both buckets of all its
 //! limits, and permits from all its pools, all at once when it is dispatched, or waits. It gives
 //! the permits back when it has failed, was refused, or the body of its response has ended.
 //!
-//! Lanes that share a limit are a group: they have one lock, one worker, and one pair of buckets or
-//! one pool for the shared limit. Most lanes are a group of one.
+//! Endpoints that share a limit are a group: they have one lock, one worker, and one pair of
+//! buckets or one pool for the shared limit. Most endpoints are a group of one.
 //!
 //! A request that can't have its units yet is in one of these states:
 //! * waiting in the queue;
@@ -27,12 +27,11 @@
 
 mod body;
 mod bucket;
-mod drive;
+mod endpoint;
+mod endpoints;
 mod error;
 mod future;
 mod group;
-mod lane;
-mod lanes;
 mod layer;
 mod limits;
 mod pacer;
@@ -45,6 +44,7 @@ mod queue;
 mod service;
 mod settings;
 mod state;
+mod worker;
 
 pub use body::ResponseBody;
 pub use error::{PacerError, WaitError};

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endpoint::{Entered, PacedEndpoint};
+use super::endpoints::paced_endpoints;
 use super::error::{PacerError, WaitError};
-use super::lane::{Entry, Lane};
-use super::lanes::lanes;
 use super::permit::{Permit, Share};
 use super::settings::Settings;
 use crate::client::usage::Usage;
@@ -56,7 +56,7 @@ pub struct Pacer {
 struct Shared {
     policy: Policy,
     /// In the order of the policy's endpoints.
-    lanes: Box<[Arc<Lane>]>,
+    endpoints: Box<[Arc<PacedEndpoint>]>,
 }
 
 impl Pacer {
@@ -87,7 +87,7 @@ impl Pacer {
     /// endpoint, for about 100 ns.
     #[must_use]
     pub fn usage(&self) -> Vec<Usage> {
-        self.shared.lanes.iter().map(|lane| lane.usage()).collect()
+        self.shared.endpoints.iter().map(|endpoint| endpoint.usage()).collect()
     }
 
     /// The usage of the [endpoint](Policy::endpoint_of) to which a path belongs, or `None` if the
@@ -104,7 +104,7 @@ impl Pacer {
     /// ```
     #[must_use]
     pub fn peek(&self, path: &str) -> Option<Usage> {
-        self.lane_of(path).map(|lane| lane.usage())
+        self.paced_endpoint(path).map(|endpoint| endpoint.usage())
     }
 
     /// Waits until a request to this path may be sent, and counts it as sent. Use it for requests
@@ -134,11 +134,11 @@ impl Pacer {
     /// # Panics
     /// If it has to wait outside of a tokio runtime with timers enabled.
     pub async fn acquire(&self, path: &str) -> Result<Permit, WaitError> {
-        let Some(lane) = self.lane_of(path) else { return Ok(Permit::new(None)) };
-        let sent = match lane.enter(None) {
-            Entry::Go(sent) => sent,
-            Entry::Refused(error) => return Err(error),
-            Entry::Wait(mut place) => loop {
+        let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
+        let sent = match endpoint.enter(None) {
+            Entered::Sent(sent) => sent,
+            Entered::Failed(error) => return Err(error),
+            Entered::Queued(mut place) => loop {
                 poll_fn(|cx| place.poll(cx)).await?;
                 if let Some(sent) = poll_fn(|cx| place.send(cx)).await {
                     break sent;
@@ -168,17 +168,17 @@ impl Pacer {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     pub fn occupy(&self, path: &str) -> Permit {
-        let share = self.lane_of(path).map(|lane| {
-            lane.occupy();
-            Share::new(Arc::clone(lane))
+        let share = self.paced_endpoint(path).map(|endpoint| {
+            endpoint.occupy();
+            Share::new(Arc::clone(endpoint))
         });
         Permit::new(share)
     }
 
     /// The endpoint to which a path belongs as it is written, unless the path is exempt. A ticket
     /// waits in the queue of one endpoint, so others of the path are not waited for.
-    pub(super) fn lane_of(&self, path: &str) -> Option<&Arc<Lane>> {
-        self.shared.policy.index_of(path).map(|index| &self.shared.lanes[index])
+    pub(super) fn paced_endpoint(&self, path: &str) -> Option<&Arc<PacedEndpoint>> {
+        self.shared.policy.index_of(path).map(|index| &self.shared.endpoints[index])
     }
 }
 
@@ -280,7 +280,7 @@ impl PacerBuilder {
     }
 
     fn into_pacer(self) -> Pacer {
-        let lanes = lanes(&self.policy, self.settings);
-        Pacer { shared: Arc::new(Shared { policy: self.policy, lanes }) }
+        let endpoints = paced_endpoints(&self.policy, self.settings);
+        Pacer { shared: Arc::new(Shared { policy: self.policy, endpoints }) }
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Pair {
 
 /// When one more request would be due, by the policy, by the server's bucket and by the pause; and
 /// the number of the quota by which the second of these was calculated.
-pub(super) type Turns = [u64; 4];
+pub(super) type DueTimes = [u64; 4];
 
 impl Pair {
     pub(super) fn new(entry: &Entry, settings: &Settings) -> Self {
@@ -80,7 +80,7 @@ impl Pair {
         self.own.opens(ahead).max(self.server.opens(ahead))
     }
 
-    pub(super) fn turns(&self, ahead: u64) -> Turns {
+    pub(super) fn due_times(&self, ahead: u64) -> DueTimes {
         let (own, server) = (self.own.due(ahead), self.server.due(ahead));
         [own, server, self.paused_until, self.changes]
     }
@@ -95,10 +95,10 @@ impl Pair {
     }
 
     /// A request is dispatched.
-    pub(super) fn let_go(&mut self, now: u64) {
+    pub(super) fn dispatch(&mut self, now: u64) {
         self.pending += 1;
-        self.own.let_go(now);
-        self.server.let_go(now);
+        self.own.dispatch(now);
+        self.server.dispatch(now);
     }
 
     /// A dispatched request is sent.
@@ -111,7 +111,7 @@ impl Pair {
 
     /// A request is dispatched and sent at once.
     pub(super) fn pass(&mut self, now: u64) {
-        self.let_go(now);
+        self.dispatch(now);
         self.send(now);
     }
 
@@ -161,7 +161,7 @@ impl Pair {
     }
 
     /// A response reports about this limit.
-    pub(super) fn take_word(&mut self, standing: &Standing, sent_at: u64, now: u64) {
+    pub(super) fn take_report(&mut self, standing: &Standing, sent_at: u64, now: u64) {
         // What was said before a pause does not end it.
         let lower = sent_at >= self.paused_until;
         let mut is_news = false;

@@ -1,9 +1,9 @@
-//! The limits of a group of lanes.
+//! The limits of a group of endpoints.
 
 use super::pair::Pair;
 use super::pool::Pool;
 
-/// The limits of a group of lanes, each once.
+/// The limits of a group of endpoints, each once.
 #[derive(Debug)]
 pub(super) struct Pairs {
     /// Those of a rate.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Extensions;
 
-use super::lane::Lane;
+use super::endpoint::PacedEndpoint;
 
 /// Keeps one of the places that a limit of
 /// [requests in flight](crate::policy::PolicyBuilder::concurrent) has, for something that lasts
@@ -15,7 +15,7 @@ use super::lane::Lane;
 ///
 /// There are three ways to get one:
 /// * [`Permit::of`] a response, for what the request has started;
-/// * [`Pacer::acquire`](super::Pacer::acquire) waits for its turn like a request, and is for
+/// * [`Pacer::acquire`](super::Pacer::acquire) waits in the queue like a request, and is for
 ///   requests that are sent in another way than through the layer;
 /// * [`Pacer::occupy`](super::Pacer::occupy) does not wait, and is for what runs already.
 ///
@@ -83,7 +83,7 @@ pub(super) struct Share {
 
 /// The permits of one request, which are given back when the last [`Share`] is dropped.
 struct InFlight {
-    lane: Arc<Lane>,
+    endpoint: Arc<PacedEndpoint>,
     shares: AtomicUsize,
 }
 
@@ -124,22 +124,22 @@ impl Permit {
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = self._share.as_ref().map(|share| share.request.lane.endpoint());
+        let endpoint = self._share.as_ref().map(|share| share.request.endpoint.endpoint());
         f.debug_struct("Permit").field("endpoint", &endpoint).finish()
     }
 }
 
 impl Share {
     /// The first share of a request that has permits. The caller has counted it.
-    pub(super) fn new(lane: Arc<Lane>) -> Self {
-        let request = Arc::new(InFlight { lane, shares: AtomicUsize::new(1) });
+    pub(super) fn new(endpoint: Arc<PacedEndpoint>) -> Self {
+        let request = Arc::new(InFlight { endpoint, shares: AtomicUsize::new(1) });
         Self { request, _inner: None }
     }
 
     /// A further share. If the permits were given back already, takes them anew.
     fn of(Handle { request, inner }: &Handle) -> Self {
         if request.shares.fetch_add(1, Ordering::Relaxed) == 0 {
-            request.lane.occupy();
+            request.endpoint.occupy();
         }
         Self {
             request: Arc::clone(request),
@@ -157,7 +157,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.request.shares.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.request.lane.release();
+            self.request.endpoint.release();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A lane's limits of requests in flight.
+//! An endpoint's limits of requests in flight.
 
 use smallvec::SmallVec;
 
@@ -85,9 +85,9 @@ impl Limits {
     }
 
     /// A request is dispatched.
-    pub(super) fn let_go(&self, pairs: &mut Pairs, now: u64) {
-        self.each(pairs, |pair| pair.let_go(now));
-        self.each_pool(pairs, Pool::let_go);
+    pub(super) fn dispatch(&self, pairs: &mut Pairs, now: u64) {
+        self.each(pairs, |pair| pair.dispatch(now));
+        self.each_pool(pairs, Pool::dispatch);
     }
 
     /// A dispatched request is sent.

@@ -89,7 +89,7 @@ impl Pool {
     }
 
     /// A request is dispatched.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn dispatch(&mut self) {
         self.pending += self.cost;
     }
 
@@ -114,7 +114,7 @@ impl Pool {
     }
 
     /// A response reports about this limit. Returns whether there may be more or fewer permits now.
-    pub(super) fn take_word(&mut self, told: Concurrent, now: u64) -> bool {
+    pub(super) fn take_report(&mut self, told: Concurrent, now: u64) -> bool {
         let Some(most) = told.most else { return false };
         let before = self.limit();
         self.told = Some((most, now));

@@ -6,8 +6,8 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::body::ResponseBody;
+use super::endpoint::Entered;
 use super::future::PaceFuture;
-use super::lane::Entry;
 use super::pacer::Pacer;
 use crate::client::retry::Again;
 
@@ -73,17 +73,17 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let Some(lane) = self.pacer.lane_of(request.uri().path()) else {
+        let Some(endpoint) = self.pacer.paced_endpoint(request.uri().path()) else {
             return PaceFuture::calling(self.inner.call(request), None);
         };
         let again = request.extensions().get::<Again>().copied();
-        match lane.enter(again) {
-            Entry::Go(sent) => PaceFuture::calling(self.inner.call(request), Some(sent)),
-            Entry::Wait(place) => {
+        match endpoint.enter(again) {
+            Entered::Sent(sent) => PaceFuture::calling(self.inner.call(request), Some(sent)),
+            Entered::Queued(place) => {
                 self.release();
                 PaceFuture::waiting(place, self.inner.clone(), request)
             }
-            Entry::Refused(error) => {
+            Entered::Failed(error) => {
                 self.release();
                 PaceFuture::refused(error)
             }

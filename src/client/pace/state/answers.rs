@@ -40,7 +40,7 @@ impl State {
         let mut reports = standings.limits.iter();
         let paused_until = self.land(pairs, |pair| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
-                pair.take_word(standing, sent_at, now);
+                pair.take_report(standing, sent_at, now);
             }
         });
         let is_learned =
@@ -49,7 +49,7 @@ impl State {
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
-        self.turns_may_be_sooner(pairs);
+        self.remember_sooner(pairs);
         is_learned || is_more
     }
 
@@ -114,7 +114,7 @@ impl State {
         let mut reports = reports.skip(own);
         let hear = |pair: &mut Pair| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
-                pair.take_word(standing, sent_at, now);
+                pair.take_report(standing, sent_at, now);
             }
         };
         if is_concurrent {

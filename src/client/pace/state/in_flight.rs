@@ -28,8 +28,8 @@ impl State {
     ///
     /// If it was due before and lacked a permit then, it claims its permits also while it waits for
     /// a unit, for at most about the time in which one comes back. Otherwise it could wait for
-    /// ever: lanes that share a rate with it take the unit while it lacks a permit, and lanes that
-    /// share its permits take those while it lacks a unit.
+    /// ever: endpoints that share a rate with it take the unit while it lacks a permit, and
+    /// endpoints that share its permits take those while it lacks a unit.
     pub(in crate::client::pace) fn may_dispatch(
         &mut self,
         pairs: &Pairs,
@@ -77,7 +77,7 @@ impl State {
         // Its limits may have permits, which requests that came earlier claim.
         let pool = self.limits.fullest(pairs, now);
         let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
-        let expired = self.queue.send_overdue_away(now, lack, woken);
+        let expired = self.queue.expire_overdue(now, lack, woken);
         self.counts.unsent += expired;
         expired > 0
     }
@@ -123,7 +123,7 @@ impl State {
             pairs.pools.push(Pool::reported(taken, self.queue.dispatched()));
         }
         let mut is_news = false;
-        self.limits.each_reported(pairs, told, |pool, told| is_news |= pool.take_word(told, now));
+        self.limits.each_reported(pairs, told, |pool, told| is_news |= pool.take_report(told, now));
         is_news
     }
 

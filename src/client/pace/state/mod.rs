@@ -12,7 +12,7 @@ use super::limits::Limits;
 use super::pair::Pair;
 use super::pairs::Pairs;
 use super::pool::Pool;
-use super::queue::{Fate, Queue, Turn};
+use super::queue::{Fate, Queue, Ticket};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Names};
 use crate::client::usage::Usage;
@@ -30,7 +30,8 @@ const LATENESS: u64 = SECOND;
 /// How long a ready request may keep its ready service, when others were sent just before it.
 const HOLD: u64 = SECOND / 4;
 
-/// The methods get the pairs of the [group](super::group::Group), of which some are this lane's.
+/// The methods get the pairs of the [group](super::group::Group), of which some are this
+/// endpoint's.
 #[derive(Debug)]
 pub(super) struct State {
     endpoint: Endpoint,
@@ -45,7 +46,7 @@ pub(super) struct State {
     refused_in_a_row: u32,
     queue: Queue,
     /// The first waiting request, if it was due and lacked a permit.
-    passed_over: Option<Turn>,
+    passed_over: Option<Ticket>,
     /// How many requests have been sent and have no response yet.
     in_flight: u64,
     /// How many requests have permits, and a response.
@@ -65,8 +66,8 @@ pub(super) struct Counts {
 /// What happens to a request that arrives.
 pub(super) enum Arrival {
     /// It counts as sent.
-    Go,
-    Wait(Turn),
+    Sent,
+    Wait(Ticket),
     Full {
         wait: u64,
         lack: Lack,
@@ -119,9 +120,9 @@ impl State {
         }
     }
 
-    /// A request arrives. `number` orders the requests of all lanes; `again` is the time by which a
-    /// request that was refused before has to be sent again. If it `is_behind` requests of other
-    /// lanes, it has to wait for a moment.
+    /// A request arrives. `number` orders the requests of all endpoints; `again` is the time by
+    /// which a request that was refused before has to be sent again. If it `is_behind` requests of
+    /// other endpoints, it has to wait for a moment.
     #[inline]
     pub(super) fn arrive(
         &mut self,
@@ -141,14 +142,14 @@ impl State {
         if !is_behind && self.queue.is_empty() && opens <= now && has_room {
             self.limits.pass(pairs, now);
             self.count_sent(again.is_some());
-            return Arrival::Go;
+            return Arrival::Sent;
         }
         self.wait(pairs, number, now, again)
     }
 
     /// A request arrives that can't be sent at once.
     fn wait(&mut self, pairs: &mut Pairs, number: u64, now: u64, again: Option<u64>) -> Arrival {
-        self.turns_may_be_sooner(pairs);
+        self.remember_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
             self.limits.mark_unjudged();
@@ -167,11 +168,11 @@ impl State {
             };
         }
         let is_judged = !self.limits.is_later(pairs, self.queue.ahead());
-        let turn = self.queue.push(number, false, now.saturating_add(longest));
+        let ticket = self.queue.push(number, false, now.saturating_add(longest));
         if is_judged {
             self.limits.mark_judged(pairs, self.queue.ahead());
         }
-        Arrival::Wait(turn)
+        Arrival::Wait(ticket)
     }
 
     /// Makes those requests lapse that would have to stay dispatched or ready for too long, and
@@ -187,7 +188,7 @@ impl State {
             self.limits.lapse(pairs);
         }
         while self.queue.ready() > 0 && self.opens(pairs, self.queue.unaware()) <= now {
-            woken.extend(self.queue.let_ready_go(now));
+            woken.extend(self.queue.redispatch_ready(now));
         }
     }
 
@@ -197,10 +198,10 @@ impl State {
         if deadline.saturating_add(LATENESS) < now {
             self.counts.unsent += 1;
             let lack = self.lack(pairs, now);
-            woken.extend(self.queue.send_first_away(0, lack));
+            woken.extend(self.queue.expire_first(0, lack));
         } else {
-            self.limits.let_go(pairs, now);
-            woken.extend(self.queue.let_go(now));
+            self.limits.dispatch(pairs, now);
+            woken.extend(self.queue.dispatch(now));
         }
     }
 
@@ -209,7 +210,7 @@ impl State {
     pub(super) fn judge(&mut self, pairs: &Pairs, now: u64, woken: &mut Vec<Waker>) {
         if self.limits.is_later(pairs, self.queue.ahead()) {
             let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
-            self.counts.unsent += self.queue.send_late_ones_away(now, due, lack, woken);
+            self.counts.unsent += self.queue.expire_late(now, due, lack, woken);
         }
         self.limits.mark_judged(pairs, self.queue.ahead());
     }
@@ -220,24 +221,24 @@ impl State {
     }
 
     /// The first request that waits to be dispatched.
-    pub(super) fn first(&self) -> Option<Turn> {
+    pub(super) fn first(&self) -> Option<Ticket> {
         self.queue.first()
     }
 
-    /// When something is to be done for this lane.
+    /// When something is to be done for this endpoint.
     pub(super) fn next(&self, pairs: &Pairs, now: u64) -> Option<u64> {
         let due = self.queue.first().map(|_| self.due(pairs, 0));
         // It waits for a permit if it is due and was not dispatched just before.
         let due = due.map(|due| if due > now { due } else { self.next_permit(pairs, now) });
         let opens = (self.queue.ready() > 0).then(|| self.opens(pairs, self.queue.unaware()));
-        let lapses = self.queue.first_let_go().map(|at| at.saturating_add(LAPSE));
+        let lapses = self.queue.first_dispatched().map(|at| at.saturating_add(LAPSE));
         let forgets = self.limits.of(pairs).filter_map(Pair::forgets_at).min();
         [due, opens, lapses, forgets].into_iter().flatten().min()
     }
 
     /// Remembers the times that are earlier now, because they may become later again. That matters
     /// only to requests that wait.
-    fn turns_may_be_sooner(&mut self, pairs: &Pairs) {
+    fn remember_sooner(&mut self, pairs: &Pairs) {
         let ahead = self.queue.ahead();
         if ahead > 0 {
             self.limits.mark_sooner(pairs, ahead);
@@ -246,10 +247,15 @@ impl State {
 
     /// The state of a request; `waker` is woken when it changes. A lapsed request takes its old
     /// place in the queue again.
-    pub(super) fn look(&mut self, turn: Turn, waker: &mut Option<Waker>, deadline: u64) -> Fate {
-        let fate = self.queue.look(turn, waker);
+    pub(super) fn look(
+        &mut self,
+        ticket: Ticket,
+        waker: &mut Option<Waker>,
+        deadline: u64,
+    ) -> Fate {
+        let fate = self.queue.look(ticket, waker);
         if fate == Fate::Lapsed {
-            self.queue.come_back(turn, waker.take(), deadline);
+            self.queue.come_back(ticket, waker.take(), deadline);
             self.limits.mark_unjudged();
         }
         fate
@@ -260,25 +266,25 @@ impl State {
     pub(super) fn send(
         &mut self,
         pairs: &mut Pairs,
-        turn: Turn,
+        ticket: Ticket,
         now: u64,
         again: bool,
         waker: &mut Option<Waker>,
     ) -> Verdict {
-        if !self.queue.may_go(turn) {
+        if !self.queue.may_go(ticket) {
             return Verdict::Back;
         }
-        let before = self.queue.ready_before(turn);
+        let before = self.queue.ready_before(ticket);
         if !self.may_hold(pairs, now, before) {
-            *waker = self.queue.lapse(turn);
+            *waker = self.queue.lapse(ticket);
             self.limits.lapse(pairs);
             return Verdict::Back;
         }
         if self.opens(pairs, before) > now {
-            self.queue.hold(turn, waker);
+            self.queue.hold(ticket, waker);
             return Verdict::Hold;
         }
-        *waker = self.queue.remove(turn).1;
+        *waker = self.queue.remove(ticket).1;
         self.limits.send(pairs, now);
         self.count_sent(again);
         Verdict::Go
@@ -298,25 +304,25 @@ impl State {
     pub(super) fn times<'a>(&'a self, pairs: &'a Pairs) -> impl Iterator<Item = Times> + 'a {
         let ahead = self.queue.ahead();
         self.limits.of(pairs).map(move |pair| {
-            let [own, server, paused_until, _] = pair.turns(ahead);
+            let [own, server, paused_until, _] = pair.due_times(ahead);
             [own, server, paused_until, pair.due(0), pair.opens(0)]
         })
     }
 
     /// A request leaves the queue. Returns whether another one may be due earlier now, and the
     /// waker of the request.
-    pub(super) fn leave(&mut self, pairs: &mut Pairs, turn: Turn) -> (bool, Option<Waker>) {
-        let (fate, waker) = self.queue.remove(turn);
-        if fate == Fate::MayGo {
+    pub(super) fn leave(&mut self, pairs: &mut Pairs, ticket: Ticket) -> (bool, Option<Waker>) {
+        let (fate, waker) = self.queue.remove(ticket);
+        if fate == Fate::Dispatched {
             self.limits.give_back(pairs);
         }
-        self.turns_may_be_sooner(pairs);
-        (matches!(fate, Fate::Waits | Fate::MayGo), waker)
+        self.remember_sooner(pairs);
+        (matches!(fate, Fate::Waits | Fate::Dispatched), waker)
     }
 
     /// Whether the request waits to be dispatched or sent.
-    pub(super) fn waits(&self, turn: Turn) -> bool {
-        self.queue.waits(turn)
+    pub(super) fn waits(&self, ticket: Ticket) -> bool {
+        self.queue.waits(ticket)
     }
 
     /// The wakers of all requests that wait or are held.
@@ -372,7 +378,7 @@ impl State {
     /// Gives the units back of dispatched requests that were not polled in time.
     #[inline]
     fn lapse_late_ones(&mut self, pairs: &mut Pairs, now: u64) {
-        while self.queue.first_let_go().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
+        while self.queue.first_dispatched().is_some_and(|at| at.saturating_add(LAPSE) <= now) {
             self.queue.lapse_first();
             self.limits.give_back(pairs);
         }

@@ -11,29 +11,29 @@ use tokio::time::{Instant, sleep};
 use tower::util::rng::{HasherRng, Rng};
 
 use super::bucket::nanos;
-use super::drive::drive;
 use super::error::WaitError;
 use super::group::Group;
 use super::permit::Share;
-use super::queue::{Fate, Turn};
+use super::queue::{Fate, Ticket};
 use super::settings::Settings;
 use super::state::{Arrival, Verdict};
+use super::worker::work;
 use crate::client::hints::{self, Standings};
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
 use crate::values::Endpoint;
 
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct PacedEndpoint {
     endpoint: Endpoint,
     settings: Settings,
     origin: Instant,
-    /// The index of the lane in its group.
+    /// The index of the endpoint in its group.
     at: usize,
     group: Arc<Shared>,
 }
 
-/// A group of lanes, behind one lock.
+/// A group of endpoints, behind one lock.
 #[derive(Debug)]
 pub(super) struct Shared {
     group: Mutex<Group>,
@@ -48,17 +48,17 @@ impl Shared {
 }
 
 /// What happens to a request that arrives.
-pub(super) enum Entry {
-    Go(Sent),
-    Wait(Place),
-    Refused(WaitError),
+pub(super) enum Entered {
+    Sent(Sent),
+    Queued(QueuedRequest),
+    Failed(WaitError),
 }
 
 /// A request's ticket in the queue. Dropping it removes the request.
 #[derive(Debug)]
-pub(super) struct Place {
-    lane: Arc<Lane>,
-    turn: Turn,
+pub(super) struct QueuedRequest {
+    endpoint: Arc<PacedEndpoint>,
+    ticket: Ticket,
     /// By when the request has to be sent.
     deadline: u64,
     is_retry: bool,
@@ -68,13 +68,13 @@ pub(super) struct Place {
 /// A request that was sent and has no response yet.
 #[derive(Debug)]
 pub(super) struct Sent {
-    lane: Arc<Lane>,
+    endpoint: Arc<PacedEndpoint>,
     at: u64,
     is_answered: bool,
 }
 
-impl Lane {
-    /// The lane with the index `at` of a group.
+impl PacedEndpoint {
+    /// The endpoint with the index `at` of a group.
     pub(super) fn new(
         endpoint: Endpoint,
         settings: Settings,
@@ -86,7 +86,7 @@ impl Lane {
     }
 
     /// A request arrives. `again` is the mark of a request that has been refused before.
-    pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entry {
+    pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entered {
         let now = self.now();
         let again = again.map(|again| {
             again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin)))
@@ -96,13 +96,15 @@ impl Lane {
             self.notify();
         }
         match arrival {
-            Arrival::Go => Entry::Go(Sent { lane: Arc::clone(self), at: now, is_answered: false }),
-            Arrival::Wait(turn) => {
+            Arrival::Sent => {
+                Entered::Sent(Sent { endpoint: Arc::clone(self), at: now, is_answered: false })
+            }
+            Arrival::Wait(ticket) => {
                 let deadline =
                     again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
-                Entry::Wait(Place {
-                    lane: Arc::clone(self),
-                    turn,
+                Entered::Queued(QueuedRequest {
+                    endpoint: Arc::clone(self),
+                    ticket,
                     deadline,
                     is_retry: again.is_some(),
                     is_left: false,
@@ -110,11 +112,11 @@ impl Lane {
             }
             Arrival::Full { wait, lack } => {
                 let (wait, most) = (Duration::from_nanos(wait), self.settings.max_waiting);
-                Entry::Refused(WaitError::full(self.endpoint, wait, lack, most))
+                Entered::Failed(WaitError::full(self.endpoint, wait, lack, most))
             }
             Arrival::TooLong { wait, lack } => {
                 let (wait, longest) = (Duration::from_nanos(wait), self.settings.max_wait);
-                Entry::Refused(WaitError::too_long(self.endpoint, wait, lack, longest))
+                Entered::Failed(WaitError::too_long(self.endpoint, wait, lack, longest))
             }
         }
     }
@@ -126,14 +128,14 @@ impl Lane {
     /// Takes permits, whether there are any or not.
     pub(super) fn occupy(&self) {
         let mut group = self.lock();
-        let (state, pairs) = group.lane(self.at);
+        let (state, pairs) = group.endpoint(self.at);
         state.occupy(pairs);
     }
 
     /// Gives permits back that were kept after a response, or occupied.
     pub(super) fn release(&self) {
         let mut group = self.lock();
-        let (state, pairs) = group.lane(self.at);
+        let (state, pairs) = group.endpoint(self.at);
         state.release(pairs);
         let is_news = group.has_waiting();
         drop(group);
@@ -145,7 +147,7 @@ impl Lane {
     pub(super) fn usage(&self) -> Usage {
         let now = self.now();
         let mut group = self.lock();
-        let (state, pairs) = group.lane(self.at);
+        let (state, pairs) = group.endpoint(self.at);
         state.usage(pairs, now)
     }
 
@@ -176,19 +178,19 @@ impl Lane {
     }
 }
 
-impl Place {
+impl QueuedRequest {
     /// Waits until the request is dispatched.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         // The swapped-out waker is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
-        let mut group = self.lane.lock();
-        match group.lane(self.lane.at).0.look(self.turn, &mut waker, self.deadline) {
-            Fate::MayGo => Poll::Ready(Ok(())),
-            Fate::SentAway { wait, lack } => {
+        let mut group = self.endpoint.lock();
+        match group.endpoint(self.endpoint.at).0.look(self.ticket, &mut waker, self.deadline) {
+            Fate::Dispatched => Poll::Ready(Ok(())),
+            Fate::Expired { wait, lack } => {
                 drop(group);
                 self.is_left = true;
                 let wait = Duration::from_nanos(wait);
-                let Lane { endpoint, settings, .. } = *self.lane;
+                let PacedEndpoint { endpoint, settings, .. } = *self.endpoint;
                 Poll::Ready(Err(if self.is_retry {
                     WaitError::too_late(endpoint, wait, lack)
                 } else {
@@ -197,9 +199,9 @@ impl Place {
             }
             fate @ (Fate::Waits | Fate::Lapsed) => {
                 if fate == Fate::Lapsed {
-                    self.lane.notify();
+                    self.endpoint.notify();
                 }
-                self.drive(group);
+                self.ensure_worker(group);
                 Poll::Pending
             }
         }
@@ -208,59 +210,59 @@ impl Place {
     /// Sends the request, whose service is ready. It stays pending while the request has to be held
     /// for a moment, and returns `None` if the request has to wait in the queue again.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        let at = self.lane.now();
+        let at = self.endpoint.now();
         let mut waker = Some(cx.waker().clone());
-        let mut group = self.lane.lock();
-        let (state, pairs) = group.lane(self.lane.at);
-        let verdict = state.send(pairs, self.turn, at, self.is_retry, &mut waker);
+        let mut group = self.endpoint.lock();
+        let (state, pairs) = group.endpoint(self.endpoint.at);
+        let verdict = state.send(pairs, self.ticket, at, self.is_retry, &mut waker);
         if verdict == Verdict::Hold {
-            self.drive(group);
-            self.lane.notify();
+            self.ensure_worker(group);
+            self.endpoint.notify();
             return Poll::Pending;
         }
         let is_news = verdict == Verdict::Back || group.has_ready();
         drop(group);
         if is_news {
-            self.lane.notify();
+            self.endpoint.notify();
         }
         self.is_left = verdict == Verdict::Go;
         Poll::Ready(self.is_left.then(|| Sent {
-            lane: Arc::clone(&self.lane),
+            endpoint: Arc::clone(&self.endpoint),
             at,
             is_answered: false,
         }))
     }
 
     /// Starts a worker if there is none.
-    fn drive(&self, mut group: MutexGuard<'_, Group>) {
-        if group.is_driven {
+    fn ensure_worker(&self, mut group: MutexGuard<'_, Group>) {
+        if group.has_worker {
             return;
         }
         // Without a runtime, or without timers on it, this panics here and not in the task.
         let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
-        group.is_driven = true;
+        group.has_worker = true;
         drop(group);
-        let driver = runtime.spawn(drive(Arc::clone(&self.lane)));
+        let worker = runtime.spawn(work(Arc::clone(&self.endpoint)));
         // On a runtime that has shut down, the request would be woken and try again for ever.
-        let is_in_vain = || self.lane.lock().is_left_alone(self.lane.at, self.turn);
+        let is_in_vain = || self.endpoint.lock().is_left_alone(self.endpoint.at, self.ticket);
         assert!(
-            !driver.is_finished() || !is_in_vain(),
+            !worker.is_finished() || !is_in_vain(),
             "a request waits on a tokio runtime that has been shut down"
         );
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedRequest {
     fn drop(&mut self) {
         if self.is_left {
             return;
         }
-        let mut group = self.lane.lock();
-        let (state, pairs) = group.lane(self.lane.at);
-        let (is_sooner, _waker) = state.leave(pairs, self.turn);
+        let mut group = self.endpoint.lock();
+        let (state, pairs) = group.endpoint(self.endpoint.at);
+        let (is_sooner, _waker) = state.leave(pairs, self.ticket);
         drop(group);
         if is_sooner {
-            self.lane.notify();
+            self.endpoint.notify();
         }
     }
 }
@@ -270,29 +272,29 @@ impl Sent {
     /// flight from now on.
     pub(super) fn answered<B>(mut self, response: &mut Response<B>) -> Option<Share> {
         self.is_answered = true;
-        let lane = &self.lane;
-        let mut group = lane.lock();
-        let (state, pairs) = group.lane(lane.at);
+        let endpoint = &self.endpoint;
+        let mut group = endpoint.lock();
+        let (state, pairs) = group.endpoint(endpoint.at);
         let standings = hints::standings(response.headers(), &state.names, &mut state.memo);
         let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
         let is_news = if is_refused {
             let standings = standings.as_ref();
             let wait = wait(response.headers(), standings);
-            let paused = state.refuse(pairs, self.at, lane.now(), wait, standings, random);
+            let paused = state.refuse(pairs, self.at, endpoint.now(), wait, standings, random);
             response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
             true
         } else if let Some(standings) = &standings {
-            group.hear(lane.at, self.at, lane.now(), standings)
+            group.hear(endpoint.at, self.at, endpoint.now(), standings)
         } else {
             state.hear_nothing(pairs, self.at)
         };
-        let holds = !is_refused && group.lane(lane.at).0.hold();
+        let holds = !is_refused && group.endpoint(endpoint.at).0.hold();
         drop(group);
         if is_news {
-            lane.notify();
+            endpoint.notify();
         }
         holds.then(|| {
-            let share = Share::new(Arc::clone(&self.lane));
+            let share = Share::new(Arc::clone(&self.endpoint));
             share.insert_into(response.extensions_mut());
             share
         })
@@ -301,24 +303,24 @@ impl Sent {
     /// The request was sent in another way, and no response will be seen.
     pub(super) fn outlive(mut self) -> Share {
         self.is_answered = true;
-        let mut group = self.lane.lock();
-        let (state, pairs) = group.lane(self.lane.at);
+        let mut group = self.endpoint.lock();
+        let (state, pairs) = group.endpoint(self.endpoint.at);
         state.outlive(pairs);
         drop(group);
-        Share::new(Arc::clone(&self.lane))
+        Share::new(Arc::clone(&self.endpoint))
     }
 }
 
 impl Drop for Sent {
     fn drop(&mut self) {
         if !self.is_answered {
-            let mut group = self.lane.lock();
-            let (state, pairs) = group.lane(self.lane.at);
+            let mut group = self.endpoint.lock();
+            let (state, pairs) = group.endpoint(self.endpoint.at);
             state.abandon(pairs);
             let is_news = state.has_pools() && group.has_waiting();
             drop(group);
             if is_news {
-                self.lane.notify();
+                self.endpoint.notify();
             }
         }
     }

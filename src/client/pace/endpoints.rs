@@ -1,12 +1,12 @@
-//! Makes the lanes of a policy.
+//! Makes the endpoints of a policy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::endpoint::{PacedEndpoint, Shared};
 use super::group::Group;
-use super::lane::{Lane, Shared};
 use super::limits::Limits;
 use super::pair::Pair;
 use super::pairs::Pairs;
@@ -16,21 +16,21 @@ use super::state::State;
 use crate::policy::{Policy, Rule};
 use crate::values::{Entry, LimitName, Scope};
 
-/// A lane for each endpoint, in the order of the policy.
-pub(super) fn lanes(policy: &Policy, settings: Settings) -> Box<[Arc<Lane>]> {
+/// A paced endpoint for each endpoint, in the order of the policy.
+pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<PacedEndpoint>]> {
     let origin = Instant::now();
     let rules = policy.rules();
-    let mut lanes = vec![None; rules.len()];
+    let mut endpoints = vec![None; rules.len()];
     for members in groups(rules) {
         let group = members.iter().map(|&member| &rules[member]);
         let shared = Arc::new(Shared::new(group_of(group, settings)));
         for (at, member) in members.into_iter().enumerate() {
             let endpoint = rules[member].endpoint();
-            let lane = Lane::new(endpoint, settings, origin, at, Arc::clone(&shared));
-            lanes[member] = Some(Arc::new(lane));
+            let endpoint = PacedEndpoint::new(endpoint, settings, origin, at, Arc::clone(&shared));
+            endpoints[member] = Some(Arc::new(endpoint));
         }
     }
-    lanes.into_iter().flatten().collect()
+    endpoints.into_iter().flatten().collect()
 }
 
 /// The indices of the rules that share limits with each other, also by way of others.
