@@ -6,6 +6,9 @@ use crate::values::Quota;
 
 const SECOND: u64 = 1_000_000_000;
 
+/// How late a timer may be without slowing down a pace: tokio's timers have whole milliseconds.
+const TIMER_SLACK: u64 = 2_000_000;
+
 /// GCRA on the side of the sender, who dispatches requests before they are sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bucket {
@@ -40,6 +43,31 @@ impl Bucket {
             Self { full_at, planned, interval, cost, step, whole, tolerance, jitter: 0 };
         bucket.set(self::interval(quota), quota.burst(), jitter);
         bucket
+    }
+
+    /// A full bucket of requests, of which one comes back in the time `interval`.
+    pub(super) fn of_requests(interval: u64) -> Self {
+        let (full_at, planned, step) = (0, 0, interval);
+        let (cost, whole, tolerance, jitter) = (1, 0, 0, 0);
+        Self { full_at, planned, interval, cost, step, whole, tolerance, jitter }
+    }
+
+    /// Changes the interval and the burst of a bucket of requests, which keeps its requests.
+    pub(super) fn pace(&mut self, now: u64, interval: u64, burst: u64) {
+        let before = u128::from(self.interval);
+        let rescaled = |full_at: u64| {
+            let missing = u128::from(full_at.saturating_sub(now)) * u128::from(interval) / before;
+            full_at.min(now).saturating_add(u64::try_from(missing).unwrap_or(u64::MAX))
+        };
+        (self.full_at, self.planned) = (rescaled(self.full_at), rescaled(self.planned));
+        (self.interval, self.step) = (interval, interval);
+        self.tolerance = interval.saturating_mul(burst - 1).saturating_add(TIMER_SLACK);
+    }
+
+    /// Leaves no units at the time `now`, besides those of `pending` requests that are dispatched.
+    pub(super) fn empty_at(&mut self, now: u64, pending: u64) {
+        self.full_at = now.saturating_add(self.step).saturating_add(self.tolerance);
+        self.planned = self.full_at.saturating_add(self.steps(pending));
     }
 
     /// The same bucket with a burst of at most `slack` besides one request, as a time.
@@ -188,6 +216,16 @@ impl Bucket {
     /// The time in which a unit comes back.
     pub(super) fn interval(&self) -> u64 {
         self.interval
+    }
+
+    /// How many units a request costs.
+    pub(super) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    /// The time in which the units of a request come back.
+    pub(super) fn step(&self) -> u64 {
+        self.step
     }
 
     fn steps(&self, requests: u64) -> u64 {

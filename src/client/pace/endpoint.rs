@@ -286,7 +286,7 @@ impl Sent {
         } else if let Some(standings) = &standings {
             group.hear(endpoint.at, self.at, endpoint.now(), standings)
         } else {
-            state.hear_nothing(pairs, self.at)
+            state.hear_nothing(pairs, self.at, || endpoint.now())
         };
         let holds = !is_refused && group.endpoint(endpoint.at).0.hold();
         drop(group);
@@ -317,7 +317,7 @@ impl Drop for Sent {
             let mut group = self.endpoint.lock();
             let (state, pairs) = group.endpoint(self.endpoint.at);
             state.abandon(pairs);
-            let is_news = state.has_pools() && group.has_waiting();
+            let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
             drop(group);
             if is_news {
                 self.endpoint.notify();

@@ -77,7 +77,11 @@ fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Gr
                     pools.len() - 1
                 } else {
                     let pair = Pair::new(entry, &settings);
-                    rates.push(if settings.is_even && is_own { pair.even() } else { pair });
+                    rates.push(match (is_own, settings.is_even) {
+                        (false, _) => pair,
+                        (true, false) => pair.own(),
+                        (true, true) => pair.own().even(),
+                    });
                     rates.len() - 1
                 }
             });

@@ -57,6 +57,18 @@ impl Limits {
         self.of(pairs).fold(self.pools_paused_until(pairs), |due, pair| due.max(pair.due(ahead)))
     }
 
+    /// When the next request is to be dispatched, by all that is known.
+    #[inline]
+    pub(super) fn dispatch_at(&self, pairs: &Pairs) -> u64 {
+        self.of(pairs).fold(self.pools_paused_until(pairs), |at, pair| at.max(pair.dispatch_at()))
+    }
+
+    /// The same for a request after `ahead` others, as far as it can be foreseen.
+    pub(super) fn expected(&self, pairs: &Pairs, ahead: u64) -> u64 {
+        let paused = self.pools_paused_until(pairs);
+        self.of(pairs).fold(paused, |at, pair| at.max(pair.expected(ahead)))
+    }
+
     /// When the next dispatched request may be sent, after `ahead` others.
     pub(super) fn opens(&self, pairs: &Pairs, ahead: u64) -> u64 {
         self.of(pairs).fold(0, |opens, pair| opens.max(pair.opens(ahead)))

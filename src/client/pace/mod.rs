@@ -33,6 +33,7 @@ mod error;
 mod future;
 mod group;
 mod layer;
+mod learned;
 mod limits;
 mod pacer;
 mod pair;
@@ -44,6 +45,7 @@ mod queue;
 mod service;
 mod settings;
 mod state;
+mod window;
 mod worker;
 
 pub use body::ResponseBody;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::bucket::{Bucket, nanos};
+use super::learned::Learned;
 use super::settings::Settings;
+use super::window::Window;
 use crate::client::hints::{ReportedQuota, Standing};
 use crate::values::{Entry, LimitName, Quota};
 
@@ -18,7 +20,7 @@ pub(super) const BELIEF: u64 = 3600 * SECOND;
 /// How late a timer may be without slowing down an even pace.
 const EVEN_SLACK: Duration = Duration::from_millis(10);
 
-/// The two buckets of a limit. A request takes its cost from both.
+/// The buckets of a limit. A request takes its cost from each of them.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) name: LimitName,
@@ -33,6 +35,10 @@ pub(super) struct Pair {
     /// How often the server has reported another quota than before.
     changes: u64,
     pub(super) paused_until: u64,
+    /// Bounds the requests without an answer, if this is the endpoint's own limit.
+    window: Window,
+    /// What refusals have taught, if there were any lately.
+    learned: Option<Box<Learned>>,
     /// The latest time at which the server's bucket is full, by all reports since the last moment
     /// without requests in flight.
     full_by: u64,
@@ -59,6 +65,8 @@ impl Pair {
             told: None,
             changes: 0,
             paused_until: 0,
+            window: Window::UNBOUNDED,
+            learned: None,
             full_by: 0,
             pending: 0,
             in_flight: 0,
@@ -70,14 +78,51 @@ impl Pair {
         Self { own: self.own.even(EVEN_SLACK), ..self }
     }
 
-    /// When a request may be dispatched, after `ahead` others.
+    /// The same limit, if it is the own one of an endpoint.
+    pub(super) fn own(self) -> Self {
+        let burst = self.quota.burst() / u32::try_from(self.own.cost()).unwrap_or(u32::MAX);
+        Self { window: Window::new(burst.into()), ..self }
+    }
+
+    /// When a request may be dispatched after `ahead` others, by what is certain: the policy, the
+    /// server's reports and a pause. What was learned may turn out to be wrong until then.
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.own.due(ahead).max(self.server.due(ahead)).max(self.paused_until)
     }
 
+    /// When the next request is to be dispatched, by all that is known.
+    #[inline]
+    pub(super) fn dispatch_at(&self) -> u64 {
+        self.due(0).max(self.window.opens(self.unanswered())).max(self.learned_due(0))
+    }
+
+    /// The same for a request after `ahead` others, as far as it can be foreseen.
+    pub(super) fn expected(&self, ahead: u64) -> u64 {
+        self.due(ahead).max(self.learned_due(ahead))
+    }
+
+    #[inline]
+    fn learned_due(&self, ahead: u64) -> u64 {
+        self.pace().map_or(0, |pace| pace.due(ahead))
+    }
+
+    fn pace(&self) -> Option<&Bucket> {
+        self.learned.as_ref()?.pace()
+    }
+
+    fn pace_mut(&mut self) -> Option<&mut Bucket> {
+        self.learned.as_mut()?.pace_mut()
+    }
+
+    fn unanswered(&self) -> u64 {
+        self.pending + self.in_flight
+    }
+
     /// When a dispatched request may be sent, after `ahead` others.
+    #[inline]
     pub(super) fn opens(&self, ahead: u64) -> u64 {
-        self.own.opens(ahead).max(self.server.opens(ahead))
+        let paced = self.pace().map_or(0, |pace| pace.opens(ahead));
+        self.own.opens(ahead).max(self.server.opens(ahead)).max(paced)
     }
 
     pub(super) fn due_times(&self, ahead: u64) -> DueTimes {
@@ -86,7 +131,8 @@ impl Pair {
     }
 
     pub(super) fn remaining(&self, now: u64) -> u32 {
-        self.own.remaining(now).min(self.server.remaining(now))
+        let paced = self.pace().map_or(u32::MAX, |pace| pace.remaining(now));
+        self.own.remaining(now).min(self.server.remaining(now)).min(paced)
     }
 
     /// The time in which a unit comes back, by what the server reports.
@@ -99,14 +145,23 @@ impl Pair {
         self.pending += 1;
         self.own.dispatch(now);
         self.server.dispatch(now);
+        if let Some(pace) = self.pace_mut() {
+            pace.dispatch(now);
+        }
     }
 
     /// A dispatched request is sent.
     pub(super) fn send(&mut self, now: u64) {
         self.pending -= 1;
+        if self.in_flight == 0 {
+            self.window.start(now);
+        }
         self.in_flight += 1;
         self.own.send(now);
         self.server.send(now);
+        if let Some(pace) = self.pace_mut() {
+            pace.send(now);
+        }
     }
 
     /// A request is dispatched and sent at once.
@@ -118,16 +173,24 @@ impl Pair {
     /// A dispatched request is not sent now.
     pub(super) fn give_back(&mut self) {
         self.pending -= 1;
-        self.own.give_back(self.pending);
-        self.server.give_back(self.pending);
+        let pending = self.pending;
+        self.own.give_back(pending);
+        self.server.give_back(pending);
+        if let Some(pace) = self.pace_mut() {
+            pace.give_back(pending);
+        }
     }
 
     /// A dispatched request can't be sent in time: gives its units back, and delays the next
     /// dispatch until that one could be sent.
     pub(super) fn lapse(&mut self) {
         self.give_back();
-        self.own.catch_up(self.pending);
-        self.server.catch_up(self.pending);
+        let pending = self.pending;
+        self.own.catch_up(pending);
+        self.server.catch_up(pending);
+        if let Some(pace) = self.pace_mut() {
+            pace.catch_up(pending);
+        }
     }
 
     /// A request that was sent has its response, or will have none.
@@ -142,10 +205,51 @@ impl Pair {
         }
     }
 
-    /// Drops a quota that the server has not reported for too long.
+    /// Drops what is too old: a quota that the server has not reported again, and what refusals
+    /// have taught.
+    #[inline]
     pub(super) fn pass_time(&mut self, now: u64) {
         if self.forgets_at().is_some_and(|at| at <= now) {
             self.forget();
+        }
+        let refused_at = self.learned.as_ref().map(|learned| learned.last_refusal());
+        if refused_at.is_some_and(|at| at.saturating_add(BELIEF) <= now) {
+            self.learned = None;
+        }
+    }
+
+    /// Whether an answer may change when the next request is dispatched, besides what it reports.
+    #[inline]
+    pub(super) fn is_learning(&self) -> bool {
+        self.window.is_bounded() || self.learned.is_some()
+    }
+
+    /// A request was admitted. `is_current` if it was sent after the last refusal was known.
+    pub(super) fn admitted(&mut self, now: u64, is_current: bool) {
+        if is_current {
+            self.window.admitted(now);
+        }
+        let least = self.own.step();
+        if let Some(learned) = &mut self.learned {
+            learned.admitted(now, least);
+        }
+    }
+
+    /// A request was refused, the last one of `in_a_row`, and the server names a time to wait or
+    /// not. Returns how long to wait.
+    #[cold]
+    pub(super) fn refused(&mut self, now: u64, in_a_row: u32, named: Option<u64>) -> u64 {
+        let (unanswered, least) = (self.unanswered(), self.own.step());
+        self.window.refused(now, unanswered, self.pace().is_some());
+        let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new()));
+        learned.refused(now, in_a_row, named, least, self.pending)
+    }
+
+    /// One more request was refused that was sent before the last refusal was known.
+    #[cold]
+    pub(super) fn refused_too(&mut self, until: u64) {
+        if let Some(learned) = &mut self.learned {
+            learned.refused_too(until);
         }
     }
 
@@ -192,6 +296,7 @@ impl Pair {
         if let Some(exhausted) = standing.exhausted {
             self.wait_for(exhausted, now);
         }
+        self.window.trust_reports();
     }
 
     /// A limit is exhausted for that time: this one, or one that is not known.

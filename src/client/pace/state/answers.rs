@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use super::super::bucket::nanos;
+use super::super::learned::backoff;
 use super::super::pair::{LONGEST_PAUSE, Pair};
 use super::super::pairs::Pairs;
 use super::super::pool::Pool;
 use super::{SECOND, State};
 use crate::client::hints::{Concurrent, Standings};
 
-/// How long a refusal pauses the endpoint if it has no valid time.
+/// How long a refusal by a limit of requests in flight holds, if it has no valid time.
 const PAUSE: u64 = SECOND;
-
-/// The longest pause that the client chooses itself when refusals follow each other.
-const LONGEST_BACKOFF: u64 = 60 * SECOND;
 
 impl State {
     /// A request that was sent will get no response.
@@ -45,7 +43,8 @@ impl State {
         });
         let is_learned =
             !standings.concurrent.is_empty() && self.learn(pairs, &standings.concurrent, now);
-        let is_more = self.granted(pairs, sent_at, paused_until, &standings.concurrent);
+        let concurrent = &standings.concurrent;
+        let is_more = self.granted(pairs, sent_at, paused_until, concurrent, || now);
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
@@ -53,16 +52,17 @@ impl State {
         is_learned || is_more
     }
 
-    /// A response that is not a refusal and reports no usage. Returns whether there may be more
-    /// permits now.
+    /// A response that is not a refusal and reports no usage. Returns whether waiting requests may
+    /// be due earlier now.
     #[inline]
     pub(in crate::client::pace) fn hear_nothing(
         &mut self,
         pairs: &mut Pairs,
         sent_at: u64,
+        now: impl FnOnce() -> u64,
     ) -> bool {
         let paused_until = self.land(pairs, |_| {});
-        self.granted(pairs, sent_at, paused_until, &[])
+        self.granted(pairs, sent_at, paused_until, &[], now)
     }
 
     /// A refusal: no request is sent before the time that it names, and after that requests are
@@ -92,22 +92,25 @@ impl State {
         self.limits.each(pairs, Pair::land);
         self.limits.each_pool(pairs, Pool::release);
         self.counts.refused += 1;
-        let wait = wait.map_or(PAUSE, nanos);
-        let pause = if sent_at >= refused_until {
+        let wait = wait.map(|wait| nanos(wait).min(LONGEST_PAUSE));
+        let is_concurrent = standings.is_some_and(Standings::blames_concurrent);
+        let is_current = sent_at >= refused_until;
+        if is_current {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
-            let doublings = self.refused_in_a_row.saturating_sub(2).min(6);
-            let backoff = if self.refused_in_a_row > 1 {
-                (SECOND << doublings).min(LONGEST_BACKOFF)
-            } else {
-                0
-            };
-            let interval = self.limits.own(pairs).interval();
-            wait.max(backoff).min(LONGEST_PAUSE).saturating_add(spread(interval.min(SECOND)))
+        }
+        let own = self.limits.own(pairs);
+        let pause = match (is_current, is_concurrent) {
+            (true, true) => wait.unwrap_or(PAUSE).max(backoff(self.refused_in_a_row, SECOND)),
+            (true, false) => own.refused(now, self.refused_in_a_row, wait),
+            (false, _) => wait.unwrap_or(PAUSE),
+        };
+        let pause = if is_current {
+            pause.saturating_add(spread(own.interval().min(SECOND)))
         } else {
-            wait.min(LONGEST_PAUSE)
+            own.refused_too(now.saturating_add(pause));
+            pause
         };
         let until = now.saturating_add(pause);
-        let is_concurrent = standings.is_some_and(Standings::blames_concurrent);
         // The own limit has no units until then, whatever is reported about it.
         let own = usize::from(!is_concurrent);
         let reports = standings.into_iter().flat_map(|standings| &standings.limits);
@@ -149,7 +152,7 @@ impl State {
     }
 
     /// An admitted request that was sent after the last pause ends the series of refusals. Returns
-    /// whether there may be more permits now.
+    /// whether waiting requests may be due earlier now.
     #[inline]
     fn granted(
         &mut self,
@@ -157,12 +160,19 @@ impl State {
         sent_at: u64,
         paused_until: u64,
         concurrent: &[Concurrent],
+        now: impl FnOnce() -> u64,
     ) -> bool {
         let (refused_until, is_more) =
             if self.has_pools() { self.admitted(pairs, sent_at, concurrent) } else { (0, false) };
-        if sent_at >= paused_until.max(refused_until) {
+        let is_current = sent_at >= paused_until.max(refused_until);
+        if is_current {
             self.refused_in_a_row = 0;
         }
-        is_more
+        let own = self.limits.own(pairs);
+        if !own.is_learning() {
+            return is_more;
+        }
+        own.admitted(now(), is_current);
+        self.queue.waiting() > 0 || is_more
     }
 }

@@ -17,6 +17,11 @@ impl State {
         self.limits.has_pools()
     }
 
+    /// Whether a request may wait until another one is answered.
+    pub(in crate::client::pace) fn may_wait_for_answers(&self, pairs: &mut Pairs) -> bool {
+        self.has_pools() || self.limits.own(pairs).is_learning()
+    }
+
     /// Whether there is a permit of each limit for a request that arrives.
     pub(super) fn has_room(&self, pairs: &mut Pairs, now: u64) -> bool {
         self.limits.each_pool(pairs, |pool| pool.pass_time(now));
@@ -36,10 +41,11 @@ impl State {
         now: u64,
         claims: &mut Claims,
     ) -> bool {
+        let at = self.limits.dispatch_at(pairs);
         if !self.has_pools() {
-            return self.due(pairs, 0) <= now;
+            return at <= now;
         }
-        let (first, wait) = (self.first(), self.due(pairs, 0).saturating_sub(now));
+        let (first, wait) = (self.first(), at.saturating_sub(now));
         if wait > 0 {
             if self.passed_over == first && wait <= self.limits.longest_interval(pairs) {
                 self.limits.reserve(pairs, now, claims);
@@ -63,15 +69,16 @@ impl State {
         self.limits.claim(pairs, now, claims)
     }
 
-    /// Makes the requests expire that have waited for a permit until their deadlines. It is not
-    /// known before when a permit is given back. Returns whether there were any.
+    /// Makes the requests expire that have waited until their deadlines for a permit, or for a pace
+    /// that was learned. It is not known before when a permit is given back, nor whether the pace
+    /// gets faster. Returns whether there were any.
     pub(in crate::client::pace) fn expire(
         &mut self,
         pairs: &Pairs,
         now: u64,
         woken: &mut Vec<Waker>,
     ) -> bool {
-        if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
+        if self.first().is_none() || self.due(pairs, 0) > now {
             return false;
         }
         // Its limits may have permits, which requests that came earlier claim.
@@ -82,12 +89,13 @@ impl State {
         expired > 0
     }
 
-    /// When the first waiting request, which waits for a permit, is to be looked at again, if no
-    /// permit is given back until then.
-    pub(super) fn next_permit(&self, pairs: &Pairs, now: u64) -> u64 {
+    /// When the first waiting request, which waits for a permit or for the pace, is to be looked at
+    /// again, if no permit is given back and no request is answered until then.
+    pub(super) fn next_chance(&self, pairs: &Pairs, now: u64) -> u64 {
         let deadline = self.queue.next_deadline();
+        let at = Some(self.limits.dispatch_at(pairs)).filter(|&at| at > now);
         let permit = self.limits.next(pairs, now);
-        [deadline, permit].into_iter().flatten().min().unwrap_or(u64::MAX)
+        [deadline, at, permit].into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     /// A request has got a response that is not a refusal. If there are limits of requests in

@@ -136,7 +136,7 @@ impl State {
         let (mut opens, ready) = (0, self.queue.ready());
         self.limits.each(pairs, |pair| {
             pair.pass_time(now);
-            opens = opens.max(pair.due(0)).max(pair.opens(ready));
+            opens = opens.max(pair.dispatch_at()).max(pair.opens(ready));
         });
         let has_room = !self.has_pools() || self.has_room(pairs, now);
         if !is_behind && self.queue.is_empty() && opens <= now && has_room {
@@ -228,8 +228,8 @@ impl State {
     /// When something is to be done for this endpoint.
     pub(super) fn next(&self, pairs: &Pairs, now: u64) -> Option<u64> {
         let due = self.queue.first().map(|_| self.due(pairs, 0));
-        // It waits for a permit if it is due and was not dispatched just before.
-        let due = due.map(|due| if due > now { due } else { self.next_permit(pairs, now) });
+        // If it is due and was not dispatched just before, it waits for a permit or for the pace.
+        let due = due.map(|due| if due > now { due } else { self.next_chance(pairs, now) });
         let opens = (self.queue.ready() > 0).then(|| self.opens(pairs, self.queue.unaware()));
         let lapses = self.queue.first_dispatched().map(|at| at.saturating_add(LAPSE));
         let forgets = self.limits.of(pairs).filter_map(Pair::forgets_at).min();
@@ -305,7 +305,7 @@ impl State {
         let ahead = self.queue.ahead();
         self.limits.of(pairs).map(move |pair| {
             let [own, server, paused_until, _] = pair.due_times(ahead);
-            [own, server, paused_until, pair.due(0), pair.opens(0)]
+            [own, server, paused_until, pair.dispatch_at(), pair.opens(0)]
         })
     }
 
@@ -335,7 +335,7 @@ impl State {
         let paused = self.limits.paused_until(pairs).saturating_sub(now);
         let waiting = self.queue.unsent();
         let is_stopped = paused > 0 || waiting > 0;
-        let wait = self.due(pairs, self.queue.ahead()).saturating_sub(now);
+        let wait = self.limits.expected(pairs, self.queue.ahead()).saturating_sub(now);
         Usage {
             endpoint: self.endpoint,
             quota: self.quota,

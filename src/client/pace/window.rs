@@ -1,0 +1,119 @@
+//! How many requests may be without an answer, while it is not known how many the server admits.
+//! Times are nanoseconds since the pacer's origin.
+
+/// The initial window of [RFC 6928](https://www.rfc-editor.org/rfc/rfc6928), in requests instead of
+/// segments.
+const LEAST_AT_FIRST: u64 = 10;
+
+/// The part of the burst that may be sent before the first answer.
+const AT_FIRST: u64 = 10;
+
+const SECOND: u64 = 1_000_000_000;
+
+/// After this time without an answer, twice as many requests may be sent. A server may take long to
+/// answer, and is not made to answer one request after another.
+const PATIENCE: u64 = SECOND;
+
+/// The same while a probe is on its way. It is so long because the next probe is sent when this one
+/// is answered, and not before; but one that is never answered does not stop the endpoint.
+const PATIENCE_WITH_A_PROBE: u64 = 30 * SECOND;
+
+/// A part of a request, by which the window can grow.
+const PART: u64 = 1 << 16;
+
+/// A congestion window, as TCP has it ([RFC 5681](https://www.rfc-editor.org/rfc/rfc5681)): it
+/// begins small and grows with each admitted request, so that a server that is stricter than the
+/// policy refuses a few requests, and not a whole burst. After a refusal it is one request, the
+/// probe, until that one is admitted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Window {
+    /// In parts of a request; `u64::MAX` if there is no bound.
+    size: u64,
+    /// The window is unbounded from this size on.
+    most: u64,
+    /// Up to this size it grows by half a request for each admitted one, and after that by one in
+    /// the time in which all of its requests are answered.
+    threshold: u64,
+    /// When it last changed, because of an answer.
+    since: u64,
+    is_probing: bool,
+}
+
+impl Window {
+    /// No bound.
+    pub(super) const UNBOUNDED: Self =
+        Self { size: u64::MAX, most: 0, threshold: 0, since: 0, is_probing: false };
+
+    /// The window of an endpoint to which nothing was sent yet. The policy allows bursts of so many
+    /// requests.
+    pub(super) fn new(burst: u64) -> Self {
+        let size = (burst / AT_FIRST).max(LEAST_AT_FIRST) * PART;
+        let most = burst.saturating_mul(PART);
+        let size = if size < most { size } else { u64::MAX };
+        Self { size, most, threshold: u64::MAX, since: 0, is_probing: false }
+    }
+
+    #[inline]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.size != u64::MAX
+    }
+
+    /// When one more request may be sent, if so many are without an answer, and none is answered
+    /// until then.
+    #[inline]
+    pub(super) fn opens(&self, unanswered: u64) -> u64 {
+        if self.size == u64::MAX { 0 } else { self.opens_bounded(unanswered) }
+    }
+
+    fn opens_bounded(&self, unanswered: u64) -> u64 {
+        let unanswered = unanswered.saturating_mul(PART);
+        if unanswered < self.size {
+            return 0;
+        }
+        // The window doubles with each time of patience.
+        let doublings = (unanswered / self.size).ilog2() + 1;
+        let patience = if self.is_probing { PATIENCE_WITH_A_PROBE } else { PATIENCE };
+        self.since.saturating_add(patience.saturating_mul(doublings.into()))
+    }
+
+    /// The time begins from which it is counted how long no answer has come.
+    pub(super) fn start(&mut self, now: u64) {
+        self.since = now;
+    }
+
+    /// A request was admitted that was sent after the last refusal.
+    pub(super) fn admitted(&mut self, now: u64) {
+        if !self.is_bounded() {
+            return;
+        }
+        self.since = now;
+        let grown = if self.is_probing {
+            self.is_probing = false;
+            self.threshold
+        } else if self.size < self.threshold {
+            self.size + PART / 2
+        } else {
+            self.size + (PART * PART / self.size).max(1)
+        };
+        self.size = if grown < self.most { grown } else { u64::MAX };
+    }
+
+    /// The server reports how many units are left, so it need not be found out.
+    pub(super) fn trust_reports(&mut self) {
+        if self.threshold == u64::MAX {
+            self.size = u64::MAX;
+        }
+    }
+
+    /// A request was refused, and the next one is a probe. After it, the window is as large as it
+    /// was if the `rate` is known, by which requests are sent then; otherwise it is half as large.
+    pub(super) fn refused(&mut self, now: u64, unanswered: u64, knows_rate: bool) {
+        if !self.is_probing {
+            let after = if knows_rate { unanswered + 1 } else { unanswered.div_ceil(2) };
+            self.threshold = after.max(2) * PART;
+        }
+        self.size = PART;
+        self.since = now;
+        self.is_probing = true;
+    }
+}
