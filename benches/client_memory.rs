@@ -21,7 +21,7 @@ use tower::{Layer, Service};
 const WAITERS: usize = 10_000;
 
 type Body = Full<Bytes>;
-type Inner = fn(Request<Body>) -> Ready<Result<Response<()>, Infallible>>;
+type Inner = fn(Request<Body>) -> Ready<Result<Response<String>, Infallible>>;
 type Waiting = PaceFuture<tower::util::ServiceFn<Inner>, Body>;
 
 fn main() {
@@ -35,7 +35,7 @@ fn main() {
     let pacer = pacer.build().expect("the bounds are not zero");
     let runtime = Builder::new_current_thread().enable_time().build().expect("there is a runtime");
     let _guard = runtime.enter();
-    let inner: Inner = |_| ready(Ok(Response::new(())));
+    let inner: Inner = |_| ready(Ok(Response::new(String::new())));
     let mut client = PaceLayer::new(pacer).layer(tower::service_fn(inner));
     let request = || Request::post("/call").body(Body::from("{}")).expect("the path is valid");
     // The first request, which is sent at once.

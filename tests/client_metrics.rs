@@ -156,7 +156,9 @@ fn clients_have_names() {
         let (one, another) =
             (Metrics::labelled("calls", pacer.clone()), Metrics::labelled("reports", Pacer::new()));
         BolnaClientLayer::with_pacer(pacer.clone())
-            .layer(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(()))))
+            .layer(service_fn(async |_: Request<String>| {
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }))
             .oneshot(Request::post("/call").body(String::new()).unwrap())
             .await
             .unwrap();
@@ -176,8 +178,9 @@ fn a_limit_of_requests_in_flight_has_metrics_of_its_own() {
         let policy = Policy::bolna().concurrent("call", 2).build().unwrap();
         let pacer = Pacer::builder().policy(policy).build().unwrap();
         let metrics = Metrics::new(pacer.clone());
-        let client = BolnaClientLayer::with_pacer(pacer.clone())
-            .layer(service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(()))));
+        let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(service_fn(
+            async |_: Request<String>| Ok::<_, Infallible>(Response::new(String::new())),
+        ));
         let send = || {
             let request = Request::post("/call").body(String::new()).unwrap();
             tokio::spawn(client.clone().oneshot(request))
@@ -215,7 +218,7 @@ fn a_limit_that_the_server_no_longer_reports_becomes_infinite() {
                     .header("ratelimit-policy", "\"lines\";q=4;qu=\"concurrent-requests\"")
                     .header("ratelimit", "\"lines\";r=3");
             }
-            std::future::ready(Ok::<_, Infallible>(response.body(()).unwrap()))
+            std::future::ready(Ok::<_, Infallible>(response.body(String::new()).unwrap()))
         });
         let client = BolnaClientLayer::with_pacer(pacer).layer(server);
         let limit = async || {

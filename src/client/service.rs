@@ -1,6 +1,7 @@
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use http_body::Body;
 use tower::BoxError;
 use tower::retry::Retry;
 use tower::retry::future::ResponseFuture;
@@ -12,8 +13,9 @@ use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 /// Keeps the requests to the wrapped service within the limits, and retries refused requests.
 /// Created by [`BolnaClientLayer`](super::BolnaClientLayer).
 ///
-/// It is a service of `http::Request` if two conditions are met:
+/// It is a service of `http::Request` if these conditions are met:
 /// * the wrapped service is a service of `http::Request` and can be cloned;
+/// * the body of its responses is a [`Body`];
 /// * the body of the requests can be cloned, or the [`RetryPolicy`] defines [what to do
 ///   instead](super::RetryPolicyBuilder::clone_bodies_with).
 ///
@@ -59,6 +61,7 @@ impl<S, C, ReqBody, ResBody> Service<Request<ReqBody>> for BolnaClient<S, C>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
     C: CloneBody<ReqBody>,
+    ResBody: Body,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;

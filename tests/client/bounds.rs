@@ -110,7 +110,7 @@ async fn a_wait_as_long_as_the_bound_is_waited_for() {
 fn refuses_the_first(log: &Log, seconds: &'static str) -> Remote {
     let server = mock(log, move |number| match number {
         1 => refusal(&[("retry-after", seconds)]),
-        _ => Response::new(()),
+        _ => Response::new(String::new()),
     });
     distant(server, |number| Duration::from_secs(u64::from(number == 3)))
 }
@@ -154,7 +154,7 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
     // A unit comes back in 12 s instead of 120 ms.
     let log = Log::new();
     let server = mock(&log, |number| {
-        let mut response = Response::new(());
+        let mut response = Response::new(String::new());
         let remaining = format!("\"call\";r={}", 500_usize.saturating_sub(number));
         response.headers_mut().insert("ratelimit", HeaderValue::try_from(remaining).unwrap());
         response
@@ -185,11 +185,9 @@ async fn a_server_that_turns_out_to_be_slower_sends_those_away_who_cannot_be_ser
 async fn those_stay_who_can_be_served_in_time_and_no_others() {
     // Ten calls at once and one more later. The first is refused with a time to wait.
     let log = Log::new();
-    let server =
-        mock(
-            &log,
-            |number| if number == 1 { refusal(&[("retry-after", "6")]) } else { Response::new(()) },
-        );
+    let server = mock(&log, |number| {
+        if number == 1 { refusal(&[("retry-after", "6")]) } else { Response::new(String::new()) }
+    });
     let server =
         distant(server, |number| Duration::from_millis(if number == 3 { 4500 } else { 0 }));
     let pacer = Pacer::builder()

@@ -142,7 +142,7 @@ fn server(log: &Log, outcomes: Vec<(Duration, Outcome)>) -> Remote {
             Outcome::Refused(fields) => Ok((StatusCode::TOO_MANY_REQUESTS, fields)),
         };
         let answer = answer.map(|(status, fields)| {
-            let mut response = Response::new(());
+            let mut response = Response::new(String::new());
             *response.status_mut() = status;
             for (name, value) in fields {
                 response.headers_mut().append(name, HeaderValue::try_from(value).unwrap());

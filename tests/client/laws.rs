@@ -174,8 +174,8 @@ struct Says {
 }
 
 impl Says {
-    fn response(&self) -> Response<()> {
-        let mut response = Response::new(());
+    fn response(&self) -> Response<String> {
+        let mut response = Response::new(String::new());
         let mut add = |name: &'static str, value: String| {
             response.headers_mut().append(name, HeaderValue::try_from(value).unwrap())
         };
@@ -240,7 +240,8 @@ fn arrive<S>(
     caller: Caller,
 ) -> impl Future<Output = bool> + use<S>
 where
-    S: Service<Request<String>, Response = Response<ResponseBody<()>>, Error = BoxError> + Clone,
+    S: Service<Request<String>, Response = Response<ResponseBody<String>>, Error = BoxError>
+        + Clone,
 {
     let call = client.clone().oneshot(request(&format!("{}?{number}", path(endpoint))));
     async move {

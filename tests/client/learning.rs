@@ -16,8 +16,8 @@ use crate::support::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// A response with that `RateLimit` field.
-fn says(rate_limit: &str) -> Response<()> {
-    let mut response = Response::new(());
+fn says(rate_limit: &str) -> Response<String> {
+    let mut response = Response::new(String::new());
     let value = http::HeaderValue::from_bytes(rate_limit.as_bytes()).unwrap();
     response.headers_mut().insert("ratelimit", value);
     response
@@ -65,11 +65,11 @@ async fn a_wider_limit_than_the_policys_is_not_used() {
 }
 
 /// Reports once that the quota is one request in a hundred years, and that no units are left.
-fn absurd(number: usize) -> Response<()> {
+fn absurd(number: usize) -> Response<String> {
     let mut response = says("\"call\";r=0");
     let policy = http::HeaderValue::from_static("\"call\";q=1;w=3155760000");
     response.headers_mut().insert("ratelimit-policy", policy);
-    if number == 1 { response } else { Response::new(()) }
+    if number == 1 { response } else { Response::new(String::new()) }
 }
 
 #[tokio::test(start_paused = true)]

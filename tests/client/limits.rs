@@ -31,8 +31,8 @@ fn together(quota: QuotaBuilder) -> Policy {
 }
 
 /// A response with those fields.
-fn says(fields: &[(&'static str, &'static str)]) -> Response<()> {
-    let mut response = Response::new(());
+fn says(fields: &[(&'static str, &'static str)]) -> Response<String> {
+    let mut response = Response::new(String::new());
     for (name, value) in fields {
         response.headers_mut().append(*name, HeaderValue::from_static(value));
     }
@@ -313,7 +313,7 @@ async fn what_is_reported_of_a_further_limit_holds_for_that_limit() {
             ("ratelimit-policy", "\"call\";q=500;w=60, \"call-user\";q=100;w=60"),
             ("ratelimit", "\"call-user\";r=19;t=12"),
         ]);
-        if number == 1 { response } else { Response::new(()) }
+        if number == 1 { response } else { Response::new(String::new()) }
     });
     let client = PaceLayer::new(patient().policy(for_users()).build().unwrap()).layer(server);
     assert_all_ok(&send_calls(&client, 1).await);
@@ -344,7 +344,8 @@ async fn a_shared_limit_that_is_exhausted_pauses_all_that_share_it() {
     for status in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
         let log = Log::new();
         let server = mock(&log, move |number| {
-            let mut response = if number == 1 { says(&exhausted) } else { Response::new(()) };
+            let mut response =
+                if number == 1 { says(&exhausted) } else { Response::new(String::new()) };
             *response.status_mut() = if number == 1 { status } else { StatusCode::OK };
             response
         });
@@ -368,7 +369,7 @@ async fn a_refusal_by_another_limit_pauses_no_endpoint_that_shares_one() {
         if number == 1 {
             refusal(&[("ratelimit", "\"call\";r=0;t=7, \"both\";r=50;t=30"), ("retry-after", "7")])
         } else {
-            Response::new(())
+            Response::new(String::new())
         }
     });
     let client =
@@ -388,7 +389,7 @@ async fn a_report_from_before_a_pause_does_not_end_it() {
     let server = mock(&log, |number| match number {
         1 => says(&[("ratelimit", "\"both\";r=0;t=7")]),
         2 => says(&[("ratelimit", "\"both\";r=90;t=54")]),
-        _ => Response::new(()),
+        _ => Response::new(String::new()),
     });
     let server = distant(server, |number| match number {
         3 => Duration::from_millis(100),

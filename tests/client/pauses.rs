@@ -25,7 +25,10 @@ type Fields = &'static [(&'static str, &'static str)];
 
 /// Refuses the first request with those fields, and admits the others.
 fn refuses_once(log: &Log, fields: Fields) -> Remote {
-    mock(log, move |number| if number == 1 { refusal(fields) } else { Response::new(()) })
+    mock(
+        log,
+        move |number| if number == 1 { refusal(fields) } else { Response::new(String::new()) },
+    )
 }
 
 fn refuses_always(log: &Log, fields: Fields) -> Remote {
@@ -144,13 +147,9 @@ async fn the_other_endpoints_go_on() {
 async fn those_who_were_refused_go_first_and_nobody_comes_before_the_time() {
     // Ten are refused at once, and fifty more arrive after them.
     let log = Log::new();
-    let server =
-        mock(
-            &log,
-            |number| {
-                if number <= 10 { refusal(&[("retry-after", "5")]) } else { Response::new(()) }
-            },
-        );
+    let server = mock(&log, |number| {
+        if number <= 10 { refusal(&[("retry-after", "5")]) } else { Response::new(String::new()) }
+    });
     let client = BolnaClientLayer::new().layer(far(server));
     let refused: Vec<_> =
         (0..10).map(|number| send(&client, &format!("/call?r{number}"))).collect();
@@ -212,7 +211,10 @@ async fn a_longer_time_than_the_backoff_is_kept_to() {
 async fn a_grant_ends_the_backoff() {
     let log = Log::new();
     let server =
-        mock(&log, |number| if number % 6 == 0 { Response::new(()) } else { refusal(&[]) });
+        mock(
+            &log,
+            |number| if number % 6 == 0 { Response::new(String::new()) } else { refusal(&[]) },
+        );
     let client = PaceLayer::new(patient().build().unwrap()).layer(server);
     for _ in 0..12 {
         timeout(HOUR, client.clone().oneshot(request("/call"))).await.unwrap().unwrap();
@@ -234,7 +236,8 @@ async fn a_burst_that_is_refused_together_is_one_refusal() {
     // The pause after it counts as the first, and not as the fiftieth, which would be 60 s. Fifty
     // are sent before the first answer.
     let log = Log::new();
-    let server = mock(&log, |number| if number <= 50 { refusal(&[]) } else { Response::new(()) });
+    let server =
+        mock(&log, |number| if number <= 50 { refusal(&[]) } else { Response::new(String::new()) });
     let client = BolnaClientLayer::new().layer(far(server));
     assert_all_ok(&timeout(HOUR, send_calls(&client, 100)).await.unwrap());
     let last = log.elapsed();

@@ -121,16 +121,20 @@ fn take(left: &AtomicUsize) -> bool {
 }
 
 impl Service<Request<String>> for Fragile {
-    type Response = Response<()>;
+    type Response = Response<String>;
     type Error = Broken;
-    type Future = Ready<Result<Response<()>, Broken>>;
+    type Future = Ready<Result<Response<String>, Broken>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         Poll::Ready(if take(&self.ready) { Ok(()) } else { Err(Broken("not ready")) })
     }
 
     fn call(&mut self, _: Request<String>) -> Self::Future {
-        ready(if take(&self.calls) { Ok(Response::new(())) } else { Err(Broken("called")) })
+        ready(if take(&self.calls) {
+            Ok(Response::new(String::new()))
+        } else {
+            Err(Broken("called"))
+        })
     }
 }
 

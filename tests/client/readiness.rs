@@ -28,10 +28,13 @@ async fn nobody_keeps_a_permit_in_a_pause() {
     for seconds in ["200", "3600"] {
         let log = Log::new();
         let fields = [("retry-after", seconds)];
-        let server = mock(
-            &log,
-            move |number| if number == 1 { refusal(&fields) } else { Response::new(()) },
-        );
+        let server =
+            mock(
+                &log,
+                move |number| {
+                    if number == 1 { refusal(&fields) } else { Response::new(String::new()) }
+                },
+            );
         let client = ServiceBuilder::new()
             .layer(BolnaClientLayer::with_policy(policy(Quota::per_second(100).burst(1))))
             .layer(ConcurrencyLimitLayer::new(2))
@@ -200,11 +203,9 @@ async fn after_a_short_pause_those_go_one_by_one_who_were_let_go_before_it() {
     // Five units come back while the service is busy, and a refusal arrives before the service is
     // ready.
     let log = Log::new();
-    let server =
-        mock(
-            &log,
-            |number| if number == 1 { refusal(&[("retry-after", "0")]) } else { Response::new(()) },
-        );
+    let server = mock(&log, |number| {
+        if number == 1 { refusal(&[("retry-after", "0")]) } else { Response::new(String::new()) }
+    });
     let quota = Quota::per_second(10).burst(5);
     let pacer = patient().policy(policy(quota)).jitter(Duration::ZERO).build().unwrap();
     let server = distant(server, |number| Duration::from_millis(if number == 3 { 600 } else { 0 }));
@@ -228,7 +229,7 @@ async fn one_who_is_ready_does_not_stay_so_when_its_moment_becomes_an_hour() {
     // third is held for a moment.
     let log = Log::new();
     let server = mock(&log, |number| {
-        let mut response = Response::new(());
+        let mut response = Response::new(String::new());
         if number == 1 {
             response.headers_mut().insert("ratelimit", HeaderValue::from_static("\"call\";r=0"));
             response

@@ -23,7 +23,7 @@ const A_MONTH: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) type ServerLimiter = Limiter<MemoryStore<VirtualClock>>;
 
 /// A server that is a function.
-pub(crate) type Remote = Answering<()>;
+pub(crate) type Remote = Answering<String>;
 
 pub(crate) type Answering<B> = BoxCloneService<Request<String>, Response<B>, BoxError>;
 
@@ -114,7 +114,7 @@ impl Log {
 /// A server that answers the first request by `answer(1)`, and so on, at once.
 pub(crate) fn mock(
     log: &Log,
-    answer: impl Fn(usize) -> Response<()> + Clone + Send + 'static,
+    answer: impl Fn(usize) -> Response<String> + Clone + Send + 'static,
 ) -> Remote {
     let log = log.clone();
     Remote::new(service_fn(move |request: Request<String>| {
@@ -126,7 +126,7 @@ pub(crate) fn mock(
 
 /// A server that admits all requests.
 pub(crate) fn generous(log: &Log) -> Remote {
-    mock(log, |_| Response::new(()))
+    mock(log, |_| Response::new(String::new()))
 }
 
 /// A server that is limited by this crate's layer.
@@ -137,7 +137,9 @@ pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
             request
         })
         .layer(BolnaRateLimitLayer::with_limiter(limiter.clone()))
-        .service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(())) });
+        .service_fn(|_: Request<String>| async {
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
     let log = log.clone();
     Remote::new(service_fn(move |request: Request<String>| {
         let (server, log) = (server.clone(), log.clone());
@@ -145,7 +147,7 @@ pub(crate) fn limited(log: &Log, limiter: &ServerLimiter) -> Remote {
             let target = request.uri().to_string();
             let response = server.oneshot(request).await?;
             log.add(target, response.status());
-            Ok(response.map(|_| ()))
+            Ok(response.map(|_| String::new()))
         }
     }))
 }
@@ -232,12 +234,12 @@ pub(crate) fn request(target: &str) -> Request<String> {
     Request::post(target).body(String::new()).unwrap()
 }
 
-pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<()> {
+pub(crate) fn refusal(fields: &[(&'static str, &str)]) -> Response<String> {
     let mut response = Response::builder().status(StatusCode::TOO_MANY_REQUESTS);
     for (name, value) in fields {
         response = response.header(*name, *value);
     }
-    response.body(()).unwrap()
+    response.body(String::new()).unwrap()
 }
 
 /// Sends a request in a task of its own.
@@ -245,7 +247,7 @@ pub(crate) fn send<S>(client: &S, target: &str) -> JoinHandle<Result<StatusCode,
 where
     S: Service<
             Request<String>,
-            Response = Response<ResponseBody<()>>,
+            Response = Response<ResponseBody<String>>,
             Error = BoxError,
             Future: Send,
         > + Clone
@@ -264,7 +266,7 @@ pub(crate) async fn send_calls<S>(client: &S, calls: usize) -> Vec<Result<Status
 where
     S: Service<
             Request<String>,
-            Response = Response<ResponseBody<()>>,
+            Response = Response<ResponseBody<String>>,
             Error = BoxError,
             Future: Send,
         > + Clone

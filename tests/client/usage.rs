@@ -106,11 +106,9 @@ async fn who_waits_and_what_is_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn refusals_and_retries_are_counted() {
     let log = Log::new();
-    let server =
-        mock(
-            &log,
-            |number| if number <= 3 { refusal(&[("retry-after", "5")]) } else { Response::new(()) },
-        );
+    let server = mock(&log, |number| {
+        if number <= 3 { refusal(&[("retry-after", "5")]) } else { Response::new(String::new()) }
+    });
     let layer = BolnaClientLayer::new();
     let client = layer.layer(distant(server, |_| Duration::from_millis(20)));
     let calls = [0; 3].map(|_| send(&client, "/call"));

@@ -85,7 +85,7 @@ fn server(log: &Log, dialect: Dialect, phase: u64, rounds_up: bool) -> Remote {
         used.1 += u32::from(is_granted);
         let left =
             if rounds_up { left.as_millis().div_ceil(1000) } else { left.as_millis() / 1000 };
-        let mut response = Response::new(());
+        let mut response = Response::new(String::new());
         for (name, value) in
             dialect.fields(LIMIT - used.1, u64::try_from(left).unwrap(), now.as_secs())
         {

@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
+use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
@@ -93,6 +94,7 @@ where
 impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
+    ResBody: Body,
 {
     type Output = Result<Response<ResponseBody<ResBody>>, BoxError>;
 

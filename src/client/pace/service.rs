@@ -2,6 +2,7 @@ use std::mem;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
+use http_body::Body;
 use tower::BoxError;
 use tower_service::Service;
 
@@ -16,6 +17,9 @@ use crate::client::retry::Again;
 /// A request that waits in the queue holds nothing of the inner service, neither a permit nor a
 /// place in a buffer: the service is polled ready only after the request is dispatched. A request
 /// that is ready, but comes too soon after others, keeps its ready service for at most 250 ms.
+///
+/// It is a service of `http::Request` if the wrapped service is one, can be cloned, and the body of
+/// its responses is a [`Body`].
 ///
 /// # Panics
 /// A request that has to wait panics outside of a tokio runtime with timers enabled.
@@ -62,6 +66,7 @@ impl<S: Clone> Pace<S> {
 impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for Pace<S>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
+    ResBody: Body,
 {
     type Response = Response<ResponseBody<ResBody>>;
     type Error = BoxError;
