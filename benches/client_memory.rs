@@ -22,7 +22,7 @@ const WAITERS: usize = 10_000;
 
 type Body = Full<Bytes>;
 type Inner = fn(Request<Body>) -> Ready<Result<Response<String>, Infallible>>;
-type Waiting = PaceFuture<tower::util::ServiceFn<Inner>, Body>;
+type Waiting = PaceFuture<tower::util::ServiceFn<Inner>, Body, String>;
 
 fn main() {
     // One request a minute, so that all requests but the first wait.

@@ -120,6 +120,10 @@
 //! [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without the rest of the
 //! client.
 //!
+//! The body of a refusal is read before the response is handed on, up to 64 KiB and for at most
+//! 1 s. Over HTTP/1 a connection is used again only if the response was read to its end, so that a
+//! retry would need a new connection otherwise.
+//!
 //! # How much is left
 //! For each endpoint, [`Pacer::usage`] returns how many units are left, how many requests wait and
 //! for how long, and how many were sent and refused. [`Pacer::peek`] returns the same for one path,

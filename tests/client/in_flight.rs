@@ -130,7 +130,7 @@ async fn a_request_ends_with_its_body_however_that_ends() {
     drop(body);
     assert_eq!(in_flight(), (0, 0), "the head keeps nothing in flight");
     drop(parts);
-    let body = open(&client, "/call").await.unwrap().unwrap().into_body().into_inner();
+    let body = open(&client, "/call").await.unwrap().unwrap().into_body().into_inner().unwrap();
     assert_eq!(in_flight(), (0, 1));
     drop(body);
     // An error.

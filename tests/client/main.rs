@@ -22,6 +22,7 @@ mod pacing;
 mod pauses;
 mod permits;
 mod readiness;
+mod refusals;
 mod retry;
 mod retry_after;
 mod runtimes;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::ahead::Ahead;
 use super::permit::Share;
 
 pin_project! {
@@ -14,40 +15,80 @@ pin_project! {
     ///
     /// A caller that keeps a response without reading its body therefore keeps a place. An empty
     /// body has ended when it was polled once, or was dropped.
-    pub struct ResponseBody<B> {
+    ///
+    /// The body of a refusal has been read already, up to 64 KiB and for at most 1 s, so that a
+    /// retry finds the connection free again: a connection of HTTP/1 is used again only after a
+    /// response was read to its end. The caller gets all of it nevertheless, with its trailers and
+    /// errors.
+    pub struct ResponseBody<B>
+    where
+        B: Body,
+    {
         #[pin]
-        body: B,
+        source: Source<B>,
         share: Option<Share>,
     }
 }
 
-impl<B> ResponseBody<B> {
+pin_project! {
+    #[project = SourceProjection]
+    enum Source<B>
+    where
+        B: Body,
+    {
+        Direct {
+            #[pin]
+            body: B,
+        },
+        /// The beginning has been read.
+        Ahead {
+            ahead: Box<Ahead<B>>,
+        },
+    }
+}
+
+impl<B: Body> ResponseBody<B> {
     pub(super) const fn new(body: B, share: Option<Share>) -> Self {
-        Self { body, share }
+        Self { source: Source::Direct { body }, share }
     }
 
-    /// The body of the wrapped service.
-    pub const fn get_ref(&self) -> &B {
-        &self.body
+    pub(super) const fn read_ahead(ahead: Box<Ahead<B>>) -> Self {
+        Self { source: Source::Ahead { ahead }, share: None }
+    }
+
+    /// The body of the wrapped service. If it belongs to a refusal, its beginning may have been
+    /// read.
+    pub fn get_ref(&self) -> &B {
+        match &self.source {
+            Source::Direct { body } => body,
+            Source::Ahead { ahead } => ahead.get_ref(),
+        }
     }
 
     /// The body of the wrapped service. The request is no longer in flight, as far as the client
     /// knows, unless a [`Permit`](super::Permit) says otherwise.
-    pub fn into_inner(self) -> B {
-        self.body
+    ///
+    /// # Errors
+    /// If the body belongs to a refusal and its beginning has been read: returns `self`, since the
+    /// body of the wrapped service alone would lack that part.
+    pub fn into_inner(self) -> Result<B, Self> {
+        match self.source {
+            Source::Direct { body } => Ok(body),
+            source @ Source::Ahead { .. } => Err(Self { source, share: self.share }),
+        }
     }
 }
 
 /// An empty body.
-impl<B: Default> Default for ResponseBody<B> {
+impl<B: Body + Default> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::new(B::default(), None)
     }
 }
 
-impl<B: fmt::Debug> fmt::Debug for ResponseBody<B> {
+impl<B: Body + fmt::Debug> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ResponseBody").field(&self.body).finish()
+        f.debug_tuple("ResponseBody").field(self.get_ref()).finish()
     }
 }
 
@@ -59,20 +100,32 @@ impl<B: Body> Body for ResponseBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
-        // A reader may not poll again after the last frame.
-        if !matches!(frame, Some(Ok(_))) || this.body.is_end_stream() {
-            *this.share = None;
+        let this = self.project();
+        match this.source.project() {
+            SourceProjection::Direct { mut body } => {
+                let frame = ready!(body.as_mut().poll_frame(cx));
+                // A reader may not poll again after the last frame.
+                if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
+                    *this.share = None;
+                }
+                Poll::Ready(frame)
+            }
+            // A refusal is not in flight.
+            SourceProjection::Ahead { ahead } => ahead.poll_frame(cx),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.source {
+            Source::Direct { body } => body.is_end_stream(),
+            Source::Ahead { ahead } => ahead.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.source {
+            Source::Direct { body } => body.size_hint(),
+            Source::Ahead { ahead } => ahead.size_hint(),
+        }
     }
 }

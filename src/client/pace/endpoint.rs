@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Response};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -270,13 +270,16 @@ impl Drop for QueuedRequest {
 impl Sent {
     /// Updates the endpoint with what the response reports. Returns what keeps the request in
     /// flight from now on.
-    pub(super) fn answered<B>(mut self, response: &mut Response<B>) -> Option<Share> {
+    pub(super) fn answered<B>(
+        mut self,
+        response: &mut Response<B>,
+        is_refused: bool,
+    ) -> Option<Share> {
         self.is_answered = true;
         let endpoint = &self.endpoint;
         let mut group = endpoint.lock();
         let (state, pairs) = group.endpoint(endpoint.at);
         let standings = hints::standings(response.headers(), &state.names, &mut state.memo);
-        let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
         let is_news = if is_refused {
             let standings = standings.as_ref();
             let wait = wait(response.headers(), standings);

@@ -2,12 +2,13 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::BoxError;
 use tower_service::Service;
 
+use super::ahead::Reading;
 use super::body::ResponseBody;
 use super::endpoint::{QueuedRequest, Sent};
 use super::error::WaitError;
@@ -21,21 +22,26 @@ pin_project! {
     ///
     /// A request that need not wait is sent when the service is called, and not when this future is
     /// first polled.
+    ///
+    /// If the request is refused, the body of the response is read, up to 64 KiB and for at most
+    /// 1 s, before the response is handed on. See [`ResponseBody`].
     #[must_use = "futures do nothing unless polled"]
-    pub struct PaceFuture<S, ReqBody>
+    pub struct PaceFuture<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,
+        ResBody: Body,
     {
         #[pin]
-        state: State<S, ReqBody>,
+        state: State<S, ReqBody, ResBody>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, ReqBody>
+    enum State<S, ReqBody, ResBody>
     where
         S: Service<Request<ReqBody>>,
+        ResBody: Body,
     {
         /// The request waits to be dispatched.
         Waiting {
@@ -50,6 +56,10 @@ pin_project! {
             #[pin]
             call: S::Future,
             sent: Option<Sent>,
+        },
+        /// The request was refused, and the body of the response is being read.
+        Reading {
+            reading: Option<Box<Reading<ResBody>>>,
         },
         /// The request fails, and the inner service was not called.
         Refused {
@@ -71,9 +81,10 @@ impl<S: Clone, ReqBody> Waiting<S, ReqBody> {
     }
 }
 
-impl<S, ReqBody> PaceFuture<S, ReqBody>
+impl<S, ReqBody, ResBody> PaceFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
+    ResBody: Body,
 {
     pub(super) fn waiting(place: QueuedRequest, service: S, request: Request<ReqBody>) -> Self {
         // In a box, so that the future of a request that never waits is small.
@@ -91,7 +102,7 @@ where
     }
 }
 
-impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody>
+impl<S, ReqBody, ResBody> Future for PaceFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>, Response = Response<ResBody>, Error: Into<BoxError>> + Clone,
     ResBody: Body,
@@ -132,8 +143,21 @@ where
                     let response = ready!(call.poll(cx));
                     let sent = sent.take();
                     let mut response = response.map_err(Into::into)?;
-                    let share = sent.and_then(|sent| sent.answered(&mut response));
-                    return Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, share))));
+                    let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
+                    let share = sent.and_then(|sent| sent.answered(&mut response, is_refused));
+                    let response = if is_refused { Reading::new(response) } else { Err(response) };
+                    match response {
+                        Ok(reading) => State::Reading { reading: Some(Box::new(reading)) },
+                        Err(response) => {
+                            let response = response.map(|body| ResponseBody::new(body, share));
+                            return Poll::Ready(Ok(response));
+                        }
+                    }
+                }
+                StateProjection::Reading { reading } => {
+                    ready!(reading.as_mut().expect("polled after completion").poll(cx));
+                    let read = reading.take().expect("still there: it was polled just above");
+                    return Poll::Ready(Ok(read.into_response()));
                 }
                 StateProjection::Refused { error } => {
                     return Poll::Ready(Err(error.take().expect("polled after completion").into()));
@@ -144,15 +168,17 @@ where
     }
 }
 
-impl<S, ReqBody> fmt::Debug for PaceFuture<S, ReqBody>
+impl<S, ReqBody, ResBody> fmt::Debug for PaceFuture<S, ReqBody, ResBody>
 where
     S: Service<Request<ReqBody>>,
+    ResBody: Body,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
             State::Waiting { .. } => "Waiting",
             State::Readying { .. } => "Readying",
             State::Calling { .. } => "Calling",
+            State::Reading { .. } => "Reading",
             State::Refused { .. } => "Refused",
         };
         f.debug_tuple("PaceFuture").field(&format_args!("{state}")).finish()

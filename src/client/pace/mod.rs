@@ -25,6 +25,7 @@
 //!   again;
 //! * expired: it can't be sent before its deadline, and fails.
 
+mod ahead;
 mod body;
 mod bucket;
 mod endpoint;
