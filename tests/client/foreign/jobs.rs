@@ -137,7 +137,7 @@ impl Job {
         }
         // The rest of a job that takes longer has failed.
         let least = self.least(server.epoch(), self.calls);
-        let patience = Duration::from_nanos(5 * least + 3600 * SECOND);
+        let patience = Duration::from_nanos(5 * least + 2 * 86_400 * SECOND);
         let all = async {
             while let Some(result) = calls.join_next().await {
                 result.unwrap();

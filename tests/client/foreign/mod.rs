@@ -9,8 +9,10 @@
 mod algorithms;
 mod dialects;
 mod jobs;
+mod laws;
 mod least;
 mod network;
+mod promises;
 mod report;
 mod rows;
 mod servers;

@@ -1,11 +1,12 @@
 //! What a job cost.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::Nanos;
 use super::jobs::{Called, Job, Outcome};
 use super::least::{ratio, seconds, shown};
 use super::servers::Got;
+use super::{Nanos, nanos};
 
 #[derive(Clone, Debug)]
 pub(super) struct Report {
@@ -30,6 +31,10 @@ pub(super) struct Report {
     pub(super) polls: u64,
     /// How often the runtime went to sleep: at how many times something ran.
     pub(super) parks: u64,
+    /// How long the longest call took.
+    pub(super) longest: Nanos,
+    /// By how much a client has come earlier than its policy allows.
+    pub(super) too_early: Nanos,
 }
 
 impl Report {
@@ -60,7 +65,17 @@ impl Report {
             idle: clients().map(|client| idle(got, client)).max().unwrap_or(0),
             polls,
             parks,
+            longest: called.iter().map(|call| call.took).max().unwrap_or(0),
+            too_early: clients()
+                .map(|client| too_early(job.policy, got, client))
+                .max()
+                .unwrap_or(0),
         }
+    }
+
+    /// Calls that were not admitted.
+    pub(super) fn lost(&self) -> usize {
+        self.handed_back + self.not_sent + self.failed + self.unanswered
     }
 
     /// Requests that were sent for each that was admitted, in thousandths.
@@ -129,4 +144,20 @@ fn idle(got: &[Got], client: usize) -> Nanos {
         last = got.at;
     }
     longest
+}
+
+/// By how much a request was sent earlier than the policy allows: an independent model, of a bucket
+/// that is full at a certain time, which each request moves on.
+fn too_early((requests, period, burst): (u32, Duration, u32), got: &[Got], client: usize) -> Nanos {
+    let interval = nanos(period).div_ceil(requests.into());
+    let tolerance = interval * u64::from(burst - 1);
+    let mut sent: Vec<_> =
+        got.iter().filter(|got| got.client == client).map(|got| got.sent_at).collect();
+    sent.sort_unstable();
+    let (mut full_at, mut most): (Nanos, Nanos) = (0, 0);
+    for at in sent {
+        most = most.max(full_at.saturating_sub(at + tolerance));
+        full_at = full_at.max(at) + interval;
+    }
+    most
 }

@@ -12,19 +12,12 @@ use super::{Nanos, SECOND};
 /// How much stricter a server is than the policy.
 pub(super) const STRICTNESS: [(&str, u64); 3] = [("half", 2), ("tenth", 10), ("hundredth", 100)];
 
-type Rows = Vec<(String, Job)>;
+pub(super) type Rows = Vec<(String, Job)>;
 
 /// The jobs, each with a name of several words.
 pub(super) fn rows() -> Rows {
-    let mut rows = Vec::new();
-    silent(&mut rows);
-    costly_refusals(&mut rows);
-    dialects(&mut rows);
-    lies(&mut rows);
-    networks(&mut rows);
-    several(&mut rows);
-    small(&mut rows);
-    rows
+    let families = [silent, costly_refusals, dialects, lies, networks, several, small];
+    families.into_iter().flat_map(|family| family()).collect()
 }
 
 /// The limiters that are compared, at so many requests in a window.
@@ -63,7 +56,8 @@ fn fast(limit: Limit) -> Job {
     Job { policy: (100, Duration::from_secs(1), 100), ..with(limit) }
 }
 
-fn silent(rows: &mut Rows) {
+pub(super) fn silent() -> Rows {
+    let mut rows = Vec::new();
     for (strictness, divisor) in STRICTNESS {
         for (name, limit) in limits(500 / divisor, 60 * SECOND) {
             rows.push((format!("silent {strictness} {name}"), with(limit)));
@@ -87,9 +81,11 @@ fn silent(rows: &mut Rows) {
     for (name, limit) in limits(1, 60 * SECOND) {
         rows.push((format!("silent one {name}"), with(limit)));
     }
+    rows
 }
 
-fn costly_refusals(rows: &mut Rows) {
+pub(super) fn costly_refusals() -> Rows {
+    let mut rows = Vec::new();
     for (refused, cost) in [("counted", Refused::Counted), ("blocking", Refused::Blocking)] {
         for (strictness, divisor) in STRICTNESS {
             for (name, limit) in limits(500 / divisor, 60 * SECOND) {
@@ -99,6 +95,7 @@ fn costly_refusals(rows: &mut Rows) {
             }
         }
     }
+    rows
 }
 
 /// What is said, and whether it is said on all responses.
@@ -145,7 +142,8 @@ pub(super) fn spoken() -> Vec<(String, Dialect)> {
     spoken
 }
 
-fn dialects(rows: &mut Rows) {
+pub(super) fn dialects() -> Rows {
+    let mut rows = Vec::new();
     let algorithms = [
         ("fixed", Algorithm::FixedWindow),
         ("log", Algorithm::SlidingLog),
@@ -169,9 +167,11 @@ fn dialects(rows: &mut Rows) {
             rows.push((format!("{dialect} {clock} fixed 5-in-3s"), job));
         }
     }
+    rows
 }
 
-fn lies(rows: &mut Rows) {
+pub(super) fn lies() -> Rows {
+    let mut rows = Vec::new();
     let said = Dialect {
         retry_after: RetryAfter::Seconds(Rounding::Up),
         fields: Fields::Left(Rounding::Up),
@@ -203,9 +203,11 @@ fn lies(rows: &mut Rows) {
             rows.push((format!("lie {lie} tenth {name}"), job));
         }
     }
+    rows
 }
 
-fn networks(rows: &mut Rows) {
+pub(super) fn networks() -> Rows {
+    let mut rows = Vec::new();
     let networks = [
         ("1ms", Network::of_millis(1)),
         ("2s", Network::of_millis(2000)),
@@ -221,9 +223,11 @@ fn networks(rows: &mut Rows) {
             }
         }
     }
+    rows
 }
 
-fn several(rows: &mut Rows) {
+pub(super) fn several() -> Rows {
+    let mut rows = Vec::new();
     let silent = Dialect::SILENT;
     let told = Dialect {
         retry_after: RetryAfter::Seconds(Rounding::Up),
@@ -242,10 +246,12 @@ fn several(rows: &mut Rows) {
             }
         }
     }
+    rows
 }
 
 /// 40 calls by 20 callers.
-fn small(rows: &mut Rows) {
+pub(super) fn small() -> Rows {
+    let mut rows = Vec::new();
     let job = |requests, window, algorithm| Job {
         calls: 40,
         callers: Callers::Loops(20),
@@ -272,4 +278,5 @@ fn small(rows: &mut Rows) {
     ] {
         rows.push((format!("small {name}"), says(job, retry_after)));
     }
+    rows
 }

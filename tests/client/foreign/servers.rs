@@ -67,7 +67,8 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Got {
     pub(super) client: usize,
-    /// Since the server was started.
+    /// When it was sent and when it was there, since the server was started.
+    pub(super) sent_at: Nanos,
     pub(super) at: Nanos,
     pub(super) is_admitted: bool,
 }
@@ -111,10 +112,11 @@ impl Server {
         let server = self.clone();
         Answering::new(service_fn(move |_: Request<String>| {
             let server = server.clone();
+            let sent_at = server.elapsed();
             async move {
                 let Setup { network, service, .. } = server.setup;
                 sleep(network.next_trip(&server.ways)).await;
-                let (standing, held) = server.arrive(client);
+                let (standing, held) = server.arrive(client, sent_at);
                 if standing.is_admitted {
                     if held + nanos(service) > 0 {
                         sleep(Duration::from_nanos(held) + service).await;
@@ -128,7 +130,7 @@ impl Server {
     }
 
     /// Decides, and returns what the limiter knows then and how long it holds the request.
-    fn arrive(&self, client: usize) -> (Standing, Nanos) {
+    fn arrive(&self, client: usize, sent_at: Nanos) -> (Standing, Nanos) {
         let Setup { limit, refused, .. } = self.setup;
         let elapsed = self.elapsed();
         let now = self.epoch + elapsed;
@@ -141,7 +143,7 @@ impl Server {
             Refused::Counted => state.limiter.charge_refused(now),
             Refused::Blocking => state.blocked_until = now + limit.window,
         }
-        state.got.push(Got { client, at: elapsed, is_admitted });
+        state.got.push(Got { client, sent_at, at: elapsed, is_admitted });
         let blocked = state.blocked_until.saturating_sub(now);
         let standing = Standing {
             is_admitted,

@@ -2,7 +2,7 @@ use super::Limiter;
 use crate::foreign::Nanos;
 
 /// The requests of this window, and of those of the window before the share that would lie in the
-/// last window if they had been spread evenly, as at [Cloudflare].
+/// last window if they had been spread evenly, as at [Cloudflare]: together fewer than the limit.
 ///
 /// [Cloudflare]: https://blog.cloudflare.com/counting-things-a-lot-of-different-things/
 #[derive(Debug)]
@@ -32,13 +32,14 @@ impl SlidingCounter {
 
     /// When one more fits into a window, since the start of that window, if it fits before the end.
     fn fits(&self, before: u64, count: u64) -> Option<Nanos> {
-        let room = self.requests.checked_sub(count + 1)?;
+        let room = self.requests.checked_sub(count).filter(|room| *room > 0)?;
         if before == 0 {
             return Some(0);
         }
+        // before * (window - elapsed) / window + count < requests
         let window = u128::from(self.window);
-        let in_time = u128::from(room) * window / u128::from(before);
-        let elapsed = window.saturating_sub(in_time);
+        let most = (u128::from(room) * window).div_ceil(u128::from(before));
+        let elapsed = (window + 1).saturating_sub(most);
         (elapsed < window).then(|| elapsed.try_into().expect("less than a window"))
     }
 
@@ -71,7 +72,7 @@ impl Limiter for SlidingCounter {
     fn remaining(&self, now: Nanos) -> u64 {
         let (start, before, count) = self.at(now);
         let left = u128::from(self.window - (now - start));
-        let share = (u128::from(before) * left).div_ceil(u128::from(self.window));
+        let share = u128::from(before) * left / u128::from(self.window);
         self.requests.saturating_sub(count + u64::try_from(share).expect("at most `before`"))
     }
 

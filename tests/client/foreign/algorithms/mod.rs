@@ -5,6 +5,7 @@ mod counter;
 mod gcra;
 mod log;
 mod nginx;
+mod tests;
 mod tokens;
 mod window;
 

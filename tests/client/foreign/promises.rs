@@ -1,0 +1,141 @@
+//! What the client promises where a server is stricter than the policy.
+//!
+//! Nothing is lost. A job of 1,500 calls takes at most 1.2 requests for each call, and at most 1.2
+//! of the least time. Several clients share: none has a mean wait of more than three times
+//! another's.
+//!
+//! A client that does not know the server can't always reach this:
+//!
+//! * If a refusal blocks the client for a window, each refusal costs a window, and so does each
+//!   attempt to find out whether the window has passed. A job of six windows has more than 1.2 of
+//!   its least time behind it after the second refusal.
+//! * If requests overtake each other by more than about half of the time between two units, and
+//!   only one unit is admitted at once, then even a client that knows the rate is refused. With one
+//!   request in each `x` units of time, `((s - x + 1) / s)² / 2` of them come too early where the
+//!   ways differ by up to `s`: with `x = 1.2`, more than a sixth if `s > 0.47`.
+//! * What a server says is believed, within bounds: a server that asks for ten seconds more than a
+//!   window of ten makes a job take twice as long, and one that says `99999999999` an hour for each
+//!   refusal.
+//! * A job of 40 calls has room for eight refusals, and the first requests of a client are already
+//!   ten.
+
+use std::fmt::Write;
+
+use super::algorithms::Algorithm;
+use super::dialects::Honesty;
+use super::jobs::Job;
+use super::report::Report;
+use super::rows::{self, Rows};
+use super::servers::Refused;
+use super::{MILLISECOND, SECOND};
+
+/// At most, in thousandths.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promise {
+    per_call: Option<u64>,
+    over_least: Option<u64>,
+    unfairness: Option<u64>,
+}
+
+impl Promise {
+    const LOSS_ONLY: Self = Self { per_call: None, over_least: None, unfairness: None };
+
+    /// What is promised for a job.
+    pub(super) fn of(job: &Job) -> Self {
+        let server = &job.server;
+        if job.calls < 300 || is_outrun(job) {
+            return Self::LOSS_ONLY;
+        }
+        let is_far_off = match server.dialect.honesty {
+            Honesty::Off(seconds) => seconds.unsigned_abs() * SECOND > server.limit.window / 5,
+            Honesty::Absurd(text) => text.parse::<u64>().is_ok(),
+            Honesty::Honest | Honesty::AlwaysFull => false,
+        };
+        let is_late = server.refused == Refused::Blocking || is_far_off;
+        Self {
+            per_call: Some(1200),
+            over_least: (!is_late).then_some(1200),
+            unfairness: (job.clients > 1).then_some(3000),
+        }
+    }
+
+    /// What of it is broken.
+    pub(super) fn broken_by(self, report: &Report) -> Vec<&'static str> {
+        let is_above = |value, most: Option<u64>| most.is_some_and(|most| value > most);
+        let broken = [
+            ("lost", report.lost() > 0),
+            ("requests", is_above(report.per_call(), self.per_call)),
+            ("time", is_above(report.over_least(), self.over_least)),
+            ("unfair", is_above(report.unfairness, self.unfairness)),
+        ];
+        broken.into_iter().filter(|(_, is_broken)| *is_broken).map(|(name, _)| name).collect()
+    }
+}
+
+/// Whether requests overtake each other by so much that a server which admits one at a time has to
+/// refuse more than a sixth of them.
+fn is_outrun(job: &Job) -> bool {
+    let limit = job.server.limit;
+    let admits_one = match limit.algorithm {
+        Algorithm::Gcra { burst } | Algorithm::Tokens { burst } => burst == 1,
+        Algorithm::Nginx { burst, .. } => burst == 0,
+        _ => limit.requests == 1,
+    };
+    let scatter = u64::from(job.server.network.scatter) * MILLISECOND;
+    admits_one && scatter > limit.interval() * 47 / 100
+}
+
+/// Runs the jobs, and names those that break a promise.
+fn assert_kept(rows: Rows) {
+    let mut broken = String::new();
+    for (name, job) in rows {
+        let report = job.run();
+        let names = Promise::of(&job).broken_by(&report);
+        if !names.is_empty() {
+            writeln!(broken, "{name:50} {report} {}", names.join(" ")).unwrap();
+        }
+    }
+    assert!(broken.is_empty(), "{:50} {}\n{broken}", "", Report::header());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_that_says_nothing() {
+    assert_kept(rows::silent());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_that_charges_refusals() {
+    assert_kept(rows::costly_refusals());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_that_says_when_to_come_again() {
+    assert_kept(rows::dialects());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_that_says_what_is_wrong() {
+    assert_kept(rows::lies());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_that_is_near_or_far() {
+    assert_kept(rows::networks());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_with_several_clients() {
+    assert_kept(rows::several());
+}
+
+#[test]
+#[ignore = "until the client learns the rate"]
+fn a_server_with_a_small_job() {
+    assert_kept(rows::small());
+}
