@@ -120,6 +120,10 @@
 //! [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without the rest of the
 //! client.
 //!
+//! A request whose connection broke is sent again if its method is idempotent, and otherwise only
+//! [on demand](RetryPolicyBuilder::retry_broken_uploads) and if it was not sent to its end. The
+//! units that it took stay spent, because the server may have counted it.
+//!
 //! The body of a refusal is read before the response is handed on, up to 64 KiB and for at most
 //! 1 s. Over HTTP/1 a connection is used again only if the response was read to its end, so that a
 //! retry would need a new connection otherwise.

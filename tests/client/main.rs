@@ -30,5 +30,6 @@ mod runtimes;
 mod tasks;
 mod tcp;
 mod together;
+mod uploads;
 mod usage;
 mod windows;

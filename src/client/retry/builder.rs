@@ -18,6 +18,7 @@ pub struct RetryPolicyBuilder<C = CloneBodies> {
     total_time: Duration,
     backoff: Backoff,
     unavailable: bool,
+    broken_uploads: bool,
     budget: Option<SharedBudget>,
     bodies: C,
 }
@@ -29,6 +30,7 @@ impl RetryPolicyBuilder {
             total_time: Duration::from_secs(300),
             backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(10) },
             unavailable: false,
+            broken_uploads: false,
             budget: None,
             bodies: CloneBodies,
         }
@@ -69,6 +71,23 @@ impl<C> RetryPolicyBuilder<C> {
     /// Off by default.
     pub fn retry_unavailable(self) -> Self {
         Self { unavailable: true, ..self }
+    }
+
+    /// Also sends a request again whose connection broke while it was being sent, if its method is
+    /// not idempotent (POST, PATCH). With an idempotent method this is done in any case.
+    ///
+    /// A server that refuses an upload early may close the connection while the client still
+    /// writes. The client then gets an error in place of the refusal. That the request was not sent
+    /// to its end is certain: a write to the connection has failed.
+    ///
+    /// **The danger:** the server had the beginning of the request, and may have acted on it. A
+    /// server that reads whole bodies first, as most do, has done nothing. One that handles the
+    /// body as it arrives, or only looks at the head, may do the same thing twice.
+    ///
+    /// Off by default. A request that was sent to its end and got no response is never sent again,
+    /// unless its method is idempotent.
+    pub fn retry_broken_uploads(self) -> Self {
+        Self { broken_uploads: true, ..self }
     }
 
     /// The budget for the retries of all requests together. It keeps the client from sending
@@ -115,6 +134,7 @@ impl<C> RetryPolicyBuilder<C> {
             total_time: self.total_time,
             backoff: self.backoff,
             unavailable: self.unavailable,
+            broken_uploads: self.broken_uploads,
             budget: self.budget,
             bodies,
         }
@@ -148,6 +168,7 @@ impl<C> RetryPolicyBuilder<C> {
             total_time: self.total_time,
             backoff: self.backoff,
             unavailable: self.unavailable,
+            broken_uploads: self.broken_uploads,
             budget: self.budget.unwrap_or_else(default_budget),
         };
         RetryPolicy::with_rules(rules, self.bodies)
@@ -161,6 +182,7 @@ impl<C> fmt::Debug for RetryPolicyBuilder<C> {
             .field("total_time", &self.total_time)
             .field("backoff", &(self.backoff.base, self.backoff.max))
             .field("retry_unavailable", &self.unavailable)
+            .field("retry_broken_uploads", &self.broken_uploads)
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod bodies;
+mod broken;
 mod budget;
 mod builder;
 mod delay;

@@ -10,6 +10,7 @@ use tower::retry::Policy;
 
 use super::backoff::Backoff;
 use super::bodies::{CloneBodies, CloneBody};
+use super::broken::{Broken, broken};
 use super::budget::SharedBudget;
 use super::builder::RetryPolicyBuilder;
 use super::delay::RetryDelay;
@@ -21,16 +22,25 @@ use crate::client::hints::retry_after;
 /// * **Which requests:** those with the response 429, whatever the method, POST included: the
 ///   policy assumes that a request refused with 429 had no effect. RFC 6585 does not promise that;
 ///   [this crate's layer](crate::BolnaRateLimitLayer) does. Requests with the response 503 are
-///   retried only [on demand](RetryPolicyBuilder::retry_unavailable). Requests that failed with an
-///   error are never retried, because a broken connection does not show whether the request had its
-///   effect.
+///   retried only [on demand](RetryPolicyBuilder::retry_unavailable).
+/// * **Broken connections:** a request whose connection broke is sent again if its method is
+///   idempotent ([RFC 9110, section 9.2.2][idempotent]): GET, HEAD, OPTIONS, TRACE, PUT or DELETE.
+///   A server that refuses an upload early may close the connection, so that the client gets an
+///   error in place of the refusal. With other methods, a request is sent again only
+///   [on demand](RetryPolicyBuilder::retry_broken_uploads), and only if it was not sent to its end.
+///   A connection is broken if the error, or one of its sources, is an
+///   [`io::Error`](std::io::Error) of the kind `BrokenPipe`, `ConnectionReset`, `ConnectionAborted`
+///   or `UnexpectedEof`, or hyper's error for a connection that was closed without a response. The
+///   error of the service has to be a [`BoxError`](tower::BoxError), as that of the client, or an
+///   `io::Error`. Other errors are handed back.
 /// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, plus
 ///   a random time; without a valid field, after the random time alone. The random time is at most
 ///   100 ms before the first retry, and at most twice as long before each further one, up to 10 s.
 ///   It can be anything up to that ("full jitter"), so that requests that were refused together are
 ///   [not retried together][jitter].
 /// * **How often:** a request is sent at most 5 times, and no retry begins later than 5 minutes
-///   after the first refusal. All requests together, including those of clones of the policy, keep
+///   after the first refusal. If the connection breaks before a response for the fifth time in a
+///   row, the error is handed back. All requests together, including those of clones of the policy, keep
 ///   to a [budget](RetryPolicyBuilder::budget).
 /// * **After that**, the caller gets the last response unchanged. One case is different: if a
 ///   [`Pacer`](crate::client::Pacer) is below, and a retry that has begun can't be sent in time,
@@ -42,6 +52,7 @@ use crate::client::hints::retry_after;
 /// A request has to be cloned before it is sent. Some bodies, such as streams, can't be cloned: see
 /// [`CloneBody`].
 ///
+/// [idempotent]: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
 /// [jitter]: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
 ///
 /// ```
@@ -70,7 +81,12 @@ pub struct RetryPolicy<C = CloneBodies> {
     // The state of the request that this clone belongs to.
     retries: u32,
     first_refusal: Option<Instant>,
+    /// How many times in a row its connection broke before a response.
+    unanswered: u32,
 }
+
+/// How many times in a row a request is sent again that gets no response.
+const UNANSWERED: u32 = 4;
 
 /// The settings, which are the same for all requests.
 pub(super) struct Rules {
@@ -79,6 +95,7 @@ pub(super) struct Rules {
     pub(super) total_time: Duration,
     pub(super) backoff: Backoff,
     pub(super) unavailable: bool,
+    pub(super) broken_uploads: bool,
     pub(super) budget: SharedBudget,
 }
 
@@ -113,7 +130,7 @@ impl Default for RetryPolicy {
 
 impl<C> RetryPolicy<C> {
     pub(super) fn with_rules(rules: Rules, bodies: C) -> Self {
-        Self { rules: Arc::new(rules), bodies, retries: 0, first_refusal: None }
+        Self { rules: Arc::new(rules), bodies, retries: 0, first_refusal: None, unanswered: 0 }
     }
 
     /// The delay before the next retry, or `None` if there is none.
@@ -133,9 +150,31 @@ impl<C> RetryPolicy<C> {
         self.retries += 1;
         Some(delay)
     }
+
+    /// The delay before a request is sent again that has failed with this error.
+    fn delay_after_break<E: 'static>(
+        &mut self,
+        error: &E,
+        is_idempotent: bool,
+    ) -> Option<Duration> {
+        let broken = broken(error)?;
+        let is_safe = is_idempotent || (broken == Broken::Sending && self.rules.broken_uploads);
+        if !is_safe || (broken == Broken::Unanswered && self.unanswered >= UNANSWERED) {
+            return None;
+        }
+        self.unanswered += u32::from(broken == Broken::Unanswered);
+        self.delay(None)
+    }
+
+    /// Marks a request that is sent again.
+    fn mark<B>(&self, request: &mut Request<B>) -> Option<()> {
+        let deadline = self.first_refusal?.checked_add(self.rules.total_time);
+        request.extensions_mut().insert(Again { deadline });
+        Some(())
+    }
 }
 
-impl<B, R, E, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for RetryPolicy<C> {
+impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for RetryPolicy<C> {
     type Future = RetryDelay;
 
     fn retry(
@@ -143,12 +182,19 @@ impl<B, R, E, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for RetryPolic
         request: &mut Request<B>,
         result: &mut Result<Response<R>, E>,
     ) -> Option<RetryDelay> {
-        let response = result.as_ref().ok()?;
+        let response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                let delay = self.delay_after_break(error, request.method().is_idempotent())?;
+                self.mark(request)?;
+                return Some(RetryDelay::new(delay));
+            }
+        };
+        self.unanswered = 0;
         match self.rules.answer(request, response) {
             Answer::Refused(asked) => {
                 let delay = self.delay(asked)?;
-                let deadline = self.first_refusal?.checked_add(self.rules.total_time);
-                request.extensions_mut().insert(Again { deadline });
+                self.mark(request)?;
                 Some(RetryDelay::new(delay))
             }
             Answer::Unavailable => None,
@@ -201,6 +247,7 @@ impl<C> fmt::Debug for RetryPolicy<C> {
             .field("total_time", &self.rules.total_time)
             .field("backoff", &(self.rules.backoff.base, self.rules.backoff.max))
             .field("retry_unavailable", &self.rules.unavailable)
+            .field("retry_broken_uploads", &self.rules.broken_uploads)
             .finish_non_exhaustive()
     }
 }
