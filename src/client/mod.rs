@@ -115,10 +115,11 @@
 //! # What is sent again
 //! The client assumes that a request refused with 429 had no effect, as is the case with [this
 //! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
-//! method, and dispatches retries before new requests. [`RetryPolicy`] defines how often and until
-//! when a request is retried, within a budget; after that, the caller gets the refusal unchanged.
-//! [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without the rest of the
-//! client.
+//! method, and dispatches retries before new requests. A refused request is retried until its
+//! [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default, however often it is
+//! refused. After that, the caller gets the last refusal unchanged. [`RetryPolicy`] has the
+//! settings, for example a bound on the number of attempts and a budget for all requests together.
+//! It is a [`tower::retry::Policy`] and can also be used without the rest of the client.
 //!
 //! A request whose connection broke is sent again if its method is idempotent, and otherwise only
 //! [on demand](RetryPolicyBuilder::retry_broken_uploads) and if it was not sent to its end. The

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{
-    BolnaClientLayer, CloneBody, RetryPolicy, RetryPolicyError, SendOnce,
+    BolnaClientLayer, CloneBody, Pacer, RetryPolicy, RetryPolicyError, SendOnce,
 };
 use futures_util::future::join_all;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -17,6 +17,8 @@ use tower::retry::budget::{Budget, TpsBudget};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::server::{Server, exchange, post, refusal, refusal_once, response};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 const ALL_METHODS: [Method; 9] = [
     Method::GET,
@@ -29,6 +31,10 @@ const ALL_METHODS: [Method; 9] = [
     Method::PATCH,
     Method::CONNECT,
 ];
+
+fn attempts(attempts: u32) -> RetryPolicy {
+    RetryPolicy::builder().attempts(attempts).build().unwrap()
+}
 
 fn request(method: Method) -> Request<String> {
     Request::builder().method(method).uri("/v2/agent/7").body(String::new()).unwrap()
@@ -74,7 +80,7 @@ async fn what_is_sent_again_is_the_same_request() {
         .body("{\"agent_id\":\"7\"}".to_owned())
         .unwrap();
     let server = Server::start();
-    let client = server.client(RetryPolicy::new(), |number| Ok(refusal(&[], number)));
+    let client = server.client(attempts(5), |number| Ok(refusal(&[], number)));
     client.oneshot(request.clone()).await.unwrap();
 
     let sent = server.take();
@@ -170,23 +176,35 @@ async fn unavailable_is_retried_only_if_the_server_says_when() {
 
 #[tokio::test(start_paused = true)]
 async fn endless_refusals_end_with_the_last_one() {
-    for (policy, attempts) in [
-        (RetryPolicy::new(), 5),
-        (RetryPolicy::builder().attempts(1).build().unwrap(), 1),
-        (RetryPolicy::builder().attempts(2).build().unwrap(), 2),
-        (RetryPolicy::builder().attempts(9).build().unwrap(), 9),
+    for most in [1, 2, 9, 100] {
+        let answer = |number| refusal(&[("retry-after", "1")], number);
+        let policy = RetryPolicy::builder().attempts(most).total_time(DAY).build().unwrap();
+        let (response, times, _) = exchange(policy, post(), answer).await;
+        assert_eq!(response.body(), &most.to_string());
+        assert_eq!(times.len(), most as usize);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_request_is_sent_again_until_its_time_is_over() {
+    let second = Duration::from_secs(1);
+    for (policy, total) in [
+        (RetryPolicy::new(), second * 300),
+        (RetryPolicy::builder().total_time(second * 60).build().unwrap(), second * 60),
+        (RetryPolicy::builder().total_time(second * 36_000).build().unwrap(), second * 36_000),
     ] {
-        let (response, times, _) =
-            exchange(policy, post(), |number| refusal(&[("retry-after", "1")], number)).await;
-        assert_eq!(response.body(), &attempts.to_string());
-        assert_eq!(times.len(), attempts);
+        let answer = |number| refusal(&[("retry-after", "1")], number);
+        let (response, times, end) = exchange(policy, post(), answer).await;
+        assert_eq!(response.body(), &times.len().to_string());
+        // The next one would be up to 11 s later.
+        assert!(end <= total && end + second * 12 > total, "{end:?} of {total:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_request_has_attempts_of_its_own() {
     let server = Server::start();
-    let mut client = server.client(RetryPolicy::new(), |number| Ok(refusal(&[], number)));
+    let mut client = server.client(attempts(5), |number| Ok(refusal(&[], number)));
     for sent in 1..=3 {
         client.ready().await.unwrap().call(post()).await.unwrap();
         assert_eq!(server.requests(), 5 * sent);
@@ -202,7 +220,7 @@ async fn what_is_handed_back_is_as_it_came() {
         response.extensions_mut().insert(number);
         response
     };
-    let (response, _, _) = exchange(RetryPolicy::new(), post(), answer).await;
+    let (response, _, _) = exchange(attempts(5), post(), answer).await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.version(), Version::HTTP_2);
     assert_eq!(response.headers(), answer(5).headers());
@@ -213,6 +231,7 @@ async fn what_is_handed_back_is_as_it_came() {
 #[tokio::test(start_paused = true)]
 async fn without_a_time_the_waits_are_random_and_become_longer() {
     let policy = RetryPolicy::builder()
+        .attempts(5)
         .backoff(Duration::from_millis(100), Duration::from_millis(300))
         .build()
         .unwrap();
@@ -365,7 +384,7 @@ impl Budget for Counting {
 async fn the_budget_is_charged_for_retries_and_filled_by_what_is_not_refused() {
     let counting = Counting::default();
     let count = || [0, 1].map(|index| counting.0[index].swap(0, Ordering::Relaxed));
-    let policy = RetryPolicy::builder().budget(counting.clone()).build().unwrap();
+    let policy = RetryPolicy::builder().attempts(5).budget(counting.clone()).build().unwrap();
 
     exchange(policy.clone(), post(), |number| response(StatusCode::OK, &[], number)).await;
     assert_eq!(count(), [1, 0]);
@@ -386,6 +405,35 @@ async fn the_budget_is_charged_for_retries_and_filled_by_what_is_not_refused() {
     // A retry that is not made withdraws nothing.
     exchange(policy, post(), |number| refusal(&[("retry-after", "3600")], number)).await;
     assert_eq!(count(), [0, 0]);
+}
+
+/// A server that refuses everything for an hour gets few requests in that time, and no request is
+/// lost for want of attempts or budget.
+#[tokio::test(start_paused = true)]
+async fn a_paced_job_loses_nothing_while_its_time_lasts() {
+    const CALLS: usize = 1500;
+    let hour = Duration::from_secs(3600);
+    let retry = RetryPolicy::builder().total_time(hour * 24).build().unwrap();
+    let pacer = Pacer::builder().max_wait(hour * 24).build().unwrap();
+    let server = Server::start();
+    let opens = tokio::time::Instant::now() + hour;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&refused);
+    let client = BolnaClientLayer::with_pacer(pacer).retry(retry).layer(server.client(
+        RetryPolicy::builder().attempts(1).build().unwrap(),
+        move |number| {
+            if tokio::time::Instant::now() >= opens {
+                return Ok(response(StatusCode::OK, &[], number));
+            }
+            counts.fetch_add(1, Ordering::Relaxed);
+            Ok(refusal(&[], number))
+        },
+    ));
+    let responses = join_all((0..CALLS).map(|_| client.clone().oneshot(post()))).await;
+    assert!(responses.iter().all(|response| response.as_ref().unwrap().status() == StatusCode::OK));
+    // The first burst, and then one at a time.
+    let refused = refused.load(Ordering::Relaxed);
+    assert!(refused <= 500 + 100, "{refused}");
 }
 
 /// A budget of one retry in all.
@@ -453,14 +501,19 @@ async fn a_body_that_can_not_be_cloned_is_sent_once() {
 async fn a_closure_clones_what_it_can() {
     assert_eq!(
         streams(
-            RetryPolicy::builder().clone_bodies_with(|_: &Stream| Some(Stream)).build().unwrap()
+            RetryPolicy::builder()
+                .attempts(5)
+                .clone_bodies_with(|_: &Stream| Some(Stream))
+                .build()
+                .unwrap()
         )
         .await,
         5
     );
     let function: fn(&Stream) -> Option<Stream> = |_| Some(Stream);
     assert_eq!(
-        streams(RetryPolicy::builder().clone_bodies_with(function).build().unwrap()).await,
+        streams(RetryPolicy::builder().attempts(5).clone_bodies_with(function).build().unwrap())
+            .await,
         5
     );
 }

@@ -280,7 +280,7 @@ async fn an_upload_that_broke_keeps_its_units_and_counts_as_a_retry() {
     let server = Server::start(|_| Treats::Answers).await;
     let quota = Quota::per(100, Duration::from_secs(1_000_000));
     let policy = Policy::bolna().quota("call", quota).build().unwrap();
-    let pacer = Pacer::with_policy(policy);
+    let pacer = Pacer::builder().policy(policy).jitter(Duration::ZERO).build().unwrap();
     let before = usage_of_call(&pacer).remaining();
     let request = server.upload(&Method::PUT, MEGABYTE);
     upload(&server, request, 3, RetryPolicy::builder(), &pacer).await.unwrap();

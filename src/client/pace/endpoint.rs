@@ -284,7 +284,8 @@ impl Sent {
             let standings = standings.as_ref();
             let wait = wait(response.headers(), standings);
             let paused = state.refuse(pairs, self.at, endpoint.now(), wait, standings, random);
-            response.extensions_mut().insert(Paused(Duration::from_nanos(paused)));
+            let paused = Paused { at: Instant::now(), wait: Duration::from_nanos(paused) };
+            response.extensions_mut().insert(paused);
             true
         } else if let Some(standings) = &standings {
             group.hear(endpoint.at, self.at, endpoint.now(), standings)

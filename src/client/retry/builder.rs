@@ -14,7 +14,7 @@ use super::policy::{RetryPolicy, Rules};
 /// Collects the settings of a [`RetryPolicy`]; [`build`](Self::build) checks them.
 #[must_use = "a retry policy builder does nothing until it is built"]
 pub struct RetryPolicyBuilder<C = CloneBodies> {
-    attempts: u32,
+    attempts: Option<u32>,
     total_time: Duration,
     backoff: Backoff,
     unavailable: bool,
@@ -26,7 +26,7 @@ pub struct RetryPolicyBuilder<C = CloneBodies> {
 impl RetryPolicyBuilder {
     pub(super) fn new() -> Self {
         Self {
-            attempts: 5,
+            attempts: None,
             total_time: Duration::from_secs(300),
             backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(10) },
             unavailable: false,
@@ -38,20 +38,26 @@ impl RetryPolicyBuilder {
 }
 
 impl<C> RetryPolicyBuilder<C> {
-    /// How often a request is sent at most, the first time included, at least 1. Defaults to 5.
-    /// With 1, no request is sent again.
+    /// How often a request is sent at most, the first time included, at least 1. With 1, no request
+    /// is sent again.
+    ///
+    /// By default there is no such bound: a refused request is retried until the
+    /// [total time](Self::total_time) is over. A server that is stricter than the client expects
+    /// may refuse a request many times, and still admit it within that time.
     pub fn attempts(self, attempts: u32) -> Self {
-        Self { attempts, ..self }
+        Self { attempts: Some(attempts), ..self }
     }
 
     /// How long after the first refusal a retry may still begin, more than 0. Defaults to 5
     /// minutes, which is also how long a new request may
-    /// [wait](crate::client::PacerBuilder::max_wait) by default.
+    /// [wait](crate::client::PacerBuilder::max_wait) by default. A job that may take hours can be
+    /// given hours.
     ///
     /// A retry that would begin later is not made: a response that asks for such a long wait is
     /// returned at once, not after the wait. Where a [`Pacer`](crate::client::Pacer) is below, a
-    /// retry also waits in its queue. If it can't be sent from there in time, the caller gets a
-    /// [`WaitError`](crate::client::WaitError), because the response is gone by then.
+    /// retry also waits in its queue, and that time counts too. If it can't be sent from there in
+    /// time, the caller gets a [`WaitError`](crate::client::WaitError), because the response is
+    /// gone by then.
     pub fn total_time(self, total_time: Duration) -> Self {
         Self { total_time, ..self }
     }
@@ -98,6 +104,12 @@ impl<C> RetryPolicyBuilder<C> {
     /// `TpsBudget::new(Duration::from_secs(10), 50, 0.2)`: one retry for five requests, with a
     /// reserve as large as Bolna's largest burst to one named endpoint. 500 requests that are
     /// refused at once may all be sent again at once, and another 500 about ten seconds later.
+    ///
+    /// Retries of refused requests that a [`Pacer`](crate::client::Pacer) below bounds do not
+    /// withdraw from the default budget: after a refusal the pacer sends one request after the
+    /// other, however many wait, and a job that needs many retries should lose no request because
+    /// of that. They do withdraw from a budget that is set here. Requests whose connection broke
+    /// withdraw from either.
     pub fn budget(self, budget: impl Budget + Send + Sync + 'static) -> Self {
         Self { budget: Some(Box::new(budget)), ..self }
     }
@@ -147,7 +159,7 @@ impl<C> RetryPolicyBuilder<C> {
     /// backoff is shorter than its base. The error names the value and the rule.
     pub fn build(self) -> Result<RetryPolicy<C>, RetryPolicyError> {
         let Backoff { base, max } = self.backoff;
-        if self.attempts == 0 {
+        if self.attempts == Some(0) {
             return Err(RetryPolicyError::ZeroAttempts);
         }
         if self.total_time.is_zero() {
@@ -169,6 +181,7 @@ impl<C> RetryPolicyBuilder<C> {
             backoff: self.backoff,
             unavailable: self.unavailable,
             broken_uploads: self.broken_uploads,
+            budgets_paced: self.budget.is_some(),
             budget: self.budget.unwrap_or_else(default_budget),
         };
         RetryPolicy::with_rules(rules, self.bodies)

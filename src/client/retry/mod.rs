@@ -28,4 +28,9 @@ pub(in crate::client) struct Again {
 
 /// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::client) struct Paused(pub(in crate::client) Duration);
+pub(in crate::client) struct Paused {
+    /// When the response arrived.
+    pub(in crate::client) at: Instant,
+    /// How long the pause was from then.
+    pub(in crate::client) wait: Duration,
+}

@@ -37,14 +37,18 @@ use crate::client::hints::retry_after;
 ///   a random time; without a valid field, after the random time alone. The random time is at most
 ///   100 ms before the first retry, and at most twice as long before each further one, up to 10 s.
 ///   It can be anything up to that ("full jitter"), so that requests that were refused together are
-///   [not retried together][jitter].
-/// * **How often:** a request is sent at most 5 times, and no retry begins later than 5 minutes
-///   after the first refusal. If the connection breaks before a response for the fifth time in a
-///   row, the error is handed back. All requests together, including those of clones of the policy, keep
-///   to a [budget](RetryPolicyBuilder::budget).
-/// * **After that**, the caller gets the last response unchanged. One case is different: if a
-///   [`Pacer`](crate::client::Pacer) is below, and a retry that has begun can't be sent in time,
-///   the caller gets a [`WaitError`](crate::client::WaitError).
+///   [not retried together][jitter]. If a [`Pacer`](crate::client::Pacer) below has paused the
+///   endpoint, a refused request is retried when the pause ends, without a random time: the pacer
+///   sends one request after the other.
+/// * **Until when:** no retry begins later than [5 minutes](RetryPolicyBuilder::total_time) after
+///   the first refusal. The number of [attempts](RetryPolicyBuilder::attempts) is not bounded by
+///   default, as long as the server answers. If the connection breaks before a response for the
+///   fifth time in a row, the error is handed back.
+/// * **How many at once:** all requests together, including those of clones of the policy, keep to
+///   a [budget](RetryPolicyBuilder::budget). By default, it is for retries that no pacer bounds.
+/// * **After that**, the caller gets the last response unchanged. One case is different: if a pacer
+///   is below, and a retry that has begun can't be sent in time, the caller gets a
+///   [`WaitError`](crate::client::WaitError).
 ///
 /// `Retry-After` may be seconds or a date. A date is compared with the response's own `Date`, or
 /// with the system's clock if the response has none.
@@ -63,7 +67,7 @@ use crate::client::hints::retry_after;
 /// use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 /// use tower::{ServiceBuilder, retry::RetryLayer};
 ///
-/// let policy = RetryPolicy::builder().attempts(3).total_time(Duration::from_secs(20)).build()?;
+/// let policy = RetryPolicy::builder().total_time(Duration::from_secs(20)).build()?;
 /// let client = ServiceBuilder::new()
 ///     .layer(RetryLayer::new(policy))
 ///     .service(Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
@@ -90,19 +94,22 @@ const UNANSWERED: u32 = 4;
 
 /// The settings, which are the same for all requests.
 pub(super) struct Rules {
-    /// At least 1.
-    pub(super) attempts: u32,
+    /// At least 1, if there is a bound.
+    pub(super) attempts: Option<u32>,
     pub(super) total_time: Duration,
     pub(super) backoff: Backoff,
     pub(super) unavailable: bool,
     pub(super) broken_uploads: bool,
     pub(super) budget: SharedBudget,
+    /// Whether retries withdraw from the budget also if a pacer bounds them.
+    pub(super) budgets_paced: bool,
 }
 
 /// What a response means for its request.
 enum Answer {
-    /// The request was refused, and may be sent again after that time.
-    Refused(Option<Duration>),
+    /// The request was refused, and may be sent again after the time that the response asks for
+    /// and the pause of a pacer.
+    Refused(Option<Duration>, Option<Paused>),
     /// The service is unavailable, and the request is not retried.
     Unavailable,
     /// The request was handled.
@@ -133,21 +140,31 @@ impl<C> RetryPolicy<C> {
         Self { rules: Arc::new(rules), bodies, retries: 0, first_refusal: None, unanswered: 0 }
     }
 
-    /// The delay before the next retry, or `None` if there is none.
-    fn delay(&mut self, asked: Option<Duration>) -> Option<Duration> {
-        if self.retries >= self.rules.attempts - 1 {
+    /// The delay before the next retry, or `None` if there is none. `asked` is what the response
+    /// asks for, and `paused` what a pacer makes of it.
+    fn delay(&mut self, asked: Option<Duration>, paused: Option<Paused>) -> Option<Duration> {
+        let retries = self.retries.saturating_add(1);
+        if self.rules.attempts.is_some_and(|attempts| retries >= attempts) {
             return None;
         }
         let now = Instant::now();
         let first_refusal = *self.first_refusal.get_or_insert(now);
         let left = self.rules.total_time.saturating_sub(now - first_refusal);
-        let delay =
-            asked.unwrap_or_default().saturating_add(self.rules.backoff.delay(self.retries));
+        let asked = asked.unwrap_or_default();
+        let delay = match paused {
+            // The pacer sends one request after the other. A random time would only be lost.
+            Some(Paused { at, wait }) if !wait.is_zero() => {
+                asked.max(wait).saturating_sub(now - at)
+            }
+            _ => asked.saturating_add(self.rules.backoff.delay(self.retries)),
+        };
+        let is_in_budget =
+            || (paused.is_some() && !self.rules.budgets_paced) || self.rules.budget.withdraw();
         // The budget is asked last, so that no withdrawal is in vain.
-        if delay > left || !self.rules.budget.withdraw() {
+        if delay > left || !is_in_budget() {
             return None;
         }
-        self.retries += 1;
+        self.retries = retries;
         Some(delay)
     }
 
@@ -163,7 +180,7 @@ impl<C> RetryPolicy<C> {
             return None;
         }
         self.unanswered += u32::from(broken == Broken::Unanswered);
-        self.delay(None)
+        self.delay(None, None)
     }
 
     /// Marks a request that is sent again.
@@ -192,8 +209,8 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
         };
         self.unanswered = 0;
         match self.rules.answer(request, response) {
-            Answer::Refused(asked) => {
-                let delay = self.delay(asked)?;
+            Answer::Refused(asked, paused) => {
+                let delay = self.delay(asked, paused)?;
                 self.mark(request)?;
                 Some(RetryDelay::new(delay))
             }
@@ -206,7 +223,7 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
-        if self.rules.attempts == 1 {
+        if self.rules.attempts == Some(1) {
             return None;
         }
         let mut clone = Request::new(self.bodies.clone_body(request.body())?);
@@ -221,17 +238,17 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
 
 impl Rules {
     fn answer<B, R>(&self, request: &Request<B>, response: &Response<R>) -> Answer {
+        let paused = || response.extensions().get::<Paused>().copied();
         match response.status() {
             StatusCode::TOO_MANY_REQUESTS => {
-                let paused = response.extensions().get::<Paused>().map(|paused| paused.0);
-                Answer::Refused(retry_after(response.headers()).max(paused))
+                Answer::Refused(retry_after(response.headers()), paused())
             }
             StatusCode::SERVICE_UNAVAILABLE
                 if self.unavailable && request.method().is_idempotent() =>
             {
                 match retry_after(response.headers()) {
                     None => Answer::Unavailable,
-                    asked => Answer::Refused(asked),
+                    asked => Answer::Refused(asked, paused()),
                 }
             }
             StatusCode::SERVICE_UNAVAILABLE => Answer::Unavailable,
