@@ -1,5 +1,6 @@
 //! Which requests are retried, how often, and which response the caller gets.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -298,6 +299,38 @@ async fn the_total_time_begins_with_the_first_refusal() {
     // The first response takes 30 s and so does the second, after which it is too late.
     let end = server.elapsed();
     assert!(end >= Duration::from_secs(61) && end < Duration::from_secs(62), "{end:?}");
+}
+
+/// The result of a request whose first retry waits when the process is stopped for an hour.
+async fn stopped_for_an_hour<S, B>(client: S) -> StatusCode
+where
+    S: Service<Request<String>, Response = Response<B>, Error: Debug> + Clone,
+{
+    let mut call = tokio_test::task::spawn(client.oneshot(post()));
+    assert!(call.poll().is_pending());
+    advance(Duration::from_secs(3600)).await;
+    call.await.unwrap().status()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_process_did_not_run_does_not_count() {
+    for refusals in [3, 1000] {
+        let answer = move |number| match number {
+            number if number <= refusals => Ok(refusal(&[("retry-after", "90")], number)),
+            _ => Ok(response(StatusCode::OK, &[], number)),
+        };
+        // Sent after 0, 90, 180 and 270 s of the 5 minutes, not counting the hour.
+        let expected = if refusals == 3 { StatusCode::OK } else { StatusCode::TOO_MANY_REQUESTS };
+        let server = Server::start();
+        let client = server.client(RetryPolicy::new(), answer);
+        assert_eq!(stopped_for_an_hour(client).await, expected);
+        assert_eq!(server.requests(), 4);
+
+        let server = Server::start();
+        let client = BolnaClientLayer::new().layer(server.client(attempts(1), answer));
+        assert_eq!(stopped_for_an_hour(client).await, expected);
+        assert_eq!(server.requests(), 4);
+    }
 }
 
 proptest! {

@@ -88,9 +88,7 @@ impl PacedEndpoint {
     /// A request arrives. `again` is the mark of a request that has been refused before.
     pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entered {
         let now = self.now();
-        let again = again.map(|again| {
-            again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin)))
-        });
+        let again = again.map(|again| now.saturating_add(nanos(again.left)));
         let (arrival, is_news) = self.lock().arrive(self.at, now, again);
         if is_news {
             self.notify();

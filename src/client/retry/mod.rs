@@ -22,8 +22,9 @@ pub use policy::RetryPolicy;
 /// A mark in the extensions of a request that has been refused before.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct Again {
-    /// By when the request has to be sent again; `None` if there is no bound.
-    pub(in crate::client) deadline: Option<Instant>,
+    /// How much of the total time is left for its retries when the delay before this one ends. It
+    /// is no point in time, so that the time in which the process does not run does not count.
+    pub(in crate::client) left: Duration,
 }
 
 /// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint.

@@ -41,9 +41,11 @@ use crate::client::hints::retry_after;
 ///   endpoint, a refused request is retried when the pause ends, without a random time: the pacer
 ///   sends one request after the other.
 /// * **Until when:** no retry begins later than [5 minutes](RetryPolicyBuilder::total_time) after
-///   the first refusal. The number of [attempts](RetryPolicyBuilder::attempts) is not bounded by
-///   default, as long as the server answers. If the connection breaks before a response for the
-///   fifth time in a row, the error is handed back.
+///   the first refusal. The time in which the process did not run before a retry, for example
+///   because the machine was suspended, does not count. The number of
+///   [attempts](RetryPolicyBuilder::attempts) is not bounded by default, as long as the server
+///   answers. If the connection breaks before a response for the fifth time in a row, the error is
+///   handed back.
 /// * **How many at once:** all requests together, including those of clones of the policy, keep to
 ///   a [budget](RetryPolicyBuilder::budget). By default, it is for retries that no pacer bounds.
 /// * **After that**, the caller gets the last response unchanged. One case is different: if a pacer
@@ -84,13 +86,21 @@ pub struct RetryPolicy<C = CloneBodies> {
     bodies: C,
     // The state of the request that this clone belongs to.
     retries: u32,
-    first_refusal: Option<Instant>,
+    /// When the total time began: with the first refusal, or later by as much as the process did
+    /// not run since.
+    began: Option<Instant>,
+    /// When the delay before the next retry ends.
+    resumes: Option<Instant>,
     /// How many times in a row its connection broke before a response.
     unanswered: u32,
 }
 
 /// How many times in a row a request is sent again that gets no response.
 const UNANSWERED: u32 = 4;
+
+/// A delay that ends later than planned by more than this: the process did not run meanwhile, for
+/// example because it was stopped or the machine was suspended.
+const LATE: Duration = Duration::from_secs(1);
 
 /// The settings, which are the same for all requests.
 pub(super) struct Rules {
@@ -137,19 +147,30 @@ impl Default for RetryPolicy {
 
 impl<C> RetryPolicy<C> {
     pub(super) fn with_rules(rules: Rules, bodies: C) -> Self {
-        Self { rules: Arc::new(rules), bodies, retries: 0, first_refusal: None, unanswered: 0 }
+        Self {
+            rules: Arc::new(rules),
+            bodies,
+            retries: 0,
+            began: None,
+            resumes: None,
+            unanswered: 0,
+        }
     }
 
-    /// The delay before the next retry, or `None` if there is none. `asked` is what the response
-    /// asks for, and `paused` what a pacer makes of it.
-    fn delay(&mut self, asked: Option<Duration>, paused: Option<Paused>) -> Option<Duration> {
+    /// Plans the next retry of a request, unless there is none. `asked` is what the response asks
+    /// for, and `paused` what a pacer makes of it.
+    fn plan<B>(
+        &mut self,
+        request: &mut Request<B>,
+        asked: Option<Duration>,
+        paused: Option<Paused>,
+    ) -> Option<RetryDelay> {
         let retries = self.retries.saturating_add(1);
         if self.rules.attempts.is_some_and(|attempts| retries >= attempts) {
             return None;
         }
         let now = Instant::now();
-        let first_refusal = *self.first_refusal.get_or_insert(now);
-        let left = self.rules.total_time.saturating_sub(now - first_refusal);
+        let began = *self.began.get_or_insert(now);
         let asked = asked.unwrap_or_default();
         let delay = match paused {
             // The pacer sends one request after the other. A random time would only be lost.
@@ -158,36 +179,42 @@ impl<C> RetryPolicy<C> {
             }
             _ => asked.saturating_add(self.rules.backoff.delay(self.retries)),
         };
-        let is_in_budget =
-            || (paused.is_some() && !self.rules.budgets_paced) || self.rules.budget.withdraw();
+        let left = self.rules.total_time.saturating_sub(now - began).checked_sub(delay)?;
         // The budget is asked last, so that no withdrawal is in vain.
-        if delay > left || !is_in_budget() {
+        let is_bounded = paused.is_some() && !self.rules.budgets_paced;
+        if !is_bounded && !self.rules.budget.withdraw() {
             return None;
         }
         self.retries = retries;
-        Some(delay)
+        self.resumes = now.checked_add(delay);
+        request.extensions_mut().insert(Again { left });
+        Some(RetryDelay::new(delay))
     }
 
-    /// The delay before a request is sent again that has failed with this error.
-    fn delay_after_break<E: 'static>(
+    /// Plans the next retry of a request that has failed with this error, unless there is none.
+    fn plan_after_break<B, E: 'static>(
         &mut self,
+        request: &mut Request<B>,
         error: &E,
-        is_idempotent: bool,
-    ) -> Option<Duration> {
+    ) -> Option<RetryDelay> {
         let broken = broken(error)?;
-        let is_safe = is_idempotent || (broken == Broken::Sending && self.rules.broken_uploads);
+        let is_safe = request.method().is_idempotent()
+            || (broken == Broken::Sending && self.rules.broken_uploads);
         if !is_safe || (broken == Broken::Unanswered && self.unanswered >= UNANSWERED) {
             return None;
         }
         self.unanswered += u32::from(broken == Broken::Unanswered);
-        self.delay(None, None)
+        self.plan(request, None, None)
     }
 
-    /// Marks a request that is sent again.
-    fn mark<B>(&self, request: &mut Request<B>) -> Option<()> {
-        let deadline = self.first_refusal?.checked_add(self.rules.total_time);
-        request.extensions_mut().insert(Again { deadline });
-        Some(())
+    /// A retry begins. The time in which the process did not run does not count.
+    fn resume(&mut self) {
+        if let (Some(resumes), Some(began)) = (self.resumes.take(), self.began) {
+            let late = resumes.elapsed();
+            if late > LATE {
+                self.began = began.checked_add(late);
+            }
+        }
     }
 }
 
@@ -201,19 +228,11 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
     ) -> Option<RetryDelay> {
         let response = match result {
             Ok(response) => response,
-            Err(error) => {
-                let delay = self.delay_after_break(error, request.method().is_idempotent())?;
-                self.mark(request)?;
-                return Some(RetryDelay::new(delay));
-            }
+            Err(error) => return self.plan_after_break(request, error),
         };
         self.unanswered = 0;
         match self.rules.answer(request, response) {
-            Answer::Refused(asked, paused) => {
-                let delay = self.delay(asked, paused)?;
-                self.mark(request)?;
-                Some(RetryDelay::new(delay))
-            }
+            Answer::Refused(asked, paused) => self.plan(request, asked, paused),
             Answer::Unavailable => None,
             Answer::Handled => {
                 self.rules.budget.deposit();
@@ -226,6 +245,8 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
         if self.rules.attempts == Some(1) {
             return None;
         }
+        // tower calls this when a retry begins, too.
+        self.resume();
         let mut clone = Request::new(self.bodies.clone_body(request.body())?);
         *clone.method_mut() = request.method().clone();
         *clone.uri_mut() = request.uri().clone();
