@@ -32,6 +32,10 @@ const BEGINNING: f64 = 0.85;
 /// The time to the plateau, in requests at the rate between the policy's and the measured one.
 const REQUESTS_TO_PLATEAU: f64 = 80.0;
 
+/// The time to the plateau is at least so many times that in which requests are answered: what the
+/// server makes of a rate is known only then.
+const ANSWERS_TO_PLATEAU: u64 = 8;
+
 /// A measurement is based on so many admitted requests, if there were as many.
 const ENOUGH: u64 = 10;
 
@@ -54,9 +58,13 @@ pub(super) struct Learned {
     empty: VecDeque<Empty>,
     /// How many requests were admitted since the first refusal.
     admitted: u64,
+    /// Since when nothing was admitted.
+    silent_since: u64,
     /// When the last pause ends, and how many requests had been admitted until then.
     resumed: (u64, u64),
     last_refusal: u64,
+    /// The time in which requests are answered, smoothed as in RFC 6298.
+    answered_in: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +118,9 @@ pub(super) fn backoff(in_a_row: u32, first: u64) -> u64 {
 
 impl Learned {
     pub(super) fn new() -> Self {
-        let (empty, resumed) = (VecDeque::new(), (0, 0));
-        Self { pace: None, empty, admitted: 0, resumed, last_refusal: 0 }
+        let (empty, silent_since, resumed) = (VecDeque::new(), 0, (0, 0));
+        let (last_refusal, answered_in) = (0, 0);
+        Self { pace: None, empty, admitted: 0, silent_since, resumed, last_refusal, answered_in }
     }
 
     /// The pace, if the rate is known.
@@ -128,28 +137,40 @@ impl Learned {
         self.last_refusal
     }
 
+    /// A request was answered.
+    fn answered(&mut self, sent_at: u64, now: u64) {
+        let sample = now.saturating_sub(sent_at);
+        let before = if self.answered_in == 0 { sample } else { self.answered_in };
+        self.answered_in = before - before / 8 + sample / 8;
+    }
+
     /// A request was admitted.
-    pub(super) fn admitted(&mut self, now: u64, least: u64) {
+    pub(super) fn admitted(&mut self, sent_at: u64, now: u64, least: u64) {
         self.admitted += 1;
+        self.answered(sent_at, now);
         if let Some(pace) = &mut self.pace {
             pace.update(now, least);
         }
     }
 
     /// One more request was refused that had been sent before the last refusal was known, and the
-    /// server names a time until when it refuses requests.
-    pub(super) fn refused_too(&mut self, until: u64) {
+    /// server names a time to wait, or not. Returns the time to wait.
+    pub(super) fn refused_too(&mut self, now: u64, named: Option<u64>) -> u64 {
+        let pause = named.unwrap_or(if self.pace.is_some() { 0 } else { SECOND });
+        let resume = now.saturating_add(pause);
         if let Some(empty) = self.empty.back_mut() {
-            empty.at = empty.at.max(until);
+            empty.at = empty.at.max(resume);
             empty.admitted = self.admitted;
         }
-        self.resumed = (self.resumed.0.max(until), self.admitted);
+        self.resumed = (self.resumed.0.max(resume), self.admitted);
+        pause
     }
 
     /// A request was refused, the last one of `in_a_row`. The server names a time to wait, or not.
     /// Returns the time to wait.
     pub(super) fn refused(
         &mut self,
+        sent_at: u64,
         now: u64,
         in_a_row: u32,
         named: Option<u64>,
@@ -157,17 +178,27 @@ impl Learned {
         pending: u64,
     ) -> u64 {
         self.last_refusal = now;
-        let sent_at = self.pace.as_ref().map_or(least, |pace| pace.interval(now, least));
-        let pause = self.pause(in_a_row, named, least);
-        let resume = now.saturating_add(pause);
+        self.answered(sent_at, now);
+        let interval = self.pace.as_ref().map_or(least, |pace| pace.interval(now, least));
         let is_news = self.empty.back().is_none_or(|empty| self.admitted > empty.admitted);
         if is_news {
+            self.silent_since = now;
+        }
+        let pause = self.pause(now, in_a_row, named, least);
+        let resume = now.saturating_add(pause);
+        if is_news {
             if let Some(measured) = self.measured(resume) {
-                self.adopt(now, measured, sent_at, least, pending);
+                self.adopt(now, measured, interval, least, pending);
             }
             self.empty.push_back(Empty { at: resume, admitted: self.admitted, is_vague: false });
-        } else if let Some(empty) = self.empty.back_mut() {
-            (empty.at, empty.is_vague) = (resume, true);
+        } else {
+            if let Some(empty) = self.empty.back_mut() {
+                (empty.at, empty.is_vague) = (resume, true);
+            }
+            if let Some(pace) = &mut self.pace {
+                pace.since = now;
+                pace.update(now, least);
+            }
         }
         while self.empty.get(1).is_some_and(|next| self.admitted - next.admitted >= ENOUGH) {
             self.empty.pop_front();
@@ -179,12 +210,15 @@ impl Learned {
     /// How long to wait after a refusal: as long as the server says, or else until a unit is back;
     /// and longer when refusals follow each other, since then the server does not say the truth, or
     /// other clients are faster.
-    fn pause(&self, in_a_row: u32, named: Option<u64>, least: u64) -> u64 {
+    fn pause(&self, now: u64, in_a_row: u32, named: Option<u64>, least: u64) -> u64 {
         let Some(Pace { plateau, .. }) = self.pace else {
             return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
         };
         let first = plateau.max(least.saturating_mul(10)).min(SECOND);
+        // A rate at which nothing is admitted for long is wrong.
+        let silence = now.saturating_sub(self.silent_since);
         let longest = plateau.saturating_mul(LONGEST_BACKOFF_IN_REQUESTS).max(SECOND);
+        let longest = longest.max(silence / 4);
         named.unwrap_or(plateau.min(SECOND)).max(backoff(in_a_row, first).min(longest))
     }
 
@@ -203,7 +237,7 @@ impl Learned {
         &mut self,
         now: u64,
         (measured, time): (u64, u64),
-        sent_at: u64,
+        interval: u64,
         least: u64,
         pending: u64,
     ) {
@@ -215,10 +249,10 @@ impl Learned {
         let between = |one: u64, other: u64| {
             u64::try_from((u128::from(one) * u128::from(other)).isqrt()).unwrap_or(u64::MAX)
         };
-        let plateau = if measured <= sent_at {
+        let plateau = if measured <= interval {
             measured
         } else {
-            between(measured, sent_at).min(sent_at.saturating_mul(2))
+            between(measured, interval).min(interval.saturating_mul(2))
         };
         let plateau = plateau.min(LONGEST_INTERVAL).max(least);
         #[expect(
@@ -229,7 +263,8 @@ impl Learned {
         )]
         let requests = (between(least, plateau) as f64 * REQUESTS_TO_PLATEAU) as u64;
         // After a short measurement, the rate is soon measured again.
-        let span = requests.min(time.max(plateau.saturating_mul(3))).max(1);
+        let span = requests.min(time.max(plateau.saturating_mul(3)));
+        let span = span.max(self.answered_in.saturating_mul(ANSWERS_TO_PLATEAU)).max(1);
         let paced = now.saturating_sub(self.resumed.0) / plateau;
         let at_once = (self.admitted - self.resumed.1).saturating_sub(paced);
         let pace = self.pace.get_or_insert_with(|| {

@@ -225,32 +225,37 @@ impl Pair {
     }
 
     /// A request was admitted. `is_current` if it was sent after the last refusal was known.
-    pub(super) fn admitted(&mut self, now: u64, is_current: bool) {
+    pub(super) fn admitted(&mut self, sent_at: u64, now: u64, is_current: bool) {
         if is_current {
             self.window.admitted(now);
         }
         let least = self.own.step();
         if let Some(learned) = &mut self.learned {
-            learned.admitted(now, least);
+            learned.admitted(sent_at, now, least);
         }
     }
 
     /// A request was refused, the last one of `in_a_row`, and the server names a time to wait or
     /// not. Returns how long to wait.
     #[cold]
-    pub(super) fn refused(&mut self, now: u64, in_a_row: u32, named: Option<u64>) -> u64 {
+    pub(super) fn refused(
+        &mut self,
+        sent_at: u64,
+        now: u64,
+        in_a_row: u32,
+        named: Option<u64>,
+    ) -> u64 {
         let (unanswered, least) = (self.unanswered(), self.own.step());
         self.window.refused(now, unanswered, self.pace().is_some());
         let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new()));
-        learned.refused(now, in_a_row, named, least, self.pending)
+        learned.refused(sent_at, now, in_a_row, named, least, self.pending)
     }
 
-    /// One more request was refused that was sent before the last refusal was known.
+    /// One more request was refused that was sent before the last refusal was known. Returns how
+    /// long to wait.
     #[cold]
-    pub(super) fn refused_too(&mut self, until: u64) {
-        if let Some(learned) = &mut self.learned {
-            learned.refused_too(until);
-        }
+    pub(super) fn refused_too(&mut self, now: u64, named: Option<u64>) -> u64 {
+        self.learned.as_mut().map_or(0, |learned| learned.refused_too(now, named))
     }
 
     #[cold]
@@ -296,7 +301,6 @@ impl Pair {
         if let Some(exhausted) = standing.exhausted {
             self.wait_for(exhausted, now);
         }
-        self.window.trust_reports();
     }
 
     /// A limit is exhausted for that time: this one, or one that is not known.

@@ -98,13 +98,6 @@ impl Window {
         self.size = if grown < self.most { grown } else { u64::MAX };
     }
 
-    /// The server reports how many units are left, so it need not be found out.
-    pub(super) fn trust_reports(&mut self) {
-        if self.threshold == u64::MAX {
-            self.size = u64::MAX;
-        }
-    }
-
     /// A request was refused, and the next one is a probe. After it, the window is as large as it
     /// was if the `rate` is known, by which requests are sent then; otherwise it is half as large.
     pub(super) fn refused(&mut self, now: u64, unanswered: u64, knows_rate: bool) {

@@ -101,15 +101,12 @@ impl State {
         let own = self.limits.own(pairs);
         let pause = match (is_current, is_concurrent) {
             (true, true) => wait.unwrap_or(PAUSE).max(backoff(self.refused_in_a_row, SECOND)),
-            (true, false) => own.refused(now, self.refused_in_a_row, wait),
-            (false, _) => wait.unwrap_or(PAUSE),
+            (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait),
+            (false, true) => wait.unwrap_or(PAUSE),
+            (false, false) => own.refused_too(now, wait),
         };
-        let pause = if is_current {
-            pause.saturating_add(spread(own.interval().min(SECOND)))
-        } else {
-            own.refused_too(now.saturating_add(pause));
-            pause
-        };
+        let spread = if is_current { spread(own.interval().min(SECOND)) } else { 0 };
+        let pause = pause.saturating_add(spread);
         let until = now.saturating_add(pause);
         // The own limit has no units until then, whatever is reported about it.
         let own = usize::from(!is_concurrent);
@@ -172,7 +169,7 @@ impl State {
         if !own.is_learning() {
             return is_more;
         }
-        own.admitted(now(), is_current);
+        own.admitted(sent_at, now(), is_current);
         self.queue.waiting() > 0 || is_more
     }
 }
