@@ -1,0 +1,192 @@
+"""Runs the jobs, prints a line for each, and fails if one does not keep what is promised.
+
+    drive.py FOLDER [--all] [--calls N] [--rows REGEX] [--list]
+
+The folder has the packages, the servers and the programs `job` and `limiter`.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+
+from rows import rows
+from servers import Failure, Server
+
+# What the client promises for a bulk job.
+MOST_REQUESTS, MOST_TIME, MOST_UNFAIR = 1.2, 1.2, 3.0
+
+COLUMNS = (
+    f"{'':<44}{'calls':>6}{'sent':>7}{'refused':>8}{'429':>5}{'unsent':>7}{'failed':>7}"
+    f"{'sent/call':>10}{'time':>8}{'least':>8}{'ratio':>7}{'unfair':>7}{'gap':>7}"
+)
+
+
+class Result:
+    """What the processes of a row have reported."""
+
+    def __init__(self, row, reports):
+        self.row = row
+        total = lambda name: sum(report[name] for report in reports)
+        self.placed, self.sent = total("placed"), total("sent")
+        self.handed_back, self.not_sent = total("refused"), total("not_sent")
+        self.failed = total("failed")
+        self.seconds = max(report["seconds"] for report in reports)
+        self.gap = max(report["gap"] for report in reports)
+        self.problem = next((it["problem"] for it in reports if it["problem"]), "")
+        waits = [report["mean_wait"] for report in reports]
+        self.unfair = max(waits) / max(min(waits), 1e-3) if len(waits) > 1 else 1.0
+        self.per_call = self.sent / row.calls
+        self.ratio = self.seconds / max(row.least(), 1e-3)
+
+    def line(self):
+        row = self.row
+        return (
+            f"{row.name:<44}{row.calls:>6}{self.sent:>7}{self.sent - self.placed:>8}"
+            f"{self.handed_back:>5}{self.not_sent:>7}{self.failed:>7}{self.per_call:>10.2f}"
+            f"{self.seconds:>8.1f}{row.least():>8.1f}{self.ratio:>7.2f}{self.unfair:>7.1f}"
+            f"{self.gap:>7.1f}"
+        )
+
+    def broken(self):
+        """The promises that are not kept."""
+        lost = {"handed back": self.handed_back, "not sent": self.not_sent, "failed": self.failed}
+        for what, count in lost.items():
+            if count:
+                yield f"{count} {what}" + (f" ({self.problem})" if self.problem else "")
+        if not self.row.bounded:
+            return
+        if self.per_call > MOST_REQUESTS:
+            yield f"{self.per_call:.2f} requests a call"
+        if self.ratio > MOST_TIME:
+            yield f"{self.ratio:.2f} of the least time"
+        if self.unfair > MOST_UNFAIR:
+            yield f"mean waits {self.unfair:.1f} apart"
+
+
+class Run:
+    """Runs rows, some of them at once."""
+
+    def __init__(self, folder):
+        self.folder, self.stopped, self.processes = folder, False, set()
+        self.lock = threading.Lock()
+
+    def run(self, row):
+        server = Server(self.folder, re.sub(r"\W+", "-", row.name), row.rate)
+        try:
+            row.limiter.start(server)
+            return Result(row, self.jobs(row, server))
+        finally:
+            server.end()
+
+    def jobs(self, row, server):
+        # Longer than any client should need that is not stuck.
+        total = int(row.least() * 2 + 60)
+        environment = {
+            **os.environ,
+            **row.limiter.options,
+            "ADDRESS": f"127.0.0.1:{server.port}",
+            "CALLERS": str(row.callers),
+            "RATE": str(row.policy.limit),
+            "RATE_MS": str(int(row.policy.window * 1000)),
+            "EVENLY": str(int(row.evenly)),
+            "TOTAL_S": str(total),
+            "START_MS": str(int(time.time() * 1000) + 500),
+            "CALLS": str(row.calls // row.processes),
+        }
+        jobs = [self.job(environment) for _ in range(row.processes)]
+        try:
+            return [json.loads(job.communicate(timeout=total + 60)[0]) for job in jobs]
+        except subprocess.TimeoutExpired as error:
+            raise Failure(f"{row.name}: the job hangs") from error
+        except json.JSONDecodeError as error:
+            raise Failure(f"{row.name}: the job failed\n{server.log()}") from error
+        finally:
+            for job in jobs:
+                job.kill()
+                job.wait()
+                self.processes.discard(job)
+
+    def job(self, environment):
+        with self.lock:
+            if self.stopped:
+                raise Failure("stopped")
+            job = subprocess.Popen(
+                [self.folder / "job"], env=environment, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+            )  # fmt: skip
+            self.processes.add(job)
+            return job
+
+    def stop(self):
+        with self.lock:
+            self.stopped = True
+            for job in self.processes:
+                job.kill()
+
+
+def grouped(chosen):
+    """The rows that may run at once, group by group."""
+    for at_once in dict.fromkeys(row.at_once for row in chosen):
+        yield at_once, [row for row in chosen if row.at_once == at_once]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--all", action="store_true", help="not only the short selection")
+    parser.add_argument("--calls", type=int, default=1500, help="of a bulk job")
+    parser.add_argument("--rows", default="", help="those that this expression finds")
+    parser.add_argument("--list", action="store_true", help="the names of the rows, and no more")
+    options = parser.parse_args()
+    chosen = [
+        row
+        for row in rows(options.calls)
+        if (options.all or options.rows or row.short) and re.search(options.rows, row.name)
+    ]
+    if not chosen:
+        sys.exit(f"there is no row with {options.rows!r} in its name")
+    if options.list:
+        print(*(row.name for row in chosen), sep="\n")
+        return
+    # So that the servers are ended when this is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it took too long"))
+    run = Run(options.folder.resolve())
+    shutil.rmtree(run.folder / "running", ignore_errors=True)
+    print(COLUMNS)
+    broken = []
+    for at_once, group in grouped(chosen):
+        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+            futures = [pool.submit(run.run, row) for row in group]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    result = future.result()
+                    print(result.line(), flush=True)
+                    broken += ((result.row.name, promise) for promise in result.broken())
+            except BaseException:
+                run.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+    if broken:
+        print("\nnot as promised:")
+        for name, promise in broken:
+            print(f"  {name}: {promise}")
+        sys.stdout.flush()
+        sys.exit(f"{len(broken)} promises are not kept")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Failure, OSError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")

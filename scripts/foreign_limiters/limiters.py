@@ -1,0 +1,81 @@
+"""The limiters, each with the least time that any client needs for a number of calls."""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """`limit` requests in `window` seconds. Where a limiter has a burst of its own, `burst`."""
+
+    limit: int
+    window: float
+    burst: int
+
+
+def windows(rate, calls):
+    """Fixed windows, the first of which begins with the first request, and sliding logs: as many
+    requests as are allowed at once, then those of the next window."""
+    return (math.ceil(calls / rate.limit) - 1) * rate.window
+
+
+def bucket(rate, calls):
+    """Token buckets, GCRA and leaky buckets: the burst at once, then one in each interval."""
+    return max(0, calls - rate.burst) * rate.window / rate.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class Limiter:
+    """How to start it, its least time, its burst where it has one of its own, and what the job has
+    to be told."""
+
+    name: str
+    start: object
+    least: object = windows
+    burst: int = 1
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+# nginx has no Retry-After with 503 unless it is told to.
+UNAVAILABLE = {"METHOD": "GET", "UNAVAILABLE": "1"}
+LATER = "add_header Retry-After 1 always;"
+BURST = " burst=20 nodelay"
+
+LIMITERS = [
+    *(
+        Limiter(
+            f"express-rate-limit {headers}",
+            lambda server, headers=headers: server.node("express", HEADERS=headers),
+        )
+        for headers in ["legacy", "draft-6", "draft-7", "draft-8"]
+    ),
+    Limiter("@fastify/rate-limit", lambda server: server.node("fastify")),
+    Limiter("rate-limiter-flexible", lambda server: server.node("flexible")),
+    Limiter("hono-rate-limiter", lambda server: server.node("hono")),
+    Limiter("slowapi", lambda server: server.uvicorn("slowapi_app")),
+    Limiter("slowapi fields", lambda server: server.uvicorn("slowapi_app", HEADERS="1")),
+    Limiter("Flask-Limiter", lambda server: server.gunicorn("flask_app", 4)),
+    Limiter("Flask-Limiter fields", lambda server: server.gunicorn("flask_app", 4, HEADERS="1")),
+    # Its throttle counts wrong with several threads.
+    Limiter("DRF", lambda server: server.gunicorn("django_app", 1)),
+    Limiter("nginx 429", lambda server: server.nginx(429), bucket),
+    Limiter("nginx 429 burst", lambda server: server.nginx(429, burst=BURST), bucket, 21),
+    Limiter("nginx 503", lambda server: server.nginx(503, LATER), bucket, 1, UNAVAILABLE),
+    Limiter(
+        "nginx 503 burst", lambda server: server.nginx(503, LATER, BURST), bucket, 21, UNAVAILABLE
+    ),
+    Limiter("tower_governor", lambda server: server.rust("tower_governor"), bucket, 5),
+    Limiter(
+        "tower_governor fields", lambda server: server.rust("tower_governor-headers"), bucket, 5
+    ),
+    Limiter("actix-governor", lambda server: server.rust("actix-governor"), bucket, 5),
+    Limiter(
+        "actix-governor fields", lambda server: server.rust("actix-governor-headers"), bucket, 5
+    ),
+]
+# This crate's own: its burst is the limit.
+BOLNA = Limiter("this crate", lambda server: server.rust("bolna"), bucket, 0)
+
+
+def named(name):
+    return next(limiter for limiter in LIMITERS if limiter.name == name)

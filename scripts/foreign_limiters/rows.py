@@ -1,0 +1,98 @@
+"""The jobs: what is run against which limiter, and what is expected of it."""
+
+import dataclasses
+
+from limiters import BOLNA, LIMITERS, Limiter, Rate, named
+
+# The client's policy in the bulk jobs, in calls a second with a burst of as many, by how many times
+# slower the limiter is. A job of 1,500 calls then takes from 10 seconds to 5 minutes.
+POLICIES = {2: 250, 10: 500, 100: 500}
+# The windows of the limiters, in seconds. In shorter ones a field in whole seconds, which is rounded
+# up, would make the client wait for much longer than it has to.
+WINDOW = 5
+# The limiters that several processes share in the short selection.
+SHARED = ["express-rate-limit draft-8", "tower_governor"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A job against a limiter. `at_once` is how many jobs may run while this one does."""
+
+    name: str
+    limiter: Limiter
+    rate: Rate
+    calls: int
+    policy: Rate
+    callers: int = 0
+    processes: int = 1
+    evenly: bool = False
+    # Whether the bounds on requests and time hold, and not only that nothing is lost.
+    bounded: bool = True
+    at_once: int = 32
+    short: bool = False
+
+    def least(self):
+        """The least time, in seconds, of any client that keeps to its policy."""
+        policy = max(0, self.calls - self.policy.burst) * self.policy.window / self.policy.limit
+        # Each process has a bucket of its own.
+        return max(self.limiter.least(self.rate, self.calls), policy / self.processes)
+
+
+def bulk(limiter, strictness, calls, at_once, processes=1, short=False):
+    policy = POLICIES[strictness]
+    return Row(
+        name=f"{limiter.name}, 1/{strictness}"
+        + (f", {processes} processes" if processes > 1 else ""),
+        limiter=limiter,
+        rate=Rate(policy * WINDOW // strictness, WINDOW, limiter.burst),
+        calls=calls,
+        policy=Rate(policy, 1, policy),
+        processes=processes,
+        at_once=at_once,
+        short=short,
+    )
+
+
+def faults():
+    """The jobs in which calls were lost, and time: 40 calls by 20 callers, at 500 a minute."""
+    minute = Rate(500, 60, 500)
+
+    def few(name, limiter, limit, window, burst=1):
+        rate = Rate(limit, window, burst)
+        options = {"callers": 20, "bounded": False, "short": True}
+        return Row(f"{name}, 40 calls", limiter, rate, 40, minute, **options)
+
+    yield few("tower_governor, 1 in 2 s", named("tower_governor"), 1, 2, 3)
+    yield few("actix-governor, 1 in 0.5 s", named("actix-governor"), 1, 0.5)
+    yield few("nginx 503, 1 in 1 s", named("nginx 503"), 1, 1)
+    yield few("rate-limiter-flexible, 5 in 3 s", named("rate-limiter-flexible"), 5, 3)
+    yield few("slowapi fields, 5 in 3 s", named("slowapi fields"), 5, 3)
+    yield few("slowapi, 5 in 3 s", named("slowapi"), 5, 3)
+    # This crate at both ends, with a minute of five seconds.
+    rate = Rate(500, 5, 500)
+    for processes, evenly in [(4, False), (8, False), (4, True), (8, True)]:
+        yield Row(
+            name=f"this crate, {processes} processes" + (" evenly" if evenly else ""),
+            limiter=BOLNA,
+            rate=rate,
+            calls=1600,
+            policy=rate,
+            processes=processes,
+            evenly=evenly,
+            short=processes == 4,
+        )
+
+
+def rows(calls):
+    # What is not said to be short takes minutes: as many at once as the machine can bear.
+    for limiter in LIMITERS:
+        yield bulk(limiter, 2, calls, 3)
+    for limiter in LIMITERS:
+        yield bulk(limiter, 10, calls, 6, short=True)
+    for processes in (4, 8):
+        for limiter in LIMITERS:
+            short = processes == 4 and limiter.name in SHARED
+            yield bulk(limiter, 10, calls, 6, processes, short)
+    yield from faults()
+    for limiter in LIMITERS:
+        yield bulk(limiter, 100, calls, 32)
