@@ -14,8 +14,16 @@
 //! Then it places 60 calls of which only 10 may run at once, whatever the rate, as the limits of
 //! voice APIs and of phone lines demand.
 //!
-//! At the end the example prints what the API has seen of each dialler. It fails if a paced dialler
-//! has lost a lead, or if more than 10 calls ran at once.
+//! At the end the example prints what the API has answered to each dialler. It fails if a paced
+//! dialler has lost a lead, or if more than 10 calls ran at once.
+//!
+//! With `API` it dials through another API, whose limits it does not know, for example one with the
+//! limiter of another project that allows half as much:
+//!
+//! ```text
+//! scripts/foreign-limiters --serve tower_governor --limit 250 --window 3 --port 3000
+//! API=127.0.0.1:3000 cargo run --release --example client --features client
+//! ```
 
 use std::collections::HashMap;
 use std::env;
@@ -25,9 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
+use axum::extract::Request;
 use axum::routing::post;
 use bolna_rate_limit::client::{BolnaClientLayer, Pacer, Permit};
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
@@ -36,12 +42,14 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 use http_body_util::Full;
-use hyper_util::client::legacy::{Client, connect::HttpConnector};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tower::util::{BoxCloneSyncService, MapRequestLayer};
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 const LEADS: usize = 1500;
@@ -62,7 +70,10 @@ async fn main() -> Result<(), BoxError> {
     // The API and the client have the same policy.
     let rate = Policy::bolna().quota("call", Quota::per(A_MINUTE, minute));
     let policy = rate.clone().build()?;
-    let api = Api::serve(policy.clone()).await?;
+    let api = match env::var("API") {
+        Ok(address) => Api { address, is_ours: false, seen: Seen::default() },
+        Err(_) => Api::serve(policy.clone()).await?,
+    };
     let pacer = Pacer::builder().policy(policy.clone()).jitter(JITTER);
     let (bursts, evenly) = (pacer.clone().build()?, pacer.evenly().build()?);
 
@@ -91,7 +102,7 @@ async fn main() -> Result<(), BoxError> {
 
 /// Sends 50 calls at once, then sleeps for a second. If a call is refused, its lead is lost.
 async fn naive(api: &Api, second: Duration) -> Job {
-    let (client, job) = (http_client(), Job::start("naive"));
+    let (client, job) = (http_client(api), Job::start("naive"));
     let mut placed = 0;
     for first in (0..LEADS).step_by(50) {
         let calls = (first..first + 50).map(|lead| place(client.clone(), api.call("naive", lead)));
@@ -105,7 +116,7 @@ async fn naive(api: &Api, second: Duration) -> Job {
 async fn paced(api: &Api, name: &'static str, pacer: Pacer) -> Job {
     let layer = BolnaClientLayer::with_pacer(pacer.clone());
     let (client, job) =
-        (ServiceBuilder::new().layer(layer).service(http_client()), Job::start(name));
+        (ServiceBuilder::new().layer(layer).service(http_client(api)), Job::start(name));
     let bar = tokio::spawn(show_progress(name, pacer));
     let mut calls = JoinSet::new();
     for lead in 0..LEADS {
@@ -124,7 +135,7 @@ async fn at_most_10_at_once(
     lasts: Duration,
 ) -> Result<(usize, Duration), BoxError> {
     let client =
-        ServiceBuilder::new().layer(BolnaClientLayer::with_pacer(pacer)).service(http_client());
+        ServiceBuilder::new().layer(BolnaClientLayer::with_pacer(pacer)).service(http_client(api));
     // The permits of the calls that run, by the ids of the calls.
     let running = Arc::new(Mutex::new(HashMap::new()));
     let (hang_up, mut webhook) = mpsc::unbounded_channel();
@@ -165,9 +176,19 @@ where
     client.oneshot(call).await.is_ok_and(|response| response.status().is_success())
 }
 
-fn http_client() -> Client<HttpConnector, Full<Bytes>> {
+type Http = BoxCloneSyncService<http::Request<Full<Bytes>>, http::Response<Incoming>, Error>;
+
+/// A client that records how each request is answered.
+fn http_client(api: &Api) -> Http {
+    let seen = Arc::clone(&api.seen);
     // HTTP/2 takes one connection for all requests, so fewer files are open.
-    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+    let client = Client::builder(TokioExecutor::new()).http2_only(api.is_ours).build_http();
+    let client = client.map_response(move |response: http::Response<_>| {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.push((Instant::now(), response.status()));
+        response
+    });
+    BoxCloneSyncService::new(client)
 }
 
 /// Draws a progress bar while requests wait, if standard error is a terminal.
@@ -188,23 +209,24 @@ async fn show_progress(name: &str, pacer: Pacer) {
 /// When the API has answered each request, and with which status.
 type Seen = Arc<Mutex<Vec<(Instant, StatusCode)>>>;
 
-/// The API, with its limiter, and what it has seen.
+/// The API, and what it has answered.
 struct Api {
     address: String,
+    /// Whether it is the example's own, which speaks HTTP/2.
+    is_ours: bool,
     seen: Seen,
 }
 
 impl Api {
     async fn serve(policy: Policy) -> Result<Self, BoxError> {
-        let seen = Arc::default();
         let app = Router::new()
             .route("/call", post("queued"))
             .layer(BolnaRateLimitLayer::with_policy(policy))
-            .layer(from_fn_with_state(Arc::clone(&seen), authenticate));
+            .layer(MapRequestLayer::new(authenticate));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?.to_string();
         tokio::spawn(axum::serve(listener, app).into_future());
-        Ok(Self { address, seen })
+        Ok(Self { address, is_ours: true, seen: Seen::default() })
     }
 
     fn call(&self, key: &str, lead: usize) -> http::Request<Full<Bytes>> {
@@ -216,18 +238,16 @@ impl Api {
     }
 }
 
-/// A DEMO: each key is a user of its own. Also records how each request was answered.
-async fn authenticate(State(seen): State<Seen>, mut request: Request, next: Next) -> Response {
+/// A DEMO: each key is a user of its own.
+fn authenticate(mut request: Request) -> Request {
     if let Some(key) = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
         let account = Account::user(key);
         request.extensions_mut().insert(account);
     }
-    let response = next.run(request).await;
-    seen.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), response.status()));
-    response
+    request
 }
 
-/// What a dialler has reached, and what the API has seen of it.
+/// What a dialler has reached, and what the API has answered.
 struct Job {
     name: &'static str,
     started: Instant,
@@ -273,17 +293,19 @@ fn report(jobs: &[Job], minute: Duration) {
         );
     }
 
-    let slot = minute / 6;
     let last = jobs
         .iter()
         .flat_map(|job| job.seen.iter().map(|(at, _)| *at - job.started))
         .max()
         .unwrap_or_default();
+    // 10 seconds, or more if another API takes long.
+    let tens = 1 + u32::try_from(last.as_nanos() * 6 / minute.as_nanos()).unwrap_or(u32::MAX) / 40;
+    let slot = minute / 6 * tens;
     let slots = 1 + u32::try_from(last.as_nanos() / slot.as_nanos()).unwrap_or(u32::MAX);
     let seen: Vec<Vec<_>> =
         (0..slots).map(|n| jobs.iter().map(|job| job.seen_in(slot * n, slot)).collect()).collect();
     let most = seen.iter().flatten().map(|[ok, refused]| ok + refused).max().unwrap_or(1).max(1);
-    println!("\nRequests in every 10 seconds, admitted █ and refused ░");
+    println!("\nRequests in every {} seconds, admitted █ and refused ░", tens * 10);
     println!(
         "{:>6}  {}",
         "",
@@ -298,8 +320,8 @@ fn report(jobs: &[Job], minute: Duration) {
                 (ok, 0) => format!("{ok}"),
                 (ok, refused) => format!("{ok}+{refused}"),
             };
-            format!("{:<30}", format!("{bar} {counts}"))
+            format!("{:<29} ", format!("{bar} {counts}"))
         });
-        println!("{:>4} s  {}", n * 10, bars.collect::<String>().trim_end());
+        println!("{:>4} s  {}", n * tens as usize * 10, bars.collect::<String>().trim_end());
     }
 }
