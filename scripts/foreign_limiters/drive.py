@@ -1,6 +1,7 @@
 """Runs the jobs, prints a line for each, and fails if one does not keep what is promised.
 
     drive.py FOLDER [--all] [--calls N] [--rows REGEX] [--list]
+    drive.py FOLDER --serve LIMITER [--limit N] [--window SECONDS] [--burst N] [--port N]
 
 The folder has the packages, the servers and the programs `job` and `limiter`.
 """
@@ -20,6 +21,7 @@ import time
 
 sys.dont_write_bytecode = True
 
+from limiters import Rate, named
 from rows import rows
 from servers import Failure, Server
 
@@ -82,7 +84,7 @@ class Run:
         self.lock = threading.Lock()
 
     def run(self, row):
-        server = Server(self.folder, re.sub(r"\W+", "-", row.name), row.rate)
+        server = Server(self.folder, row.name, row.rate)
         try:
             row.limiter.start(server)
             return Result(row, self.jobs(row, server))
@@ -141,14 +143,42 @@ def grouped(chosen):
         yield at_once, [row for row in chosen if row.at_once == at_once]
 
 
+def serve(folder, options):
+    """Runs one limiter until it is interrupted."""
+    limiter = named(options.serve)
+    rate = Rate(options.limit, options.window, options.burst or limiter.burst)
+    server = Server(folder, limiter.name, rate, options.port)
+    try:
+        limiter.start(server)
+        print(f"{limiter.name} on 127.0.0.1:{server.port}: {rate.limit} in {rate.window} s")
+        sys.stdout.flush()
+        server.process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.end()
+
+
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        prog="foreign-limiters", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--all", action="store_true", help="not only the short selection")
     parser.add_argument("--calls", type=int, default=1500, help="of a bulk job")
     parser.add_argument("--rows", default="", help="those that this expression finds")
     parser.add_argument("--list", action="store_true", help="the names of the rows, and no more")
+    parser.add_argument("--serve", metavar="LIMITER", help="only run this limiter")
+    parser.add_argument("--limit", type=int, default=250, help="with --serve: the requests")
+    parser.add_argument("--window", type=int, default=3, help="with --serve: in so many seconds")
+    parser.add_argument("--burst", type=int, help="with --serve, where a limiter has a burst")
+    parser.add_argument("--port", type=int, default=3000, help="with --serve")
     options = parser.parse_args()
+    options.folder = options.folder.resolve()
+    # So that the servers are ended when this is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was ended, or took too long"))
+    if options.serve:
+        return serve(options.folder, options)
     chosen = [
         row
         for row in rows(options.calls)
@@ -159,9 +189,7 @@ def main():
     if options.list:
         print(*(row.name for row in chosen), sep="\n")
         return
-    # So that the servers are ended when this is.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it took too long"))
-    run = Run(options.folder.resolve())
+    run = Run(options.folder)
     shutil.rmtree(run.folder / "running", ignore_errors=True)
     print(COLUMNS)
     broken = []

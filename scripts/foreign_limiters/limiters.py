@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from servers import Failure
+
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
@@ -78,4 +80,7 @@ BOLNA = Limiter("this crate", lambda server: server.rust("bolna"), bucket, 0)
 
 
 def named(name):
-    return next(limiter for limiter in LIMITERS if limiter.name == name)
+    limiters = {limiter.name: limiter for limiter in [*LIMITERS, BOLNA]}
+    if name not in limiters:
+        raise Failure(f"there is no {name!r}, but {', '.join(limiters)}")
+    return limiters[name]

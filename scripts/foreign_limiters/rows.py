@@ -7,8 +7,8 @@ from limiters import BOLNA, LIMITERS, Limiter, Rate, named
 # The client's policy in the bulk jobs, in calls a second with a burst of as many, by how many times
 # slower the limiter is. A job of 1,500 calls then takes from 10 seconds to 5 minutes.
 POLICIES = {2: 250, 10: 500, 100: 500}
-# The windows of the limiters, in seconds. In shorter ones a wait that is rounded up to whole seconds
-# would be much longer than need be.
+# The windows of the limiters, in seconds. Rounding a wait up to whole seconds costs too large a part
+# of shorter ones.
 WINDOW = 5
 # The limiters that several processes share in the short selection.
 SHARED = ["express-rate-limit draft-8", "tower_governor"]

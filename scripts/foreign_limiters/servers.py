@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import time
@@ -54,10 +55,10 @@ def free_port():
 class Server:
     """A server in a folder of its own below that of the packages."""
 
-    def __init__(self, packages, name, rate):
-        self.packages, self.rate, self.port = packages, rate, free_port()
-        self.folder = packages / "running" / f"{name}-{self.port}".replace("/", "-")
-        self.folder.mkdir(parents=True)
+    def __init__(self, packages, name, rate, port=None):
+        self.packages, self.rate, self.port = packages, rate, port or free_port()
+        self.folder = packages / "running" / re.sub(r"\W+", "-", f"{name} {self.port}")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.process = None
 
     def node(self, program, **environment):

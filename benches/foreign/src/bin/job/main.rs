@@ -22,7 +22,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower::limit::ConcurrencyLimitLayer;
@@ -34,6 +34,8 @@ use report::{Call, End};
 const JITTER: Duration = Duration::from_millis(50);
 /// How many connections are open at most.
 const CONNECTIONS: usize = 100;
+/// How long a connection is kept without a request. gunicorn closes it after two seconds.
+const IDLE: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -57,7 +59,10 @@ async fn main() -> Result<(), BoxError> {
     }
     // What is sent is counted here, below the client, and not by the client itself.
     let sent = Arc::new(AtomicU64::new(0));
-    let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let http = Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .build_http::<Full<Bytes>>();
     let counted = {
         let sent = Arc::clone(&sent);
         service_fn(move |request| {
