@@ -104,9 +104,10 @@ class Run:
             "EVENLY": str(int(row.evenly)),
             "TOTAL_S": str(total),
             "START_MS": str(int(time.time() * 1000) + 500),
-            "CALLS": str(row.calls // row.processes),
         }
-        jobs = [self.job(environment) for _ in range(row.processes)]
+        each, more = divmod(row.calls, row.processes)
+        calls = [each + (process < more) for process in range(row.processes)]
+        jobs = [self.job(environment | {"CALLS": str(count)}) for count in calls]
         try:
             return [json.loads(job.communicate(timeout=total + 60)[0]) for job in jobs]
         except subprocess.TimeoutExpired as error:

@@ -1,4 +1,4 @@
-//! A server on loopback with one limiter: tower_governor, actix-governor, or this crate's own.
+//! A server on loopback with one limiter: `tower_governor`, actix-governor, or this crate's own.
 //!
 //! `KIND` says which, `PORT` where. `LIMIT` requests are admitted in `WINDOW_MS`, with a burst of
 //! `BURST`. It ends when its standard input does.

@@ -1,4 +1,4 @@
-//! tower_governor in front of axum, as its documentation sets it up.
+//! `tower_governor` in front of axum, as its documentation sets it up.
 
 use std::net::SocketAddr;
 
