@@ -27,6 +27,8 @@ from servers import Failure, Server
 
 # What the client promises for a bulk job.
 MOST_REQUESTS, MOST_TIME, MOST_UNFAIR = 1.2, 1.2, 3.0
+# How many jobs that are not idle run at once: as many as leave two cores time to spare.
+BUSY = 6
 
 COLUMNS = (
     f"{'':<44}{'calls':>6}{'sent':>7}{'refused':>8}{'429':>5}{'unsent':>7}{'failed':>7}"
@@ -138,12 +140,6 @@ class Run:
                 job.kill()
 
 
-def grouped(chosen):
-    """The rows that may run at once, group by group."""
-    for at_once in dict.fromkeys(row.at_once for row in chosen):
-        yield at_once, [row for row in chosen if row.at_once == at_once]
-
-
 def serve(folder, options):
     """Runs one limiter until it is interrupted."""
     limiter = named(options.serve)
@@ -194,18 +190,18 @@ def main():
     shutil.rmtree(run.folder / "running", ignore_errors=True)
     print(COLUMNS)
     broken = []
-    for at_once, group in grouped(chosen):
-        with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-            futures = [pool.submit(run.run, row) for row in group]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    result = future.result()
-                    print(result.line(), flush=True)
-                    broken += ((result.row.name, promise) for promise in result.broken())
-            except BaseException:
-                run.stop()
-                pool.shutdown(cancel_futures=True)
-                raise
+    executor = concurrent.futures.ThreadPoolExecutor
+    with executor(BUSY) as busy, executor(len(chosen)) as idle:
+        futures = [(idle if row.idle else busy).submit(run.run, row) for row in chosen]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                result = future.result()
+                print(result.line(), flush=True)
+                broken += ((result.row.name, promise) for promise in result.broken())
+        except BaseException:
+            run.stop()
+            busy.shutdown(wait=False, cancel_futures=True)
+            raise
     if broken:
         print("\nnot as promised:")
         for name, promise in broken:

@@ -7,8 +7,7 @@ from limiters import BOLNA, LIMITERS, Limiter, Rate, named
 # The client's policy in the bulk jobs, in calls a second with a burst of as many, by how many times
 # slower the limiter is. A job of 1,500 calls then takes from 10 seconds to 5 minutes.
 POLICIES = {2: 250, 10: 500, 100: 500}
-# The windows of the limiters, in seconds. Rounding a wait up to whole seconds costs too large a part
-# of shorter ones.
+# The windows of the limiters, in seconds: long enough for waits in whole seconds, rounded up.
 WINDOW = 5
 # The limiters that several processes share in the short selection.
 SHARED = ["express-rate-limit draft-8", "tower_governor"]
@@ -16,7 +15,7 @@ SHARED = ["express-rate-limit draft-8", "tower_governor"]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A job against a limiter. `at_once` is how many jobs may run while this one does."""
+    """A job against a limiter."""
 
     name: str
     limiter: Limiter
@@ -28,8 +27,10 @@ class Row:
     evenly: bool = False
     # Whether the bounds on requests and time hold, and not only that nothing is lost.
     bounded: bool = True
-    at_once: int = 32
+    # Whether it belongs to the selection that takes little time.
     short: bool = False
+    # Whether it sends so little that it is run beside all others.
+    idle: bool = False
 
     def least(self):
         """The least time, in seconds, of any client that keeps to its policy."""
@@ -38,7 +39,7 @@ class Row:
         return max(self.limiter.least(self.rate, self.calls), policy / self.processes)
 
 
-def bulk(limiter, strictness, calls, at_once, processes=1, short=False):
+def bulk(limiter, strictness, calls, processes=1, short=False):
     policy = POLICIES[strictness]
     return Row(
         name=f"{limiter.name}, 1/{strictness}"
@@ -48,8 +49,8 @@ def bulk(limiter, strictness, calls, at_once, processes=1, short=False):
         calls=calls,
         policy=Rate(policy, 1, policy),
         processes=processes,
-        at_once=at_once,
         short=short,
+        idle=strictness == 100,
     )
 
 
@@ -59,7 +60,7 @@ def faults():
 
     def few(name, limiter, limit, window, burst=1):
         rate = Rate(limit, window, burst)
-        options = {"callers": 20, "bounded": False, "short": True}
+        options = {"callers": 20, "bounded": False, "short": True, "idle": True}
         return Row(f"{name}, 40 calls", limiter, rate, 40, minute, **options)
 
     yield few("tower_governor, 1 in 2 s", named("tower_governor"), 1, 2, 3)
@@ -84,15 +85,11 @@ def faults():
 
 
 def rows(calls):
-    # What is not said to be short takes minutes: as many at once as the machine can bear.
-    for limiter in LIMITERS:
-        yield bulk(limiter, 2, calls, 3)
-    for limiter in LIMITERS:
-        yield bulk(limiter, 10, calls, 6, short=True)
+    for strictness in POLICIES:
+        for limiter in LIMITERS:
+            yield bulk(limiter, strictness, calls, short=strictness == 10)
     for processes in (4, 8):
         for limiter in LIMITERS:
             short = processes == 4 and limiter.name in SHARED
-            yield bulk(limiter, 10, calls, 6, processes, short)
+            yield bulk(limiter, 10, calls, processes, short)
     yield from faults()
-    for limiter in LIMITERS:
-        yield bulk(limiter, 100, calls, 32)
