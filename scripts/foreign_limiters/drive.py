@@ -27,6 +27,8 @@ from servers import Failure, Server
 
 # What the client promises for a bulk job.
 MOST_REQUESTS, MOST_TIME, MOST_UNFAIR = 1.2, 1.2, 3.0
+# What no client can do if the limiter does what it says, but for clocks and rounding.
+LEAST_TIME = 0.95
 # How many jobs that are not idle run at once: as many as leave two cores time to spare.
 BUSY = 6
 
@@ -41,7 +43,10 @@ class Result:
 
     def __init__(self, row, reports):
         self.row = row
-        total = lambda name: sum(report[name] for report in reports)
+
+        def total(name):
+            return sum(report[name] for report in reports)
+
         self.placed, self.sent = total("placed"), total("sent")
         self.handed_back, self.not_sent = total("refused"), total("not_sent")
         self.failed = total("failed")
@@ -68,6 +73,8 @@ class Result:
         for what, count in lost.items():
             if count:
                 yield f"{count} {what}" + (f" ({self.problem})" if self.problem else "")
+        if self.placed == self.row.calls and self.ratio < LEAST_TIME:
+            yield f"{self.ratio:.2f} of the least time: the limiter does not limit"
         if not self.row.bounded:
             return
         if self.per_call > MOST_REQUESTS:
