@@ -46,9 +46,10 @@ impl BolnaClientLayer {
 }
 
 impl<C> BolnaClientLayer<C> {
-    /// Retries with this policy.
+    /// Retries with this policy, which also decides which responses are
+    /// [refusals](RetryPolicy::refusals) that pause an endpoint.
     pub fn retry<D>(self, retry: RetryPolicy<D>) -> BolnaClientLayer<D> {
-        BolnaClientLayer { pace: self.pace, retry }
+        BolnaClientLayer { pace: self.pace.refusals(retry.refusals()), retry }
     }
 
     /// The pacer, for example to read the usage or to share it with another layer.

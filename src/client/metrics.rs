@@ -46,7 +46,7 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait for one to end |
 /// | `bolna_rate_limit_client_sent_total` | counter | requests sent, retries included |
 /// | `bolna_rate_limit_client_retried_total` | counter | retries |
-/// | `bolna_rate_limit_client_refused_total` | counter | requests refused with 429 |
+/// | `bolna_rate_limit_client_refused_total` | counter | requests refused |
 /// | `bolna_rate_limit_client_unsent_total` | counter | requests not sent: wait or queue too long |
 ///
 /// Each metric has the label `endpoint`. Those of `concurrent` are there only for endpoints with a
@@ -101,7 +101,7 @@ impl Metrics {
         );
         describe_counter!(SENT, "Requests that were sent, retries included");
         describe_counter!(RETRIED, "Retries");
-        describe_counter!(REFUSED, "Requests that were refused with 429");
+        describe_counter!(REFUSED, "Requests that were refused");
         describe_counter!(
             UNSENT,
             "Requests that were not sent, because the wait or the queue was too long"

@@ -60,7 +60,7 @@
 //! the same queue, in the same order and within the same bounds, until another one has ended. A
 //! request has ended
 //! * when the body of its response, a [`ResponseBody`], has ended, has failed or was dropped;
-//! * when it has failed or was refused with 429;
+//! * when it has failed or was refused;
 //! * when its future was dropped.
 //!
 //! A waiting request takes neither a unit of a rate nor a place, and gets all that it needs at once
@@ -109,6 +109,9 @@
 //!   4 s and so on, up to a minute.
 //! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
 //! * After the pause, requests are sent one by one.
+//!
+//! Some servers refuse with another status. By choice, a 503 with `Retry-After` and a 403 with
+//! `X-RateLimit-Remaining: 0` are refusals too, and pause as a 429 does: see [`Refusals`].
 //!
 //! [draft-11]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
 //!
@@ -197,6 +200,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pace;
+mod refusals;
 mod retry;
 mod service;
 mod usage;
@@ -208,6 +212,7 @@ pub use metrics::Metrics;
 pub use pace::{
     Pace, PaceFuture, PaceLayer, Pacer, PacerBuilder, PacerError, Permit, ResponseBody, WaitError,
 };
+pub use refusals::Refusals;
 pub use retry::{
     CloneBodies, CloneBody, RetryDelay, RetryPolicy, RetryPolicyBuilder, RetryPolicyError, SendOnce,
 };

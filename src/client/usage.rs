@@ -96,7 +96,7 @@ impl Usage {
         self.retried
     }
 
-    /// How many of the sent requests were refused with 429.
+    /// How many of the sent requests were [refused](super::Refusals).
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused

@@ -30,6 +30,7 @@ mod runtimes;
 mod tasks;
 mod tcp;
 mod together;
+mod unavailable;
 mod uploads;
 mod usage;
 mod windows;

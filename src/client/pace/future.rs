@@ -2,7 +2,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
 use pin_project_lite::pin_project;
 use tower::BoxError;
@@ -12,6 +12,7 @@ use super::ahead::Reading;
 use super::body::ResponseBody;
 use super::endpoint::{QueuedRequest, Sent};
 use super::error::WaitError;
+use crate::client::refusals::Refusals;
 
 pin_project! {
     /// The future of the response to a request that may have to wait.
@@ -33,6 +34,7 @@ pin_project! {
     {
         #[pin]
         state: State<S, ReqBody, ResBody>,
+        refusals: Refusals,
     }
 }
 
@@ -62,7 +64,7 @@ pin_project! {
             reading: Option<Box<Reading<ResBody>>>,
         },
         /// The request fails, and the inner service was not called.
-        Refused {
+        Failed {
             error: Option<WaitError>,
         },
     }
@@ -86,19 +88,24 @@ where
     S: Service<Request<ReqBody>>,
     ResBody: Body,
 {
-    pub(super) fn waiting(place: QueuedRequest, service: S, request: Request<ReqBody>) -> Self {
+    pub(super) fn waiting(
+        place: QueuedRequest,
+        service: S,
+        request: Request<ReqBody>,
+        refusals: Refusals,
+    ) -> Self {
         // In a box, so that the future of a request that never waits is small.
         let waiting = Some(Box::new(Waiting { place, service, request }));
-        Self { state: State::Waiting { waiting } }
+        Self { state: State::Waiting { waiting }, refusals }
     }
 
     #[inline]
-    pub(super) fn calling(call: S::Future, sent: Option<Sent>) -> Self {
-        Self { state: State::Calling { call, sent } }
+    pub(super) fn calling(call: S::Future, sent: Option<Sent>, refusals: Refusals) -> Self {
+        Self { state: State::Calling { call, sent }, refusals }
     }
 
-    pub(super) fn refused(error: WaitError) -> Self {
-        Self { state: State::Refused { error: Some(error) } }
+    pub(super) fn failed(error: WaitError, refusals: Refusals) -> Self {
+        Self { state: State::Failed { error: Some(error) }, refusals }
     }
 }
 
@@ -110,14 +117,15 @@ where
     type Output = Result<Response<ResponseBody<ResBody>>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.project().state;
+        let this = self.project();
+        let mut state = this.state;
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Waiting { waiting } => {
                     let place = &mut waiting.as_mut().expect("polled after completion").place;
                     match ready!(place.poll(cx)) {
                         Ok(()) => State::Readying { waiting: waiting.take() },
-                        Err(error) => State::Refused { error: Some(error) },
+                        Err(error) => State::Failed { error: Some(error) },
                     }
                 }
                 StateProjection::Readying { waiting } => {
@@ -143,7 +151,7 @@ where
                     let response = ready!(call.poll(cx));
                     let sent = sent.take();
                     let mut response = response.map_err(Into::into)?;
-                    let is_refused = response.status() == StatusCode::TOO_MANY_REQUESTS;
+                    let is_refused = this.refusals.contains(response.status(), response.headers());
                     let share = sent.and_then(|sent| sent.answered(&mut response, is_refused));
                     let response = if is_refused { Reading::new(response) } else { Err(response) };
                     match response {
@@ -159,7 +167,7 @@ where
                     let read = reading.take().expect("still there: it was polled just above");
                     return Poll::Ready(Ok(read.into_response()));
                 }
-                StateProjection::Refused { error } => {
+                StateProjection::Failed { error } => {
                     return Poll::Ready(Err(error.take().expect("polled after completion").into()));
                 }
             };
@@ -179,7 +187,7 @@ where
             State::Readying { .. } => "Readying",
             State::Calling { .. } => "Calling",
             State::Reading { .. } => "Reading",
-            State::Refused { .. } => "Refused",
+            State::Failed { .. } => "Failed",
         };
         f.debug_tuple("PaceFuture").field(&format_args!("{state}")).finish()
     }

@@ -2,6 +2,7 @@ use tower_layer::Layer;
 
 use super::pacer::Pacer;
 use super::service::Pace;
+use crate::client::refusals::Refusals;
 
 /// Paces the requests to the wrapped service, and retries nothing. It is the part of
 /// [`BolnaClientLayer`](crate::client::BolnaClientLayer) for stacks that have retries of their own.
@@ -11,12 +12,20 @@ use super::service::Pace;
 #[must_use = "a layer does nothing until a service is wrapped in it"]
 pub struct PaceLayer {
     pacer: Pacer,
+    refusals: Refusals,
 }
 
 impl PaceLayer {
     /// Uses this pacer. Other layers may share it.
     pub const fn new(pacer: Pacer) -> Self {
-        Self { pacer }
+        Self { pacer, refusals: Refusals::new() }
+    }
+
+    /// Sets which responses are refusals, which pause their endpoint. Defaults to those with the
+    /// status 429.
+    pub const fn refusals(mut self, refusals: Refusals) -> Self {
+        self.refusals = refusals;
+        self
     }
 
     /// The pacer, for example to read the usage.
@@ -30,6 +39,6 @@ impl<S> Layer<S> for PaceLayer {
     type Service = Pace<S>;
 
     fn layer(&self, inner: S) -> Pace<S> {
-        Pace::new(inner, self.pacer.clone())
+        Pace::new(inner, self.pacer.clone(), self.refusals)
     }
 }

@@ -108,7 +108,7 @@ impl Permit {
     ///
     /// Returns `None` if there is no place to keep: the endpoint has no limit of requests in
     /// flight, neither in the policy nor reported by the server, or is exempt; the request was
-    /// refused with 429; or the response does not come from this client.
+    /// refused; or the response does not come from this client.
     ///
     /// Takes the extensions because all clients have them, whatever the type of their responses:
     /// `http`, `reqwest` and `tonic`. A layer around this one may have removed them.

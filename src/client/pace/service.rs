@@ -10,6 +10,7 @@ use super::body::ResponseBody;
 use super::endpoint::Entered;
 use super::future::PaceFuture;
 use super::pacer::Pacer;
+use crate::client::refusals::Refusals;
 use crate::client::retry::Again;
 
 /// Paces the requests to the wrapped service. Created by [`PaceLayer`](super::PaceLayer).
@@ -27,11 +28,12 @@ use crate::client::retry::Again;
 pub struct Pace<S> {
     inner: S,
     pacer: Pacer,
+    refusals: Refusals,
 }
 
 impl<S> Pace<S> {
-    pub(super) const fn new(inner: S, pacer: Pacer) -> Self {
-        Self { inner, pacer }
+    pub(super) const fn new(inner: S, pacer: Pacer, refusals: Refusals) -> Self {
+        Self { inner, pacer, refusals }
     }
 
     /// The pacer.
@@ -79,18 +81,20 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let Some(endpoint) = self.pacer.paced_endpoint(request.uri().path()) else {
-            return PaceFuture::calling(self.inner.call(request), None);
+            return PaceFuture::calling(self.inner.call(request), None, self.refusals);
         };
         let again = request.extensions().get::<Again>().copied();
         match endpoint.enter(again) {
-            Entered::Sent(sent) => PaceFuture::calling(self.inner.call(request), Some(sent)),
+            Entered::Sent(sent) => {
+                PaceFuture::calling(self.inner.call(request), Some(sent), self.refusals)
+            }
             Entered::Queued(place) => {
                 self.release();
-                PaceFuture::waiting(place, self.inner.clone(), request)
+                PaceFuture::waiting(place, self.inner.clone(), request, self.refusals)
             }
             Entered::Failed(error) => {
                 self.release();
-                PaceFuture::refused(error)
+                PaceFuture::failed(error, self.refusals)
             }
         }
     }

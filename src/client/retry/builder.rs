@@ -10,6 +10,7 @@ use super::bodies::{CloneBodies, SendOnce};
 use super::budget::{SharedBudget, default_budget};
 use super::error::RetryPolicyError;
 use super::policy::{RetryPolicy, Rules};
+use crate::client::refusals::Refusals;
 
 /// Collects the settings of a [`RetryPolicy`]; [`build`](Self::build) checks them.
 #[must_use = "a retry policy builder does nothing until it is built"]
@@ -17,7 +18,7 @@ pub struct RetryPolicyBuilder<C = CloneBodies> {
     attempts: Option<u32>,
     total_time: Duration,
     backoff: Backoff,
-    unavailable: bool,
+    refusals: Refusals,
     broken_uploads: bool,
     budget: Option<SharedBudget>,
     bodies: C,
@@ -29,7 +30,7 @@ impl RetryPolicyBuilder {
             attempts: None,
             total_time: Duration::from_secs(300),
             backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(10) },
-            unavailable: false,
+            refusals: Refusals::new(),
             broken_uploads: false,
             budget: None,
             bodies: CloneBodies,
@@ -69,14 +70,25 @@ impl<C> RetryPolicyBuilder<C> {
         Self { backoff: Backoff { base, max }, ..self }
     }
 
-    /// Also retries after the status 503, if both conditions are met:
-    /// * the response has a valid `retry-after-ms` or `Retry-After`;
-    /// * the method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or
-    ///   DELETE. With another method, the request may already have had its effect.
+    /// Also takes responses with the status 503 and a valid `retry-after-ms` or `Retry-After` for
+    /// [refusals](Refusals::unavailable). Their requests are retried if the method is idempotent
+    /// (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or DELETE. With another method,
+    /// the request may already have had its effect.
     ///
-    /// Off by default.
+    /// In a [`BolnaClientLayer`](crate::client::BolnaClientLayer) they pause the endpoint for all
+    /// callers, whatever the method. Off by default.
     pub fn retry_unavailable(self) -> Self {
-        Self { unavailable: true, ..self }
+        Self { refusals: self.refusals.unavailable(), ..self }
+    }
+
+    /// Also takes responses with the status 403 for [refusals](Refusals::forbidden) that have
+    /// `X-RateLimit-Remaining: 0` or a valid `retry-after-ms` or `Retry-After`, as those of
+    /// GitHub's API. Their requests are retried whatever the method.
+    ///
+    /// In a [`BolnaClientLayer`](crate::client::BolnaClientLayer) they pause the endpoint for all
+    /// callers, until the time in `X-RateLimit-Reset` if there is no other. Off by default.
+    pub fn retry_forbidden(self) -> Self {
+        Self { refusals: self.refusals.forbidden(), ..self }
     }
 
     /// Also sends a request again whose connection broke while it was being sent, if its method is
@@ -100,7 +112,7 @@ impl<C> RetryPolicyBuilder<C> {
     /// several times as many requests to a server that refuses all of them.
     ///
     /// A retry withdraws from the budget, and is not made if nothing is left. A response that is
-    /// neither 429 nor 503 deposits into it. The default is
+    /// neither a refusal nor 503 deposits into it. The default is
     /// `TpsBudget::new(Duration::from_secs(10), 50, 0.2)`: one retry for five requests, with a
     /// reserve as large as Bolna's largest burst to one named endpoint. 500 requests that are
     /// refused at once may all be sent again at once, and another 500 about ten seconds later.
@@ -145,7 +157,7 @@ impl<C> RetryPolicyBuilder<C> {
             attempts: self.attempts,
             total_time: self.total_time,
             backoff: self.backoff,
-            unavailable: self.unavailable,
+            refusals: self.refusals,
             broken_uploads: self.broken_uploads,
             budget: self.budget,
             bodies,
@@ -179,7 +191,7 @@ impl<C> RetryPolicyBuilder<C> {
             attempts: self.attempts,
             total_time: self.total_time,
             backoff: self.backoff,
-            unavailable: self.unavailable,
+            refusals: self.refusals,
             broken_uploads: self.broken_uploads,
             budgets_paced: self.budget.is_some(),
             budget: self.budget.unwrap_or_else(default_budget),
@@ -194,7 +206,7 @@ impl<C> fmt::Debug for RetryPolicyBuilder<C> {
             .field("attempts", &self.attempts)
             .field("total_time", &self.total_time)
             .field("backoff", &(self.backoff.base, self.backoff.max))
-            .field("retry_unavailable", &self.unavailable)
+            .field("refusals", &self.refusals)
             .field("retry_broken_uploads", &self.broken_uploads)
             .finish_non_exhaustive()
     }

@@ -16,13 +16,15 @@ use super::builder::RetryPolicyBuilder;
 use super::delay::RetryDelay;
 use super::{Again, Paused};
 use crate::client::hints::retry_after;
+use crate::client::refusals::Refusals;
 
 /// Retries requests that were refused because of a rate limit: a [`Policy`] for [`tower::retry`].
 ///
 /// * **Which requests:** those with the response 429, whatever the method, POST included: the
 ///   policy assumes that a request refused with 429 had no effect. RFC 6585 does not promise that;
-///   [this crate's layer](crate::BolnaRateLimitLayer) does. Requests with the response 503 are
-///   retried only [on demand](RetryPolicyBuilder::retry_unavailable).
+///   [this crate's layer](crate::BolnaRateLimitLayer) does. Requests with the response
+///   [503](RetryPolicyBuilder::retry_unavailable) or [403](RetryPolicyBuilder::retry_forbidden) are
+///   retried only on demand, and only if the response shows that a rate limit is meant.
 /// * **Broken connections:** a request whose connection broke is sent again if its method is
 ///   idempotent ([RFC 9110, section 9.2.2][idempotent]): GET, HEAD, OPTIONS, TRACE, PUT or DELETE.
 ///   A server that refuses an upload early may close the connection, so that the client gets an
@@ -108,7 +110,7 @@ pub(super) struct Rules {
     pub(super) attempts: Option<u32>,
     pub(super) total_time: Duration,
     pub(super) backoff: Backoff,
-    pub(super) unavailable: bool,
+    pub(super) refusals: Refusals,
     pub(super) broken_uploads: bool,
     pub(super) budget: SharedBudget,
     /// Whether retries withdraw from the budget also if a pacer bounds them.
@@ -146,6 +148,12 @@ impl Default for RetryPolicy {
 }
 
 impl<C> RetryPolicy<C> {
+    /// Which responses are refusals.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.rules.refusals
+    }
+
     pub(super) fn with_rules(rules: Rules, bodies: C) -> Self {
         Self {
             rules: Arc::new(rules),
@@ -204,7 +212,7 @@ impl<C> RetryPolicy<C> {
             return None;
         }
         self.unanswered += u32::from(broken == Broken::Unanswered);
-        self.plan(request, None, None)
+        self.plan(request, Some(Duration::ZERO), None)
     }
 
     /// A retry begins. The time in which the process did not run does not count.
@@ -259,19 +267,15 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
 
 impl Rules {
     fn answer<B, R>(&self, request: &Request<B>, response: &Response<R>) -> Answer {
-        let paused = || response.extensions().get::<Paused>().copied();
-        match response.status() {
-            StatusCode::TOO_MANY_REQUESTS => {
-                Answer::Refused(retry_after(response.headers()), paused())
+        let (status, headers) = (response.status(), response.headers());
+        if self.refusals.contains(status, headers) {
+            if !Refusals::may_be_repeated(status, request.method()) {
+                return Answer::Unavailable;
             }
-            StatusCode::SERVICE_UNAVAILABLE
-                if self.unavailable && request.method().is_idempotent() =>
-            {
-                match retry_after(response.headers()) {
-                    None => Answer::Unavailable,
-                    asked => Answer::Refused(asked, paused()),
-                }
-            }
+            let paused = response.extensions().get::<Paused>().copied();
+            return Answer::Refused(retry_after(headers), paused);
+        }
+        match status {
             StatusCode::SERVICE_UNAVAILABLE => Answer::Unavailable,
             _ => Answer::Handled,
         }
@@ -284,7 +288,7 @@ impl<C> fmt::Debug for RetryPolicy<C> {
             .field("attempts", &self.rules.attempts)
             .field("total_time", &self.rules.total_time)
             .field("backoff", &(self.rules.backoff.base, self.rules.backoff.max))
-            .field("retry_unavailable", &self.rules.unavailable)
+            .field("refusals", &self.rules.refusals)
             .field("retry_broken_uploads", &self.rules.broken_uploads)
             .finish_non_exhaustive()
     }
