@@ -191,9 +191,9 @@
 //! * Buckets are taken to be full at the start. Units spent before the process started are known
 //!   only from the first response; requests of a burst sent before that may be refused, and are
 //!   retried.
-//! * A tokio runtime with timers is needed. A request that has to wait, or is retried, panics
-//!   without one. The worker of an endpoint runs on the runtime of the first request that waits: if
-//!   several runtimes share a client, keep each of them running while requests wait.
+//! * A tokio runtime with timers is needed. A request that has to wait, is refused or is retried
+//!   may panic without one. The worker of an endpoint runs on the runtime of the first request that
+//!   waits: if several runtimes share a client, keep each of them running while requests wait.
 
 mod hints;
 mod layer;

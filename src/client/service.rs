@@ -24,8 +24,8 @@ use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 /// [`WaitError`](super::WaitError).
 ///
 /// # Panics
-/// A request that has to wait, or is retried, panics outside of a tokio runtime with timers
-/// enabled.
+/// A request that has to wait, is refused or is retried may panic outside of a tokio runtime with
+/// timers enabled.
 #[derive(Clone, Debug)]
 pub struct BolnaClient<S, C = CloneBodies> {
     inner: Retry<RetryPolicy<C>, Pace<S>>,

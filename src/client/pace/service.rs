@@ -23,7 +23,9 @@ use crate::client::retry::Again;
 /// its responses is a [`Body`].
 ///
 /// # Panics
-/// A request that has to wait panics outside of a tokio runtime with timers enabled.
+/// A request that has to wait panics outside of a tokio runtime with timers enabled. On a runtime
+/// without timers, so does a request that is refused, if the body of the response is not there at
+/// once.
 #[derive(Clone, Debug)]
 pub struct Pace<S> {
     inner: S,

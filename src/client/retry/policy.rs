@@ -34,7 +34,8 @@ use crate::client::refusals::Refusals;
 ///   [`io::Error`](std::io::Error) of the kind `BrokenPipe`, `ConnectionReset`, `ConnectionAborted`
 ///   or `UnexpectedEof`, or hyper's error for a connection that was closed without a response. The
 ///   error of the service has to be a [`BoxError`](tower::BoxError), as that of the client, or an
-///   `io::Error`. Other errors are handed back.
+///   `io::Error`. Other errors are handed back, as are those of HTTP/2, which do not show whether
+///   the server has processed the request.
 /// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, plus
 ///   a random time; without a valid field, after the random time alone. The random time is at most
 ///   100 ms before the first retry, and at most twice as long before each further one, up to 10 s.
