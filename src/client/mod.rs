@@ -102,9 +102,9 @@
 //!
 //! Any other response with the status 429 pauses its endpoint for all callers, and the endpoints
 //! that share a limit which it reports as exhausted:
-//! * The pause is the time in `retry-after-ms` or `Retry-After` (seconds or a date). Without a
-//!   valid value it lasts until an exhausted limit has units again, or else 1 s. It is at most an
-//!   hour.
+//! * The pause is the time that the response names, in [any form](#how-times-are-read). Without one
+//!   that is understood it lasts until an exhausted limit has units again, or else 1 s. It is at
+//!   most an hour.
 //! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
 //!   4 s and so on, up to a minute.
 //! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
@@ -113,7 +113,46 @@
 //! Some servers refuse with another status. By choice, a 503 with `Retry-After` and a 403 with
 //! `X-RateLimit-Remaining: 0` are refusals too, and pause as a 429 does: see [`Refusals`].
 //!
+//! A response that comes from a cache, with an `Age` of more than 0, reports nothing about the
+//! present: its limits are ignored ([draft 11][draft-11], section 7.3), and its wait is shortened
+//! by its age.
+//!
 //! [draft-11]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/11/
+//!
+//! # How times are read
+//! Servers say in many ways when a request may be sent again. The first of these fields that is
+//! understood counts:
+//! 1. `retry-after-ms` and `x-ms-retry-after-ms`, in milliseconds;
+//! 2. `Retry-After`;
+//! 3. `x-retry-after`, `x-ratelimit-after`, `x-ratelimit-retry-after`,
+//!    `x-rate-limit-retry-after-seconds`, `x-ratelimit-reset-after` and `x-ratelimit-reset-ms`;
+//! 4. the time at which an exhausted limit has units again, in one of the fields of limits;
+//! 5. `RateLimit-Reset`, `X-RateLimit-Reset`, `X-Rate-Limit-Reset` or `x-ratelimit-reset-requests`
+//!    alone.
+//!
+//! A field may have several values, in a list or on several lines: the longest that is understood
+//! counts. These are understood:
+//!
+//! | form | examples |
+//! |---|---|
+//! | a number of seconds, with or without a fraction | `120`, `2.863` |
+//! | a time with units | `6m0s`, `20ms`, `120 seconds`, `PT1M30S`, `0:01:30` |
+//! | a Unix time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude | `1764412345`, `1764412345.678`, `1764412345678` |
+//! | an HTTP-date in any of its three forms (RFC 9110, section 5.6.7), and with any offset or a zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
+//! | a date as JavaScript writes it | `Sun Nov 06 1994 09:49:37 GMT+0100 (CET)` |
+//! | a date of RFC 3339; in UTC, if it has no offset | `1994-11-06T08:49:37.5Z` |
+//!
+//! A number is a Unix time if it would be a wait of more than 31 years. A fraction is rounded up to
+//! the nanosecond. A `Retry-After` that is far too long in seconds, but in milliseconds fits the
+//! reset that the same response reports, is taken for milliseconds. What is not understood counts
+//! as absent, never as no wait.
+//!
+//! A point in time is compared with the server's clock. `Date` tells its second. So each response
+//! with a point in time bounds the difference between the server's clock and the system's, and all
+//! responses to one [`Pacer`] together give narrower bounds. If the system's clock is within them,
+//! it is taken to be right, and the wait is at most a tenth of a second too long. If it is not, the
+//! earliest time within the bounds counts: the wait is not too short, and too long by at most a
+//! second and the time of one exchange. Without a `Date`, the system's clock counts.
 //!
 //! # What is sent again
 //! The client assumes that a request refused with 429 had no effect, as is the case with [this

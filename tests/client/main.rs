@@ -24,6 +24,7 @@ mod pauses;
 mod permits;
 mod readiness;
 mod refusals;
+mod resets;
 mod retry;
 mod retry_after;
 mod runtimes;

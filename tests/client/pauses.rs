@@ -92,13 +92,40 @@ async fn for_as_long_as_the_server_asks_then_one_by_one() {
             ],
             0,
         ),
-        // Without a valid value the pause is one second.
+        // Fractions, units and lists.
+        (&[("retry-after", "2.863")], 2863),
+        (&[("retry-after", "1m30s")], 90_000),
+        (&[("retry-after", "120 seconds")], 120_000),
+        (&[("retry-after", "3"), ("retry-after", "4")], 4000),
+        (&[("retry-after", "4, 3")], 4000),
+        (&[("x-ratelimit-after", "3")], 3000),
+        // Points in time.
+        (&[("date", "Wed, 07 Feb 2035 10:00:00 GMT"), ("retry-after", "2054455212.5")], 12_500),
+        (
+            &[
+                ("date", "Wed, 07 Feb 2035 10:00:00 GMT"),
+                ("retry-after", "Wed, 07 Feb 2035 11:00:12 +0100"),
+            ],
+            12_000,
+        ),
+        // Milliseconds by mistake.
+        (
+            &[
+                ("retry-after", "60000"),
+                ("x-ratelimit-remaining", "0"),
+                ("x-ratelimit-reset", "58"),
+            ],
+            58_000,
+        ),
+        // Of a response from a cache, only what is left of its time.
+        (&[("age", "50"), ("retry-after", "60")], 10_000),
+        (&[("age", "300"), ("retry-after", "60")], 1000),
+        (&[("age", "300"), ("ratelimit", "\"call\";r=0;t=50")], 1000),
+        // Without a value that is understood the pause is one second.
         (&[], 1000),
         (&[("retry-after", "")], 1000),
         (&[("retry-after", "-1")], 1000),
         (&[("retry-after", "soon")], 1000),
-        (&[("retry-after", "1.5")], 1000),
-        (&[("retry-after", "3"), ("retry-after", "4")], 1000),
         // The longest pause is an hour.
         (&[("retry-after", "315360000")], 3_600_000),
         (&[("retry-after", "99999999999999999999999999")], 3_600_000),

@@ -1,5 +1,8 @@
 //! What a response reports about the server's limits.
 
+mod clock;
+mod exchange;
+mod later;
 mod rate_limit;
 mod retry_after;
 
@@ -9,8 +12,10 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::values::LimitName;
 
+pub(super) use clock::ServerClock;
+pub(super) use exchange::Exchange;
 pub(super) use rate_limit::{Memo, standings};
-pub(super) use retry_after::retry_after;
+pub(super) use retry_after::{retry_after, wait};
 
 /// The names of an endpoint's limits.
 #[derive(Debug)]

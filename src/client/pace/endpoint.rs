@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::Response;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -13,12 +13,13 @@ use tower::util::rng::{HasherRng, Rng};
 use super::bucket::nanos;
 use super::error::WaitError;
 use super::group::Group;
+use super::pair::LONGEST_PAUSE;
 use super::permit::Share;
 use super::queue::{Fate, Ticket};
 use super::settings::Settings;
 use super::state::{Arrival, Verdict};
 use super::worker::work;
-use crate::client::hints::{self, Standings};
+use crate::client::hints::{self, Exchange, ServerClock};
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
 use crate::values::Endpoint;
@@ -28,6 +29,8 @@ pub(super) struct PacedEndpoint {
     endpoint: Endpoint,
     settings: Settings,
     origin: Instant,
+    /// The clock of the server, which is one for all endpoints.
+    clock: Arc<ServerClock>,
     /// The index of the endpoint in its group.
     at: usize,
     group: Arc<Shared>,
@@ -79,10 +82,11 @@ impl PacedEndpoint {
         endpoint: Endpoint,
         settings: Settings,
         origin: Instant,
+        clock: Arc<ServerClock>,
         at: usize,
         group: Arc<Shared>,
     ) -> Self {
-        Self { endpoint, settings, origin, at, group }
+        Self { endpoint, settings, origin, clock, at, group }
     }
 
     /// A request arrives. `again` is the mark of a request that has been refused before.
@@ -277,13 +281,16 @@ impl Sent {
         let endpoint = &self.endpoint;
         let mut group = endpoint.lock();
         let (state, pairs) = group.endpoint(endpoint.at);
-        let standings = hints::standings(response.headers(), &state.names, &mut state.memo);
+        let exchange = Exchange::new(response.headers(), &endpoint.clock, self.at);
+        let standings = hints::standings(&exchange, &state.names, &mut state.memo);
         let is_news = if is_refused {
             let standings = standings.as_ref();
-            let wait = wait(response.headers(), standings);
+            let wait = hints::wait(&exchange, standings);
             let paused = state.refuse(pairs, self.at, endpoint.now(), wait, standings, random);
-            let paused = Paused { at: Instant::now(), wait: Duration::from_nanos(paused) };
-            response.extensions_mut().insert(paused);
+            // A limit of requests in flight pauses nothing, but asks for a wait too.
+            let asked = wait.map_or(0, nanos).min(LONGEST_PAUSE);
+            let wait = Duration::from_nanos(paused.max(asked));
+            response.extensions_mut().insert(Paused { at: Instant::now(), wait });
             true
         } else if let Some(standings) = &standings {
             group.hear(endpoint.at, self.at, endpoint.now(), standings)
@@ -326,11 +333,6 @@ impl Drop for Sent {
             }
         }
     }
-}
-
-/// How long a refusal asks the client to wait.
-fn wait(headers: &HeaderMap, standings: Option<&Standings>) -> Option<Duration> {
-    hints::retry_after(headers).or_else(|| standings?.exhausted())
 }
 
 /// A random number from 0 to `most`.

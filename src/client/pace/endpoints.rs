@@ -13,12 +13,14 @@ use super::pairs::Pairs;
 use super::pool::Pool;
 use super::settings::Settings;
 use super::state::State;
+use crate::client::hints::ServerClock;
 use crate::policy::{Policy, Rule};
 use crate::values::{Entry, LimitName, Scope};
 
 /// A paced endpoint for each endpoint, in the order of the policy.
 pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<PacedEndpoint>]> {
     let origin = Instant::now();
+    let clock = Arc::new(ServerClock::new(origin));
     let rules = policy.rules();
     let mut endpoints = vec![None; rules.len()];
     for members in groups(rules) {
@@ -26,7 +28,8 @@ pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<P
         let shared = Arc::new(Shared::new(group_of(group, settings)));
         for (at, member) in members.into_iter().enumerate() {
             let endpoint = rules[member].endpoint();
-            let endpoint = PacedEndpoint::new(endpoint, settings, origin, at, Arc::clone(&shared));
+            let (clock, shared) = (Arc::clone(&clock), Arc::clone(&shared));
+            let endpoint = PacedEndpoint::new(endpoint, settings, origin, clock, at, shared);
             endpoints[member] = Some(Arc::new(endpoint));
         }
     }

@@ -11,40 +11,43 @@ mod tests;
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
-use super::retry_after::unix_now;
-use super::{Concurrent, Names, ReportedQuota, Standing, Standings};
+use super::later::{self, Later};
+use super::{Concurrent, Exchange, Names, ReportedQuota, Standing, Standings, retry_after};
 use crate::values::Quota;
 
 pub(in crate::client) use by_name::Memo;
 use fields::Fields;
-
-/// Resets beyond this, about 31 years, are points in time.
-const LONGEST_DELTA: u64 = 1_000_000_000;
-
-/// Points in time beyond this, in the year 5138, are in milliseconds.
-const LAST_SECOND: u64 = 100_000_000_000;
 
 /// The state of the endpoint's limits, read from the newest dialect in which the response reports
 /// it. Only the newest one reports requests in flight, which is read beside an older one too.
 ///
 /// A malformed field counts as absent. Numbers that are too large are clamped to `u32::MAX` units
 /// or [`Quota::MAX_REFILL_TIME`].
+///
+/// A response that comes from a cache reports nothing: what is in it was true when it was made
+/// (draft-ietf-httpapi-ratelimit-headers-11, section 7.3).
 pub(in crate::client) fn standings(
-    headers: &HeaderMap,
+    exchange: &Exchange<'_>,
     names: &Names,
     memo: &mut Memo,
 ) -> Option<Standings> {
-    let fields = Fields::find(headers)?;
+    let fields = Fields::find(exchange.headers)?;
+    if !exchange.age().is_zero() {
+        return None;
+    }
     let named = by_name::standings(&fields, names, &by_name::DRAFT_08, memo);
     if named.as_ref().is_some_and(|named| named.limits.iter().any(Option::is_some)) {
         return named;
     }
-    let own = unnamed::one_field(&fields)
-        .or_else(|| unnamed::three_fields(&fields))
-        .or_else(|| legacy::standing(&fields));
-    let Some(own) = own else { return named };
+    let own = unnamed::one_field(&fields, exchange)
+        .or_else(|| unnamed::three_fields(&fields, exchange))
+        .or_else(|| legacy::standing(&fields, exchange));
+    let Some(mut own) = own else { return named };
+    if let Some(exhausted) = &mut own.exhausted {
+        // slowapi sends both, and a reset that is a second late. `Retry-After` takes precedence.
+        let asked = retry_after::standard(exchange).filter(|asked| !asked.is_zero());
+        *exhausted = asked.map_or(*exhausted, |asked| asked.min(*exhausted));
+    }
     let concurrent = named.map(|named| named.concurrent).unwrap_or_default();
     Some(Standings { concurrent, ..Standings::of_own(own, names.rates.len()) })
 }
@@ -69,12 +72,8 @@ fn exhausted(seconds_left: Option<u64>) -> Option<Duration> {
     seconds_left.filter(|&left| left > 0).map(seconds)
 }
 
-/// The seconds until a reset. Some servers send seconds, some a Unix time, and some a Unix time in
-/// milliseconds.
-fn seconds_until(reset: u64, headers: &HeaderMap) -> u64 {
-    if reset <= LONGEST_DELTA {
-        return reset;
-    }
-    let instant = if reset <= LAST_SECOND { reset } else { reset.div_ceil(1000) };
-    instant.saturating_sub(unix_now(headers))
+/// How long an exhausted limit stays exhausted that begins anew then.
+fn exhausted_until(reset: Option<Later>, exchange: &Exchange<'_>) -> Option<Duration> {
+    let wait = exchange.wait(reset?)?.min(Quota::MAX_REFILL_TIME);
+    if wait.is_zero() { None } else { Some(wait) }
 }

@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt};
 
 use super::Memo;
 use crate::Account;
-use crate::client::hints::{Names, Standing};
+use crate::client::hints::{Exchange, Names, Standing};
 use crate::layer::{BolnaRateLimitLayer, Dialect, LegacyReset};
 use crate::limiter::Limiter;
 use crate::policy::Policy;
@@ -39,7 +39,7 @@ fn headers(fields: &str) -> HeaderMap {
 /// is the longest of all limits.
 fn standing(headers: &HeaderMap, endpoint: Endpoint, memo: &mut Memo) -> Option<Standing> {
     let names = Names { rates: [endpoint.into()].into(), concurrent: [].into() };
-    let standings = super::standings(headers, &names, memo)?;
+    let standings = super::standings(&Exchange::alone(headers), &names, memo)?;
     let own = standings.limits[0]?;
     Some(Standing { exhausted: standings.exhausted(), ..own })
 }
@@ -58,7 +58,7 @@ fn words(standing: Option<Standing>) -> String {
         format!(" of {quota}{window}")
     });
     let exhausted =
-        exhausted.map_or_else(String::new, |until| format!(", until {} s", until.as_secs()));
+        exhausted.map_or_else(String::new, |until| format!(", until {} s", until.as_secs_f64()));
     format!("{remaining}{quota}{exhausted}")
 }
 
@@ -177,7 +177,7 @@ fn the_longest_wait_of_all_that_are_used_up_counts() {
 fn read_several(fields: &str, memo: &mut Memo) -> String {
     let rates = ["call", "user", "day"].map(|name| LimitName::new(name).unwrap()).into();
     let names = Names { rates, concurrent: [].into() };
-    let Some(standings) = super::standings(&headers(fields), &names, memo) else {
+    let Some(standings) = super::standings(&Exchange::alone(&headers(fields)), &names, memo) else {
         return "nothing".into();
     };
     let [call, user, day] = &standings.limits[..] else { panic!("{standings:?}") };
@@ -233,7 +233,7 @@ fn each_limit_is_found_by_its_name() {
 fn read_concurrent(fields: &str, memo: &mut Memo) -> String {
     let concurrent = ["in-call", "in-all"].map(|name| LimitName::new(name).unwrap()).into();
     let names = Names { rates: [Endpoint::CALL.into()].into(), concurrent };
-    let Some(standings) = super::standings(&headers(fields), &names, memo) else {
+    let Some(standings) = super::standings(&Exchange::alone(&headers(fields)), &names, memo) else {
         return "nothing".into();
     };
     let number = |number: Option<u32>| number.map_or_else(|| "?".into(), |it| it.to_string());
@@ -528,18 +528,22 @@ fn unspecified_fields_are_plain_numbers() {
         "1.5.5",
         "x",
         "0.0",
+        "0s",
+        // A time that has passed.
         "Sun, 06 Nov 1994 08:49:37 GMT",
     ] {
         let fields = format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {reset}");
         assert_eq!(read(&fields), "0", "{fields}");
     }
     for (reset, seconds) in [
-        ("1", 1),
-        ("1.5", 2),
-        ("1.000", 1),
-        ("0.001", 1),
-        (" 07 ", 7),
-        ("1.00000000000000000000001", 2),
+        ("1", "1"),
+        ("1.5", "1.5"),
+        ("1.000", "1"),
+        ("0.001", "0.001"),
+        (" 07 ", "7"),
+        ("1.00000000000000000000001", "1.000000001"),
+        ("6m0s", "360"),
+        ("20ms", "0.02"),
     ] {
         let fields = format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: {reset}");
         assert_eq!(read(&fields), format!("0, until {seconds} s"), "{fields}");
@@ -568,15 +572,44 @@ fn a_reset_may_be_a_point_in_time() {
         ("1000000001", "0"),
         ("1000000010", "0"),
         ("1000000017", "0, until 7 s"),
-        ("1000000017.2", "0, until 8 s"),
-        ("1000000017001", "0, until 8 s"),
+        ("1000000017.2", "0, until 7.2 s"),
+        ("1000000017001", "0, until 7.001 s"),
+        ("1000000017001000", "0, until 7.001 s"),
+        ("1000000017001000000", "0, until 7.001 s"),
+        ("Sun, 09 Sep 2001 01:46:57 GMT", "0, until 7 s"),
+        ("Sun Sep 09 2001 03:46:57 GMT+0200 (CEST)", "0, until 7 s"),
+        ("2001-09-09T01:46:57.5Z", "0, until 7.5 s"),
     ] {
         let unspecified = format!("{date}\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: {reset}");
         assert_eq!(read(&unspecified), said, "{unspecified}");
-        if !reset.contains('.') {
-            let draft = format!("{date}\nRateLimit-Remaining: 0\nRateLimit-Reset: {reset}");
-            assert_eq!(read(&draft), said, "{draft}");
+        let draft = format!("{date}\nRateLimit-Remaining: 0\nRateLimit-Reset: {reset}");
+        assert_eq!(read(&draft), said, "{draft}");
+    }
+}
+
+#[test]
+fn a_response_from_a_cache_reports_nothing() {
+    for fields in [
+        "RateLimit: \"call\";r=0;t=50\nRateLimit-Policy: \"call\";q=500;w=60",
+        "RateLimit-Remaining: 0\nRateLimit-Reset: 50",
+        "X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 50",
+    ] {
+        assert_eq!(read(&format!("{fields}\nAge: 300")), "nothing", "{fields}");
+        for fresh in ["Age: 0", "Age: -1", "Age: soon", "X-Cache: HIT"] {
+            assert_eq!(read(&format!("{fields}\n{fresh}")), read(fields), "{fields} {fresh}");
         }
+    }
+}
+
+#[test]
+fn a_retry_after_beside_a_reset_takes_precedence() {
+    let with = |retry_after: &str| {
+        read(&format!("X-RateLimit-Remaining: 0\nX-RateLimit-Reset: 4\nRetry-After: {retry_after}"))
+    };
+    assert_eq!(with("3"), "0, until 3 s");
+    assert_eq!(with("2.5"), "0, until 2.5 s");
+    for other in ["5", "0", "soon"] {
+        assert_eq!(with(other), "0, until 4 s", "{other}");
     }
 }
 
@@ -639,9 +672,9 @@ fn nothing_is_allocated_for_what_servers_send() {
         let mut memo = Memo::default();
         let concurrent = [LimitName::new("call-concurrent").unwrap()].into();
         let names = Names { rates: [Endpoint::CALL.into()].into(), concurrent };
-        let _ = super::standings(&headers, &names, &mut memo);
+        let _ = super::standings(&Exchange::alone(&headers), &names, &mut memo);
         let again = || {
-            let _ = super::standings(&headers, &names, &mut memo);
+            let _ = super::standings(&Exchange::alone(&headers), &names, &mut memo);
         };
         assert_eq!(measure(again).count_total, 0, "{fields}");
     }
@@ -799,7 +832,11 @@ proptest! {
         prop_assert_eq!(said.remaining, decision.remaining());
         prop_assert_eq!(said.quota, Some((decision.quota().burst(), None)));
         if decision.reset() < Duration::from_secs(1_000_000_000) {
-            let wait = (said.remaining == 0).then(|| rounded_up(decision.reset()));
+            // A refusal says when the next unit comes back.
+            let asked = headers.get("retry-after").map(|it| it.to_str().unwrap().parse().unwrap());
+            let reset = rounded_up(decision.reset());
+            let until = asked.map_or(reset, |asked| reset.min(Duration::from_secs(asked)));
+            let wait = (said.remaining == 0).then_some(until);
             prop_assert_eq!(said.exhausted, wait);
         }
     }

@@ -1,25 +1,28 @@
 //! One limit without a name: draft-ietf-httpapi-ratelimit-headers-00 to 07.
 
 use super::fields::{Fields, Name};
+use super::later::{self, Later, Unit};
 use super::structured::{Item, item, items, members};
-use super::{Standing, exhausted, quota, seconds_until, units};
+use super::{Exchange, Standing, exhausted_until, quota, units};
 
 /// The parameter with the window of a quota.
 const WINDOW: &str = "w";
 
 /// `RateLimit: limit=100, remaining=50, reset=5`, as in version 07.
-pub(super) fn one_field(fields: &Fields<'_>) -> Option<Standing> {
+pub(super) fn one_field(fields: &Fields<'_>, exchange: &Exchange<'_>) -> Option<Standing> {
     let [limit, remaining, reset] =
         members(fields.lines(Name::RateLimit), ["limit", "remaining", "reset"])?;
     let remaining = remaining.number()?;
-    Some(standing(fields, limit.number(), remaining, reset.number()))
+    let reset = || reset.number().map(later::of_number);
+    Some(standing(fields, exchange, limit.number(), remaining, reset))
 }
 
 /// `RateLimit-Limit: 100, 100;w=60`, `RateLimit-Remaining: 50` and `RateLimit-Reset: 5`, as in
 /// versions 00 to 06.
 ///
-/// No version allows a Unix time in `RateLimit-Reset`, but GitLab and others send one.
-pub(super) fn three_fields(fields: &Fields<'_>) -> Option<Standing> {
+/// No version allows a Unix time in `RateLimit-Reset`, or anything else but whole seconds, but
+/// GitLab and others send them.
+pub(super) fn three_fields(fields: &Fields<'_>, exchange: &Exchange<'_>) -> Option<Standing> {
     let number = |name| item(fields.lines(name))?.number();
     let remaining = number(Name::Remaining)?;
     let mut limit = None;
@@ -27,22 +30,21 @@ pub(super) fn three_fields(fields: &Fields<'_>) -> Option<Standing> {
         limit = limit.or(Some(number_of(first)));
     });
     let limit = read.and(limit).flatten();
-    let reset = number(Name::Reset);
-    Some(standing(fields, limit, remaining, reset))
+    let reset = || later::read(fields.lines(Name::Reset).only()?.as_bytes(), Unit::Seconds);
+    Some(standing(fields, exchange, limit, remaining, reset))
 }
 
 fn standing(
     fields: &Fields<'_>,
+    exchange: &Exchange<'_>,
     limit: Option<u64>,
     remaining: u64,
-    reset: Option<u64>,
+    reset: impl FnOnce() -> Option<Later>,
 ) -> Standing {
     Standing {
         remaining: units(remaining),
         quota: limit.and_then(|limit| quota(limit, window_of(fields, limit))),
-        exhausted: exhausted(
-            reset.filter(|_| remaining == 0).map(|reset| seconds_until(reset, fields.headers)),
-        ),
+        exhausted: if remaining == 0 { exhausted_until(reset(), exchange) } else { None },
     }
 }
 
