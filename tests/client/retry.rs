@@ -229,8 +229,13 @@ async fn what_is_handed_back_is_as_it_came() {
     assert_eq!(response.body(), "5");
 }
 
+/// A refusal after which only the random part of the wait is left.
+fn at_once(number: usize) -> Response<String> {
+    refusal(&[("retry-after", "0")], number)
+}
+
 #[tokio::test(start_paused = true)]
-async fn without_a_time_the_waits_are_random_and_become_longer() {
+async fn the_random_waits_become_longer() {
     let policy = RetryPolicy::builder()
         .attempts(5)
         .backoff(Duration::from_millis(100), Duration::from_millis(300))
@@ -238,7 +243,7 @@ async fn without_a_time_the_waits_are_random_and_become_longer() {
         .unwrap();
     let mut longest = [Duration::ZERO; 4];
     for _ in 0..500 {
-        let (_, times, _) = exchange(policy.clone(), post(), |number| refusal(&[], number)).await;
+        let (_, times, _) = exchange(policy.clone(), post(), at_once).await;
         for (longest, pair) in longest.iter_mut().zip(times.windows(2)) {
             *longest = (*longest).max(pair[1] - pair[0]);
         }
@@ -259,7 +264,7 @@ async fn by_default_the_random_waits_become_up_to_ten_seconds() {
     let policy = RetryPolicy::builder().attempts(11).build().unwrap();
     let mut longest = [Duration::ZERO; 10];
     for _ in 0..500 {
-        let (_, times, _) = exchange(policy.clone(), post(), |number| refusal(&[], number)).await;
+        let (_, times, _) = exchange(policy.clone(), post(), at_once).await;
         for (longest, pair) in longest.iter_mut().zip(times.windows(2)) {
             *longest = (*longest).max(pair[1] - pair[0]);
         }

@@ -52,11 +52,44 @@ async fn a_retry_is_never_before_the_time_that_was_asked_for_and_not_much_later(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_that_makes_no_sense_is_none() {
-    for value in ["", "-1", "+1", "soon", "NaN", "3600 bananas", "Wed, 37 Feb 2035 10:00:00 GMT"] {
-        let waited = wait(&[("retry-after", value)]).await;
-        assert!(waited <= RANDOM, "{waited:?} for {value:?}");
+async fn a_time_that_makes_no_sense_is_at_least_a_second() {
+    let second = Duration::from_secs(1);
+    for fields in [
+        &[][..],
+        &[("retry-after", "")],
+        &[("retry-after", "-1")],
+        &[("retry-after", "+1")],
+        &[("retry-after", "soon")],
+        &[("retry-after", "NaN")],
+        &[("retry-after", "3600 bananas")],
+        &[("retry-after", "Wed, 37 Feb 2035 10:00:00 GMT")],
+        &[("age", "60"), ("retry-after", "60")],
+    ] {
+        let waited = wait(fields).await;
+        assert!(waited >= second && waited <= second + RANDOM, "{waited:?} for {fields:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_doubles_while_the_server_does_not_say_when() {
+    let (response, times, _) =
+        exchange(RetryPolicy::new(), post(), |number| refusal(&[("retry-after", "soon")], number))
+            .await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let gaps: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (gap, seconds) in gaps.iter().zip([1, 2, 4, 8]) {
+        let least = Duration::from_secs(seconds);
+        assert!(*gap >= least && *gap <= least + 8 * RANDOM, "{gaps:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_told_to_hurry_waits_no_longer_than_its_longest_backoff() {
+    let longest = Duration::from_millis(50);
+    let policy = RetryPolicy::builder().backoff(longest, longest).build().unwrap();
+    let (_, times, _) = exchange(policy, post(), |number| refusal_once(&[], number)).await;
+    let waited = times[1] - times[0];
+    assert!(waited >= longest && waited <= 2 * longest + Duration::from_millis(1), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

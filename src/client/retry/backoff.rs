@@ -15,7 +15,16 @@ pub(super) struct Backoff {
     pub(super) max: Duration,
 }
 
+/// The least delay before the first retry where the server does not say when.
+const LEAST: Duration = Duration::from_secs(1);
+
 impl Backoff {
+    /// The least delay for a request that has been retried `retries` times, where the server does
+    /// not say when it may be sent again: 1 s, 2 s, 4 s and so on, and at most `max`.
+    pub(super) fn cautious(self, retries: u32) -> Duration {
+        LEAST.saturating_mul(1_u32.checked_shl(retries).unwrap_or(u32::MAX)).min(self.max)
+    }
+
     /// A random delay for a request that has been retried `retries` times: at most `base *
     /// 2^retries`, and at most `max`.
     pub(super) fn delay(self, retries: u32) -> Duration {

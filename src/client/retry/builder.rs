@@ -66,14 +66,17 @@ impl<C> RetryPolicyBuilder<C> {
     /// The longest random part of a delay: `base` before the first retry, twice as long before each
     /// further one, and at most `max`. Defaults to 100 ms and 10 s. `base` has to be more than 0,
     /// and `max` not less than `base`.
+    ///
+    /// Where the server does not say when a request may be sent again, a delay is 1 s, 2 s, 4 s and
+    /// so on, but at most `max`, and the random part in addition.
     pub fn backoff(self, base: Duration, max: Duration) -> Self {
         Self { backoff: Backoff { base, max }, ..self }
     }
 
-    /// Also takes responses with the status 503 and a valid `retry-after-ms` or `Retry-After` for
-    /// [refusals](Refusals::unavailable). Their requests are retried if the method is idempotent
-    /// (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or DELETE. With another method,
-    /// the request may already have had its effect.
+    /// Also takes responses with the status 503 for [refusals](Refusals::unavailable) that
+    /// [say when](crate::client#how-times-are-read) the request may be sent again. Their requests
+    /// are retried if the method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS,
+    /// TRACE, PUT or DELETE. With another method, the request may already have had its effect.
     ///
     /// In a [`BolnaClientLayer`](crate::client::BolnaClientLayer) they pause the endpoint for all
     /// callers, whatever the method. Off by default.

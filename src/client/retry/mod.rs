@@ -27,7 +27,8 @@ pub(in crate::client) struct Again {
     pub(in crate::client) left: Duration,
 }
 
-/// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint.
+/// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint,
+/// or how long the refusal asks to wait, whichever is longer.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::client) struct Paused {
     /// When the response arrived.

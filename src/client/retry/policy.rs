@@ -36,8 +36,11 @@ use crate::client::refusals::Refusals;
 ///   error of the service has to be a [`BoxError`](tower::BoxError), as that of the client, or an
 ///   `io::Error`. Other errors are handed back, as are those of HTTP/2, which do not show whether
 ///   the server has processed the request.
-/// * **When:** after the time that the response asks for in `retry-after-ms` or `Retry-After`, plus
-///   a random time; without a valid field, after the random time alone. The random time is at most
+/// * **When:** after the time that the response asks for, plus a random time. Whatever says when a
+///   request may be sent again is [understood](crate::client#how-times-are-read): `Retry-After` in
+///   seconds, with units or as a date, `retry-after-ms` and others. If nothing is understood, the
+///   retry waits for at least 1 s, then 2 s, 4 s and so on, up to the longest
+///   [backoff](RetryPolicyBuilder::backoff), plus the random time. The random time is at most
 ///   100 ms before the first retry, and at most twice as long before each further one, up to 10 s.
 ///   It can be anything up to that ("full jitter"), so that requests that were refused together are
 ///   [not retried together][jitter]. If a [`Pacer`](crate::client::Pacer) below has paused the
@@ -55,8 +58,9 @@ use crate::client::refusals::Refusals;
 ///   is below, and a retry that has begun can't be sent in time, the caller gets a
 ///   [`WaitError`](crate::client::WaitError).
 ///
-/// `Retry-After` may be seconds or a date. A date is compared with the response's own `Date`, or
-/// with the system's clock if the response has none.
+/// A point in time is compared with the system's clock if it agrees with the response's own `Date`,
+/// or else with that `Date`. A delay in a response that comes from a cache is shortened by its
+/// `Age`.
 ///
 /// A request has to be cloned before it is sent. Some bodies, such as streams, can't be cloned: see
 /// [`CloneBody`].
@@ -180,13 +184,14 @@ impl<C> RetryPolicy<C> {
         }
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
-        let asked = asked.unwrap_or_default();
         let delay = match paused {
             // The pacer sends one request after the other. A random time would only be lost.
-            Some(Paused { at, wait }) if !wait.is_zero() => {
-                asked.max(wait).saturating_sub(now - at)
+            Some(Paused { at, wait }) if !wait.is_zero() => wait.saturating_sub(now - at),
+            Some(_) => self.rules.backoff.delay(self.retries),
+            None => {
+                let asked = asked.unwrap_or_else(|| self.rules.backoff.cautious(self.retries));
+                asked.saturating_add(self.rules.backoff.delay(self.retries))
             }
-            _ => asked.saturating_add(self.rules.backoff.delay(self.retries)),
         };
         let left = self.rules.total_time.saturating_sub(now - began).checked_sub(delay)?;
         // The budget is asked last, so that no withdrawal is in vain.
@@ -273,8 +278,10 @@ impl Rules {
             if !Refusals::may_be_repeated(status, request.method()) {
                 return Answer::Unavailable;
             }
+            // A pacer has read the response already, and knows more of the server's clock.
             let paused = response.extensions().get::<Paused>().copied();
-            return Answer::Refused(retry_after(headers), paused);
+            let asked = if paused.is_none() { retry_after(headers) } else { None };
+            return Answer::Refused(asked, paused);
         }
         match status {
             StatusCode::SERVICE_UNAVAILABLE => Answer::Unavailable,
