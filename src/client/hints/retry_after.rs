@@ -56,7 +56,9 @@ pub(in crate::client) fn wait(
     if exhausted.is_some_and(|exhausted| is_in_milliseconds(exchange, exhausted)) {
         return exhausted;
     }
-    asked(exchange).or(exhausted).or_else(|| first_of(exchange, &RESETS))
+    // A limit that has begun anew is not the one that refused the request.
+    let reset = || first_of(exchange, &RESETS).filter(|reset| !reset.is_zero());
+    asked(exchange).or(exhausted).or_else(reset)
 }
 
 /// The time in `Retry-After`, if there is one.
@@ -208,6 +210,9 @@ mod tests {
         ] {
             asks_from_date(("retry-after", time), millis);
         }
+        // A reset that has passed says nothing about the refusal.
+        asks_from_date(("x-ratelimit-reset", "2054455199"), None);
+        asks(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "0")], None);
         // X and Okta: the remaining units are not read.
         asks_from_date(("x-rate-limit-reset", "2054455207"), 7000);
         let longest = u64::try_from(LONGEST.as_millis()).unwrap();

@@ -13,9 +13,11 @@ pub(super) enum Name {
     LegacyLimit,
     LegacyRemaining,
     LegacyReset,
+    /// Reports no limit, but that the response comes from a cache.
+    Age,
 }
 
-const NAMES: [(&str, Name); 8] = [
+const NAMES: [(&str, Name); 9] = [
     ("ratelimit", Name::RateLimit),
     ("ratelimit-policy", Name::Policy),
     ("ratelimit-limit", Name::Limit),
@@ -24,6 +26,7 @@ const NAMES: [(&str, Name); 8] = [
     ("x-ratelimit-limit", Name::LegacyLimit),
     ("x-ratelimit-remaining", Name::LegacyRemaining),
     ("x-ratelimit-reset", Name::LegacyReset),
+    ("age", Name::Age),
 ];
 
 /// The lines of each field.
@@ -96,7 +99,7 @@ impl<'h> Lines<'h> {
 fn known(name: &HeaderName) -> Option<Name> {
     let name = name.as_str();
     // Few names begin with these bytes, and comparing whole names costs more.
-    if !matches!(name.as_bytes(), [b'r', b'a', ..] | [b'x', b'-', ..]) {
+    if !matches!(name.as_bytes(), [b'r', b'a', ..] | [b'x', b'-', ..] | [b'a', b'g', b'e']) {
         return None;
     }
     NAMES.iter().find(|(known, _)| *known == name).map(|(_, name)| *name)

@@ -16,7 +16,7 @@ use super::{Concurrent, Exchange, Names, ReportedQuota, Standing, Standings, ret
 use crate::values::Quota;
 
 pub(in crate::client) use by_name::Memo;
-use fields::Fields;
+use fields::{Fields, Name};
 
 /// The state of the endpoint's limits, read from the newest dialect in which the response reports
 /// it. Only the newest one reports requests in flight, which is read beside an older one too.
@@ -32,7 +32,7 @@ pub(in crate::client) fn standings(
     memo: &mut Memo,
 ) -> Option<Standings> {
     let fields = Fields::find(exchange.headers)?;
-    if !exchange.age().is_zero() {
+    if !fields.lines(Name::Age).is_empty() && !exchange.age().is_zero() {
         return None;
     }
     let named = by_name::standings(&fields, names, &by_name::DRAFT_08, memo);
