@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::bucket::{Bucket, nanos};
-use super::learned::Learned;
+use super::learned::{Learned, backoff};
 use super::settings::Settings;
 use super::window::Window;
 use crate::client::hints::{ReportedQuota, Standing};
@@ -35,6 +35,8 @@ pub(super) struct Pair {
     /// How often the server has reported another quota than before.
     changes: u64,
     pub(super) paused_until: u64,
+    /// When the limit has units again that was last reported to have none.
+    reported_until: u64,
     /// Bounds the requests without an answer, if this is the endpoint's own limit.
     window: Window,
     /// What refusals have taught, if there were any lately.
@@ -65,6 +67,7 @@ impl Pair {
             told: None,
             changes: 0,
             paused_until: 0,
+            reported_until: 0,
             window: Window::UNBOUNDED,
             learned: None,
             full_by: 0,
@@ -246,7 +249,14 @@ impl Pair {
         named: Option<u64>,
     ) -> u64 {
         let (unanswered, least) = (self.unanswered(), self.own.step());
-        self.window.refused(now, unanswered, self.pace().is_some());
+        // A window that was reported to begin anew does so a little later, since times are rounded.
+        // This says nothing about the rate.
+        let since = sent_at.wrapping_sub(self.reported_until);
+        let is_early = self.reported_until > 0 && since < SECOND;
+        self.window.refused(now, unanswered, is_early || self.pace().is_some());
+        if is_early {
+            return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
+        }
         let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new()));
         learned.refused(sent_at, now, in_a_row, named, least, self.pending)
     }
@@ -309,7 +319,8 @@ impl Pair {
         // A bucket that refills unit by unit reports when the next unit is back, which is no
         // reason to pause; a window that starts anew reports when it does.
         if exhausted > self.interval().div_ceil(SECOND).saturating_mul(SECOND) {
-            self.pause_until(now.saturating_add(exhausted.min(LONGEST_PAUSE)));
+            self.reported_until = now.saturating_add(exhausted.min(LONGEST_PAUSE));
+            self.pause_until(self.reported_until);
         }
     }
 
