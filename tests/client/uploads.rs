@@ -273,6 +273,18 @@ async fn a_server_that_never_answers_gets_a_request_five_times() {
     assert_eq!(server.connections(), 5);
 }
 
+/// A failed write shows that the server is there, and refuses.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_breaks_again_and_again_is_sent_again_while_its_time_lasts() {
+    let server = Server::start(|_| Treats::Answers).await;
+    let request = server.upload(&Method::PUT, MEGABYTE);
+    let status = upload(&server, request, 20, RetryPolicy::builder(), &Pacer::new()).await.unwrap();
+    assert_eq!((status, server.connections()), (StatusCode::OK, 21));
+    let request = server.upload(&Method::PUT, MEGABYTE);
+    let retry = RetryPolicy::builder().total_time(Duration::from_secs(2));
+    assert!(upload(&server, request, 20, retry, &Pacer::new()).await.is_err());
+}
+
 /// Not more often than the policy allows, and within the budget, since the server may have counted
 /// the request.
 #[tokio::test(start_paused = true)]
