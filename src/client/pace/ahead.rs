@@ -54,12 +54,12 @@ enum End<E> {
 }
 
 impl<B: Body> Reading<B> {
-    /// `Err` if there is no need to read the body: it is empty, or known to be too long.
-    pub(super) fn new(response: Response<B>) -> Result<Self, Response<B>> {
-        let body = response.body();
-        if body.is_end_stream() || body.size_hint().lower() > MOST {
-            return Err(response);
-        }
+    /// Whether a body is to be read: it is not empty, nor known to be too long.
+    pub(super) fn suits(body: &B) -> bool {
+        !body.is_end_stream() && body.size_hint().lower() <= MOST
+    }
+
+    pub(super) fn new(response: Response<B>) -> Self {
         let (parts, body) = response.into_parts();
         let ahead = Box::new(Ahead {
             body: Box::pin(body),
@@ -67,7 +67,7 @@ impl<B: Body> Reading<B> {
             bytes: 0,
             end: End::Open,
         });
-        Ok(Self { parts, ahead, timeout: None })
+        Self { parts, ahead, timeout: None }
     }
 
     /// Waits until the body has been read, or as much of it as is read at most.

@@ -153,14 +153,11 @@ where
                     let mut response = response.map_err(Into::into)?;
                     let is_refused = this.refusals.contains(response.status(), response.headers());
                     let share = sent.and_then(|sent| sent.answered(&mut response, is_refused));
-                    let response = if is_refused { Reading::new(response) } else { Err(response) };
-                    match response {
-                        Ok(reading) => State::Reading { reading: Some(Box::new(reading)) },
-                        Err(response) => {
-                            let response = response.map(|body| ResponseBody::new(body, share));
-                            return Poll::Ready(Ok(response));
-                        }
+                    if !is_refused || !Reading::suits(response.body()) {
+                        let response = response.map(|body| ResponseBody::new(body, share));
+                        return Poll::Ready(Ok(response));
                     }
+                    State::Reading { reading: Some(Box::new(Reading::new(response))) }
                 }
                 StateProjection::Reading { reading } => {
                     ready!(reading.as_mut().expect("polled after completion").poll(cx));
