@@ -33,6 +33,8 @@ pub(super) struct Report {
     pub(super) parks: u64,
     /// How long the longest call took.
     pub(super) longest: Nanos,
+    /// How long the shortest call took that got a 429.
+    pub(super) handed_back_after: Option<Nanos>,
     /// By how much a client has come earlier than its policy allows.
     pub(super) too_early: Nanos,
 }
@@ -66,6 +68,11 @@ impl Report {
             polls,
             parks,
             longest: called.iter().map(|call| call.took).max().unwrap_or(0),
+            handed_back_after: called
+                .iter()
+                .filter(|call| call.outcome == Outcome::HandedBack)
+                .map(|call| call.took)
+                .min(),
             too_early: clients()
                 .map(|client| too_early(job.policy, got, client))
                 .max()

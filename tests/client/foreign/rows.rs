@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::client::PacerBuilder;
+
 use super::algorithms::{Algorithm, Limit};
 use super::dialects::{Dialect, Fields, Honesty, RetryAfter, Rounding};
 use super::jobs::{Callers, Job};
@@ -16,7 +18,8 @@ pub(super) type Rows = Vec<(String, Job)>;
 
 /// The jobs, each with a name of several words.
 pub(super) fn rows() -> Rows {
-    let families = [silent, costly_refusals, dialects, lies, networks, several, small];
+    let families =
+        [silent, known, settings, costly_refusals, dialects, lies, networks, several, small];
     families.into_iter().flat_map(|family| family()).collect()
 }
 
@@ -56,6 +59,7 @@ fn fast(limit: Limit) -> Job {
     Job { policy: (100, Duration::from_secs(1), 100), ..with(limit) }
 }
 
+/// Nothing is said.
 pub(super) fn silent() -> Rows {
     let mut rows = Vec::new();
     for (strictness, divisor) in STRICTNESS {
@@ -84,6 +88,38 @@ pub(super) fn silent() -> Rows {
     rows
 }
 
+/// The policy is the server's limit.
+pub(super) fn known() -> Rows {
+    let mut rows = Vec::new();
+    for requests in [5, 50, 250] {
+        for (name, limit) in limits(requests, 60 * SECOND) {
+            let (requests, window) = limit.reported();
+            let requests = u32::try_from(requests).expect("a small number");
+            let policy = (requests, Duration::from_nanos(window), requests);
+            let job = Job { policy, ..with(limit) };
+            let even = Job { pacer: PacerBuilder::evenly, ..job.clone() };
+            rows.push((format!("known {name} {}", limit.requests), job));
+            rows.push((format!("known evenly {name} {}", limit.requests), even));
+        }
+    }
+    rows
+}
+
+/// Other settings, and calls that are submitted little by little.
+pub(super) fn settings() -> Rows {
+    let mut rows = Vec::new();
+    for (strictness, divisor) in STRICTNESS {
+        for (name, limit) in limits(500 / divisor, 60 * SECOND) {
+            let even = Job { pacer: PacerBuilder::evenly, ..with(limit) };
+            let loops = Job { callers: Callers::Loops(20), ..with(limit) };
+            rows.push((format!("silent evenly {strictness} {name}"), even));
+            rows.push((format!("silent 20-callers {strictness} {name}"), loops));
+        }
+    }
+    rows
+}
+
+/// A refusal costs a unit, or a window.
 pub(super) fn costly_refusals() -> Rows {
     let mut rows = Vec::new();
     for (refused, cost) in [("counted", Refused::Counted), ("blocking", Refused::Blocking)] {
@@ -142,6 +178,7 @@ pub(super) fn spoken() -> Vec<(String, Dialect)> {
     spoken
 }
 
+/// One limit, and everything that servers say about theirs.
 pub(super) fn dialects() -> Rows {
     let mut rows = Vec::new();
     let algorithms = [
@@ -170,6 +207,7 @@ pub(super) fn dialects() -> Rows {
     rows
 }
 
+/// What is said is wrong.
 pub(super) fn lies() -> Rows {
     let mut rows = Vec::new();
     let said = Dialect {
@@ -206,6 +244,7 @@ pub(super) fn lies() -> Rows {
     rows
 }
 
+/// Short and long ways, and ways of varied length.
 pub(super) fn networks() -> Rows {
     let mut rows = Vec::new();
     let networks = [
@@ -226,6 +265,7 @@ pub(super) fn networks() -> Rows {
     rows
 }
 
+/// Clients that do not know of each other.
 pub(super) fn several() -> Rows {
     let mut rows = Vec::new();
     let silent = Dialect::SILENT;
