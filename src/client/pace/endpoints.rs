@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::endpoint::{PacedEndpoint, Shared};
+use super::endpoint::PacedEndpoint;
 use super::group::Group;
 use super::limits::Limits;
 use super::pair::Pair;
 use super::pairs::Pairs;
 use super::pool::Pool;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::state::State;
 use crate::policy::{Policy, Rule};
 use crate::values::{Entry, LimitName, Scope};
@@ -63,7 +64,7 @@ fn paced(rule: &Rule) -> impl Iterator<Item = &Entry> {
 }
 
 /// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
-fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
+pub(super) fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
     let (mut rates, mut pools) = (Vec::new(), Vec::new());
     let mut known: HashMap<LimitName, usize> = HashMap::new();
     let mut states = Vec::new();

@@ -8,8 +8,9 @@ use tower::BoxError;
 use tower_service::Service;
 
 use super::body::ResponseBody;
-use super::endpoint::{QueuedRequest, Sent};
+use super::endpoint::Sent;
 use super::error::WaitError;
+use super::queued::QueuedRequest;
 
 pin_project! {
     /// The future of the response to a request that may have to wait.

@@ -15,7 +15,7 @@ use crate::client::hints::Standings;
 pub(super) struct Group {
     endpoints: Box<[State]>,
     pairs: Pairs,
-    /// How many requests have arrived.
+    /// How many requests could not be sent at once.
     arrivals: u64,
     /// Whether there is a worker.
     pub(super) has_worker: bool,
@@ -32,23 +32,34 @@ impl Group {
         (&mut self.endpoints[endpoint], &mut self.pairs)
     }
 
-    /// A request arrives in an endpoint. `again` is the time by which a request that was refused
-    /// before has to be sent again. Returns, too, whether the worker is to look at the group again.
+    /// A request arrives in an endpoint. Returns whether it can be sent at once; then it counts as
+    /// sent.
     #[inline]
-    pub(super) fn arrive(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
-        let shares = self.endpoints.len() > 1;
+    pub(super) fn pass(&mut self, at: usize, now: u64, is_retry: bool) -> bool {
         // The worker is about to dispatch the first of other endpoints, which would miss their
         // units and permits again and again.
-        let is_behind = shares && self.has_worker && self.is_behind(at, now);
+        let is_behind = self.shares() && self.has_worker && self.is_behind(at, now);
+        !is_behind && self.endpoints[at].pass(&mut self.pairs, now, is_retry)
+    }
+
+    /// A request that can't be sent at once waits, if it is not too late for it. `again` is the
+    /// time by which a request that was refused before has to be sent again. Returns, too, whether
+    /// the worker is to look at the group again.
+    pub(super) fn wait(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
         self.arrivals += 1;
+        let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
-        let arrival = endpoint.arrive(&mut self.pairs, self.arrivals, now, again, is_behind);
+        let arrival = endpoint.wait(&mut self.pairs, self.arrivals, now, again);
         let is_news = match arrival {
             // It may be due before the first requests of the other endpoints.
-            Arrival::Wait(ticket) => again.is_some() || shares && endpoint.first() == Some(ticket),
+            Arrival::Waits(ticket) => again.is_some() || shares && endpoint.first() == Some(ticket),
             _ => false,
         };
         (arrival, is_news)
+    }
+
+    fn shares(&self) -> bool {
+        self.endpoints.len() > 1
     }
 
     /// Whether the requests that wait in other endpoints leave nothing for one that arrives in this
@@ -105,9 +116,9 @@ impl Group {
         Some(next.unwrap_or(u64::MAX).max(now + 1))
     }
 
-    /// Whether requests are ready, and may be sent earlier or later because of another one.
-    pub(super) fn has_ready(&self) -> bool {
-        self.endpoints.iter().any(State::has_ready)
+    /// Whether requests are held, and may be sent earlier or later because of another one.
+    pub(super) fn has_held(&self) -> bool {
+        self.endpoints.iter().any(State::has_held)
     }
 
     /// Whether the request waits and there is no worker to dispatch it.

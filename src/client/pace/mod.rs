@@ -34,6 +34,8 @@ mod future;
 mod group;
 mod layer;
 mod limits;
+#[cfg(all(test, bolna_loom))]
+mod loom_tests;
 mod pacer;
 mod pair;
 mod pairs;
@@ -41,9 +43,12 @@ mod permit;
 mod permits;
 mod pool;
 mod queue;
+mod queued;
 mod service;
 mod settings;
+mod shared;
 mod state;
+mod sync;
 mod worker;
 
 pub use body::ResponseBody;

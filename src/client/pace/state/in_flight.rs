@@ -1,7 +1,5 @@
 //! How requests wait for permits, and give them back.
 
-use std::task::Waker;
-
 use super::super::error::Lack;
 use super::super::pairs::Pairs;
 use super::super::permits::Claims;
@@ -61,25 +59,6 @@ impl State {
         claims: &mut Claims,
     ) -> bool {
         self.limits.claim(pairs, now, claims)
-    }
-
-    /// Makes the requests expire that have waited for a permit until their deadlines. It is not
-    /// known before when a permit is given back. Returns whether there were any.
-    pub(in crate::client::pace) fn expire(
-        &mut self,
-        pairs: &Pairs,
-        now: u64,
-        woken: &mut Vec<Waker>,
-    ) -> bool {
-        if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
-            return false;
-        }
-        // Its limits may have permits, which requests that came earlier claim.
-        let pool = self.limits.fullest(pairs, now);
-        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
-        let expired = self.queue.expire_overdue(now, lack, woken);
-        self.counts.unsent += expired;
-        expired > 0
     }
 
     /// When the first waiting request, which waits for a permit, is to be looked at again, if no

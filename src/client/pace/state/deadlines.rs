@@ -1,0 +1,67 @@
+//! The requests that can't be dispatched before their deadlines.
+
+use std::task::Waker;
+
+use super::super::pairs::Pairs;
+use super::{SECOND, State};
+
+/// How long after a check of all deadlines the next one begins, for each thousand requests that
+/// wait. A check takes about a hundredth of that.
+const REST_PER_THOUSAND: u64 = SECOND / 1000;
+
+impl State {
+    /// Makes requests expire that are due after their deadlines, if a request may be due later than
+    /// at the last check. The check looks at each waiting request, so it is not made at once if the
+    /// last one was just before.
+    pub(in crate::client::pace) fn judge(
+        &mut self,
+        pairs: &Pairs,
+        now: u64,
+        woken: &mut Vec<Waker>,
+    ) {
+        if let Some(from) = self.judges_from(pairs) {
+            if now < from {
+                return;
+            }
+            self.judged_at = now;
+            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
+            self.counts.unsent += self.queue.expire_late(now, due, lack, woken);
+        }
+        self.limits.mark_judged(pairs, self.queue.ahead());
+    }
+
+    /// When the deadlines are to be checked, if a request may miss its deadline.
+    pub(super) fn judges_from(&self, pairs: &Pairs) -> Option<u64> {
+        let waiting = self.queue.waiting();
+        let is_later = waiting > 0 && self.limits.is_later(pairs, self.queue.ahead());
+        is_later.then(|| self.judged_at.saturating_add(waiting as u64 / 1000 * REST_PER_THOUSAND))
+    }
+
+    /// Makes the requests expire that have waited for a permit until their deadlines. It is not
+    /// known before when a permit is given back. Returns whether there were any.
+    pub(in crate::client::pace) fn expire(
+        &mut self,
+        pairs: &Pairs,
+        now: u64,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
+            return false;
+        }
+        // Its limits may have permits, which requests that came earlier claim.
+        let pool = self.limits.fullest(pairs, now);
+        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
+        let expired = self.queue.expire_overdue(now, lack, woken);
+        self.counts.unsent += expired;
+        expired > 0
+    }
+
+    /// Remembers the times that are earlier now, because they may become later again. That matters
+    /// only to requests that wait.
+    pub(super) fn remember_sooner(&mut self, pairs: &Pairs) {
+        let ahead = self.queue.ahead();
+        if ahead > 0 {
+            self.limits.mark_sooner(pairs, ahead);
+        }
+    }
+}
