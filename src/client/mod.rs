@@ -46,6 +46,9 @@
 //! bound fails at once with a [`WaitError`], which contains the wait that would have been
 //! necessary. Dropping the future of a request removes the request from the queue.
 //!
+//! While the process does not run, because it is stopped, its container is paused or the machine is
+//! suspended, time does not count as a wait. A request that is due after that is sent.
+//!
 //! A request that waits in the queue holds nothing of the inner service, neither a permit nor a
 //! connection. One case is different: a dispatched request that is ready, but comes too soon after
 //! others, keeps its ready service for at most 250 ms.

@@ -25,6 +25,7 @@ mod readiness;
 mod retry;
 mod retry_after;
 mod runtimes;
+mod suspended;
 mod tasks;
 mod tcp;
 mod together;

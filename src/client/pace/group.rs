@@ -19,11 +19,21 @@ pub(super) struct Group {
     arrivals: u64,
     /// Whether there is a worker.
     pub(super) has_worker: bool,
+    /// When the worker wanted to be woken, since its last step.
+    wakes_at: Option<u64>,
 }
+
+/// If the worker is woken so much later than it wanted to be, the process did not run in the
+/// meantime.
+const LATE: u64 = 1_000_000_000;
+
+/// How much longer than the process did not run requests may wait after that: answers that have
+/// arrived in the meantime, and may end the wait, are still to be read.
+const READING: u64 = LATE / 4;
 
 impl Group {
     pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs) -> Self {
-        Self { endpoints, pairs, arrivals: 0, has_worker: false }
+        Self { endpoints, pairs, arrivals: 0, has_worker: false, wakes_at: None }
     }
 
     /// An endpoint, and the pairs of the group.
@@ -46,6 +56,7 @@ impl Group {
     /// time by which a request that was refused before has to be sent again. Returns, too, whether
     /// the worker is to look at the group again.
     pub(super) fn wait(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
+        self.notice_time(now);
         self.arrivals += 1;
         let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
@@ -94,6 +105,12 @@ impl Group {
     /// Dispatches all requests that are due, and makes those expire that are due after their
     /// deadlines. Returns when to call this again, if requests wait.
     pub(super) fn dispatch_due(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
+        self.notice_time(now);
+        self.wakes_at = self.look(now, woken);
+        self.wakes_at
+    }
+
+    fn look(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.each(|endpoint, pairs| endpoint.clear(pairs, now, woken));
         self.each(|endpoint, pairs| endpoint.judge(pairs, now, woken));
         loop {
@@ -129,6 +146,16 @@ impl Group {
     /// The wakers of all requests that wait or are held.
     pub(super) fn wakers(&mut self) -> Vec<Waker> {
         self.endpoints.iter_mut().flat_map(State::wakers).collect()
+    }
+
+    /// If the process has not run for a while, for example because it was stopped or the machine was
+    /// suspended, that time does not count as a wait.
+    fn notice_time(&mut self, now: u64) {
+        let late = self.wakes_at.map_or(0, |at| now.saturating_sub(at));
+        if late >= LATE {
+            self.wakes_at = Some(now);
+            self.each(|endpoint, _| endpoint.move_deadlines(late + READING));
+        }
     }
 
     /// The times at which unsent requests are due, by each of their limits.

@@ -31,6 +31,8 @@ pub(super) struct Queue {
     index: Index,
     /// How many requests have been dispatched.
     dispatches: u64,
+    /// By how much all deadlines have been moved. Those of the requests are stored without it.
+    moved: u64,
 }
 
 type Requests = BTreeMap<Ticket, Request>;
@@ -40,7 +42,7 @@ struct Request {
     stage: Stage,
     /// Woken when the stage changes. Only a waiting or held request has one.
     waker: Option<Waker>,
-    /// The latest time at which it may be dispatched.
+    /// Until when it may wait, without the time by which all deadlines are moved.
     deadline: u64,
     /// The number of its last dispatch.
     dispatch: u64,
@@ -74,6 +76,7 @@ impl Queue {
     /// A request arrives, and waits. The later it arrives, the higher is its `number`.
     pub(super) fn arrive(&mut self, number: u64, is_retry: bool, deadline: u64) -> Ticket {
         let ticket = Ticket::new(number, is_retry);
+        let deadline = deadline.saturating_sub(self.moved);
         let request = Request { stage: Stage::Waiting, waker: None, deadline, dispatch: 0 };
         self.index.add(ticket, &request);
         self.requests.insert(ticket, request);
@@ -158,7 +161,7 @@ impl Queue {
     pub(super) fn expire_overdue(&mut self, now: u64, lack: Lack, woken: &mut Vec<Waker>) -> u64 {
         let mut expired = 0;
         while let Some((deadline, ticket)) = self.index.deadlines.first().copied() {
-            if deadline > now {
+            if deadline.saturating_add(self.moved) > now {
                 break;
             }
             self.expire(ticket, 0, lack, woken);
@@ -167,8 +170,8 @@ impl Queue {
         expired
     }
 
-    /// The waiting requests expire that can't be dispatched before their deadlines. Returns how
-    /// many. `due` returns when a request is due after so many others. Looks at each waiting
+    /// The waiting requests expire that are not due yet and will be after their deadlines. Returns
+    /// how many. `due` returns when a request is due after so many others. Looks at each waiting
     /// request.
     pub(super) fn expire_late(
         &mut self,
@@ -181,8 +184,8 @@ impl Queue {
         let (mut ahead, mut late) = (self.index.lapsed as u64, Vec::new());
         for (ticket, deadline) in &self.index.waiting {
             let due = due(ahead);
-            if due > *deadline {
-                late.push((*ticket, due.saturating_sub(now)));
+            if due > now && due > deadline.saturating_add(self.moved) {
+                late.push((*ticket, due - now));
             } else {
                 ahead += 1;
             }
@@ -193,19 +196,17 @@ impl Queue {
         late.len() as u64
     }
 
-    /// The first waiting request expires.
-    pub(super) fn expire_first(&mut self, wait: u64, lack: Lack, woken: &mut Vec<Waker>) {
-        if let Some(ticket) = self.first() {
-            self.expire(ticket, wait, lack, woken);
-        }
-    }
-
     /// A request is sent, or its future is dropped. Returns its last stage and its waker.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<(Stage, Option<Waker>)> {
         self.check();
         let request = self.requests.remove(&ticket)?;
         self.index.remove(ticket, &request);
         Some((request.stage, request.waker))
+    }
+
+    /// All requests may wait for so much longer.
+    pub(super) fn move_deadlines(&mut self, by: u64) {
+        self.moved = self.moved.saturating_add(by);
     }
 
     /// Removes the wakers of all requests.
@@ -289,14 +290,9 @@ impl Queue {
         self.index.waiting.first_key_value().map(|(ticket, _)| *ticket)
     }
 
-    /// The deadline of the first waiting request.
-    pub(super) fn first_deadline(&self) -> Option<u64> {
-        self.index.waiting.first_key_value().map(|(_, deadline)| *deadline)
-    }
-
     /// The earliest deadline of the waiting requests.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        self.index.deadlines.first().map(|(deadline, _)| *deadline)
+        self.index.deadlines.first().map(|(deadline, _)| deadline.saturating_add(self.moved))
     }
 
     /// When the first of the dispatched requests was dispatched that have not been polled since.

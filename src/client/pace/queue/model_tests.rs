@@ -27,6 +27,7 @@ enum Event {
     ExpireLate { step: u64 },
     Leave(usize),
     TimePasses(u64),
+    MoveDeadlines(u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -45,6 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..10_u64).prop_map(|step| Event::ExpireLate { step }),
         2 => any_request().prop_map(Event::Leave),
         2 => (1..10_u64).prop_map(Event::TimePasses),
+        1 => (0..10_u64).prop_map(Event::MoveDeadlines),
     ]
 }
 
@@ -82,7 +84,6 @@ impl Wake for Counter {
     }
 }
 
-#[derive(Default)]
 struct Model {
     queue: Queue,
     requests: Vec<Naive>,
@@ -113,6 +114,10 @@ impl Model {
         let mut woken = Vec::new();
         match event {
             Event::TimePasses(time) => self.now += time,
+            Event::MoveDeadlines(by) => {
+                self.queue.move_deadlines(by);
+                self.requests.iter_mut().for_each(|request| request.deadline += by);
+            }
             Event::Arrive { is_retry, patience } => {
                 self.arrivals += 1;
                 let deadline = self.now + patience;
@@ -224,7 +229,7 @@ impl Model {
                     self.requests.iter_mut().filter(|it| it.stage == Stage::Waiting).collect();
                 waiting.sort_by_key(|it| it.rank());
                 for request in waiting {
-                    if due(ahead) > request.deadline {
+                    if due(ahead) > now.max(request.deadline) {
                         request.stage = Stage::Expired { wait: due(ahead) - now, lack: LACK };
                         request.wake();
                         expected += 1;
@@ -289,7 +294,8 @@ proptest! {
     fn after_any_events_the_queue_is_as_a_naive_one(
         events in prop::collection::vec(event(), 0..150),
     ) {
-        let mut model = Model::default();
+        // Late enough that no deadline is before 0.
+        let mut model = Model { queue: Queue::default(), requests: vec![], now: 10_000, arrivals: 0, dispatches: 0 };
         for event in events {
             model.event(event);
             model.agree();

@@ -56,6 +56,11 @@ impl State {
         expired > 0
     }
 
+    /// All requests may wait for so much longer, because they could not be dispatched in that time.
+    pub(in crate::client::pace) fn move_deadlines(&mut self, by: u64) {
+        self.queue.move_deadlines(by);
+    }
+
     /// Remembers the times that are earlier now, because they may become later again. That matters
     /// only to requests that wait.
     pub(super) fn remember_sooner(&mut self, pairs: &Pairs) {

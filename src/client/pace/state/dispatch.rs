@@ -10,9 +10,6 @@ use super::{SECOND, State};
 /// other requests may use the unit.
 const LAPSE: u64 = SECOND / 4;
 
-/// How long after its deadline a request is still dispatched, since a timer or a task may be late.
-const LATENESS: u64 = SECOND;
-
 impl State {
     /// Makes those requests lapse that would have to stay dispatched or held for too long, and
     /// dispatches the held ones again that may be sent now.
@@ -36,22 +33,16 @@ impl State {
         }
     }
 
-    /// Dispatches the first waiting request, which is due, or makes it expire.
+    /// Dispatches the first waiting request, which is due. If it is late for that, a timer or a task
+    /// was late, and it is dispatched nevertheless.
     pub(in crate::client::pace) fn dispatch(
         &mut self,
         pairs: &mut Pairs,
         now: u64,
         woken: &mut Vec<Waker>,
     ) {
-        let Some(deadline) = self.queue.first_deadline() else { return };
-        if deadline.saturating_add(LATENESS) < now {
-            self.counts.unsent += 1;
-            let lack = self.lack(pairs, now);
-            self.queue.expire_first(0, lack, woken);
-        } else {
-            self.limits.dispatch(pairs, now);
-            woken.extend(self.queue.dispatch(now));
-        }
+        self.limits.dispatch(pairs, now);
+        woken.extend(self.queue.dispatch(now));
     }
 
     /// When something is to be done for this endpoint.
