@@ -35,11 +35,16 @@
 //! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
 //! has its units reserved, gets the inner service ready, and is sent.
 //!
+//! A request may have a [`Priority`] in its extensions. While requests of both priorities wait for
+//! the same units, interactive ones are dispatched before those of a bulk job, which keeps [one of
+//! ten](PacerBuilder::bulk_share) dispatches. Within a priority, retries are dispatched first. All
+//! requests are interactive unless they say something else.
+//!
 //! An endpoint with several limits keeps to all of them, except to rates for everyone: a request is
 //! sent when each limit has the units that it costs by the policy. A single request can't have
 //! another cost: where the server charges requests differently, put the largest cost into the
-//! client's policy. Endpoints that share a limit take from the same bucket, in the order in which
-//! their requests arrived.
+//! client's policy. Endpoints that share a limit take from the same bucket, in one order of all
+//! their requests.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
 //! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
@@ -118,10 +123,10 @@
 //! # What is sent again
 //! The client assumes that a request refused with 429 had no effect, as is the case with [this
 //! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
-//! method, and dispatches retries before new requests. [`RetryPolicy`] defines how often and until
-//! when a request is retried, within a budget; after that, the caller gets the refusal unchanged.
-//! [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without the rest of the
-//! client.
+//! method, and dispatches retries before new requests of their priority. [`RetryPolicy`] defines
+//! how often and until when a request is retried, within a budget; after that, the caller gets the
+//! refusal unchanged. [`RetryPolicy`] is a [`tower::retry::Policy`] and can also be used without
+//! the rest of the client.
 //!
 //! # How much is left
 //! For each endpoint, [`Pacer::usage`] returns how many units are left, how many requests wait and
@@ -190,6 +195,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pace;
+mod priority;
 mod retry;
 mod service;
 mod usage;
@@ -201,6 +207,7 @@ pub use metrics::Metrics;
 pub use pace::{
     Pace, PaceFuture, PaceLayer, Pacer, PacerBuilder, PacerError, Permit, ResponseBody, WaitError,
 };
+pub use priority::Priority;
 pub use retry::{
     CloneBodies, CloneBody, RetryDelay, RetryPolicy, RetryPolicyBuilder, RetryPolicyError, SendOnce,
 };

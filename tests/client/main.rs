@@ -21,6 +21,7 @@ mod limits;
 mod pacing;
 mod pauses;
 mod permits;
+mod priorities;
 mod readiness;
 mod retry;
 mod retry_after;

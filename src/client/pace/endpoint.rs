@@ -17,6 +17,7 @@ use super::shared::Shared;
 use super::state::Arrival;
 use super::sync::MutexGuard;
 use crate::client::hints::{self, Standings};
+use crate::client::priority::Priority;
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
 use crate::values::Endpoint;
@@ -58,24 +59,41 @@ impl PacedEndpoint {
         Self { endpoint, settings, origin, at, group }
     }
 
-    /// A request arrives. `again` is the mark of a request that has been refused before.
-    pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entered {
+    /// A request arrives. `again` is the mark of a request that has been refused before. Only a
+    /// request that has to wait needs its priority.
+    #[inline]
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        again: Option<Again>,
+        priority: impl FnOnce() -> Priority,
+    ) -> Entered {
         let now = self.now();
         let mut group = self.lock();
         if group.pass(self.at, now, again.is_some()) {
             drop(group);
             return Entered::Sent(Sent::new(Arc::clone(self), now));
         }
+        self.wait(group, now, again, priority())
+    }
+
+    /// A request can't be sent at once.
+    fn wait(
+        self: &Arc<Self>,
+        mut group: MutexGuard<'_, Group>,
+        now: u64,
+        again: Option<Again>,
+        priority: Priority,
+    ) -> Entered {
         let again = again.map(|again| {
             again.deadline.map_or(u64::MAX, |at| nanos(at.saturating_duration_since(self.origin)))
         });
-        let (arrival, is_news) = group.wait(self.at, now, again);
+        let (arrival, is_news) = group.wait(self.at, now, priority, again);
         drop(group);
         if is_news {
             self.notify();
         }
         match arrival {
-            Arrival::Waits(ticket) => {
+            Arrival::Waits { ticket, .. } => {
                 Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, again.is_some()))
             }
             Arrival::Full { wait, lack } => {
@@ -114,9 +132,7 @@ impl PacedEndpoint {
 
     pub(super) fn usage(&self) -> Usage {
         let now = self.now();
-        let mut group = self.lock();
-        let (state, pairs) = group.endpoint(self.at);
-        state.usage(pairs, now)
+        self.lock().usage(self.at, now)
     }
 
     pub(super) fn now(&self) -> u64 {

@@ -11,6 +11,7 @@ use super::limits::Limits;
 use super::pair::Pair;
 use super::pairs::Pairs;
 use super::pool::Pool;
+use super::queue::Order;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::State;
@@ -89,5 +90,5 @@ pub(super) fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Sett
     let pairs = Pairs { rates: rates.into(), pools };
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
     let states = states.into_iter().map(state).collect();
-    Group::new(states, pairs)
+    Group::new(states, pairs, Order::new(settings.bulk_share))
 }

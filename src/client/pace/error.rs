@@ -163,11 +163,20 @@ pub enum PacerError {
     ZeroWaiting,
     /// `max_wait` is 0 s: a request could wait for no time.
     ZeroWait,
+    /// `bulk_share` is 100 % or more: no interactive request would be sent while bulk ones wait.
+    BulkShare(u8),
 }
 
 impl fmt::Display for PacerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::BulkShare(percent) => {
+                return write!(
+                    f,
+                    "bulk_share is {percent} %, so no interactive request would be sent while \
+                     bulk ones wait: it must be at most 99 %"
+                );
+            }
             Self::ZeroWaiting => {
                 "max_waiting is 0, so every request that can't be sent at once would fail: it \
                  must be at least 1 request"

@@ -7,14 +7,18 @@ use smallvec::SmallVec;
 
 use super::pairs::Pairs;
 use super::permits::Claims;
-use super::queue::Ticket;
-use super::state::{Arrival, State, Times};
+use super::queue::{Each, Order, Ticket};
+use super::state::{Arrival, Newcomer, State, Times};
 use crate::client::hints::Standings;
+use crate::client::priority::Priority;
+use crate::client::usage::Usage;
 
 #[derive(Debug)]
 pub(super) struct Group {
     endpoints: Box<[State]>,
     pairs: Pairs,
+    /// In which order the requests of all endpoints are dispatched.
+    order: Order,
     /// How many requests could not be sent at once.
     arrivals: u64,
     /// Whether there is a worker.
@@ -32,8 +36,8 @@ const LATE: u64 = 1_000_000_000;
 const READING: u64 = LATE / 4;
 
 impl Group {
-    pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs) -> Self {
-        Self { endpoints, pairs, arrivals: 0, has_worker: false, wakes_at: None }
+    pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs, order: Order) -> Self {
+        Self { endpoints, pairs, order, arrivals: 0, has_worker: false, wakes_at: None }
     }
 
     /// An endpoint, and the pairs of the group.
@@ -55,18 +59,31 @@ impl Group {
     /// A request that can't be sent at once waits, if it is not too late for it. `again` is the
     /// time by which a request that was refused before has to be sent again. Returns, too, whether
     /// the worker is to look at the group again.
-    pub(super) fn wait(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
+    pub(super) fn wait(
+        &mut self,
+        at: usize,
+        now: u64,
+        priority: Priority,
+        again: Option<u64>,
+    ) -> (Arrival, bool) {
         self.notice_time(now);
         self.arrivals += 1;
+        let newcomer = Newcomer { number: self.arrivals, priority, again };
         let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
-        let arrival = endpoint.wait(&mut self.pairs, self.arrivals, now, again);
+        let arrival = endpoint.wait(&mut self.pairs, self.order, now, newcomer);
         let is_news = match arrival {
             // It may be due before the first requests of the other endpoints.
-            Arrival::Waits(ticket) => again.is_some() || shares && endpoint.first() == Some(ticket),
+            Arrival::Waits { ticket, goes_before } => {
+                goes_before || shares && endpoint.first(priority) == Some(ticket)
+            }
             _ => false,
         };
         (arrival, is_news)
+    }
+
+    pub(super) fn usage(&mut self, at: usize, now: u64) -> Usage {
+        self.endpoints[at].usage(&mut self.pairs, self.order, now)
     }
 
     fn shares(&self) -> bool {
@@ -77,7 +94,7 @@ impl Group {
     /// endpoint.
     fn is_behind(&mut self, at: usize, now: u64) -> bool {
         let mut claims = Claims::new();
-        self.next_endpoint(now, &mut claims).is_some()
+        self.next(now, &mut claims).is_some()
             || !self.endpoints[at].claim(&self.pairs, now, &mut claims)
     }
 
@@ -99,7 +116,7 @@ impl Group {
 
     /// Permits were given back. Returns whether a request may wait for them.
     pub(super) fn has_waiting(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.first().is_some())
+        self.waiting() != [false, false]
     }
 
     /// Dispatches all requests that are due, and makes those expire that are due after their
@@ -112,10 +129,12 @@ impl Group {
 
     fn look(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.each(|endpoint, pairs| endpoint.clear(pairs, now, woken));
-        self.each(|endpoint, pairs| endpoint.judge(pairs, now, woken));
+        let order = self.order;
+        self.each(|endpoint, pairs| endpoint.judge(pairs, order, now, woken));
         loop {
-            while let Some(endpoint) = self.next_endpoint(now, &mut Claims::new()) {
-                self.endpoints[endpoint].dispatch(&mut self.pairs, now, woken);
+            while let Some((at, priority)) = self.next(now, &mut Claims::new()) {
+                self.order.dispatch(priority, self.waiting());
+                self.endpoints[at].dispatch(priority, &mut self.pairs, now, woken);
             }
             // A request that expires claims no permits any more.
             let mut has_expired = false;
@@ -124,7 +143,8 @@ impl Group {
                 break;
             }
         }
-        self.each(|endpoint, pairs| endpoint.judge(pairs, now, woken));
+        let order = self.order;
+        self.each(|endpoint, pairs| endpoint.judge(pairs, order, now, woken));
         if self.endpoints.iter().all(State::is_idle) {
             return None;
         }
@@ -148,8 +168,8 @@ impl Group {
         self.endpoints.iter_mut().flat_map(State::wakers).collect()
     }
 
-    /// If the process has not run for a while, for example because it was stopped or the machine was
-    /// suspended, that time does not count as a wait.
+    /// If the process has not run for a while, for example because it was stopped or the machine
+    /// was suspended, that time does not count as a wait.
     fn notice_time(&mut self, now: u64) {
         let late = self.wakes_at.map_or(0, |at| now.saturating_sub(at));
         if late >= LATE {
@@ -168,23 +188,32 @@ impl Group {
         self.endpoints.iter_mut().for_each(|endpoint| change(endpoint, &mut self.pairs));
     }
 
-    /// The endpoint whose first waiting request is due, and is the first of all that are due and
-    /// have their permits. Adds what those before it claim.
-    fn next_endpoint(&mut self, now: u64, claims: &mut Claims) -> Option<usize> {
+    /// The endpoint and the priority of the request that is dispatched next: the first in order of
+    /// those that are due and have their permits. Adds what those before it claim.
+    ///
+    /// The requests of an endpoint need the same units and permits, so only its first one counts.
+    fn next(&mut self, now: u64, claims: &mut Claims) -> Option<(usize, Priority)> {
+        let preferred = self.order.next(self.waiting())?;
         let Self { endpoints, pairs, .. } = self;
-        if pairs.pools.is_empty() {
-            let due = endpoints.iter_mut().enumerate().filter_map(|(at, endpoint)| {
-                let ticket = endpoint.first()?;
-                endpoint.may_dispatch(pairs, now, claims).then_some((ticket, at))
-            });
-            return due.min().map(|(_, at)| at);
-        }
-        let firsts = endpoints.iter().enumerate();
-        let firsts =
-            firsts.filter_map(|(at, endpoint)| endpoint.first().map(|ticket| (ticket, at)));
+        let first = |endpoint: &State| match preferred {
+            Priority::Interactive => endpoint.first(preferred).or(endpoint.first(Priority::Bulk)),
+            Priority::Bulk => endpoint.first(preferred).or(endpoint.first(Priority::Interactive)),
+        };
+        let firsts = endpoints.iter().enumerate().filter_map(|(at, endpoint)| {
+            let ticket = first(endpoint)?;
+            Some((ticket.priority() != preferred, ticket, at))
+        });
         let mut firsts: SmallVec<[_; 4]> = firsts.collect();
         firsts.sort_unstable();
-        let mut each = firsts.into_iter().map(|(_, at)| at);
-        each.find(|at| endpoints[*at].may_dispatch(pairs, now, claims))
+        let (_, ticket, at) = firsts
+            .into_iter()
+            .find(|(_, ticket, at)| endpoints[*at].may_dispatch(*ticket, pairs, now, claims))?;
+        Some((at, ticket.priority()))
+    }
+
+    /// Which requests wait to be dispatched.
+    fn waiting(&self) -> Each<bool> {
+        let each = self.endpoints.iter().map(State::waiting);
+        each.fold([false; 2], |[a, b], [interactive, bulk]| [a || interactive, b || bulk])
     }
 }

@@ -21,6 +21,7 @@ use super::queue::{Polled, Ticket};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::{Arrival, Verdict};
+use crate::client::priority::Priority;
 use crate::policy::Policy;
 use crate::values::Quota;
 
@@ -71,12 +72,12 @@ impl Test {
         if group.pass(0, 0, false) {
             return None;
         }
-        let (arrival, is_news) = group.wait(0, 0, None);
+        let (arrival, is_news) = group.wait(0, 0, Priority::default(), None);
         drop(group);
         if is_news {
             self.shared.notify();
         }
-        let Arrival::Waits(ticket) = arrival else { panic!("the queue has room") };
+        let Arrival::Waits { ticket, .. } = arrival else { panic!("the queue has room") };
         Some(ticket)
     }
 
@@ -130,8 +131,7 @@ impl Test {
     fn assert_at_rest(&self, left: u32) {
         let mut group = self.shared.lock();
         assert!(!group.has_worker);
-        let (state, pairs) = group.endpoint(0);
-        let usage = state.usage(pairs, self.now());
+        let usage = group.usage(0, self.now());
         assert_eq!((usage.waiting(), usage.remaining()), (0, left));
     }
 }

@@ -9,6 +9,7 @@ use super::body::ResponseBody;
 use super::endpoint::Entered;
 use super::future::PaceFuture;
 use super::pacer::Pacer;
+use crate::client::priority::Priority;
 use crate::client::retry::Again;
 
 /// Paces the requests to the wrapped service. Created by [`PaceLayer`](super::PaceLayer).
@@ -76,8 +77,10 @@ where
         let Some(endpoint) = self.pacer.paced_endpoint(request.uri().path()) else {
             return PaceFuture::calling(self.inner.call(request), None);
         };
-        let again = request.extensions().get::<Again>().copied();
-        match endpoint.enter(again) {
+        let extensions = request.extensions();
+        let again = extensions.get::<Again>().copied();
+        let priority = || extensions.get::<Priority>().copied().unwrap_or_default();
+        match endpoint.enter(again, priority) {
             Entered::Sent(sent) => PaceFuture::calling(self.inner.call(request), Some(sent)),
             Entered::Queued(place) => {
                 self.release();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Request;
 #[cfg(test)]
 use super::Requests;
+use super::order::Each;
 use super::stage::Stage;
 use super::ticket::Ticket;
 
@@ -12,8 +13,8 @@ use super::ticket::Ticket;
 /// map of the requests: [`Queue::change`](super::Queue) is the only one that writes to either.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
-    /// The waiting requests, in the order of dispatch, with their deadlines.
-    pub(super) waiting: BTreeMap<Ticket, u64>,
+    /// The waiting requests of each priority, in the order of dispatch, with their deadlines.
+    pub(super) waiting: Each<BTreeMap<Ticket, u64>>,
     /// The same, the earliest deadline first.
     pub(super) deadlines: BTreeSet<(u64, Ticket)>,
     /// Those whose futures have not been polled since the dispatch, the earliest dispatch first.
@@ -21,8 +22,10 @@ pub(super) struct Index {
     pub(super) readying: usize,
     /// In the order in which they were first dispatched.
     pub(super) held: BTreeSet<(u64, Ticket)>,
-    pub(super) lapsed: usize,
+    pub(super) lapsed: Each<usize>,
     pub(super) expired: usize,
+    /// How many requests of each priority have been neither sent nor refused.
+    pub(super) unsent: Each<usize>,
 }
 
 impl Index {
@@ -34,20 +37,17 @@ impl Index {
         index
     }
 
-    /// The number of requests in all stages.
+    /// How many requests are in all stages.
     pub(super) fn len(&self) -> usize {
-        self.unsent() + self.expired
-    }
-
-    /// How many requests have been neither sent nor refused.
-    pub(super) fn unsent(&self) -> usize {
-        self.waiting.len() + self.dispatched.len() + self.readying + self.held.len() + self.lapsed
+        self.unsent.iter().sum::<usize>() + self.expired
     }
 
     pub(super) fn add(&mut self, ticket: Ticket, request: &Request) {
+        let priority = ticket.priority() as usize;
+        self.unsent[priority] += usize::from(!request.stage.is_expired());
         match request.stage {
             Stage::Waiting => {
-                self.waiting.insert(ticket, request.deadline);
+                self.waiting[priority].insert(ticket, request.deadline);
                 self.deadlines.insert((request.deadline, ticket));
             }
             Stage::Dispatched { at } => {
@@ -57,15 +57,17 @@ impl Index {
             Stage::Held => {
                 self.held.insert((request.dispatch, ticket));
             }
-            Stage::Lapsed => self.lapsed += 1,
+            Stage::Lapsed => self.lapsed[priority] += 1,
             Stage::Expired { .. } => self.expired += 1,
         }
     }
 
     pub(super) fn remove(&mut self, ticket: Ticket, request: &Request) {
+        let priority = ticket.priority() as usize;
+        self.unsent[priority] -= usize::from(!request.stage.is_expired());
         match request.stage {
             Stage::Waiting => {
-                self.waiting.remove(&ticket);
+                self.waiting[priority].remove(&ticket);
                 self.deadlines.remove(&(request.deadline, ticket));
             }
             Stage::Dispatched { at } => {
@@ -75,7 +77,7 @@ impl Index {
             Stage::Held => {
                 self.held.remove(&(request.dispatch, ticket));
             }
-            Stage::Lapsed => self.lapsed -= 1,
+            Stage::Lapsed => self.lapsed[priority] -= 1,
             Stage::Expired { .. } => self.expired -= 1,
         }
     }

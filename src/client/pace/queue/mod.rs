@@ -11,18 +11,22 @@
 mod index;
 #[cfg(test)]
 mod model_tests;
+mod order;
 mod stage;
 mod ticket;
 
 use std::collections::BTreeMap;
+use std::iter::{Peekable, repeat_n};
 use std::mem;
 use std::task::Waker;
 
 use index::Index;
+pub(super) use order::{Each, Order};
 pub(super) use stage::Stage;
 pub(super) use ticket::Ticket;
 
 use super::error::Lack;
+use crate::client::priority::Priority;
 
 /// All requests that have arrived and have not been sent.
 #[derive(Debug, Default)]
@@ -74,8 +78,14 @@ pub(super) enum Place {
 /// The events, in the order of the diagram.
 impl Queue {
     /// A request arrives, and waits. The later it arrives, the higher is its `number`.
-    pub(super) fn arrive(&mut self, number: u64, is_retry: bool, deadline: u64) -> Ticket {
-        let ticket = Ticket::new(number, is_retry);
+    pub(super) fn arrive(
+        &mut self,
+        number: u64,
+        priority: Priority,
+        is_retry: bool,
+        deadline: u64,
+    ) -> Ticket {
+        let ticket = Ticket::new(number, priority, is_retry);
         let deadline = deadline.saturating_sub(self.moved);
         let request = Request { stage: Stage::Waiting, waker: None, deadline, dispatch: 0 };
         self.index.add(ticket, &request);
@@ -84,9 +94,9 @@ impl Queue {
         ticket
     }
 
-    /// The first waiting request is dispatched. Returns its waker.
-    pub(super) fn dispatch(&mut self, now: u64) -> Option<Waker> {
-        let ticket = self.first()?;
+    /// The first waiting request of that priority is dispatched. Returns its waker.
+    pub(super) fn dispatch(&mut self, priority: Priority, now: u64) -> Option<Waker> {
+        let ticket = self.first(priority)?;
         self.dispatches += 1;
         let dispatch = self.dispatches;
         let request = self.change(ticket, Stage::Dispatched { at: now })?;
@@ -175,21 +185,30 @@ impl Queue {
     /// request.
     pub(super) fn expire_late(
         &mut self,
+        mut order: Order,
         now: u64,
         due: impl Fn(u64) -> u64,
         lack: Lack,
         woken: &mut Vec<Waker>,
     ) -> u64 {
-        // The lapsed requests come back, before the others.
-        let (mut ahead, mut late) = (self.index.lapsed as u64, Vec::new());
-        for (ticket, deadline) in &self.index.waiting {
+        let (mut ahead, mut late) = (0, Vec::new());
+        let mut each = self.in_order();
+        loop {
+            let waits = each.each_mut().map(|requests| requests.peek().is_some());
+            let Some(priority) = order.next(waits) else { break };
+            let Some(request) = each[priority as usize].next() else { break };
             let due = due(ahead);
-            if due > now && due > deadline.saturating_add(self.moved) {
-                late.push((*ticket, due - now));
-            } else {
-                ahead += 1;
+            match request {
+                Some((ticket, deadline)) if due > now && due > deadline => {
+                    late.push((ticket, due - now));
+                }
+                _ => {
+                    order.dispatch(priority, waits);
+                    ahead += 1;
+                }
             }
         }
+        drop(each);
         for (ticket, wait) in &late {
             self.expire(*ticket, *wait, lack, woken);
         }
@@ -212,6 +231,18 @@ impl Queue {
     /// Removes the wakers of all requests.
     pub(super) fn wakers(&mut self) -> impl Iterator<Item = Waker> + '_ {
         self.requests.values_mut().filter_map(|request| request.waker.take())
+    }
+
+    /// The tickets and deadlines of the waiting requests of each priority. `None` stands for a
+    /// lapsed request, which will come back before the others.
+    fn in_order(&self) -> Each<Peekable<impl Iterator<Item = Option<(Ticket, u64)>> + '_>> {
+        [Priority::Interactive, Priority::Bulk].map(|priority| {
+            let lapsed = self.index.lapsed[priority as usize];
+            let waiting = self.index.waiting[priority as usize].iter();
+            let waiting = waiting
+                .map(|(ticket, deadline)| Some((*ticket, deadline.saturating_add(self.moved))));
+            repeat_n(None, lapsed).chain(waiting).peekable()
+        })
     }
 
     fn expire(&mut self, ticket: Ticket, wait: u64, lack: Lack, woken: &mut Vec<Waker>) {
@@ -244,19 +275,30 @@ impl Queue {
 
 /// The questions.
 impl Queue {
-    /// How many requests are ahead of a new one, without the dispatched ones.
-    pub(super) fn ahead(&self) -> u64 {
-        (self.index.waiting.len() + self.index.lapsed) as u64
+    /// How many requests have arrived and are not dispatched.
+    pub(super) fn undispatched(&self) -> u64 {
+        self.each_undispatched().iter().sum()
+    }
+
+    /// The same, of each priority.
+    pub(super) fn each_undispatched(&self) -> Each<u64> {
+        let Index { waiting, lapsed, .. } = &self.index;
+        [0, 1].map(|priority: usize| (waiting[priority].len() + lapsed[priority]) as u64)
     }
 
     /// How many requests wait to be dispatched.
     pub(super) fn waiting(&self) -> usize {
-        self.index.waiting.len()
+        self.index.waiting.iter().map(BTreeMap::len).sum()
     }
 
-    /// How many requests have been neither sent nor refused.
-    pub(super) fn unsent(&self) -> usize {
-        self.index.unsent()
+    /// Which requests wait to be dispatched.
+    pub(super) fn waits(&self) -> Each<bool> {
+        self.index.waiting.each_ref().map(|waiting| !waiting.is_empty())
+    }
+
+    /// How many requests of each priority have been neither sent nor refused.
+    pub(super) fn unsent(&self) -> Each<usize> {
+        self.index.unsent
     }
 
     /// How many requests have their units reserved.
@@ -277,17 +319,18 @@ impl Queue {
     /// Whether there is neither a waiting request nor a dispatched one that has not been polled.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.index.waiting.is_empty() && self.index.dispatched.is_empty()
+        self.waits() == [false, false] && self.index.dispatched.is_empty()
     }
 
     /// Whether no request waits for a point in time.
     pub(super) fn is_idle(&self) -> bool {
-        self.index.waiting.is_empty() && self.index.held.is_empty()
+        self.waits() == [false, false] && self.index.held.is_empty()
     }
 
-    /// The first waiting request.
-    pub(super) fn first(&self) -> Option<Ticket> {
-        self.index.waiting.first_key_value().map(|(ticket, _)| *ticket)
+    /// The first waiting request of that priority.
+    pub(super) fn first(&self, priority: Priority) -> Option<Ticket> {
+        let waiting = &self.index.waiting[priority as usize];
+        waiting.first_key_value().map(|(ticket, _)| *ticket)
     }
 
     /// The earliest deadline of the waiting requests.

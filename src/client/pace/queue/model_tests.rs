@@ -1,5 +1,6 @@
 //! Any events, and a naive queue that looks at all of its requests.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
@@ -7,16 +8,22 @@ use std::task::{Wake, Waker};
 use proptest::prelude::*;
 
 use super::index::Index;
-use super::{Place, Polled, Queue, Stage, Ticket};
+use super::{Order, Place, Polled, Queue, Stage, Ticket};
 use crate::client::pace::error::Lack;
+use crate::client::priority::Priority;
 
 const LACK: Lack = Lack { limit: None, in_flight: None };
+
+const EACH: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
+
+/// The share of the bulk requests, in percent.
+const SHARE: u8 = 30;
 
 /// One event, of one of the requests that are there.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Arrive { is_retry: bool, patience: u64 },
-    Dispatch,
+    Arrive { priority: Priority, is_retry: bool, patience: u64 },
+    Dispatch(Priority),
     Poll(usize),
     Hold(usize),
     Redispatch,
@@ -30,12 +37,17 @@ enum Event {
     MoveDeadlines(u64),
 }
 
+fn priority() -> impl Strategy<Value = Priority> {
+    prop::sample::select(vec![Priority::Interactive, Priority::Bulk])
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let any_request = || 0..64_usize;
     prop_oneof![
-        4 => (any::<bool>(), 0..40_u64)
-            .prop_map(|(is_retry, patience)| Event::Arrive { is_retry, patience }),
-        3 => Just(Event::Dispatch),
+        4 => (priority(), any::<bool>(), 0..40_u64).prop_map(|(priority, is_retry, patience)| {
+            Event::Arrive { priority, is_retry, patience }
+        }),
+        3 => priority().prop_map(Event::Dispatch),
         6 => any_request().prop_map(Event::Poll),
         2 => any_request().prop_map(Event::Hold),
         1 => Just(Event::Redispatch),
@@ -54,6 +66,7 @@ fn event() -> impl Strategy<Value = Event> {
 #[derive(Clone, Debug)]
 struct Naive {
     ticket: Ticket,
+    priority: Priority,
     is_retry: bool,
     number: u64,
     deadline: u64,
@@ -98,8 +111,9 @@ impl Model {
         found.min_by_key(|(_, it)| key(it)).map(|(at, _)| at)
     }
 
-    fn first_waiting(&self) -> Option<usize> {
-        let waiting = self.requests.iter().enumerate().filter(|(_, it)| it.stage == Stage::Waiting);
+    fn first_waiting(&self, priority: Priority) -> Option<usize> {
+        let waits = |it: &Naive| it.stage == Stage::Waiting && it.priority == priority;
+        let waiting = self.requests.iter().enumerate().filter(|(_, it)| waits(it));
         waiting.min_by_key(|(_, it)| it.rank()).map(|(at, _)| at)
     }
 
@@ -118,12 +132,13 @@ impl Model {
                 self.queue.move_deadlines(by);
                 self.requests.iter_mut().for_each(|request| request.deadline += by);
             }
-            Event::Arrive { is_retry, patience } => {
+            Event::Arrive { priority, is_retry, patience } => {
                 self.arrivals += 1;
                 let deadline = self.now + patience;
-                let ticket = self.queue.arrive(self.arrivals, is_retry, deadline);
+                let ticket = self.queue.arrive(self.arrivals, priority, is_retry, deadline);
                 self.requests.push(Naive {
                     ticket,
+                    priority,
                     is_retry,
                     number: self.arrivals,
                     deadline,
@@ -134,9 +149,9 @@ impl Model {
                     counter: Arc::default(),
                 });
             }
-            Event::Dispatch => {
-                woken.extend(self.queue.dispatch(self.now));
-                if let Some(at) = self.first_waiting() {
+            Event::Dispatch(priority) => {
+                woken.extend(self.queue.dispatch(priority, self.now));
+                if let Some(at) = self.first_waiting(priority) {
                     self.dispatches += 1;
                     let request = &mut self.requests[at];
                     request.dispatch = self.dispatches;
@@ -222,18 +237,32 @@ impl Model {
             Event::ExpireLate { step } => {
                 let now = self.now;
                 let due = move |ahead: u64| now + step * ahead;
-                let expired = self.queue.expire_late(now, due, LACK, &mut woken);
-                let mut ahead = self.count(|stage| stage == Stage::Lapsed) as u64;
-                let mut expected = 0;
-                let mut waiting: Vec<_> =
-                    self.requests.iter_mut().filter(|it| it.stage == Stage::Waiting).collect();
-                waiting.sort_by_key(|it| it.rank());
-                for request in waiting {
-                    if due(ahead) > now.max(request.deadline) {
+                let order = Order::new(SHARE);
+                let expired = self.queue.expire_late(order, now, due, LACK, &mut woken);
+                let (mut order, mut ahead, mut expected) = (order, 0, 0);
+                // Those that have lapsed come back before the others, and are in time.
+                let mut rest = EACH.map(|priority| {
+                    let is_of = |it: &(usize, &Naive)| {
+                        it.1.priority == priority
+                            && matches!(it.1.stage, Stage::Waiting | Stage::Lapsed)
+                    };
+                    let all = self.requests.iter().enumerate().filter(is_of);
+                    let mut all: Vec<_> =
+                        all.map(|(at, it)| (it.stage == Stage::Waiting, it.rank(), at)).collect();
+                    all.sort_unstable();
+                    VecDeque::from(all)
+                });
+                while let Some(priority) = order.next(rest.each_ref().map(|it| !it.is_empty())) {
+                    let waits = rest.each_ref().map(|it| !it.is_empty());
+                    let (waiting, _, at) =
+                        rest[priority as usize].pop_front().expect("it is there");
+                    let request = &mut self.requests[at];
+                    if waiting && due(ahead) > now.max(request.deadline) {
                         request.stage = Stage::Expired { wait: due(ahead) - now, lack: LACK };
                         request.wake();
                         expected += 1;
                     } else {
+                        order.dispatch(priority, waits);
                         ahead += 1;
                     }
                 }
@@ -263,15 +292,27 @@ impl Model {
         let unaware = self.count(|stage| matches!(stage, Stage::Dispatched { .. }));
         let expired = self.count(|stage| matches!(stage, Stage::Expired { .. }));
         assert_eq!(queue.waiting(), of(Stage::Waiting));
-        assert_eq!(queue.ahead(), (of(Stage::Waiting) + of(Stage::Lapsed)) as u64);
-        assert_eq!(queue.unsent(), self.requests.len() - expired);
+        assert_eq!(queue.undispatched(), (of(Stage::Waiting) + of(Stage::Lapsed)) as u64);
+        assert_eq!(queue.unsent().iter().sum::<usize>(), self.requests.len() - expired);
+        for priority in EACH {
+            let of = |is: &dyn Fn(&Stage) -> bool| {
+                let all = self.requests.iter().filter(|it| it.priority == priority);
+                all.filter(|it| is(&it.stage)).count()
+            };
+            let waits = of(&|stage| *stage == Stage::Waiting);
+            let lapsed = of(&|stage| *stage == Stage::Lapsed);
+            let unsent = of(&|stage| !matches!(stage, Stage::Expired { .. }));
+            assert_eq!(queue.waits()[priority as usize], waits > 0);
+            assert_eq!(queue.each_undispatched()[priority as usize], (waits + lapsed) as u64);
+            assert_eq!(queue.unsent()[priority as usize], unsent);
+            let first = self.first_waiting(priority).map(|at| &self.requests[at]);
+            assert_eq!(queue.first(priority), first.map(|it| it.ticket));
+        }
         assert_eq!(queue.dispatched(), self.count(Stage::is_dispatched) as u64);
         assert_eq!(queue.unaware(), unaware as u64);
         assert_eq!(queue.held(), of(Stage::Held) as u64);
         assert_eq!(queue.is_empty(), of(Stage::Waiting) + unaware == 0);
         assert_eq!(queue.is_idle(), of(Stage::Waiting) + of(Stage::Held) == 0);
-        let first = self.first_waiting().map(|at| &self.requests[at]);
-        assert_eq!(queue.first(), first.map(|it| it.ticket));
         let waiting = self.requests.iter().filter(|it| it.stage == Stage::Waiting);
         assert_eq!(queue.next_deadline(), waiting.map(|it| it.deadline).min());
         for request in self.requests.iter().filter(|it| it.stage.is_dispatched()) {
@@ -295,10 +336,59 @@ proptest! {
         events in prop::collection::vec(event(), 0..150),
     ) {
         // Late enough that no deadline is before 0.
-        let mut model = Model { queue: Queue::default(), requests: vec![], now: 10_000, arrivals: 0, dispatches: 0 };
+        let (queue, requests) = (Queue::default(), Vec::new());
+        let mut model = Model { queue, requests, now: 10_000, arrivals: 0, dispatches: 0 };
         for event in events {
             model.event(event);
             model.agree();
+        }
+    }
+
+    /// The number of requests before a new one is what counting them one by one gives.
+    #[test]
+    fn so_many_requests_are_dispatched_before_a_new_one(
+        share in 0..100_u8,
+        before in prop::collection::vec(priority(), 0..120),
+        interactive in 0..60_u64,
+        bulk in 0..60_u64,
+    ) {
+        // Any credit.
+        let mut order = Order::new(share);
+        before.into_iter().for_each(|priority| order.dispatch(priority, [true, true]));
+        for priority in EACH {
+            let (mut order, mut waiting, mut ahead) = (order, [interactive, bulk], 0);
+            let expected = order.ahead(priority, waiting);
+            waiting[priority as usize] += 1;
+            loop {
+                let waits = waiting.map(|waiting| waiting > 0);
+                let next = order.next(waits).expect("the new one waits");
+                order.dispatch(next, waits);
+                waiting[next as usize] -= 1;
+                if next == priority && waiting[next as usize] == 0 {
+                    break;
+                }
+                ahead += 1;
+            }
+            prop_assert_eq!(expected, ahead, "{:?}", priority);
+        }
+    }
+
+    /// Of any dispatches in a row while both wait, bulk requests have their share.
+    #[test]
+    fn bulk_requests_keep_their_share_and_no_more(share in 0..100_u8) {
+        let mut order = Order::new(share);
+        let mut bulk = vec![0_u64];
+        for _ in 0..500 {
+            let next = order.next([true, true]).expect("both wait");
+            order.dispatch(next, [true, true]);
+            bulk.push(bulk[bulk.len() - 1] + u64::from(next == Priority::Bulk));
+        }
+        for (from, before) in bulk.iter().enumerate() {
+            for (to, after) in bulk.iter().enumerate().skip(from) {
+                let exact = (to - from) as u64 * u64::from(share);
+                let dispatched = 100 * (after - before);
+                prop_assert!(dispatched + 100 > exact && dispatched < exact + 100);
+            }
         }
     }
 }

@@ -28,6 +28,10 @@ impl Stage {
         matches!(self, Self::Dispatched { .. } | Self::Readying | Self::Held)
     }
 
+    pub(super) const fn is_expired(self) -> bool {
+        matches!(self, Self::Expired { .. })
+    }
+
     /// Whether an event leads from this stage to the next one: the arrows of the diagram.
     pub(super) const fn leads_to(self, next: Self) -> bool {
         use Stage::{Dispatched, Expired, Held, Lapsed, Readying, Waiting};

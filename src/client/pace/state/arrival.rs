@@ -3,14 +3,35 @@
 use super::super::bucket::nanos;
 use super::super::error::Lack;
 use super::super::pairs::Pairs;
-use super::super::queue::Ticket;
+use super::super::queue::{Order, Ticket};
 use super::State;
+use crate::client::priority::Priority;
 
 /// What happens to a request that can't be sent at once.
 pub(in crate::client::pace) enum Arrival {
-    Waits(Ticket),
-    Full { wait: u64, lack: Lack },
-    TooLong { wait: u64, lack: Lack },
+    /// If it `goes_before` others, they may be due later now.
+    Waits {
+        ticket: Ticket,
+        goes_before: bool,
+    },
+    Full {
+        wait: u64,
+        lack: Lack,
+    },
+    TooLong {
+        wait: u64,
+        lack: Lack,
+    },
+}
+
+/// A request that can't be sent at once.
+#[derive(Clone, Copy)]
+pub(in crate::client::pace) struct Newcomer {
+    /// Orders the requests of all endpoints of the group.
+    pub(in crate::client::pace) number: u64,
+    pub(in crate::client::pace) priority: Priority,
+    /// By when it has to be sent again, if it was refused before.
+    pub(in crate::client::pace) again: Option<u64>,
 }
 
 impl State {
@@ -37,26 +58,27 @@ impl State {
         passes
     }
 
-    /// A request that can't be sent at once waits, if it is not too late for it. `number` orders
-    /// the requests of all endpoints of the group; `again` is the time by which a request that was
-    /// refused before has to be sent again.
+    /// A request that can't be sent at once waits, if it is not too late for it.
     pub(in crate::client::pace) fn wait(
         &mut self,
         pairs: &mut Pairs,
-        number: u64,
+        order: Order,
         now: u64,
-        again: Option<u64>,
+        newcomer: Newcomer,
     ) -> Arrival {
+        let Newcomer { number, priority, again } = newcomer;
         self.remember_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
             self.limits.mark_unjudged();
-            return Arrival::Waits(self.queue.arrive(number, true, deadline));
+            let ticket = self.queue.arrive(number, priority, true, deadline);
+            return Arrival::Waits { ticket, goes_before: true };
         }
-        let ahead = self.queue.ahead();
+        let others = self.queue.undispatched();
+        let ahead = order.ahead(priority, self.queue.each_undispatched());
         let wait = self.due(pairs, ahead).saturating_sub(now);
         let longest = nanos(self.settings.max_wait);
-        let is_full = self.queue.unsent() >= self.settings.max_waiting;
+        let is_full = self.is_full(priority);
         if is_full || wait > longest {
             self.counts.unsent += 1;
             let lack = self.lack(pairs, now);
@@ -66,11 +88,22 @@ impl State {
                 Arrival::TooLong { wait, lack }
             };
         }
-        let is_judged = !self.limits.is_later(pairs, ahead);
-        let ticket = self.queue.arrive(number, false, now.saturating_add(longest));
+        let goes_before = ahead < others;
+        let is_judged = !goes_before && !self.limits.is_later(pairs, others);
+        let ticket = self.queue.arrive(number, priority, false, now.saturating_add(longest));
         if is_judged {
-            self.limits.mark_judged(pairs, self.queue.ahead());
+            self.limits.mark_judged(pairs, others + 1);
+        } else if goes_before {
+            self.limits.mark_unjudged();
         }
-        Arrival::Waits(ticket)
+        Arrival::Waits { ticket, goes_before }
+    }
+
+    /// Whether no more requests of that priority may wait. A bulk job leaves room for interactive
+    /// requests.
+    fn is_full(&self, priority: Priority) -> bool {
+        let [interactive, bulk] = self.queue.unsent();
+        let others = if priority == Priority::Bulk { bulk } else { 0 };
+        interactive + others >= self.settings.max_waiting
     }
 }

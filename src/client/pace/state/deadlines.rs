@@ -3,6 +3,7 @@
 use std::task::Waker;
 
 use super::super::pairs::Pairs;
+use super::super::queue::Order;
 use super::{SECOND, State};
 
 /// How long after a check of all deadlines the next one begins, for each thousand requests that
@@ -16,6 +17,7 @@ impl State {
     pub(in crate::client::pace) fn judge(
         &mut self,
         pairs: &Pairs,
+        order: Order,
         now: u64,
         woken: &mut Vec<Waker>,
     ) {
@@ -25,15 +27,15 @@ impl State {
             }
             self.judged_at = now;
             let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
-            self.counts.unsent += self.queue.expire_late(now, due, lack, woken);
+            self.counts.unsent += self.queue.expire_late(order, now, due, lack, woken);
         }
-        self.limits.mark_judged(pairs, self.queue.ahead());
+        self.limits.mark_judged(pairs, self.queue.undispatched());
     }
 
     /// When the deadlines are to be checked, if a request may miss its deadline.
     pub(super) fn judges_from(&self, pairs: &Pairs) -> Option<u64> {
         let waiting = self.queue.waiting();
-        let is_later = waiting > 0 && self.limits.is_later(pairs, self.queue.ahead());
+        let is_later = waiting > 0 && self.limits.is_later(pairs, self.queue.undispatched());
         is_later.then(|| self.judged_at.saturating_add(waiting as u64 / 1000 * REST_PER_THOUSAND))
     }
 
@@ -45,7 +47,7 @@ impl State {
         now: u64,
         woken: &mut Vec<Waker>,
     ) -> bool {
-        if !self.has_pools() || self.first().is_none() || self.due(pairs, 0) > now {
+        if !self.has_pools() || self.queue.waiting() == 0 || self.due(pairs, 0) > now {
             return false;
         }
         // Its limits may have permits, which requests that came earlier claim.
@@ -64,7 +66,7 @@ impl State {
     /// Remembers the times that are earlier now, because they may become later again. That matters
     /// only to requests that wait.
     pub(super) fn remember_sooner(&mut self, pairs: &Pairs) {
-        let ahead = self.queue.ahead();
+        let ahead = self.queue.undispatched();
         if ahead > 0 {
             self.limits.mark_sooner(pairs, ahead);
         }

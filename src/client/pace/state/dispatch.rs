@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::super::pair::Pair;
 use super::super::pairs::Pairs;
 use super::{SECOND, State};
+use crate::client::priority::Priority;
 
 /// How long a unit is reserved for a dispatched request whose future is not polled. After that,
 /// other requests may use the unit.
@@ -33,21 +34,22 @@ impl State {
         }
     }
 
-    /// Dispatches the first waiting request, which is due. If it is late for that, a timer or a task
-    /// was late, and it is dispatched nevertheless.
+    /// Dispatches the first waiting request of that priority, which is due. If it is late for that,
+    /// a timer or a task was late, and it is dispatched nevertheless.
     pub(in crate::client::pace) fn dispatch(
         &mut self,
+        priority: Priority,
         pairs: &mut Pairs,
         now: u64,
         woken: &mut Vec<Waker>,
     ) {
         self.limits.dispatch(pairs, now);
-        woken.extend(self.queue.dispatch(now));
+        woken.extend(self.queue.dispatch(priority, now));
     }
 
     /// When something is to be done for this endpoint.
     pub(in crate::client::pace) fn next(&self, pairs: &Pairs, now: u64) -> Option<u64> {
-        let due = self.first().map(|_| self.due(pairs, 0));
+        let due = (self.queue.waiting() > 0).then(|| self.due(pairs, 0));
         // It waits for a permit if it is due and was not dispatched just before.
         let due = due.map(|due| if due > now { due } else { self.next_permit(pairs, now) });
         let opens = self.has_held().then(|| self.opens(pairs, self.queue.unaware()));

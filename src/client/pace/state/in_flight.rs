@@ -4,6 +4,7 @@ use super::super::error::Lack;
 use super::super::pairs::Pairs;
 use super::super::permits::Claims;
 use super::super::pool::Pool;
+use super::super::queue::{Stage, Ticket};
 use super::State;
 use crate::client::hints::Concurrent;
 use crate::client::usage::Concurrency;
@@ -21,8 +22,8 @@ impl State {
         self.limits.has_room(pairs, now)
     }
 
-    /// Whether the first waiting request is due and there are permits for it besides those that are
-    /// claimed. If it only lacks permits, claims them.
+    /// Whether the waiting request that comes next is due and there are permits for it besides
+    /// those that are claimed. If it only lacks permits, claims them.
     ///
     /// If it was due before and lacked a permit then, it claims its permits also while it waits for
     /// a unit, for at most about the time in which one comes back. Otherwise it could wait for
@@ -30,6 +31,7 @@ impl State {
     /// endpoints that share its permits take those while it lacks a unit.
     pub(in crate::client::pace) fn may_dispatch(
         &mut self,
+        next: Ticket,
         pairs: &Pairs,
         now: u64,
         claims: &mut Claims,
@@ -37,16 +39,19 @@ impl State {
         if !self.has_pools() {
             return self.due(pairs, 0) <= now;
         }
-        let (first, wait) = (self.first(), self.due(pairs, 0).saturating_sub(now));
+        let wait = self.due(pairs, 0).saturating_sub(now);
         if wait > 0 {
-            if self.passed_over == first && wait <= self.limits.longest_interval(pairs) {
+            let still_waits = |ticket| self.queue.stage(ticket) == Some(Stage::Waiting);
+            if self.passed_over.is_some_and(still_waits)
+                && wait <= self.limits.longest_interval(pairs)
+            {
                 self.limits.reserve(pairs, now, claims);
             }
             return false;
         }
         let may = self.claim(pairs, now, claims);
         if !may {
-            self.passed_over = first;
+            self.passed_over = Some(next);
         }
         may
     }

@@ -14,15 +14,16 @@ mod sending;
 use std::task::Waker;
 use std::time::Duration;
 
-pub(super) use arrival::Arrival;
+pub(super) use arrival::{Arrival, Newcomer};
 pub(super) use sending::Verdict;
 
 use super::limits::Limits;
 use super::pairs::Pairs;
 use super::pool::Pool;
-use super::queue::{Queue, Stage, Ticket};
+use super::queue::{Each, Order, Queue, Stage, Ticket};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Names};
+use crate::client::priority::Priority;
 use crate::client::usage::Usage;
 use crate::values::{Endpoint, Quota};
 
@@ -43,7 +44,7 @@ pub(super) struct State {
     queue: Queue,
     /// When all deadlines were checked last.
     judged_at: u64,
-    /// The first waiting request, if it was due and lacked a permit.
+    /// A waiting request that came next, was due and lacked a permit.
     passed_over: Option<Ticket>,
     /// How many requests have been sent and have no response yet.
     in_flight: u64,
@@ -93,19 +94,22 @@ impl State {
         }
     }
 
-    pub(super) fn usage(&self, pairs: &mut Pairs, now: u64) -> Usage {
+    pub(super) fn usage(&self, pairs: &mut Pairs, order: Order, now: u64) -> Usage {
         self.limits.each_pool(pairs, |pool| pool.pass_time(now));
         let paused = self.limits.paused_until(pairs).saturating_sub(now);
         let waiting = self.queue.unsent();
-        let is_stopped = paused > 0 || waiting > 0;
-        let wait = self.due(pairs, self.queue.ahead()).saturating_sub(now);
+        let is_stopped = paused > 0 || waiting != [0, 0];
+        let waits = [Priority::Interactive, Priority::Bulk].map(|priority| {
+            let ahead = order.ahead(priority, self.queue.each_undispatched());
+            Duration::from_nanos(self.due(pairs, ahead).saturating_sub(now))
+        });
         Usage {
             endpoint: self.endpoint,
             quota: self.quota,
             remaining: if is_stopped { 0 } else { self.limits.remaining(pairs, now) },
             waiting,
             in_flight: self.in_flight,
-            wait: Duration::from_nanos(wait),
+            waits,
             paused: Duration::from_nanos(paused),
             sent: self.counts.sent,
             retried: self.counts.retried,
@@ -115,9 +119,14 @@ impl State {
         }
     }
 
-    /// The first request that waits to be dispatched.
-    pub(super) fn first(&self) -> Option<Ticket> {
-        self.queue.first()
+    /// The first request of that priority that waits to be dispatched.
+    pub(super) fn first(&self, priority: Priority) -> Option<Ticket> {
+        self.queue.first(priority)
+    }
+
+    /// Which requests wait to be dispatched.
+    pub(super) fn waiting(&self) -> Each<bool> {
+        self.queue.waits()
     }
 
     /// Whether no request waits for a point in time.
@@ -132,7 +141,7 @@ impl State {
 
     /// Whether requests have not been sent.
     pub(super) fn has_unsent(&self) -> bool {
-        self.queue.unsent() > 0
+        self.queue.unsent() != [0, 0]
     }
 
     /// Whether the request waits to be dispatched or sent.
@@ -147,7 +156,7 @@ impl State {
 
     /// When unsent requests are due, by each of the limits.
     pub(super) fn times<'a>(&'a self, pairs: &'a Pairs) -> impl Iterator<Item = Times> + 'a {
-        let ahead = self.queue.ahead();
+        let ahead = self.queue.undispatched();
         self.limits.of(pairs).map(move |pair| {
             let [own, server, paused_until, _] = pair.due_times(ahead);
             [own, server, paused_until, pair.due(0), pair.opens(0)]
