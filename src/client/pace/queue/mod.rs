@@ -316,8 +316,13 @@ impl Queue {
         self.index.held.len() as u64
     }
 
-    /// Whether there is neither a waiting request nor a dispatched one that has not been polled.
+    /// Whether there is no request at all.
     #[inline]
+    pub(super) fn has_none(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    /// Whether there is neither a waiting request nor a dispatched one that has not been polled.
     pub(super) fn is_empty(&self) -> bool {
         self.waits() == [false, false] && self.index.dispatched.is_empty()
     }

@@ -43,14 +43,18 @@ impl State {
         now: u64,
         is_retry: bool,
     ) -> bool {
-        self.lapse_unpolled(pairs, now);
-        let (mut opens, held) = (0, self.queue.held());
+        let (mut opens, mut held, mut is_first) = (0, 0, true);
+        // Most requests find the queue without any other.
+        if !self.queue.has_none() {
+            self.lapse_unpolled(pairs, now);
+            (held, is_first) = (self.queue.held(), self.queue.is_empty());
+        }
         self.limits.each(pairs, |pair| {
             pair.pass_time(now);
             opens = opens.max(pair.due(0)).max(pair.opens(held));
         });
         let has_room = !self.has_pools() || self.has_room(pairs, now);
-        let passes = self.queue.is_empty() && opens <= now && has_room;
+        let passes = is_first && opens <= now && has_room;
         if passes {
             self.limits.pass(pairs, now);
             self.count_sent(is_retry);
