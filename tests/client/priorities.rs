@@ -148,6 +148,35 @@ async fn a_bulk_job_leaves_room_and_time_for_interactive_requests() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadlines_of_a_large_job_are_not_all_checked_whenever_a_request_goes_before_it() {
+    let log = Log::new();
+    let quota = Quota::per_second(1000).burst(1);
+    let policy = Policy::bolna().quota("call", quota).build().unwrap();
+    let pacer = Pacer::builder().policy(policy).max_wait(Duration::from_secs(5)).build().unwrap();
+    let mut client = PaceLayer::new(pacer.clone()).layer(generous(&log));
+    client.call(request("/call")).await.unwrap();
+    // The last one is due at its deadline.
+    let mut set = JoinSet::new();
+    for _ in 0..5000 {
+        set.spawn(client.call(with(BULK, "/call")));
+    }
+    sleep(Duration::from_millis(10)).await;
+    let unsent = || usage_of_call(&pacer).unsent();
+    assert_eq!(unsent(), 0);
+    // It is known at once that it is too late, and of the next one after 5 ms.
+    set.spawn(client.call(with(INTERACTIVE, "/call")));
+    settle().await;
+    assert_eq!(unsent(), 1);
+    set.spawn(client.call(with(INTERACTIVE, "/call")));
+    settle().await;
+    assert_eq!(unsent(), 1);
+    sleep(Duration::from_millis(6)).await;
+    assert_eq!(unsent(), 2);
+    let sent = set.join_all().await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(sent, 5000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_retries_of_a_job_go_first_within_the_job() {
     let log = Log::new();
     let server = mock(&log, |number| match number {

@@ -25,7 +25,8 @@ impl State {
             if now < from {
                 return;
             }
-            self.judged_at = now;
+            let thousands = self.queue.waiting() as u64 / 1000;
+            self.rests_until = now.saturating_add(thousands * REST_PER_THOUSAND);
             let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
             self.counts.unsent += self.queue.expire_late(order, now, due, lack, woken);
         }
@@ -34,9 +35,9 @@ impl State {
 
     /// When the deadlines are to be checked, if a request may miss its deadline.
     pub(super) fn judges_from(&self, pairs: &Pairs) -> Option<u64> {
-        let waiting = self.queue.waiting();
-        let is_later = waiting > 0 && self.limits.is_later(pairs, self.queue.undispatched());
-        is_later.then(|| self.judged_at.saturating_add(waiting as u64 / 1000 * REST_PER_THOUSAND))
+        let has_waiting = self.queue.waiting() > 0;
+        let is_later = has_waiting && self.limits.is_later(pairs, self.queue.undispatched());
+        is_later.then_some(self.rests_until)
     }
 
     /// Makes the requests expire that have waited for a permit until their deadlines. It is not

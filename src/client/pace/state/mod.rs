@@ -42,8 +42,8 @@ pub(super) struct State {
     /// How many refusals in a row were of requests sent after a pause.
     refused_in_a_row: u32,
     queue: Queue,
-    /// When all deadlines were checked last.
-    judged_at: u64,
+    /// Until when not all deadlines are checked again.
+    rests_until: u64,
     /// A waiting request that came next, was due and lacked a permit.
     passed_over: Option<Ticket>,
     /// How many requests have been sent and have no response yet.
@@ -86,7 +86,7 @@ impl State {
             memo: Memo::default(),
             refused_in_a_row: 0,
             queue: Queue::default(),
-            judged_at: 0,
+            rests_until: 0,
             passed_over: None,
             in_flight: 0,
             held: 0,
