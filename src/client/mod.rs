@@ -35,16 +35,24 @@
 //! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
 //! has its units reserved, gets the inner service ready, and is sent.
 //!
+//! A request may have a [`Priority`] in its extensions. While requests of both priorities wait for
+//! the same units, interactive ones are dispatched before those of a bulk job, which keeps [one of
+//! ten](PacerBuilder::bulk_share) dispatches. Within a priority, retries are dispatched first. All
+//! requests are interactive unless they say something else.
+//!
 //! An endpoint with several limits keeps to all of them, except to rates for everyone: a request is
 //! sent when each limit has the units that it costs by the policy. A single request can't have
 //! another cost: where the server charges requests differently, put the largest cost into the
-//! client's policy. Endpoints that share a limit take from the same bucket, in the order in which
-//! their requests arrived.
+//! client's policy. Endpoints that share a limit take from the same bucket, in one order of all
+//! their requests.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
 //! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
 //! bound fails at once with a [`WaitError`], which contains the wait that would have been
 //! necessary. Dropping the future of a request removes the request from the queue.
+//!
+//! While the process does not run, because it is stopped, its container is paused or the machine is
+//! suspended, time does not count as a wait. A request that is due after that is sent.
 //!
 //! A request that waits in the queue holds nothing of the inner service, neither a permit nor a
 //! connection. One case is different: a dispatched request that is ready, but comes too soon after
@@ -157,8 +165,8 @@
 //! # What is sent again
 //! The client assumes that a request refused with 429 had no effect, as is the case with [this
 //! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
-//! method, and dispatches retries before new requests. A refused request is retried until its
-//! [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default, however often it is
+//! method, and dispatches retries before new requests of their priority. A refused request is
+//! retried until its [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default, however often it is
 //! refused. After that, the caller gets the last refusal unchanged. [`RetryPolicy`] has the
 //! settings, for example a bound on the number of attempts and a budget for all requests together.
 //! It is a [`tower::retry::Policy`] and can also be used without the rest of the client.
@@ -239,6 +247,7 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pace;
+mod priority;
 mod refusals;
 mod retry;
 mod service;
@@ -251,6 +260,7 @@ pub use metrics::Metrics;
 pub use pace::{
     Pace, PaceFuture, PaceLayer, Pacer, PacerBuilder, PacerError, Permit, ResponseBody, WaitError,
 };
+pub use priority::Priority;
 pub use refusals::Refusals;
 pub use retry::{
     CloneBodies, CloneBody, RetryDelay, RetryPolicy, RetryPolicyBuilder, RetryPolicyError, SendOnce,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::priority::Priority;
 use crate::values::{Endpoint, LimitName, Quota};
 
 /// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
@@ -10,9 +11,11 @@ pub struct Usage {
     pub(super) endpoint: Endpoint,
     pub(super) quota: Quota,
     pub(super) remaining: u32,
-    pub(super) waiting: usize,
+    /// Of each priority.
+    pub(super) waiting: [usize; 2],
     pub(super) in_flight: u64,
-    pub(super) wait: Duration,
+    /// Of each priority.
+    pub(super) waits: [Duration; 2],
     pub(super) paused: Duration,
     pub(super) sent: u64,
     pub(super) retried: u64,
@@ -58,7 +61,13 @@ impl Usage {
     /// again only after its [retry delay](super::RetryPolicy) has passed.
     #[must_use]
     pub const fn waiting(&self) -> usize {
-        self.waiting
+        self.waiting[0] + self.waiting[1]
+    }
+
+    /// How many of the [waiting](Self::waiting) requests have that priority.
+    #[must_use]
+    pub const fn waiting_of(&self, priority: Priority) -> usize {
+        self.waiting[priority as usize]
     }
 
     /// How many requests have been sent and have neither a response nor an error yet. For a limit
@@ -68,12 +77,21 @@ impl Usage {
         self.in_flight
     }
 
-    /// How long one more request would have to wait, by the limit that takes the longest. Requests
-    /// to other endpoints that wait for a shared limit are not counted. Nor is the time until a
-    /// request in flight ends, which is not known.
+    /// How long one more request would have to wait, by the limit that takes the longest. It would
+    /// have the [priority](Priority) of a request that says nothing, and go before bulk requests as
+    /// far as these do not have [their share](super::PacerBuilder::bulk_share). Requests to other
+    /// endpoints that wait for a shared limit are not counted. Nor is the time until a request in
+    /// flight ends, which is not known.
     #[must_use]
     pub const fn wait(&self) -> Duration {
-        self.wait
+        self.wait_of(Priority::Interactive)
+    }
+
+    /// The same for a request of that priority. It is true as long as no other request arrives that
+    /// goes before that one.
+    #[must_use]
+    pub const fn wait_of(&self, priority: Priority) -> Duration {
+        self.waits[priority as usize]
     }
 
     /// How long the endpoint is still paused: no request is sent in that time, because the server

@@ -1,13 +1,10 @@
-//! One endpoint: its state, behind the lock of its group, with a clock.
+//! One endpoint: its part of a group, with a clock; and the requests that were sent to it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tower::util::rng::{HasherRng, Rng};
 
 use super::bucket::nanos;
@@ -15,39 +12,27 @@ use super::error::WaitError;
 use super::group::Group;
 use super::pair::LONGEST_PAUSE;
 use super::permit::Share;
-use super::queue::{Fate, Ticket};
+use super::queued::QueuedRequest;
 use super::settings::Settings;
-use super::state::{Arrival, Verdict};
-use super::worker::work;
+use super::shared::Shared;
+use super::state::Arrival;
+use super::sync::MutexGuard;
 use crate::client::hints::{self, Exchange, ServerClock};
+use crate::client::priority::Priority;
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
 use crate::values::Endpoint;
 
 #[derive(Debug)]
 pub(super) struct PacedEndpoint {
-    endpoint: Endpoint,
-    settings: Settings,
+    pub(super) endpoint: Endpoint,
+    pub(super) settings: Settings,
     origin: Instant,
     /// The clock of the server, which is one for all endpoints.
     clock: Arc<ServerClock>,
     /// The index of the endpoint in its group.
-    at: usize,
-    group: Arc<Shared>,
-}
-
-/// A group of endpoints, behind one lock.
-#[derive(Debug)]
-pub(super) struct Shared {
-    group: Mutex<Group>,
-    /// Tells the worker that a waiting request may be due at another time.
-    changed: Notify,
-}
-
-impl Shared {
-    pub(super) fn new(group: Group) -> Self {
-        Self { group: Mutex::new(group), changed: Notify::new() }
-    }
+    pub(super) at: usize,
+    pub(super) group: Arc<Shared>,
 }
 
 /// What happens to a request that arrives.
@@ -55,17 +40,6 @@ pub(super) enum Entered {
     Sent(Sent),
     Queued(QueuedRequest),
     Failed(WaitError),
-}
-
-/// A request's ticket in the queue. Dropping it removes the request.
-#[derive(Debug)]
-pub(super) struct QueuedRequest {
-    endpoint: Arc<PacedEndpoint>,
-    ticket: Ticket,
-    /// By when the request has to be sent.
-    deadline: u64,
-    is_retry: bool,
-    is_left: bool,
 }
 
 /// A request that was sent and has no response yet.
@@ -89,28 +63,40 @@ impl PacedEndpoint {
         Self { endpoint, settings, origin, clock, at, group }
     }
 
-    /// A request arrives. `again` is the mark of a request that has been refused before.
-    pub(super) fn enter(self: &Arc<Self>, again: Option<Again>) -> Entered {
+    /// A request arrives. `again` is the mark of a request that has been refused before. Only a
+    /// request that has to wait needs its priority.
+    #[inline]
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        again: Option<Again>,
+        priority: impl FnOnce() -> Priority,
+    ) -> Entered {
         let now = self.now();
+        let mut group = self.lock();
+        if group.pass(self.at, now, again.is_some()) {
+            drop(group);
+            return Entered::Sent(Sent::new(Arc::clone(self), now));
+        }
+        self.wait(group, now, again, priority())
+    }
+
+    /// A request can't be sent at once.
+    fn wait(
+        self: &Arc<Self>,
+        mut group: MutexGuard<'_, Group>,
+        now: u64,
+        again: Option<Again>,
+        priority: Priority,
+    ) -> Entered {
         let again = again.map(|again| now.saturating_add(nanos(again.left)));
-        let (arrival, is_news) = self.lock().arrive(self.at, now, again);
+        let (arrival, is_news) = group.wait(self.at, now, priority, again);
+        drop(group);
         if is_news {
             self.notify();
         }
         match arrival {
-            Arrival::Sent => {
-                Entered::Sent(Sent { endpoint: Arc::clone(self), at: now, is_answered: false })
-            }
-            Arrival::Wait(ticket) => {
-                let deadline =
-                    again.unwrap_or_else(|| now.saturating_add(nanos(self.settings.max_wait)));
-                Entered::Queued(QueuedRequest {
-                    endpoint: Arc::clone(self),
-                    ticket,
-                    deadline,
-                    is_retry: again.is_some(),
-                    is_left: false,
-                })
+            Arrival::Waits { ticket, .. } => {
+                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, again.is_some()))
             }
             Arrival::Full { wait, lack } => {
                 let (wait, most) = (Duration::from_nanos(wait), self.settings.max_waiting);
@@ -148,9 +134,7 @@ impl PacedEndpoint {
 
     pub(super) fn usage(&self) -> Usage {
         let now = self.now();
-        let mut group = self.lock();
-        let (state, pairs) = group.endpoint(self.at);
-        state.usage(pairs, now)
+        self.lock().usage(self.at, now)
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -165,111 +149,21 @@ impl PacedEndpoint {
 
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Group> {
-        // A panic leaves the state whole: no code panics in the middle of a change.
-        self.group.group.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group.lock()
     }
 
     /// The worker is to look at the group again.
     pub(super) fn notify(&self) {
-        self.group.changed.notify_one();
-    }
-
-    /// Waits until the worker is to look at the group again.
-    pub(super) async fn changed(&self) {
-        self.group.changed.notified().await;
-    }
-}
-
-impl QueuedRequest {
-    /// Waits until the request is dispatched.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
-        // The swapped-out waker is dropped after the lock is released.
-        let mut waker = Some(cx.waker().clone());
-        let mut group = self.endpoint.lock();
-        match group.endpoint(self.endpoint.at).0.look(self.ticket, &mut waker, self.deadline) {
-            Fate::Dispatched => Poll::Ready(Ok(())),
-            Fate::Expired { wait, lack } => {
-                drop(group);
-                self.is_left = true;
-                let wait = Duration::from_nanos(wait);
-                let PacedEndpoint { endpoint, settings, .. } = *self.endpoint;
-                Poll::Ready(Err(if self.is_retry {
-                    WaitError::too_late(endpoint, wait, lack)
-                } else {
-                    WaitError::too_long(endpoint, wait, lack, settings.max_wait)
-                }))
-            }
-            fate @ (Fate::Waits | Fate::Lapsed) => {
-                if fate == Fate::Lapsed {
-                    self.endpoint.notify();
-                }
-                self.ensure_worker(group);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Sends the request, whose service is ready. It stays pending while the request has to be held
-    /// for a moment, and returns `None` if the request has to wait in the queue again.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        let at = self.endpoint.now();
-        let mut waker = Some(cx.waker().clone());
-        let mut group = self.endpoint.lock();
-        let (state, pairs) = group.endpoint(self.endpoint.at);
-        let verdict = state.send(pairs, self.ticket, at, self.is_retry, &mut waker);
-        if verdict == Verdict::Hold {
-            self.ensure_worker(group);
-            self.endpoint.notify();
-            return Poll::Pending;
-        }
-        let is_news = verdict == Verdict::Back || group.has_ready();
-        drop(group);
-        if is_news {
-            self.endpoint.notify();
-        }
-        self.is_left = verdict == Verdict::Go;
-        Poll::Ready(self.is_left.then(|| Sent {
-            endpoint: Arc::clone(&self.endpoint),
-            at,
-            is_answered: false,
-        }))
-    }
-
-    /// Starts a worker if there is none.
-    fn ensure_worker(&self, mut group: MutexGuard<'_, Group>) {
-        if group.has_worker {
-            return;
-        }
-        // Without a runtime, or without timers on it, this panics here and not in the task.
-        let (runtime, _) = (Handle::current(), sleep(Duration::ZERO));
-        group.has_worker = true;
-        drop(group);
-        let worker = runtime.spawn(work(Arc::clone(&self.endpoint)));
-        // On a runtime that has shut down, the request would be woken and try again for ever.
-        let is_in_vain = || self.endpoint.lock().is_left_alone(self.endpoint.at, self.ticket);
-        assert!(
-            !worker.is_finished() || !is_in_vain(),
-            "a request waits on a tokio runtime that has been shut down"
-        );
-    }
-}
-
-impl Drop for QueuedRequest {
-    fn drop(&mut self) {
-        if self.is_left {
-            return;
-        }
-        let mut group = self.endpoint.lock();
-        let (state, pairs) = group.endpoint(self.endpoint.at);
-        let (is_sooner, _waker) = state.leave(pairs, self.ticket);
-        drop(group);
-        if is_sooner {
-            self.endpoint.notify();
-        }
+        self.group.notify();
     }
 }
 
 impl Sent {
+    #[inline]
+    pub(super) fn new(endpoint: Arc<PacedEndpoint>, at: u64) -> Self {
+        Self { endpoint, at, is_answered: false }
+    }
+
     /// Updates the endpoint with what the response reports. Returns what keeps the request in
     /// flight from now on.
     pub(super) fn answered<B>(

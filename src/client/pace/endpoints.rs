@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::endpoint::{PacedEndpoint, Shared};
+use super::endpoint::PacedEndpoint;
 use super::group::Group;
 use super::limits::Limits;
 use super::pair::Pair;
 use super::pairs::Pairs;
 use super::pool::Pool;
+use super::queue::Order;
 use super::settings::Settings;
+use super::shared::Shared;
 use super::state::State;
 use crate::client::hints::ServerClock;
 use crate::policy::{Policy, Rule};
@@ -66,7 +68,7 @@ fn paced(rule: &Rule) -> impl Iterator<Item = &Entry> {
 }
 
 /// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
-fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
+pub(super) fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
     let (mut rates, mut pools) = (Vec::new(), Vec::new());
     let mut known: HashMap<LimitName, usize> = HashMap::new();
     let mut states = Vec::new();
@@ -95,5 +97,5 @@ fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Gr
     let pairs = Pairs { rates: rates.into(), pools };
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
     let states = states.into_iter().map(state).collect();
-    Group::new(states, pairs)
+    Group::new(states, pairs, Order::new(settings.bulk_share))
 }

@@ -45,6 +45,9 @@ enum Bound {
     Retries,
 }
 
+/// The shortest wait that an error reports, so that no caller comes back at once.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 impl WaitError {
     pub(super) const fn full(
         endpoint: Endpoint,
@@ -52,7 +55,7 @@ impl WaitError {
         lack: Lack,
         max_waiting: usize,
     ) -> Self {
-        Self { endpoint, wait, lack, bound: Bound::Waiting(max_waiting) }
+        Self::new(endpoint, wait, lack, Bound::Waiting(max_waiting))
     }
 
     pub(super) const fn too_long(
@@ -61,11 +64,18 @@ impl WaitError {
         lack: Lack,
         max_wait: Duration,
     ) -> Self {
-        Self { endpoint, wait, lack, bound: Bound::Wait(max_wait) }
+        Self::new(endpoint, wait, lack, Bound::Wait(max_wait))
     }
 
     pub(super) const fn too_late(endpoint: Endpoint, wait: Duration, lack: Lack) -> Self {
-        Self { endpoint, wait, lack, bound: Bound::Retries }
+        Self::new(endpoint, wait, lack, Bound::Retries)
+    }
+
+    const fn new(endpoint: Endpoint, wait: Duration, lack: Lack, bound: Bound) -> Self {
+        // The units may be there, and taken by requests that are about to be sent.
+        let is_unknown = lack.in_flight.is_some();
+        let wait = if wait.is_zero() && !is_unknown { SHORTEST } else { wait };
+        Self { endpoint, wait, lack, bound }
     }
 
     /// The endpoint whose units the request would have used.
@@ -89,9 +99,9 @@ impl WaitError {
         self.lack.in_flight.is_some()
     }
 
-    /// How long the request would still have had to wait when it failed, as far as was known then.
-    /// It is not known when a request in flight ends, so this may be zero if the request [waited
-    /// for one](Self::is_concurrent).
+    /// How long the request would still have had to wait when it failed, as far as was known then,
+    /// at least 1 ms. It is not known when a request in flight ends, so this may be zero if the
+    /// request [waited for one](Self::is_concurrent).
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait
@@ -153,11 +163,20 @@ pub enum PacerError {
     ZeroWaiting,
     /// `max_wait` is 0 s: a request could wait for no time.
     ZeroWait,
+    /// `bulk_share` is 100 % or more: no interactive request would be sent while bulk ones wait.
+    BulkShare(u8),
 }
 
 impl fmt::Display for PacerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::BulkShare(percent) => {
+                return write!(
+                    f,
+                    "bulk_share is {percent} %, so no interactive request would be sent while \
+                     bulk ones wait: it must be at most 99 %"
+                );
+            }
             Self::ZeroWaiting => {
                 "max_waiting is 0, so every request that can't be sent at once would fail: it \
                  must be at least 1 request"

@@ -10,8 +10,9 @@ use tower_service::Service;
 
 use super::ahead::Reading;
 use super::body::ResponseBody;
-use super::endpoint::{QueuedRequest, Sent};
+use super::endpoint::Sent;
 use super::error::WaitError;
+use super::queued::QueuedRequest;
 use crate::client::refusals::Refusals;
 
 pin_project! {

@@ -7,23 +7,37 @@ use smallvec::SmallVec;
 
 use super::pairs::Pairs;
 use super::permits::Claims;
-use super::queue::Ticket;
-use super::state::{Arrival, State, Times};
+use super::queue::{Each, Order, Ticket};
+use super::state::{Arrival, Newcomer, State, Times};
 use crate::client::hints::Standings;
+use crate::client::priority::Priority;
+use crate::client::usage::Usage;
 
 #[derive(Debug)]
 pub(super) struct Group {
     endpoints: Box<[State]>,
     pairs: Pairs,
-    /// How many requests have arrived.
+    /// In which order the requests of all endpoints are dispatched.
+    order: Order,
+    /// How many requests could not be sent at once.
     arrivals: u64,
     /// Whether there is a worker.
     pub(super) has_worker: bool,
+    /// When the worker wanted to be woken, since its last step.
+    wakes_at: Option<u64>,
 }
 
+/// If the worker is woken so much later than it wanted to be, the process did not run in the
+/// meantime.
+const LATE: u64 = 1_000_000_000;
+
+/// How much longer than the process did not run requests may wait after that: answers that have
+/// arrived in the meantime, and may end the wait, are still to be read.
+const READING: u64 = LATE / 4;
+
 impl Group {
-    pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs) -> Self {
-        Self { endpoints, pairs, arrivals: 0, has_worker: false }
+    pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs, order: Order) -> Self {
+        Self { endpoints, pairs, order, arrivals: 0, has_worker: false, wakes_at: None }
     }
 
     /// An endpoint, and the pairs of the group.
@@ -32,30 +46,55 @@ impl Group {
         (&mut self.endpoints[endpoint], &mut self.pairs)
     }
 
-    /// A request arrives in an endpoint. `again` is the time by which a request that was refused
-    /// before has to be sent again. Returns, too, whether the worker is to look at the group again.
+    /// A request arrives in an endpoint. Returns whether it can be sent at once; then it counts as
+    /// sent.
     #[inline]
-    pub(super) fn arrive(&mut self, at: usize, now: u64, again: Option<u64>) -> (Arrival, bool) {
-        let shares = self.endpoints.len() > 1;
+    pub(super) fn pass(&mut self, at: usize, now: u64, is_retry: bool) -> bool {
         // The worker is about to dispatch the first of other endpoints, which would miss their
         // units and permits again and again.
-        let is_behind = shares && self.has_worker && self.is_behind(at, now);
+        let is_behind = self.shares() && self.has_worker && self.is_behind(at, now);
+        !is_behind && self.endpoints[at].pass(&mut self.pairs, now, is_retry)
+    }
+
+    /// A request that can't be sent at once waits, if it is not too late for it. `again` is the
+    /// time by which a request that was refused before has to be sent again. Returns, too, whether
+    /// the worker is to look at the group again.
+    pub(super) fn wait(
+        &mut self,
+        at: usize,
+        now: u64,
+        priority: Priority,
+        again: Option<u64>,
+    ) -> (Arrival, bool) {
+        self.notice_time(now);
         self.arrivals += 1;
+        let newcomer = Newcomer { number: self.arrivals, priority, again };
+        let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
-        let arrival = endpoint.arrive(&mut self.pairs, self.arrivals, now, again, is_behind);
+        let arrival = endpoint.wait(&mut self.pairs, self.order, now, newcomer);
         let is_news = match arrival {
             // It may be due before the first requests of the other endpoints.
-            Arrival::Wait(ticket) => again.is_some() || shares && endpoint.first() == Some(ticket),
+            Arrival::Waits { ticket, goes_before } => {
+                goes_before || shares && endpoint.first(priority) == Some(ticket)
+            }
             _ => false,
         };
         (arrival, is_news)
+    }
+
+    pub(super) fn usage(&mut self, at: usize, now: u64) -> Usage {
+        self.endpoints[at].usage(&mut self.pairs, self.order, now)
+    }
+
+    fn shares(&self) -> bool {
+        self.endpoints.len() > 1
     }
 
     /// Whether the requests that wait in other endpoints leave nothing for one that arrives in this
     /// endpoint.
     fn is_behind(&mut self, at: usize, now: u64) -> bool {
         let mut claims = Claims::new();
-        self.next_endpoint(now, &mut claims).is_some()
+        self.next(now, &mut claims).is_some()
             || !self.endpoints[at].claim(&self.pairs, now, &mut claims)
     }
 
@@ -77,17 +116,25 @@ impl Group {
 
     /// Permits were given back. Returns whether a request may wait for them.
     pub(super) fn has_waiting(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| endpoint.first().is_some())
+        self.waiting() != [false, false]
     }
 
     /// Dispatches all requests that are due, and makes those expire that are due after their
     /// deadlines. Returns when to call this again, if requests wait.
     pub(super) fn dispatch_due(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
+        self.notice_time(now);
+        self.wakes_at = self.look(now, woken);
+        self.wakes_at
+    }
+
+    fn look(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
         self.each(|endpoint, pairs| endpoint.clear(pairs, now, woken));
-        self.each(|endpoint, pairs| endpoint.judge(pairs, now, woken));
+        let order = self.order;
+        self.each(|endpoint, pairs| endpoint.judge(pairs, order, now, woken));
         loop {
-            while let Some(endpoint) = self.next_endpoint(now, &mut Claims::new()) {
-                self.endpoints[endpoint].dispatch(&mut self.pairs, now, woken);
+            while let Some((at, priority)) = self.next(now, &mut Claims::new()) {
+                self.order.dispatch(priority, self.waiting());
+                self.endpoints[at].dispatch(priority, &mut self.pairs, now, woken);
             }
             // A request that expires claims no permits any more.
             let mut has_expired = false;
@@ -96,7 +143,8 @@ impl Group {
                 break;
             }
         }
-        self.each(|endpoint, pairs| endpoint.judge(pairs, now, woken));
+        let order = self.order;
+        self.each(|endpoint, pairs| endpoint.judge(pairs, order, now, woken));
         if self.endpoints.iter().all(State::is_idle) {
             return None;
         }
@@ -105,9 +153,9 @@ impl Group {
         Some(next.unwrap_or(u64::MAX).max(now + 1))
     }
 
-    /// Whether requests are ready, and may be sent earlier or later because of another one.
-    pub(super) fn has_ready(&self) -> bool {
-        self.endpoints.iter().any(State::has_ready)
+    /// Whether requests are held, and may be sent earlier or later because of another one.
+    pub(super) fn has_held(&self) -> bool {
+        self.endpoints.iter().any(State::has_held)
     }
 
     /// Whether the request waits and there is no worker to dispatch it.
@@ -120,6 +168,16 @@ impl Group {
         self.endpoints.iter_mut().flat_map(State::wakers).collect()
     }
 
+    /// If the process has not run for a while, for example because it was stopped or the machine
+    /// was suspended, that time does not count as a wait.
+    fn notice_time(&mut self, now: u64) {
+        let late = self.wakes_at.map_or(0, |at| now.saturating_sub(at));
+        if late >= LATE {
+            self.wakes_at = Some(now);
+            self.each(|endpoint, _| endpoint.move_deadlines(late + READING));
+        }
+    }
+
     /// The times at which unsent requests are due, by each of their limits.
     fn times(&self) -> SmallVec<[Times; 1]> {
         let endpoints = self.endpoints.iter().filter(|endpoint| endpoint.has_unsent());
@@ -130,23 +188,32 @@ impl Group {
         self.endpoints.iter_mut().for_each(|endpoint| change(endpoint, &mut self.pairs));
     }
 
-    /// The endpoint whose first waiting request is due, and is the first of all that are due and
-    /// have their permits. Adds what those before it claim.
-    fn next_endpoint(&mut self, now: u64, claims: &mut Claims) -> Option<usize> {
+    /// The endpoint and the priority of the request that is dispatched next: the first in order of
+    /// those that are due and have their permits. Adds what those before it claim.
+    ///
+    /// The requests of an endpoint need the same units and permits, so only its first one counts.
+    fn next(&mut self, now: u64, claims: &mut Claims) -> Option<(usize, Priority)> {
+        let preferred = self.order.next(self.waiting())?;
         let Self { endpoints, pairs, .. } = self;
-        if pairs.pools.is_empty() {
-            let due = endpoints.iter_mut().enumerate().filter_map(|(at, endpoint)| {
-                let ticket = endpoint.first()?;
-                endpoint.may_dispatch(pairs, now, claims).then_some((ticket, at))
-            });
-            return due.min().map(|(_, at)| at);
-        }
-        let firsts = endpoints.iter().enumerate();
-        let firsts =
-            firsts.filter_map(|(at, endpoint)| endpoint.first().map(|ticket| (ticket, at)));
+        let first = |endpoint: &State| match preferred {
+            Priority::Interactive => endpoint.first(preferred).or(endpoint.first(Priority::Bulk)),
+            Priority::Bulk => endpoint.first(preferred).or(endpoint.first(Priority::Interactive)),
+        };
+        let firsts = endpoints.iter().enumerate().filter_map(|(at, endpoint)| {
+            let ticket = first(endpoint)?;
+            Some((ticket.priority() != preferred, ticket, at))
+        });
         let mut firsts: SmallVec<[_; 4]> = firsts.collect();
         firsts.sort_unstable();
-        let mut each = firsts.into_iter().map(|(_, at)| at);
-        each.find(|at| endpoints[*at].may_dispatch(pairs, now, claims))
+        let (_, ticket, at) = firsts
+            .into_iter()
+            .find(|(_, ticket, at)| endpoints[*at].may_dispatch(*ticket, pairs, now, claims))?;
+        Some((at, ticket.priority()))
+    }
+
+    /// Which requests wait to be dispatched.
+    fn waiting(&self) -> Each<bool> {
+        let each = self.endpoints.iter().map(State::waiting);
+        each.fold([false; 2], |[a, b], [interactive, bulk]| [a || interactive, b || bulk])
     }
 }

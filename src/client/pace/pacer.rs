@@ -10,6 +10,7 @@ use super::endpoints::paced_endpoints;
 use super::error::{PacerError, WaitError};
 use super::permit::{Permit, Share};
 use super::settings::Settings;
+use crate::client::priority::Priority;
 use crate::client::usage::Usage;
 use crate::policy::Policy;
 
@@ -134,8 +135,19 @@ impl Pacer {
     /// # Panics
     /// If it has to wait outside of a tokio runtime with timers enabled.
     pub async fn acquire(&self, path: &str) -> Result<Permit, WaitError> {
+        self.acquire_with(path, Priority::default()).await
+    }
+
+    /// Like [`acquire`](Self::acquire), with another [`Priority`].
+    ///
+    /// # Errors
+    /// A [`WaitError`](super::WaitError), as for any other request.
+    ///
+    /// # Panics
+    /// If it has to wait outside of a tokio runtime with timers enabled.
+    pub async fn acquire_with(&self, path: &str, priority: Priority) -> Result<Permit, WaitError> {
         let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
-        let sent = match endpoint.enter(None) {
+        let sent = match endpoint.enter(None, || priority) {
             Entered::Sent(sent) => sent,
             Entered::Failed(error) => return Err(error),
             Entered::Queued(mut place) => loop {
@@ -226,6 +238,9 @@ impl PacerBuilder {
     /// How many requests may wait for one endpoint, at least 1. Defaults to 10,000. One more
     /// request fails at once with a [`WaitError`](super::WaitError).
     ///
+    /// [Bulk](Priority::Bulk) requests do not count against interactive ones: however many of them
+    /// wait, so many interactive requests may wait too.
+    ///
     /// Retries may wait beyond this bound, because losing them would be worse.
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.settings.max_waiting = requests;
@@ -246,10 +261,23 @@ impl PacerBuilder {
     /// The bound does not include the time in which the inner service gets ready after the
     /// dispatch.
     ///
-    /// Retries are dispatched before other requests. How long they may wait is set by their
-    /// [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time).
+    /// Retries are dispatched before other requests of their priority. How long they may wait is
+    /// set by their [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time).
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.settings.max_wait = wait;
+        self
+    }
+
+    /// Which share of the requests are bulk ones while requests of both [priorities](Priority) wait
+    /// for the same units, in percent, from 0 to 99. Defaults to 10: of ten requests that are
+    /// dispatched, at least one is a bulk request. With 0, bulk requests are sent only while no
+    /// interactive one waits.
+    ///
+    /// The share holds for all requests of endpoints that have a limit in common. Interactive
+    /// requests that arrive later go before bulk ones that wait, so a bulk request may turn out to
+    /// be [too late](Self::max_wait).
+    pub fn bulk_share(mut self, percent: u8) -> Self {
+        self.settings.bulk_share = percent;
         self
     }
 
@@ -269,12 +297,14 @@ impl PacerBuilder {
     /// Checks the settings and creates the pacer.
     ///
     /// # Errors
-    /// If [`max_waiting`](Self::max_waiting) or [`max_wait`](Self::max_wait) is zero. A limit of
-    /// zero is an error when the policy is [built](crate::policy::PolicyBuilder::build).
+    /// If [`max_waiting`](Self::max_waiting) or [`max_wait`](Self::max_wait) is zero, or
+    /// [`bulk_share`](Self::bulk_share) is 100 % or more. A limit of zero is an error when the
+    /// policy is [built](crate::policy::PolicyBuilder::build).
     pub fn build(self) -> Result<Pacer, PacerError> {
         match self.settings {
             Settings { max_waiting: 0, .. } => Err(PacerError::ZeroWaiting),
             Settings { max_wait: Duration::ZERO, .. } => Err(PacerError::ZeroWait),
+            Settings { bulk_share: percent @ 100.., .. } => Err(PacerError::BulkShare(percent)),
             _ => Ok(self.into_pacer()),
         }
     }

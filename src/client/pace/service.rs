@@ -10,6 +10,7 @@ use super::body::ResponseBody;
 use super::endpoint::Entered;
 use super::future::PaceFuture;
 use super::pacer::Pacer;
+use crate::client::priority::Priority;
 use crate::client::refusals::Refusals;
 use crate::client::retry::Again;
 
@@ -85,8 +86,10 @@ where
         let Some(endpoint) = self.pacer.paced_endpoint(request.uri().path()) else {
             return PaceFuture::calling(self.inner.call(request), None, self.refusals);
         };
-        let again = request.extensions().get::<Again>().copied();
-        match endpoint.enter(again) {
+        let extensions = request.extensions();
+        let again = extensions.get::<Again>().copied();
+        let priority = || extensions.get::<Priority>().copied().unwrap_or_default();
+        match endpoint.enter(again, priority) {
             Entered::Sent(sent) => {
                 PaceFuture::calling(self.inner.call(request), Some(sent), self.refusals)
             }

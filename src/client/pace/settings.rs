@@ -9,6 +9,8 @@ pub(super) struct Settings {
     pub(super) jitter: Duration,
     pub(super) max_waiting: usize,
     pub(super) max_wait: Duration,
+    /// In percent.
+    pub(super) bulk_share: u8,
 }
 
 impl Default for Settings {
@@ -18,6 +20,7 @@ impl Default for Settings {
             jitter: Duration::from_millis(500),
             max_waiting: 10_000,
             max_wait: Duration::from_secs(300),
+            bulk_share: 10,
         }
     }
 }

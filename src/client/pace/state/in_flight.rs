@@ -1,11 +1,10 @@
 //! How requests wait for permits, and give them back.
 
-use std::task::Waker;
-
 use super::super::error::Lack;
 use super::super::pairs::Pairs;
 use super::super::permits::Claims;
 use super::super::pool::Pool;
+use super::super::queue::{Stage, Ticket};
 use super::State;
 use crate::client::hints::Concurrent;
 use crate::client::usage::Concurrency;
@@ -28,8 +27,8 @@ impl State {
         self.limits.has_room(pairs, now)
     }
 
-    /// Whether the first waiting request is due and there are permits for it besides those that are
-    /// claimed. If it only lacks permits, claims them.
+    /// Whether the waiting request that comes next is due and there are permits for it besides
+    /// those that are claimed. If it only lacks permits, claims them.
     ///
     /// If it was due before and lacked a permit then, it claims its permits also while it waits for
     /// a unit, for at most about the time in which one comes back. Otherwise it could wait for
@@ -37,6 +36,7 @@ impl State {
     /// endpoints that share its permits take those while it lacks a unit.
     pub(in crate::client::pace) fn may_dispatch(
         &mut self,
+        next: Ticket,
         pairs: &Pairs,
         now: u64,
         claims: &mut Claims,
@@ -45,16 +45,19 @@ impl State {
         if !self.has_pools() {
             return at <= now;
         }
-        let (first, wait) = (self.first(), at.saturating_sub(now));
+        let wait = at.saturating_sub(now);
         if wait > 0 {
-            if self.passed_over == first && wait <= self.limits.longest_interval(pairs) {
+            let still_waits = |ticket| self.queue.stage(ticket) == Some(Stage::Waiting);
+            if self.passed_over.is_some_and(still_waits)
+                && wait <= self.limits.longest_interval(pairs)
+            {
                 self.limits.reserve(pairs, now, claims);
             }
             return false;
         }
         let may = self.claim(pairs, now, claims);
         if !may {
-            self.passed_over = first;
+            self.passed_over = Some(next);
         }
         may
     }
@@ -67,26 +70,6 @@ impl State {
         claims: &mut Claims,
     ) -> bool {
         self.limits.claim(pairs, now, claims)
-    }
-
-    /// Makes the requests expire that have waited until their deadlines for a permit, or for a pace
-    /// that was learned. It is not known before when a permit is given back, nor whether the pace
-    /// gets faster. Returns whether there were any.
-    pub(in crate::client::pace) fn expire(
-        &mut self,
-        pairs: &Pairs,
-        now: u64,
-        woken: &mut Vec<Waker>,
-    ) -> bool {
-        if self.first().is_none() || self.due(pairs, 0) > now {
-            return false;
-        }
-        // Its limits may have permits, which requests that came earlier claim.
-        let pool = self.limits.fullest(pairs, now);
-        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
-        let expired = self.queue.expire_overdue(now, lack, woken);
-        self.counts.unsent += expired;
-        expired > 0
     }
 
     /// When the first waiting request, which waits for a permit or for the pace, is to be looked at

@@ -1,0 +1,113 @@
+//! A request arrives: it is sent at once, waits, or fails.
+
+use super::super::bucket::nanos;
+use super::super::error::Lack;
+use super::super::pairs::Pairs;
+use super::super::queue::{Order, Ticket};
+use super::State;
+use crate::client::priority::Priority;
+
+/// What happens to a request that can't be sent at once.
+pub(in crate::client::pace) enum Arrival {
+    /// If it `goes_before` others, they may be due later now.
+    Waits {
+        ticket: Ticket,
+        goes_before: bool,
+    },
+    Full {
+        wait: u64,
+        lack: Lack,
+    },
+    TooLong {
+        wait: u64,
+        lack: Lack,
+    },
+}
+
+/// A request that can't be sent at once.
+#[derive(Clone, Copy)]
+pub(in crate::client::pace) struct Newcomer {
+    /// Orders the requests of all endpoints of the group.
+    pub(in crate::client::pace) number: u64,
+    pub(in crate::client::pace) priority: Priority,
+    /// By when it has to be sent again, if it was refused before.
+    pub(in crate::client::pace) again: Option<u64>,
+}
+
+impl State {
+    /// A request arrives. Returns whether it can be sent at once; then it counts as sent.
+    #[inline]
+    pub(in crate::client::pace) fn pass(
+        &mut self,
+        pairs: &mut Pairs,
+        now: u64,
+        is_retry: bool,
+    ) -> bool {
+        let (mut opens, mut held, mut is_first) = (0, 0, true);
+        // Most requests find the queue without any other.
+        if !self.queue.has_none() {
+            self.lapse_unpolled(pairs, now);
+            (held, is_first) = (self.queue.held(), self.queue.is_empty());
+        }
+        self.limits.each(pairs, |pair| {
+            pair.pass_time(now);
+            opens = opens.max(pair.dispatch_at()).max(pair.opens(held));
+        });
+        let has_room = !self.has_pools() || self.has_room(pairs, now);
+        let passes = is_first && opens <= now && has_room;
+        if passes {
+            self.limits.pass(pairs, now);
+            self.count_sent(is_retry);
+        }
+        passes
+    }
+
+    /// A request that can't be sent at once waits, if it is not too late for it.
+    pub(in crate::client::pace) fn wait(
+        &mut self,
+        pairs: &mut Pairs,
+        order: Order,
+        now: u64,
+        newcomer: Newcomer,
+    ) -> Arrival {
+        let Newcomer { number, priority, again } = newcomer;
+        self.remember_sooner(pairs);
+        if let Some(deadline) = again {
+            // It goes before others, and may be too late itself: all deadlines are to be checked.
+            self.limits.mark_unjudged();
+            let ticket = self.queue.arrive(number, priority, true, deadline);
+            return Arrival::Waits { ticket, goes_before: true };
+        }
+        let others = self.queue.undispatched();
+        let ahead = order.ahead(priority, self.queue.each_undispatched());
+        let wait = self.due(pairs, ahead).saturating_sub(now);
+        let longest = nanos(self.settings.max_wait);
+        let is_full = self.is_full(priority);
+        if is_full || wait > longest {
+            self.counts.unsent += 1;
+            let lack = self.lack(pairs, now);
+            return if is_full {
+                Arrival::Full { wait, lack }
+            } else {
+                Arrival::TooLong { wait, lack }
+            };
+        }
+        let goes_before = ahead < others;
+        let is_judged = !goes_before && !self.limits.is_later(pairs, others);
+        let ticket = self.queue.arrive(number, priority, false, now.saturating_add(longest));
+        if is_judged {
+            self.limits.mark_judged(pairs, others + 1);
+        } else if goes_before {
+            self.limits.mark_unjudged();
+        }
+        Arrival::Waits { ticket, goes_before }
+    }
+
+    /// Whether no more requests of that priority may wait. A bulk job leaves room for interactive
+    /// requests.
+    fn is_full(&self, priority: Priority) -> bool {
+        let [interactive, bulk] = self.queue.unsent();
+        let others = if priority == Priority::Bulk { bulk } else { 0 };
+        interactive + others >= self.settings.max_waiting
+    }
+}

@@ -1,0 +1,77 @@
+//! The requests that can't be dispatched before their deadlines.
+
+use std::task::Waker;
+
+use super::super::pairs::Pairs;
+use super::super::queue::Order;
+use super::{SECOND, State};
+
+/// How long after a check of all deadlines the next one begins, for each thousand requests that
+/// wait. A check takes about a hundredth of that.
+const REST_PER_THOUSAND: u64 = SECOND / 1000;
+
+impl State {
+    /// Makes requests expire that are due after their deadlines, if a request may be due later than
+    /// at the last check. The check looks at each waiting request, so it is not made at once if the
+    /// last one was just before.
+    pub(in crate::client::pace) fn judge(
+        &mut self,
+        pairs: &Pairs,
+        order: Order,
+        now: u64,
+        woken: &mut Vec<Waker>,
+    ) {
+        if let Some(from) = self.judges_from(pairs) {
+            if now < from {
+                return;
+            }
+            let thousands = self.queue.waiting() as u64 / 1000;
+            self.rests_until = now.saturating_add(thousands * REST_PER_THOUSAND);
+            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
+            self.counts.unsent += self.queue.expire_late(order, now, due, lack, woken);
+        }
+        self.limits.mark_judged(pairs, self.queue.undispatched());
+    }
+
+    /// When the deadlines are to be checked, if a request may miss its deadline.
+    pub(super) fn judges_from(&self, pairs: &Pairs) -> Option<u64> {
+        let has_waiting = self.queue.waiting() > 0;
+        let is_later = has_waiting && self.limits.is_later(pairs, self.queue.undispatched());
+        is_later.then_some(self.rests_until)
+    }
+
+    /// Makes the requests expire that have waited until their deadlines for a permit, or for a pace
+    /// that was learned. It is not known before when a permit is given back, nor whether the pace
+    /// gets faster. Returns whether there were any.
+    pub(in crate::client::pace) fn expire(
+        &mut self,
+        pairs: &Pairs,
+        now: u64,
+        woken: &mut Vec<Waker>,
+    ) -> bool {
+        if self.queue.waiting() == 0 || self.due(pairs, 0) > now {
+            return false;
+        }
+        // Its limits may have permits, which requests that came earlier claim.
+        let pool = self.limits.fullest(pairs, now);
+        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
+        let wait = self.limits.expected(pairs, 0).saturating_sub(now);
+        let expired = self.queue.expire_overdue(now, wait, lack, woken);
+        self.counts.unsent += expired;
+        expired > 0
+    }
+
+    /// All requests may wait for so much longer, because they could not be dispatched in that time.
+    pub(in crate::client::pace) fn move_deadlines(&mut self, by: u64) {
+        self.queue.move_deadlines(by);
+    }
+
+    /// Remembers the times that are earlier now, because they may become later again. That matters
+    /// only to requests that wait.
+    pub(super) fn remember_sooner(&mut self, pairs: &Pairs) {
+        let ahead = self.queue.undispatched();
+        if ahead > 0 {
+            self.limits.mark_sooner(pairs, ahead);
+        }
+    }
+}
