@@ -31,9 +31,11 @@
 //! # How a request waits
 //! Each endpoint of the policy has its own pace. Requests are sent in bursts, as large as the quota
 //! allows, or [evenly](PacerBuilder::evenly), one per
-//! [`emission_interval`](crate::Quota::emission_interval). A request that can't be sent yet waits
-//! in the endpoint's queue. Requests are dispatched in the order of arrival: a dispatched request
-//! has its units reserved, gets the inner service ready, and is sent.
+//! [`emission_interval`](crate::Quota::emission_interval). The first burst [begins
+//! small](#what-is-learned-from-refusals), in case the server is stricter than the policy. A
+//! request that can't be sent yet waits in the endpoint's queue. Requests are dispatched in the
+//! order of arrival: a dispatched request has its units reserved, gets the inner service ready, and
+//! is sent.
 //!
 //! A request may have a [`Priority`] in its extensions. While requests of both priorities wait for
 //! the same units, interactive ones are dispatched before those of a bulk job, which keeps [one of
@@ -108,15 +110,38 @@
 //! * After that, one more is sent. If it is admitted, as many may be in flight as are then, and one
 //!   more again; or as many more as the server reports to be left.
 //!
+//! # What is learned from refusals
 //! Any other response with the status 429 pauses its endpoint for all callers, and the endpoints
 //! that share a limit which it reports as exhausted:
 //! * The pause is the time that the response names, in [any form](#how-times-are-read). Without one
-//!   that is understood it lasts until an exhausted limit has units again, or else 1 s. It is at
-//!   most an hour.
+//!   that is understood it lasts until an exhausted limit has units again, or else 1 s; or, if the
+//!   server's rate has been learned, until one request is due at that rate. It is at most an hour.
 //! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
-//!   4 s and so on, up to a minute.
+//!   4 s and so on, up to a minute. For a policy of more than ten requests a second it begins with
+//!   the time of ten requests.
 //! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
-//! * After the pause, requests are sent one by one.
+//! * After the pause one request is sent, as a probe, and the next one when it has been answered;
+//!   or after 30 s, so that a lost answer stops nothing.
+//!
+//! Many servers are stricter than the client's policy and do not say so. So the client measures: it
+//! knows how many requests were admitted between two refusals, and thus at which rate the server
+//! really admits them, whatever its algorithm. From then on it paces the endpoint by CUBIC ([RFC
+//! 9438][cubic]) around the measured rate: after a refusal somewhat slower, soon near the measured
+//! rate, and faster when nothing is refused for long, up to what the policy allows. Of several
+//! processes with one key, each learns its own part of the rate. What was learned is forgotten an
+//! hour after the last refusal. It only delays requests: none fails earlier because of it than at
+//! its [longest wait](PacerBuilder::max_wait), since the rate may turn out to be higher. For a
+//! large job at a slow server, allow a longer wait and a longer [time for
+//! retries](RetryPolicyBuilder::total_time).
+//!
+//! A burst of hundreds of requests to a strict server would be refused as a whole. So a new client
+//! begins as TCP does, with a small window ([RFC 5681][slow-start]): a tenth of the burst, at least
+//! 10 requests, may be without an answer. The window grows by half a request with each one that is
+//! admitted, and doubles with each second without an answer, until it is as large as the burst.
+//! With Bolna's 500 calls a minute, 50 are sent at once, and all 495 within six round trips.
+//!
+//! [cubic]: https://www.rfc-editor.org/rfc/rfc9438
+//! [slow-start]: https://www.rfc-editor.org/rfc/rfc5681
 //!
 //! Some servers refuse with another status. By choice, a 503 with `Retry-After` and a 403 with
 //! `X-RateLimit-Remaining: 0` are refusals too, and pause as a 429 does: see [`Refusals`].
@@ -145,8 +170,10 @@
 //! |---|---|
 //! | a number of seconds, with or without a fraction | `120`, `2.863` |
 //! | a time with units | `6m0s`, `20ms`, `120 seconds`, `PT1M30S`, `0:01:30` |
-//! | a Unix time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude | `1764412345`, `1764412345.678`, `1764412345678` |
-//! | an HTTP-date in any of its three forms (RFC 9110, section 5.6.7), and with any offset or a zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
+//! | a Unix time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude
+//! | `1764412345`, `1764412345.678`, `1764412345678` |
+//! | an HTTP-date in any of its three forms (RFC 9110, section 5.6.7), and with any offset or a
+//! zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
 //! | a date as JavaScript writes it | `Sun Nov 06 1994 09:49:37 GMT+0100 (CET)` |
 //! | a date of RFC 3339; in UTC, if it has no offset | `1994-11-06T08:49:37.5Z` |
 //!
@@ -166,10 +193,11 @@
 //! The client assumes that a request refused with 429 had no effect, as is the case with [this
 //! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
 //! method, and dispatches retries before new requests of their priority. A refused request is
-//! retried until its [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default, however often it is
-//! refused. After that, the caller gets the last refusal unchanged. [`RetryPolicy`] has the
-//! settings, for example a bound on the number of attempts and a budget for all requests together.
-//! It is a [`tower::retry::Policy`] and can also be used without the rest of the client.
+//! retried until its [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default,
+//! however often it is refused. After that, the caller gets the last refusal unchanged.
+//! [`RetryPolicy`] has the settings, for example a bound on the number of attempts and a budget for
+//! all requests together. It is a [`tower::retry::Policy`] and can also be used without the rest of
+//! the client.
 //!
 //! A request whose connection broke is sent again if its method is idempotent, and otherwise only
 //! [on demand](RetryPolicyBuilder::retry_broken_uploads) and if it was not sent to its end. The

@@ -17,6 +17,7 @@ mod in_flight_learned;
 mod in_flight_tcp;
 mod in_flight_together;
 mod laws;
+mod learned;
 mod learning;
 mod limits;
 mod pacing;

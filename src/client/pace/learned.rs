@@ -241,7 +241,7 @@ impl Learned {
         least: u64,
         pending: u64,
     ) {
-        if measured <= least + least / 20 {
+        if measured <= least.saturating_add(least / 20) {
             // The server is not stricter than the policy.
             self.pace = None;
             return;

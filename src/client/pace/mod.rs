@@ -77,6 +77,18 @@
 //! once when it is dispatched, or waits. If an earlier request of another endpoint lacks a permit,
 //! it [claims](permits) those that it needs, so that later ones do not take them for ever.
 //!
+//! # What refusals teach
+//! The own limit of an endpoint has two bounds besides its buckets, which delay requests but never
+//! make one expire, since both may open at any answer:
+//! * the [window](window) of requests without an answer, small at first, and one request, a probe,
+//!   after a refusal;
+//! * the [learned pace](learned), if the server has refused requests in the last hour: the rate
+//!   that it was measured to admit, by CUBIC.
+//!
+//! A request that waits only for one of them is looked at again when an answer arrives, and at its
+//! deadline. The law was chosen by the table of simulated servers in `tests/client/foreign`, which
+//! shows what a change of a constant does.
+//!
 //! # The worker
 //! One task for each group, with one timer, and only while requests wait. Timers of the requests
 //! themselves would not do: the request that is due next may not be polled, because its caller does
@@ -114,6 +126,9 @@
 //! | Which requests are too late? | `state/deadlines.rs` |
 //! | What if the process did not run? | `group.rs` (`notice_time`) |
 //! | What does a response change? | `state/answers.rs`, `pair.rs`, `pool.rs` |
+//! | What does a refusal change, and how long is the pause? | `state/answers.rs` (`refuse`), `learned.rs` |
+//! | How fast is a server that says nothing? | `learned.rs` |
+//! | How many requests may be without an answer? | `window.rs` |
 //! | How are requests in flight limited? | `state/in_flight.rs`, `permits.rs`, `pool.rs`, `permit.rs` |
 //! | Which endpoints are a group? | `endpoints.rs` |
 //! | What do users see? | `pacer.rs`, `service.rs`, `future.rs`, `body.rs`, `error.rs` |
@@ -121,7 +136,8 @@
 //! # Tests
 //! `queue/model_tests.rs` compares the queue with a naive one after any events. `loom_tests.rs`
 //! runs the lock and the worker in every order of steps. `tests/client/laws.rs` and
-//! `in_flight_laws.rs` hold the whole against an independent model of the limits.
+//! `in_flight_laws.rs` hold the whole against an independent model of the limits, and `foreign`
+//! against servers with other algorithms that are stricter than the policy.
 
 mod ahead;
 mod body;

@@ -265,7 +265,10 @@ impl Pair {
     /// long to wait.
     #[cold]
     pub(super) fn refused_too(&mut self, now: u64, named: Option<u64>) -> u64 {
-        self.learned.as_mut().map_or(0, |learned| learned.refused_too(now, named))
+        match &mut self.learned {
+            Some(learned) => learned.refused_too(now, named),
+            None => named.unwrap_or(SECOND),
+        }
     }
 
     #[cold]
@@ -325,7 +328,7 @@ impl Pair {
     }
 
     /// No request is sent before that time, dispatched ones included. After it, requests are sent
-    /// one by one until a response reports that more units are left.
+    /// one interval apart until a response reports that more units are left.
     pub(super) fn pause_until(&mut self, until: u64) {
         self.paused_until = self.paused_until.max(until);
         self.server.empty_until(self.paused_until, self.pending);

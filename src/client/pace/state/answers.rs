@@ -65,9 +65,9 @@ impl State {
         self.granted(pairs, sent_at, paused_until, &[], now)
     }
 
-    /// A refusal: no request is sent before the time that it names, and after that requests are
-    /// sent one by one. `spread` returns a random part to add, so that clients that were refused at
-    /// one time do not come back at one time. Returns how long the pause still is.
+    /// A refusal: no request is sent before the time that it names, and after that one as a probe.
+    /// `spread` returns a random part to add, so that clients that were refused at one time do not
+    /// come back at one time. Returns how long the pause still is.
     ///
     /// The units are not given back, although a server does not charge for a refusal: the policy
     /// limits all requests that are sent. The permits are.
