@@ -104,6 +104,9 @@ fn jobs() -> impl Strategy<Value = (Job, bool)> {
         .prop_flat_map(|(server, faster, burst, callers, is_even, clients)| {
             (1..120_usize).prop_map(move |calls| {
                 let policy = policy(server.limit, faster, burst);
+                // Where refusals cost something, clients that do not know of each other can keep each
+                // other out for ever.
+                let clients = if server.refused == Refused::Free { clients } else { 1 };
                 let job = Job { server, policy, calls, callers, clients, ..Job::default() };
                 (job, is_even)
             })
@@ -128,11 +131,11 @@ fn longest_exchange(server: &Setup) -> Nanos {
 }
 
 /// No future is polled and no task runs without a reason: a request that waits, is sent, is held,
-/// is answered, or waits for its retry. A timer of some seconds wakes the runtime up to four times.
+/// is answered, or waits for its retry. A timer of a minute wakes the runtime up to four times, and a request has up to five timers.
 fn check_polls(job: &Job, report: &Report) -> Result<(), TestCaseError> {
     let events = (report.sent + job.calls) as u64;
     prop_assert!(report.polls <= 5 * events, "{} polls", report.polls);
-    prop_assert!(report.parks <= 12 * events + 12, "woken {} times", report.parks);
+    prop_assert!(report.parks <= 20 * events + 20, "woken {} times", report.parks);
     Ok(())
 }
 

@@ -9,6 +9,9 @@
 //! * If a refusal blocks the client for a window, each refusal costs a window, and so does each
 //!   attempt to find out whether the window has passed. A job of six windows has more than 1.2 of
 //!   its least time behind it after the second refusal.
+//! * If refusals are charged, or block, each of several clients keeps the others out with what it
+//!   sends to find out whether it is admitted again. Only clients that come ever more rarely, in the
+//!   end more rarely than the limit allows divided by their number, get out of this.
 //! * If requests overtake each other by more than about half of the time between two units, and
 //!   only one unit is admitted at once, then even a client that knows the rate is refused. With one
 //!   request in each `x` units of time, `((s - x + 1) / s)² / 2` of them come too early where the
