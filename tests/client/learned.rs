@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use crate::support::{
-    Log, Remote, assert_all_ok, distant, generous, mock, patient, refusal, request, send,
-    send_calls, settle, usage_of_call,
+    Log, Remote, assert_all_ok, distant, generous, mock, patient, refusal, send, send_calls,
+    settle, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -179,7 +179,7 @@ async fn a_learned_rate_makes_no_request_fail_before_its_longest_wait() {
     let started = Instant::now();
     let calls: Vec<_> = (0..100)
         .map(|_| {
-            let call = timeout(HOUR, client.clone().oneshot(request("/call")));
+            let call = send(&client, "/call");
             tokio::spawn(async move { (call.await.unwrap(), started.elapsed()) })
         })
         .collect();
@@ -188,7 +188,8 @@ async fn a_learned_rate_makes_no_request_fail_before_its_longest_wait() {
         if let (Err(error), after) = call.await.unwrap() {
             let error = error.downcast::<WaitError>().unwrap();
             assert!(error.wait() > Duration::ZERO, "{error}");
-            assert!(after >= longest, "{error} after {after:?}");
+            // A pause that ends too late is known a few seconds before.
+            assert!(after + Duration::from_secs(10) >= longest, "{error} after {after:?}");
             failed += 1;
         }
     }

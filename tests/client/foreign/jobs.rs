@@ -135,9 +135,10 @@ impl Job {
                 });
             }
         }
-        // The rest of a job that takes longer has failed.
+        // The rest of a job that takes longer has failed. A server that says that it is closed for a
+        // thousand years stops a client for an hour with each refusal.
         let least = self.least(server.epoch(), self.calls);
-        let patience = Duration::from_nanos(5 * least + 2 * 86_400 * SECOND);
+        let patience = Duration::from_nanos(5 * least + 20 * 86_400 * SECOND);
         let all = async {
             while let Some(result) = calls.join_next().await {
                 result.unwrap();

@@ -1,14 +1,15 @@
 //! What the client promises where a server is stricter than the policy.
 //!
-//! Nothing is lost. A job of 1,500 calls takes at most 1.2 requests for each call, and at most 1.2
-//! of the least time. Several clients share: none has a mean wait of more than three times
-//! another's.
+//! Nothing is lost. A client that is alone takes at most 1.2 requests for each call of a job of
+//! 1,500 calls, and at most 1.2 of the least time. Several clients share: none has a mean wait of
+//! more than three times another's.
 //!
 //! A client that does not know the server can't always reach this:
 //!
 //! * If a refusal blocks the client for a window, each refusal costs a window, and so does each
 //!   attempt to find out whether the window has passed. A job of six windows has more than 1.2 of
-//!   its least time behind it after the second refusal.
+//!   its least time behind it after the second refusal. A client that comes after 1, 2, 4, ... 64 s
+//!   is refused six times before it is admitted.
 //! * If refusals are charged, or block, each of several clients keeps the others out with what it
 //!   sends to find out whether it is admitted again. Only clients that come ever more rarely, in the
 //!   end more rarely than the limit allows divided by their number, get out of this.
@@ -56,7 +57,9 @@ impl Promise {
             return Self::LOSS_ONLY;
         }
         let is_far_off = match server.dialect.honesty {
-            Honesty::Off(seconds) => seconds.unsigned_abs() * SECOND > server.limit.window / 5,
+            Honesty::Off(seconds) => {
+                seconds.unsigned_abs() * SECOND > server.limit.reported().1 / 5
+            }
             Honesty::Absurd(text) => text.parse::<u64>().is_ok(),
             Honesty::Honest | Honesty::AlwaysFull => false,
         };
@@ -65,11 +68,13 @@ impl Promise {
             || matches!(server.limit.algorithm, Algorithm::Concurrency);
         let allowed = (least * 12 / 10).max(least + server.limit.reported().1)
             + 5 * nanos(server.network.round_trip);
-        let is_late = server.refused == Refused::Blocking || is_far_off;
+        let is_alone = job.clients == 1;
+        let is_blocked = server.refused == Refused::Blocking;
+        let is_timely = is_alone && is_stricter && !is_blocked && !is_far_off;
         Self {
-            per_call: Some(1200),
-            took: (!is_late && is_stricter).then_some(allowed),
-            unfairness: (job.clients > 1).then_some(3000),
+            per_call: (is_alone && !is_blocked).then_some(1200),
+            took: is_timely.then_some(allowed),
+            unfairness: (!is_alone).then_some(3000),
         }
     }
 
