@@ -127,6 +127,10 @@ pub(super) fn costly_refusals() -> Rows {
             for (name, limit) in limits(500 / divisor, 60 * SECOND) {
                 let mut job = with(limit);
                 job.server.refused = cost;
+                if cost == Refused::Blocking {
+                    // Each refusal of these may take minutes, and is simulated in milliseconds.
+                    job.calls = 200;
+                }
                 rows.push((format!("{refused} {strictness} {name}"), job));
             }
         }
