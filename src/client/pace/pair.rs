@@ -238,8 +238,8 @@ impl Pair {
         }
     }
 
-    /// A request was refused, the last one of `in_a_row`, and the server names a time to wait or
-    /// not. Returns how long to wait.
+    /// A request was refused, the last one of `in_a_row`. The server names a time to wait or not, and
+    /// reports for how long this limit is exhausted or not. Returns how long to wait.
     #[cold]
     pub(super) fn refused(
         &mut self,
@@ -247,16 +247,18 @@ impl Pair {
         now: u64,
         in_a_row: u32,
         named: Option<u64>,
+        exhausted: Option<Duration>,
     ) -> u64 {
-        let (unanswered, least) = (self.unanswered(), self.own.step());
         // A window that was reported to begin anew does so a little later, since times are rounded.
-        // This says nothing about the rate.
         let since = sent_at.wrapping_sub(self.reported_until);
         let is_early = self.reported_until > 0 && since < SECOND;
-        self.window.refused(now, unanswered, is_early || self.pace().is_some());
-        if is_early {
+        // When it begins is all that there is to know: nothing was wrong with the rate.
+        if is_early || exhausted.is_some_and(|exhausted| self.is_window(nanos(exhausted))) {
+            self.window.refused_until_known(now);
             return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
         }
+        let (unanswered, least) = (self.unanswered(), self.own.step());
+        self.window.refused(now, unanswered, self.pace().is_some());
         let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new()));
         learned.refused(sent_at, now, in_a_row, named, least, self.pending)
     }
@@ -319,12 +321,18 @@ impl Pair {
     /// A limit is exhausted for that time: this one, or one that is not known.
     pub(super) fn wait_for(&mut self, exhausted: Duration, now: u64) {
         let exhausted = nanos(exhausted);
-        // A bucket that refills unit by unit reports when the next unit is back, which is no
-        // reason to pause; a window that starts anew reports when it does.
-        if exhausted > self.interval().div_ceil(SECOND).saturating_mul(SECOND) {
+        if self.is_window(exhausted) {
             self.reported_until = now.saturating_add(exhausted.min(LONGEST_PAUSE));
             self.pause_until(self.reported_until);
+            self.window.restart(self.reported_until);
         }
+    }
+
+    /// Whether a limit that is exhausted for that time is a window. A bucket that refills unit by
+    /// unit reports when the next unit is back, which is no reason to pause; a window that starts
+    /// anew reports when it does.
+    fn is_window(&self, exhausted: u64) -> bool {
+        exhausted > self.interval().div_ceil(SECOND).saturating_mul(SECOND)
     }
 
     /// No request is sent before that time, dispatched ones included. After it, requests are sent

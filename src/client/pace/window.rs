@@ -39,6 +39,11 @@ pub(super) struct Window {
     is_probing: bool,
 }
 
+fn at_first(most: u64) -> u64 {
+    let size = (most / AT_FIRST).max(LEAST_AT_FIRST * PART);
+    if size < most { size } else { u64::MAX }
+}
+
 impl Window {
     /// No bound.
     pub(super) const UNBOUNDED: Self =
@@ -47,10 +52,18 @@ impl Window {
     /// The window of an endpoint to which nothing was sent yet. The policy allows bursts of so many
     /// requests.
     pub(super) fn new(burst: u64) -> Self {
-        let size = (burst / AT_FIRST).max(LEAST_AT_FIRST) * PART;
         let most = burst.saturating_mul(PART);
-        let size = if size < most { size } else { u64::MAX };
-        Self { size, most, threshold: u64::MAX, since: 0, is_probing: false }
+        Self { size: at_first(most), most, threshold: u64::MAX, since: 0, is_probing: false }
+    }
+
+    /// The server has no units until then, and all its clients come back at that time: each begins
+    /// small again, so that the first one does not take all (RFC 5681, section 4.1).
+    pub(super) fn restart(&mut self, until: u64) {
+        if self.most > 0 && !self.is_probing {
+            self.size = self.size.min(at_first(self.most));
+            self.threshold = u64::MAX;
+            self.since = until;
+        }
     }
 
     #[inline]
@@ -89,7 +102,7 @@ impl Window {
         self.since = now;
         let grown = if self.is_probing {
             self.is_probing = false;
-            self.threshold
+            if self.threshold == u64::MAX { at_first(self.most) } else { self.threshold }
         } else if self.size < self.threshold {
             self.size + PART / 2
         } else {
@@ -105,6 +118,17 @@ impl Window {
             let after = if knows_rate { unanswered + 1 } else { unanswered.div_ceil(2) };
             self.threshold = after.max(2) * PART;
         }
+        self.probe(now);
+    }
+
+    /// A request was refused by a limit whose window begins anew at a known time, and the next one
+    /// is a probe. After it, the window begins small, as those of other clients do.
+    pub(super) fn refused_until_known(&mut self, now: u64) {
+        self.threshold = u64::MAX;
+        self.probe(now);
+    }
+
+    fn probe(&mut self, now: u64) {
         self.size = PART;
         self.since = now;
         self.is_probing = true;

@@ -98,10 +98,11 @@ impl State {
         if is_current {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         }
+        let exhausted = standings.and_then(|it| it.limits.first()?.as_ref()?.exhausted);
         let own = self.limits.own(pairs);
         let pause = match (is_current, is_concurrent) {
             (true, true) => wait.unwrap_or(PAUSE).max(backoff(self.refused_in_a_row, SECOND)),
-            (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait),
+            (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait, exhausted),
             (false, true) => wait.unwrap_or(PAUSE),
             (false, false) => own.refused_too(now, wait),
         };
