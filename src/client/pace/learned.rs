@@ -42,7 +42,7 @@ const ENOUGH: u64 = 10;
 /// The longest pause that the client chooses itself when refusals follow each other.
 const LONGEST_BACKOFF: u64 = 60 * SECOND;
 
-/// The same once the rate is known, in requests at that rate; but at least a second.
+/// The same once the rate is known, in requests at that rate; but at least a quarter of a second.
 const LONGEST_BACKOFF_IN_REQUESTS: u64 = 40;
 
 /// The slowest rate that is learned is one request in this time, unless the policy has a slower
@@ -217,8 +217,8 @@ impl Learned {
         let first = plateau.max(least.saturating_mul(10)).min(SECOND);
         // A rate at which nothing is admitted for long is wrong.
         let silence = now.saturating_sub(self.silent_since);
-        let longest = plateau.saturating_mul(LONGEST_BACKOFF_IN_REQUESTS).max(SECOND);
-        let longest = longest.max(silence / 4);
+        let longest = plateau.saturating_mul(LONGEST_BACKOFF_IN_REQUESTS).max(SECOND / 4);
+        let longest = longest.max(silence / 8);
         named.unwrap_or(plateau.min(SECOND)).max(backoff(in_a_row, first).min(longest))
     }
 
@@ -271,6 +271,9 @@ impl Learned {
             let bucket = Bucket::of_requests(plateau);
             Pace { bucket, plateau, since: now, span, burst: 1 }
         });
+        // Like the rate, the burst begins somewhat smaller: one that empties the server's bucket is
+        // refused each time.
+        let at_once = at_once - at_once.div_ceil(8).min(at_once);
         pace.burst = at_once.max(pace.burst / 2).max(1);
         (pace.plateau, pace.since, pace.span) = (plateau, now, span);
         pace.update(now, least);
