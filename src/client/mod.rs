@@ -49,7 +49,8 @@
 //! their requests.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
-//! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded. A request that would exceed a
+//! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded, and a request may have a bound
+//! of its own, a [`MaxWait`], for example to be sent at once or not at all. A request that would exceed a
 //! bound fails at once with a [`WaitError`], which contains the wait that would have been
 //! necessary. Dropping the future of a request removes the request from the queue.
 //!
@@ -115,7 +116,8 @@
 //! that share a limit which it reports as exhausted:
 //! * The pause is the time that the response names, in [any form](#how-times-are-read). Without one
 //!   that is understood it lasts until an exhausted limit has units again, or else 1 s; or, if the
-//!   server's rate has been learned, until one request is due at that rate. It is at most an hour.
+//!   server's rate has been learned, until one request is due at that rate. It is at most [an
+//!   hour](PacerBuilder::max_pause).
 //! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
 //!   4 s and so on, up to a minute. For a policy of more than ten requests a second it begins with
 //!   the time of ten requests.
@@ -262,7 +264,9 @@
 //! * One [`Pacer`] stands for one principal: one API key, or all keys of one organization. Use one
 //!   pacer per customer if the customers have keys of their own, and one per user if the policy
 //!   limits each user.
-//! * The inner service sends to one API only: the pacer looks at paths, not at hosts.
+//! * The inner service sends to one API only, or the pacer knows the [hosts](PacerBuilder::hosts) of
+//!   the API. Otherwise it looks at paths alone, and a refusal by another host, such as a store of
+//!   recordings, pauses the API.
 //! * Buckets are taken to be full at the start. Units spent before the process started are known
 //!   only from the first response; requests of a burst sent before that may be refused, and are
 //!   retried.
@@ -272,6 +276,7 @@
 
 mod hints;
 mod layer;
+mod max_wait;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod pace;
@@ -282,6 +287,7 @@ mod service;
 mod usage;
 
 pub use layer::BolnaClientLayer;
+pub use max_wait::{MaxWait, WaitOptions};
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub use metrics::Metrics;

@@ -114,6 +114,11 @@ impl Bucket {
     /// Returns to the quota of the policy, and to the units that this client has spent itself.
     pub(super) fn forget(&mut self, own: &Self, policy: Quota, jitter: Duration) {
         self.set(interval(policy), policy.burst(), jitter);
+        self.follow(own);
+    }
+
+    /// Returns to the units that this client has spent itself.
+    pub(super) fn follow(&mut self, own: &Self) {
         (self.full_at, self.planned) = (own.full_at, own.planned);
     }
 

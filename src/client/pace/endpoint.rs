@@ -8,17 +8,17 @@ use tokio::time::Instant;
 use tower::util::rng::{HasherRng, Rng};
 
 use super::bucket::nanos;
-use super::error::WaitError;
+use super::common::Common;
+use super::error::{Bound, WaitError};
 use super::group::Group;
-use super::pair::LONGEST_PAUSE;
 use super::permit::Share;
 use super::queued::QueuedRequest;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::Arrival;
 use super::sync::MutexGuard;
-use crate::client::hints::{self, Exchange, ServerClock};
-use crate::client::priority::Priority;
+use crate::client::hints::{self, Exchange};
+use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
 use crate::values::Endpoint;
@@ -28,8 +28,7 @@ pub(super) struct PacedEndpoint {
     pub(super) endpoint: Endpoint,
     pub(super) settings: Settings,
     origin: Instant,
-    /// The clock of the server, which is one for all endpoints.
-    clock: Arc<ServerClock>,
+    common: Arc<Common>,
     /// The index of the endpoint in its group.
     pub(super) at: usize,
     pub(super) group: Arc<Shared>,
@@ -56,20 +55,20 @@ impl PacedEndpoint {
         endpoint: Endpoint,
         settings: Settings,
         origin: Instant,
-        clock: Arc<ServerClock>,
+        common: Arc<Common>,
         at: usize,
         group: Arc<Shared>,
     ) -> Self {
-        Self { endpoint, settings, origin, clock, at, group }
+        Self { endpoint, settings, origin, common, at, group }
     }
 
     /// A request arrives. `again` is the mark of a request that has been refused before. Only a
-    /// request that has to wait needs its priority.
+    /// request that has to wait needs its options.
     #[inline]
     pub(super) fn enter(
         self: &Arc<Self>,
         again: Option<Again>,
-        priority: impl FnOnce() -> Priority,
+        options: impl FnOnce() -> WaitOptions,
     ) -> Entered {
         let now = self.now();
         let mut group = self.lock();
@@ -77,7 +76,7 @@ impl PacedEndpoint {
             drop(group);
             return Entered::Sent(Sent::new(Arc::clone(self), now));
         }
-        self.wait(group, now, again, priority())
+        self.wait(group, now, again, options())
     }
 
     /// A request can't be sent at once.
@@ -86,27 +85,34 @@ impl PacedEndpoint {
         mut group: MutexGuard<'_, Group>,
         now: u64,
         again: Option<Again>,
-        priority: Priority,
+        options: WaitOptions,
     ) -> Entered {
-        let again = again.map(|again| now.saturating_add(nanos(again.left)));
-        let (arrival, is_news) = group.wait(self.at, now, priority, again);
+        let again = again.map(|again| now.saturating_add(nanos(again.left())));
+        let (arrival, is_news) = group.wait(self.at, now, options, again);
         drop(group);
         if is_news {
             self.notify();
         }
         match arrival {
             Arrival::Waits { ticket, .. } => {
-                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, again.is_some()))
+                let bound =
+                    if again.is_some() { Bound::Retries } else { self.bound(options.max_wait) };
+                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, bound))
             }
             Arrival::Full { wait, lack } => {
-                let (wait, most) = (Duration::from_nanos(wait), self.settings.max_waiting);
-                Entered::Failed(WaitError::full(self.endpoint, wait, lack, most))
+                let bound = Bound::Waiting(self.settings.max_waiting);
+                Entered::Failed(WaitError::new(self.endpoint, wait, lack, bound))
             }
             Arrival::TooLong { wait, lack } => {
-                let (wait, longest) = (Duration::from_nanos(wait), self.settings.max_wait);
-                Entered::Failed(WaitError::too_long(self.endpoint, wait, lack, longest))
+                let bound = self.bound(options.max_wait);
+                Entered::Failed(WaitError::new(self.endpoint, wait, lack, bound))
             }
         }
+    }
+
+    /// How long a request may wait.
+    fn bound(&self, max_wait: Option<MaxWait>) -> Bound {
+        max_wait.map_or(Bound::Wait(self.settings.max_wait), |MaxWait(wait)| Bound::OwnWait(wait))
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {
@@ -130,6 +136,23 @@ impl PacedEndpoint {
         if is_news {
             self.notify();
         }
+    }
+
+    /// Ends all pauses of the endpoint and of its limits. If it `forgets`, nothing is left of what
+    /// responses have taught.
+    pub(super) fn resume(&self, forgets: bool) {
+        let now = self.now();
+        let mut group = self.lock();
+        let (state, pairs) = group.endpoint(self.at);
+        if forgets {
+            state.unlearn(pairs, now);
+        } else {
+            state.resume(pairs, now);
+        }
+        drop(group);
+        self.notify();
+        // The refused requests wait for the end of the pause to arrive again.
+        self.common.resumed.send_replace(());
     }
 
     pub(super) fn usage(&self) -> Usage {
@@ -175,16 +198,17 @@ impl Sent {
         let endpoint = &self.endpoint;
         let mut group = endpoint.lock();
         let (state, pairs) = group.endpoint(endpoint.at);
-        let exchange = Exchange::new(response.headers(), &endpoint.clock, self.at);
+        let exchange = Exchange::new(response.headers(), &endpoint.common.clock, self.at);
         let standings = hints::standings(&exchange, &state.names, &mut state.memo);
         let is_news = if is_refused {
             let standings = standings.as_ref();
             let wait = hints::wait(&exchange, standings);
             let paused = state.refuse(pairs, self.at, endpoint.now(), wait, standings, random);
             // A limit of requests in flight pauses nothing, but asks for a wait too.
-            let asked = wait.map_or(0, nanos).min(LONGEST_PAUSE);
-            let wait = Duration::from_nanos(paused.max(asked));
-            response.extensions_mut().insert(Paused { at: Instant::now(), wait });
+            let asked = wait.unwrap_or_default().min(endpoint.settings.max_pause);
+            let wait = Duration::from_nanos(paused).max(asked);
+            let resumed = endpoint.common.resumed.subscribe();
+            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed });
             true
         } else if let Some(standings) = &standings {
             group.hear(endpoint.at, self.at, endpoint.now(), standings)

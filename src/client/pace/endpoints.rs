@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::common::Common;
 use super::endpoint::PacedEndpoint;
 use super::group::Group;
 use super::limits::Limits;
@@ -15,14 +16,13 @@ use super::queue::Order;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::State;
-use crate::client::hints::ServerClock;
 use crate::policy::{Policy, Rule};
 use crate::values::{Entry, LimitName, Scope};
 
 /// A paced endpoint for each endpoint, in the order of the policy.
 pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<PacedEndpoint>]> {
     let origin = Instant::now();
-    let clock = Arc::new(ServerClock::new(origin));
+    let common = Arc::new(Common::new(origin));
     let rules = policy.rules();
     let mut endpoints = vec![None; rules.len()];
     for members in groups(rules) {
@@ -30,8 +30,8 @@ pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<P
         let shared = Arc::new(Shared::new(group_of(group, settings)));
         for (at, member) in members.into_iter().enumerate() {
             let endpoint = rules[member].endpoint();
-            let (clock, shared) = (Arc::clone(&clock), Arc::clone(&shared));
-            let endpoint = PacedEndpoint::new(endpoint, settings, origin, clock, at, shared);
+            let (common, shared) = (Arc::clone(&common), Arc::clone(&shared));
+            let endpoint = PacedEndpoint::new(endpoint, settings, origin, common, at, shared);
             endpoints[member] = Some(Arc::new(endpoint));
         }
     }

@@ -38,10 +38,16 @@ pub(super) struct Lack {
     pub(super) in_flight: Option<u64>,
 }
 
+/// What a request would have exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bound {
+pub(super) enum Bound {
+    /// The number of waiting requests.
     Waiting(usize),
+    /// The longest wait.
     Wait(Duration),
+    /// The longest wait of this request.
+    OwnWait(Duration),
+    /// The time for retries.
     Retries,
 }
 
@@ -49,29 +55,9 @@ enum Bound {
 const SHORTEST: Duration = Duration::from_millis(1);
 
 impl WaitError {
-    pub(super) const fn full(
-        endpoint: Endpoint,
-        wait: Duration,
-        lack: Lack,
-        max_waiting: usize,
-    ) -> Self {
-        Self::new(endpoint, wait, lack, Bound::Waiting(max_waiting))
-    }
-
-    pub(super) const fn too_long(
-        endpoint: Endpoint,
-        wait: Duration,
-        lack: Lack,
-        max_wait: Duration,
-    ) -> Self {
-        Self::new(endpoint, wait, lack, Bound::Wait(max_wait))
-    }
-
-    pub(super) const fn too_late(endpoint: Endpoint, wait: Duration, lack: Lack) -> Self {
-        Self::new(endpoint, wait, lack, Bound::Retries)
-    }
-
-    const fn new(endpoint: Endpoint, wait: Duration, lack: Lack, bound: Bound) -> Self {
+    /// The request would still have to wait for so many nanoseconds.
+    pub(super) const fn new(endpoint: Endpoint, wait: u64, lack: Lack, bound: Bound) -> Self {
+        let wait = Duration::from_nanos(wait);
         // The units may be there, and taken by requests that are about to be sent.
         let is_unknown = lack.in_flight.is_some();
         let wait = if wait.is_zero() && !is_unknown { SHORTEST } else { wait };
@@ -116,7 +102,7 @@ impl WaitError {
 
     /// Whether the request failed because the [number](super::PacerBuilder::max_waiting) of waiting
     /// requests had reached its bound, and not because of the
-    /// [time](super::PacerBuilder::max_wait).
+    /// [time](super::PacerBuilder::max_wait) or its own [`MaxWait`](crate::client::MaxWait).
     #[must_use]
     pub const fn is_full(&self) -> bool {
         matches!(self.bound, Bound::Waiting(_))
@@ -149,6 +135,8 @@ impl fmt::Display for WaitError {
                 f.write_str("but it is a retry, and the time for its retries ends before that")
             }
             Bound::Wait(longest) => write!(f, "and this client allows at most {longest:.1?}"),
+            Bound::OwnWait(Duration::ZERO) => f.write_str("and its MaxWait is zero"),
+            Bound::OwnWait(longest) => write!(f, "and its MaxWait is {longest:.1?}"),
         }
     }
 }
@@ -156,15 +144,21 @@ impl fmt::Display for WaitError {
 impl Error for WaitError {}
 
 /// Why a pacer can't be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PacerError {
     /// `max_waiting` is 0: no request could wait.
     ZeroWaiting,
     /// `max_wait` is 0 s: a request could wait for no time.
     ZeroWait,
+    /// `max_pause` is 0 s: a refused request would be sent again at once.
+    ZeroPause,
     /// `bulk_share` is 100 % or more: no interactive request would be sent while bulk ones wait.
     BulkShare(u8),
+    /// `hosts` has this text, which is not a host, nor a host and a port.
+    Host(String),
+    /// `hosts` is empty: no request would be paced.
+    NoHosts,
 }
 
 impl fmt::Display for PacerError {
@@ -177,6 +171,18 @@ impl fmt::Display for PacerError {
                      bulk ones wait: it must be at most 99 %"
                 );
             }
+            Self::Host(text) => {
+                return write!(
+                    f,
+                    "hosts has {text:?}, so requests to it would not be paced: each must be a \
+                     host, or a host and a port, without a scheme or a path, such as \
+                     \"api.bolna.ai\" or \"127.0.0.1:3000\""
+                );
+            }
+            Self::NoHosts => {
+                "hosts is empty, so no request would be paced: name at least one, or leave it out \
+                 to pace requests to all hosts"
+            }
             Self::ZeroWaiting => {
                 "max_waiting is 0, so every request that can't be sent at once would fail: it \
                  must be at least 1 request"
@@ -184,6 +190,10 @@ impl fmt::Display for PacerError {
             Self::ZeroWait => {
                 "max_wait is 0 s, so every request that can't be sent at once would fail: it \
                  must be at least 1 ns"
+            }
+            Self::ZeroPause => {
+                "max_pause is 0 s, so requests would be sent on at once after each refusal: it \
+                 must be at least 1 ns; 1 s or more is sensible"
             }
         })
     }

@@ -10,6 +10,7 @@ use super::permits::Claims;
 use super::queue::{Each, Order, Ticket};
 use super::state::{Arrival, Newcomer, State, Times};
 use crate::client::hints::Standings;
+use crate::client::max_wait::WaitOptions;
 use crate::client::priority::Priority;
 use crate::client::usage::Usage;
 
@@ -63,12 +64,13 @@ impl Group {
         &mut self,
         at: usize,
         now: u64,
-        priority: Priority,
+        options: WaitOptions,
         again: Option<u64>,
     ) -> (Arrival, bool) {
+        let priority = options.priority;
         self.notice_time(now);
         self.arrivals += 1;
-        let newcomer = Newcomer { number: self.arrivals, priority, again };
+        let newcomer = Newcomer { number: self.arrivals, options, again };
         let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
         let arrival = endpoint.wait(&mut self.pairs, self.order, now, newcomer);

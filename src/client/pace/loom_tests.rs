@@ -21,7 +21,7 @@ use super::queue::{Polled, Ticket};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::{Arrival, Verdict};
-use crate::client::priority::Priority;
+use crate::client::max_wait::WaitOptions;
 use crate::policy::Policy;
 use crate::values::Quota;
 
@@ -72,7 +72,7 @@ impl Test {
         if group.pass(0, 0, false) {
             return None;
         }
-        let (arrival, is_news) = group.wait(0, 0, Priority::default(), None);
+        let (arrival, is_news) = group.wait(0, 0, WaitOptions::default(), None);
         drop(group);
         if is_news {
             self.shared.notify();

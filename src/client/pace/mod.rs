@@ -142,11 +142,13 @@
 mod ahead;
 mod body;
 mod bucket;
+mod common;
 mod endpoint;
 mod endpoints;
 mod error;
 mod future;
 mod group;
+mod hosts;
 mod layer;
 mod learned;
 mod limits;

@@ -5,12 +5,15 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+
 use super::endpoint::{Entered, PacedEndpoint};
 use super::endpoints::paced_endpoints;
 use super::error::{PacerError, WaitError};
+use super::hosts::{self, Host};
 use super::permit::{Permit, Share};
 use super::settings::Settings;
-use crate::client::priority::Priority;
+use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::usage::Usage;
 use crate::policy::Policy;
 
@@ -56,6 +59,8 @@ pub struct Pacer {
 
 struct Shared {
     policy: Policy,
+    /// Those that the policy is for, if not all.
+    hosts: Option<Box<[Host]>>,
     /// In the order of the policy's endpoints.
     endpoints: Box<[Arc<PacedEndpoint>]>,
 }
@@ -135,19 +140,36 @@ impl Pacer {
     /// # Panics
     /// If it has to wait outside of a tokio runtime with timers enabled.
     pub async fn acquire(&self, path: &str) -> Result<Permit, WaitError> {
-        self.acquire_with(path, Priority::default()).await
+        self.acquire_with(path, WaitOptions::default()).await
     }
 
-    /// Like [`acquire`](Self::acquire), with another [`Priority`].
+    /// Like [`acquire`](Self::acquire), with a [`Priority`], a [`MaxWait`] or both.
+    ///
+    /// ```no_run
+    /// # async fn call() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::client::{MaxWait, Pacer, Priority};
+    ///
+    /// let pacer = Pacer::new();
+    /// let options = (Priority::Bulk, MaxWait(Duration::from_secs(3600)));
+    /// let permit = pacer.acquire_with("/call", options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// A [`WaitError`](super::WaitError), as for any other request.
     ///
     /// # Panics
     /// If it has to wait outside of a tokio runtime with timers enabled.
-    pub async fn acquire_with(&self, path: &str, priority: Priority) -> Result<Permit, WaitError> {
+    pub async fn acquire_with(
+        &self,
+        path: &str,
+        options: impl Into<WaitOptions>,
+    ) -> Result<Permit, WaitError> {
         let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
-        let sent = match endpoint.enter(None, || priority) {
+        let options = options.into();
+        let sent = match endpoint.enter(None, || options) {
             Entered::Sent(sent) => sent,
             Entered::Failed(error) => return Err(error),
             Entered::Queued(mut place) => loop {
@@ -158,6 +180,86 @@ impl Pacer {
             },
         };
         Ok(Permit::new(Some(sent.outlive())))
+    }
+
+    /// Like [`acquire`](Self::acquire), but fails at once if a request could not be sent now, as
+    /// tokio's [`Semaphore::try_acquire`](tokio::sync::Semaphore::try_acquire) does. It needs no
+    /// runtime. A request that is sent through the layer can [do the same](MaxWait::ZERO).
+    ///
+    /// ```
+    /// use bolna_rate_limit::client::Pacer;
+    /// use bolna_rate_limit::{Policy, Quota};
+    ///
+    /// let quota = Quota::per_minute(6).burst(1);
+    /// let pacer = Pacer::with_policy(Policy::bolna().quota("call", quota).build()?);
+    /// assert!(pacer.try_acquire("/call").is_ok());
+    /// let error = pacer.try_acquire("/call").unwrap_err();
+    /// assert!(error.wait().as_secs() >= 9);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A [`WaitError`](super::WaitError) that says how long a request would have to wait.
+    pub fn try_acquire(&self, path: &str) -> Result<Permit, WaitError> {
+        let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
+        match endpoint.enter(None, || MaxWait::ZERO.into()) {
+            Entered::Sent(sent) => Ok(Permit::new(Some(sent.outlive()))),
+            Entered::Failed(error) => Err(error),
+            Entered::Queued(place) => {
+                unreachable!("{place:?} waits, and may not wait")
+            }
+        }
+    }
+
+    /// Ends the pauses of the endpoint to which a path belongs, and of the limits that it shares
+    /// with others, for an operator who knows that the server is fine again. Requests that wait are
+    /// sent as far as the policy and the rest of what was learned allow, refused ones included
+    /// whose retry waited for the end of the pause.
+    ///
+    /// Since it is not known what the server admits now, only a tenth of the burst is sent at first,
+    /// at least 10 requests, and more with each that is admitted. The next refusal pauses the
+    /// endpoint again, as the first one of a series. A refusal counts also if it belongs to a
+    /// request that was sent before.
+    ///
+    /// What refusals have taught about the server's rate stays: see [`forget`](Self::forget). If
+    /// the path is exempt, nothing happens. To bound all pauses, set
+    /// [`max_pause`](PacerBuilder::max_pause).
+    ///
+    /// ```
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::new();
+    /// // ... a response with `Retry-After: 99999999999`.
+    /// pacer.resume("/call");
+    /// assert!(pacer.peek("/call").is_some_and(|usage| usage.paused().is_zero()));
+    /// ```
+    pub fn resume(&self, path: &str) {
+        if let Some(endpoint) = self.paced_endpoint(path) {
+            endpoint.resume(false);
+        }
+    }
+
+    /// Ends the pauses of all endpoints: see [`resume`](Self::resume).
+    pub fn resume_all(&self) {
+        self.shared.endpoints.iter().for_each(|endpoint| endpoint.resume(false));
+    }
+
+    /// Ends the pauses of the endpoint to which a path belongs, as [`resume`](Self::resume) does,
+    /// and forgets all that responses have taught about its limits: the rate that was measured by
+    /// refusals, quotas and remaining units that the server has reported, and its limits of requests
+    /// in flight. What this client has spent itself still counts.
+    ///
+    /// This is for a server whose limits were raised, or that was replaced. If the path is exempt,
+    /// nothing happens.
+    pub fn forget(&self, path: &str) {
+        if let Some(endpoint) = self.paced_endpoint(path) {
+            endpoint.resume(true);
+        }
+    }
+
+    /// The same for all endpoints: see [`forget`](Self::forget).
+    pub fn forget_all(&self) {
+        self.shared.endpoints.iter().for_each(|endpoint| endpoint.resume(true));
     }
 
     /// Counts one more request to this path as in flight, whether the limits allow it or not, until
@@ -187,6 +289,17 @@ impl Pacer {
         Permit::new(share)
     }
 
+    /// The endpoint of a request, unless its path is exempt or the policy is not for its host.
+    #[inline]
+    pub(super) fn endpoint_of<B>(&self, request: &Request<B>) -> Option<&Arc<PacedEndpoint>> {
+        if let Some(hosts) = &self.shared.hosts
+            && !hosts::contain(hosts, request)
+        {
+            return None;
+        }
+        self.paced_endpoint(request.uri().path())
+    }
+
     /// The endpoint to which a path belongs as it is written, unless the path is exempt. A ticket
     /// waits in the queue of one endpoint, so others of the path are not waited for.
     pub(super) fn paced_endpoint(&self, path: &str) -> Option<&Arc<PacedEndpoint>> {
@@ -211,6 +324,7 @@ impl fmt::Debug for Pacer {
 #[must_use = "a builder does nothing until it is built"]
 pub struct PacerBuilder {
     policy: Policy,
+    hosts: Option<Vec<String>>,
     settings: Settings,
 }
 
@@ -221,6 +335,29 @@ impl PacerBuilder {
     /// `RateLimit-Policy` field are adopted only where they are stricter.
     pub fn policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The hosts that the policy is for, each as `host` or `host:port`. By default, it is for all
+    /// requests to any host.
+    ///
+    /// Requests to other hosts, such as a store of recordings, are sent at once as they are. If one
+    /// of them is refused, its retries follow what its response says, and no endpoint of the policy
+    /// is paused.
+    ///
+    /// The host of a request is that of its URI, or else of its `Host` field. A request with
+    /// neither is one to these hosts. Names are compared without case. A host without a port stands
+    /// for the default port, 443 for `https` and 80 for `http`.
+    ///
+    /// ```
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::builder().hosts(["api.bolna.ai", "127.0.0.1:3000"]).build()?;
+    /// let error = Pacer::builder().hosts(["https://api.bolna.ai"]).build().unwrap_err();
+    /// assert!(error.to_string().contains("without a scheme"));
+    /// # Ok::<(), bolna_rate_limit::client::PacerError>(())
+    /// ```
+    pub fn hosts<H: Into<String>>(self, hosts: impl IntoIterator<Item = H>) -> Self {
+        Self { hosts: Some(hosts.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Spreads requests evenly: sends one per
@@ -268,6 +405,30 @@ impl PacerBuilder {
         self
     }
 
+    /// The longest pause that the server can ask for, more than 0. Defaults to an hour.
+    ///
+    /// A refusal or a report pauses an endpoint for as long as the response
+    /// [says](crate::client#how-times-are-read), and a response may say anything: `Retry-After:
+    /// 99999999999` is a pause of 3,170 years. This bounds each pause, also those that the client
+    /// chooses when one refusal follows another. After it, one request is sent, and its response
+    /// may begin the next pause. The random time that is added to a pause, of at most 1 s, is not
+    /// counted. [`Pacer::resume`] ends a pause before.
+    ///
+    /// If the server means its times, a bound that is shorter than those costs one refusal each
+    /// time that it has passed. It does not shorten the interval of the policy.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::builder().max_pause(Duration::from_secs(120)).build()?;
+    /// # Ok::<(), bolna_rate_limit::client::PacerError>(())
+    /// ```
+    pub fn max_pause(mut self, pause: Duration) -> Self {
+        self.settings.max_pause = pause;
+        self
+    }
+
     /// Which share of the requests are bulk ones while requests of both [priorities](Priority) wait
     /// for the same units, in percent, from 0 to 99. Defaults to 10: of ten requests that are
     /// dispatched, at least one is a bulk request. With 0, bulk requests are sent only while no
@@ -297,20 +458,37 @@ impl PacerBuilder {
     /// Checks the settings and creates the pacer.
     ///
     /// # Errors
-    /// If [`max_waiting`](Self::max_waiting) or [`max_wait`](Self::max_wait) is zero, or
-    /// [`bulk_share`](Self::bulk_share) is 100 % or more. A limit of zero is an error when the
-    /// policy is [built](crate::policy::PolicyBuilder::build).
+    /// If [`max_waiting`](Self::max_waiting), [`max_wait`](Self::max_wait) or
+    /// [`max_pause`](Self::max_pause) is zero, or [`bulk_share`](Self::bulk_share) is 100 % or more. [`hosts`](Self::hosts)
+    /// must not be empty, and each must be a host. A limit of zero is an error when the policy is
+    /// [built](crate::policy::PolicyBuilder::build).
     pub fn build(self) -> Result<Pacer, PacerError> {
         match self.settings {
             Settings { max_waiting: 0, .. } => Err(PacerError::ZeroWaiting),
             Settings { max_wait: Duration::ZERO, .. } => Err(PacerError::ZeroWait),
+            Settings { max_pause: Duration::ZERO, .. } => Err(PacerError::ZeroPause),
             Settings { bulk_share: percent @ 100.., .. } => Err(PacerError::BulkShare(percent)),
-            _ => Ok(self.into_pacer()),
+            _ => {
+                let hosts = self.hosts.as_deref().map(parsed).transpose()?;
+                Ok(Self { hosts: None, ..self }.into_pacer_for(hosts))
+            }
         }
     }
 
     fn into_pacer(self) -> Pacer {
-        let endpoints = paced_endpoints(&self.policy, self.settings);
-        Pacer { shared: Arc::new(Shared { policy: self.policy, endpoints }) }
+        self.into_pacer_for(None)
     }
+
+    fn into_pacer_for(self, hosts: Option<Box<[Host]>>) -> Pacer {
+        let endpoints = paced_endpoints(&self.policy, self.settings);
+        Pacer { shared: Arc::new(Shared { policy: self.policy, hosts, endpoints }) }
+    }
+}
+
+fn parsed(hosts: &[String]) -> Result<Box<[Host]>, PacerError> {
+    if hosts.is_empty() {
+        return Err(PacerError::NoHosts);
+    }
+    let parse = |host: &String| Host::parse(host).ok_or_else(|| PacerError::Host(host.clone()));
+    hosts.iter().map(parse).collect()
 }

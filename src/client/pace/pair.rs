@@ -11,9 +11,6 @@ use crate::values::{Entry, LimitName, Quota};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The longest pause that the server can ask for.
-pub(super) const LONGEST_PAUSE: u64 = 3600 * SECOND;
-
 /// How long a quota that the server has reported is used, unless the server reports it again.
 pub(super) const BELIEF: u64 = 3600 * SECOND;
 
@@ -26,6 +23,8 @@ pub(super) struct Pair {
     pub(super) name: LimitName,
     pub(super) quota: Quota,
     jitter: Duration,
+    /// The longest pause that the server can ask for.
+    longest_pause: u64,
     /// What this client may send by its policy, whatever the server reports.
     own: Bucket,
     /// The server's bucket as far as it is known. Other clients may take units from it too.
@@ -62,6 +61,7 @@ impl Pair {
             name: entry.name(),
             quota,
             jitter,
+            longest_pause: nanos(settings.max_pause),
             own: bucket,
             server: bucket,
             told: None,
@@ -273,6 +273,26 @@ impl Pair {
         }
     }
 
+    /// No pause holds any more. It is not known what the server admits now, so the window begins
+    /// anew.
+    pub(super) fn resume(&mut self, now: u64) {
+        if self.paused_until > now {
+            self.paused_until = now;
+            self.server.follow(&self.own);
+        }
+        self.reported_until = 0;
+        self.window = self.window.anew(now);
+    }
+
+    /// The same, and all is forgotten that responses have taught.
+    pub(super) fn unlearn(&mut self, now: u64) {
+        self.resume(now);
+        self.learned = None;
+        self.full_by = 0;
+        self.changes += 1;
+        self.forget();
+    }
+
     #[cold]
     fn forget(&mut self) {
         self.told = None;
@@ -294,7 +314,8 @@ impl Pair {
             self.told = Some((quota, now));
             if !is_known {
                 let (burst, window) = quota;
-                is_news = self.server.adopt(burst, window, self.quota, self.jitter, LONGEST_PAUSE);
+                is_news =
+                    self.server.adopt(burst, window, self.quota, self.jitter, self.longest_pause);
             }
         }
         // The server decided at some time between these two.
@@ -311,7 +332,7 @@ impl Pair {
         }
         // Whatever it reports, a request is sent in the end: only its response can correct the
         // report.
-        let latest = now.saturating_add(LONGEST_PAUSE).max(self.own.due(0));
+        let latest = now.saturating_add(self.longest_pause).max(self.own.due(0));
         self.server.due_by(latest);
         if let Some(exhausted) = standing.exhausted {
             self.wait_for(exhausted, now);
@@ -322,7 +343,7 @@ impl Pair {
     pub(super) fn wait_for(&mut self, exhausted: Duration, now: u64) {
         let exhausted = nanos(exhausted);
         if self.is_window(exhausted) {
-            self.reported_until = now.saturating_add(exhausted.min(LONGEST_PAUSE));
+            self.reported_until = now.saturating_add(exhausted.min(self.longest_pause));
             self.pause_until(self.reported_until);
             self.window.restart(self.reported_until);
         }

@@ -156,6 +156,18 @@ impl Pool {
         self.lowered.filter(|lowered| lowered.most == 0).map_or(0, |lowered| lowered.until)
     }
 
+    /// No pause holds any more: one more request may be in flight now.
+    pub(super) fn resume(&mut self, now: u64) {
+        if let Some(lowered) = &mut self.lowered {
+            lowered.until = lowered.until.min(now);
+        }
+    }
+
+    /// All is forgotten that responses have taught.
+    pub(super) fn unlearn(&mut self) {
+        (self.told, self.lowered) = (None, None);
+    }
+
     /// Drops what the server has said too long ago.
     pub(super) fn pass_time(&mut self, now: u64) {
         self.told = self.told.filter(|(_, at)| now < at.saturating_add(BELIEF));

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::endpoint::{PacedEndpoint, Sent};
-use super::error::WaitError;
+use super::error::{Bound, WaitError};
 use super::queue::{Polled, Ticket};
 use super::state::Verdict;
 use super::worker::work;
@@ -18,32 +18,28 @@ use super::worker::work;
 pub(super) struct QueuedRequest {
     endpoint: Arc<PacedEndpoint>,
     ticket: Ticket,
-    is_retry: bool,
+    /// How long it may wait.
+    bound: Bound,
     /// Whether the ticket is no longer in the queue.
     has_left: bool,
 }
 
 impl QueuedRequest {
-    pub(super) const fn new(endpoint: Arc<PacedEndpoint>, ticket: Ticket, is_retry: bool) -> Self {
-        Self { endpoint, ticket, is_retry, has_left: false }
+    pub(super) const fn new(endpoint: Arc<PacedEndpoint>, ticket: Ticket, bound: Bound) -> Self {
+        Self { endpoint, ticket, bound, has_left: false }
     }
 
     /// Waits until the request is dispatched.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         // What is left in it is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
-        let PacedEndpoint { endpoint, settings, at, ref group, .. } = *self.endpoint;
+        let PacedEndpoint { endpoint, at, ref group, .. } = *self.endpoint;
         let (polled, lacks_worker) = group.poll(at, self.ticket, &mut waker);
         match polled {
             Polled::Dispatched => Poll::Ready(Ok(())),
             Polled::Expired { wait, lack } => {
                 self.has_left = true;
-                let wait = Duration::from_nanos(wait);
-                Poll::Ready(Err(if self.is_retry {
-                    WaitError::too_late(endpoint, wait, lack)
-                } else {
-                    WaitError::too_long(endpoint, wait, lack, settings.max_wait)
-                }))
+                Poll::Ready(Err(WaitError::new(endpoint, wait, lack, self.bound)))
             }
             Polled::Waits | Polled::WaitsAgain => {
                 if lacks_worker {
@@ -62,7 +58,8 @@ impl QueuedRequest {
         let mut waker = Some(cx.waker().clone());
         let mut group = self.endpoint.lock();
         let (state, pairs) = group.endpoint(self.endpoint.at);
-        let verdict = state.send(pairs, self.ticket, now, self.is_retry, &mut waker);
+        let is_retry = self.bound == Bound::Retries;
+        let verdict = state.send(pairs, self.ticket, now, is_retry, &mut waker);
         let (has_held, has_worker) = (group.has_held(), group.has_worker);
         drop(group);
         if verdict == Verdict::Hold && !has_worker {

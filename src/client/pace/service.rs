@@ -10,7 +10,7 @@ use super::body::ResponseBody;
 use super::endpoint::Entered;
 use super::future::PaceFuture;
 use super::pacer::Pacer;
-use crate::client::priority::Priority;
+use crate::client::max_wait::WaitOptions;
 use crate::client::refusals::Refusals;
 use crate::client::retry::Again;
 
@@ -83,13 +83,16 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let Some(endpoint) = self.pacer.paced_endpoint(request.uri().path()) else {
+        let Some(endpoint) = self.pacer.endpoint_of(&request) else {
             return PaceFuture::calling(self.inner.call(request), None, self.refusals);
         };
         let extensions = request.extensions();
         let again = extensions.get::<Again>().copied();
-        let priority = || extensions.get::<Priority>().copied().unwrap_or_default();
-        match endpoint.enter(again, priority) {
+        let options = || WaitOptions {
+            priority: extensions.get().copied().unwrap_or_default(),
+            max_wait: extensions.get().copied(),
+        };
+        match endpoint.enter(again, options) {
             Entered::Sent(sent) => {
                 PaceFuture::calling(self.inner.call(request), Some(sent), self.refusals)
             }

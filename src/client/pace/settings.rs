@@ -9,6 +9,7 @@ pub(super) struct Settings {
     pub(super) jitter: Duration,
     pub(super) max_waiting: usize,
     pub(super) max_wait: Duration,
+    pub(super) max_pause: Duration,
     /// In percent.
     pub(super) bulk_share: u8,
 }
@@ -20,6 +21,7 @@ impl Default for Settings {
             jitter: Duration::from_millis(500),
             max_waiting: 10_000,
             max_wait: Duration::from_secs(300),
+            max_pause: Duration::from_secs(3600),
             bulk_share: 10,
         }
     }

@@ -66,6 +66,11 @@ impl Window {
         }
     }
 
+    /// The same window, as if nothing had been sent yet.
+    pub(super) fn anew(self, now: u64) -> Self {
+        if self.most == 0 { self } else { Self { since: now, ..Self::new(self.most / PART) } }
+    }
+
     #[inline]
     pub(super) fn is_bounded(&self) -> bool {
         self.size != u64::MAX

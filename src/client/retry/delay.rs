@@ -1,26 +1,41 @@
 //! The delay before a retry.
 
+use std::fmt;
+use std::future::pending;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
 pin_project! {
     /// The future of [`RetryPolicy`](super::RetryPolicy): completes when a refused request may be
     /// sent again.
-    #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryDelay {
         #[pin]
         sleep: Sleep,
+        resumed: Option<Resumed>,
     }
 }
 
+/// Completes when the pauses of the pacer are ended by hand.
+type Resumed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
 impl RetryDelay {
-    pub(super) fn new(wait: Duration) -> Self {
-        Self { sleep: sleep(wait) }
+    /// The delay ends early when `paused` changes.
+    pub(super) fn new(wait: Duration, paused: Option<watch::Receiver<()>>) -> Self {
+        let resumed = paused.map(|mut paused| -> Resumed {
+            Box::pin(async move {
+                // Without a pacer, no pause is ended by hand any more.
+                if paused.changed().await.is_err() {
+                    pending::<()>().await;
+                }
+            })
+        });
+        Self { sleep: sleep(wait), resumed }
     }
 }
 
@@ -28,6 +43,16 @@ impl Future for RetryDelay {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project().sleep.poll(cx)
+        let this = self.project();
+        if this.resumed.as_mut().is_some_and(|resumed| resumed.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        this.sleep.poll(cx)
+    }
+}
+
+impl fmt::Debug for RetryDelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryDelay").field("sleep", &self.sleep).finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ mod policy;
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use bodies::{CloneBodies, CloneBody, SendOnce};
@@ -24,15 +25,27 @@ pub use policy::RetryPolicy;
 pub(in crate::client) struct Again {
     /// How much of the total time is left for its retries when the delay before this one ends. It
     /// is no point in time, so that the time in which the process does not run does not count.
-    pub(in crate::client) left: Duration,
+    left: Duration,
+    /// When the delay was to end.
+    begins: Option<Instant>,
+}
+
+impl Again {
+    /// How much of the total time is left. A delay that has ended early leaves more of it.
+    pub(in crate::client) fn left(self) -> Duration {
+        let early = self.begins.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
+        self.left.saturating_add(early)
+    }
 }
 
 /// A mark in the extensions of a refusal: for how long the pacer sends no requests to the endpoint,
 /// or how long the refusal asks to wait, whichever is longer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::client) struct Paused {
     /// When the response arrived.
     pub(in crate::client) at: Instant,
     /// How long the pause was from then.
     pub(in crate::client) wait: Duration,
+    /// Changes when pauses are ended by hand.
+    pub(in crate::client) resumed: watch::Receiver<()>,
 }

@@ -16,6 +16,7 @@ use super::builder::RetryPolicyBuilder;
 use super::delay::RetryDelay;
 use super::{Again, Paused};
 use crate::client::hints::retry_after;
+use crate::client::max_wait::MaxWait;
 use crate::client::refusals::Refusals;
 
 /// Retries requests that were refused because of a rate limit: a [`Policy`] for [`tower::retry`].
@@ -184,16 +185,21 @@ impl<C> RetryPolicy<C> {
         }
         let now = Instant::now();
         let began = *self.began.get_or_insert(now);
-        let delay = match paused {
+        let delay = match &paused {
             // The pacer sends one request after the other. A random time would only be lost.
-            Some(Paused { at, wait }) if !wait.is_zero() => wait.saturating_sub(now - at),
+            Some(Paused { resumed, .. }) if resumed.has_changed().unwrap_or(false) => {
+                Duration::ZERO
+            }
+            Some(Paused { at, wait, .. }) if !wait.is_zero() => wait.saturating_sub(now - *at),
             Some(_) => self.rules.backoff.delay(self.retries),
             None => {
                 let asked = asked.unwrap_or_else(|| self.rules.backoff.cautious(self.retries));
                 asked.saturating_add(self.rules.backoff.delay(self.retries))
             }
         };
-        let left = self.rules.total_time.saturating_sub(now - began).checked_sub(delay)?;
+        let longest = request.extensions().get::<MaxWait>().map_or(Duration::MAX, |wait| wait.0);
+        let total = self.rules.total_time.min(longest);
+        let left = total.saturating_sub(now - began).checked_sub(delay)?;
         // The budget is asked last, so that no withdrawal is in vain.
         let is_bounded = paused.is_some() && !self.rules.budgets_paced;
         if !is_bounded && !self.rules.budget.withdraw() {
@@ -201,8 +207,8 @@ impl<C> RetryPolicy<C> {
         }
         self.retries = retries;
         self.resumes = now.checked_add(delay);
-        request.extensions_mut().insert(Again { left });
-        Some(RetryDelay::new(delay))
+        request.extensions_mut().insert(Again { left, begins: self.resumes });
+        Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed)))
     }
 
     /// Plans the next retry of a request that has failed with this error, unless there is none.
@@ -279,7 +285,7 @@ impl Rules {
                 return Answer::Unavailable;
             }
             // A pacer has read the response already, and knows more of the server's clock.
-            let paused = response.extensions().get::<Paused>().copied();
+            let paused = response.extensions().get::<Paused>().cloned();
             let asked = if paused.is_none() { retry_after(headers) } else { None };
             return Answer::Refused(asked, paused);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::bucket::nanos;
 use super::super::learned::backoff;
-use super::super::pair::{LONGEST_PAUSE, Pair};
+use super::super::pair::Pair;
 use super::super::pairs::Pairs;
 use super::super::pool::Pool;
 use super::{SECOND, State};
@@ -92,7 +92,8 @@ impl State {
         self.limits.each(pairs, Pair::land);
         self.limits.each_pool(pairs, Pool::release);
         self.counts.refused += 1;
-        let wait = wait.map(|wait| nanos(wait).min(LONGEST_PAUSE));
+        let longest = nanos(self.settings.max_pause);
+        let wait = wait.map(|wait| nanos(wait).min(longest));
         let is_concurrent = standings.is_some_and(Standings::blames_concurrent);
         let is_current = sent_at >= refused_until;
         if is_current {
@@ -107,8 +108,7 @@ impl State {
             (false, false) => own.refused_too(now, wait),
         };
         let spread = if is_current { spread(own.interval().min(SECOND)) } else { 0 };
-        let pause = pause.saturating_add(spread);
-        let until = now.saturating_add(pause);
+        let until = now.saturating_add(pause.min(longest)).saturating_add(spread);
         // The own limit has no units until then, whatever is reported about it.
         let own = usize::from(!is_concurrent);
         let reports = standings.into_iter().flat_map(|standings| &standings.limits);
@@ -132,6 +132,22 @@ impl State {
         }
         self.limits.each(pairs, Pair::forget_if_idle);
         self.limits.paused_until(pairs).saturating_sub(now)
+    }
+
+    /// No pause holds any more, of the endpoint itself or of one of its limits.
+    pub(in crate::client::pace) fn resume(&mut self, pairs: &mut Pairs, now: u64) {
+        self.refused_in_a_row = 0;
+        self.limits.each(pairs, |pair| pair.resume(now));
+        self.limits.each_pool(pairs, |pool| pool.resume(now));
+        self.remember_sooner(pairs);
+    }
+
+    /// The same, and all is forgotten that responses have taught.
+    pub(in crate::client::pace) fn unlearn(&mut self, pairs: &mut Pairs, now: u64) {
+        self.refused_in_a_row = 0;
+        self.limits.each(pairs, |pair| pair.unlearn(now));
+        self.limits.each_pool(pairs, Pool::unlearn);
+        self.remember_sooner(pairs);
     }
 
     /// A request that was sent has its response, or will have none. `hear` is called with each of

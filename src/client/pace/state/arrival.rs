@@ -5,6 +5,7 @@ use super::super::error::Lack;
 use super::super::pairs::Pairs;
 use super::super::queue::{Order, Ticket};
 use super::State;
+use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::priority::Priority;
 
 /// What happens to a request that can't be sent at once.
@@ -29,7 +30,7 @@ pub(in crate::client::pace) enum Arrival {
 pub(in crate::client::pace) struct Newcomer {
     /// Orders the requests of all endpoints of the group.
     pub(in crate::client::pace) number: u64,
-    pub(in crate::client::pace) priority: Priority,
+    pub(in crate::client::pace) options: WaitOptions,
     /// By when it has to be sent again, if it was refused before.
     pub(in crate::client::pace) again: Option<u64>,
 }
@@ -70,7 +71,7 @@ impl State {
         now: u64,
         newcomer: Newcomer,
     ) -> Arrival {
-        let Newcomer { number, priority, again } = newcomer;
+        let Newcomer { number, options: WaitOptions { priority, max_wait }, again } = newcomer;
         self.remember_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
@@ -80,10 +81,13 @@ impl State {
         }
         let others = self.queue.undispatched();
         let ahead = order.ahead(priority, self.queue.each_undispatched());
-        let wait = self.due(pairs, ahead).saturating_sub(now);
-        let longest = nanos(self.settings.max_wait);
+        let longest = nanos(max_wait.map_or(self.settings.max_wait, |MaxWait(wait)| wait));
+        // One that may not wait fails although it may be due now, and is told all that is known.
+        let (may_wait, due) = (longest > 0, self.due(pairs, ahead));
+        let due = if may_wait { due } else { due.max(self.limits.expected(pairs, ahead)) };
+        let wait = due.saturating_sub(now);
         let is_full = self.is_full(priority);
-        if is_full || wait > longest {
+        if is_full || !may_wait || wait > longest {
             self.counts.unsent += 1;
             let lack = self.lack(pairs, now);
             return if is_full {
