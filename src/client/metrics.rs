@@ -1,5 +1,6 @@
 //! Usage as metrics of the `metrics` facade.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +8,7 @@ use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::pace::Pacer;
 use super::usage::Usage;
+use crate::values::Endpoint;
 
 const REMAINING: &str = "bolna_rate_limit_client_remaining";
 const WAITING: &str = "bolna_rate_limit_client_waiting";
@@ -62,7 +64,7 @@ struct Shared {
     pacer: Pacer,
     labels: Vec<Label>,
     /// For each endpoint. The metrics are incremented by the difference of the counters.
-    reported: Mutex<Vec<Reported>>,
+    reported: Mutex<HashMap<Endpoint, Reported>>,
 }
 
 /// What was reported of an endpoint at the last refresh.
@@ -109,7 +111,7 @@ impl Metrics {
         describe_gauge!(CONCURRENT, "Requests in flight, and calls with a permit");
         describe_gauge!(CONCURRENT_LIMIT, "How many requests may be in flight");
         describe_gauge!(CONCURRENT_WAITING, "Requests that wait until one in flight ends");
-        let reported = Mutex::new(vec![Reported::default(); pacer.policy().endpoints().count()]);
+        let reported = Mutex::default();
         Self { shared: Arc::new(Shared { pacer, labels, reported }) }
     }
 
@@ -117,8 +119,11 @@ impl Metrics {
     pub fn refresh(&self) {
         let Shared { pacer, reported, .. } = &*self.shared;
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
-        for (usage, reported) in pacer.usage().iter().zip(&mut *reported) {
-            self.report(usage, reported);
+        let usages = pacer.usage();
+        // An endpoint that comes back with another policy counts from zero.
+        reported.retain(|endpoint, _| usages.iter().any(|usage| usage.endpoint() == *endpoint));
+        for usage in usages {
+            self.report(&usage, reported.entry(usage.endpoint()).or_default());
         }
     }
 

@@ -215,6 +215,13 @@
 //! before a request is sent there. With the feature `metrics`, `Metrics` reports these numbers to
 //! any recorder. [`Usage::concurrency`] is about requests in flight.
 //!
+//! # In the operator's hands
+//! While requests run,
+//! * [`Pacer::set_policy`] and [`Pacer::set_quota`] change limits, for requests that wait as well;
+//! * [`Pacer::resume`] ends a pause, for example after a nonsense `Retry-After`, and
+//!   [`Pacer::forget`] also forgets what was learned. [`PacerBuilder::max_pause`] bounds all pauses
+//!   before.
+//!
 //! # Where to put the layer
 //! From the outside in:
 //! 1. the layers that complete the request, such as its headers, and the layer that follows

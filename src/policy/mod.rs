@@ -38,7 +38,7 @@ use std::fmt;
 use std::iter;
 use std::sync::Arc;
 
-use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Scope};
+use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, QuotaBuilder, Scope};
 
 use path::PathTable;
 
@@ -208,6 +208,32 @@ impl Policy {
         let everyones = |entry: &Entry| entry.scope() == Scope::Everyone;
         let has_everyones = rules.iter().any(|rule| rule.entries().iter().any(everyones));
         Self(Arc::new(PolicyData { paths, rules, unidentified, has_everyones }))
+    }
+
+    /// The same policy with another quota of the limit of that name.
+    ///
+    /// # Errors
+    /// If no endpoint has such a limit, or if the quota is not valid for it.
+    pub(crate) fn with_quota(&self, limit: &str, quota: QuotaBuilder) -> Result<Self, PolicyError> {
+        let mut entries = self.rules().iter().flat_map(Rule::entries);
+        let Some(entry) = entries.find(|entry| entry.name().name() == limit) else {
+            return Err(PolicyError::UnknownEndpoint { name: limit.to_owned() });
+        };
+        let built = quota.build();
+        let quota =
+            built.map_err(|reason| PolicyError::Quota { limit: limit.to_owned(), reason })?;
+        let is_own = self.rules().iter().any(|rule| entry.name() == rule.endpoint());
+        if is_own && quota.is_concurrent() {
+            return Err(PolicyError::Concurrent { limit: limit.to_owned() });
+        }
+        let rules = self.rules().iter().map(|rule| rule.with_quota(entry.name(), quota));
+        let rules = rules.collect::<Result<_, _>>().map_err(|_| PolicyError::Cost {
+            limit: limit.to_owned(),
+            cost: entry.cost(),
+            burst: quota.burst(),
+            concurrent: quota.is_concurrent(),
+        })?;
+        Ok(Self::new(self.0.paths.clone(), rules, self.unidentified().cloned()))
     }
 
     /// The rule for requests that have no account, if they are limited.

@@ -2,7 +2,9 @@
 
 use smallvec::SmallVec;
 
-use crate::values::{Endpoint, Enforcement, Entry, LimitName, NameError, Quota, Scope};
+use crate::values::{
+    ChargeError, Endpoint, Enforcement, Entry, LimitName, NameError, Quota, Scope,
+};
 
 /// What a policy says about one endpoint: what a request is charged, and which of the limits are
 /// enforced on which principals.
@@ -35,6 +37,18 @@ impl Rule {
     ) -> Result<Self, NameError> {
         let renamed = |entry: &Entry| Ok(entry.renamed(name(entry.name())?));
         let entries = self.entries.iter().map(renamed).collect::<Result<_, _>>()?;
+        Ok(Self { entries, ..self.clone() })
+    }
+
+    /// The same rule with another quota of the limit of that name, if it has one.
+    ///
+    /// # Errors
+    /// If a request costs more than the burst of the quota.
+    pub(super) fn with_quota(&self, name: LimitName, quota: Quota) -> Result<Self, ChargeError> {
+        let changed = |entry: &Entry| {
+            if entry.name() == name { entry.with_quota(quota) } else { Ok(*entry) }
+        };
+        let entries = self.entries.iter().map(changed).collect::<Result<_, _>>()?;
         Ok(Self { entries, ..self.clone() })
     }
 

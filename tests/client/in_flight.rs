@@ -307,7 +307,7 @@ async fn a_request_costs_as_many_places_as_the_policy_says() {
     }
     assert_eq!((lines.most(), counts(&pacer)), (2, (0, 5, 0)));
     // An error names the number of requests, and not of places.
-    let hurried = Pacer::builder().policy(pacer.policy().clone()).max_wait(SECOND).build().unwrap();
+    let hurried = Pacer::builder().policy(pacer.policy()).max_wait(SECOND).build().unwrap();
     let _held = [hurried.occupy("/call"), hurried.occupy("/call")];
     let error = hurried.acquire("/call").await.unwrap_err();
     assert_eq!(

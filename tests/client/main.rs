@@ -21,6 +21,7 @@ mod laws;
 mod learned;
 mod learning;
 mod limits;
+mod live;
 mod max_wait;
 mod operator;
 mod pacing;

@@ -122,6 +122,19 @@ impl Bucket {
         (self.full_at, self.planned) = (own.full_at, own.planned);
     }
 
+    /// Takes the units over that another bucket lacks, as the time in which they come back: at most
+    /// that in which all units of this one do.
+    pub(super) fn inherit(&mut self, other: &Self, now: u64) {
+        let whole = self.whole.saturating_add(self.interval);
+        self.full_at = other.full_at.min(now.saturating_add(whole));
+    }
+
+    /// So many requests are dispatched and not sent yet.
+    pub(super) fn replan(&mut self, pending: u64, now: u64) {
+        let begin = if pending == 0 { self.full_at } else { self.full_at.max(now) };
+        self.planned = begin.saturating_add(self.steps(pending));
+    }
+
     /// When a request may be dispatched, after `ahead` others.
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.planned.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)

@@ -1,5 +1,7 @@
 //! What all endpoints of a pacer have in common.
 
+use std::sync::atomic::AtomicU64;
+
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -11,10 +13,17 @@ pub(super) struct Common {
     pub(super) clock: ServerClock,
     /// Changes when pauses are ended by hand.
     pub(super) resumed: watch::Sender<()>,
+    /// How many requests could not be sent at once. One number orders the requests of all groups,
+    /// which another policy may merge.
+    pub(super) arrivals: AtomicU64,
 }
 
 impl Common {
     pub(super) fn new(origin: Instant) -> Self {
-        Self { clock: ServerClock::new(origin), resumed: watch::Sender::new(()) }
+        Self {
+            clock: ServerClock::new(origin),
+            resumed: watch::Sender::new(()),
+            arrivals: AtomicU64::new(0),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One endpoint: its part of a group, with a clock; and the requests that were sent to it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::Response;
@@ -15,7 +16,7 @@ use super::permit::Share;
 use super::queued::QueuedRequest;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::state::Arrival;
+use super::state::{Arrival, Newcomer};
 use super::sync::MutexGuard;
 use crate::client::hints::{self, Exchange};
 use crate::client::max_wait::{MaxWait, WaitOptions};
@@ -39,6 +40,8 @@ pub(super) enum Entered {
     Sent(Sent),
     Queued(QueuedRequest),
     Failed(WaitError),
+    /// Its path is exempt, or it goes to another host.
+    Exempt,
 }
 
 /// A request that was sent and has no response yet.
@@ -62,21 +65,39 @@ impl PacedEndpoint {
         Self { endpoint, settings, origin, common, at, group }
     }
 
-    /// A request arrives. `again` is the mark of a request that has been refused before. Only a
+    /// Calls `act` with the group of this endpoint, or of the one of the same name if the policy
+    /// was replaced. Returns `None` if there is none any more.
+    pub(super) fn with<T>(
+        self: &mut Arc<Self>,
+        act: impl FnOnce(&Arc<Self>, MutexGuard<'_, Group>) -> T,
+    ) -> Option<T> {
+        loop {
+            let group = self.lock();
+            let Some(table) = group.moved().cloned() else { return Some(act(self, group)) };
+            drop(group);
+            *self = table.named(self.endpoint)?;
+        }
+    }
+
+    /// A request arrives. Returns `None` if the policy was replaced meanwhile. `again` is the mark of a request that has been refused before. Only a
     /// request that has to wait needs its options.
     #[inline]
     pub(super) fn enter(
         self: &Arc<Self>,
+        path: &str,
         again: Option<Again>,
         options: impl FnOnce() -> WaitOptions,
-    ) -> Entered {
+    ) -> Option<Entered> {
         let now = self.now();
         let mut group = self.lock();
+        if group.moved().is_some() {
+            return None;
+        }
         if group.pass(self.at, now, again.is_some()) {
             drop(group);
-            return Entered::Sent(Sent::new(Arc::clone(self), now));
+            return Some(Entered::Sent(Sent::new(Arc::clone(self), now)));
         }
-        self.wait(group, now, again, options())
+        Some(self.wait(group, now, path, again, options()))
     }
 
     /// A request can't be sent at once.
@@ -84,11 +105,16 @@ impl PacedEndpoint {
         self: &Arc<Self>,
         mut group: MutexGuard<'_, Group>,
         now: u64,
+        path: &str,
         again: Option<Again>,
         options: WaitOptions,
     ) -> Entered {
         let again = again.map(|again| now.saturating_add(nanos(again.left())));
-        let (arrival, is_news) = group.wait(self.at, now, options, again);
+        // The numbers of a group are in the order in which it was locked.
+        let number = self.common.arrivals.fetch_add(1, Ordering::Relaxed);
+        let path: Arc<str> = path.into();
+        let newcomer = Newcomer { number, options, again, path: Arc::clone(&path) };
+        let (arrival, is_news) = group.wait(self.at, now, newcomer);
         drop(group);
         if is_news {
             self.notify();
@@ -97,7 +123,7 @@ impl PacedEndpoint {
             Arrival::Waits { ticket, .. } => {
                 let bound =
                     if again.is_some() { Bound::Retries } else { self.bound(options.max_wait) };
-                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, bound))
+                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, path, bound))
             }
             Arrival::Full { wait, lack } => {
                 let bound = Bound::Waiting(self.settings.max_waiting);
@@ -120,44 +146,85 @@ impl PacedEndpoint {
     }
 
     /// Takes permits, whether there are any or not.
-    pub(super) fn occupy(&self) {
-        let mut group = self.lock();
-        let (state, pairs) = group.endpoint(self.at);
-        state.occupy(pairs);
+    pub(super) fn occupy(mut self: Arc<Self>) {
+        self.with(|endpoint, mut group| {
+            let (state, pairs) = group.endpoint(endpoint.at);
+            state.occupy(pairs);
+        });
     }
 
     /// Gives permits back that were kept after a response, or occupied.
-    pub(super) fn release(&self) {
-        let mut group = self.lock();
-        let (state, pairs) = group.endpoint(self.at);
-        state.release(pairs);
-        let is_news = group.has_waiting();
-        drop(group);
-        if is_news {
-            self.notify();
-        }
+    pub(super) fn release(mut self: Arc<Self>) {
+        self.with(|endpoint, mut group| {
+            let (state, pairs) = group.endpoint(endpoint.at);
+            state.release(pairs);
+            let is_news = group.has_waiting();
+            drop(group);
+            if is_news {
+                endpoint.notify();
+            }
+        });
     }
 
     /// Ends all pauses of the endpoint and of its limits. If it `forgets`, nothing is left of what
     /// responses have taught.
-    pub(super) fn resume(&self, forgets: bool) {
+    pub(super) fn resume(mut self: Arc<Self>, forgets: bool) {
         let now = self.now();
-        let mut group = self.lock();
-        let (state, pairs) = group.endpoint(self.at);
-        if forgets {
-            state.unlearn(pairs, now);
-        } else {
-            state.resume(pairs, now);
-        }
-        drop(group);
-        self.notify();
+        self.with(|endpoint, mut group| {
+            let (state, pairs) = group.endpoint(endpoint.at);
+            if forgets {
+                state.unlearn(pairs, now);
+            } else {
+                state.resume(pairs, now);
+            }
+            drop(group);
+            endpoint.notify();
+        });
         // The refused requests wait for the end of the pause to arrive again.
         self.common.resumed.send_replace(());
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(mut self: Arc<Self>) -> Option<Usage> {
         let now = self.now();
-        self.lock().usage(self.at, now)
+        self.with(|endpoint, mut group| group.usage(endpoint.at, now))
+    }
+
+    /// A request that was sent has its response.
+    fn answered<B>(
+        self: &Arc<Self>,
+        mut group: MutexGuard<'_, Group>,
+        sent_at: u64,
+        response: &mut Response<B>,
+        is_refused: bool,
+    ) -> Option<Share> {
+        let (state, pairs) = group.endpoint(self.at);
+        let exchange = Exchange::new(response.headers(), &self.common.clock, sent_at);
+        let standings = hints::standings(&exchange, &state.names, &mut state.memo);
+        let is_news = if is_refused {
+            let standings = standings.as_ref();
+            let wait = hints::wait(&exchange, standings);
+            let paused = state.refuse(pairs, sent_at, self.now(), wait, standings, random);
+            // A limit of requests in flight pauses nothing, but asks for a wait too.
+            let asked = wait.unwrap_or_default().min(self.settings.max_pause);
+            let wait = Duration::from_nanos(paused).max(asked);
+            let resumed = self.common.resumed.subscribe();
+            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed });
+            true
+        } else if let Some(standings) = &standings {
+            group.hear(self.at, sent_at, self.now(), standings)
+        } else {
+            state.hear_nothing(pairs, sent_at, || self.now())
+        };
+        let holds = !is_refused && group.endpoint(self.at).0.hold();
+        drop(group);
+        if is_news {
+            self.notify();
+        }
+        holds.then(|| {
+            let share = Share::new(Arc::clone(self));
+            share.insert_into(response.extensions_mut());
+            share
+        })
     }
 
     pub(super) fn now(&self) -> u64 {
@@ -195,45 +262,20 @@ impl Sent {
         is_refused: bool,
     ) -> Option<Share> {
         self.is_answered = true;
-        let endpoint = &self.endpoint;
-        let mut group = endpoint.lock();
-        let (state, pairs) = group.endpoint(endpoint.at);
-        let exchange = Exchange::new(response.headers(), &endpoint.common.clock, self.at);
-        let standings = hints::standings(&exchange, &state.names, &mut state.memo);
-        let is_news = if is_refused {
-            let standings = standings.as_ref();
-            let wait = hints::wait(&exchange, standings);
-            let paused = state.refuse(pairs, self.at, endpoint.now(), wait, standings, random);
-            // A limit of requests in flight pauses nothing, but asks for a wait too.
-            let asked = wait.unwrap_or_default().min(endpoint.settings.max_pause);
-            let wait = Duration::from_nanos(paused).max(asked);
-            let resumed = endpoint.common.resumed.subscribe();
-            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed });
-            true
-        } else if let Some(standings) = &standings {
-            group.hear(endpoint.at, self.at, endpoint.now(), standings)
-        } else {
-            state.hear_nothing(pairs, self.at, || endpoint.now())
-        };
-        let holds = !is_refused && group.endpoint(endpoint.at).0.hold();
-        drop(group);
-        if is_news {
-            endpoint.notify();
-        }
-        holds.then(|| {
-            let share = Share::new(Arc::clone(&self.endpoint));
-            share.insert_into(response.extensions_mut());
-            share
-        })
+        let sent_at = self.at;
+        let answered = self
+            .endpoint
+            .with(|endpoint, group| endpoint.answered(group, sent_at, response, is_refused));
+        answered.flatten()
     }
 
     /// The request was sent in another way, and no response will be seen.
     pub(super) fn outlive(mut self) -> Share {
         self.is_answered = true;
-        let mut group = self.endpoint.lock();
-        let (state, pairs) = group.endpoint(self.endpoint.at);
-        state.outlive(pairs);
-        drop(group);
+        self.endpoint.with(|endpoint, mut group| {
+            let (state, pairs) = group.endpoint(endpoint.at);
+            state.outlive(pairs);
+        });
         Share::new(Arc::clone(&self.endpoint))
     }
 }
@@ -241,14 +283,15 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         if !self.is_answered {
-            let mut group = self.endpoint.lock();
-            let (state, pairs) = group.endpoint(self.endpoint.at);
-            state.abandon(pairs);
-            let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
-            drop(group);
-            if is_news {
-                self.endpoint.notify();
-            }
+            self.endpoint.with(|endpoint, mut group| {
+                let (state, pairs) = group.endpoint(endpoint.at);
+                state.abandon(pairs);
+                let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
+                drop(group);
+                if is_news {
+                    endpoint.notify();
+                }
+            });
         }
     }
 }

@@ -16,21 +16,37 @@ use super::queue::Order;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::State;
-use crate::policy::{Policy, Rule};
-use crate::values::{Entry, LimitName, Scope};
+use crate::policy::Rule;
+use crate::values::{Endpoint, Entry, LimitName, Scope};
 
-/// A paced endpoint for each endpoint, in the order of the policy.
-pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<PacedEndpoint>]> {
-    let origin = Instant::now();
-    let common = Arc::new(Common::new(origin));
-    let rules = policy.rules();
-    let mut endpoints = vec![None; rules.len()];
-    for members in groups(rules) {
-        let group = members.iter().map(|&member| &rules[member]);
-        let shared = Arc::new(Shared::new(group_of(group, settings)));
-        for (at, member) in members.into_iter().enumerate() {
-            let endpoint = rules[member].endpoint();
-            let (common, shared) = (Arc::clone(&common), Arc::clone(&shared));
+/// An endpoint and its limits.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) endpoint: Endpoint,
+    /// Those that a client keeps to.
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Member {
+    pub(super) fn of(rule: &Rule) -> Self {
+        Self { endpoint: rule.endpoint(), entries: paced(rule).copied().collect() }
+    }
+}
+
+/// A paced endpoint for each endpoint, in the same order.
+pub(super) fn paced_endpoints(
+    members: &[Member],
+    settings: Settings,
+    origin: Instant,
+    common: &Arc<Common>,
+) -> Box<[Arc<PacedEndpoint>]> {
+    let mut endpoints = vec![None; members.len()];
+    for group in groups(members) {
+        let of_group = group.iter().map(|&member| &members[member]);
+        let shared = Arc::new(Shared::new(group_of(of_group, settings)));
+        for (at, member) in group.into_iter().enumerate() {
+            let endpoint = members[member].endpoint;
+            let (common, shared) = (Arc::clone(common), Arc::clone(&shared));
             let endpoint = PacedEndpoint::new(endpoint, settings, origin, common, at, shared);
             endpoints[member] = Some(Arc::new(endpoint));
         }
@@ -38,15 +54,15 @@ pub(super) fn paced_endpoints(policy: &Policy, settings: Settings) -> Box<[Arc<P
     endpoints.into_iter().flatten().collect()
 }
 
-/// The indices of the rules that share limits with each other, also by way of others.
-fn groups(rules: &[Rule]) -> Vec<Vec<usize>> {
+/// The indices of the endpoints that share limits with each other, also by way of others.
+fn groups(members: &[Member]) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     // The group of each rule, and a rule of each limit.
     let (mut group_of, mut rule_of) = (Vec::new(), HashMap::new());
-    for (index, rule) in rules.iter().enumerate() {
+    for (index, member) in members.iter().enumerate() {
         group_of.push(groups.len());
         groups.push(vec![index]);
-        for entry in paced(rule) {
+        for entry in &member.entries {
             let other = *rule_of.entry(entry.name()).or_insert(index);
             let (one, other) = (group_of[index], group_of[other]);
             if one != other {
@@ -67,16 +83,16 @@ fn paced(rule: &Rule) -> impl Iterator<Item = &Entry> {
     rule.entries().iter().filter(|it| it.scope() != Scope::Everyone || it.is_concurrent())
 }
 
-/// The group of these rules. Each limit is in it once: it has one cost, whatever the endpoint.
-pub(super) fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Settings) -> Group {
+/// The group of these members. Each limit is in it once: it has one cost, whatever the endpoint.
+pub(super) fn group_of<'a>(members: impl Iterator<Item = &'a Member>, settings: Settings) -> Group {
     let (mut rates, mut pools) = (Vec::new(), Vec::new());
-    let mut known: HashMap<LimitName, usize> = HashMap::new();
+    let mut known: HashMap<(LimitName, bool), usize> = HashMap::new();
     let mut states = Vec::new();
-    for rule in rules {
+    for member in members {
         let (mut shares, mut shared_pools) = (Vec::new(), Vec::new());
-        for entry in paced(rule) {
-            let is_own = entry.name() == rule.endpoint();
-            let at = *known.entry(entry.name()).or_insert_with(|| {
+        for entry in &member.entries {
+            let is_own = entry.name() == member.endpoint;
+            let at = *known.entry((entry.name(), entry.is_concurrent())).or_insert_with(|| {
                 if entry.is_concurrent() {
                     pools.push(Pool::new(entry));
                     pools.len() - 1
@@ -92,7 +108,7 @@ pub(super) fn group_of<'a>(rules: impl Iterator<Item = &'a Rule>, settings: Sett
             });
             if entry.is_concurrent() { &mut shared_pools } else { &mut shares }.push(at);
         }
-        states.push((rule.endpoint(), Limits::new(shares, shared_pools)));
+        states.push((member.endpoint, Limits::new(shares, shared_pools)));
     }
     let pairs = Pairs { rates: rates.into(), pools };
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);

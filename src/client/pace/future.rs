@@ -12,7 +12,7 @@ use super::ahead::Reading;
 use super::body::ResponseBody;
 use super::endpoint::Sent;
 use super::error::WaitError;
-use super::queued::QueuedRequest;
+use super::queued::{QueuedRequest, Readied};
 use crate::client::refusals::Refusals;
 
 pin_project! {
@@ -138,9 +138,14 @@ where
                         *waiting = None;
                         return Poll::Ready(Err(error.into()));
                     }
-                    let sent = ready!(place.send(cx));
+                    let readied = ready!(place.send(cx));
                     let mut held = waiting.take().expect("still there: it was borrowed just above");
-                    if sent.is_some() {
+                    let sent = match readied {
+                        Readied::Sent(sent) => Some(Some(sent)),
+                        Readied::Exempt => Some(None),
+                        Readied::Back => None,
+                    };
+                    if let Some(sent) = sent {
                         let Waiting { mut service, request, .. } = *held;
                         State::Calling { call: service.call(request), sent }
                     } else {

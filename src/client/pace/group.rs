@@ -1,16 +1,19 @@
 //! The endpoints that share limits, as plain data. Most endpoints share none, and are a group of
 //! one.
 
+use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use super::heirs::Estate;
 use super::pairs::Pairs;
 use super::permits::Claims;
 use super::queue::{Each, Order, Ticket};
 use super::state::{Arrival, Newcomer, State, Times};
+use super::table::Table;
 use crate::client::hints::Standings;
-use crate::client::max_wait::WaitOptions;
 use crate::client::priority::Priority;
 use crate::client::usage::Usage;
 
@@ -20,12 +23,12 @@ pub(super) struct Group {
     pairs: Pairs,
     /// In which order the requests of all endpoints are dispatched.
     order: Order,
-    /// How many requests could not be sent at once.
-    arrivals: u64,
     /// Whether there is a worker.
     pub(super) has_worker: bool,
     /// When the worker wanted to be woken, since its last step.
     wakes_at: Option<u64>,
+    /// Where the endpoints are since the policy was replaced. The group is empty then.
+    moved: Option<Arc<Table>>,
 }
 
 /// If the worker is woken so much later than it wanted to be, the process did not run in the
@@ -38,7 +41,38 @@ const READING: u64 = LATE / 4;
 
 impl Group {
     pub(super) fn new(endpoints: Box<[State]>, pairs: Pairs, order: Order) -> Self {
-        Self { endpoints, pairs, order, arrivals: 0, has_worker: false, wakes_at: None }
+        Self { endpoints, pairs, order, has_worker: false, wakes_at: None, moved: None }
+    }
+
+    /// Where the endpoints are, if the policy was replaced.
+    #[inline]
+    pub(super) fn moved(&self) -> Option<&Arc<Table>> {
+        self.moved.as_ref()
+    }
+
+    /// The policy is replaced: gives up all that is in the group.
+    pub(super) fn give_up(&mut self, table: Arc<Table>) -> (Box<[State]>, Pairs, Order) {
+        self.moved = Some(table);
+        let pairs = Pairs { rates: Box::default(), pools: Vec::new() };
+        (mem::take(&mut self.endpoints), mem::replace(&mut self.pairs, pairs), self.order)
+    }
+
+    /// Takes over what is known of its endpoints and limits. The requests have been added before.
+    pub(super) fn inherit(&mut self, estate: &mut Estate, now: u64) {
+        estate.inherit_limits(&mut self.pairs, now);
+        for state in &mut self.endpoints {
+            if let Some((old, order)) = estate.state(state.endpoint()) {
+                state.inherit(&old);
+                self.order.inherit(order);
+            }
+            if let Some(pool) = estate.reported(state.endpoint()) {
+                state.limits.pools.push(self.pairs.pools.len());
+                self.pairs.pools.push(pool.anew());
+            }
+        }
+        for state in &self.endpoints {
+            state.count_in(&mut self.pairs, now);
+        }
     }
 
     /// An endpoint, and the pairs of the group.
@@ -57,20 +91,11 @@ impl Group {
         !is_behind && self.endpoints[at].pass(&mut self.pairs, now, is_retry)
     }
 
-    /// A request that can't be sent at once waits, if it is not too late for it. `again` is the
-    /// time by which a request that was refused before has to be sent again. Returns, too, whether
-    /// the worker is to look at the group again.
-    pub(super) fn wait(
-        &mut self,
-        at: usize,
-        now: u64,
-        options: WaitOptions,
-        again: Option<u64>,
-    ) -> (Arrival, bool) {
-        let priority = options.priority;
+    /// A request that can't be sent at once waits, if it is not too late for it. Returns, too,
+    /// whether the worker is to look at the group again.
+    pub(super) fn wait(&mut self, at: usize, now: u64, newcomer: Newcomer) -> (Arrival, bool) {
+        let priority = newcomer.options.priority;
         self.notice_time(now);
-        self.arrivals += 1;
-        let newcomer = Newcomer { number: self.arrivals, options, again };
         let shares = self.shares();
         let endpoint = &mut self.endpoints[at];
         let arrival = endpoint.wait(&mut self.pairs, self.order, now, newcomer);
@@ -124,6 +149,9 @@ impl Group {
     /// Dispatches all requests that are due, and makes those expire that are due after their
     /// deadlines. Returns when to call this again, if requests wait.
     pub(super) fn dispatch_due(&mut self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
+        if self.moved.is_some() {
+            return None;
+        }
         self.notice_time(now);
         self.wakes_at = self.look(now, woken);
         self.wakes_at
@@ -162,7 +190,7 @@ impl Group {
 
     /// Whether the request waits and there is no worker to dispatch it.
     pub(super) fn is_left_alone(&self, endpoint: usize, ticket: Ticket) -> bool {
-        !self.has_worker && self.endpoints[endpoint].waits(ticket)
+        self.moved.is_none() && !self.has_worker && self.endpoints[endpoint].waits(ticket)
     }
 
     /// The wakers of all requests that wait or are held.

@@ -16,11 +16,11 @@ use futures_util::FutureExt;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-use super::endpoints::group_of;
+use super::endpoints::{Member, group_of};
 use super::queue::{Polled, Ticket};
 use super::settings::Settings;
 use super::shared::Shared;
-use super::state::{Arrival, Verdict};
+use super::state::{Arrival, Newcomer, Verdict};
 use crate::client::max_wait::WaitOptions;
 use crate::policy::Policy;
 use crate::values::Quota;
@@ -41,6 +41,7 @@ fn one_in_flight() -> Policy {
 struct Test {
     shared: Shared,
     now: AtomicU64,
+    arrivals: AtomicU64,
     timer: Timer,
 }
 
@@ -56,8 +57,9 @@ impl Test {
     fn new(policy: &Policy, timer: Timer) -> Arc<Self> {
         let index = policy.index_of("/call").expect("the path is not exempt");
         let settings = Settings { jitter: Duration::ZERO, ..Settings::default() };
-        let group = group_of(std::iter::once(&policy.rules()[index]), settings);
-        let test = Self { shared: Shared::new(group), now: AtomicU64::new(0), timer };
+        let group = group_of(std::iter::once(&Member::of(&policy.rules()[index])), settings);
+        let (now, arrivals) = (AtomicU64::new(0), AtomicU64::new(0));
+        let test = Self { shared: Shared::new(group), now, arrivals, timer };
         while test.shared.lock().pass(0, 0, false) {}
         Arc::new(test)
     }
@@ -72,7 +74,13 @@ impl Test {
         if group.pass(0, 0, false) {
             return None;
         }
-        let (arrival, is_news) = group.wait(0, 0, WaitOptions::default(), None);
+        let newcomer = Newcomer {
+            number: self.arrivals.fetch_add(1, Relaxed),
+            options: WaitOptions::default(),
+            again: None,
+            path: "/call".into(),
+        };
+        let (arrival, is_news) = group.wait(0, 0, newcomer);
         drop(group);
         if is_news {
             self.shared.notify();

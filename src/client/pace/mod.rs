@@ -89,6 +89,17 @@
 //! deadline. The law was chosen by the table of simulated servers in `tests/client/foreign`, which
 //! shows what a change of a constant does.
 //!
+//! # Another policy
+//! [`Pacer::set_policy`] replaces all groups by new ones in one step, under all their locks. The
+//! [heirs](heirs) of limits and endpoints are those with the same names. The old groups are empty
+//! from then on and point to the [table](table) of the endpoints. Whatever has an endpoint of an old
+//! group, a waiting request, a sent one or a permit, finds this under the lock, and goes on with the
+//! endpoint that the table has for its path or for its name. Tickets are numbered for all groups
+//! together, so that requests keep their order when groups are merged, and are not counted again.
+//! What is reserved or in flight is counted anew from the endpoints, since an endpoint may have
+//! other limits now. An endpoint that is gone stays in its group while requests to it are in flight,
+//! because they count against the limits that it shared.
+//!
 //! # The worker
 //! One task for each group, with one timer, and only while requests wait. Timers of the requests
 //! themselves would not do: the request that is due next may not be polled, because its caller does
@@ -101,7 +112,8 @@
 //!
 //! # Locks
 //! There is one lock for each group, around a [`Group`](group), which is plain data: it reads no
-//! clock, wakes nothing and does no input or output. Two rules keep it so:
+//! clock, wakes nothing and does no input or output. Only the replacement of a policy holds several
+//! of them at a time. Two rules keep it so:
 //! * No waker is woken or dropped under the lock, because either may run any code, even the drop of
 //!   another request of the group. Wakers are returned or collected, and woken after the lock.
 //! * A panic leaves the state whole: no code of others runs under the lock, and nothing panics in
@@ -131,13 +143,17 @@
 //! | How many requests may be without an answer? | `window.rs` |
 //! | How are requests in flight limited? | `state/in_flight.rs`, `permits.rs`, `pool.rs`, `permit.rs` |
 //! | Which endpoints are a group? | `endpoints.rs` |
+//! | What happens when the policy is replaced? | `table.rs`, `heirs.rs`, `queued.rs` (`follow`), `endpoint.rs` (`with`) |
+//! | How is a pause ended by hand? | `pair.rs` (`resume`), `common.rs`, `retry/delay.rs` |
+//! | To which hosts is a request paced? | `hosts.rs` |
 //! | What do users see? | `pacer.rs`, `service.rs`, `future.rs`, `body.rs`, `error.rs` |
 //!
 //! # Tests
 //! `queue/model_tests.rs` compares the queue with a naive one after any events. `loom_tests.rs`
 //! runs the lock and the worker in every order of steps. `tests/client/laws.rs` and
-//! `in_flight_laws.rs` hold the whole against an independent model of the limits, and `foreign`
-//! against servers with other algorithms that are stricter than the policy.
+//! `in_flight_laws.rs` hold the whole against an independent model of the limits, `live.rs` while
+//! policies are replaced, and `foreign` against servers with other algorithms that are stricter
+//! than the policy.
 
 mod ahead;
 mod body;
@@ -148,6 +164,7 @@ mod endpoints;
 mod error;
 mod future;
 mod group;
+mod heirs;
 mod hosts;
 mod layer;
 mod learned;
@@ -167,6 +184,7 @@ mod settings;
 mod shared;
 mod state;
 mod sync;
+mod table;
 mod window;
 mod worker;
 

@@ -1,5 +1,6 @@
 //! The pace of all endpoints of a policy.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,14 +9,17 @@ use std::time::Duration;
 use http::Request;
 
 use super::endpoint::{Entered, PacedEndpoint};
-use super::endpoints::paced_endpoints;
 use super::error::{PacerError, WaitError};
 use super::hosts::{self, Host};
 use super::permit::{Permit, Share};
+use super::queued::Readied;
 use super::settings::Settings;
+use super::table::Table;
 use crate::client::max_wait::{MaxWait, WaitOptions};
+use crate::client::retry::Again;
 use crate::client::usage::Usage;
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyError};
+use crate::values::QuotaBuilder;
 
 /// Keeps outgoing requests within the limits of a [`Policy`], and within what the server reports.
 ///
@@ -54,15 +58,9 @@ use crate::policy::Policy;
 /// ```
 #[derive(Clone)]
 pub struct Pacer {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    policy: Policy,
-    /// Those that the policy is for, if not all.
-    hosts: Option<Box<[Host]>>,
-    /// In the order of the policy's endpoints.
-    endpoints: Box<[Arc<PacedEndpoint>]>,
+    table: Arc<Table>,
+    /// The hosts that the policy is for, if not all.
+    hosts: Option<Arc<[Host]>>,
 }
 
 impl Pacer {
@@ -85,15 +83,70 @@ impl Pacer {
 
     /// The policy that the pacer keeps to.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.shared.policy
+    pub fn policy(&self) -> Policy {
+        self.table.read(|active| active.policy.clone())
+    }
+
+    /// Makes another policy the active one, for all clones of the pacer and all services made with
+    /// them, as [`Limiter::set_policy`](crate::Limiter::set_policy) does on the server.
+    ///
+    /// * Requests that wait go on waiting by the new policy, in their order and with their
+    ///   deadlines: they are sent earlier if it is faster, and later or not at all if it is
+    ///   stricter. Each waits for the endpoint to which its path now belongs. If the path is exempt
+    ///   now, the request is sent at once.
+    /// * Limits and endpoints that keep their names keep their state: what was spent, learned,
+    ///   paused, reported and counted. A bucket that would have been full again in 30 s still will
+    ///   be, or sooner if a full refill by its new quota takes less time. Requests that are in
+    ///   flight go on counting against such limits, also if their endpoint is gone.
+    /// * The settings of the [builder](PacerBuilder) and the hosts stay the same.
+    ///
+    /// It takes about a microsecond for each request that waits, and no request is sent in that
+    /// time.
+    ///
+    /// ```
+    /// use bolna_rate_limit::client::Pacer;
+    /// use bolna_rate_limit::{Policy, Quota};
+    ///
+    /// let pacer = Pacer::new();
+    /// // While requests run: the plan was changed.
+    /// pacer.set_policy(Policy::bolna().quota("call", Quota::per_minute(2000)).build()?);
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    pub fn set_policy(&self, policy: Policy) {
+        let Ok(()) = self.table.replace(|_| Ok::<_, Infallible>(policy));
+    }
+
+    /// Gives a limit of the active policy another quota, and keeps the rest of the policy: see
+    /// [`set_policy`](Self::set_policy). An endpoint's own limit has the name of the endpoint.
+    ///
+    /// ```
+    /// use bolna_rate_limit::Quota;
+    /// use bolna_rate_limit::client::Pacer;
+    ///
+    /// let pacer = Pacer::new();
+    /// pacer.set_quota("call", Quota::per_minute(100))?;
+    /// let error = pacer.set_quota("calls", Quota::per_minute(100)).unwrap_err();
+    /// assert!(error.to_string().contains("calls"));
+    /// # Ok::<(), bolna_rate_limit::PolicyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such limit, if the quota is not [valid](crate::values::QuotaBuilder::build),
+    /// if its burst is less than the cost of a request, or if the own limit of an endpoint would be
+    /// one of [requests in flight](crate::Quota::concurrent). Nothing changes then.
+    pub fn set_quota(
+        &self,
+        limit: &str,
+        quota: impl Into<QuotaBuilder>,
+    ) -> Result<(), PolicyError> {
+        self.table.replace(|policy| policy.with_quota(limit, quota.into()))
     }
 
     /// The usage of each endpoint now, in the order of the policy's endpoints. Takes a lock per
     /// endpoint, for about 100 ns.
     #[must_use]
     pub fn usage(&self) -> Vec<Usage> {
-        self.shared.endpoints.iter().map(|endpoint| endpoint.usage()).collect()
+        self.endpoints().into_iter().filter_map(PacedEndpoint::usage).collect()
     }
 
     /// The usage of the [endpoint](Policy::endpoint_of) to which a path belongs, or `None` if the
@@ -110,7 +163,7 @@ impl Pacer {
     /// ```
     #[must_use]
     pub fn peek(&self, path: &str) -> Option<Usage> {
-        self.paced_endpoint(path).map(|endpoint| endpoint.usage())
+        self.table.of_path(path)?.usage()
     }
 
     /// Waits until a request to this path may be sent, and counts it as sent. Use it for requests
@@ -167,15 +220,17 @@ impl Pacer {
         path: &str,
         options: impl Into<WaitOptions>,
     ) -> Result<Permit, WaitError> {
-        let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
         let options = options.into();
-        let sent = match endpoint.enter(None, || options) {
+        let sent = match self.enter_path(path, None, || options) {
+            Entered::Exempt => return Ok(Permit::new(None)),
             Entered::Sent(sent) => sent,
             Entered::Failed(error) => return Err(error),
             Entered::Queued(mut place) => loop {
                 poll_fn(|cx| place.poll(cx)).await?;
-                if let Some(sent) = poll_fn(|cx| place.send(cx)).await {
-                    break sent;
+                match poll_fn(|cx| place.send(cx)).await {
+                    Readied::Sent(sent) => break sent,
+                    Readied::Exempt => return Ok(Permit::new(None)),
+                    Readied::Back => {}
                 }
             },
         };
@@ -201,8 +256,8 @@ impl Pacer {
     /// # Errors
     /// A [`WaitError`](super::WaitError) that says how long a request would have to wait.
     pub fn try_acquire(&self, path: &str) -> Result<Permit, WaitError> {
-        let Some(endpoint) = self.paced_endpoint(path) else { return Ok(Permit::new(None)) };
-        match endpoint.enter(None, || MaxWait::ZERO.into()) {
+        match self.enter_path(path, None, || MaxWait::ZERO.into()) {
+            Entered::Exempt => Ok(Permit::new(None)),
             Entered::Sent(sent) => Ok(Permit::new(Some(sent.outlive()))),
             Entered::Failed(error) => Err(error),
             Entered::Queued(place) => {
@@ -234,14 +289,14 @@ impl Pacer {
     /// assert!(pacer.peek("/call").is_some_and(|usage| usage.paused().is_zero()));
     /// ```
     pub fn resume(&self, path: &str) {
-        if let Some(endpoint) = self.paced_endpoint(path) {
+        if let Some(endpoint) = self.table.of_path(path) {
             endpoint.resume(false);
         }
     }
 
     /// Ends the pauses of all endpoints: see [`resume`](Self::resume).
     pub fn resume_all(&self) {
-        self.shared.endpoints.iter().for_each(|endpoint| endpoint.resume(false));
+        self.endpoints().into_iter().for_each(|endpoint| endpoint.resume(false));
     }
 
     /// Ends the pauses of the endpoint to which a path belongs, as [`resume`](Self::resume) does,
@@ -252,14 +307,14 @@ impl Pacer {
     /// This is for a server whose limits were raised, or that was replaced. If the path is exempt,
     /// nothing happens.
     pub fn forget(&self, path: &str) {
-        if let Some(endpoint) = self.paced_endpoint(path) {
+        if let Some(endpoint) = self.table.of_path(path) {
             endpoint.resume(true);
         }
     }
 
     /// The same for all endpoints: see [`forget`](Self::forget).
     pub fn forget_all(&self) {
-        self.shared.endpoints.iter().for_each(|endpoint| endpoint.resume(true));
+        self.endpoints().into_iter().for_each(|endpoint| endpoint.resume(true));
     }
 
     /// Counts one more request to this path as in flight, whether the limits allow it or not, until
@@ -282,28 +337,51 @@ impl Pacer {
     /// # Ok::<(), bolna_rate_limit::PolicyError>(())
     /// ```
     pub fn occupy(&self, path: &str) -> Permit {
-        let share = self.paced_endpoint(path).map(|endpoint| {
-            endpoint.occupy();
-            Share::new(Arc::clone(endpoint))
+        let share = self.table.of_path(path).map(|endpoint| {
+            Arc::clone(&endpoint).occupy();
+            Share::new(endpoint)
         });
         Permit::new(share)
     }
 
-    /// The endpoint of a request, unless its path is exempt or the policy is not for its host.
+    /// A request arrives.
     #[inline]
-    pub(super) fn endpoint_of<B>(&self, request: &Request<B>) -> Option<&Arc<PacedEndpoint>> {
-        if let Some(hosts) = &self.shared.hosts
+    pub(super) fn enter<B>(
+        &self,
+        request: &Request<B>,
+        again: Option<Again>,
+        options: impl Fn() -> WaitOptions,
+    ) -> Entered {
+        if let Some(hosts) = &self.hosts
             && !hosts::contain(hosts, request)
         {
-            return None;
+            return Entered::Exempt;
         }
-        self.paced_endpoint(request.uri().path())
+        self.enter_path(request.uri().path(), again, options)
     }
 
-    /// The endpoint to which a path belongs as it is written, unless the path is exempt. A ticket
-    /// waits in the queue of one endpoint, so others of the path are not waited for.
-    pub(super) fn paced_endpoint(&self, path: &str) -> Option<&Arc<PacedEndpoint>> {
-        self.shared.policy.index_of(path).map(|index| &self.shared.endpoints[index])
+    #[inline]
+    fn enter_path(
+        &self,
+        path: &str,
+        again: Option<Again>,
+        options: impl Fn() -> WaitOptions,
+    ) -> Entered {
+        loop {
+            let entered = self.table.read(|active| match active.of_path(path) {
+                Some(endpoint) => endpoint.enter(path, again, &options),
+                None => Some(Entered::Exempt),
+            });
+            // Otherwise the policy was replaced meanwhile.
+            if let Some(entered) = entered {
+                return entered;
+            }
+        }
+    }
+
+    /// The endpoints of the policy.
+    fn endpoints(&self) -> Vec<Arc<PacedEndpoint>> {
+        self.table.read(|active| active.in_policy().to_vec())
     }
 }
 
@@ -479,13 +557,12 @@ impl PacerBuilder {
         self.into_pacer_for(None)
     }
 
-    fn into_pacer_for(self, hosts: Option<Box<[Host]>>) -> Pacer {
-        let endpoints = paced_endpoints(&self.policy, self.settings);
-        Pacer { shared: Arc::new(Shared { policy: self.policy, hosts, endpoints }) }
+    fn into_pacer_for(self, hosts: Option<Arc<[Host]>>) -> Pacer {
+        Pacer { table: Arc::new(Table::new(self.policy, self.settings)), hosts }
     }
 }
 
-fn parsed(hosts: &[String]) -> Result<Box<[Host]>, PacerError> {
+fn parsed(hosts: &[String]) -> Result<Arc<[Host]>, PacerError> {
     if hosts.is_empty() {
         return Err(PacerError::NoHosts);
     }

@@ -87,6 +87,38 @@ impl Pair {
         Self { window: Window::new(burst.into()), ..self }
     }
 
+    /// The limit had another quota or cost before. All that was spent, learned and reported stays.
+    pub(super) fn inherit(&mut self, old: Self, now: u64) {
+        self.own.inherit(&old.own, now);
+        self.told = old.told;
+        if let Some(((burst, window), _)) = self.told {
+            self.server.adopt(burst, window, self.quota, self.jitter, self.longest_pause);
+        }
+        self.server.inherit(&old.server, now);
+        if old.paused_until > now {
+            self.server.empty_until(old.paused_until, 0);
+        }
+        (self.paused_until, self.reported_until) = (old.paused_until, old.reported_until);
+        (self.learned, self.full_by) = (old.learned, old.full_by);
+        self.changes = old.changes + 1;
+        self.window = self.window.inherit(old.window);
+    }
+
+    /// So many requests are without a response now, and so many are dispatched and not sent yet.
+    pub(super) fn recount(&mut self, in_flight: u64, pending: u64, now: u64) {
+        (self.in_flight, self.pending) = (in_flight, pending);
+        self.own.replan(pending, now);
+        self.server.replan(pending, now);
+        if let Some(pace) = self.pace_mut() {
+            pace.replan(pending, now);
+        }
+    }
+
+    /// How many requests are without a response, and how many are dispatched and not sent yet.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.in_flight, self.pending)
+    }
+
     /// When a request may be dispatched after `ahead` others, by what is certain: the policy, the
     /// server's reports and a pause. What was learned may turn out to be wrong until then.
     pub(super) fn due(&self, ahead: u64) -> u64 {

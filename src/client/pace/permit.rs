@@ -139,7 +139,7 @@ impl Share {
     /// A further share. If the permits were given back already, takes them anew.
     fn of(Handle { request, inner }: &Handle) -> Self {
         if request.shares.fetch_add(1, Ordering::Relaxed) == 0 {
-            request.endpoint.occupy();
+            Arc::clone(&request.endpoint).occupy();
         }
         Self {
             request: Arc::clone(request),
@@ -157,7 +157,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.request.shares.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.request.endpoint.release();
+            Arc::clone(&self.request.endpoint).release();
         }
     }
 }

@@ -45,6 +45,23 @@ impl Pool {
         Self { policy: None, cost: 1, told: None, lowered: None, pending, taken }
     }
 
+    /// The limit had another size or cost before. What was reported stays.
+    pub(super) fn inherit(&mut self, old: Self) {
+        (self.told, self.lowered) = (old.told, old.lowered);
+    }
+
+    /// Counts requests that have a permit already: so many that are sent or outlive their response,
+    /// and so many that are dispatched and not sent yet.
+    pub(super) fn count(&mut self, taken: u64, pending: u64) {
+        self.taken += taken * self.cost;
+        self.pending += pending * self.cost;
+    }
+
+    /// The same limit without any requests.
+    pub(super) fn anew(self) -> Self {
+        Self { pending: 0, taken: 0, ..self }
+    }
+
     pub(super) fn name(&self) -> Option<LimitName> {
         self.policy.map(|(name, _)| name)
     }

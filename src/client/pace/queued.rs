@@ -18,63 +18,101 @@ use super::worker::work;
 pub(super) struct QueuedRequest {
     endpoint: Arc<PacedEndpoint>,
     ticket: Ticket,
+    /// Another policy finds its endpoint by it.
+    path: Arc<str>,
     /// How long it may wait.
     bound: Bound,
     /// Whether the ticket is no longer in the queue.
     has_left: bool,
 }
 
+/// What becomes of a dispatched request that is ready.
+pub(super) enum Readied {
+    Sent(Sent),
+    /// It is sent, and the policy does not count it any more.
+    Exempt,
+    /// It has to wait in the queue again.
+    Back,
+}
+
 impl QueuedRequest {
-    pub(super) const fn new(endpoint: Arc<PacedEndpoint>, ticket: Ticket, bound: Bound) -> Self {
-        Self { endpoint, ticket, bound, has_left: false }
+    pub(super) const fn new(
+        endpoint: Arc<PacedEndpoint>,
+        ticket: Ticket,
+        path: Arc<str>,
+        bound: Bound,
+    ) -> Self {
+        Self { endpoint, ticket, path, bound, has_left: false }
     }
 
     /// Waits until the request is dispatched.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WaitError>> {
         // What is left in it is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
-        let PacedEndpoint { endpoint, at, ref group, .. } = *self.endpoint;
-        let (polled, lacks_worker) = group.poll(at, self.ticket, &mut waker);
-        match polled {
-            Polled::Dispatched => Poll::Ready(Ok(())),
-            Polled::Expired { wait, lack } => {
-                self.has_left = true;
-                Poll::Ready(Err(WaitError::new(endpoint, wait, lack, self.bound)))
-            }
-            Polled::Waits | Polled::WaitsAgain => {
-                if lacks_worker {
-                    self.start_worker();
+        while !self.has_left {
+            let PacedEndpoint { endpoint, at, ref group, .. } = *self.endpoint;
+            let (polled, lacks_worker) = group.poll(at, self.ticket, &mut waker);
+            match polled {
+                Polled::Dispatched => break,
+                Polled::Moved => self.follow(),
+                Polled::Expired { wait, lack } => {
+                    self.has_left = true;
+                    return Poll::Ready(Err(WaitError::new(endpoint, wait, lack, self.bound)));
                 }
-                Poll::Pending
+                Polled::Waits | Polled::WaitsAgain => {
+                    if lacks_worker {
+                        self.start_worker();
+                    }
+                    return Poll::Pending;
+                }
             }
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends the request, whose service is ready. It stays pending while the request has to be held
-    /// for a moment, and returns `None` if the request has to wait in the queue again.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Option<Sent>> {
-        let now = self.endpoint.now();
+    /// for a moment.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Readied> {
+        let is_retry = self.bound == Bound::Retries;
         // What is left in it is dropped after the lock is released.
         let mut waker = Some(cx.waker().clone());
-        let mut group = self.endpoint.lock();
-        let (state, pairs) = group.endpoint(self.endpoint.at);
-        let is_retry = self.bound == Bound::Retries;
-        let verdict = state.send(pairs, self.ticket, now, is_retry, &mut waker);
-        let (has_held, has_worker) = (group.has_held(), group.has_worker);
-        drop(group);
-        if verdict == Verdict::Hold && !has_worker {
-            self.start_worker();
-        }
-        if verdict != Verdict::Go || has_held {
-            self.endpoint.notify();
-        }
-        match verdict {
-            Verdict::Hold => Poll::Pending,
-            Verdict::Back => Poll::Ready(None),
-            Verdict::Go => {
-                self.has_left = true;
-                Poll::Ready(Some(Sent::new(Arc::clone(&self.endpoint), now)))
+        while !self.has_left {
+            let now = self.endpoint.now();
+            let mut group = self.endpoint.lock();
+            if group.moved().is_some() {
+                drop(group);
+                self.follow();
+                continue;
             }
+            let (state, pairs) = group.endpoint(self.endpoint.at);
+            let verdict = state.send(pairs, self.ticket, now, is_retry, &mut waker);
+            let (has_held, has_worker) = (group.has_held(), group.has_worker);
+            drop(group);
+            if verdict == Verdict::Hold && !has_worker {
+                self.start_worker();
+            }
+            if verdict != Verdict::Go || has_held {
+                self.endpoint.notify();
+            }
+            return match verdict {
+                Verdict::Hold => Poll::Pending,
+                Verdict::Back => Poll::Ready(Readied::Back),
+                Verdict::Go => {
+                    self.has_left = true;
+                    Poll::Ready(Readied::Sent(Sent::new(Arc::clone(&self.endpoint), now)))
+                }
+            };
+        }
+        Poll::Ready(Readied::Exempt)
+    }
+
+    /// The policy was replaced: finds the endpoint in whose queue the request is now. It is in none
+    /// if its path is exempt, or was in the meantime; then it is sent at once.
+    fn follow(&mut self) {
+        let table = self.endpoint.lock().moved().cloned();
+        match table.and_then(|table| table.of_path(&self.path)) {
+            Some(endpoint) => self.endpoint = endpoint,
+            None => self.has_left = true,
         }
     }
 
@@ -97,15 +135,20 @@ impl QueuedRequest {
 
 impl Drop for QueuedRequest {
     fn drop(&mut self) {
-        if self.has_left {
-            return;
-        }
-        let mut group = self.endpoint.lock();
-        let (state, pairs) = group.endpoint(self.endpoint.at);
-        let (is_sooner, _waker) = state.leave(pairs, self.ticket);
-        drop(group);
-        if is_sooner {
-            self.endpoint.notify();
+        while !self.has_left {
+            let mut group = self.endpoint.lock();
+            if group.moved().is_some() {
+                drop(group);
+                self.follow();
+                continue;
+            }
+            let (state, pairs) = group.endpoint(self.endpoint.at);
+            let (is_sooner, _waker) = state.leave(pairs, self.ticket);
+            drop(group);
+            if is_sooner {
+                self.endpoint.notify();
+            }
+            break;
         }
     }
 }

@@ -83,16 +83,14 @@ where
     }
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
-        let Some(endpoint) = self.pacer.endpoint_of(&request) else {
-            return PaceFuture::calling(self.inner.call(request), None, self.refusals);
-        };
         let extensions = request.extensions();
         let again = extensions.get::<Again>().copied();
         let options = || WaitOptions {
             priority: extensions.get().copied().unwrap_or_default(),
             max_wait: extensions.get().copied(),
         };
-        match endpoint.enter(again, options) {
+        match self.pacer.enter(&request, again, options) {
+            Entered::Exempt => PaceFuture::calling(self.inner.call(request), None, self.refusals),
             Entered::Sent(sent) => {
                 PaceFuture::calling(self.inner.call(request), Some(sent), self.refusals)
             }

@@ -8,6 +8,9 @@
 //! * **A worker that is dropped before it has ended**, with its runtime, wakes all requests. The
 //!   first that is polled starts another worker.
 //!
+//! A group whose endpoints have [moved](super::table) has no requests, and wants no worker. All
+//! requests that waited are woken then, so that the first one starts a worker of its new group.
+//!
 //! While there is a worker, it is notified of everything after which something may be due earlier
 //! than it has planned. A notification is sent after the lock is released, and kept until the
 //! worker waits.
@@ -57,6 +60,9 @@ impl Shared {
         waker: &mut Option<Waker>,
     ) -> (Polled, bool) {
         let mut group = self.lock();
+        if group.moved().is_some() {
+            return (Polled::Moved, false);
+        }
         let polled = group.endpoint(endpoint).0.poll(ticket, waker);
         let has_worker = group.has_worker;
         drop(group);
@@ -70,7 +76,7 @@ impl Shared {
     /// Whether the caller is to start a worker: there is none, and no other caller starts one.
     pub(super) fn wants_worker(&self) -> bool {
         let mut group = self.lock();
-        !std::mem::replace(&mut group.has_worker, true)
+        group.moved().is_none() && !std::mem::replace(&mut group.has_worker, true)
     }
 
     /// What the worker does at each step. Adds the wakers to be woken, and returns when the next

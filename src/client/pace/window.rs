@@ -66,6 +66,18 @@ impl Window {
         }
     }
 
+    /// The window of an endpoint whose limit had the window `old` before.
+    pub(super) fn inherit(self, old: Self) -> Self {
+        if self.most == 0 || old.most == 0 {
+            return self;
+        }
+        // As many as the server has admitted at a time are known to be admitted.
+        let known = if old.is_bounded() { old.size } else { old.most };
+        let size = if old.is_probing { old.size } else { known.max(self.size.min(self.most)) };
+        let size = if size < self.most || old.is_probing { size } else { u64::MAX };
+        Self { size, most: self.most, ..old }
+    }
+
     /// The same window, as if nothing had been sent yet.
     pub(super) fn anew(self, now: u64) -> Self {
         if self.most == 0 { self } else { Self { since: now, ..Self::new(self.most / PART) } }

@@ -298,6 +298,15 @@ impl Entry {
         Self { name, ..self }
     }
 
+    /// The same entry for a limit of another quota.
+    ///
+    /// # Errors
+    /// If the cost is more than the burst of the quota.
+    pub(crate) fn with_quota(self, quota: Quota) -> Result<Self, ChargeError> {
+        let entry = Self::of(Limit::of(self.name, self.scope, quota)).with_cost(self.cost.get())?;
+        Ok(Self { binding: self.binding, ..entry })
+    }
+
     /// The name of the limit.
     #[must_use]
     #[inline]

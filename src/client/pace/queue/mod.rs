@@ -18,6 +18,7 @@ mod ticket;
 use std::collections::BTreeMap;
 use std::iter::{Peekable, repeat_n};
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
 
 use index::Index;
@@ -42,7 +43,7 @@ pub(super) struct Queue {
 type Requests = BTreeMap<Ticket, Request>;
 
 #[derive(Debug)]
-struct Request {
+pub(super) struct Request {
     stage: Stage,
     /// Woken when the stage changes. Only a waiting or held request has one.
     waker: Option<Waker>,
@@ -50,6 +51,8 @@ struct Request {
     deadline: u64,
     /// The number of its last dispatch.
     dispatch: u64,
+    /// Another policy finds its endpoint by it.
+    path: Arc<str>,
 }
 
 /// What a request learns when its future is polled.
@@ -60,6 +63,8 @@ pub(super) enum Polled {
     /// The same, but it had lapsed before.
     WaitsAgain,
     Dispatched,
+    /// It is not in this queue, since the policy was replaced.
+    Moved,
     Expired {
         wait: u64,
         lack: Lack,
@@ -84,10 +89,11 @@ impl Queue {
         priority: Priority,
         is_retry: bool,
         deadline: u64,
+        path: Arc<str>,
     ) -> Ticket {
         let ticket = Ticket::new(number, priority, is_retry);
         let deadline = deadline.saturating_sub(self.moved);
-        let request = Request { stage: Stage::Waiting, waker: None, deadline, dispatch: 0 };
+        let request = Request { stage: Stage::Waiting, waker: None, deadline, dispatch: 0, path };
         self.index.add(ticket, &request);
         self.requests.insert(ticket, request);
         self.check();
@@ -109,7 +115,6 @@ impl Queue {
     /// lapsed one waits again, and an expired one leaves the queue.
     pub(super) fn poll(&mut self, ticket: Ticket, waker: &mut Option<Waker>) -> Polled {
         let stage = self.stage(ticket);
-        debug_assert!(stage.is_some(), "a request stays in the queue until it leaves");
         match stage {
             Some(Stage::Lapsed) => {
                 self.change(ticket, Stage::Waiting);
@@ -126,10 +131,11 @@ impl Queue {
                 self.leave(ticket);
                 Polled::Expired { wait, lack }
             }
-            Some(Stage::Waiting) | None => {
+            Some(Stage::Waiting) => {
                 self.store(ticket, waker);
                 Polled::Waits
             }
+            None => Polled::Moved,
         }
     }
 
@@ -229,6 +235,24 @@ impl Queue {
         Some((request.stage, request.waker))
     }
 
+    /// Gives up all requests.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = (Ticket, Request)> + use<> {
+        let Self { requests, moved, .. } = mem::take(self);
+        requests.into_iter().map(move |(ticket, mut request)| {
+            request.deadline = request.deadline.saturating_add(moved);
+            (ticket, request)
+        })
+    }
+
+    /// Takes in a request that another queue has given up. It keeps its stage and its place.
+    pub(super) fn welcome(&mut self, ticket: Ticket, mut request: Request) {
+        request.deadline = request.deadline.saturating_sub(self.moved);
+        self.dispatches = self.dispatches.max(request.dispatch);
+        self.index.add(ticket, &request);
+        self.requests.insert(ticket, request);
+        self.check();
+    }
+
     /// All requests may wait for so much longer.
     pub(super) fn move_deadlines(&mut self, by: u64) {
         self.moved = self.moved.saturating_add(by);
@@ -276,6 +300,16 @@ impl Queue {
 
     fn check(&self) {
         debug_assert_eq!(self.requests.len(), self.index.len());
+    }
+}
+
+impl Request {
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn take_waker(&mut self) -> Option<Waker> {
+        self.waker.take()
     }
 }
 

@@ -135,7 +135,8 @@ impl Model {
             Event::Arrive { priority, is_retry, patience } => {
                 self.arrivals += 1;
                 let deadline = self.now + patience;
-                let ticket = self.queue.arrive(self.arrivals, priority, is_retry, deadline);
+                let ticket =
+                    self.queue.arrive(self.arrivals, priority, is_retry, deadline, "".into());
                 self.requests.push(Naive {
                     ticket,
                     priority,

@@ -25,6 +25,11 @@ impl Order {
         Self { share: u64::from(percent).min(WHOLE - 1), credit: 0 }
     }
 
+    /// The requests of another order are merged into this one.
+    pub(in crate::client::pace) fn inherit(&mut self, other: Self) {
+        self.credit = self.credit.max(other.credit);
+    }
+
     /// The priority of the request that comes next, if any waits.
     pub(in crate::client::pace) fn next(&self, waits: Each<bool>) -> Option<Priority> {
         let prefers_bulk = self.credit + self.share >= WHOLE;

@@ -1,5 +1,7 @@
 //! A request arrives: it is sent at once, waits, or fails.
 
+use std::sync::Arc;
+
 use super::super::bucket::nanos;
 use super::super::error::Lack;
 use super::super::pairs::Pairs;
@@ -26,13 +28,14 @@ pub(in crate::client::pace) enum Arrival {
 }
 
 /// A request that can't be sent at once.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(in crate::client::pace) struct Newcomer {
-    /// Orders the requests of all endpoints of the group.
+    /// Orders the requests of all endpoints.
     pub(in crate::client::pace) number: u64,
     pub(in crate::client::pace) options: WaitOptions,
     /// By when it has to be sent again, if it was refused before.
     pub(in crate::client::pace) again: Option<u64>,
+    pub(in crate::client::pace) path: Arc<str>,
 }
 
 impl State {
@@ -71,12 +74,13 @@ impl State {
         now: u64,
         newcomer: Newcomer,
     ) -> Arrival {
-        let Newcomer { number, options: WaitOptions { priority, max_wait }, again } = newcomer;
+        let Newcomer { number, options, again, path } = newcomer;
+        let WaitOptions { priority, max_wait } = options;
         self.remember_sooner(pairs);
         if let Some(deadline) = again {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
             self.limits.mark_unjudged();
-            let ticket = self.queue.arrive(number, priority, true, deadline);
+            let ticket = self.queue.arrive(number, priority, true, deadline, path);
             return Arrival::Waits { ticket, goes_before: true };
         }
         let others = self.queue.undispatched();
@@ -98,7 +102,7 @@ impl State {
         }
         let goes_before = ahead < others;
         let is_judged = !goes_before && !self.limits.is_later(pairs, others);
-        let ticket = self.queue.arrive(number, priority, false, now.saturating_add(longest));
+        let ticket = self.queue.arrive(number, priority, false, now.saturating_add(longest), path);
         if is_judged {
             self.limits.mark_judged(pairs, others + 1);
         } else if goes_before {

@@ -20,7 +20,7 @@ pub(super) use sending::Verdict;
 use super::limits::Limits;
 use super::pairs::Pairs;
 use super::pool::Pool;
-use super::queue::{Each, Order, Queue, Stage, Ticket};
+use super::queue::{Each, Order, Queue, Request, Stage, Ticket};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Names};
 use crate::client::priority::Priority;
@@ -117,6 +117,42 @@ impl State {
             unsent: self.counts.unsent,
             concurrency: self.concurrency(pairs, now),
         }
+    }
+
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.endpoint
+    }
+
+    /// Whether requests are in flight, or permits kept.
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_flight + self.held > 0
+    }
+
+    /// Gives up all requests that have not been sent.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = (Ticket, Request)> + use<> {
+        self.queue.give_up()
+    }
+
+    /// Takes in a request that another endpoint has given up.
+    pub(super) fn welcome(&mut self, ticket: Ticket, request: Request) {
+        self.queue.welcome(ticket, request);
+    }
+
+    /// Takes over what is known of the endpoint from the policy before.
+    pub(super) fn inherit(&mut self, old: &Self) {
+        (self.in_flight, self.held) = (old.in_flight, old.held);
+        (self.refused_in_a_row, self.counts) = (old.refused_in_a_row, old.counts);
+    }
+
+    /// Counts all that has units or permits of the endpoint's limits.
+    pub(super) fn count_in(&self, pairs: &mut Pairs, now: u64) {
+        let dispatched = self.queue.dispatched();
+        self.limits.each(pairs, |pair| {
+            let (in_flight, pending) = pair.counts();
+            pair.recount(in_flight + self.in_flight, pending + dispatched, now);
+        });
+        let taken = self.in_flight + self.held;
+        self.limits.each_pool(pairs, |pool| pool.count(taken, dispatched));
     }
 
     /// The first request of that priority that waits to be dispatched.

@@ -1,0 +1,143 @@
+//! What a policy takes over from the one that it replaces: everything of limits and endpoints that
+//! keep their names, and all requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::endpoint::PacedEndpoint;
+use super::endpoints::{Member, paced_endpoints};
+use super::pair::Pair;
+use super::pairs::Pairs;
+use super::pool::Pool;
+use super::queue::{Order, Request, Ticket};
+use super::shared::Shared;
+use super::state::State;
+use super::table::{Active, Table};
+use crate::policy::Policy;
+use crate::values::{Endpoint, LimitName};
+
+/// All that the groups of a policy consist of.
+#[derive(Default)]
+pub(super) struct Estate {
+    rates: HashMap<LimitName, Pair>,
+    pools: HashMap<LimitName, Pool>,
+    /// The limits of requests in flight that only the server knows.
+    reported: HashMap<Endpoint, Pool>,
+    states: HashMap<Endpoint, (State, Order)>,
+    requests: Vec<(Ticket, Request)>,
+}
+
+/// Replaces what is active, by calling `replace`. Returns the wakers of all requests that waited.
+///
+/// The locks of all old groups are held, so that no request arrives, is answered or is dropped in
+/// the middle. No other code holds two of them at a time.
+pub(super) fn inherit(
+    table: &Arc<Table>,
+    old: &Active,
+    policy: Policy,
+    replace: impl FnOnce(Active),
+) -> Vec<Waker> {
+    let groups = distinct(&old.endpoints);
+    let mut locked: Vec<_> = groups.iter().map(|group| group.lock()).collect();
+    let now = old.endpoints.first().map_or(0, |endpoint| endpoint.now());
+    let mut estate = Estate::default();
+    for group in &mut locked {
+        let (states, pairs, order) = group.give_up(Arc::clone(table));
+        estate.take(states, pairs, order);
+    }
+    let members = estate.members(old, &policy);
+    let endpoints = paced_endpoints(&members, table.settings, table.origin, &table.common);
+    let active = Active { policy, members, endpoints };
+    let mut woken = Vec::new();
+    for (ticket, mut request) in std::mem::take(&mut estate.requests) {
+        woken.extend(request.take_waker());
+        // One whose path is exempt now is sent as soon as it is polled.
+        if let Some(endpoint) = active.of_path(request.path()) {
+            endpoint.lock().endpoint(endpoint.at).0.welcome(ticket, request);
+        }
+    }
+    for group in distinct(&active.endpoints) {
+        group.lock().inherit(&mut estate, now);
+    }
+    replace(active);
+    drop(locked);
+    groups.into_iter().for_each(|group| group.notify());
+    woken
+}
+
+/// The groups of these endpoints, each once.
+fn distinct(endpoints: &[Arc<PacedEndpoint>]) -> Vec<&Arc<Shared>> {
+    let mut groups: Vec<&Arc<Shared>> = Vec::new();
+    for endpoint in endpoints {
+        if !groups.iter().any(|group| Arc::ptr_eq(group, &endpoint.group)) {
+            groups.push(&endpoint.group);
+        }
+    }
+    groups
+}
+
+impl Estate {
+    fn take(&mut self, states: Box<[State]>, pairs: Pairs, order: Order) {
+        let mut pools: Vec<_> = pairs.pools.into_iter().map(Some).collect();
+        for mut state in states {
+            self.requests.extend(state.give_up());
+            for index in &state.limits.pools {
+                let is_reported =
+                    |pool: &Option<Pool>| pool.as_ref().is_some_and(|it| it.name().is_none());
+                if is_reported(&pools[*index])
+                    && let Some(pool) = pools[*index].take()
+                {
+                    self.reported.insert(state.endpoint(), pool);
+                }
+            }
+            self.states.insert(state.endpoint(), (state, order));
+        }
+        self.rates.extend(pairs.rates.into_iter().map(|pair| (pair.name, pair)));
+        let named = pools.into_iter().flatten().filter_map(|pool| Some((pool.name()?, pool)));
+        self.pools.extend(named);
+    }
+
+    /// The endpoints of the policy, and those of the policy before to which requests are in flight.
+    /// The latter have the limits of the new policy where these have the same names.
+    fn members(&self, old: &Active, policy: &Policy) -> Vec<Member> {
+        let mut members: Vec<_> = policy.rules().iter().map(Member::of).collect();
+        let entries = policy.rules().iter().flat_map(|rule| rule.entries());
+        let known: HashMap<_, _> = entries.map(|entry| (entry.name(), *entry)).collect();
+        for member in &old.members {
+            let is_gone = policy.rules().iter().all(|rule| rule.endpoint() != member.endpoint);
+            let is_busy = |(state, _): &(State, Order)| state.is_busy();
+            if is_gone && self.states.get(&member.endpoint).is_some_and(is_busy) {
+                let entries = member.entries.iter().map(|entry| match known.get(&entry.name()) {
+                    Some(new) if new.is_concurrent() == entry.is_concurrent() => *new,
+                    _ => *entry,
+                });
+                members.push(Member { endpoint: member.endpoint, entries: entries.collect() });
+            }
+        }
+        members
+    }
+
+    /// What is known of this endpoint, and of the order in which its requests were dispatched.
+    pub(super) fn state(&mut self, endpoint: Endpoint) -> Option<(State, Order)> {
+        self.states.remove(&endpoint)
+    }
+
+    pub(super) fn reported(&mut self, endpoint: Endpoint) -> Option<Pool> {
+        self.reported.remove(&endpoint)
+    }
+
+    /// What is known of these limits.
+    pub(super) fn inherit_limits(&mut self, pairs: &mut Pairs, now: u64) {
+        for pair in &mut pairs.rates {
+            if let Some(old) = self.rates.remove(&pair.name) {
+                pair.inherit(old, now);
+            }
+        }
+        for pool in &mut pairs.pools {
+            if let Some(old) = pool.name().and_then(|name| self.pools.remove(&name)) {
+                pool.inherit(old);
+            }
+        }
+    }
+}

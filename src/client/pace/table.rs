@@ -1,0 +1,122 @@
+//! The policy of a pacer and its endpoints, which can be replaced while requests run.
+//!
+//! A policy is replaced in one step, under the locks of all groups. Everything of the old groups
+//! goes into new ones: [the heirs](super::heirs). The old groups are left empty, and point to this
+//! table. All that keeps an endpoint of an old group, such as a request that waits or was sent,
+//! finds this when it takes the group's lock, looks up its endpoint here, and goes on there: a
+//! waiting request by its path, and what was sent by the name of its endpoint.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use tokio::time::Instant;
+
+use super::common::Common;
+use super::endpoint::PacedEndpoint;
+use super::endpoints::{Member, paced_endpoints};
+use super::heirs::inherit;
+use super::settings::Settings;
+use crate::policy::Policy;
+use crate::values::Endpoint;
+
+pub(super) struct Table {
+    /// The policy with which the pacer was made. It is not behind the pointer, because most pacers
+    /// keep their policy, and a flag is read faster.
+    first: Active,
+    is_replaced: AtomicBool,
+    replacement: ArcSwapOption<Active>,
+    /// Held while the policy is replaced.
+    replacing: Mutex<()>,
+    pub(super) settings: Settings,
+    pub(super) origin: Instant,
+    pub(super) common: Arc<Common>,
+}
+
+/// A policy and its endpoints.
+pub(super) struct Active {
+    pub(super) policy: Policy,
+    /// In the order of the policy's endpoints. After those come endpoints of policies before, to
+    /// which requests were sent that share limits and are still in flight.
+    pub(super) members: Vec<Member>,
+    pub(super) endpoints: Box<[Arc<PacedEndpoint>]>,
+}
+
+impl Table {
+    pub(super) fn new(policy: Policy, settings: Settings) -> Self {
+        let origin = Instant::now();
+        let common = Arc::new(Common::new(origin));
+        let members: Vec<_> = policy.rules().iter().map(Member::of).collect();
+        let endpoints = paced_endpoints(&members, settings, origin, &common);
+        Self {
+            first: Active { policy, members, endpoints },
+            is_replaced: AtomicBool::new(false),
+            replacement: ArcSwapOption::empty(),
+            replacing: Mutex::new(()),
+            settings,
+            origin,
+            common,
+        }
+    }
+
+    /// Calls `read` with what is active now.
+    #[inline]
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Active) -> T) -> T {
+        if !self.is_replaced.load(Ordering::Acquire) {
+            return read(&self.first);
+        }
+        let replacement = self.replacement.load();
+        read(replacement.as_ref().map_or(&self.first, |active| active))
+    }
+
+    /// The endpoint of this name, if there is still one.
+    pub(super) fn named(&self, endpoint: Endpoint) -> Option<Arc<PacedEndpoint>> {
+        self.read(|active| {
+            let index = active.members.iter().position(|member| member.endpoint == endpoint);
+            index.map(|index| Arc::clone(&active.endpoints[index]))
+        })
+    }
+
+    /// The endpoint to which a path belongs as it is written, unless the path is exempt.
+    pub(super) fn of_path(&self, path: &str) -> Option<Arc<PacedEndpoint>> {
+        self.read(|active| active.of_path(path).cloned())
+    }
+
+    /// Replaces the policy by the one that `change` makes of it.
+    pub(super) fn replace<E>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&Policy) -> Result<Policy, E>,
+    ) -> Result<(), E> {
+        let replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = self.read(|active| change(&active.policy))?;
+        let woken = self.read(|active| {
+            inherit(self, active, policy, |active| {
+                self.replacement.store(Some(Arc::new(active)));
+                self.is_replaced.store(true, Ordering::Release);
+            })
+        });
+        drop(replacing);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        Ok(())
+    }
+}
+
+impl Active {
+    /// A ticket waits in the queue of one endpoint, so others of the path are not waited for.
+    #[inline]
+    pub(super) fn of_path(&self, path: &str) -> Option<&Arc<PacedEndpoint>> {
+        self.policy.index_of(path).map(|index| &self.endpoints[index])
+    }
+
+    /// The endpoints of the policy.
+    pub(super) fn in_policy(&self) -> &[Arc<PacedEndpoint>] {
+        &self.endpoints[..self.policy.rules().len()]
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
