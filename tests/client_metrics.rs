@@ -59,7 +59,7 @@ fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: 
     let names = [
         "remaining",
         "waiting",
-        "in_flight",
+        "unanswered",
         "wait_seconds",
         "paused_seconds",
         "sent_total",
@@ -131,7 +131,7 @@ fn they_say_what_usage_says() {
         assert!((29.0..=30.1).contains(&seconds), "{seconds}");
         assert!((39.0..=40.1).contains(&wait), "{wait}");
         let expected = [
-            ("in_flight", 0.0),
+            ("unanswered", 0.0),
             ("refused_total", 1.0),
             ("remaining", 0.0),
             ("retried_total", 0.0),

@@ -12,7 +12,7 @@ use crate::values::Endpoint;
 
 const REMAINING: &str = "bolna_rate_limit_client_remaining";
 const WAITING: &str = "bolna_rate_limit_client_waiting";
-const IN_FLIGHT: &str = "bolna_rate_limit_client_in_flight";
+const UNANSWERED: &str = "bolna_rate_limit_client_unanswered";
 const WAIT: &str = "bolna_rate_limit_client_wait_seconds";
 const PAUSED: &str = "bolna_rate_limit_client_paused_seconds";
 const CONCURRENT: &str = "bolna_rate_limit_client_concurrent";
@@ -40,7 +40,7 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// |---|---|---|
 /// | `bolna_rate_limit_client_remaining` | gauge | requests that would be sent at once |
 /// | `bolna_rate_limit_client_waiting` | gauge | requests that wait to be sent |
-/// | `bolna_rate_limit_client_in_flight` | gauge | requests without a response yet |
+/// | `bolna_rate_limit_client_unanswered` | gauge | requests without a response yet |
 /// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request |
 /// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
 /// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and [permits](super::Permit) |
@@ -94,7 +94,7 @@ impl Metrics {
     fn with_labels(pacer: Pacer, labels: Vec<Label>) -> Self {
         describe_gauge!(REMAINING, "Requests that would be sent at once");
         describe_gauge!(WAITING, "Requests that wait to be sent");
-        describe_gauge!(IN_FLIGHT, "Requests that have no response yet");
+        describe_gauge!(UNANSWERED, "Requests that have no response yet");
         describe_gauge!(WAIT, Unit::Seconds, "How long one more request would have to wait");
         describe_gauge!(
             PAUSED,
@@ -132,10 +132,10 @@ impl Metrics {
         labels.push(Label::new("endpoint", usage.endpoint().name()));
         // Exact up to 2^53.
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-        let (waiting, in_flight) = (usage.waiting() as f64, usage.in_flight() as f64);
+        let (waiting, unanswered) = (usage.waiting() as f64, usage.unanswered() as f64);
         gauge!(REMAINING, labels.clone()).set(f64::from(usage.remaining()));
         gauge!(WAITING, labels.clone()).set(waiting);
-        gauge!(IN_FLIGHT, labels.clone()).set(in_flight);
+        gauge!(UNANSWERED, labels.clone()).set(unanswered);
         gauge!(WAIT, labels.clone()).set(usage.wait().as_secs_f64());
         gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
         let concurrency = usage.concurrency();

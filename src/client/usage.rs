@@ -13,7 +13,7 @@ pub struct Usage {
     pub(super) remaining: u32,
     /// Of each priority.
     pub(super) waiting: [usize; 2],
-    pub(super) in_flight: u64,
+    pub(super) unanswered: u64,
     /// Of each priority.
     pub(super) waits: [Duration; 2],
     pub(super) paused: Duration,
@@ -71,10 +71,10 @@ impl Usage {
     }
 
     /// How many requests have been sent and have neither a response nor an error yet. For a limit
-    /// of requests in flight they count for longer: see [`concurrency`](Self::concurrency).
+    /// of requests in flight they count for longer: see [`Concurrency::in_flight`].
     #[must_use]
-    pub const fn in_flight(&self) -> u64 {
-        self.in_flight
+    pub const fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// How long one more request would have to wait, by the limit that takes the longest. It would

@@ -183,7 +183,7 @@ async fn what_is_acquired_waits_in_the_order_of_requests_and_takes_units() {
     assert!(format!("{permit:?}").contains("call"));
     drop(permit);
     let usage = usage_of_call(&pacer);
-    assert_eq!((counts(&pacer), usage.sent(), usage.in_flight()), ((0, 0), 3, 0));
+    assert_eq!((counts(&pacer), usage.sent(), usage.unanswered()), ((0, 0), 3, 0));
 
     // Errors are those of requests, and an exempt path never waits.
     let hasty = Pacer::builder()

@@ -204,7 +204,7 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
     prop_assert!(log.elapsed() <= longest, "it took {:?}", log.elapsed());
 
     let usage = usage_of_call(&pacer);
-    prop_assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+    prop_assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
     prop_assert_eq!(usage.sent(), log.len() as u64);
     // A client does not learn of the refusals of calls that were dropped.
     prop_assert!(usage.refused() <= log.refused() as u64);

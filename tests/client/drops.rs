@@ -71,7 +71,7 @@ async fn hold(callers: Vec<Caller>) -> Result<(), TestCaseError> {
         prop_assert!(order.is_sorted(), "{:?}", order);
     }
     let usage = usage_of_call(&pacer);
-    prop_assert_eq!((usage.waiting(), usage.in_flight(), usage.unsent()), (0, 0, 0));
+    prop_assert_eq!((usage.waiting(), usage.unanswered(), usage.unsent()), (0, 0, 0));
     prop_assert_eq!(usage.sent(), sent as u64);
     // ... and the bucket fills up.
     advance(Duration::from_secs(1)).await;
@@ -109,7 +109,7 @@ async fn a_call_that_is_not_polled_holds_up_nobody() {
         assert_ready!(idle.poll()).unwrap();
         assert_eq!(log.targets(), ["/call?first", "/call?last", "/call?idle"]);
         let usage = usage_of_call(&pacer);
-        assert_eq!((usage.waiting(), usage.in_flight(), usage.sent()), (0, 0, 3));
+        assert_eq!((usage.waiting(), usage.unanswered(), usage.sent()), (0, 0, 3));
     }
 }
 
@@ -197,7 +197,7 @@ async fn a_dropped_job_leaves_nothing_behind() {
         drop(calls.split_off(rest));
         settle().await;
         let usage = usage_of_call(&pacer);
-        assert!(usage.waiting() <= rest && usage.in_flight() == 0, "{usage:?}");
+        assert!(usage.waiting() <= rest && usage.unanswered() == 0, "{usage:?}");
         drop(calls);
         sleep(Duration::from_secs(1)).await;
         let usage = usage_of_call(&pacer);

@@ -75,7 +75,7 @@ async fn no_more_are_in_flight_than_the_policy_allows_and_all_come_in_their_orde
         // Its response is there, and its body has not ended.
         sleep(SECOND * 2).await;
         assert_eq!((log.len(), counts(&pacer)), (3, (3, 3, 7)));
-        assert_eq!(usage_of_call(&pacer).in_flight(), 0, "all have a response");
+        assert_eq!(usage_of_call(&pacer).unanswered(), 0, "all have a response");
         for call in calls {
             assert_eq!(call.await.unwrap(), StatusCode::OK);
         }

@@ -173,7 +173,7 @@ async fn hold(
     let stays = plans.iter().filter(|plan| plan.leaves.is_none() && !plan.acquires).count();
     prop_assert!(log.len() >= stays, "{} of {stays}", log.len());
     for usage in pacer.usage() {
-        prop_assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+        prop_assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
         if let Some(concurrency) = usage.concurrency() {
             prop_assert_eq!((concurrency.in_flight(), concurrency.waiting()), (0, 0));
         }
@@ -292,7 +292,7 @@ async fn adapt(
     // What others have done does not slow it down for ever.
     prop_assert!(log.elapsed() < Duration::from_secs(300), "{:?}", log.elapsed());
     let usage = pacer.peek("/call").unwrap();
-    prop_assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+    prop_assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
     prop_assert_eq!(usage.concurrency().map_or(0, |concurrency| concurrency.in_flight()), 0);
     Ok(())
 }

@@ -276,7 +276,7 @@ async fn hold(setting: Setting) -> Result<(), TestCaseError> {
     let hanging = timeout(DAY, async { tokio::join!(all, jumps) }).await;
     prop_assert!(hanging.is_ok(), "a call hangs: {:?}", pacer.usage());
     for usage in pacer.usage() {
-        prop_assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+        prop_assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
     }
     assert_none_is_early(&limits, &log)
 }

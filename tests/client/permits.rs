@@ -88,7 +88,7 @@ async fn a_service_that_is_not_ready_at_ones_turn_is_waited_for() {
         );
     }
     let usage = usage_of_call(&pacer);
-    assert_eq!((usage.sent(), usage.waiting(), usage.in_flight()), (10, 0, 0));
+    assert_eq!((usage.sent(), usage.waiting(), usage.unanswered()), (10, 0, 0));
 }
 
 /// An error of the inner service.
@@ -146,7 +146,7 @@ async fn a_call_that_is_dropped_in_flight_is_no_longer() {
         PaceLayer::new(pacer.clone()).layer(distant(generous(&log), |_| Duration::from_secs(30)));
     let calls = [0; 3].map(|_| send(&client, "/call"));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let in_flight = || usage_of_call(&pacer).in_flight();
+    let in_flight = || usage_of_call(&pacer).unanswered();
     assert_eq!(in_flight(), 3);
     for call in calls {
         call.abort();
@@ -166,7 +166,7 @@ async fn an_error_of_the_service_is_handed_through() {
     assert_eq!(error.downcast_ref::<Broken>().unwrap().0, "called");
     // It is unknown whether the server has charged it.
     let usage = usage_of_call(&pacer);
-    assert_eq!((usage.sent(), usage.in_flight(), usage.remaining()), (1, 0, 0));
+    assert_eq!((usage.sent(), usage.unanswered(), usage.remaining()), (1, 0, 0));
 
     let error = PaceLayer::new(pacer)
         .layer(Fragile::new(0, 0))
@@ -191,7 +191,7 @@ async fn an_error_when_the_turn_has_come_is_handed_through_and_takes_no_unit() {
     assert_at(log.elapsed(), Duration::from_secs(1));
     settle().await;
     let usage = usage_of_call(&pacer);
-    assert_eq!((usage.sent(), usage.in_flight(), usage.waiting()), (1, 0, 1));
+    assert_eq!((usage.sent(), usage.unanswered(), usage.waiting()), (1, 0, 1));
     assert!(usage.wait() > Duration::ZERO, "the unit is reserved for the next request");
 }
 
@@ -202,7 +202,7 @@ async fn a_future_that_has_ended_with_an_error_holds_nothing() {
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(9, 0));
     let mut sent = pin!(client.ready().await.unwrap().call(request("/call")));
     assert!(sent.as_mut().await.is_err());
-    assert_eq!(usage().in_flight(), 0);
+    assert_eq!(usage().unanswered(), 0);
 
     let mut client = PaceLayer::new(pacer.clone()).layer(Fragile::new(1, 0));
     let mut let_go = pin!(client.ready().await.unwrap().call(request("/call")));

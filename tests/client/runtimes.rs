@@ -96,5 +96,5 @@ fn runtimes_that_come_and_go_share_a_client() {
         thread.join().unwrap();
     }
     let usage = usage_of_call(layer.pacer());
-    assert_eq!((usage.sent(), usage.waiting(), usage.in_flight(), log.len()), (200, 0, 0, 200));
+    assert_eq!((usage.sent(), usage.waiting(), usage.unanswered(), log.len()), (200, 0, 0, 200));
 }

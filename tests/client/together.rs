@@ -42,7 +42,7 @@ async fn refusals_beside(
     drop(other);
     assert_all_ok(&answers);
     let usage = usage_of_call(client.pacer());
-    assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+    assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
     assert_eq!(usage.refused(), u64::try_from(log.refused()).unwrap());
     log.refused()
 }

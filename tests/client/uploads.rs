@@ -298,7 +298,7 @@ async fn an_upload_that_broke_keeps_its_units_and_counts_as_a_retry() {
     upload(&server, request, 3, RetryPolicy::builder(), &pacer).await.unwrap();
     let usage = usage_of_call(&pacer);
     assert_eq!(before - usage.remaining(), 4);
-    assert_eq!((usage.sent(), usage.retried(), usage.in_flight()), (4, 3, 0));
+    assert_eq!((usage.sent(), usage.retried(), usage.unanswered()), (4, 3, 0));
 
     let budget = tower::retry::budget::TpsBudget::new(Duration::from_secs(10), 0, 0.0);
     let request = server.upload(&Method::PUT, MEGABYTE);

@@ -26,7 +26,7 @@ fn there_is_one_for_each_endpoint_of_the_policy() {
             (usage.remaining(), usage.wait(), usage.paused()),
             (at_once, Duration::ZERO, Duration::ZERO)
         );
-        assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+        assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
         assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.unsent()), (0, 0, 0, 0));
     }
 }
@@ -76,7 +76,7 @@ async fn what_remains_is_what_would_be_sent_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_and_what_is_in_flight() {
+async fn who_waits_and_what_is_unanswered() {
     let log = Log::new();
     let pacer = Pacer::builder()
         .policy(one_call_in(Duration::from_secs(10)))
@@ -88,15 +88,18 @@ async fn who_waits_and_what_is_in_flight() {
     let calls = [0; 6].map(|_| send(&client, "/call"));
     settle().await;
     let usage = usage_of_call(client.pacer());
-    assert_eq!((usage.waiting(), usage.in_flight(), usage.sent(), usage.unsent()), (3, 1, 1, 2));
+    assert_eq!((usage.waiting(), usage.unanswered(), usage.sent(), usage.unsent()), (3, 1, 1, 2));
     assert_eq!((usage.remaining(), usage.wait()), (0, Duration::from_secs(40)));
 
     sleep(Duration::from_secs(11)).await;
     let usage = usage_of_call(client.pacer());
-    assert_eq!((usage.waiting(), usage.in_flight(), usage.sent()), (2, 2, 2));
+    assert_eq!((usage.waiting(), usage.unanswered(), usage.sent()), (2, 2, 2));
     sleep(Duration::from_secs(60)).await;
     let usage = usage_of_call(client.pacer());
-    assert_eq!((usage.waiting(), usage.in_flight(), usage.sent(), usage.remaining()), (0, 0, 4, 1));
+    assert_eq!(
+        (usage.waiting(), usage.unanswered(), usage.sent(), usage.remaining()),
+        (0, 0, 4, 1)
+    );
     assert_eq!((usage.refused(), usage.retried(), usage.paused()), (0, 0, Duration::ZERO));
     for (number, call) in calls.into_iter().enumerate() {
         assert_eq!(call.await.unwrap().is_ok(), number < 4, "call {number}");
@@ -114,7 +117,7 @@ async fn refusals_and_retries_are_counted() {
     let calls = [0; 3].map(|_| send(&client, "/call"));
     sleep(Duration::from_millis(41)).await;
     let usage = usage_of_call(layer.pacer());
-    assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.in_flight()), (3, 0, 3, 0));
+    assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.unanswered()), (3, 0, 3, 0));
     // Counted from 40 ms on, when the first refusal arrived.
     let paused = usage.paused() + Duration::from_millis(1);
     assert!(

@@ -108,7 +108,7 @@ impl State {
             quota: self.quota,
             remaining: if is_stopped { 0 } else { self.limits.remaining(pairs, now) },
             waiting,
-            in_flight: self.in_flight,
+            unanswered: self.in_flight,
             waits,
             paused: Duration::from_nanos(paused),
             sent: self.counts.sent,
