@@ -215,6 +215,9 @@
 //! before a request is sent there. With the feature `metrics`, `Metrics` reports these numbers to
 //! any recorder. [`Usage::concurrency`] is about requests in flight.
 //!
+//! Each response says in its extensions for how long its request has [`Waited`], and how often it
+//! was sent.
+//!
 //! # In the operator's hands
 //! While requests run,
 //! * [`Pacer::set_policy`] and [`Pacer::set_quota`] change limits, for requests that wait as well;
@@ -292,6 +295,7 @@ mod refusals;
 mod retry;
 mod service;
 mod usage;
+mod waited;
 
 pub use layer::BolnaClientLayer;
 pub use max_wait::{MaxWait, WaitOptions};
@@ -308,3 +312,4 @@ pub use retry::{
 };
 pub use service::BolnaClient;
 pub use usage::{Concurrency, Usage};
+pub use waited::Waited;

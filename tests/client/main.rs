@@ -41,4 +41,5 @@ mod together;
 mod unavailable;
 mod uploads;
 mod usage;
+mod waited;
 mod windows;

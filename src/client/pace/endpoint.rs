@@ -22,6 +22,7 @@ use crate::client::hints::{self, Exchange};
 use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::retry::{Again, Paused};
 use crate::client::usage::Usage;
+use crate::client::waited::Waited;
 use crate::values::Endpoint;
 
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub(super) enum Entered {
 pub(super) struct Sent {
     endpoint: Arc<PacedEndpoint>,
     at: u64,
+    /// How long it was in the queue.
+    waited: u64,
     is_answered: bool,
 }
 
@@ -95,7 +98,7 @@ impl PacedEndpoint {
         }
         if group.pass(self.at, now, again.is_some()) {
             drop(group);
-            return Some(Entered::Sent(Sent::new(Arc::clone(self), now)));
+            return Some(Entered::Sent(Sent::new(Arc::clone(self), now, now)));
         }
         Some(self.wait(group, now, path, again, options()))
     }
@@ -123,7 +126,7 @@ impl PacedEndpoint {
             Arrival::Waits { ticket, .. } => {
                 let bound =
                     if again.is_some() { Bound::Retries } else { self.bound(options.max_wait) };
-                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, path, bound))
+                Entered::Queued(QueuedRequest::new(Arc::clone(self), ticket, now, path, bound))
             }
             Arrival::Full { wait, lack } => {
                 let bound = Bound::Waiting(self.settings.max_waiting);
@@ -249,9 +252,10 @@ impl PacedEndpoint {
 }
 
 impl Sent {
+    /// A request that arrived and was sent at these times.
     #[inline]
-    pub(super) fn new(endpoint: Arc<PacedEndpoint>, at: u64) -> Self {
-        Self { endpoint, at, is_answered: false }
+    pub(super) fn new(endpoint: Arc<PacedEndpoint>, arrived: u64, at: u64) -> Self {
+        Self { endpoint, at, waited: at.saturating_sub(arrived), is_answered: false }
     }
 
     /// Updates the endpoint with what the response reports. Returns what keeps the request in
@@ -262,6 +266,10 @@ impl Sent {
         is_refused: bool,
     ) -> Option<Share> {
         self.is_answered = true;
+        if self.waited > 0 {
+            let waited = Duration::from_nanos(self.waited);
+            Waited::add_queue(response.extensions_mut(), waited);
+        }
         let sent_at = self.at;
         let answered = self
             .endpoint

@@ -18,6 +18,8 @@ use super::worker::work;
 pub(super) struct QueuedRequest {
     endpoint: Arc<PacedEndpoint>,
     ticket: Ticket,
+    /// When it arrived.
+    arrived: u64,
     /// Another policy finds its endpoint by it.
     path: Arc<str>,
     /// How long it may wait.
@@ -39,10 +41,11 @@ impl QueuedRequest {
     pub(super) const fn new(
         endpoint: Arc<PacedEndpoint>,
         ticket: Ticket,
+        arrived: u64,
         path: Arc<str>,
         bound: Bound,
     ) -> Self {
-        Self { endpoint, ticket, path, bound, has_left: false }
+        Self { endpoint, ticket, arrived, path, bound, has_left: false }
     }
 
     /// Waits until the request is dispatched.
@@ -99,7 +102,8 @@ impl QueuedRequest {
                 Verdict::Back => Poll::Ready(Readied::Back),
                 Verdict::Go => {
                     self.has_left = true;
-                    Poll::Ready(Readied::Sent(Sent::new(Arc::clone(&self.endpoint), now)))
+                    let endpoint = Arc::clone(&self.endpoint);
+                    Poll::Ready(Readied::Sent(Sent::new(endpoint, self.arrived, now)))
                 }
             };
         }

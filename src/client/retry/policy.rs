@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Extensions, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tower::retry::Policy;
 
@@ -18,6 +18,7 @@ use super::{Again, Paused};
 use crate::client::hints::retry_after;
 use crate::client::max_wait::MaxWait;
 use crate::client::refusals::Refusals;
+use crate::client::waited::Waited;
 
 /// Retries requests that were refused because of a rate limit: a [`Policy`] for [`tower::retry`].
 ///
@@ -101,6 +102,8 @@ pub struct RetryPolicy<C = CloneBodies> {
     resumes: Option<Instant>,
     /// How many times in a row its connection broke before a response.
     unanswered: u32,
+    /// What its earlier attempts have waited, with the delays after them.
+    waited: Option<Box<Waited>>,
 }
 
 /// How many times in a row a request is sent again that gets no response.
@@ -168,16 +171,18 @@ impl<C> RetryPolicy<C> {
             began: None,
             resumes: None,
             unanswered: 0,
+            waited: None,
         }
     }
 
     /// Plans the next retry of a request, unless there is none. `asked` is what the response asks
-    /// for, and `paused` what a pacer makes of it.
+    /// for, `paused` what a pacer makes of it, and `waited` what the request has waited before it.
     fn plan<B>(
         &mut self,
         request: &mut Request<B>,
         asked: Option<Duration>,
         paused: Option<Paused>,
+        waited: Waited,
     ) -> Option<RetryDelay> {
         let retries = self.retries.saturating_add(1);
         if self.rules.attempts.is_some_and(|attempts| retries >= attempts) {
@@ -208,6 +213,8 @@ impl<C> RetryPolicy<C> {
         self.retries = retries;
         self.resumes = now.checked_add(delay);
         request.extensions_mut().insert(Again { left, begins: self.resumes });
+        let waited = self.waited.take().map_or(waited, |before| before.then(waited));
+        self.waited = Some(Box::new(waited.delayed(delay)));
         Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed)))
     }
 
@@ -224,7 +231,7 @@ impl<C> RetryPolicy<C> {
             return None;
         }
         self.unanswered += u32::from(broken == Broken::Unanswered);
-        self.plan(request, Some(Duration::ZERO), None)
+        self.plan(request, Some(Duration::ZERO), None, Waited::of(&Extensions::new()))
     }
 
     /// A retry begins. The time in which the process did not run does not count.
@@ -252,13 +259,21 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
         };
         self.unanswered = 0;
         match self.rules.answer(request, response) {
-            Answer::Refused(asked, paused) => self.plan(request, asked, paused),
-            Answer::Unavailable => None,
-            Answer::Handled => {
-                self.rules.budget.deposit();
-                None
+            Answer::Refused(asked, paused) => {
+                let waited = Waited::of(response.extensions());
+                let delay = self.plan(request, asked, paused, waited);
+                if delay.is_some() {
+                    return delay;
+                }
             }
+            Answer::Unavailable => {}
+            Answer::Handled => self.rules.budget.deposit(),
         }
+        if let Some(before) = self.waited.take() {
+            let waited = before.then(Waited::of(response.extensions()));
+            response.extensions_mut().insert(waited);
+        }
+        None
     }
 
     fn clone_request(&mut self, request: &Request<B>) -> Option<Request<B>> {
