@@ -3,16 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, Metrics, Pacer};
+use bolna_rate_limit::client::{BolnaClientLayer, Metrics, Pacer, Priority};
 use bolna_rate_limit::{Policy, Quota};
 use http::{Request, Response, StatusCode};
-use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 
 /// Runs something with a recorder of its own, in virtual time.
@@ -27,12 +26,17 @@ fn recorded(run: impl AsyncFnOnce(&Snapshotter)) {
     metrics::with_local_recorder(&recorder, || runtime.block_on(run(&snapshotter)));
 }
 
-/// The metrics of one endpoint in the recorder, by name. Counters count from the previous call.
+/// The metrics of one endpoint in the recorder, by name, with the priority if they have one.
+/// Counters count from the previous call.
 fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
     for (key, _, description, value) in snapshotter.snapshot().into_vec() {
         assert!(description.is_some(), "{key:?} is not described");
-        if !has(&key, labels) {
+        let mut has =
+            key.key().labels().map(|label| (label.key(), label.value())).collect::<Vec<_>>();
+        let priority =
+            has.iter().position(|(name, _)| *name == "priority").map(|at| has.remove(at));
+        if has != labels {
             continue;
         }
         #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
@@ -41,34 +45,37 @@ fn read(snapshotter: &Snapshotter, labels: &[(&str, &str)]) -> BTreeMap<String, 
             DebugValue::Gauge(gauge) => gauge.into_inner(),
             DebugValue::Histogram(_) => panic!("a client has no histograms"),
         };
-        metrics.insert(
-            key.key().name().trim_start_matches("bolna_rate_limit_client_").to_owned(),
-            value,
-        );
+        let name = key.key().name().trim_start_matches("bolna_rate_limit_client_");
+        let of = priority.map(|(_, priority)| format!("_{priority}")).unwrap_or_default();
+        metrics.insert(format!("{name}{of}"), value);
     }
     metrics
 }
 
-/// Whether the metric has exactly these labels.
-fn has(key: &CompositeKey, labels: &[(&str, &str)]) -> bool {
-    key.key().labels().map(|label| (label.key(), label.value())).eq(labels.iter().copied())
-}
-
 #[track_caller]
-fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: [f64; 9]) {
+fn assert_metrics(snapshotter: &Snapshotter, labels: &[(&str, &str)], expected: [f64; 13]) {
     let names = [
         "remaining",
-        "waiting",
+        "waiting_interactive",
+        "waiting_bulk",
         "unanswered",
-        "wait_seconds",
+        "wait_seconds_interactive",
+        "wait_seconds_bulk",
         "paused_seconds",
         "sent_total",
         "retried_total",
         "refused_total",
         "unsent_total",
+        "handed_back_total",
+        "pauses_total",
     ];
     let expected: BTreeMap<_, _> = names.map(ToOwned::to_owned).into_iter().zip(expected).collect();
     assert_eq!(read(snapshotter, labels), expected);
+}
+
+/// The metrics of an endpoint that does nothing now, in the order of `assert_metrics`.
+const fn at_rest(remaining: f64, sent: f64, retried: f64, refused: f64) -> [f64; 13] {
+    [remaining, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, sent, retried, refused, 0.0, 0.0, 0.0]
 }
 
 /// One call in ten seconds, and two may wait.
@@ -85,11 +92,11 @@ fn they_say_what_usage_says() {
         let metrics = Metrics::new(pacer.clone());
         metrics.refresh();
         let call = [("endpoint", "call")];
-        assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_metrics(snapshotter, &call, at_rest(1.0, 0.0, 0.0, 0.0));
         // 500 ms of the burst are held back. The recorder forgets values that have been read.
         metrics.refresh();
         let agent = [("endpoint", "agent")];
-        assert_metrics(snapshotter, &agent, [495.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_metrics(snapshotter, &agent, at_rest(495.0, 0.0, 0.0, 0.0));
 
         // Answers after two seconds, and refuses the second of all requests.
         let calls = Arc::new(AtomicUsize::new(0));
@@ -119,15 +126,21 @@ fn they_say_what_usage_says() {
             .collect();
         sleep(Duration::from_secs(1)).await;
         metrics.refresh();
-        assert_metrics(snapshotter, &call, [0.0, 2.0, 1.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        assert_metrics(
+            snapshotter,
+            &call,
+            [0.0, 2.0, 0.0, 1.0, 29.0, 29.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
+        );
 
         // The second is sent at 10 s and refused at 12 s. The pause lasts until 42 s and up to a
         // second more.
         sleep(Duration::from_secs(12)).await;
         metrics.refresh();
         let mut paused = read(snapshotter, &call);
-        let (seconds, wait) =
-            (paused.remove("paused_seconds").unwrap(), paused.remove("wait_seconds").unwrap());
+        let (seconds, wait) = (
+            paused.remove("paused_seconds").unwrap(),
+            paused.remove("wait_seconds_interactive").unwrap(),
+        );
         assert!((29.0..=30.1).contains(&seconds), "{seconds}");
         assert!((39.0..=40.1).contains(&wait), "{wait}");
         let expected = [
@@ -135,17 +148,22 @@ fn they_say_what_usage_says() {
             ("refused_total", 1.0),
             ("remaining", 0.0),
             ("retried_total", 0.0),
-        ]
-        .into_iter()
-        .chain([("sent_total", 1.0), ("unsent_total", 0.0), ("waiting", 1.0)]);
-        assert_eq!(paused, expected.map(|(name, value)| (name.to_owned(), value)).collect());
+            ("sent_total", 1.0),
+            ("unsent_total", 0.0),
+            ("waiting_interactive", 1.0),
+            ("waiting_bulk", 0.0),
+            ("handed_back_total", 0.0),
+            ("pauses_total", 1.0),
+        ];
+        assert!((39.0..=40.1).contains(&paused.remove("wait_seconds_bulk").unwrap()));
+        assert_eq!(paused, expected.map(|(name, value)| (name.to_owned(), value)).into());
 
         for task in tasks {
             let _ = task.await.unwrap();
         }
         sleep(Duration::from_secs(60)).await;
         metrics.refresh();
-        assert_metrics(snapshotter, &call, [1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0]);
+        assert_metrics(snapshotter, &call, at_rest(1.0, 2.0, 1.0, 0.0));
     });
 }
 
@@ -168,7 +186,7 @@ fn clients_have_names() {
         assert_eq!(read("calls")["sent_total"], 1.0);
         one.refresh();
         another.refresh();
-        assert_eq!((read("reports")["sent_total"], read("reports").len()), (0.0, 9));
+        assert_eq!((read("reports")["sent_total"], read("reports").len()), (0.0, 13));
     });
 }
 
@@ -202,6 +220,77 @@ fn a_limit_of_requests_in_flight_has_metrics_of_its_own() {
         }
         metrics.refresh();
         assert_eq!(concurrent("call"), [0.0, 2.0, 0.0]);
+    });
+}
+
+#[test]
+fn each_priority_has_its_queue() {
+    recorded(async |snapshotter| {
+        let pacer = pacer();
+        let metrics = Metrics::new(pacer.clone());
+        let client =
+            BolnaClientLayer::with_pacer(pacer).layer(service_fn(async |_: Request<String>| {
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }));
+        let calls: Vec<_> = [Priority::Interactive, Priority::Interactive, Priority::Bulk]
+            .into_iter()
+            .map(|priority| {
+                let mut request = Request::post("/call").body(String::new()).unwrap();
+                request.extensions_mut().insert(priority);
+                tokio::spawn(client.clone().oneshot(request))
+            })
+            .collect();
+        sleep(Duration::from_secs(1)).await;
+        metrics.refresh();
+        let call = read(snapshotter, &[("endpoint", "call")]);
+        assert_eq!((call["waiting_interactive"], call["waiting_bulk"]), (1.0, 1.0));
+        assert_eq!((call["wait_seconds_interactive"], call["wait_seconds_bulk"]), (19.0, 29.0));
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_learned_rate_is_there_until_it_is_forgotten() {
+    recorded(async |snapshotter| {
+        // The server admits one request a second, and the policy ten.
+        let policy = Policy::bolna().quota("call", Quota::per_second(10)).build().unwrap();
+        let pacer = Pacer::builder().policy(policy).build().unwrap();
+        let metrics = Metrics::new(pacer.clone());
+        let next = Arc::new(Mutex::new(Instant::now()));
+        let server = service_fn(move |_: Request<String>| {
+            let mut next = next.lock().unwrap();
+            let is_refused = *next > Instant::now();
+            if !is_refused {
+                *next = Instant::now() + Duration::from_secs(1);
+            }
+            let status = if is_refused { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            let response = Response::builder().status(status).body(String::new()).unwrap();
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let client = BolnaClientLayer::with_pacer(pacer).layer(server);
+        let call = async || {
+            metrics.refresh();
+            read(snapshotter, &[("endpoint", "call")])
+        };
+        assert!(!call().await.contains_key("learned_rate"));
+        let calls: Vec<_> = (0..60)
+            .map(|_| {
+                let request = Request::post("/call").body(String::new()).unwrap();
+                tokio::spawn(client.clone().oneshot(request))
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap().unwrap();
+        }
+        let learned = call().await;
+        let rate = learned["learned_rate"];
+        assert!((0.7..1.5).contains(&rate), "{rate}");
+        assert!(learned["pauses_total"] >= 1.0, "{learned:?}");
+        assert_eq!(learned["handed_back_total"], 0.0);
+        sleep(Duration::from_secs(3601)).await;
+        assert_eq!(call().await["learned_rate"], f64::INFINITY);
     });
 }
 

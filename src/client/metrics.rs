@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::pace::Pacer;
+use super::priority::Priority;
 use super::usage::Usage;
 use crate::values::Endpoint;
 
@@ -22,6 +24,9 @@ const SENT: &str = "bolna_rate_limit_client_sent_total";
 const RETRIED: &str = "bolna_rate_limit_client_retried_total";
 const REFUSED: &str = "bolna_rate_limit_client_refused_total";
 const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
+const HANDED_BACK: &str = "bolna_rate_limit_client_handed_back_total";
+const PAUSES: &str = "bolna_rate_limit_client_pauses_total";
+const LEARNED_RATE: &str = "bolna_rate_limit_client_learned_rate";
 
 /// Reports the usage of a [`Pacer`] with the [`metrics`](https://docs.rs/metrics) facade, to the
 /// recorder that the process has installed.
@@ -39,19 +44,24 @@ const UNSENT: &str = "bolna_rate_limit_client_unsent_total";
 /// | metric | type | meaning |
 /// |---|---|---|
 /// | `bolna_rate_limit_client_remaining` | gauge | requests that would be sent at once |
-/// | `bolna_rate_limit_client_waiting` | gauge | requests that wait to be sent |
+/// | `bolna_rate_limit_client_waiting` | gauge | requests that wait to be sent, by `priority` |
 /// | `bolna_rate_limit_client_unanswered` | gauge | requests without a response yet |
-/// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request |
+/// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request, by `priority` |
 /// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
+/// | `bolna_rate_limit_client_learned_rate` | gauge | requests in a second, as [refusals teach](super::LearnedRate) |
 /// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and [permits](super::Permit) |
 /// | `bolna_rate_limit_client_concurrent_limit` | gauge | how many of them there may be |
 /// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait for one to end |
 /// | `bolna_rate_limit_client_sent_total` | counter | requests sent, retries included |
 /// | `bolna_rate_limit_client_retried_total` | counter | retries |
 /// | `bolna_rate_limit_client_refused_total` | counter | requests refused |
+/// | `bolna_rate_limit_client_handed_back_total` | counter | refusals without a retry |
+/// | `bolna_rate_limit_client_pauses_total` | counter | pauses that have begun |
 /// | `bolna_rate_limit_client_unsent_total` | counter | requests not sent: wait or queue too long |
 ///
-/// Each metric has the label `endpoint`. Those of `concurrent` are there only for endpoints with a
+/// Each metric has the label `endpoint`. The label `priority` is `interactive` or `bulk`. The learned
+/// rate is there only for endpoints with one, and becomes infinite when it is forgotten. The metrics
+/// of `concurrent` are there only for endpoints with a
 /// limit of requests in flight, which [`Concurrency`](super::Concurrency) explains. If it was
 /// reported by the server and is forgotten, the limit becomes infinite. Requests do no work for the
 /// metrics: [`refresh`](Self::refresh) updates all of them.
@@ -72,9 +82,16 @@ struct Shared {
 struct Reported {
     counters: [u64; COUNTERS],
     is_concurrent: bool,
+    is_learned: bool,
 }
 
-const COUNTERS: usize = 4;
+const COUNTERS: usize = 6;
+
+/// In the order of [`Reported::counters`].
+const COUNTED: [&str; COUNTERS] = [SENT, RETRIED, REFUSED, UNSENT, HANDED_BACK, PAUSES];
+
+const PRIORITIES: [(Priority, &str); 2] =
+    [(Priority::Interactive, "interactive"), (Priority::Bulk, "bulk")];
 
 impl Metrics {
     /// Reports the usage of this pacer, with the label `endpoint` only. Describes the metrics to
@@ -108,6 +125,13 @@ impl Metrics {
             UNSENT,
             "Requests that were not sent, because the wait or the queue was too long"
         );
+        describe_counter!(HANDED_BACK, "Refusals that no retry of the client has followed");
+        describe_counter!(PAUSES, "Pauses of an endpoint that have begun");
+        describe_gauge!(
+            LEARNED_RATE,
+            "Requests that are sent in a second, if refusals show that the server admits fewer than \
+             the policy"
+        );
         describe_gauge!(CONCURRENT, "Requests in flight, and calls with a permit");
         describe_gauge!(CONCURRENT_LIMIT, "How many requests may be in flight");
         describe_gauge!(CONCURRENT_WAITING, "Requests that wait until one in flight ends");
@@ -132,12 +156,23 @@ impl Metrics {
         labels.push(Label::new("endpoint", usage.endpoint().name()));
         // Exact up to 2^53.
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-        let (waiting, unanswered) = (usage.waiting() as f64, usage.unanswered() as f64);
+        let unanswered = usage.unanswered() as f64;
         gauge!(REMAINING, labels.clone()).set(f64::from(usage.remaining()));
-        gauge!(WAITING, labels.clone()).set(waiting);
         gauge!(UNANSWERED, labels.clone()).set(unanswered);
-        gauge!(WAIT, labels.clone()).set(usage.wait().as_secs_f64());
         gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
+        for (priority, name) in PRIORITIES {
+            let mut labels = labels.clone();
+            labels.push(Label::new("priority", name));
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+            gauge!(WAITING, labels.clone()).set(usage.waiting_of(priority) as f64);
+            gauge!(WAIT, labels).set(usage.wait_of(priority).as_secs_f64());
+        }
+        let learned = usage.learned_rate();
+        if learned.is_some() || reported.is_learned {
+            reported.is_learned = learned.is_some();
+            let interval = learned.map_or(Duration::ZERO, |rate| rate.interval());
+            gauge!(LEARNED_RATE, labels.clone()).set(interval.as_secs_f64().recip());
+        }
         let concurrency = usage.concurrency();
         if concurrency.is_some() || reported.is_concurrent {
             reported.is_concurrent = concurrency.is_some();
@@ -149,9 +184,15 @@ impl Metrics {
             gauge!(CONCURRENT_LIMIT, labels.clone()).set(most);
             gauge!(CONCURRENT_WAITING, labels.clone()).set(waiting);
         }
-        let now = [usage.sent(), usage.retried(), usage.refused(), usage.unsent()];
-        for (name, (now, before)) in
-            [SENT, RETRIED, REFUSED, UNSENT].into_iter().zip(now.iter().zip(&mut reported.counters))
+        let now = [
+            usage.sent(),
+            usage.retried(),
+            usage.refused(),
+            usage.unsent(),
+            usage.handed_back(),
+            usage.pauses(),
+        ];
+        for (name, (now, before)) in COUNTED.into_iter().zip(now.iter().zip(&mut reported.counters))
         {
             counter!(name, labels.clone()).increment(now.saturating_sub(*before));
             *before = *now;

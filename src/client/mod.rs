@@ -311,5 +311,5 @@ pub use retry::{
     CloneBodies, CloneBody, RetryDelay, RetryPolicy, RetryPolicyBuilder, RetryPolicyError, SendOnce,
 };
 pub use service::BolnaClient;
-pub use usage::{Concurrency, Usage};
+pub use usage::{Concurrency, LearnedRate, Usage};
 pub use waited::Waited;

@@ -21,7 +21,28 @@ pub struct Usage {
     pub(super) retried: u64,
     pub(super) refused: u64,
     pub(super) unsent: u64,
+    pub(super) handed_back: u64,
+    pub(super) pauses: u64,
+    pub(super) learned_rate: Option<LearnedRate>,
     pub(super) concurrency: Option<Concurrency>,
+}
+
+/// A rate that refusals have taught: the server admits fewer requests than the policy says.
+///
+/// ```
+/// use bolna_rate_limit::client::Pacer;
+///
+/// let pacer = Pacer::new();
+/// for usage in pacer.usage() {
+///     if let Some(rate) = usage.learned_rate() {
+///         println!("{}: {:.1} requests a minute", usage.endpoint(), rate.per_minute());
+///     }
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnedRate {
+    pub(super) interval: Duration,
+    pub(super) measured: Duration,
 }
 
 /// The current state of an endpoint's limit of requests in flight.
@@ -127,12 +148,63 @@ impl Usage {
         self.unsent
     }
 
+    /// How many refusals were not followed by a retry of this client: the caller got them, or a layer
+    /// around this client. A refusal counts when its response is dropped, or taken apart.
+    #[must_use]
+    pub const fn handed_back(&self) -> u64 {
+        self.handed_back
+    }
+
+    /// How many [pauses](Self::paused) have begun with a response to a request to this endpoint. One
+    /// that begins while another lasts makes that one longer, and does not count.
+    #[must_use]
+    pub const fn pauses(&self) -> u64 {
+        self.pauses
+    }
+
+    /// The rate that refusals have taught, by the limit with the slowest one. `None` if nothing is
+    /// refused, if the server has turned out to admit as many requests as the policy allows, or an
+    /// hour after the last refusal. [`remaining`](Self::remaining) and [`wait`](Self::wait) follow
+    /// it.
+    #[must_use]
+    pub const fn learned_rate(&self) -> Option<LearnedRate> {
+        self.learned_rate
+    }
+
     /// The limit of requests in flight that has the fewest places left, of those in the policy and
     /// those that the server reports. `None` if there is no such limit.
     #[must_use]
     pub const fn concurrency(&self) -> Option<Concurrency> {
         self.concurrency
     }
+}
+
+impl LearnedRate {
+    /// The time between two requests now. After a refusal the rate begins below the measured one,
+    /// and grows until the next refusal, up to the rate of the policy.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// The time between two requests by the last measurement: what the server has admitted between
+    /// refusals. One that is much slower than the rate before is adopted in steps.
+    #[must_use]
+    pub const fn measured_interval(&self) -> Duration {
+        self.measured
+    }
+
+    /// How many requests are sent in a minute now.
+    #[must_use]
+    pub fn per_minute(&self) -> f64 {
+        per_minute(self.interval)
+    }
+}
+
+/// How many requests are sent in a minute, one in each interval.
+#[expect(clippy::float_arithmetic, reason = "a rate for people to read")]
+pub(super) fn per_minute(interval: Duration) -> f64 {
+    60.0 / interval.as_secs_f64()
 }
 
 impl Concurrency {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, Pacer};
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy, Usage};
 use bolna_rate_limit::{Policy, Quota};
-use http::Response;
+use http::{Response, StatusCode};
 use tokio::time::sleep;
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 
 use crate::support::{
-    Log, distant, generous, mock, one_call_in, refusal, send, send_calls, settle, usage_of_call,
+    Log, Remote, distant, generous, limited, limiter, mock, one_call_in, refusal, request, send,
+    send_calls, settle, usage_of_call,
 };
 
 #[test]
@@ -132,4 +133,91 @@ async fn refusals_and_retries_are_counted() {
     let usage = usage_of_call(layer.pacer());
     assert_eq!((usage.sent(), usage.retried(), usage.refused(), usage.unsent()), (6, 3, 3, 0));
     assert_eq!(usage.paused(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_retry_policy_does_not_retry_is_handed_back() {
+    // The first three requests are refused.
+    let server = |log: &Log| {
+        mock(log, |number| match number {
+            1..=3 => refusal(&[("retry-after", "10")]),
+            _ => Response::new(String::new()),
+        })
+    };
+    let log = Log::new();
+    for (retry, expected) in [
+        (RetryPolicy::builder().attempts(1).build().unwrap(), 1),
+        (RetryPolicy::builder().attempts(3).build().unwrap(), 1),
+        (RetryPolicy::new(), 0),
+    ] {
+        let client = BolnaClientLayer::new().retry(retry).layer(server(&Log::new()));
+        let response = client.clone().oneshot(request("/call")).await.unwrap();
+        let handed_back = || usage_of_call(client.pacer()).handed_back();
+        assert_eq!(handed_back(), 0, "the caller has it still");
+        drop(response);
+        assert_eq!(handed_back(), expected);
+    }
+    // A body that can't be sent again, and no retries at all.
+    let retry = RetryPolicy::builder().send_once().build().unwrap();
+    let once = BolnaClientLayer::new().retry(retry).layer(server(&log));
+    assert_eq!(send(&once, "/call").await.unwrap().unwrap(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(usage_of_call(once.pacer()).handed_back(), 1);
+    let pacer = Pacer::new();
+    let paced = PaceLayer::new(pacer.clone()).layer(server(&log));
+    assert_eq!(send(&paced, "/call").await.unwrap().unwrap(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(usage_of_call(&pacer).handed_back(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_counts_once_however_many_requests_are_refused_before_it() {
+    let log = Log::new();
+    let server = mock(&log, |number| match number {
+        1..=5 => refusal(&[("retry-after", "10")]),
+        // The retries are 6 to 10. After the next one, no units are left for a minute.
+        11 => says_none_left(60),
+        _ => Response::new(String::new()),
+    });
+    let client = BolnaClientLayer::new().layer(distant(server, |_| Duration::from_millis(1)));
+    let pauses = || usage_of_call(client.pacer()).pauses();
+    assert_eq!(pauses(), 0);
+    send_calls(&client, 5).await;
+    assert_eq!((pauses(), usage_of_call(client.pacer()).refused()), (1, 5));
+    sleep(Duration::from_secs(3600)).await;
+    send_calls(&client, 5).await;
+    assert_eq!(pauses(), 2);
+    assert_eq!(client.pacer().usage().iter().map(Usage::pauses).sum::<u64>(), 2);
+}
+
+/// A response that reports an exhausted limit.
+fn says_none_left(seconds: u32) -> Response<String> {
+    let mut response = Response::new(String::new());
+    let value = format!("\"call\";r=0;t={seconds}").parse().unwrap();
+    response.headers_mut().insert("ratelimit", value);
+    response
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_was_learned_can_be_read_until_it_is_forgotten() {
+    let limiter =
+        limiter(Policy::bolna().quota("call", Quota::per_minute(60).burst(1)).build().unwrap());
+    let client = BolnaClientLayer::new().layer(silent(limited(&Log::new(), &limiter)));
+    let learned = || usage_of_call(client.pacer()).learned_rate();
+    send_calls(&client, 1).await;
+    assert_eq!(learned(), None);
+    send_calls(&client, 60).await;
+    let rate = learned().unwrap();
+    assert!((40.0..90.0).contains(&rate.per_minute()), "{rate:?}");
+    let measured = rate.measured_interval();
+    assert!((0.8..1.2).contains(&measured.as_secs_f64()), "{rate:?}");
+    assert!((rate.per_minute() * rate.interval().as_secs_f64() - 60.0).abs() < 0.001);
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(learned(), None);
+}
+
+/// The same server, which reports nothing but refusals.
+fn silent(server: Remote) -> Remote {
+    Remote::new(server.map_response(|mut response: Response<String>| {
+        response.headers_mut().clear();
+        response
+    }))
 }

@@ -20,7 +20,7 @@ use super::state::{Arrival, Newcomer};
 use super::sync::MutexGuard;
 use crate::client::hints::{self, Exchange};
 use crate::client::max_wait::{MaxWait, WaitOptions};
-use crate::client::retry::{Again, Paused};
+use crate::client::retry::{Again, Paused, Refusal};
 use crate::client::usage::Usage;
 use crate::client::waited::Waited;
 use crate::values::Endpoint;
@@ -211,7 +211,8 @@ impl PacedEndpoint {
             let asked = wait.unwrap_or_default().min(self.settings.max_pause);
             let wait = Duration::from_nanos(paused).max(asked);
             let resumed = self.common.resumed.subscribe();
-            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed });
+            let refusal = Refusal::counted_by(Arc::clone(&state.handed_back));
+            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed, refusal });
             true
         } else if let Some(standings) = &standings {
             group.hear(self.at, sent_at, self.now(), standings)

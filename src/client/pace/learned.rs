@@ -128,6 +128,11 @@ impl Learned {
         self.pace.as_ref().map(|pace| &pace.bucket)
     }
 
+    /// The time between two requests, now and at the plateau, if the rate is known.
+    pub(super) fn intervals(&self) -> Option<(u64, u64)> {
+        self.pace.as_ref().map(|pace| (pace.bucket.interval(), pace.plateau))
+    }
+
     pub(super) fn pace_mut(&mut self) -> Option<&mut Bucket> {
         self.pace.as_mut().map(|pace| &mut pace.bucket)
     }

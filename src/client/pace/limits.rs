@@ -79,6 +79,12 @@ impl Limits {
         paused.fold(self.pools_paused_until(pairs), u64::max)
     }
 
+    /// The time between two requests, now and as measured, by the limit with the slowest rate of
+    /// those that were learned.
+    pub(super) fn learned_intervals(&self, pairs: &Pairs, now: u64) -> Option<(u64, u64)> {
+        self.of(pairs).filter_map(|pair| pair.learned_intervals(now)).max()
+    }
+
     fn pools_paused_until(&self, pairs: &Pairs) -> u64 {
         self.pools(pairs).map(Pool::paused_until).fold(0, u64::max)
     }

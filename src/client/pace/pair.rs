@@ -145,6 +145,13 @@ impl Pair {
         self.learned.as_ref()?.pace()
     }
 
+    /// The time between two requests, now and as measured, if a rate was learned.
+    pub(super) fn learned_intervals(&self, now: u64) -> Option<(u64, u64)> {
+        let learned = self.learned.as_ref()?;
+        let is_old = learned.last_refusal().saturating_add(BELIEF) <= now;
+        learned.intervals().filter(|_| !is_old)
+    }
+
     fn pace_mut(&mut self) -> Option<&mut Bucket> {
         self.learned.as_mut()?.pace_mut()
     }

@@ -9,6 +9,8 @@ mod delay;
 mod error;
 mod policy;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -48,4 +50,32 @@ pub(in crate::client) struct Paused {
     pub(in crate::client) wait: Duration,
     /// Changes when pauses are ended by hand.
     pub(in crate::client) resumed: watch::Receiver<()>,
+    pub(in crate::client) refusal: Arc<Refusal>,
+}
+
+/// A refusal that was not followed by a retry yet. If it is dropped before, it counts as handed
+/// back.
+#[derive(Debug)]
+pub(in crate::client) struct Refusal {
+    is_retried: AtomicBool,
+    handed_back: Arc<AtomicU64>,
+}
+
+impl Refusal {
+    pub(in crate::client) fn counted_by(handed_back: Arc<AtomicU64>) -> Arc<Self> {
+        Arc::new(Self { is_retried: AtomicBool::new(false), handed_back })
+    }
+
+    /// A retry is planned.
+    fn retry(&self) {
+        self.is_retried.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        if !*self.is_retried.get_mut() {
+            self.handed_back.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }

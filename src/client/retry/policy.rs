@@ -181,7 +181,7 @@ impl<C> RetryPolicy<C> {
         &mut self,
         request: &mut Request<B>,
         asked: Option<Duration>,
-        paused: Option<Paused>,
+        paused: Option<&Paused>,
         waited: Waited,
     ) -> Option<RetryDelay> {
         let retries = self.retries.saturating_add(1);
@@ -210,12 +210,15 @@ impl<C> RetryPolicy<C> {
         if !is_bounded && !self.rules.budget.withdraw() {
             return None;
         }
+        if let Some(paused) = paused {
+            paused.refusal.retry();
+        }
         self.retries = retries;
         self.resumes = now.checked_add(delay);
         request.extensions_mut().insert(Again { left, begins: self.resumes });
         let waited = self.waited.take().map_or(waited, |before| before.then(waited));
         self.waited = Some(Box::new(waited.delayed(delay)));
-        Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed)))
+        Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed.clone())))
     }
 
     /// Plans the next retry of a request that has failed with this error, unless there is none.
@@ -261,7 +264,7 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
         match self.rules.answer(request, response) {
             Answer::Refused(asked, paused) => {
                 let waited = Waited::of(response.extensions());
-                let delay = self.plan(request, asked, paused, waited);
+                let delay = self.plan(request, asked, paused.as_ref(), waited);
                 if delay.is_some() {
                     return delay;
                 }

@@ -48,6 +48,7 @@ impl State {
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
+        self.count_pause(pairs, now, paused_until);
         self.remember_sooner(pairs);
         is_learned || is_more
     }
@@ -85,6 +86,7 @@ impl State {
     ) -> u64 {
         let concurrent = standings.map_or(&[][..], |standings| &standings.concurrent);
         let refused_until = self.limits.refused_until(pairs);
+        let paused_until = self.limits.paused_until(pairs);
         self.in_flight -= 1;
         if !concurrent.is_empty() {
             self.learn(pairs, concurrent, now);
@@ -131,6 +133,7 @@ impl State {
             self.limits.further(pairs, hear);
         }
         self.limits.each(pairs, Pair::forget_if_idle);
+        self.count_pause(pairs, now, paused_until);
         self.limits.paused_until(pairs).saturating_sub(now)
     }
 
@@ -148,6 +151,13 @@ impl State {
         self.limits.each(pairs, |pair| pair.unlearn(now));
         self.limits.each_pool(pairs, Pool::unlearn);
         self.remember_sooner(pairs);
+    }
+
+    /// Counts a pause that has begun with a response. The endpoint was paused until that time
+    /// before it.
+    fn count_pause(&mut self, pairs: &Pairs, now: u64, before: u64) {
+        let begins = before <= now && self.limits.paused_until(pairs) > now;
+        self.counts.pauses += u64::from(begins);
     }
 
     /// A request that was sent has its response, or will have none. `hear` is called with each of

@@ -11,6 +11,8 @@ mod dispatch;
 mod in_flight;
 mod sending;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use super::queue::{Each, Order, Queue, Request, Stage, Ticket};
 use super::settings::Settings;
 use crate::client::hints::{Memo, Names};
 use crate::client::priority::Priority;
-use crate::client::usage::Usage;
+use crate::client::usage::{LearnedRate, Usage};
 use crate::values::{Endpoint, Quota};
 
 const SECOND: u64 = 1_000_000_000;
@@ -51,6 +53,8 @@ pub(super) struct State {
     /// How many requests have permits, and a response.
     held: u64,
     counts: Counts,
+    /// How many refusals were not followed by a retry. Responses count it, without the lock.
+    pub(super) handed_back: Arc<AtomicU64>,
 }
 
 /// The counters of an endpoint since the pacer was created.
@@ -60,6 +64,7 @@ pub(super) struct Counts {
     pub(super) retried: u64,
     pub(super) refused: u64,
     pub(super) unsent: u64,
+    pub(super) pauses: u64,
 }
 
 /// When one more request is due by a limit, for each of the three reasons to wait; when the first
@@ -91,6 +96,7 @@ impl State {
             in_flight: 0,
             held: 0,
             counts: Counts::default(),
+            handed_back: Arc::default(),
         }
     }
 
@@ -115,6 +121,9 @@ impl State {
             retried: self.counts.retried,
             refused: self.counts.refused,
             unsent: self.counts.unsent,
+            handed_back: self.handed_back.load(Ordering::Relaxed),
+            pauses: self.counts.pauses,
+            learned_rate: self.learned_rate(pairs, now),
             concurrency: self.concurrency(pairs, now),
         }
     }
@@ -142,6 +151,7 @@ impl State {
     pub(super) fn inherit(&mut self, old: &Self) {
         (self.in_flight, self.held) = (old.in_flight, old.held);
         (self.refused_in_a_row, self.counts) = (old.refused_in_a_row, old.counts);
+        self.handed_back = Arc::clone(&old.handed_back);
     }
 
     /// Counts all that has units or permits of the endpoint's limits.
@@ -153,6 +163,12 @@ impl State {
         });
         let taken = self.in_flight + self.held;
         self.limits.each_pool(pairs, |pool| pool.count(taken, dispatched));
+    }
+
+    fn learned_rate(&self, pairs: &Pairs, now: u64) -> Option<LearnedRate> {
+        let (interval, measured) = self.limits.learned_intervals(pairs, now)?;
+        let [interval, measured] = [interval, measured].map(Duration::from_nanos);
+        Some(LearnedRate { interval, measured })
     }
 
     /// The first request of that priority that waits to be dispatched.
