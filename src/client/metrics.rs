@@ -48,7 +48,7 @@ const LEARNED_RATE: &str = "bolna_rate_limit_client_learned_rate";
 /// | `bolna_rate_limit_client_unanswered` | gauge | requests without a response yet |
 /// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request, by `priority` |
 /// | `bolna_rate_limit_client_paused_seconds` | gauge | how long the endpoint is still paused |
-/// | `bolna_rate_limit_client_learned_rate` | gauge | requests in a second, as [refusals teach](super::LearnedRate) |
+/// | `bolna_rate_limit_client_learned_rate` | gauge | a second, [learned](super::LearnedRate) |
 /// | `bolna_rate_limit_client_concurrent` | gauge | requests in flight, and [permits](super::Permit) |
 /// | `bolna_rate_limit_client_concurrent_limit` | gauge | how many of them there may be |
 /// | `bolna_rate_limit_client_concurrent_waiting` | gauge | requests that wait for one to end |
@@ -59,12 +59,12 @@ const LEARNED_RATE: &str = "bolna_rate_limit_client_learned_rate";
 /// | `bolna_rate_limit_client_pauses_total` | counter | pauses that have begun |
 /// | `bolna_rate_limit_client_unsent_total` | counter | requests not sent: wait or queue too long |
 ///
-/// Each metric has the label `endpoint`. The label `priority` is `interactive` or `bulk`. The learned
-/// rate is there only for endpoints with one, and becomes infinite when it is forgotten. The metrics
-/// of `concurrent` are there only for endpoints with a
-/// limit of requests in flight, which [`Concurrency`](super::Concurrency) explains. If it was
-/// reported by the server and is forgotten, the limit becomes infinite. Requests do no work for the
-/// metrics: [`refresh`](Self::refresh) updates all of them.
+/// Each metric has the label `endpoint`. The label `priority` is `interactive` or `bulk`. The
+/// learned rate is there only for endpoints with one, and becomes infinite when it is forgotten.
+/// The metrics of `concurrent` are there only for endpoints with a limit of requests in flight,
+/// which [`Concurrency`](super::Concurrency) explains. If it was reported by the server and is
+/// forgotten, the limit becomes infinite. Requests do no work for the metrics:
+/// [`refresh`](Self::refresh) updates all of them.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
@@ -129,8 +129,8 @@ impl Metrics {
         describe_counter!(PAUSES, "Pauses of an endpoint that have begun");
         describe_gauge!(
             LEARNED_RATE,
-            "Requests that are sent in a second, if refusals show that the server admits fewer than \
-             the policy"
+            "Requests that are sent in a second, if the server was found to admit fewer than the \
+             policy"
         );
         describe_gauge!(CONCURRENT, "Requests in flight, and calls with a permit");
         describe_gauge!(CONCURRENT_LIMIT, "How many requests may be in flight");

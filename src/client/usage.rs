@@ -148,15 +148,15 @@ impl Usage {
         self.unsent
     }
 
-    /// How many refusals were not followed by a retry of this client: the caller got them, or a layer
-    /// around this client. A refusal counts when its response is dropped, or taken apart.
+    /// How many refusals were not followed by a retry of this client: the caller got them, or a
+    /// layer around this client. A refusal counts when its response is dropped, or taken apart.
     #[must_use]
     pub const fn handed_back(&self) -> u64 {
         self.handed_back
     }
 
-    /// How many [pauses](Self::paused) have begun with a response to a request to this endpoint. One
-    /// that begins while another lasts makes that one longer, and does not count.
+    /// How many [pauses](Self::paused) have begun with a response to a request to this endpoint.
+    /// One that begins while another lasts makes that one longer, and does not count.
     #[must_use]
     pub const fn pauses(&self) -> u64 {
         self.pauses
