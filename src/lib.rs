@@ -135,7 +135,7 @@
 //! * `serde`: plain data such as [principals](Principal), [quotas](Quota), [decisions](Decision)
 //!   and [reports](observe::Report) can be serialized, and some of it read back.
 //! * `metrics`: `observe::Metrics`, which counts with the `metrics` facade.
-//! * `tracing`: `observe::Log`, which logs with `tracing`.
+//! * `tracing`: `observe::Log`, which logs with `tracing`; with `client`, the client logs too.
 //!
 //! # How the source is laid out
 //! The crate has six folders, and the client beside them. Each folder uses only those before it in

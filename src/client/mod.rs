@@ -225,6 +225,30 @@
 //!   [`Pacer::forget`] also forgets what was learned. [`PacerBuilder::max_pause`] bounds all pauses
 //!   before.
 //!
+//! # What is logged
+//! With the feature `tracing`, the client logs under the target `bolna_rate_limit::client`. Nothing
+//! is logged of a request that is admitted, and no line has an id or a path. The field `event` is
+//! one of these:
+//!
+//! | `event` | level | what has happened | fields |
+//! |---|---|---|---|
+//! | `paused` | `info`, or `debug` for less than 1 s | a pause begins, or turns out to last more than twice as long | `endpoint`, `pause_ms`, `status`, `named_ms` (the wait that the refusal names), `in_a_row` (refusals) |
+//! | `lowered` | the same | a refusal lowers the requests in flight | `endpoint`, `most`, `for_ms`, `status`, `in_a_row` |
+//! | `learned` | `info`, then `debug` | the server admits fewer requests than the policy | `limit`, `per_minute` (the rate now), `plateau_per_minute` (to which it grows at first), `measured_per_minute`, `from_requests`, `from_ms` |
+//! | `not_stricter` | `info` | the server admits as many requests as the policy after all | `limit` |
+//! | `rate_forgotten` | `info` | nothing was refused for an hour | `limit` |
+//! | `quota_adopted` | `info` | the server reports a quota that is stricter than the policy | `limit`, `burst`, `window_ms` |
+//! | `quota_dropped` | `info` | it reports no stricter one any more | `limit` |
+//! | `concurrency_adopted` | `info` | it reports another limit of requests in flight | `endpoint`, `limit`, `most` |
+//! | `retry` | `debug` | a retry is planned | `endpoint`, `status`, `attempt`, `delay_ms`, `left_ms` (of the total time) |
+//! | `unsent` | `debug` | requests fail with a [`WaitError`] | `endpoint`, `requests`, `wait_ms` (of one more), `limit` |
+//!
+//! A pause is logged once, however many requests are refused before it. Of each event there are at
+//! most ten lines at once and one a second after that, for all endpoints that share a limit, or, of
+//! `retry`, for all clones of a [`RetryPolicy`]. The field `left_out` of the next line is the
+//! number of those that were left out before it. What is forgotten after an hour is logged when the
+//! next request is answered or waits.
+//!
 //! # Where to put the layer
 //! From the outside in:
 //! 1. the layers that complete the request, such as its headers, and the layer that follows
@@ -286,6 +310,7 @@
 
 mod hints;
 mod layer;
+mod log;
 mod max_wait;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -138,13 +138,13 @@ async fn what_was_counted_paused_and_learned_stays() {
     let refused = send(&client, "/call");
     sleep(SECOND + SECOND / 2).await;
     // It is in flight, and its answer still counts.
-    assert_eq!(usage_of_call(&pacer).in_flight(), 1);
+    assert_eq!(usage_of_call(&pacer).unanswered(), 1);
     pacer.set_quota("call", Quota::per_minute(400)).unwrap();
-    assert_eq!(usage_of_call(&pacer).in_flight(), 1);
+    assert_eq!(usage_of_call(&pacer).unanswered(), 1);
     refused.await.unwrap().unwrap();
     let paused = |pacer: &Pacer| {
         let usage = usage_of_call(pacer);
-        assert_eq!((usage.sent(), usage.refused(), usage.in_flight()), (1, 1, 0));
+        assert_eq!((usage.sent(), usage.refused(), usage.unanswered()), (1, 1, 0));
         usage.paused().as_secs()
     };
     assert_eq!(paused(&pacer), 30);
@@ -287,7 +287,7 @@ async fn no_request_is_lost_between_threads() {
         assert!(call.await.unwrap().is_ok());
     }
     assert_eq!(log.len(), count);
-    assert!(pacer.usage().iter().all(|it| it.waiting() == 0 && it.in_flight() == 0));
+    assert!(pacer.usage().iter().all(|it| it.waiting() == 0 && it.unanswered() == 0));
 }
 
 /// A policy of this test: the endpoint of each path, or none if it is exempt; the quotas; and
@@ -429,7 +429,7 @@ proptest! {
                 }
             }
             for usage in pacer.usage() {
-                assert_eq!((usage.waiting(), usage.in_flight()), (0, 0));
+                assert_eq!((usage.waiting(), usage.unanswered()), (0, 0));
             }
         });
     }

@@ -135,6 +135,11 @@ impl Bucket {
         self.planned = begin.saturating_add(self.steps(pending));
     }
 
+    /// Whether the rate is slower than that of the other bucket of one limit, or the burst smaller.
+    pub(super) fn is_stricter_than(&self, other: &Self) -> bool {
+        self.interval > other.interval || self.whole < other.whole
+    }
+
     /// When a request may be dispatched, after `ahead` others.
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.planned.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)

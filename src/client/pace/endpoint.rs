@@ -16,7 +16,7 @@ use super::permit::Share;
 use super::queued::QueuedRequest;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::state::{Arrival, Newcomer};
+use super::state::{self, Arrival, Newcomer};
 use super::sync::MutexGuard;
 use crate::client::hints::{self, Exchange};
 use crate::client::max_wait::{MaxWait, WaitOptions};
@@ -118,11 +118,12 @@ impl PacedEndpoint {
         let path: Arc<str> = path.into();
         let newcomer = Newcomer { number, options, again, path: Arc::clone(&path) };
         let (arrival, is_news) = group.wait(self.at, now, newcomer);
+        let events = group.drain_events();
         drop(group);
         if is_news {
             self.notify();
         }
-        match arrival {
+        let entered = match arrival {
             Arrival::Waits { ticket, .. } => {
                 let bound =
                     if again.is_some() { Bound::Retries } else { self.bound(options.max_wait) };
@@ -136,7 +137,9 @@ impl PacedEndpoint {
                 let bound = self.bound(options.max_wait);
                 Entered::Failed(WaitError::new(self.endpoint, wait, lack, bound))
             }
-        }
+        };
+        events.log();
+        entered
     }
 
     /// How long a request may wait.
@@ -206,13 +209,16 @@ impl PacedEndpoint {
         let is_news = if is_refused {
             let standings = standings.as_ref();
             let wait = hints::wait(&exchange, standings);
-            let paused = state.refuse(pairs, sent_at, self.now(), wait, standings, random);
+            let refusal = state::Refusal { status: response.status(), named: wait, standings };
+            let paused = state.refuse(pairs, sent_at, self.now(), refusal, random);
             // A limit of requests in flight pauses nothing, but asks for a wait too.
             let asked = wait.unwrap_or_default().min(self.settings.max_pause);
             let wait = Duration::from_nanos(paused).max(asked);
             let resumed = self.common.resumed.subscribe();
             let refusal = Refusal::counted_by(Arc::clone(&state.handed_back));
-            response.extensions_mut().insert(Paused { at: Instant::now(), wait, resumed, refusal });
+            let (at, endpoint) = (Instant::now(), self.endpoint);
+            let paused = Paused { at, wait, endpoint, resumed, refusal };
+            response.extensions_mut().insert(paused);
             true
         } else if let Some(standings) = &standings {
             group.hear(self.at, sent_at, self.now(), standings)
@@ -220,15 +226,18 @@ impl PacedEndpoint {
             state.hear_nothing(pairs, sent_at, || self.now())
         };
         let holds = !is_refused && group.endpoint(self.at).0.hold();
+        let events = group.drain_events();
         drop(group);
         if is_news {
             self.notify();
         }
-        holds.then(|| {
+        let share = holds.then(|| {
             let share = Share::new(Arc::clone(self));
             share.insert_into(response.extensions_mut());
             share
-        })
+        });
+        events.log();
+        share
     }
 
     pub(super) fn now(&self) -> u64 {

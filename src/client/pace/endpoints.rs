@@ -16,6 +16,7 @@ use super::queue::Order;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::state::State;
+use crate::client::log::Events;
 use crate::policy::Rule;
 use crate::values::{Endpoint, Entry, LimitName, Scope};
 
@@ -110,7 +111,7 @@ pub(super) fn group_of<'a>(members: impl Iterator<Item = &'a Member>, settings: 
         }
         states.push((member.endpoint, Limits::new(shares, shared_pools)));
     }
-    let pairs = Pairs { rates: rates.into(), pools };
+    let pairs = Pairs { rates: rates.into(), pools, events: Events::default() };
     let state = |(endpoint, limits)| State::new(endpoint, limits, &pairs, settings);
     let states = states.into_iter().map(state).collect();
     Group::new(states, pairs, Order::new(settings.bulk_share))

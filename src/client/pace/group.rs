@@ -14,6 +14,7 @@ use super::queue::{Each, Order, Ticket};
 use super::state::{Arrival, Newcomer, State, Times};
 use super::table::Table;
 use crate::client::hints::Standings;
+use crate::client::log::Pending;
 use crate::client::priority::Priority;
 use crate::client::usage::Usage;
 
@@ -53,7 +54,8 @@ impl Group {
     /// The policy is replaced: gives up all that is in the group.
     pub(super) fn give_up(&mut self, table: Arc<Table>) -> (Box<[State]>, Pairs, Order) {
         self.moved = Some(table);
-        let pairs = Pairs { rates: Box::default(), pools: Vec::new() };
+        let events = mem::take(&mut self.pairs.events);
+        let pairs = Pairs { rates: Box::default(), pools: Vec::new(), events };
         (mem::take(&mut self.endpoints), mem::replace(&mut self.pairs, pairs), self.order)
     }
 
@@ -73,6 +75,12 @@ impl Group {
         for state in &self.endpoints {
             state.count_in(&mut self.pairs, now);
         }
+    }
+
+    /// The events that are to be logged after the lock is released.
+    #[inline]
+    pub(super) fn drain_events(&mut self) -> Pending {
+        self.pairs.events.drain()
     }
 
     /// An endpoint, and the pairs of the group.

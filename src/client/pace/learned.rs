@@ -21,8 +21,10 @@
 //! [9438]: https://www.rfc-editor.org/rfc/rfc9438
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::bucket::Bucket;
+use crate::client::log::Measured;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -65,6 +67,8 @@ pub(super) struct Learned {
     last_refusal: u64,
     /// The time in which requests are answered, smoothed as in RFC 6298.
     answered_in: u64,
+    /// The rate that was last measured, for the log.
+    last_measured: Option<Measured>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,8 +123,16 @@ pub(super) fn backoff(in_a_row: u32, first: u64) -> u64 {
 impl Learned {
     pub(super) fn new() -> Self {
         let (empty, silent_since, resumed) = (VecDeque::new(), 0, (0, 0));
-        let (last_refusal, answered_in) = (0, 0);
-        Self { pace: None, empty, admitted: 0, silent_since, resumed, last_refusal, answered_in }
+        Self {
+            pace: None,
+            empty,
+            admitted: 0,
+            silent_since,
+            resumed,
+            last_refusal: 0,
+            answered_in: 0,
+            last_measured: None,
+        }
     }
 
     /// The pace, if the rate is known.
@@ -194,6 +206,7 @@ impl Learned {
         if is_news {
             if let Some(measured) = self.measured(resume) {
                 self.adopt(now, measured, interval, least, pending);
+                self.note(measured);
             }
             self.empty.push_back(Empty { at: resume, admitted: self.admitted, is_vague: false });
         } else {
@@ -210,6 +223,20 @@ impl Learned {
         }
         self.resumed = (resume, self.admitted);
         pause
+    }
+
+    fn note(&mut self, (interval, time): (u64, u64)) {
+        let requests = self.admitted - self.empty.front().map_or(0, |first| first.admitted);
+        self.last_measured = self.intervals().map(|(begins, plateau)| {
+            let [interval, plateau, begins, time] =
+                [interval, plateau, begins, time].map(Duration::from_nanos);
+            Measured { interval, plateau, begins, requests, time }
+        });
+    }
+
+    /// The rate that was last measured, if requests are sent by it.
+    pub(super) fn last_measured(&self) -> Option<Measured> {
+        self.last_measured
     }
 
     /// How long to wait after a refusal: as long as the server says, or else until a unit is back;

@@ -5,6 +5,7 @@ use std::iter::zip;
 use super::pair::{DueTimes, Pair};
 use super::pairs::Pairs;
 use super::pool::Pool;
+use crate::client::log::Events;
 
 /// The limits of one endpoint: which of the pairs and pools of its group they are. A request has to
 /// have its units and permits of all of them.
@@ -47,9 +48,25 @@ impl Limits {
         self.shares.iter().for_each(|share| change(&mut pairs.rates[share.pair]));
     }
 
+    /// The same, with the place for events.
+    #[inline]
+    pub(super) fn each_with_events(
+        &self,
+        pairs: &mut Pairs,
+        mut change: impl FnMut(&mut Pair, &mut Events),
+    ) {
+        let Pairs { rates, events, .. } = pairs;
+        self.shares.iter().for_each(|share| change(&mut rates[share.pair], events));
+    }
+
     /// All limits but the endpoint's own.
-    pub(super) fn further(&self, pairs: &mut Pairs, mut change: impl FnMut(&mut Pair)) {
-        self.shares[1..].iter().for_each(|share| change(&mut pairs.rates[share.pair]));
+    pub(super) fn further(
+        &self,
+        pairs: &mut Pairs,
+        mut change: impl FnMut(&mut Pair, &mut Events),
+    ) {
+        let Pairs { rates, events, .. } = pairs;
+        self.shares[1..].iter().for_each(|share| change(&mut rates[share.pair], events));
     }
 
     /// When the next request may be dispatched, after `ahead` others.

@@ -123,7 +123,7 @@ impl Test {
     fn work(&self) {
         let mut woken = Vec::new();
         loop {
-            let next = self.shared.step(self.now(), &mut woken);
+            let (next, _) = self.shared.step(self.now(), &mut woken);
             woken.drain(..).for_each(Waker::wake);
             match (next, self.timer) {
                 (None, _) => break,

@@ -113,9 +113,11 @@
 //! # Locks
 //! There is one lock for each group, around a [`Group`](group), which is plain data: it reads no
 //! clock, wakes nothing and does no input or output. Only the replacement of a policy holds several
-//! of them at a time. Two rules keep it so:
+//! of them at a time. Three rules keep it so:
 //! * No waker is woken or dropped under the lock, because either may run any code, even the drop of
 //!   another request of the group. Wakers are returned or collected, and woken after the lock.
+//! * No event is logged under the lock, because a subscriber of `tracing` may run any code too.
+//!   Events are collected in [`Pairs`](pairs::Pairs), and logged by what held the lock.
 //! * A panic leaves the state whole: no code of others runs under the lock, and nothing panics in
 //!   the middle of a change. So a poisoned lock is used on.
 //!

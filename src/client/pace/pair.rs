@@ -7,6 +7,7 @@ use super::learned::{Learned, backoff};
 use super::settings::Settings;
 use super::window::Window;
 use crate::client::hints::{ReportedQuota, Standing};
+use crate::client::log::{Event, Events, Measured};
 use crate::values::{Entry, LimitName, Quota};
 
 const SECOND: u64 = 1_000_000_000;
@@ -250,13 +251,13 @@ impl Pair {
     /// Drops what is too old: a quota that the server has not reported again, and what refusals
     /// have taught.
     #[inline]
-    pub(super) fn pass_time(&mut self, now: u64) {
+    pub(super) fn pass_time(&mut self, now: u64, events: &mut Events) {
         if self.forgets_at().is_some_and(|at| at <= now) {
-            self.forget();
+            self.forget(now, events);
         }
         let refused_at = self.learned.as_ref().map(|learned| learned.last_refusal());
         if refused_at.is_some_and(|at| at.saturating_add(BELIEF) <= now) {
-            self.learned = None;
+            self.forget_rate(now, events);
         }
     }
 
@@ -329,13 +330,38 @@ impl Pair {
         self.learned = None;
         self.full_by = 0;
         self.changes += 1;
-        self.forget();
+        self.forget_quota();
     }
 
     #[cold]
-    fn forget(&mut self) {
+    fn forget(&mut self, now: u64, events: &mut Events) {
+        let was_stricter = self.is_stricter();
+        self.forget_quota();
+        if was_stricter {
+            events.add(now, Event::QuotaDropped { limit: self.name });
+        }
+    }
+
+    fn forget_quota(&mut self) {
         self.told = None;
         self.server.forget(&self.own, self.quota, self.jitter);
+    }
+
+    #[cold]
+    fn forget_rate(&mut self, now: u64, events: &mut Events) {
+        if self.learned.take().is_some_and(|learned| learned.pace().is_some()) {
+            events.add(now, Event::RateForgotten { limit: self.name });
+        }
+    }
+
+    /// Whether the quota that the server has reported is stricter than that of the policy.
+    fn is_stricter(&self) -> bool {
+        self.server.is_stricter_than(&self.own)
+    }
+
+    /// The rate that was last measured, if requests are sent by it.
+    pub(super) fn measured(&self) -> Option<Measured> {
+        self.learned.as_ref()?.last_measured()
     }
 
     /// When the quota is dropped that the server has reported.
@@ -344,7 +370,13 @@ impl Pair {
     }
 
     /// A response reports about this limit.
-    pub(super) fn take_report(&mut self, standing: &Standing, sent_at: u64, now: u64) {
+    pub(super) fn take_report(
+        &mut self,
+        standing: &Standing,
+        sent_at: u64,
+        now: u64,
+        events: &mut Events,
+    ) {
         // What was said before a pause does not end it.
         let lower = sent_at >= self.paused_until;
         let mut is_news = false;
@@ -353,8 +385,17 @@ impl Pair {
             self.told = Some((quota, now));
             if !is_known {
                 let (burst, window) = quota;
+                let was_stricter = self.is_stricter();
                 is_news =
                     self.server.adopt(burst, window, self.quota, self.jitter, self.longest_pause);
+                let limit = self.name;
+                match (is_news, was_stricter, self.is_stricter()) {
+                    (true, _, true) => {
+                        events.add(now, Event::QuotaAdopted { limit, burst, window });
+                    }
+                    (true, true, false) => events.add(now, Event::QuotaDropped { limit }),
+                    _ => {}
+                }
             }
         }
         // The server decided at some time between these two.

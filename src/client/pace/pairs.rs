@@ -2,6 +2,7 @@
 
 use super::pair::Pair;
 use super::pool::Pool;
+use crate::client::log::Events;
 
 /// The limits of a group of endpoints, each once.
 #[derive(Debug)]
@@ -11,4 +12,5 @@ pub(super) struct Pairs {
     /// Those of requests in flight. One is added when the server reports a limit that the policy
     /// does not have.
     pub(super) pools: Vec<Pool>,
+    pub(super) events: Events,
 }

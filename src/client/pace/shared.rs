@@ -21,6 +21,7 @@ use std::task::Waker;
 use super::group::Group;
 use super::queue::{Polled, Ticket};
 use super::sync::{Mutex, MutexGuard, Notify};
+use crate::client::log::Pending;
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -80,12 +81,12 @@ impl Shared {
     }
 
     /// What the worker does at each step. Adds the wakers to be woken, and returns when the next
-    /// step is to be, unless the worker has ended with this one.
-    pub(super) fn step(&self, now: u64, woken: &mut Vec<Waker>) -> Option<u64> {
+    /// step is to be, unless the worker has ended with this one, and the events to be logged.
+    pub(super) fn step(&self, now: u64, woken: &mut Vec<Waker>) -> (Option<u64>, Pending) {
         let mut group = self.lock();
         let next = group.dispatch_due(now, woken);
         group.has_worker = next.is_some();
-        next
+        (next, group.drain_events())
     }
 
     /// The worker is dropped and has not ended.

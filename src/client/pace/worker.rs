@@ -32,9 +32,10 @@ struct Worker {
 
 impl Worker {
     fn step(&mut self, woken: &mut Vec<Waker>) -> Option<u64> {
-        let next = self.endpoint.group.step(self.endpoint.now(), woken);
+        let (next, events) = self.endpoint.group.step(self.endpoint.now(), woken);
         self.has_ended = next.is_none();
         woken.drain(..).for_each(Waker::wake);
+        events.log();
         next
     }
 }

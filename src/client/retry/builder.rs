@@ -10,6 +10,7 @@ use super::bodies::{CloneBodies, SendOnce};
 use super::budget::{SharedBudget, default_budget};
 use super::error::RetryPolicyError;
 use super::policy::{RetryPolicy, Rules};
+use crate::client::log::Retries;
 use crate::client::refusals::Refusals;
 
 /// Collects the settings of a [`RetryPolicy`]; [`build`](Self::build) checks them.
@@ -197,6 +198,7 @@ impl<C> RetryPolicyBuilder<C> {
             refusals: self.refusals,
             broken_uploads: self.broken_uploads,
             budgets_paced: self.budget.is_some(),
+            log: Retries::default(),
             budget: self.budget.unwrap_or_else(default_budget),
         };
         RetryPolicy::with_rules(rules, self.bodies)

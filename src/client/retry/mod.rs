@@ -16,6 +16,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::values::Endpoint;
+
 pub use bodies::{CloneBodies, CloneBody, SendOnce};
 pub use builder::RetryPolicyBuilder;
 pub use delay::RetryDelay;
@@ -48,6 +50,7 @@ pub(in crate::client) struct Paused {
     pub(in crate::client) at: Instant,
     /// How long the pause was from then.
     pub(in crate::client) wait: Duration,
+    pub(in crate::client) endpoint: Endpoint,
     /// Changes when pauses are ended by hand.
     pub(in crate::client) resumed: watch::Receiver<()>,
     pub(in crate::client) refusal: Arc<Refusal>,

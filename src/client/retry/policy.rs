@@ -16,6 +16,7 @@ use super::builder::RetryPolicyBuilder;
 use super::delay::RetryDelay;
 use super::{Again, Paused};
 use crate::client::hints::retry_after;
+use crate::client::log::Retries;
 use crate::client::max_wait::MaxWait;
 use crate::client::refusals::Refusals;
 use crate::client::waited::Waited;
@@ -124,6 +125,7 @@ pub(super) struct Rules {
     pub(super) budget: SharedBudget,
     /// Whether retries withdraw from the budget also if a pacer bounds them.
     pub(super) budgets_paced: bool,
+    pub(super) log: Retries,
 }
 
 /// What a response means for its request.
@@ -177,12 +179,14 @@ impl<C> RetryPolicy<C> {
 
     /// Plans the next retry of a request, unless there is none. `asked` is what the response asks
     /// for, `paused` what a pacer makes of it, and `waited` what the request has waited before it.
+    /// A response has a `status`.
     fn plan<B>(
         &mut self,
         request: &mut Request<B>,
         asked: Option<Duration>,
         paused: Option<&Paused>,
         waited: Waited,
+        status: Option<StatusCode>,
     ) -> Option<RetryDelay> {
         let retries = self.retries.saturating_add(1);
         if self.rules.attempts.is_some_and(|attempts| retries >= attempts) {
@@ -218,6 +222,8 @@ impl<C> RetryPolicy<C> {
         request.extensions_mut().insert(Again { left, begins: self.resumes });
         let waited = self.waited.take().map_or(waited, |before| before.then(waited));
         self.waited = Some(Box::new(waited.delayed(delay)));
+        let endpoint = paused.map(|paused| paused.endpoint);
+        self.rules.log.planned(endpoint, status, retries.saturating_add(1), delay, left);
         Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed.clone())))
     }
 
@@ -234,7 +240,7 @@ impl<C> RetryPolicy<C> {
             return None;
         }
         self.unanswered += u32::from(broken == Broken::Unanswered);
-        self.plan(request, Some(Duration::ZERO), None, Waited::of(&Extensions::new()))
+        self.plan(request, Some(Duration::ZERO), None, Waited::of(&Extensions::new()), None)
     }
 
     /// A retry begins. The time in which the process did not run does not count.
@@ -264,7 +270,8 @@ impl<B, R, E: 'static, C: CloneBody<B>> Policy<Request<B>, Response<R>, E> for R
         match self.rules.answer(request, response) {
             Answer::Refused(asked, paused) => {
                 let waited = Waited::of(response.extensions());
-                let delay = self.plan(request, asked, paused.as_ref(), waited);
+                let delay =
+                    self.plan(request, asked, paused.as_ref(), waited, Some(response.status()));
                 if delay.is_some() {
                     return delay;
                 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::super::bucket::nanos;
 use super::super::learned::backoff;
 use super::super::pair::Pair;
@@ -9,20 +11,30 @@ use super::super::pairs::Pairs;
 use super::super::pool::Pool;
 use super::{SECOND, State};
 use crate::client::hints::{Concurrent, Standings};
+use crate::client::log::{Event, Events, Measured};
 
 /// How long a refusal by a limit of requests in flight holds, if it has no valid time.
 const PAUSE: u64 = SECOND;
 
+/// What a refusal says.
+#[derive(Clone, Copy)]
+pub(in crate::client::pace) struct Refusal<'a> {
+    pub(in crate::client::pace) status: StatusCode,
+    /// The wait that it names.
+    pub(in crate::client::pace) named: Option<Duration>,
+    pub(in crate::client::pace) standings: Option<&'a Standings>,
+}
+
 impl State {
     /// A request that was sent will get no response.
     pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut Pairs) {
-        self.land(pairs, |_| {});
+        self.land(pairs, |_, _| {});
         self.limits.each_pool(pairs, Pool::release);
     }
 
     /// A request was sent that will get no response, and keeps its permits.
     pub(in crate::client::pace) fn outlive(&mut self, pairs: &mut Pairs) {
-        self.land(pairs, |_| {});
+        self.land(pairs, |_, _| {});
         self.held += 1;
     }
 
@@ -36,9 +48,9 @@ impl State {
         standings: &Standings,
     ) -> bool {
         let mut reports = standings.limits.iter();
-        let paused_until = self.land(pairs, |pair| {
+        let paused_until = self.land(pairs, |pair, events| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
-                pair.take_report(standing, sent_at, now);
+                pair.take_report(standing, sent_at, now, events);
             }
         });
         let is_learned =
@@ -48,7 +60,7 @@ impl State {
         if let Some(exhausted) = standings.others_exhausted {
             self.limits.own(pairs).wait_for(exhausted, now);
         }
-        self.count_pause(pairs, now, paused_until);
+        self.note_pause(pairs, now, paused_until, None);
         self.remember_sooner(pairs);
         is_learned || is_more
     }
@@ -62,7 +74,7 @@ impl State {
         sent_at: u64,
         now: impl FnOnce() -> u64,
     ) -> bool {
-        let paused_until = self.land(pairs, |_| {});
+        let paused_until = self.land(pairs, |_, _| {});
         self.granted(pairs, sent_at, paused_until, &[], now)
     }
 
@@ -80,10 +92,10 @@ impl State {
         pairs: &mut Pairs,
         sent_at: u64,
         now: u64,
-        wait: Option<Duration>,
-        standings: Option<&Standings>,
+        refusal: Refusal<'_>,
         spread: impl FnOnce(u64) -> u64,
     ) -> u64 {
+        let Refusal { status, named, standings } = refusal;
         let concurrent = standings.map_or(&[][..], |standings| &standings.concurrent);
         let refused_until = self.limits.refused_until(pairs);
         let paused_until = self.limits.paused_until(pairs);
@@ -95,7 +107,7 @@ impl State {
         self.limits.each_pool(pairs, Pool::release);
         self.counts.refused += 1;
         let longest = nanos(self.settings.max_pause);
-        let wait = wait.map(|wait| nanos(wait).min(longest));
+        let wait = named.map(|wait| nanos(wait).min(longest));
         let is_concurrent = standings.is_some_and(Standings::blames_concurrent);
         let is_current = sent_at >= refused_until;
         if is_current {
@@ -103,6 +115,7 @@ impl State {
         }
         let exhausted = standings.and_then(|it| it.limits.first()?.as_ref()?.exhausted);
         let own = self.limits.own(pairs);
+        let measured = own.measured();
         let pause = match (is_current, is_concurrent) {
             (true, true) => wait.unwrap_or(PAUSE).max(backoff(self.refused_in_a_row, SECOND)),
             (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait, exhausted),
@@ -115,13 +128,13 @@ impl State {
         let own = usize::from(!is_concurrent);
         let reports = standings.into_iter().flat_map(|standings| &standings.limits);
         let mut reports = reports.skip(own);
-        let hear = |pair: &mut Pair| {
+        let hear = |pair: &mut Pair, events: &mut Events| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
-                pair.take_report(standing, sent_at, now);
+                pair.take_report(standing, sent_at, now, events);
             }
         };
         if is_concurrent {
-            self.limits.each(pairs, hear);
+            self.limits.each_with_events(pairs, hear);
             self.limits.each_reported(pairs, concurrent, |pool, told| {
                 if told.remaining == Some(0) {
                     pool.lower(until);
@@ -133,7 +146,11 @@ impl State {
             self.limits.further(pairs, hear);
         }
         self.limits.each(pairs, Pair::forget_if_idle);
-        self.count_pause(pairs, now, paused_until);
+        self.note_measured(pairs, now, measured);
+        if is_concurrent && is_current {
+            self.note_lowered(pairs, now, status, Duration::from_nanos(pause));
+        }
+        self.note_pause(pairs, now, paused_until, Some((status, named)));
         self.limits.paused_until(pairs).saturating_sub(now)
     }
 
@@ -153,23 +170,69 @@ impl State {
         self.remember_sooner(pairs);
     }
 
-    /// Counts a pause that has begun with a response. The endpoint was paused until that time
-    /// before it.
-    fn count_pause(&mut self, pairs: &Pairs, now: u64, before: u64) {
-        let begins = before <= now && self.limits.paused_until(pairs) > now;
+    /// Counts a pause that has begun with a response, and logs it; again if it turns out to last
+    /// more than twice as long. The endpoint was paused until the time `before` before it. A
+    /// refusal has a status, and may name a wait.
+    fn note_pause(
+        &mut self,
+        pairs: &mut Pairs,
+        now: u64,
+        before: u64,
+        refusal: Option<(StatusCode, Option<Duration>)>,
+    ) {
+        let until = self.limits.paused_until(pairs);
+        if until <= now {
+            return;
+        }
+        let begins = before <= now;
         self.counts.pauses += u64::from(begins);
+        let (from, last) = self.logged_pause;
+        let from = if begins { now } else { from };
+        if !begins && until - from <= (last - from).saturating_mul(2) {
+            return;
+        }
+        self.logged_pause = (from, until);
+        let event = Event::Paused {
+            endpoint: self.endpoint,
+            wait: Duration::from_nanos(until - now),
+            status: refusal.map(|(status, _)| status),
+            named: refusal.and_then(|(_, named)| named),
+            in_a_row: self.refused_in_a_row,
+        };
+        pairs.events.add(now, event);
+    }
+
+    /// Logs that no more requests may be in flight, unless none may be sent at all.
+    fn note_lowered(&self, pairs: &mut Pairs, now: u64, status: StatusCode, wait: Duration) {
+        let most = self.limits.fullest(pairs, now).map(|pool| pool.most(now));
+        let Some(most) = most.filter(|_| self.limits.paused_until(pairs) <= now) else { return };
+        let (endpoint, in_a_row) = (self.endpoint, self.refused_in_a_row);
+        pairs.events.add(now, Event::Lowered { endpoint, status, most, wait, in_a_row });
+    }
+
+    /// Logs what a refusal has taught about the own limit, in place of what was known `before`.
+    fn note_measured(&self, pairs: &mut Pairs, now: u64, before: Option<Measured>) {
+        let own = self.limits.own(pairs);
+        let (limit, after) = (own.name, own.measured());
+        match after {
+            Some(rate) if after != before => {
+                pairs.events.add(now, Event::Learned { limit, rate, is_first: before.is_none() });
+            }
+            None if before.is_some() => pairs.events.add(now, Event::NotStricter { limit }),
+            _ => {}
+        }
     }
 
     /// A request that was sent has its response, or will have none. `hear` is called with each of
     /// its limits. Returns until when they were paused before.
     #[inline]
-    fn land(&mut self, pairs: &mut Pairs, mut hear: impl FnMut(&mut Pair)) -> u64 {
+    fn land(&mut self, pairs: &mut Pairs, mut hear: impl FnMut(&mut Pair, &mut Events)) -> u64 {
         self.in_flight -= 1;
         let mut paused_until = 0;
-        self.limits.each(pairs, |pair| {
+        self.limits.each_with_events(pairs, |pair, events| {
             paused_until = pair.paused_until.max(paused_until);
             pair.land();
-            hear(pair);
+            hear(pair, events);
             pair.forget_if_idle();
         });
         paused_until

@@ -1,6 +1,7 @@
 //! A request arrives: it is sent at once, waits, or fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::bucket::nanos;
 use super::super::error::Lack;
@@ -53,8 +54,8 @@ impl State {
             self.lapse_unpolled(pairs, now);
             (held, is_first) = (self.queue.held(), self.queue.is_empty());
         }
-        self.limits.each(pairs, |pair| {
-            pair.pass_time(now);
+        self.limits.each_with_events(pairs, |pair, events| {
+            pair.pass_time(now, events);
             opens = opens.max(pair.dispatch_at()).max(pair.opens(held));
         });
         let has_room = !self.has_pools() || self.has_room(pairs, now);
@@ -92,8 +93,8 @@ impl State {
         let wait = due.saturating_sub(now);
         let is_full = self.is_full(priority);
         if is_full || !may_wait || wait > longest {
-            self.counts.unsent += 1;
             let lack = self.lack(pairs, now);
+            self.count_unsent(pairs, now, 1, Duration::from_nanos(wait), lack);
             return if is_full {
                 Arrival::Full { wait, lack }
             } else {

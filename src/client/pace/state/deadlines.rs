@@ -1,10 +1,13 @@
 //! The requests that can't be dispatched before their deadlines.
 
 use std::task::Waker;
+use std::time::Duration;
 
+use super::super::error::Lack;
 use super::super::pairs::Pairs;
 use super::super::queue::Order;
 use super::{SECOND, State};
+use crate::client::log::Event;
 
 /// How long after a check of all deadlines the next one begins, for each thousand requests that
 /// wait. A check takes about a hundredth of that.
@@ -16,7 +19,7 @@ impl State {
     /// last one was just before.
     pub(in crate::client::pace) fn judge(
         &mut self,
-        pairs: &Pairs,
+        pairs: &mut Pairs,
         order: Order,
         now: u64,
         woken: &mut Vec<Waker>,
@@ -28,7 +31,9 @@ impl State {
             let thousands = self.queue.waiting() as u64 / 1000;
             self.rests_until = now.saturating_add(thousands * REST_PER_THOUSAND);
             let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
-            self.counts.unsent += self.queue.expire_late(order, now, due, lack, woken);
+            let expired = self.queue.expire_late(order, now, due, lack, woken);
+            let wait = due(self.queue.undispatched()).saturating_sub(now);
+            self.count_unsent(pairs, now, expired, Duration::from_nanos(wait), lack);
         }
         self.limits.mark_judged(pairs, self.queue.undispatched());
     }
@@ -45,7 +50,7 @@ impl State {
     /// gets faster. Returns whether there were any.
     pub(in crate::client::pace) fn expire(
         &mut self,
-        pairs: &Pairs,
+        pairs: &mut Pairs,
         now: u64,
         woken: &mut Vec<Waker>,
     ) -> bool {
@@ -57,8 +62,25 @@ impl State {
         let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
         let wait = self.limits.expected(pairs, 0).saturating_sub(now);
         let expired = self.queue.expire_overdue(now, wait, lack, woken);
-        self.counts.unsent += expired;
+        self.count_unsent(pairs, now, expired, Duration::from_nanos(wait), lack);
         expired > 0
+    }
+
+    /// Counts requests that are not sent, and logs them. One more would have to wait for that time,
+    /// for what it lacks.
+    pub(super) fn count_unsent(
+        &mut self,
+        pairs: &mut Pairs,
+        now: u64,
+        requests: u64,
+        wait: Duration,
+        lack: Lack,
+    ) {
+        self.counts.unsent += requests;
+        if requests > 0 {
+            let (endpoint, limit) = (self.endpoint, lack.limit);
+            pairs.events.add(now, Event::Unsent { endpoint, requests, wait, limit });
+        }
     }
 
     /// All requests may wait for so much longer, because they could not be dispatched in that time.

@@ -21,7 +21,7 @@ impl State {
         woken: &mut Vec<Waker>,
     ) {
         self.lapse_unpolled(pairs, now);
-        self.limits.each(pairs, |pair| pair.pass_time(now));
+        self.limits.each_with_events(pairs, |pair, events| pair.pass_time(now, events));
         self.limits.each_pool(pairs, |pool| pool.pass_time(now));
         while self.queue.held() > 0
             && !self.may_hold(pairs, now, self.queue.unaware() + self.queue.held() - 1)

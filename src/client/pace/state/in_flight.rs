@@ -7,6 +7,7 @@ use super::super::pool::Pool;
 use super::super::queue::{Stage, Ticket};
 use super::State;
 use crate::client::hints::Concurrent;
+use crate::client::log::Event;
 use crate::client::usage::Concurrency;
 
 impl State {
@@ -118,7 +119,17 @@ impl State {
             pairs.pools.push(Pool::reported(taken, self.queue.dispatched()));
         }
         let mut is_news = false;
-        self.limits.each_reported(pairs, told, |pool, told| is_news |= pool.take_report(told, now));
+        let mut adopted = Vec::new();
+        self.limits.each_reported(pairs, told, |pool, told| {
+            if pool.take_report(told, now) {
+                is_news = true;
+                adopted.push((pool.name(), pool.most(now)));
+            }
+        });
+        for (limit, most) in adopted {
+            let endpoint = self.endpoint;
+            pairs.events.add(now, Event::ConcurrencyAdopted { endpoint, limit, most });
+        }
         is_news
     }
 

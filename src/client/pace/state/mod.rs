@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+pub(super) use answers::Refusal;
 pub(super) use arrival::{Arrival, Newcomer};
 pub(super) use sending::Verdict;
 
@@ -55,6 +56,8 @@ pub(super) struct State {
     counts: Counts,
     /// How many refusals were not followed by a retry. Responses count it, without the lock.
     pub(super) handed_back: Arc<AtomicU64>,
+    /// Since when the endpoint was paused, and until when, as last logged.
+    logged_pause: (u64, u64),
 }
 
 /// The counters of an endpoint since the pacer was created.
@@ -97,6 +100,7 @@ impl State {
             held: 0,
             counts: Counts::default(),
             handed_back: Arc::default(),
+            logged_pause: (0, 0),
         }
     }
 
