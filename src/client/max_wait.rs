@@ -39,6 +39,7 @@ use super::priority::Priority;
 ///
 /// The time in which the process does not run does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "it is a duration with a name")]
 pub struct MaxWait(pub Duration);
 
 impl MaxWait {

@@ -49,10 +49,10 @@
 //! their requests.
 //!
 //! Both the length of the queue ([10,000 requests](PacerBuilder::max_waiting) by default) and the
-//! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded, and a request may have a bound
-//! of its own, a [`MaxWait`], for example to be sent at once or not at all. A request that would exceed a
-//! bound fails at once with a [`WaitError`], which contains the wait that would have been
-//! necessary. Dropping the future of a request removes the request from the queue.
+//! wait ([5 minutes](PacerBuilder::max_wait) by default) are bounded, and a request may have a
+//! bound of its own, a [`MaxWait`], for example to be sent at once or not at all. A request that
+//! would exceed a bound fails at once with a [`WaitError`], which contains the wait that would have
+//! been necessary. Dropping the future of a request removes the request from the queue.
 //!
 //! While the process does not run, because it is stopped, its container is paused or the machine is
 //! suspended, time does not count as a wait. A request that is due after that is sent.
@@ -298,9 +298,9 @@
 //! * One [`Pacer`] stands for one principal: one API key, or all keys of one organization. Use one
 //!   pacer per customer if the customers have keys of their own, and one per user if the policy
 //!   limits each user.
-//! * The inner service sends to one API only, or the pacer knows the [hosts](PacerBuilder::hosts) of
-//!   the API. Otherwise it looks at paths alone, and a refusal by another host, such as a store of
-//!   recordings, pauses the API.
+//! * The inner service sends to one API only, or the pacer knows the [hosts](PacerBuilder::hosts)
+//!   of the API. Otherwise it looks at paths alone, and a refusal by another host, such as a store
+//!   of recordings, pauses the API.
 //! * Buckets are taken to be full at the start. Units spent before the process started are known
 //!   only from the first response; requests of a burst sent before that may be refused, and are
 //!   retried.

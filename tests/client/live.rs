@@ -322,12 +322,12 @@ impl Terms {
     fn policy(&self) -> Policy {
         let mut policy = Policy::builder().default_quota(self.quota(2));
         let mut names = Vec::new();
-        for endpoint in 0..2 {
+        for (endpoint, name) in NAMES[..2].iter().enumerate() {
             let paths = self.of(endpoint);
             if !paths.is_empty() {
                 let paths = paths.into_iter().map(|path| PATHS[path]);
-                policy = policy.endpoint(NAMES[endpoint], self.quota(endpoint), paths);
-                names.push(NAMES[endpoint]);
+                policy = policy.endpoint(*name, self.quota(endpoint), paths);
+                names.push(*name);
             }
         }
         if self.is_shared && !names.is_empty() {

@@ -82,8 +82,9 @@ impl PacedEndpoint {
         }
     }
 
-    /// A request arrives. Returns `None` if the policy was replaced meanwhile. `again` is the mark of a request that has been refused before. Only a
-    /// request that has to wait needs its options.
+    /// A request arrives. Returns `None` if the policy was replaced meanwhile. `again` is the mark
+    /// of a request that has been refused before. Only a request that has to wait needs its
+    /// options.
     #[inline]
     pub(super) fn enter(
         self: &Arc<Self>,

@@ -14,7 +14,7 @@ use super::queue::{Order, Request, Ticket};
 use super::shared::Shared;
 use super::state::State;
 use super::table::{Active, Table};
-use crate::policy::Policy;
+use crate::policy::{Policy, Rule};
 use crate::values::{Endpoint, LimitName};
 
 /// All that the groups of a policy consist of.
@@ -102,7 +102,7 @@ impl Estate {
     /// The latter have the limits of the new policy where these have the same names.
     fn members(&self, old: &Active, policy: &Policy) -> Vec<Member> {
         let mut members: Vec<_> = policy.rules().iter().map(Member::of).collect();
-        let entries = policy.rules().iter().flat_map(|rule| rule.entries());
+        let entries = policy.rules().iter().flat_map(Rule::entries);
         let known: HashMap<_, _> = entries.map(|entry| (entry.name(), *entry)).collect();
         for member in &old.members {
             let is_gone = policy.rules().iter().all(|rule| rule.endpoint() != member.endpoint);
@@ -136,7 +136,7 @@ impl Estate {
         }
         for pool in &mut pairs.pools {
             if let Some(old) = pool.name().and_then(|name| self.pools.remove(&name)) {
-                pool.inherit(old);
+                pool.inherit(&old);
             }
         }
     }

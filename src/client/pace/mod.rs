@@ -92,13 +92,13 @@
 //! # Another policy
 //! [`Pacer::set_policy`] replaces all groups by new ones in one step, under all their locks. The
 //! [heirs](heirs) of limits and endpoints are those with the same names. The old groups are empty
-//! from then on and point to the [table](table) of the endpoints. Whatever has an endpoint of an old
-//! group, a waiting request, a sent one or a permit, finds this under the lock, and goes on with the
-//! endpoint that the table has for its path or for its name. Tickets are numbered for all groups
-//! together, so that requests keep their order when groups are merged, and are not counted again.
-//! What is reserved or in flight is counted anew from the endpoints, since an endpoint may have
-//! other limits now. An endpoint that is gone stays in its group while requests to it are in flight,
-//! because they count against the limits that it shared.
+//! from then on and point to the [table](table) of the endpoints. Whatever has an endpoint of an
+//! old group, a waiting request, a sent one or a permit, finds this under the lock, and goes on
+//! with the endpoint that the table has for its path or for its name. Tickets are numbered for all
+//! groups together, so that requests keep their order when groups are merged, and are not counted
+//! again. What is reserved or in flight is counted anew from the endpoints, since an endpoint may
+//! have other limits now. An endpoint that is gone stays in its group while requests to it are in
+//! flight, because they count against the limits that it shared.
 //!
 //! # The worker
 //! One task for each group, with one timer, and only while requests wait. Timers of the requests

@@ -271,9 +271,9 @@ impl Pacer {
     /// sent as far as the policy and the rest of what was learned allow, refused ones included
     /// whose retry waited for the end of the pause.
     ///
-    /// Since it is not known what the server admits now, only a tenth of the burst is sent at first,
-    /// at least 10 requests, and more with each that is admitted. The next refusal pauses the
-    /// endpoint again, as the first one of a series. A refusal counts also if it belongs to a
+    /// Since it is not known what the server admits now, only a tenth of the burst is sent at
+    /// first, at least 10 requests, and more with each that is admitted. The next refusal pauses
+    /// the endpoint again, as the first one of a series. A refusal counts also if it belongs to a
     /// request that was sent before.
     ///
     /// What refusals have taught about the server's rate stays: see [`forget`](Self::forget). If
@@ -301,8 +301,8 @@ impl Pacer {
 
     /// Ends the pauses of the endpoint to which a path belongs, as [`resume`](Self::resume) does,
     /// and forgets all that responses have taught about its limits: the rate that was measured by
-    /// refusals, quotas and remaining units that the server has reported, and its limits of requests
-    /// in flight. What this client has spent itself still counts.
+    /// refusals, quotas and remaining units that the server has reported, and its limits of
+    /// requests in flight. What this client has spent itself still counts.
     ///
     /// This is for a server whose limits were raised, or that was replaced. If the path is exempt,
     /// nothing happens.

@@ -46,7 +46,7 @@ impl Pool {
     }
 
     /// The limit had another size or cost before. What was reported stays.
-    pub(super) fn inherit(&mut self, old: Self) {
+    pub(super) fn inherit(&mut self, old: &Self) {
         (self.told, self.lowered) = (old.told, old.lowered);
     }
 
