@@ -293,7 +293,7 @@ fn a_stricter_quota_that_is_reported_is_logged_when_it_changes() {
                 11..=30 => "\"call\";q=60;w=60",
                 31..=50 => "\"call\";q=30;w=60",
                 51..=70 => "\"call\";q=500;w=60",
-                _ => "\"call\";q=60;w=60",
+                _ => "\"call\";q=120;w=60",
             };
             says(StatusCode::OK, &[("ratelimit-policy", policy), ("ratelimit", "\"call\";r=20")])
         }));
