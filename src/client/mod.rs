@@ -145,8 +145,8 @@
 //! [cubic]: https://www.rfc-editor.org/rfc/rfc9438
 //! [slow-start]: https://www.rfc-editor.org/rfc/rfc5681
 //!
-//! Some servers refuse with another status. By choice, a 503 with `Retry-After` and a 403 with
-//! `X-RateLimit-Remaining: 0` are refusals too, and pause as a 429 does: see [`Refusals`].
+//! Some servers refuse with another status. By choice, a 503 with `Retry-After` (or each 503) and a
+//! 403 with `X-RateLimit-Remaining: 0` are refusals too, and pause as a 429 does: see [`Refusals`].
 //!
 //! A response that comes from a cache, with an `Age` of more than 0, reports nothing about the
 //! present: its limits are ignored ([draft 11][draft-11], section 7.3), and its wait is shortened

@@ -23,6 +23,8 @@ use super::hints::retry_after;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Refusals {
     unavailable: bool,
+    /// Only if `unavailable` is set too.
+    any_unavailable: bool,
     forbidden: bool,
 }
 
@@ -30,12 +32,11 @@ impl Refusals {
     /// Responses with the status 429 only.
     #[must_use]
     pub const fn new() -> Self {
-        Self { unavailable: false, forbidden: false }
+        Self { unavailable: false, any_unavailable: false, forbidden: false }
     }
 
-    /// Also responses with the status 503 that say in `Retry-After` when to come back, as those of
-    /// nginx's `limit_req` may. A 503 without it means that the server is broken or overloaded, and
-    /// is no refusal.
+    /// Also responses with the status 503 that say in `Retry-After` when to come back. A 503
+    /// without it usually means that the server is broken or overloaded, and is no refusal.
     ///
     /// All of them pause the endpoint. A request that got one is sent again only if its method is
     /// idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or DELETE. With another
@@ -43,6 +44,19 @@ impl Refusals {
     #[must_use]
     pub const fn unavailable(self) -> Self {
         Self { unavailable: true, ..self }
+    }
+
+    /// Also all responses with the status 503, whether they say when to come back or not. nginx's
+    /// `limit_req` and `limit_conn` send 503 without `Retry-After`, unless `limit_req_status` or
+    /// `add_header` says otherwise.
+    ///
+    /// As with [`unavailable`](Self::unavailable), they pause the endpoint, and requests are sent
+    /// again only if their method is idempotent. Choose it only if the server's 503 means a rate
+    /// limit. With other servers, each 503 by a single broken replica would pause all callers, and
+    /// slow them down as a stricter limit does.
+    #[must_use]
+    pub const fn any_unavailable(self) -> Self {
+        Self { unavailable: true, any_unavailable: true, ..self }
     }
 
     /// Also responses with the status 403 that have `X-RateLimit-Remaining: 0` or say in
@@ -63,7 +77,9 @@ impl Refusals {
     pub fn contains(self, status: StatusCode, headers: &HeaderMap) -> bool {
         match status {
             StatusCode::TOO_MANY_REQUESTS => true,
-            StatusCode::SERVICE_UNAVAILABLE => self.unavailable && retry_after(headers).is_some(),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                self.any_unavailable || (self.unavailable && retry_after(headers).is_some())
+            }
             StatusCode::FORBIDDEN => {
                 self.forbidden && (has_none_left(headers) || retry_after(headers).is_some())
             }
@@ -104,6 +120,11 @@ mod tests {
             (503, LATER, Refusals::new().unavailable(), true),
             (503, NONE_LEFT, all, false),
             (503, &[], all, false),
+            (503, &[], Refusals::new().any_unavailable(), true),
+            (503, LATER, Refusals::new().any_unavailable(), true),
+            (503, &[], Refusals::new().any_unavailable().unavailable(), true),
+            (403, LATER, Refusals::new().any_unavailable(), false),
+            (500, &[], Refusals::new().any_unavailable(), false),
             (403, NONE_LEFT, Refusals::new(), false),
             (403, NONE_LEFT, Refusals::new().unavailable(), false),
             (403, NONE_LEFT, Refusals::new().forbidden(), true),

@@ -86,6 +86,8 @@ async fn a_pace_without_retries_has_the_choice_too() {
         (Refusals::new().forbidden(), UNAVAILABLE, false),
         (Refusals::new().unavailable(), UNAVAILABLE, true),
         (Refusals::new().unavailable(), (503, &[][..]), false),
+        (Refusals::new().any_unavailable(), (503, &[]), true),
+        (Refusals::new().any_unavailable(), UNAVAILABLE, true),
         (Refusals::new().forbidden(), FORBIDDEN, true),
         (all, (403, &[("x-ratelimit-remaining", "7")]), false),
         (Refusals::new(), (429, &[]), true),
@@ -111,9 +113,19 @@ async fn the_policy_alone_retries_what_is_forbidden_whatever_the_method() {
     assert_eq!((response.status(), times.len()), (StatusCode::FORBIDDEN, 1));
 }
 
-/// As nginx does with `limit_req`: one request in 2 s and three at once, and a 503 for the others.
 #[tokio::test(start_paused = true)]
 async fn a_job_loses_nothing_at_a_limiter_that_says_unavailable() {
+    job(both(), &[("retry-after", "2")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_loses_nothing_at_a_limiter_that_does_not_say_how_long_it_is_unavailable() {
+    job(RetryPolicy::builder().retry_any_unavailable().build().unwrap(), &[]).await;
+}
+
+/// A job of GETs against a server that does as nginx with `limit_req`: it admits one request in 2 s
+/// and three at once, and answers the others with 503 and these fields.
+async fn job(policy: RetryPolicy, fields: &'static [(&'static str, &'static str)]) {
     let log = Log::new();
     let limiter = Arc::new(Mutex::new((3.0_f64, Instant::now())));
     let server = {
@@ -124,13 +136,12 @@ async fn a_job_loses_nothing_at_a_limiter_that_says_unavailable() {
             *since = Instant::now();
             let is_admitted = *left >= 1.0;
             *left -= if is_admitted { 1.0 } else { 0.0 };
-            let answer =
-                answer(if is_admitted { (200, &[]) } else { (503, &[("retry-after", "2")]) });
+            let answer = answer(if is_admitted { (200, &[]) } else { (503, fields) });
             log.add(request.uri().to_string(), answer.status());
             async { Ok(answer) }
         }))
     };
-    let client = BolnaClientLayer::new().retry(both()).layer(server);
+    let client = BolnaClientLayer::new().retry(policy).layer(server);
     let calls: JoinSet<_> = (0..40).map(|_| client.clone().oneshot(request(Method::GET))).collect();
     for call in timeout(HOUR, calls.join_all()).await.unwrap() {
         assert_eq!(call.unwrap().status(), StatusCode::OK);

@@ -85,6 +85,13 @@ impl<C> RetryPolicyBuilder<C> {
         Self { refusals: self.refusals.unavailable(), ..self }
     }
 
+    /// The same with all responses with the status 503, also [those](Refusals::any_unavailable)
+    /// that do not say when, as nginx's `limit_req` sends them. Choose it only if the server's 503
+    /// means a rate limit. Off by default.
+    pub fn retry_any_unavailable(self) -> Self {
+        Self { refusals: self.refusals.any_unavailable(), ..self }
+    }
+
     /// Also takes responses with the status 403 for [refusals](Refusals::forbidden) that have
     /// `X-RateLimit-Remaining: 0` or a valid `retry-after-ms` or `Retry-After`, as those of
     /// GitHub's API. Their requests are retried whatever the method.

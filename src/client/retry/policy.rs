@@ -27,7 +27,8 @@ use crate::client::waited::Waited;
 ///   policy assumes that a request refused with 429 had no effect. RFC 6585 does not promise that;
 ///   [this crate's layer](crate::BolnaRateLimitLayer) does. Requests with the response
 ///   [503](RetryPolicyBuilder::retry_unavailable) or [403](RetryPolicyBuilder::retry_forbidden) are
-///   retried only on demand, and only if the response shows that a rate limit is meant.
+///   retried only on demand, and only if the response shows that a rate limit is meant; but [each
+///   503](RetryPolicyBuilder::retry_any_unavailable) can be too.
 /// * **Broken connections:** a request whose connection broke is sent again if its method is
 ///   idempotent ([RFC 9110, section 9.2.2][idempotent]): GET, HEAD, OPTIONS, TRACE, PUT or DELETE.
 ///   A server that refuses an upload early may close the connection, so that the client gets an
