@@ -1,6 +1,6 @@
 """Runs the jobs, prints a line for each, and fails if one does not keep what is promised.
 
-    drive.py FOLDER [--all] [--calls N] [--rows REGEX] [--list]
+    drive.py FOLDER [--all] [--calls N] [--rows REGEX] [--trace FOLDER] [--list]
     drive.py FOLDER --serve LIMITER [--limit N] [--window SECONDS] [--burst N] [--port N]
 
 The folder has the packages, the servers and the programs `job` and `limiter`.
@@ -88,8 +88,9 @@ class Result:
 class Run:
     """Runs rows, some of them at once."""
 
-    def __init__(self, folder):
-        self.folder, self.stopped, self.processes = folder, False, set()
+    def __init__(self, folder, trace):
+        self.folder, self.trace = folder, trace
+        self.stopped, self.processes = False, set()
         self.lock = threading.Lock()
 
     def run(self, row):
@@ -116,7 +117,10 @@ class Run:
         }
         each, more = divmod(row.calls, row.processes)
         calls = [each + (process < more) for process in range(row.processes)]
-        jobs = [self.job(environment | {"CALLS": str(count)}) for count in calls]
+        jobs = [
+            self.job(environment | {"CALLS": str(count)} | self.traced(f"{row.name} {process}"))
+            for process, count in enumerate(calls)
+        ]
         try:
             return [json.loads(job.communicate(timeout=total + 60)[0]) for job in jobs]
         except subprocess.TimeoutExpired as error:
@@ -128,6 +132,10 @@ class Run:
                 job.kill()
                 job.wait()
                 self.processes.discard(job)
+
+    def traced(self, name):
+        file = re.sub(r"\W+", "-", name)
+        return {"TRACE": str(self.trace / file)} if self.trace else {}
 
     def job(self, environment):
         with self.lock:
@@ -171,6 +179,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="not only the short selection")
     parser.add_argument("--calls", type=int, default=1500, help="of a bulk job")
     parser.add_argument("--rows", default="", help="those that this expression finds")
+    parser.add_argument("--trace", type=pathlib.Path, help="a folder for what each job has sent")
     parser.add_argument("--list", action="store_true", help="the names of the rows, and no more")
     parser.add_argument("--serve", metavar="LIMITER", help="only run this limiter")
     parser.add_argument("--limit", type=int, default=250, help="with --serve: the requests")
@@ -193,7 +202,9 @@ def main():
     if options.list:
         print(*(row.name for row in chosen), sep="\n")
         return
-    run = Run(options.folder)
+    if options.trace:
+        options.trace.mkdir(parents=True, exist_ok=True)
+    run = Run(options.folder, options.trace)
     shutil.rmtree(run.folder / "running", ignore_errors=True)
     print(COLUMNS)
     broken = []

@@ -36,11 +36,14 @@ class Limiter:
     least: object = windows
     burst: int = 1
     options: dict = dataclasses.field(default_factory=dict)
+    # Whether it admits two requests only if they are a whole interval apart, in whole milliseconds.
+    exact: bool = False
 
 
-# nginx has no Retry-After with 503 unless it is told to.
-UNAVAILABLE = {"METHOD": "GET", "UNAVAILABLE": "1"}
-LATER = "add_header Retry-After 1 always;"
+# nginx sends 503 without Retry-After unless it is told otherwise.
+UNAVAILABLE = {"METHOD": "GET", "UNAVAILABLE": "any"}
+WITH_RETRY_AFTER = {"METHOD": "GET", "UNAVAILABLE": "1"}
+RETRY_AFTER = "add_header Retry-After 1 always;"
 BURST = " burst=20 nodelay"
 
 LIMITERS = [
@@ -60,11 +63,16 @@ LIMITERS = [
     Limiter("Flask-Limiter fields", lambda server: server.gunicorn("flask_app", 4, HEADERS="1")),
     # Its throttle counts wrong with several threads.
     Limiter("DRF", lambda server: server.gunicorn("django_app", 1)),
-    Limiter("nginx 429", lambda server: server.nginx(429), bucket),
+    Limiter("nginx 429", lambda server: server.nginx(429), bucket, exact=True),
     Limiter("nginx 429 burst", lambda server: server.nginx(429, burst=BURST), bucket, 21),
-    Limiter("nginx 503", lambda server: server.nginx(503, LATER), bucket, 1, UNAVAILABLE),
+    Limiter("nginx 503", lambda server: server.nginx(503), bucket, 1, UNAVAILABLE, exact=True),
+    Limiter("nginx 503 burst", lambda server: server.nginx(503, "", BURST), bucket, 21, UNAVAILABLE),
     Limiter(
-        "nginx 503 burst", lambda server: server.nginx(503, LATER, BURST), bucket, 21, UNAVAILABLE
+        "nginx 503 Retry-After",
+        lambda server: server.nginx(503, RETRY_AFTER, BURST),
+        bucket,
+        21,
+        WITH_RETRY_AFTER,
     ),
     Limiter("tower_governor", lambda server: server.rust("tower_governor"), bucket, 5),
     Limiter(
@@ -75,6 +83,10 @@ LIMITERS = [
         "actix-governor fields", lambda server: server.rust("actix-governor-headers"), bucket, 5
     ),
 ]
+# Its Retry-After is true only at one request in a second.
+NGINX_IN_SECONDS = Limiter(
+    "nginx 503", lambda server: server.nginx(503, RETRY_AFTER), bucket, 1, WITH_RETRY_AFTER
+)
 # This crate's own: its burst is the limit.
 BOLNA = Limiter("this crate", lambda server: server.rust("bolna"), bucket, 0)
 

@@ -5,10 +5,13 @@
 //! `CALLERS` callers, each of which makes its next call when it has the response to the last; 0
 //! callers make all calls at once. The client's policy is `RATE` calls in `RATE_MS`, sent evenly
 //! with `EVENLY=1`. `METHOD` is that of the calls; `UNAVAILABLE=1` makes the client retry calls
-//! that are refused with 503. `START_MS` is the Unix time at which the job starts, so that several
-//! processes start together. The client may give up a call after `TOTAL_S` seconds.
+//! that are refused with 503 and a wait, and `UNAVAILABLE=any` without one too. `START_MS` is the
+//! Unix time at which the job starts, so that several processes start together. The client may give
+//! up a call after `TOTAL_S` seconds. If `TRACE` is set, each request is written to the file of that
+//! name.
 
 mod report;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +32,7 @@ use tower::limit::ConcurrencyLimitLayer;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use report::{Call, End};
+use trace::Trace;
 
 /// How long the network and a busy machine may delay a request.
 const JITTER: Duration = Duration::from_millis(50);
@@ -54,20 +58,23 @@ async fn main() -> Result<(), BoxError> {
         pacer = pacer.evenly();
     }
     let mut retry = RetryPolicy::builder().total_time(total);
-    if option("UNAVAILABLE", 0)? == 1 {
-        retry = retry.retry_unavailable();
-    }
+    retry = match option("UNAVAILABLE", String::new())?.as_str() {
+        "1" => retry.retry_unavailable(),
+        "any" => retry.retry_any_unavailable(),
+        _ => retry,
+    };
     // What is sent is counted here, below the client, and not by the client itself.
     let sent = Arc::new(AtomicU64::new(0));
     let http = Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .build_http::<Full<Bytes>>();
+    let trace = Trace::new(option("TRACE", String::new())?);
     let counted = {
-        let sent = Arc::clone(&sent);
+        let (sent, trace) = (Arc::clone(&sent), trace.clone());
         service_fn(move |request| {
             sent.fetch_add(1, Ordering::Relaxed);
-            http.request(request)
+            trace.clone().follow(http.request(request))
         })
     };
     let client = ServiceBuilder::new()
@@ -91,6 +98,7 @@ async fn main() -> Result<(), BoxError> {
     }
     let made = tasks.join_all().await.into_iter().flatten().collect();
     report::print(made, sent.load(Ordering::Relaxed), started);
+    trace.write(started)?;
     Ok(())
 }
 
