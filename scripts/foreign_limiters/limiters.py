@@ -66,7 +66,9 @@ LIMITERS = [
     Limiter("nginx 429", lambda server: server.nginx(429), bucket, exact=True),
     Limiter("nginx 429 burst", lambda server: server.nginx(429, burst=BURST), bucket, 21),
     Limiter("nginx 503", lambda server: server.nginx(503), bucket, 1, UNAVAILABLE, exact=True),
-    Limiter("nginx 503 burst", lambda server: server.nginx(503, "", BURST), bucket, 21, UNAVAILABLE),
+    Limiter(
+        "nginx 503 burst", lambda server: server.nginx(503, burst=BURST), bucket, 21, UNAVAILABLE
+    ),
     Limiter(
         "nginx 503 Retry-After",
         lambda server: server.nginx(503, RETRY_AFTER, BURST),

@@ -7,8 +7,8 @@
 //! with `EVENLY=1`. `METHOD` is that of the calls; `UNAVAILABLE=1` makes the client retry calls
 //! that are refused with 503 and a wait, and `UNAVAILABLE=any` without one too. `START_MS` is the
 //! Unix time at which the job starts, so that several processes start together. The client may give
-//! up a call after `TOTAL_S` seconds. If `TRACE` is set, each request is written to the file of that
-//! name.
+//! up a call after `TOTAL_S` seconds. If `TRACE` is set, each request is written to the file of
+//! that name.
 
 mod report;
 mod trace;
