@@ -1,5 +1,6 @@
 //! The budget for the retries of all requests together.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tower::retry::budget::{Budget, TpsBudget};
@@ -8,9 +9,29 @@ use tower::retry::budget::{Budget, TpsBudget};
 pub(super) type SharedBudget = Box<dyn Budget + Send + Sync>;
 
 /// 500 retries in 10 s, and one more for every five requests in that time that are not refused.
-///
-/// In the units of [`TpsBudget`], a retry withdraws 5, a request deposits 1, and the reserve is
-/// `50 * 10 * 5`, which is 500 retries. Withdrawals and deposits expire after 10 to 11 s.
 pub(super) fn default_budget() -> SharedBudget {
-    Box::new(TpsBudget::new(Duration::from_secs(10), 50, 0.2))
+    // In the units of `TpsBudget`, with 1.0 both a withdrawal and a deposit are one retry, and the
+    // reserve is `50 * 10`. They expire after 10 to 11 s.
+    let retries = TpsBudget::new(Duration::from_secs(10), 50, 1.0);
+    Box::new(OneForFive { retries, handled: AtomicUsize::new(0) })
+}
+
+/// Deposits a retry with each fifth request. `TpsBudget` can count fifths of a retry itself, but a
+/// deposit takes a lock and reads the clock, for each request that is not refused.
+struct OneForFive {
+    retries: TpsBudget,
+    handled: AtomicUsize,
+}
+
+impl Budget for OneForFive {
+    #[inline]
+    fn deposit(&self) {
+        if self.handled.fetch_add(1, Ordering::Relaxed) % 5 == 4 {
+            self.retries.deposit();
+        }
+    }
+
+    fn withdraw(&self) -> bool {
+        self.retries.withdraw()
+    }
 }
