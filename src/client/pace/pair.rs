@@ -184,8 +184,10 @@ impl Pair {
     }
 
     /// A request is dispatched.
+    #[inline]
     pub(super) fn dispatch(&mut self, now: u64) {
         self.pending += 1;
+        self.window.dispatch(now);
         self.own.dispatch(now);
         self.server.dispatch(now);
         if let Some(pace) = self.pace_mut() {
@@ -267,15 +269,21 @@ impl Pair {
         self.window.is_bounded() || self.learned.is_some()
     }
 
-    /// A request was admitted. `is_current` if it was sent after the last refusal was known.
-    pub(super) fn admitted(&mut self, sent_at: u64, now: u64, is_current: bool) {
+    /// A request was admitted. `is_current` if it was sent after the last refusal was known. The
+    /// clock is read only if the time makes a difference.
+    pub(super) fn admitted(&mut self, sent_at: u64, now: impl FnOnce() -> u64, is_current: bool) {
+        let unanswered = self.unanswered();
+        let Some(learned) = &mut self.learned else {
+            if is_current {
+                self.window.admitted(unanswered, now);
+            }
+            return;
+        };
+        let now = now();
         if is_current {
-            self.window.admitted(now);
+            self.window.admitted(unanswered, || now);
         }
-        let least = self.own.step();
-        if let Some(learned) = &mut self.learned {
-            learned.admitted(sent_at, now, least);
-        }
+        learned.admitted(sent_at, now, self.own.step());
     }
 
     /// A request was refused, the last one of `in_a_row`. The server names a time to wait or not, and

@@ -34,8 +34,9 @@ pub(super) struct Window {
     /// Up to this size it grows by half a request for each admitted one, and after that by one in
     /// the time in which all of its requests are answered.
     threshold: u64,
-    /// When it last changed, because of an answer.
-    since: u64,
+    /// When it last changed, because of an answer. `None` until the next request is dispatched, if
+    /// there was much room then.
+    since: Option<u64>,
     is_probing: bool,
 }
 
@@ -47,13 +48,13 @@ fn at_first(most: u64) -> u64 {
 impl Window {
     /// No bound.
     pub(super) const UNBOUNDED: Self =
-        Self { size: u64::MAX, most: 0, threshold: 0, since: 0, is_probing: false };
+        Self { size: u64::MAX, most: 0, threshold: 0, since: None, is_probing: false };
 
     /// The window of an endpoint to which nothing was sent yet. The policy allows bursts of so many
     /// requests.
     pub(super) fn new(burst: u64) -> Self {
         let most = burst.saturating_mul(PART);
-        Self { size: at_first(most), most, threshold: u64::MAX, since: 0, is_probing: false }
+        Self { size: at_first(most), most, threshold: u64::MAX, since: None, is_probing: false }
     }
 
     /// The server has no units until then, and all its clients come back at that time: each begins
@@ -62,7 +63,7 @@ impl Window {
         if self.most > 0 && !self.is_probing {
             self.size = self.size.min(at_first(self.most));
             self.threshold = u64::MAX;
-            self.since = until;
+            self.since = Some(until);
         }
     }
 
@@ -80,7 +81,7 @@ impl Window {
 
     /// The same window, as if nothing had been sent yet.
     pub(super) fn anew(self, now: u64) -> Self {
-        if self.most == 0 { self } else { Self { since: now, ..Self::new(self.most / PART) } }
+        if self.most == 0 { self } else { Self { since: Some(now), ..Self::new(self.most / PART) } }
     }
 
     #[inline]
@@ -103,20 +104,30 @@ impl Window {
         // The window doubles with each time of patience.
         let doublings = (unanswered / self.size).ilog2() + 1;
         let patience = if self.is_probing { PATIENCE_WITH_A_PROBE } else { PATIENCE };
-        self.since.saturating_add(patience.saturating_mul(doublings.into()))
+        // A window that is full has been since a request was dispatched.
+        let since = self.since.unwrap_or(0);
+        since.saturating_add(patience.saturating_mul(doublings.into()))
     }
 
     /// The time begins from which it is counted how long no answer has come.
     pub(super) fn start(&mut self, now: u64) {
-        self.since = now;
+        self.since = Some(now);
     }
 
-    /// A request was admitted that was sent after the last refusal.
-    pub(super) fn admitted(&mut self, now: u64) {
+    /// A request is dispatched.
+    #[inline]
+    pub(super) fn dispatch(&mut self, now: u64) {
+        self.since.get_or_insert(now);
+    }
+
+    /// A request was admitted that was sent after the last refusal, and so many are without an
+    /// answer. The clock is read only if they may fill the window soon.
+    pub(super) fn admitted(&mut self, unanswered: u64, now: impl FnOnce() -> u64) {
         if !self.is_bounded() {
             return;
         }
-        self.since = now;
+        let has_room = unanswered.saturating_mul(2 * PART) < self.size && !self.is_probing;
+        self.since = if has_room { None } else { Some(now()) };
         let grown = if self.is_probing {
             self.is_probing = false;
             if self.threshold == u64::MAX { at_first(self.most) } else { self.threshold }
@@ -147,7 +158,31 @@ impl Window {
 
     fn probe(&mut self, now: u64) {
         self.size = PART;
-        self.since = now;
+        self.since = Some(now);
         self.is_probing = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_without_an_answer_begins_with_the_answer_or_with_the_next_request() {
+        // 100 requests at first.
+        let mut window = Window::new(1000);
+        window.start(0);
+        assert_eq!(window.opens(100), PATIENCE);
+
+        // Half of the window waits for answers, so the answer counts.
+        window.admitted(50, || 3 * SECOND);
+        window.dispatch(4 * SECOND);
+        assert_eq!(window.opens(101), 3 * SECOND + PATIENCE);
+
+        // There is much room, so the clock need not be read.
+        window.admitted(50, || unreachable!("the clock is not read"));
+        window.dispatch(6 * SECOND);
+        window.dispatch(7 * SECOND);
+        assert_eq!(window.opens(101), 6 * SECOND + PATIENCE);
     }
 }

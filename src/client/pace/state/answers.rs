@@ -259,7 +259,7 @@ impl State {
         if !own.is_learning() {
             return is_more;
         }
-        own.admitted(sent_at, now(), is_current);
+        own.admitted(sent_at, now, is_current);
         self.queue.waiting() > 0 || is_more
     }
 }
