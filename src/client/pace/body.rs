@@ -26,7 +26,6 @@ pin_project! {
     {
         #[pin]
         source: Source<B>,
-        share: Option<Share>,
     }
 }
 
@@ -39,8 +38,9 @@ pin_project! {
         Direct {
             #[pin]
             body: B,
+            share: Option<Share>,
         },
-        /// The beginning has been read.
+        /// The beginning of the body of a refusal has been read. It is not in flight.
         Ahead {
             ahead: Box<Ahead<B>>,
         },
@@ -49,18 +49,18 @@ pin_project! {
 
 impl<B: Body> ResponseBody<B> {
     pub(super) const fn new(body: B, share: Option<Share>) -> Self {
-        Self { source: Source::Direct { body }, share }
+        Self { source: Source::Direct { body, share } }
     }
 
     pub(super) const fn read_ahead(ahead: Box<Ahead<B>>) -> Self {
-        Self { source: Source::Ahead { ahead }, share: None }
+        Self { source: Source::Ahead { ahead } }
     }
 
     /// The body of the wrapped service. If it belongs to a refusal, its beginning may have been
     /// read.
     pub fn get_ref(&self) -> &B {
         match &self.source {
-            Source::Direct { body } => body,
+            Source::Direct { body, .. } => body,
             Source::Ahead { ahead } => ahead.get_ref(),
         }
     }
@@ -73,8 +73,8 @@ impl<B: Body> ResponseBody<B> {
     /// body of the wrapped service alone would lack that part.
     pub fn into_inner(self) -> Result<B, Self> {
         match self.source {
-            Source::Direct { body } => Ok(body),
-            source @ Source::Ahead { .. } => Err(Self { source, share: self.share }),
+            Source::Direct { body, .. } => Ok(body),
+            source @ Source::Ahead { .. } => Err(Self { source }),
         }
     }
 }
@@ -100,31 +100,29 @@ impl<B: Body> Body for ResponseBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        match this.source.project() {
-            SourceProjection::Direct { mut body } => {
+        match self.project().source.project() {
+            SourceProjection::Direct { mut body, share } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 // A reader may not poll again after the last frame.
                 if !matches!(frame, Some(Ok(_))) || body.is_end_stream() {
-                    *this.share = None;
+                    *share = None;
                 }
                 Poll::Ready(frame)
             }
-            // A refusal is not in flight.
             SourceProjection::Ahead { ahead } => ahead.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Direct { body } => body.is_end_stream(),
+            Source::Direct { body, .. } => body.is_end_stream(),
             Source::Ahead { ahead } => ahead.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Direct { body } => body.size_hint(),
+            Source::Direct { body, .. } => body.size_hint(),
             Source::Ahead { ahead } => ahead.size_hint(),
         }
     }

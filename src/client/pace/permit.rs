@@ -71,14 +71,14 @@ use super::endpoint::PacedEndpoint;
 #[must_use = "dropping a permit gives its place back at once"]
 pub struct Permit {
     /// `None` if the path is exempt.
-    _share: Option<Share>,
+    share: Option<Share>,
+    /// That of a client further in.
+    _inner: Option<Box<Permit>>,
 }
 
 /// One of those that keep a request in flight: the body of the response, or a [`Permit`].
 pub(super) struct Share {
     request: Arc<InFlight>,
-    /// That of a client further in, if this belongs to a [`Permit`].
-    _inner: Option<Box<Share>>,
 }
 
 /// The permits of one request, which are given back when the last [`Share`] is dropped.
@@ -114,17 +114,22 @@ impl Permit {
     /// `http`, `reqwest` and `tonic`. A layer around this one may have removed them.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        Some(Self { _share: Some(Share::of(extensions.get()?)) })
+        extensions.get().map(Self::of_handle)
+    }
+
+    fn of_handle(Handle { request, inner }: &Handle) -> Self {
+        let share = Some(Share::of(request));
+        Self { share, _inner: inner.as_deref().map(|inner| Box::new(Self::of_handle(inner))) }
     }
 
     pub(super) const fn new(share: Option<Share>) -> Self {
-        Self { _share: share }
+        Self { share, _inner: None }
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoint = self._share.as_ref().map(|share| share.request.endpoint.endpoint());
+        let endpoint = self.share.as_ref().map(|share| share.request.endpoint.endpoint());
         f.debug_struct("Permit").field("endpoint", &endpoint).finish()
     }
 }
@@ -133,18 +138,15 @@ impl Share {
     /// The first share of a request that has permits. The caller has counted it.
     pub(super) fn new(endpoint: Arc<PacedEndpoint>) -> Self {
         let request = Arc::new(InFlight { endpoint, shares: AtomicUsize::new(1) });
-        Self { request, _inner: None }
+        Self { request }
     }
 
     /// A further share. If the permits were given back already, takes them anew.
-    fn of(Handle { request, inner }: &Handle) -> Self {
+    fn of(request: &Arc<InFlight>) -> Self {
         if request.shares.fetch_add(1, Ordering::Relaxed) == 0 {
             Arc::clone(&request.endpoint).occupy();
         }
-        Self {
-            request: Arc::clone(request),
-            _inner: inner.as_deref().map(|inner| Box::new(Self::of(inner))),
-        }
+        Self { request: Arc::clone(request) }
     }
 
     /// Lets [`Permit::of`] find the request.
