@@ -141,12 +141,14 @@ impl Bucket {
     }
 
     /// When a request may be dispatched, after `ahead` others.
+    #[inline]
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.planned.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)
     }
 
     /// When a dispatched request may be sent, after `ahead` others. This keeps requests that were
     /// delayed after their dispatch from being sent all at once.
+    #[inline]
     pub(super) fn opens(&self, ahead: u64) -> u64 {
         self.full_at.saturating_add(self.steps(ahead)).saturating_sub(self.tolerance)
     }
@@ -159,11 +161,13 @@ impl Bucket {
     }
 
     /// A request is dispatched.
+    #[inline]
     pub(super) fn dispatch(&mut self, now: u64) {
         self.planned = self.planned.max(now).saturating_add(self.step);
     }
 
     /// A dispatched request is sent.
+    #[inline]
     pub(super) fn send(&mut self, now: u64) {
         self.full_at = self.full_at.max(now).saturating_add(self.step);
     }
@@ -247,10 +251,12 @@ impl Bucket {
     }
 
     /// The time in which the units of a request come back.
+    #[inline]
     pub(super) fn step(&self) -> u64 {
         self.step
     }
 
+    #[inline]
     fn steps(&self, requests: u64) -> u64 {
         self.step.saturating_mul(requests)
     }
@@ -261,6 +267,7 @@ fn interval(quota: Quota) -> u64 {
     quota.rate().in_whole_micros().interval()
 }
 
+#[inline]
 pub(super) fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(SECOND).saturating_add(duration.subsec_nanos().into())
 }

@@ -241,6 +241,7 @@ impl PacedEndpoint {
         share
     }
 
+    #[inline]
     pub(super) fn now(&self) -> u64 {
         nanos(self.origin.elapsed())
     }
@@ -300,6 +301,7 @@ impl Sent {
 }
 
 impl Drop for Sent {
+    #[inline]
     fn drop(&mut self) {
         if !self.is_answered {
             self.endpoint.with(|endpoint, mut group| {

@@ -122,6 +122,7 @@ impl Pair {
 
     /// When a request may be dispatched after `ahead` others, by what is certain: the policy, the
     /// server's reports and a pause. What was learned may turn out to be wrong until then.
+    #[inline]
     pub(super) fn due(&self, ahead: u64) -> u64 {
         self.own.due(ahead).max(self.server.due(ahead)).max(self.paused_until)
     }
@@ -142,6 +143,7 @@ impl Pair {
         self.pace().map_or(0, |pace| pace.due(ahead))
     }
 
+    #[inline]
     fn pace(&self) -> Option<&Bucket> {
         self.learned.as_ref()?.pace()
     }
@@ -153,10 +155,12 @@ impl Pair {
         learned.intervals().filter(|_| !is_old)
     }
 
+    #[inline]
     fn pace_mut(&mut self) -> Option<&mut Bucket> {
         self.learned.as_mut()?.pace_mut()
     }
 
+    #[inline]
     fn unanswered(&self) -> u64 {
         self.pending + self.in_flight
     }
@@ -196,6 +200,7 @@ impl Pair {
     }
 
     /// A dispatched request is sent.
+    #[inline]
     pub(super) fn send(&mut self, now: u64) {
         self.pending -= 1;
         if self.in_flight == 0 {
@@ -210,6 +215,7 @@ impl Pair {
     }
 
     /// A request is dispatched and sent at once.
+    #[inline]
     pub(super) fn pass(&mut self, now: u64) {
         self.dispatch(now);
         self.send(now);
@@ -239,11 +245,13 @@ impl Pair {
     }
 
     /// A request that was sent has its response, or will have none.
+    #[inline]
     pub(super) fn land(&mut self) {
         self.in_flight -= 1;
     }
 
     /// `full_by` holds only for the requests that were in flight when it was reported.
+    #[inline]
     pub(super) fn forget_if_idle(&mut self) {
         if self.in_flight == 0 {
             self.full_by = 0;
@@ -271,6 +279,7 @@ impl Pair {
 
     /// A request was admitted. `is_current` if it was sent after the last refusal was known. The
     /// clock is read only if the time makes a difference.
+    #[inline]
     pub(super) fn admitted(&mut self, sent_at: u64, now: impl FnOnce() -> u64, is_current: bool) {
         let unanswered = self.unanswered();
         let Some(learned) = &mut self.learned else {
@@ -373,6 +382,7 @@ impl Pair {
     }
 
     /// When the quota is dropped that the server has reported.
+    #[inline]
     pub(super) fn forgets_at(&self) -> Option<u64> {
         self.told.map(|(_, at)| at.saturating_add(BELIEF))
     }

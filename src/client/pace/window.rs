@@ -96,6 +96,7 @@ impl Window {
         if self.size == u64::MAX { 0 } else { self.opens_bounded(unanswered) }
     }
 
+    #[inline]
     fn opens_bounded(&self, unanswered: u64) -> u64 {
         let unanswered = unanswered.saturating_mul(PART);
         if unanswered < self.size {
@@ -110,6 +111,7 @@ impl Window {
     }
 
     /// The time begins from which it is counted how long no answer has come.
+    #[inline]
     pub(super) fn start(&mut self, now: u64) {
         self.since = Some(now);
     }
@@ -122,6 +124,7 @@ impl Window {
 
     /// A request was admitted that was sent after the last refusal, and so many are without an
     /// answer. The clock is read only if they may fill the window soon.
+    #[inline]
     pub(super) fn admitted(&mut self, unanswered: u64, now: impl FnOnce() -> u64) {
         if !self.is_bounded() {
             return;
