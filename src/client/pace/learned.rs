@@ -99,6 +99,7 @@ impl Pace {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
+        clippy::float_arithmetic,
         reason = "times up to 100 days are exact, and the rate is an estimate"
     )]
     fn interval(&self, now: u64, least: u64) -> u64 {
@@ -116,8 +117,8 @@ impl Pace {
 /// The pause after the last one of several refusals in a row: none after the first one, then
 /// `first`, and twice as long after each further one.
 pub(super) fn backoff(in_a_row: u32, first: u64) -> u64 {
-    let doublings = in_a_row.saturating_sub(2).min(6);
-    if in_a_row > 1 { (first << doublings).min(LONGEST_BACKOFF) } else { 0 }
+    let doublings = in_a_row.saturating_sub(2).min(32);
+    if in_a_row > 1 { first.saturating_mul(1 << doublings).min(LONGEST_BACKOFF) } else { 0 }
 }
 
 impl Learned {
@@ -205,7 +206,7 @@ impl Learned {
         let resume = now.saturating_add(pause);
         if is_news {
             if let Some(measured) = self.measured(resume) {
-                self.adopt(now, measured, interval, least, pending);
+                self.adopt(now, resume, measured, interval, least, pending);
                 self.note(measured);
             }
             self.empty.push_back(Empty { at: resume, admitted: self.admitted, is_vague: false });
@@ -214,7 +215,7 @@ impl Learned {
                 (empty.at, empty.is_vague) = (resume, true);
             }
             if let Some(pace) = &mut self.pace {
-                pace.since = now;
+                pace.since = resume;
                 pace.update(now, least);
             }
         }
@@ -268,6 +269,7 @@ impl Learned {
     fn adopt(
         &mut self,
         now: u64,
+        resume: u64,
         (measured, time): (u64, u64),
         interval: u64,
         least: u64,
@@ -291,23 +293,23 @@ impl Learned {
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
+            clippy::float_arithmetic,
             reason = "an estimate"
         )]
         let requests = (between(least, plateau) as f64 * REQUESTS_TO_PLATEAU) as u64;
         // After a short measurement, the rate is soon measured again.
         let span = requests.min(time.max(plateau.saturating_mul(3)));
         let span = span.max(self.answered_in.saturating_mul(ANSWERS_TO_PLATEAU)).max(1);
+        // A pause costs as much as it is long, unless the server saves units for it.
+        let span = span.max(resume.saturating_sub(now).min(SECOND).saturating_mul(8));
         let paced = now.saturating_sub(self.resumed.0) / plateau;
         let at_once = (self.admitted - self.resumed.1).saturating_sub(paced);
         let pace = self.pace.get_or_insert_with(|| {
             let bucket = Bucket::of_requests(plateau);
             Pace { bucket, plateau, since: now, span, burst: 1 }
         });
-        // Like the rate, the burst begins somewhat smaller: one that empties the server's bucket is
-        // refused each time.
-        let at_once = at_once - at_once.div_ceil(8).min(at_once);
         pace.burst = at_once.max(pace.burst / 2).max(1);
-        (pace.plateau, pace.since, pace.span) = (plateau, now, span);
+        (pace.plateau, pace.since, pace.span) = (plateau, resume, span);
         pace.update(now, least);
         // What comes back from now on can be sent at once after the pause, up to the burst.
         pace.bucket.empty_at(now, pending);

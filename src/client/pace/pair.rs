@@ -295,8 +295,8 @@ impl Pair {
         learned.admitted(sent_at, now, self.own.step());
     }
 
-    /// A request was refused, the last one of `in_a_row`. The server names a time to wait or not, and
-    /// reports for how long this limit is exhausted or not. Returns how long to wait.
+    /// A request was refused, the last one of `in_a_row`. The server names a time to wait or not,
+    /// and reports for how long this limit is exhausted or not. Returns how long to wait.
     #[cold]
     pub(super) fn refused(
         &mut self,

@@ -185,6 +185,14 @@ pub(super) fn spoken() -> Vec<(String, Dialect)> {
 /// One limit, and everything that servers say about theirs.
 pub(super) fn dialects() -> Rows {
     let mut rows = Vec::new();
+    // As nginx with a constant field: its bucket is full long before the wait is over.
+    for (name, requests) in [("tenth", 50), ("hundredth", 5)] {
+        let algorithm = Algorithm::Nginx { burst: 20, delays: false };
+        let limit = Limit { algorithm, requests, window: SECOND };
+        let mut job = Job { policy: (500, Duration::from_secs(1), 500), ..with(limit) };
+        job.server.dialect = Dialect { retry_after: RetryAfter::Says("1"), ..Dialect::SILENT };
+        rows.push((format!("ra-1 {name} nginx-20 1s"), job));
+    }
     let algorithms = [
         ("fixed", Algorithm::FixedWindow),
         ("log", Algorithm::SlidingLog),
