@@ -59,9 +59,9 @@ impl Waited {
         self.in_queue
     }
 
-    /// How long the delays between a refusal, or a broken connection, and the next attempt were,
-    /// all together, as the [`RetryPolicy`](super::RetryPolicy) has planned them. After such a
-    /// delay the request is in the queue again. Zero for retries of another layer.
+    /// How long the delays of the [`RetryPolicy`](super::RetryPolicy) were, from a refusal or a
+    /// broken connection until the request arrived again in the queue, all together. Zero for
+    /// retries of another layer.
     #[must_use]
     pub const fn before_retries(&self) -> Duration {
         self.before_retries
@@ -91,6 +91,12 @@ impl Waited {
     /// The same after a delay before a retry.
     pub(super) const fn delayed(self, delay: Duration) -> Self {
         Self { before_retries: self.before_retries.saturating_add(delay), ..self }
+    }
+
+    /// The same if the last delay ended so much later than it was to, or earlier.
+    pub(super) const fn moved(self, later: Duration, earlier: Duration) -> Self {
+        let before_retries = self.before_retries.saturating_add(later).saturating_sub(earlier);
+        Self { before_retries, ..self }
     }
 
     /// The same with a further attempt, or several.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, Pacer, RetryPolicy, Waited};
 use http::{Request, Response, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, advance};
 use tower::retry::RetryLayer;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
-use crate::support::{Log, Remote, assert_at, generous, mock, one_call_in, refusal, request};
+use crate::support::{
+    Log, Remote, assert_at, generous, mock, one_call_in, refusal, request, settle,
+};
 
 const TEN: Duration = Duration::from_secs(10);
 
@@ -110,6 +112,23 @@ async fn retries_without_a_pacer_tell_too() {
     let (waited, _, took) = call(&client).await;
     assert_eq!((waited.attempts(), waited.in_queue()), (2, Duration::ZERO));
     assert_at(took, waited.before_retries());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_counts_as_long_as_it_was() {
+    let server = mock(&Log::new(), |number| match number {
+        1 => refusal(&[("retry-after", "15")]),
+        _ => Response::new(String::new()),
+    });
+    let client = BolnaClientLayer::new().layer(server);
+    let suspended = async {
+        settle().await;
+        // The process does not run for a while.
+        advance(TEN * 4).await;
+    };
+    let ((waited, _, took), ()) = tokio::join!(call(&client), suspended);
+    assert!(took >= TEN * 4, "{took:?}");
+    assert_at(took, waited.total());
 }
 
 #[tokio::test(start_paused = true)]

@@ -196,7 +196,8 @@ impl Pacer {
         self.acquire_with(path, WaitOptions::default()).await
     }
 
-    /// Like [`acquire`](Self::acquire), with a [`Priority`], a [`MaxWait`] or both.
+    /// Like [`acquire`](Self::acquire), with a [`Priority`](crate::client::Priority), a [`MaxWait`]
+    /// or both.
     ///
     /// ```no_run
     /// # async fn call() -> Result<(), Box<dyn std::error::Error>> {
@@ -453,8 +454,8 @@ impl PacerBuilder {
     /// How many requests may wait for one endpoint, at least 1. Defaults to 10,000. One more
     /// request fails at once with a [`WaitError`](super::WaitError).
     ///
-    /// [Bulk](Priority::Bulk) requests do not count against interactive ones: however many of them
-    /// wait, so many interactive requests may wait too.
+    /// [Bulk](crate::client::Priority::Bulk) requests do not count against interactive ones:
+    /// however many of them wait, so many interactive requests may wait too.
     ///
     /// Retries may wait beyond this bound, because losing them would be worse.
     pub fn max_waiting(mut self, requests: usize) -> Self {
@@ -507,10 +508,10 @@ impl PacerBuilder {
         self
     }
 
-    /// Which share of the requests are bulk ones while requests of both [priorities](Priority) wait
-    /// for the same units, in percent, from 0 to 99. Defaults to 10: of ten requests that are
-    /// dispatched, at least one is a bulk request. With 0, bulk requests are sent only while no
-    /// interactive one waits.
+    /// Which share of the requests are bulk ones while requests of both
+    /// [priorities](crate::client::Priority) wait for the same units, in percent, from 0 to 99.
+    /// Defaults to 10: of ten requests that are dispatched, at least one is a bulk request. With 0,
+    /// bulk requests are sent only while no interactive one waits.
     ///
     /// The share holds for all requests of endpoints that have a limit in common. Interactive
     /// requests that arrive later go before bulk ones that wait, so a bulk request may turn out to

@@ -247,7 +247,11 @@ impl<C> RetryPolicy<C> {
     /// A retry begins. The time in which the process did not run does not count.
     fn resume(&mut self) {
         if let (Some(resumes), Some(began)) = (self.resumes.take(), self.began) {
-            let late = resumes.elapsed();
+            let now = Instant::now();
+            let late = now.saturating_duration_since(resumes);
+            if let Some(waited) = &mut self.waited {
+                **waited = waited.moved(late, resumes.saturating_duration_since(now));
+            }
             if late > LATE {
                 self.began = began.checked_add(late);
             }
