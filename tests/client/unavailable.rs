@@ -125,6 +125,7 @@ async fn a_job_loses_nothing_at_a_limiter_that_does_not_say_how_long_it_is_unava
 
 /// A job of GETs against a server that does as nginx with `limit_req`: it admits one request in 2 s
 /// and three at once, and answers the others with 503 and these fields.
+#[expect(clippy::float_arithmetic, reason = "parts of a unit")]
 async fn job(policy: RetryPolicy, fields: &'static [(&'static str, &'static str)]) {
     let log = Log::new();
     let limiter = Arc::new(Mutex::new((3.0_f64, Instant::now())));

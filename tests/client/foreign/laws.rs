@@ -131,7 +131,8 @@ fn longest_exchange(server: &Setup) -> Nanos {
 }
 
 /// No future is polled and no task runs without a reason: a request that waits, is sent, is held,
-/// is answered, or waits for its retry. A timer of a minute wakes the runtime up to four times, and a request has up to five timers.
+/// is answered, or waits for its retry. A timer of a minute wakes the runtime up to four times, and
+/// a request has up to five timers.
 fn check_polls(job: &Job, report: &Report) -> Result<(), TestCaseError> {
     let events = (report.sent + job.calls) as u64;
     prop_assert!(report.polls <= 5 * events, "{} polls", report.polls);
@@ -143,7 +144,6 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     /// With the default settings, and a total time that is long enough.
     #[test]
-    #[ignore = "until the client learns the rate"]
     fn no_call_is_lost_at_any_server((job, is_even) in jobs()) {
         let job = if is_even { Job { pacer: PacerBuilder::evenly, ..job } } else { job };
         let report = job.run();
@@ -152,7 +152,6 @@ proptest! {
     }
 
     #[test]
-    #[ignore = "until the client learns the rate"]
     fn a_refusal_is_handed_back_only_when_the_total_time_is_over((job, is_even) in jobs()) {
         let mut job = Job { retry: |retry| retry.total_time(TOTAL_TIME), ..job };
         if is_even {
