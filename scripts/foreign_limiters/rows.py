@@ -14,8 +14,6 @@ POLICIES = {2: (125, 10), 10: (500, 6), 100: (500, 10)}
 # The same for limiters that refuse what comes a millisecond early: at an interval of 80 ms or more,
 # a machine that is busy with other jobs is no reason.
 EXACT = {2: (25, 10), 10: (100, 6), 100: (500, 10)}
-# The limiter that several processes share in the short selection.
-SHARED = ["express-rate-limit draft-8"]
 # What the client does not keep yet, and is not in the short selection: a wait of 1 s is fifty times
 # too long there, and the client takes it for the time in which the server admits one burst.
 NOT_KEPT = ["nginx 503 Retry-After"]
@@ -109,6 +107,5 @@ def rows(calls):
             # Without a burst, most requests come too early if clients do not know of each other.
             if limiter.exact:
                 continue
-            short = processes == 4 and limiter.name in SHARED
-            yield bulk(limiter, 10, calls, processes, short)
+            yield bulk(limiter, 10, calls, processes)
     yield from faults()
