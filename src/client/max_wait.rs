@@ -33,8 +33,9 @@ use super::priority::Priority;
 /// }
 /// ```
 ///
-/// If the request is refused by the server, its retries may take that time too, or the [total
-/// time](super::RetryPolicyBuilder::total_time) of the retry policy if that is less. A request
+/// If the request is refused by the server, its retries may take as long again, counted from the
+/// first refusal, or the [total time](super::RetryPolicyBuilder::total_time) of the retry policy if
+/// that is less. A request
 /// with [`MaxWait::ZERO`] that is refused is not retried: the caller gets the refusal.
 ///
 /// The time in which the process does not run does not count.

@@ -43,7 +43,7 @@ const LEARNED_RATE: &str = "bolna_rate_limit_client_learned_rate";
 ///
 /// | metric | type | meaning |
 /// |---|---|---|
-/// | `bolna_rate_limit_client_remaining` | gauge | requests that would be sent at once |
+/// | `bolna_rate_limit_client_remaining` | gauge | requests that the limits allow at once |
 /// | `bolna_rate_limit_client_waiting` | gauge | requests that wait to be sent, by `priority` |
 /// | `bolna_rate_limit_client_unanswered` | gauge | requests without a response yet |
 /// | `bolna_rate_limit_client_wait_seconds` | gauge | wait of one more request, by `priority` |
@@ -109,7 +109,7 @@ impl Metrics {
     }
 
     fn with_labels(pacer: Pacer, labels: Vec<Label>) -> Self {
-        describe_gauge!(REMAINING, "Requests that would be sent at once");
+        describe_gauge!(REMAINING, "Requests that the limits allow at once");
         describe_gauge!(WAITING, "Requests that wait to be sent");
         describe_gauge!(UNANSWERED, "Requests that have no response yet");
         describe_gauge!(WAIT, Unit::Seconds, "How long one more request would have to wait");

@@ -40,7 +40,7 @@
 //! A request may have a [`Priority`] in its extensions. While requests of both priorities wait for
 //! the same units, interactive ones are dispatched before those of a bulk job, which keeps [one of
 //! ten](PacerBuilder::bulk_share) dispatches. Within a priority, retries are dispatched first. All
-//! requests are interactive unless they say something else.
+//! requests are interactive unless marked otherwise.
 //!
 //! An endpoint with several limits keeps to all of them, except to rates for everyone: a request is
 //! sent when each limit has the units that it costs by the policy. A single request can't have
@@ -90,8 +90,8 @@
 //! API key. Responses show this in `RateLimit` and `RateLimit-Policy` ([draft 11][draft-11] and the
 //! earlier ones), or in `X-RateLimit-Limit`, `-Remaining` and `-Reset`. The client adopts the
 //! remaining units that the server reports, and a quota that is stricter than that of the policy. A
-//! client that is alone loses nothing by this, and no field makes the client send more than its
-//! policy allows.
+//! quota is forgotten if it is not reported for an hour. A client that is alone loses nothing by
+//! this, and no field makes the client send more than its policy allows.
 //!
 //! If a response reports several limits, each report is used for the limit of the endpoint that has
 //! this name. If the endpoint's own limit, which has the name of the endpoint, is not reported, the
@@ -112,15 +112,15 @@
 //!   more again; or as many more as the server reports to be left.
 //!
 //! # What is learned from refusals
-//! Any other response with the status 429 pauses its endpoint for all callers, and the endpoints
-//! that share a limit which it reports as exhausted:
+//! A response with the status 429 that is not due to a limit of requests in flight pauses its
+//! endpoint for all callers, and the endpoints that share a limit which it reports as exhausted:
 //! * The pause is the time that the response names, in [any form](#how-times-are-read). Without one
 //!   that is understood it lasts until an exhausted limit has units again, or else 1 s; or, if the
-//!   server's rate has been learned, until one request is due at that rate. It is at most [an
-//!   hour](PacerBuilder::max_pause).
+//!   server's rate has been learned, for the time of one request at that rate, at most 1 s. It is
+//!   at most [an hour](PacerBuilder::max_pause).
 //! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
-//!   4 s and so on, up to a minute. For a policy of more than ten requests a second it begins with
-//!   the time of ten requests.
+//!   4 s and so on, up to a minute. Once the server's rate has been learned, the series may begin
+//!   with less than 1 s, and ends at about the time of 40 requests at that rate if that is shorter.
 //! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
 //! * After the pause one request is sent, as a probe, and the next one when it has been answered;
 //!   or after 30 s, so that a lost answer stops nothing.
@@ -131,7 +131,8 @@
 //! 9438][cubic]) around the measured rate: after a refusal somewhat slower, soon near the measured
 //! rate, and faster when nothing is refused for long, up to what the policy allows. Of several
 //! processes with one key, each learns its own part of the rate. What was learned is forgotten an
-//! hour after the last refusal. It only delays requests: none fails earlier because of it than at
+//! hour after the last refusal. A refusal by a limit that reports when its window begins anew
+//! teaches no rate. It only delays requests: none fails earlier because of it than at
 //! its [longest wait](PacerBuilder::max_wait), since the rate may turn out to be higher. For a
 //! large job at a slow server, allow a longer wait and a longer [time for
 //! retries](RetryPolicyBuilder::total_time).
@@ -140,6 +141,7 @@
 //! begins as TCP does, with a small window ([RFC 5681][slow-start]): a tenth of the burst, at least
 //! 10 requests, may be without an answer. The window grows by half a request with each one that is
 //! admitted, and doubles with each second without an answer, until it is as large as the burst.
+//! It begins small again after a pause until a reported window, and after [`Pacer::resume`].
 //! With Bolna's 500 calls a minute, 50 are sent at once, and all 495 within six round trips.
 //!
 //! [cubic]: https://www.rfc-editor.org/rfc/rfc9438
@@ -172,10 +174,8 @@
 //! |---|---|
 //! | a number of seconds, with or without a fraction | `120`, `2.863` |
 //! | a time with units | `6m0s`, `20ms`, `120 seconds`, `PT1M30S`, `0:01:30` |
-//! | a Unix time in seconds, milliseconds, microseconds or nanoseconds, told apart by its magnitude
-//! | `1764412345`, `1764412345.678`, `1764412345678` |
-//! | an HTTP-date in any of its three forms (RFC 9110, section 5.6.7), and with any offset or a
-//! zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
+//! | a Unix time, in seconds to nanoseconds by its magnitude | `1764412345`, `1764412345.678`, `1764412345678` |
+//! | an HTTP-date (RFC 9110, section 5.6.7), also with another offset or a zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
 //! | a date as JavaScript writes it | `Sun Nov 06 1994 09:49:37 GMT+0100 (CET)` |
 //! | a date of RFC 3339; in UTC, if it has no offset | `1994-11-06T08:49:37.5Z` |
 //!
@@ -196,14 +196,16 @@
 //! crate's layer](crate::BolnaRateLimitLayer). It therefore retries such a request whatever its
 //! method, and dispatches retries before new requests of their priority. A refused request is
 //! retried until its [total time](RetryPolicyBuilder::total_time) is over, 5 minutes by default,
-//! however often it is refused. After that, the caller gets the last refusal unchanged.
+//! however often it is refused. After that, the caller gets the last refusal unchanged, or a
+//! [`WaitError`] if a retry was in the queue.
 //! [`RetryPolicy`] has the settings, for example a bound on the number of attempts and a budget for
 //! all requests together. It is a [`tower::retry::Policy`] and can also be used without the rest of
 //! the client.
 //!
 //! A request whose connection broke is sent again if its method is idempotent, and otherwise only
 //! [on demand](RetryPolicyBuilder::retry_broken_uploads) and if it was not sent to its end. The
-//! units that it took stay spent, because the server may have counted it.
+//! units that it took stay spent, because the server may have counted it. After five
+//! attempts in a row that were closed without a response, the caller gets the error.
 //!
 //! The body of a refusal is read before the response is handed on, up to 64 KiB and for at most
 //! 1 s. Over HTTP/1 a connection is used again only if the response was read to its end, so that a
@@ -223,7 +225,7 @@
 //! * [`Pacer::set_policy`] and [`Pacer::set_quota`] change limits, for requests that wait as well;
 //! * [`Pacer::resume`] ends a pause, for example after a nonsense `Retry-After`, and
 //!   [`Pacer::forget`] also forgets what was learned. [`PacerBuilder::max_pause`] bounds all pauses
-//!   before.
+//!   in advance.
 //!
 //! # What is logged
 //! With the feature `tracing`, the client logs under the target `bolna_rate_limit::client`. Nothing
@@ -238,7 +240,7 @@
 //! | `not_stricter` | `info` | the server admits as many requests as the policy after all | `limit` |
 //! | `rate_forgotten` | `info` | nothing was refused for an hour | `limit` |
 //! | `quota_adopted` | `info` | the server reports a quota that is stricter than the policy | `limit`, `burst`, `window_ms` |
-//! | `quota_dropped` | `info` | it reports no stricter one any more | `limit` |
+//! | `quota_dropped` | `info` | it reports no stricter one any more, or none for an hour | `limit` |
 //! | `concurrency_adopted` | `info` | it reports another limit of requests in flight | `endpoint`, `limit`, `most` |
 //! | `retry` | `debug` | a retry is planned | `endpoint`, `status`, `attempt`, `delay_ms`, `left_ms` (of the total time) |
 //! | `unsent` | `debug` | requests fail with a [`WaitError`] | `endpoint`, `requests`, `wait_ms` (of one more), `limit` |

@@ -35,8 +35,9 @@ impl Refusals {
         Self { unavailable: false, any_unavailable: false, forbidden: false }
     }
 
-    /// Also responses with the status 503 that say in `Retry-After` when to come back. A 503
-    /// without it usually means that the server is broken or overloaded, and is no refusal.
+    /// Also responses with the status 503 that say when to come back, in `Retry-After` or
+    /// another field of the [first three kinds](crate::client#how-times-are-read). A 503 without
+    /// one usually means that the server is broken or overloaded, and is no refusal.
     ///
     /// All of them pause the endpoint. A request that got one is sent again only if its method is
     /// idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or DELETE. With another
@@ -59,9 +60,9 @@ impl Refusals {
         Self { unavailable: true, any_unavailable: true, ..self }
     }
 
-    /// Also responses with the status 403 that have `X-RateLimit-Remaining: 0` or say in
-    /// `Retry-After` when to come back. [GitHub's API][github] sends the one if its rate limit is
-    /// exhausted, and the other if requests come too fast.
+    /// Also responses with the status 403 that have `X-RateLimit-Remaining: 0` or say when to come
+    /// back, as for [503](Self::unavailable). [GitHub's API][github] sends the one if its rate
+    /// limit is exhausted, and the other if requests come too fast.
     ///
     /// Such a request had no effect, and is sent again whatever its method.
     ///

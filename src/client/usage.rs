@@ -68,8 +68,10 @@ impl Usage {
         self.quota
     }
 
-    /// How many requests would be sent at once now, by the limit that allows the fewest; 0 while
-    /// the endpoint is paused or requests wait. The number follows from the policy, from the
+    /// How many requests the limits allow at once now, by the one that allows the fewest; 0 while
+    /// the endpoint is paused or requests wait. A new client, and one that was refused, [sends
+    /// fewer](crate::client#what-is-learned-from-refusals) before the first answers, which is not
+    /// counted here. The number follows from the policy, from the
     /// requests that this client has sent, and from the remaining units that the server has
     /// reported, after the units spent by other clients. [A part](super::PacerBuilder::jitter) of
     /// the burst is held back: of Bolna's 500, 495 are left at the beginning.
@@ -98,11 +100,13 @@ impl Usage {
         self.unanswered
     }
 
-    /// How long one more request would have to wait, by the limit that takes the longest. It would
-    /// have the [priority](Priority) of a request that says nothing, and go before bulk requests as
-    /// far as these do not have [their share](super::PacerBuilder::bulk_share). Requests to other
-    /// endpoints that wait for a shared limit are not counted. Nor is the time until a request in
-    /// flight ends, which is not known.
+    /// How long one more [interactive](Priority::Interactive) request would have to wait, by the
+    /// limit that takes the longest. Bulk requests that wait delay it only by [their
+    /// share](super::PacerBuilder::bulk_share). Not counted are:
+    /// * requests to other endpoints that wait for a shared limit;
+    /// * the time until a request in flight ends, which is not known;
+    /// * the time until earlier requests are answered, while a client that is new or was refused
+    ///   [sends only a few](crate::client#what-is-learned-from-refusals).
     #[must_use]
     pub const fn wait(&self) -> Duration {
         self.wait_of(Priority::Interactive)
@@ -149,7 +153,8 @@ impl Usage {
     }
 
     /// How many refusals were not followed by a retry of this client: the caller got them, or a
-    /// layer around this client. A refusal counts when its response is dropped, or taken apart.
+    /// layer around this client. A refusal is counted when the extensions of its response are
+    /// dropped.
     #[must_use]
     pub const fn handed_back(&self) -> u64 {
         self.handed_back
@@ -180,17 +185,19 @@ impl Usage {
 }
 
 impl LearnedRate {
-    /// The time between two requests now. After a refusal the rate begins below the measured one,
-    /// and grows until the next refusal, up to the rate of the policy.
+    /// The time between two requests now. After a refusal the rate begins at 0.85 of the
+    /// [plateau](Self::plateau_interval), and grows until the next refusal, up to the rate of the
+    /// policy.
     #[must_use]
     pub const fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// The time between two requests by the last measurement: what the server has admitted between
-    /// refusals. One that is much slower than the rate before is adopted in steps.
+    /// The time between two requests at the plateau, the rate to which requests are sped up at
+    /// first. It is the rate that was measured between refusals, or, if requests were sent faster
+    /// than that, one between the two: a slower rate is adopted in steps.
     #[must_use]
-    pub const fn measured_interval(&self) -> Duration {
+    pub const fn plateau_interval(&self) -> Duration {
         self.measured
     }
 

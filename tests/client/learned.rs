@@ -188,6 +188,7 @@ async fn a_learned_rate_makes_no_request_fail_before_its_longest_wait() {
         if let (Err(error), after) = call.await.unwrap() {
             let error = error.downcast::<WaitError>().unwrap();
             assert!(error.wait() > Duration::ZERO, "{error}");
+            assert!(error.to_string().contains("for another"), "{error}");
             // A pause that ends too late is known a few seconds before.
             assert!(after + Duration::from_secs(10) >= longest, "{error} after {after:?}");
             failed += 1;

@@ -207,7 +207,7 @@ async fn a_rate_that_was_learned_can_be_read_until_it_is_forgotten() {
     send_calls(&client, 60).await;
     let rate = learned().unwrap();
     assert!((40.0..90.0).contains(&rate.per_minute()), "{rate:?}");
-    let measured = rate.measured_interval();
+    let measured = rate.plateau_interval();
     assert!((0.8..1.2).contains(&measured.as_secs_f64()), "{rate:?}");
     assert!((rate.per_minute() * rate.interval().as_secs_f64() - 60.0).abs() < 0.001);
     sleep(Duration::from_secs(3600)).await;

@@ -16,7 +16,8 @@ pin_project! {
     /// A caller that keeps a response without reading its body therefore keeps a place. An empty
     /// body has ended when it was polled once, or was dropped.
     ///
-    /// The body of a refusal has been read already, up to 64 KiB and for at most 1 s, so that a
+    /// The body of a refusal has been read already, up to 64 KiB and for at most 1 s, unless it
+    /// is known to be longer, so that a
     /// retry finds the connection free again: a connection of HTTP/1 is used again only after a
     /// response was read to its end. The caller gets all of it nevertheless, with its trailers and
     /// errors.

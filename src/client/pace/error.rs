@@ -51,6 +51,13 @@ pub(super) enum Bound {
     Retries,
 }
 
+impl Bound {
+    /// Whether a request may wait for so long.
+    fn is_at_least(self, wait: Duration) -> bool {
+        matches!(self, Self::Wait(longest) | Self::OwnWait(longest) if wait <= longest)
+    }
+}
+
 /// The shortest wait that an error reports, so that no caller comes back at once.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -116,6 +123,8 @@ impl fmt::Display for WaitError {
         match lack.in_flight {
             Some(1) => f.write_str("until the 1 request in flight ends"),
             Some(most) => write!(f, "until one of {most} requests in flight ends"),
+            // It has waited for a part of that time already.
+            None if bound.is_at_least(*wait) => write!(f, "for another {wait:.1?}"),
             None => write!(f, "for {wait:.1?}"),
         }?;
         // An endpoint's own limit has its name.

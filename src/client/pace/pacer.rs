@@ -454,8 +454,9 @@ impl PacerBuilder {
     /// How many requests may wait for one endpoint, at least 1. Defaults to 10,000. One more
     /// request fails at once with a [`WaitError`](super::WaitError).
     ///
-    /// [Bulk](crate::client::Priority::Bulk) requests do not count against interactive ones:
-    /// however many of them wait, so many interactive requests may wait too.
+    /// An interactive request is counted against other interactive requests only, a
+    /// [bulk](crate::client::Priority::Bulk) request against all. So a bulk job that fills the
+    /// queue keeps no interactive request out, and up to twice this number may wait.
     ///
     /// Retries may wait beyond this bound, because losing them would be worse.
     pub fn max_waiting(mut self, requests: usize) -> Self {
@@ -491,7 +492,7 @@ impl PacerBuilder {
     /// 99999999999` is a pause of 3,170 years. This bounds each pause, also those that the client
     /// chooses when one refusal follows another. After it, one request is sent, and its response
     /// may begin the next pause. The random time that is added to a pause, of at most 1 s, is not
-    /// counted. [`Pacer::resume`] ends a pause before.
+    /// counted. [`Pacer::resume`] ends a pause early.
     ///
     /// If the server means its times, a bound that is shorter than those costs one refusal each
     /// time that it has passed. It does not shorten the interval of the policy.
@@ -527,8 +528,8 @@ impl PacerBuilder {
     /// Requests that are sent one interval apart may arrive closer together, and units spent by
     /// other clients become known only with the next response. The units that come back in the time
     /// `jitter` are therefore held back from the burst, at most half of the burst, and a job takes
-    /// that much longer. At 500 a minute with a burst of 500, five units are held back, so that 495
-    /// requests are sent at once.
+    /// that much longer. At 500 a minute with a burst of 500, five units are held back, so that a
+    /// burst has 495 requests. May be zero.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.settings.jitter = jitter;
         self
@@ -538,9 +539,9 @@ impl PacerBuilder {
     ///
     /// # Errors
     /// If [`max_waiting`](Self::max_waiting), [`max_wait`](Self::max_wait) or
-    /// [`max_pause`](Self::max_pause) is zero, or [`bulk_share`](Self::bulk_share) is 100 % or more. [`hosts`](Self::hosts)
-    /// must not be empty, and each must be a host. A limit of zero is an error when the policy is
-    /// [built](crate::policy::PolicyBuilder::build).
+    /// [`max_pause`](Self::max_pause) is zero, or [`bulk_share`](Self::bulk_share) is 100 % or
+    /// more. [`hosts`](Self::hosts) must not be empty, and each must be a host. A limit of zero is
+    /// an error when the policy is [built](crate::policy::PolicyBuilder::build).
     pub fn build(self) -> Result<Pacer, PacerError> {
         match self.settings {
             Settings { max_waiting: 0, .. } => Err(PacerError::ZeroWaiting),

@@ -50,8 +50,8 @@ impl<C> RetryPolicyBuilder<C> {
         Self { attempts: Some(attempts), ..self }
     }
 
-    /// How long after the first refusal a retry may still begin, more than 0. Defaults to 5
-    /// minutes, which is also how long a new request may
+    /// How long after the first refusal or broken connection a retry may still begin, more than 0.
+    /// Defaults to 5 minutes, which is also how long a new request may
     /// [wait](crate::client::PacerBuilder::max_wait) by default. A job that may take hours can be
     /// given hours.
     ///
@@ -70,14 +70,19 @@ impl<C> RetryPolicyBuilder<C> {
     ///
     /// Where the server does not say when a request may be sent again, a delay is 1 s, 2 s, 4 s and
     /// so on, but at most `max`, and the random part in addition.
+    ///
+    /// If a [`Pacer`](crate::client::Pacer) below has paused the endpoint, as in a
+    /// [`BolnaClientLayer`](crate::client::BolnaClientLayer), a refused request waits for the end
+    /// of the pause instead, and this setting concerns broken connections and other hosts.
     pub fn backoff(self, base: Duration, max: Duration) -> Self {
         Self { backoff: Backoff { base, max }, ..self }
     }
 
-    /// Also takes responses with the status 503 for [refusals](Refusals::unavailable) that
-    /// [say when](crate::client#how-times-are-read) the request may be sent again. Their requests
-    /// are retried if the method is idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS,
-    /// TRACE, PUT or DELETE. With another method, the request may already have had its effect.
+    /// Also takes responses with the status 503 for [refusals](Refusals::unavailable) that say when
+    /// the request may be sent again, in `Retry-After` or another field of the [first three
+    /// kinds](crate::client#how-times-are-read). Their requests are retried if the method is
+    /// idempotent (RFC 9110, section 9.2.2): GET, HEAD, OPTIONS, TRACE, PUT or DELETE. With another
+    /// method, the request may already have had its effect.
     ///
     /// In a [`BolnaClientLayer`](crate::client::BolnaClientLayer) they pause the endpoint for all
     /// callers, whatever the method. Off by default.
@@ -93,7 +98,7 @@ impl<C> RetryPolicyBuilder<C> {
     }
 
     /// Also takes responses with the status 403 for [refusals](Refusals::forbidden) that have
-    /// `X-RateLimit-Remaining: 0` or a valid `retry-after-ms` or `Retry-After`, as those of
+    /// `X-RateLimit-Remaining: 0` or say when the request may be sent again, as those of
     /// GitHub's API. Their requests are retried whatever the method.
     ///
     /// In a [`BolnaClientLayer`](crate::client::BolnaClientLayer) they pause the endpoint for all
@@ -123,10 +128,10 @@ impl<C> RetryPolicyBuilder<C> {
     /// several times as many requests to a server that refuses all of them.
     ///
     /// A retry withdraws from the budget, and is not made if nothing is left. A response that is
-    /// neither a refusal nor 503 deposits into it. The default is
-    /// `TpsBudget::new(Duration::from_secs(10), 50, 0.2)`: one retry for five requests, with a
-    /// reserve as large as Bolna's largest burst to one named endpoint. 500 requests that are
-    /// refused at once may all be sent again at once, and another 500 about ten seconds later.
+    /// neither a refusal nor 503 deposits into it. The default allows 500 retries in about ten
+    /// seconds, as many as Bolna's largest burst to one named endpoint, and one more for every five
+    /// responses in that time that deposit. So 500 requests that are refused together may all be
+    /// sent again, and another 500 about ten seconds later.
     ///
     /// Retries of refused requests that a [`Pacer`](crate::client::Pacer) below bounds do not
     /// withdraw from the default budget: after a refusal the pacer sends one request after the

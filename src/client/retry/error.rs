@@ -37,7 +37,8 @@ impl fmt::Display for RetryPolicyError {
                  nothing, set attempts to 1",
             ),
             Self::ZeroBackoff => f.write_str(
-                "backoff base is 0 s, so all refused requests would be retried at once: it must be \
+                "backoff base is 0 s, so requests that were refused together would be retried \
+                 together: it must be \
                  at least 1 ns; the default is 100 ms",
             ),
             Self::BackoffAboveMax { base, max } => write!(
