@@ -144,10 +144,28 @@ impl Metrics {
         let Shared { pacer, reported, .. } = &*self.shared;
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
         let usages = pacer.usage();
-        // An endpoint that comes back with another policy counts from zero.
-        reported.retain(|endpoint, _| usages.iter().any(|usage| usage.endpoint() == *endpoint));
+        for endpoint in reported.keys() {
+            if usages.iter().all(|usage| usage.endpoint() != *endpoint) {
+                self.report_gone(*endpoint);
+            }
+        }
         for usage in usages {
             self.report(&usage, reported.entry(usage.endpoint()).or_default());
+        }
+    }
+
+    /// An endpoint is not in the policy any more.
+    fn report_gone(&self, endpoint: Endpoint) {
+        let mut labels = self.shared.labels.clone();
+        labels.push(Label::new("endpoint", endpoint.name()));
+        for name in [REMAINING, UNANSWERED, PAUSED] {
+            gauge!(name, labels.clone()).set(0.0);
+        }
+        for (_, priority) in PRIORITIES {
+            let mut labels = labels.clone();
+            labels.push(Label::new("priority", priority));
+            gauge!(WAITING, labels.clone()).set(0.0);
+            gauge!(WAIT, labels).set(0.0);
         }
     }
 
@@ -192,6 +210,10 @@ impl Metrics {
             usage.handed_back(),
             usage.pauses(),
         ];
+        // An endpoint that was not in the policy for a while may count from zero.
+        if now.iter().zip(&reported.counters).any(|(now, before)| now < before) {
+            reported.counters = [0; COUNTERS];
+        }
         for (name, (now, before)) in COUNTED.into_iter().zip(now.iter().zip(&mut reported.counters))
         {
             counter!(name, labels.clone()).increment(now.saturating_sub(*before));

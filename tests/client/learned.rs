@@ -196,3 +196,48 @@ async fn a_learned_rate_makes_no_request_fail_before_its_longest_wait() {
     }
     assert!(failed > 0, "the server is too slow for all of them");
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_sent_in_another_way_do_not_wait_for_an_answer_that_none_sees() {
+    let log = Log::new();
+    let server = mock(&log, |_| refusal(&[("retry-after", "1")]));
+    let pacer = patient().build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(server);
+    assert!(send(&client, "/call").await.unwrap().unwrap().as_u16() == 429);
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let pacer = pacer.clone();
+            tokio::spawn(async move { pacer.acquire("/call").await.map(drop) })
+        })
+        .collect();
+    for acquired in waiting {
+        acquired.await.unwrap().unwrap();
+    }
+    assert!(log.elapsed() <= 4 * SECOND, "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_was_ended_by_hand_teaches_nothing() {
+    // One call in 2 s, and once a nonsense wait.
+    let log = Log::new();
+    let (strict, seen) = (one_in(&log, 2 * SECOND), log.clone());
+    let nonsense = mock(&log, |_| refusal(&[("retry-after", "3600")]));
+    let server = Remote::new(service_fn(move |request: Request<String>| {
+        let service = if seen.len() == 100 { nonsense.clone() } else { strict.clone() };
+        service.oneshot(request)
+    }));
+    let pacer = patient().build().unwrap();
+    let retry = RetryPolicy::builder().total_time(2 * HOUR).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).retry(retry).layer(server);
+    let calls: Vec<_> = (0..300).map(|_| send(&client, "/call")).collect();
+    while log.len() <= 100 {
+        sleep(SECOND).await;
+    }
+    pacer.resume("/call");
+    for call in calls {
+        assert!(timeout(HOUR, call).await.unwrap().unwrap().unwrap().is_success());
+    }
+    let rate = usage_of_call(&pacer).learned_rate().expect("the server is stricter");
+    assert!((SECOND..4 * SECOND).contains(&rate.plateau_interval()), "{rate:?}");
+    assert!(log.refused() <= 75, "{}", log.refused());
+}

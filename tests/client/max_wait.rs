@@ -159,3 +159,27 @@ async fn acquire_takes_a_bound_too() {
             .is_ok()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_short_bound_ends_while_a_request_with_a_long_one_waits_for_a_place() {
+    let log = Log::new();
+    let policy = Policy::bolna().concurrent("call", 1).build().unwrap();
+    let pacer = patient().policy(policy).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(generous(&log));
+    let _call = pacer.occupy("/call");
+    let _long = send(&client, "/call");
+    settle().await;
+    let error = client.clone().oneshot(at_most(SECOND)).await.unwrap_err();
+    assert!(wait_error(&error).is_concurrent(), "{error}");
+    assert_at(log.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_may_not_wait_is_not_retried_even_at_once() {
+    let log = Log::new();
+    let server = mock(&log, |_| refusal(&[("retry-after", "0")]));
+    let pacer = patient().max_pause(Duration::from_nanos(1)).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer).layer(server);
+    let response = client.oneshot(at_most(Duration::ZERO)).await.unwrap();
+    assert_eq!((response.status(), log.len()), (StatusCode::TOO_MANY_REQUESTS, 1));
+}

@@ -295,6 +295,12 @@ impl Sent {
         self.endpoint.with(|endpoint, mut group| {
             let (state, pairs) = group.endpoint(endpoint.at);
             state.outlive(pairs);
+            // It is not without an answer any more.
+            let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
+            drop(group);
+            if is_news {
+                endpoint.notify();
+            }
         });
         Share::new(Arc::clone(&self.endpoint))
     }

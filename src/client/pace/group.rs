@@ -12,7 +12,7 @@ use super::pairs::Pairs;
 use super::permits::Claims;
 use super::queue::{Each, Order, Ticket};
 use super::state::{Arrival, Newcomer, State, Times};
-use super::table::Table;
+use super::table::Replacement;
 use crate::client::hints::Standings;
 use crate::client::log::Pending;
 use crate::client::priority::Priority;
@@ -29,7 +29,7 @@ pub(super) struct Group {
     /// When the worker wanted to be woken, since its last step.
     wakes_at: Option<u64>,
     /// Where the endpoints are since the policy was replaced. The group is empty then.
-    moved: Option<Arc<Table>>,
+    moved: Option<Arc<Replacement>>,
 }
 
 /// If the worker is woken so much later than it wanted to be, the process did not run in the
@@ -47,13 +47,16 @@ impl Group {
 
     /// Where the endpoints are, if the policy was replaced.
     #[inline]
-    pub(super) fn moved(&self) -> Option<&Arc<Table>> {
+    pub(super) fn moved(&self) -> Option<&Arc<Replacement>> {
         self.moved.as_ref()
     }
 
     /// The policy is replaced: gives up all that is in the group.
-    pub(super) fn give_up(&mut self, table: Arc<Table>) -> (Box<[State]>, Pairs, Order) {
-        self.moved = Some(table);
+    pub(super) fn give_up(
+        &mut self,
+        replacement: Arc<Replacement>,
+    ) -> (Box<[State]>, Pairs, Order) {
+        self.moved = Some(replacement);
         let events = mem::take(&mut self.pairs.events);
         let pairs = Pairs { rates: Box::default(), pools: Vec::new(), events };
         (mem::take(&mut self.endpoints), mem::replace(&mut self.pairs, pairs), self.order)
@@ -109,8 +112,8 @@ impl Group {
         let arrival = endpoint.wait(&mut self.pairs, self.order, now, newcomer);
         let is_news = match arrival {
             // It may be due before the first requests of the other endpoints.
-            Arrival::Waits { ticket, goes_before } => {
-                goes_before || shares && endpoint.first(priority) == Some(ticket)
+            Arrival::Waits { ticket, is_news } => {
+                is_news || shares && endpoint.first(priority) == Some(ticket)
             }
             _ => false,
         };
@@ -199,6 +202,11 @@ impl Group {
     /// Whether the request waits and there is no worker to dispatch it.
     pub(super) fn is_left_alone(&self, endpoint: usize, ticket: Ticket) -> bool {
         self.moved.is_none() && !self.has_worker && self.endpoints[endpoint].waits(ticket)
+    }
+
+    /// There is no worker any more. That the next one is later is no suspension.
+    pub(super) fn lose_worker(&mut self) {
+        (self.has_worker, self.wakes_at) = (false, None);
     }
 
     /// The wakers of all requests that wait or are held.

@@ -33,7 +33,7 @@ pub(super) struct Estate {
 /// The locks of all old groups are held, so that no request arrives, is answered or is dropped in
 /// the middle. No other code holds two of them at a time.
 pub(super) fn inherit(
-    table: &Arc<Table>,
+    table: &Table,
     old: &Active,
     policy: Policy,
     replace: impl FnOnce(Active),
@@ -43,7 +43,7 @@ pub(super) fn inherit(
     let now = old.endpoints.first().map_or(0, |endpoint| endpoint.now());
     let mut estate = Estate::default();
     for group in &mut locked {
-        let (states, pairs, order) = group.give_up(Arc::clone(table));
+        let (states, pairs, order) = group.give_up(Arc::clone(&table.replacement));
         estate.take(states, pairs, order);
     }
     let members = estate.members(old, &policy);

@@ -1,5 +1,6 @@
 //! The hosts that a policy is for.
 
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use http::header::HOST;
@@ -35,8 +36,16 @@ impl Host {
             (Some(port), None) | (None, Some(port)) => is_default(port),
             (None, None) => true,
         };
-        is_port && self.name.eq_ignore_ascii_case(name(authority))
+        let other = name(authority);
+        let is_name = self.name.eq_ignore_ascii_case(other)
+            || ipv6(&self.name).is_some_and(|address| ipv6(other) == Some(address));
+        is_port && is_name
     }
+}
+
+/// One address can be written in several ways.
+fn ipv6(name: &str) -> Option<Ipv6Addr> {
+    name.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
 }
 
 /// Whether a request goes to one of these hosts. If it does not say where it goes, it does.
@@ -87,6 +96,9 @@ mod tests {
             ("127.0.0.1:3000", "http://127.0.0.1:3000/call", true),
             ("127.0.0.1:3000", "http://127.0.0.1/call", false),
             ("[::1]:3000", "http://[::1]:3000/call", true),
+            ("[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000/call", true),
+            ("[2001:DB8::1]", "https://[2001:db8:0::1]/call", true),
+            ("[2001:db8::1]", "https://[2001:db8::2]/call", false),
             ("bolna.ai", "https://api.bolna.ai/call", false),
             ("api.bolna.ai", "https://user@api.bolna.ai/call", true),
             ("api.bolna.ai", "https://api.bolna.ai@evil.example/call", false),

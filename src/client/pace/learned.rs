@@ -54,6 +54,7 @@ const LONGEST_INTERVAL: u64 = 60 * SECOND;
 /// What refusals have taught about a limit.
 #[derive(Debug)]
 pub(super) struct Learned {
+    longest_pause: u64,
     /// When requests can be sent at the learned rate; a bucket of requests, not of units.
     pace: Option<Pace>,
     /// The moments at which the server's bucket was known to have nothing left, or one unit.
@@ -122,9 +123,11 @@ pub(super) fn backoff(in_a_row: u32, first: u64) -> u64 {
 }
 
 impl Learned {
-    pub(super) fn new() -> Self {
+    /// No pause is longer than `longest_pause`.
+    pub(super) fn new(longest_pause: u64) -> Self {
         let (empty, silent_since, resumed) = (VecDeque::new(), 0, (0, 0));
         Self {
+            longest_pause,
             pace: None,
             empty,
             admitted: 0,
@@ -155,6 +158,15 @@ impl Learned {
         self.last_refusal
     }
 
+    /// No pause holds any more, whatever the server has named.
+    pub(super) fn resume(&mut self, now: u64) {
+        self.empty.iter_mut().for_each(|empty| empty.at = empty.at.min(now));
+        self.resumed.0 = self.resumed.0.min(now);
+        if let Some(pace) = &mut self.pace {
+            pace.since = pace.since.min(now);
+        }
+    }
+
     /// A request was answered.
     fn answered(&mut self, sent_at: u64, now: u64) {
         let sample = now.saturating_sub(sent_at);
@@ -175,6 +187,7 @@ impl Learned {
     /// server names a time to wait, or not. Returns the time to wait.
     pub(super) fn refused_too(&mut self, now: u64, named: Option<u64>) -> u64 {
         let pause = named.unwrap_or(if self.pace.is_some() { 0 } else { SECOND });
+        let pause = pause.min(self.longest_pause);
         let resume = now.saturating_add(pause);
         if let Some(empty) = self.empty.back_mut() {
             empty.at = empty.at.max(resume);
@@ -202,7 +215,7 @@ impl Learned {
         if is_news {
             self.silent_since = now;
         }
-        let pause = self.pause(now, in_a_row, named, least);
+        let pause = self.pause(now, in_a_row, named, least).min(self.longest_pause);
         let resume = now.saturating_add(pause);
         if is_news {
             if let Some(measured) = self.measured(resume) {

@@ -571,3 +571,19 @@ fn parsed(hosts: &[String]) -> Result<Arc<[Host]>, PacerError> {
     let parse = |host: &String| Host::parse(host).ok_or_else(|| PacerError::Host(host.clone()));
     hosts.iter().map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::Quota;
+
+    #[test]
+    fn a_pacer_whose_policy_was_replaced_is_freed() {
+        let pacer = Pacer::new();
+        pacer.set_quota("call", Quota::per_minute(10)).expect("a limit of the policy");
+        pacer.set_policy(Policy::bolna().build().expect("a policy"));
+        let table = Arc::downgrade(&pacer.table);
+        drop(pacer);
+        assert!(table.upgrade().is_none());
+    }
+}

@@ -178,7 +178,8 @@ impl Pair {
     }
 
     pub(super) fn remaining(&self, now: u64) -> u32 {
-        let paced = self.pace().map_or(u32::MAX, |pace| pace.remaining(now));
+        let is_known = self.learned_intervals(now).is_some();
+        let paced = self.pace().filter(|_| is_known).map_or(u32::MAX, |pace| pace.remaining(now));
         self.own.remaining(now).min(self.server.remaining(now)).min(paced)
     }
 
@@ -316,7 +317,8 @@ impl Pair {
         }
         let (unanswered, least) = (self.unanswered(), self.own.step());
         self.window.refused(now, unanswered, self.pace().is_some());
-        let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new()));
+        let longest = self.longest_pause;
+        let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)));
         learned.refused(sent_at, now, in_a_row, named, least, self.pending)
     }
 
@@ -336,6 +338,9 @@ impl Pair {
         if self.paused_until > now {
             self.paused_until = now;
             self.server.follow(&self.own);
+        }
+        if let Some(learned) = &mut self.learned {
+            learned.resume(now);
         }
         self.reported_until = 0;
         self.window = self.window.anew(now);

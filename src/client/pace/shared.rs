@@ -92,7 +92,7 @@ impl Shared {
     /// The worker is dropped and has not ended.
     pub(super) fn lose_worker(&self) {
         let mut group = self.lock();
-        group.has_worker = false;
+        group.lose_worker();
         let woken = group.wakers();
         drop(group);
         woken.into_iter().for_each(Waker::wake);

@@ -1,10 +1,10 @@
 //! The policy of a pacer and its endpoints, which can be replaced while requests run.
 //!
 //! A policy is replaced in one step, under the locks of all groups. Everything of the old groups
-//! goes into new ones: [the heirs](super::heirs). The old groups are left empty, and point to this
-//! table. All that keeps an endpoint of an old group, such as a request that waits or was sent,
-//! finds this when it takes the group's lock, looks up its endpoint here, and goes on there: a
-//! waiting request by its path, and what was sent by the name of its endpoint.
+//! goes into new ones: [the heirs](super::heirs). The old groups are left empty, and point to the
+//! replacement. All that keeps an endpoint of an old group, such as a request that waits or was
+//! sent, finds this when it takes the group's lock, looks up its endpoint here, and goes on there:
+//! a waiting request by its path, and what was sent by the name of its endpoint.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,12 +26,38 @@ pub(super) struct Table {
     /// keep their policy, and a flag is read faster.
     first: Active,
     is_replaced: AtomicBool,
-    replacement: ArcSwapOption<Active>,
+    pub(super) replacement: Arc<Replacement>,
     /// Held while the policy is replaced.
     replacing: Mutex<()>,
     pub(super) settings: Settings,
     pub(super) origin: Instant,
     pub(super) common: Arc<Common>,
+}
+
+/// What has replaced the first policy. Old groups point to this and not to the table, which owns
+/// the first groups: they would own each other, and never be freed.
+#[derive(Default)]
+pub(super) struct Replacement(ArcSwapOption<Active>);
+
+impl Replacement {
+    /// The endpoint of this name, if there is still one.
+    pub(super) fn named(&self, endpoint: Endpoint) -> Option<Arc<PacedEndpoint>> {
+        let active = self.0.load();
+        let active = active.as_ref()?;
+        let index = active.members.iter().position(|member| member.endpoint == endpoint)?;
+        Some(Arc::clone(&active.endpoints[index]))
+    }
+
+    /// The endpoint to which a path belongs as it is written, unless the path is exempt.
+    pub(super) fn of_path(&self, path: &str) -> Option<Arc<PacedEndpoint>> {
+        self.0.load().as_ref()?.of_path(path).cloned()
+    }
+}
+
+impl fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replacement").finish_non_exhaustive()
+    }
 }
 
 /// A policy and its endpoints.
@@ -52,7 +78,7 @@ impl Table {
         Self {
             first: Active { policy, members, endpoints },
             is_replaced: AtomicBool::new(false),
-            replacement: ArcSwapOption::empty(),
+            replacement: Arc::default(),
             replacing: Mutex::new(()),
             settings,
             origin,
@@ -66,16 +92,8 @@ impl Table {
         if !self.is_replaced.load(Ordering::Acquire) {
             return read(&self.first);
         }
-        let replacement = self.replacement.load();
+        let replacement = self.replacement.0.load();
         read(replacement.as_ref().map_or(&self.first, |active| active))
-    }
-
-    /// The endpoint of this name, if there is still one.
-    pub(super) fn named(&self, endpoint: Endpoint) -> Option<Arc<PacedEndpoint>> {
-        self.read(|active| {
-            let index = active.members.iter().position(|member| member.endpoint == endpoint);
-            index.map(|index| Arc::clone(&active.endpoints[index]))
-        })
     }
 
     /// The endpoint to which a path belongs as it is written, unless the path is exempt.
@@ -85,14 +103,14 @@ impl Table {
 
     /// Replaces the policy by the one that `change` makes of it.
     pub(super) fn replace<E>(
-        self: &Arc<Self>,
+        &self,
         change: impl FnOnce(&Policy) -> Result<Policy, E>,
     ) -> Result<(), E> {
         let replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let policy = self.read(|active| change(&active.policy))?;
         let woken = self.read(|active| {
             inherit(self, active, policy, |active| {
-                self.replacement.store(Some(Arc::new(active)));
+                self.replacement.0.store(Some(Arc::new(active)));
                 self.is_replaced.store(true, Ordering::Release);
             })
         });

@@ -160,6 +160,10 @@ impl Window {
     }
 
     fn probe(&mut self, now: u64) {
+        // The limit is no endpoint's own any more: nothing would open the window again.
+        if self.most == 0 {
+            return;
+        }
         self.size = PART;
         self.since = Some(now);
         self.is_probing = true;

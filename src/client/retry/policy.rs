@@ -210,6 +210,9 @@ impl<C> RetryPolicy<C> {
             }
         };
         let longest = request.extensions().get::<MaxWait>().map_or(Duration::MAX, |wait| wait.0);
+        if longest.is_zero() {
+            return None;
+        }
         let total = self.rules.total_time.min(longest);
         let left = total.saturating_sub(now - began).checked_sub(delay)?;
         // The budget is asked last, so that no withdrawal is in vain.

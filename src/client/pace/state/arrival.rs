@@ -13,10 +13,10 @@ use crate::client::priority::Priority;
 
 /// What happens to a request that can't be sent at once.
 pub(in crate::client::pace) enum Arrival {
-    /// If it `goes_before` others, they may be due later now.
+    /// It `is_news` to the worker if others may be due later now, or if its deadline is the first.
     Waits {
         ticket: Ticket,
-        goes_before: bool,
+        is_news: bool,
     },
     Full {
         wait: u64,
@@ -82,14 +82,15 @@ impl State {
             // It goes before others, and may be too late itself: all deadlines are to be checked.
             self.limits.mark_unjudged();
             let ticket = self.queue.arrive(number, priority, true, deadline, path);
-            return Arrival::Waits { ticket, goes_before: true };
+            return Arrival::Waits { ticket, is_news: true };
         }
         let others = self.queue.undispatched();
         let ahead = order.ahead(priority, self.queue.each_undispatched());
         let longest = nanos(max_wait.map_or(self.settings.max_wait, |MaxWait(wait)| wait));
         // One that may not wait fails although it may be due now, and is told all that is known.
         let (may_wait, due) = (longest > 0, self.due(pairs, ahead));
-        let due = if may_wait { due } else { due.max(self.limits.expected(pairs, ahead)) };
+        let known = || self.limits.expected(pairs, ahead).max(self.limits.dispatch_at(pairs));
+        let due = if may_wait { due } else { due.max(known()) };
         let wait = due.saturating_sub(now);
         let is_full = self.is_full(priority);
         if is_full || !may_wait || wait > longest {
@@ -102,14 +103,18 @@ impl State {
             };
         }
         let goes_before = ahead < others;
+        let deadline = now.saturating_add(longest);
+        // While requests wait for a permit or an answer, the worker sleeps until the first of the
+        // deadlines.
+        let ends_first = self.queue.next_deadline().is_some_and(|first| deadline < first);
         let is_judged = !goes_before && !self.limits.is_later(pairs, others);
-        let ticket = self.queue.arrive(number, priority, false, now.saturating_add(longest), path);
+        let ticket = self.queue.arrive(number, priority, false, deadline, path);
         if is_judged {
             self.limits.mark_judged(pairs, others + 1);
         } else if goes_before {
             self.limits.mark_unjudged();
         }
-        Arrival::Waits { ticket, goes_before }
+        Arrival::Waits { ticket, is_news: goes_before || ends_first }
     }
 
     /// Whether no more requests of that priority may wait. A bulk job leaves room for interactive

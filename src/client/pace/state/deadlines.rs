@@ -60,7 +60,7 @@ impl State {
         // Its limits may have permits, which requests that came earlier claim.
         let pool = self.limits.fullest(pairs, now);
         let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
-        let wait = self.limits.expected(pairs, 0).saturating_sub(now);
+        let wait = self.limits.dispatch_at(pairs).saturating_sub(now);
         let expired = self.queue.expire_overdue(now, wait, lack, woken);
         self.count_unsent(pairs, now, expired, Duration::from_nanos(wait), lack);
         expired > 0
