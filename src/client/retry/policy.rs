@@ -53,11 +53,11 @@ use crate::client::waited::Waited;
 ///   random time alone.
 /// * **Until when:** no retry begins later than [5 minutes](RetryPolicyBuilder::total_time) after
 ///   the first refusal or broken connection, nor than the request's
-/// [`MaxWait`](crate::client::MaxWait) allows. The time in which the process did not run before a
-/// retry, for example because the machine was suspended, does not count. The number of
-/// [attempts](RetryPolicyBuilder::attempts) is not bounded by default, with one exception: if the
-/// connection is closed without a response for the fifth time in a row, the error is handed back. A
-/// connection that breaks while the request is being written does not count for this.
+///   [`MaxWait`](crate::client::MaxWait) allows. The time in which the process did not run before a
+///   retry, for example because the machine was suspended, does not count. The number of
+///   [attempts](RetryPolicyBuilder::attempts) is not bounded by default, with one exception: if the
+///   connection is closed without a response for the fifth time in a row, the error is handed back.
+///   A connection that breaks while the request is being written does not count for this.
 /// * **How many at once:** all requests together, including those of clones of the policy, keep to
 ///   a [budget](RetryPolicyBuilder::budget). By default, it is for retries that no pacer bounds.
 /// * **After that**, the caller gets the last response unchanged. One case is different: if a pacer
