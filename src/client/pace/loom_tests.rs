@@ -113,7 +113,7 @@ impl Test {
     fn send(&self, ticket: Ticket, task: &Arc<Task>) -> bool {
         let mut group = self.shared.lock();
         let (state, pairs) = group.endpoint(0);
-        let verdict = state.send(pairs, ticket, self.now(), false, &mut task.waker());
+        let (verdict, _waker) = state.send(pairs, ticket, self.now(), false, &mut task.waker());
         drop(group);
         assert_ne!(verdict, Verdict::Hold, "none is sent late");
         verdict == Verdict::Go

@@ -77,7 +77,7 @@ impl QueuedRequest {
     /// for a moment.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> Poll<Readied> {
         let is_retry = self.bound == Bound::Retries;
-        // What is left in it is dropped after the lock is released.
+        // What is left in it is dropped after the lock is released, as is the waker below.
         let mut waker = Some(cx.waker().clone());
         while !self.has_left {
             let now = self.endpoint.now();
@@ -88,7 +88,7 @@ impl QueuedRequest {
                 continue;
             }
             let (state, pairs) = group.endpoint(self.endpoint.at);
-            let verdict = state.send(pairs, self.ticket, now, is_retry, &mut waker);
+            let (verdict, _waker) = state.send(pairs, self.ticket, now, is_retry, &mut waker);
             let (has_held, has_worker) = (group.has_held(), group.has_worker);
             drop(group);
             if verdict == Verdict::Hold && !has_worker {

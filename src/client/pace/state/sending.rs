@@ -33,7 +33,8 @@ impl State {
     }
 
     /// A dispatched request, which is ready now, is sent, unless others were sent just before or a
-    /// pause has begun.
+    /// pause has begun. If it is held, `waker` is stored, and the previous one is left in its
+    /// place. Returns, too, the waker of a request that is not held.
     pub(in crate::client::pace) fn send(
         &mut self,
         pairs: &mut Pairs,
@@ -41,26 +42,26 @@ impl State {
         now: u64,
         is_retry: bool,
         waker: &mut Option<Waker>,
-    ) -> Verdict {
+    ) -> (Verdict, Option<Waker>) {
         if !self.queue.stage(ticket).is_some_and(Stage::is_dispatched) {
-            return Verdict::Back;
+            return (Verdict::Back, None);
         }
         let place = self.queue.place(ticket);
         // If there is no time for all that are held, the worker makes the last ones lapse.
         let before = if let Place::Last(before) = place { before } else { 0 };
         if !self.may_hold(pairs, now, before) {
-            *waker = self.queue.lapse(ticket);
+            let left = self.queue.lapse(ticket);
             self.limits.lapse(pairs);
-            return Verdict::Back;
+            return (Verdict::Back, left);
         }
         if place != Place::First || self.opens(pairs, 0) > now {
             self.queue.hold(ticket, waker);
-            return Verdict::Hold;
+            return (Verdict::Hold, None);
         }
-        *waker = self.queue.leave(ticket).and_then(|(_, waker)| waker);
+        let left = self.queue.leave(ticket).and_then(|(_, waker)| waker);
         self.limits.send(pairs, now);
         self.count_sent(is_retry);
-        Verdict::Go
+        (Verdict::Go, left)
     }
 
     /// A request leaves the queue. Returns whether another one may be due earlier now, and the
