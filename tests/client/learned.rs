@@ -112,6 +112,65 @@ async fn a_probe_without_an_answer_stops_nothing_for_longer_than_30_s() {
     assert!(log.len() >= 5, "{} were sent", log.len());
 }
 
+/// The first request is refused after a tenth of a second. The answers to the next `calls` take
+/// `time`, and later ones come at once.
+fn slow_after_a_refusal(log: &Log, calls: u32, time: Duration) -> Remote {
+    let server = mock(log, |number| match number {
+        1 => refusal(&[("retry-after", "2")]),
+        _ => Response::new(String::new()),
+    });
+    distant(server, move |number| match number {
+        3 => SECOND / 10,
+        4.. if number % 2 == 1 && number <= 2 * calls + 3 => time,
+        _ => Duration::ZERO,
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_does_not_wait_for_requests_that_were_sent_before_the_refusal() {
+    let log = Log::new();
+    let server = slow_after_a_refusal(&log, 49, 600 * SECOND);
+    let client = BolnaClientLayer::with_pacer(patient().build().unwrap()).layer(server);
+    let calls: Vec<_> = (0..60).map(|_| send(&client, "/call")).collect();
+    sleep(10 * SECOND).await;
+    let times = log.times("");
+    assert_eq!(times.len(), 61, "{times:?}");
+    assert!((2 * SECOND..3 * SECOND).contains(&times[50]), "{times:?}");
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_success());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_a_request_before_the_refusal_does_not_stand_for_that_to_the_probe() {
+    // Three are sent, and the first is refused. The probe follows 2 s later, and takes 20 s, as the
+    // others that were sent before.
+    let log = Log::new();
+    let server = slow_after_a_refusal(&log, 3, 20 * SECOND);
+    let client = BolnaClientLayer::with_pacer(patient().build().unwrap()).layer(server);
+    let mut calls: Vec<_> = (0..3).map(|_| send(&client, "/call")).collect();
+    sleep(SECOND).await;
+    calls.extend((0..3).map(|_| send(&client, "/call")));
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_success());
+    }
+    let times = log.times("");
+    assert!((2 * SECOND..3 * SECOND).contains(&times[3]), "{times:?}");
+    assert!(times[4] >= times[3] + 20 * SECOND, "{times:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_a_minute_to_answer_is_sent_as_many_as_the_policy_allows() {
+    let log = Log::new();
+    let policy = Policy::bolna().quota("call", Quota::per_second(10).burst(100)).build().unwrap();
+    let pacer = patient().policy(policy).jitter(Duration::ZERO).build().unwrap();
+    let server = slow_after_a_refusal(&log, u32::MAX / 4, 60 * SECOND);
+    let client = BolnaClientLayer::with_pacer(pacer).layer(server);
+    assert_all_ok(&send_calls(&client, 3000).await);
+    // The last one is sent after 290 s at the earliest.
+    assert!(log.times("")[3000] <= 400 * SECOND, "{:?}", log.times("")[3000]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_refuses_few_requests_of_a_job() {
     // One call in 2 s, where the policy allows 500 a minute.

@@ -292,9 +292,10 @@ impl Sent {
     /// The request was sent in another way, and no response will be seen.
     pub(super) fn outlive(mut self) -> Share {
         self.is_answered = true;
+        let sent_at = self.at;
         self.endpoint.with(|endpoint, mut group| {
             let (state, pairs) = group.endpoint(endpoint.at);
-            state.outlive(pairs);
+            state.outlive(pairs, sent_at);
             // It is not without an answer any more.
             let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
             drop(group);
@@ -310,9 +311,10 @@ impl Drop for Sent {
     #[inline]
     fn drop(&mut self) {
         if !self.is_answered {
+            let sent_at = self.at;
             self.endpoint.with(|endpoint, mut group| {
                 let (state, pairs) = group.endpoint(endpoint.at);
-                state.abandon(pairs);
+                state.abandon(pairs, sent_at);
                 let is_news = state.may_wait_for_answers(pairs) && group.has_waiting();
                 drop(group);
                 if is_news {

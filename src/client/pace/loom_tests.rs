@@ -206,7 +206,7 @@ fn a_permit_that_is_given_back_while_the_worker_looks_for_one_wakes_it() {
             move || {
                 let mut group = test.shared.lock();
                 let (state, pairs) = group.endpoint(0);
-                state.abandon(pairs);
+                state.abandon(pairs, 0);
                 let is_news = group.has_waiting();
                 drop(group);
                 if is_news {

@@ -81,7 +81,8 @@
 //! The own limit of an endpoint has two bounds besides its buckets, which delay requests but never
 //! make one expire, since both may open at any answer:
 //! * the [window](window) of requests without an answer, small at first, and one request, a probe,
-//!   after a refusal;
+//!   after a refusal. The probe does not wait for answers to requests that were sent before the
+//!   refusal;
 //! * the [learned pace](learned), if the server has refused requests in the last hour: the rate
 //!   that it was measured to admit, by CUBIC.
 //!

@@ -204,9 +204,7 @@ impl Pair {
     #[inline]
     pub(super) fn send(&mut self, now: u64) {
         self.pending -= 1;
-        if self.in_flight == 0 {
-            self.window.start(now);
-        }
+        self.window.send(now, self.in_flight);
         self.in_flight += 1;
         self.own.send(now);
         self.server.send(now);
@@ -245,10 +243,11 @@ impl Pair {
         }
     }
 
-    /// A request that was sent has its response, or will have none.
+    /// A request that was sent at that time has its response, or will have none.
     #[inline]
-    pub(super) fn land(&mut self) {
+    pub(super) fn land(&mut self, sent_at: u64) {
         self.in_flight -= 1;
+        self.window.land(sent_at);
     }
 
     /// `full_by` holds only for the requests that were in flight when it was reported.
@@ -285,13 +284,13 @@ impl Pair {
         let unanswered = self.unanswered();
         let Some(learned) = &mut self.learned else {
             if is_current {
-                self.window.admitted(unanswered, now);
+                self.window.admitted(sent_at, unanswered, now);
             }
             return;
         };
         let now = now();
         if is_current {
-            self.window.admitted(unanswered, || now);
+            self.window.admitted(sent_at, unanswered, || now);
         }
         learned.admitted(sent_at, now, self.own.step());
     }
@@ -313,10 +312,12 @@ impl Pair {
         // When it begins is all that there is to know: nothing was wrong with the rate.
         if is_early || exhausted.is_some_and(|exhausted| self.is_window(nanos(exhausted))) {
             self.window.refused_until_known(now);
+            self.window.leave_behind(now, self.in_flight);
             return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
         }
         let (unanswered, least) = (self.unanswered(), self.own.step());
         self.window.refused(now, unanswered, self.pace().is_some());
+        self.window.leave_behind(now, self.in_flight);
         let longest = self.longest_pause;
         let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)));
         learned.refused(sent_at, now, in_a_row, named, least, self.pending)

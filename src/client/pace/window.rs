@@ -34,10 +34,16 @@ pub(super) struct Window {
     /// Up to this size it grows by half a request for each admitted one, and after that by one in
     /// the time in which all of its requests are answered.
     threshold: u64,
-    /// When it last changed, because of an answer. `None` until the next request is dispatched, if
-    /// there was much room then.
+    /// Since when no request was answered that was sent later. `None` until the next request is
+    /// dispatched, if there was much room at the last answer.
     since: Option<u64>,
     is_probing: bool,
+    /// When a request was last refused.
+    refused_at: u64,
+    /// How many requests are without an answer that were sent before that. While a probe is on its
+    /// way, they do not count: their answers say nothing about the time after the refusal, and may
+    /// take long.
+    older: u64,
 }
 
 fn at_first(most: u64) -> u64 {
@@ -47,14 +53,21 @@ fn at_first(most: u64) -> u64 {
 
 impl Window {
     /// No bound.
-    pub(super) const UNBOUNDED: Self =
-        Self { size: u64::MAX, most: 0, threshold: 0, since: None, is_probing: false };
+    pub(super) const UNBOUNDED: Self = Self {
+        size: u64::MAX,
+        most: 0,
+        threshold: 0,
+        since: None,
+        is_probing: false,
+        refused_at: 0,
+        older: 0,
+    };
 
     /// The window of an endpoint to which nothing was sent yet. The policy allows bursts of so many
     /// requests.
     pub(super) fn new(burst: u64) -> Self {
         let most = burst.saturating_mul(PART);
-        Self { size: at_first(most), most, threshold: u64::MAX, since: None, is_probing: false }
+        Self { size: at_first(most), most, threshold: u64::MAX, ..Self::UNBOUNDED }
     }
 
     /// The server has no units until then, and all its clients come back at that time: each begins
@@ -98,7 +111,7 @@ impl Window {
 
     #[inline]
     fn opens_bounded(&self, unanswered: u64) -> u64 {
-        let unanswered = unanswered.saturating_mul(PART);
+        let unanswered = unanswered.saturating_sub(self.older).saturating_mul(PART);
         if unanswered < self.size {
             return 0;
         }
@@ -110,10 +123,28 @@ impl Window {
         since.saturating_add(patience.saturating_mul(doublings.into()))
     }
 
-    /// The time begins from which it is counted how long no answer has come.
+    /// A request is sent, and so many others have no answer. If none of these counts, the time
+    /// begins from which it is counted how long no answer has come.
     #[inline]
-    pub(super) fn start(&mut self, now: u64) {
-        self.since = Some(now);
+    pub(super) fn send(&mut self, now: u64, in_flight: u64) {
+        if in_flight <= self.older {
+            self.since = Some(now);
+        }
+    }
+
+    /// A request that was sent at that time has its answer, or will have none.
+    #[inline]
+    pub(super) fn land(&mut self, sent_at: u64) {
+        if self.older > 0 && sent_at <= self.refused_at {
+            self.older -= 1;
+        }
+    }
+
+    /// A request was refused while so many others have no answer: the next one is a probe.
+    pub(super) fn leave_behind(&mut self, now: u64, in_flight: u64) {
+        if self.is_probing {
+            (self.refused_at, self.older) = (now, in_flight);
+        }
     }
 
     /// A request is dispatched.
@@ -122,17 +153,25 @@ impl Window {
         self.since.get_or_insert(now);
     }
 
-    /// A request was admitted that was sent after the last refusal, and so many are without an
-    /// answer. The clock is read only if they may fill the window soon.
+    /// A request was admitted that was sent at that time, after the last refusal, and so many are
+    /// without an answer. The clock is read only if they may fill the window soon.
+    ///
+    /// The time without an answer goes on after an answer to a request that was sent before it
+    /// began. Otherwise a server that takes a minute to answer would be sent few requests in each
+    /// minute, since many answers arrive in that time.
     #[inline]
-    pub(super) fn admitted(&mut self, unanswered: u64, now: impl FnOnce() -> u64) {
+    pub(super) fn admitted(&mut self, sent_at: u64, unanswered: u64, now: impl FnOnce() -> u64) {
         if !self.is_bounded() {
             return;
         }
         let has_room = unanswered.saturating_mul(2 * PART) < self.size && !self.is_probing;
-        self.since = if has_room { None } else { Some(now()) };
+        if has_room {
+            self.since = None;
+        } else if self.since.is_none_or(|since| sent_at >= since) {
+            self.since = Some(now());
+        }
         let grown = if self.is_probing {
-            self.is_probing = false;
+            (self.is_probing, self.older) = (false, 0);
             if self.threshold == u64::MAX { at_first(self.most) } else { self.threshold }
         } else if self.size < self.threshold {
             self.size + PART / 2
@@ -178,16 +217,16 @@ mod tests {
     fn the_time_without_an_answer_begins_with_the_answer_or_with_the_next_request() {
         // 100 requests at first.
         let mut window = Window::new(1000);
-        window.start(0);
+        window.send(0, 0);
         assert_eq!(window.opens(100), PATIENCE);
 
         // Half of the window waits for answers, so the answer counts.
-        window.admitted(50, || 3 * SECOND);
+        window.admitted(SECOND, 50, || 3 * SECOND);
         window.dispatch(4 * SECOND);
         assert_eq!(window.opens(101), 3 * SECOND + PATIENCE);
 
         // There is much room, so the clock need not be read.
-        window.admitted(50, || unreachable!("the clock is not read"));
+        window.admitted(0, 50, || unreachable!("the clock is not read"));
         window.dispatch(6 * SECOND);
         window.dispatch(7 * SECOND);
         assert_eq!(window.opens(101), 6 * SECOND + PATIENCE);

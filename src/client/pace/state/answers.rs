@@ -27,14 +27,14 @@ pub(in crate::client::pace) struct Refusal<'a> {
 
 impl State {
     /// A request that was sent will get no response.
-    pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut Pairs) {
-        self.land(pairs, |_, _| {});
+    pub(in crate::client::pace) fn abandon(&mut self, pairs: &mut Pairs, sent_at: u64) {
+        self.land(pairs, sent_at, |_, _| {});
         self.limits.each_pool(pairs, Pool::release);
     }
 
     /// A request was sent that will get no response, and keeps its permits.
-    pub(in crate::client::pace) fn outlive(&mut self, pairs: &mut Pairs) {
-        self.land(pairs, |_, _| {});
+    pub(in crate::client::pace) fn outlive(&mut self, pairs: &mut Pairs, sent_at: u64) {
+        self.land(pairs, sent_at, |_, _| {});
         self.held += 1;
     }
 
@@ -48,7 +48,7 @@ impl State {
         standings: &Standings,
     ) -> bool {
         let mut reports = standings.limits.iter();
-        let paused_until = self.land(pairs, |pair, events| {
+        let paused_until = self.land(pairs, sent_at, |pair, events| {
             if let Some(standing) = reports.next().and_then(Option::as_ref) {
                 pair.take_report(standing, sent_at, now, events);
             }
@@ -74,7 +74,7 @@ impl State {
         sent_at: u64,
         now: impl FnOnce() -> u64,
     ) -> bool {
-        let paused_until = self.land(pairs, |_, _| {});
+        let paused_until = self.land(pairs, sent_at, |_, _| {});
         self.granted(pairs, sent_at, paused_until, &[], now)
     }
 
@@ -103,7 +103,7 @@ impl State {
         if !concurrent.is_empty() {
             self.learn(pairs, concurrent, now);
         }
-        self.limits.each(pairs, Pair::land);
+        self.limits.each(pairs, |pair| pair.land(sent_at));
         self.limits.each_pool(pairs, Pool::release);
         self.counts.refused += 1;
         let longest = nanos(self.settings.max_pause);
@@ -223,15 +223,20 @@ impl State {
         }
     }
 
-    /// A request that was sent has its response, or will have none. `hear` is called with each of
-    /// its limits. Returns until when they were paused before.
+    /// A request that was sent at that time has its response, or will have none. `hear` is called
+    /// with each of its limits. Returns until when they were paused before.
     #[inline]
-    fn land(&mut self, pairs: &mut Pairs, mut hear: impl FnMut(&mut Pair, &mut Events)) -> u64 {
+    fn land(
+        &mut self,
+        pairs: &mut Pairs,
+        sent_at: u64,
+        mut hear: impl FnMut(&mut Pair, &mut Events),
+    ) -> u64 {
         self.in_flight -= 1;
         let mut paused_until = 0;
         self.limits.each_with_events(pairs, |pair, events| {
             paused_until = pair.paused_until.max(paused_until);
-            pair.land();
+            pair.land(sent_at);
             hear(pair, events);
             pair.forget_if_idle();
         });
