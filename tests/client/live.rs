@@ -211,6 +211,24 @@ async fn places_stay_taken_also_by_endpoints_that_are_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_that_was_taken_without_its_endpoint_gives_no_place_back() {
+    let quota = Quota::per_second(100);
+    let one = Policy::builder().endpoint("a", quota, ["/a"]).concurrent("a", 1).build().unwrap();
+    let none = Policy::builder().endpoint("b", quota, ["/b"]).build().unwrap();
+    let pacer = patient().policy(one.clone()).build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(generous(&Log::new()));
+    let response = client.oneshot(request("/a")).await.unwrap();
+    let (parts, body) = response.into_parts();
+    drop(body);
+    pacer.set_policy(none);
+    let permit = Permit::of(&parts.extensions).unwrap();
+    pacer.set_policy(one);
+    let _other = pacer.try_acquire("/a").unwrap();
+    drop(permit);
+    assert!(pacer.try_acquire("/a").is_err(), "the other permit has the only place");
+}
+
+#[tokio::test(start_paused = true)]
 async fn priorities_deadlines_and_retries_stay() {
     let log = Log::new();
     let pacer = patient().policy(one_call_in(HOUR)).bulk_share(0).build().unwrap();

@@ -152,12 +152,14 @@ impl PacedEndpoint {
         self.endpoint
     }
 
-    /// Takes permits, whether there are any or not.
-    pub(super) fn occupy(mut self: Arc<Self>) {
-        self.with(|endpoint, mut group| {
+    /// Takes permits, whether there are any or not. Returns `false` if the policy has no such
+    /// endpoint any more.
+    pub(super) fn occupy(mut self: Arc<Self>) -> bool {
+        let occupied = self.with(|endpoint, mut group| {
             let (state, pairs) = group.endpoint(endpoint.at);
             state.occupy(pairs);
         });
+        occupied.is_some()
     }
 
     /// Gives permits back that were kept after a response, or occupied.
@@ -233,7 +235,7 @@ impl PacedEndpoint {
             self.notify();
         }
         let share = holds.then(|| {
-            let share = Share::new(Arc::clone(self));
+            let share = Share::new(Arc::clone(self), true);
             share.insert_into(response.extensions_mut());
             share
         });
@@ -293,7 +295,7 @@ impl Sent {
     pub(super) fn outlive(mut self) -> Share {
         self.is_answered = true;
         let sent_at = self.at;
-        self.endpoint.with(|endpoint, mut group| {
+        let outlived = self.endpoint.with(|endpoint, mut group| {
             let (state, pairs) = group.endpoint(endpoint.at);
             state.outlive(pairs, sent_at);
             // It is not without an answer any more.
@@ -303,7 +305,7 @@ impl Sent {
                 endpoint.notify();
             }
         });
-        Share::new(Arc::clone(&self.endpoint))
+        Share::new(Arc::clone(&self.endpoint), outlived.is_some())
     }
 }
 

@@ -339,8 +339,8 @@ impl Pacer {
     /// ```
     pub fn occupy(&self, path: &str) -> Permit {
         let share = self.table.of_path(path).map(|endpoint| {
-            Arc::clone(&endpoint).occupy();
-            Share::new(endpoint)
+            let is_taken = Arc::clone(&endpoint).occupy();
+            Share::new(endpoint, is_taken)
         });
         Permit::new(share)
     }

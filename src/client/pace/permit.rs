@@ -85,6 +85,9 @@ pub(super) struct Share {
 struct InFlight {
     endpoint: Arc<PacedEndpoint>,
     shares: AtomicUsize,
+    /// How often its permits are taken: once, or not at all if the policy had no such endpoint at
+    /// that time. For a moment it is twice, if a share is taken while the last one is dropped.
+    taken: AtomicUsize,
 }
 
 /// In the extensions of a response. It keeps nothing in flight.
@@ -135,16 +138,18 @@ impl fmt::Debug for Permit {
 }
 
 impl Share {
-    /// The first share of a request that has permits. The caller has counted it.
-    pub(super) fn new(endpoint: Arc<PacedEndpoint>) -> Self {
-        let request = Arc::new(InFlight { endpoint, shares: AtomicUsize::new(1) });
-        Self { request }
+    /// The first share of a request. Its permits are taken, unless the policy has no such endpoint
+    /// any more.
+    pub(super) fn new(endpoint: Arc<PacedEndpoint>, is_taken: bool) -> Self {
+        let (shares, taken) = (AtomicUsize::new(1), AtomicUsize::new(is_taken.into()));
+        Self { request: Arc::new(InFlight { endpoint, shares, taken }) }
     }
 
     /// A further share. If the permits were given back already, takes them anew.
     fn of(request: &Arc<InFlight>) -> Self {
         if request.shares.fetch_add(1, Ordering::Relaxed) == 0 {
-            Arc::clone(&request.endpoint).occupy();
+            let is_taken = Arc::clone(&request.endpoint).occupy();
+            request.taken.fetch_add(is_taken.into(), Ordering::Relaxed);
         }
         Self { request: Arc::clone(request) }
     }
@@ -158,8 +163,14 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        if self.request.shares.fetch_sub(1, Ordering::Relaxed) == 1 {
-            Arc::clone(&self.request.endpoint).release();
+        let InFlight { endpoint, shares, taken } = &*self.request;
+        if shares.fetch_sub(1, Ordering::Relaxed) != 1 {
+            return;
+        }
+        let less = |taken: usize| taken.checked_sub(1);
+        // Otherwise it would give back what another request has taken since.
+        if taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            Arc::clone(endpoint).release();
         }
     }
 }

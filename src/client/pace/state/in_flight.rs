@@ -99,10 +99,6 @@ impl State {
 
     /// Gives the permits back that `hold` has kept or `occupy` has taken.
     pub(in crate::client::pace) fn release(&mut self, pairs: &mut Pairs) {
-        // It was taken while the policy had no such endpoint.
-        if self.held == 0 {
-            return;
-        }
         self.held -= 1;
         self.limits.each_pool(pairs, Pool::release);
     }
