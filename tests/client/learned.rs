@@ -300,3 +300,22 @@ async fn a_pause_that_was_ended_by_hand_teaches_nothing() {
     assert!((SECOND..4 * SECOND).contains(&rate.plateau_interval()), "{rate:?}");
     assert!(log.refused() <= 75, "{}", log.refused());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_of_one_endpoint_is_not_that_of_a_limit_of_the_same_name_that_others_share() {
+    let log = Log::new();
+    let quota = Quota::per_minute(500);
+    let pacer = patient().policy(Policy::builder().endpoint("a", quota, ["/a"]).build().unwrap());
+    let pacer = pacer.build().unwrap();
+    let retry = RetryPolicy::builder().total_time(HOUR).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).retry(retry);
+    let client = client.layer(one_in(&log, 2 * SECOND));
+    for call in (0..20).map(|_| send(&client, "/a")).collect::<Vec<_>>() {
+        assert!(timeout(HOUR, call).await.unwrap().unwrap().unwrap().is_success());
+    }
+    assert!(pacer.peek("/a").unwrap().learned_rate().is_some());
+    let shared = Policy::builder().endpoint("b", quota, ["/b"]).endpoint("c", quota, ["/c"]);
+    let shared = shared.shared(LimitBuilder::account("a", quota), ["b", "c"]);
+    pacer.set_policy(shared.build().unwrap());
+    assert_eq!(pacer.peek("/b").unwrap().learned_rate(), None);
+}

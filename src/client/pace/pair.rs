@@ -100,7 +100,9 @@ impl Pair {
             self.server.empty_until(old.paused_until, 0);
         }
         (self.paused_until, self.reported_until) = (old.paused_until, old.reported_until);
-        (self.learned, self.full_by) = (old.learned, old.full_by);
+        self.full_by = old.full_by;
+        // It says what the server admits to an endpoint, and not to those that share a limit.
+        self.learned = old.learned.filter(|_| self.window.is_own());
         self.changes = old.changes + 1;
         self.window = self.window.inherit(old.window);
     }

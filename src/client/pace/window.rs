@@ -92,6 +92,11 @@ impl Window {
         Self { size, most: self.most, ..old }
     }
 
+    /// Whether the limit is the own one of an endpoint.
+    pub(super) fn is_own(&self) -> bool {
+        self.most > 0
+    }
+
     /// The same window, as if nothing had been sent yet.
     pub(super) fn anew(self, now: u64) -> Self {
         if self.most == 0 { self } else { Self { since: Some(now), ..Self::new(self.most / PART) } }
