@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy, WaitError};
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{Policy, Quota};
 use http::{Request, Response};
 use tokio::time::{Instant, sleep, timeout};

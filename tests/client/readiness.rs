@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, WaitError};
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy, WaitError};
 use bolna_rate_limit::values::QuotaBuilder;
 use bolna_rate_limit::{Policy, Quota};
 use http::{HeaderValue, Response, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tower::limit::ConcurrencyLimitLayer;
-use tower::{Layer, ServiceBuilder};
+use tower::retry::RetryLayer;
+use tower::{Layer, ServiceBuilder, ServiceExt};
 
 use crate::support::{
-    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, patient, refusal,
-    scattered, send, send_calls, settle, slow_to_ready,
+    Log, assert_all_ok, assert_at, distant, generous, limited, limiter, mock, one_call_in, patient,
+    refusal, request, scattered, send, send_calls, settle, slow_to_ready,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -249,4 +250,32 @@ async fn one_who_is_ready_does_not_stay_so_when_its_moment_becomes_an_hour() {
     let [first, second, third] = calls;
     assert!(first.is_finished() && second.is_finished() && third.is_finished());
     assert!(third.await.unwrap().unwrap_err().is::<WaitError>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_to_get_ready_before_a_retry_counts_in_the_total_time() {
+    let log = Log::new();
+    let server = mock(&log, |_| refusal(&[("retry-after", "1")]));
+    let server = slow_to_ready(server, |_| Duration::from_secs(40));
+    let policy = RetryPolicy::builder().total_time(Duration::from_secs(60)).build().unwrap();
+    let client = RetryLayer::new(policy).layer(server);
+    let response = timeout(HOUR, client.oneshot(request("/call"))).await.unwrap().unwrap();
+    // The third attempt is refused 82 s after the first one.
+    assert_eq!((response.status(), log.len()), (StatusCode::TOO_MANY_REQUESTS, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_got_ready_late_waits_in_the_queue_for_the_rest_of_the_total_time() {
+    // The retry arrives in the queue 41 s after the refusal, and is due after 90 s.
+    let log = Log::new();
+    let server = mock(&log, |_| refusal(&[("retry-after", "1")]));
+    let server = slow_to_ready(server, |_| Duration::from_secs(40));
+    let retry = RetryPolicy::builder().total_time(Duration::from_secs(60)).build().unwrap();
+    let pacer = patient().policy(one_call_in(Duration::from_secs(90))).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer).retry(retry).layer(server);
+    let error = client.oneshot(request("/call")).await.unwrap_err();
+    assert!(error.downcast_ref::<WaitError>().is_some_and(WaitError::is_retry), "{error}");
+    assert_eq!(log.len(), 1);
+    // The pause is up to a second longer than the refusal says.
+    assert!((81..83).contains(&log.elapsed().as_secs()), "{:?}", log.elapsed());
 }

@@ -89,7 +89,7 @@ impl PacedEndpoint {
     pub(super) fn enter(
         self: &Arc<Self>,
         path: &str,
-        again: Option<Again>,
+        again: Option<&Again>,
         options: impl FnOnce() -> WaitOptions,
     ) -> Option<Entered> {
         let now = self.now();
@@ -110,7 +110,7 @@ impl PacedEndpoint {
         mut group: MutexGuard<'_, Group>,
         now: u64,
         path: &str,
-        again: Option<Again>,
+        again: Option<&Again>,
         options: WaitOptions,
     ) -> Entered {
         let again = again.map(|again| now.saturating_add(nanos(again.left())));

@@ -350,7 +350,7 @@ impl Pacer {
     pub(super) fn enter<B>(
         &self,
         request: &Request<B>,
-        again: Option<Again>,
+        again: Option<&Again>,
         options: impl Fn() -> WaitOptions,
     ) -> Entered {
         if let Some(hosts) = &self.hosts
@@ -365,7 +365,7 @@ impl Pacer {
     fn enter_path(
         &self,
         path: &str,
-        again: Option<Again>,
+        again: Option<&Again>,
         options: impl Fn() -> WaitOptions,
     ) -> Entered {
         loop {

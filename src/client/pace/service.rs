@@ -84,7 +84,7 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let extensions = request.extensions();
-        let again = extensions.get::<Again>().copied();
+        let again = extensions.get::<Again>();
         let options = || WaitOptions {
             priority: extensions.get().copied().unwrap_or_default(),
             max_wait: extensions.get().copied(),

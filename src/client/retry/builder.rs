@@ -59,7 +59,7 @@ impl<C> RetryPolicyBuilder<C> {
     /// returned at once, not after the wait. Where a [`Pacer`](crate::client::Pacer) is below, a
     /// retry also waits in its queue, and that time counts too. If it can't be sent from there in
     /// time, the caller gets a [`WaitError`](crate::client::WaitError), because the response is
-    /// gone by then.
+    /// gone by then. The time in which the inner service gets ready before a retry counts, too.
     pub fn total_time(self, total_time: Duration) -> Self {
         Self { total_time, ..self }
     }

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::future::pending;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::Delay;
 
 pin_project! {
     /// The future of [`RetryPolicy`](super::RetryPolicy): completes when a refused request may be
@@ -18,6 +21,7 @@ pin_project! {
         #[pin]
         sleep: Sleep,
         resumed: Option<Resumed>,
+        delay: Option<Arc<Delay>>,
     }
 }
 
@@ -25,8 +29,12 @@ pin_project! {
 type Resumed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl RetryDelay {
-    /// The delay ends early when `paused` changes.
-    pub(super) fn new(wait: Duration, paused: Option<watch::Receiver<()>>) -> Self {
+    /// The delay ends early when `paused` changes. When it has ended, `delay` says so.
+    pub(super) fn new(
+        wait: Duration,
+        paused: Option<watch::Receiver<()>>,
+        delay: Option<Arc<Delay>>,
+    ) -> Self {
         let resumed = paused.map(|mut paused| -> Resumed {
             Box::pin(async move {
                 // Without a pacer, no pause is ended by hand any more.
@@ -35,7 +43,7 @@ impl RetryDelay {
                 }
             })
         });
-        Self { sleep: sleep(wait), resumed }
+        Self { sleep: sleep(wait), resumed, delay }
     }
 }
 
@@ -44,10 +52,13 @@ impl Future for RetryDelay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if this.resumed.as_mut().is_some_and(|resumed| resumed.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(());
+        if !this.resumed.as_mut().is_some_and(|resumed| resumed.as_mut().poll(cx).is_ready()) {
+            ready!(this.sleep.poll(cx));
         }
-        this.sleep.poll(cx)
+        if let Some(delay) = this.delay {
+            delay.ended.get_or_init(Instant::now);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -9,8 +9,8 @@ mod delay;
 mod error;
 mod policy;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,20 +25,40 @@ pub use error::RetryPolicyError;
 pub use policy::RetryPolicy;
 
 /// A mark in the extensions of a request that has been refused before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::client) struct Again {
     /// How much of the total time is left for its retries when the delay before this one ends. It
     /// is no point in time, so that the time in which the process does not run does not count.
     left: Duration,
-    /// When the delay was to end.
-    begins: Option<Instant>,
+    /// `None` if the delay is so long that it does not end.
+    delay: Option<Arc<Delay>>,
 }
 
 impl Again {
-    /// How much of the total time is left. A delay that has ended early leaves more of it.
-    pub(in crate::client) fn left(self) -> Duration {
-        let early = self.begins.map_or(Duration::ZERO, |at| at.duration_since(Instant::now()));
-        self.left.saturating_add(early)
+    /// How much of the total time is left. A delay that has ended early leaves more of it, and the
+    /// time since its end, in which the inner service got ready, less.
+    pub(in crate::client) fn left(&self) -> Duration {
+        let Some(delay) = &self.delay else { return self.left };
+        let now = Instant::now();
+        let ended = delay.ended(now);
+        let early = delay.ends.saturating_duration_since(ended);
+        self.left.saturating_add(early).saturating_sub(now.saturating_duration_since(ended))
+    }
+}
+
+/// The delay before a retry.
+#[derive(Debug)]
+struct Delay {
+    /// When it is to end.
+    ends: Instant,
+    /// When it has ended.
+    ended: OnceLock<Instant>,
+}
+
+impl Delay {
+    /// When it has ended, or `now` if that was not noticed.
+    fn ended(&self, now: Instant) -> Instant {
+        self.ended.get().copied().unwrap_or(now)
     }
 }
 

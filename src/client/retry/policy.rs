@@ -1,7 +1,7 @@
 //! When and after how long a request is retried.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Extensions, Request, Response, StatusCode};
@@ -14,7 +14,7 @@ use super::broken::{Broken, broken};
 use super::budget::SharedBudget;
 use super::builder::RetryPolicyBuilder;
 use super::delay::RetryDelay;
-use super::{Again, Paused};
+use super::{Again, Delay, Paused};
 use crate::client::hints::retry_after;
 use crate::client::log::Retries;
 use crate::client::max_wait::MaxWait;
@@ -102,8 +102,8 @@ pub struct RetryPolicy<C = CloneBodies> {
     /// When the total time began: with the first refusal, or later by as much as the process did
     /// not run since.
     began: Option<Instant>,
-    /// When the delay before the next retry ends.
-    resumes: Option<Instant>,
+    /// The delay before the next retry.
+    delay: Option<Arc<Delay>>,
     /// How many times in a row its connection broke before a response.
     unanswered: u32,
     /// What its earlier attempts have waited, with the delays after them.
@@ -174,7 +174,7 @@ impl<C> RetryPolicy<C> {
             bodies,
             retries: 0,
             began: None,
-            resumes: None,
+            delay: None,
             unanswered: 0,
             waited: None,
         }
@@ -224,13 +224,15 @@ impl<C> RetryPolicy<C> {
             paused.refusal.retry();
         }
         self.retries = retries;
-        self.resumes = now.checked_add(delay);
-        request.extensions_mut().insert(Again { left, begins: self.resumes });
+        let ends = now.checked_add(delay);
+        self.delay = ends.map(|ends| Arc::new(Delay { ends, ended: OnceLock::new() }));
+        request.extensions_mut().insert(Again { left, delay: self.delay.clone() });
         let waited = self.waited.take().map_or(waited, |before| before.then(waited));
         self.waited = Some(Box::new(waited.delayed(delay)));
         let endpoint = paused.map(|paused| paused.endpoint);
         self.rules.log.planned(endpoint, status, retries.saturating_add(1), delay, left);
-        Some(RetryDelay::new(delay, paused.map(|paused| paused.resumed.clone())))
+        let resumed = paused.map(|paused| paused.resumed.clone());
+        Some(RetryDelay::new(delay, resumed, self.delay.clone()))
     }
 
     /// Plans the next retry of a request that has failed with this error, unless there is none.
@@ -249,14 +251,16 @@ impl<C> RetryPolicy<C> {
         self.plan(request, Some(Duration::ZERO), None, Waited::of(&Extensions::new()), None)
     }
 
-    /// A retry begins. The time in which the process did not run does not count.
+    /// A retry begins. The time in which the process did not run during the delay does not count;
+    /// that in which the inner service got ready after it does.
     fn resume(&mut self) {
-        if let (Some(resumes), Some(began)) = (self.resumes.take(), self.began) {
+        if let (Some(delay), Some(began)) = (self.delay.take(), self.began) {
             let now = Instant::now();
-            let late = now.saturating_duration_since(resumes);
             if let Some(waited) = &mut self.waited {
-                **waited = waited.moved(late, resumes.saturating_duration_since(now));
+                let later = now.saturating_duration_since(delay.ends);
+                **waited = waited.moved(later, delay.ends.saturating_duration_since(now));
             }
+            let late = delay.ended(now).saturating_duration_since(delay.ends);
             if late > LATE {
                 self.began = began.checked_add(late);
             }
