@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use crate::support::{
-    Log, Remote, assert_all_ok, distant, generous, mock, patient, refusal, send, send_calls,
-    settle, usage_of_call,
+    Log, Remote, assert_all_ok, assert_at, distant, generous, mock, patient, refusal, send,
+    send_calls, settle, usage_of_call,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -319,4 +319,25 @@ async fn a_rate_of_one_endpoint_is_not_that_of_a_limit_of_the_same_name_that_oth
     let shared = shared.shared(LimitBuilder::account("a", quota), ["b", "c"]);
     pacer.set_policy(shared.build().unwrap());
     assert_eq!(pacer.peek("/b").unwrap().learned_rate(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_learned_rate_is_sent_when_that_is_forgotten() {
+    // The job learns a rate that is much slower than the policy's 500 a minute.
+    let log = Log::new();
+    let pacer = patient().build().unwrap();
+    let retry = RetryPolicy::builder().total_time(HOUR).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).retry(retry);
+    assert_all_ok(&send_calls(&client.layer(one_in(&log, 60 * SECOND)), 5).await);
+    let mut refused = log.got().into_iter().filter(|got| !got.status.is_success());
+    let forgotten = refused.next_back().unwrap().at + HOUR;
+    // What these teach is unknown, so the rate stays.
+    let mut times = Vec::new();
+    while log.elapsed() < forgotten {
+        pacer.acquire("/call").await.map(drop).unwrap();
+        times.push(log.elapsed());
+    }
+    let [.., one, next, last] = times[..] else { panic!("few: {times:?}") };
+    assert!(next - one >= SECOND, "the rate was not learned: {times:?}");
+    assert_at(last, forgotten);
 }

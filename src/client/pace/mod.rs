@@ -86,9 +86,9 @@
 //! * the [learned pace](learned), if the server has refused requests in the last hour: the rate
 //!   that it was measured to admit, by CUBIC.
 //!
-//! A request that waits only for one of them is looked at again when an answer arrives, and at its
-//! deadline. The law was chosen by the table of simulated servers in `tests/client/foreign`, which
-//! shows what a change of a constant does.
+//! A request that waits only for one of them is looked at again when an answer arrives, when what
+//! was learned is to be forgotten, and at its deadline. The law was chosen by the table of
+//! simulated servers in `tests/client/foreign`, which shows what a change of a constant does.
 //!
 //! # Another policy
 //! [`Pacer::set_policy`] replaces all groups by new ones in one step, under all their locks. The

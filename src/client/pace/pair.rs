@@ -152,9 +152,8 @@ impl Pair {
 
     /// The time between two requests, now and as measured, if a rate was learned.
     pub(super) fn learned_intervals(&self, now: u64) -> Option<(u64, u64)> {
-        let learned = self.learned.as_ref()?;
-        let is_old = learned.last_refusal().saturating_add(BELIEF) <= now;
-        learned.intervals().filter(|_| !is_old)
+        let is_old = self.forgets_rate_at().is_some_and(|at| at <= now);
+        self.learned.as_ref()?.intervals().filter(|_| !is_old)
     }
 
     #[inline]
@@ -264,11 +263,10 @@ impl Pair {
     /// have taught.
     #[inline]
     pub(super) fn pass_time(&mut self, now: u64, events: &mut Events) {
-        if self.forgets_at().is_some_and(|at| at <= now) {
+        if self.forgets_quota_at().is_some_and(|at| at <= now) {
             self.forget(now, events);
         }
-        let refused_at = self.learned.as_ref().map(|learned| learned.last_refusal());
-        if refused_at.is_some_and(|at| at.saturating_add(BELIEF) <= now) {
+        if self.forgets_rate_at().is_some_and(|at| at <= now) {
             self.forget_rate(now, events);
         }
     }
@@ -389,10 +387,22 @@ impl Pair {
         self.learned.as_ref()?.last_measured()
     }
 
+    /// When something is dropped that is too old then.
+    pub(super) fn forgets_at(&self) -> Option<u64> {
+        let both = [self.forgets_quota_at(), self.forgets_rate_at()];
+        both.into_iter().flatten().min()
+    }
+
     /// When the quota is dropped that the server has reported.
     #[inline]
-    pub(super) fn forgets_at(&self) -> Option<u64> {
+    fn forgets_quota_at(&self) -> Option<u64> {
         self.told.map(|(_, at)| at.saturating_add(BELIEF))
+    }
+
+    /// When that is dropped which refusals have taught.
+    #[inline]
+    fn forgets_rate_at(&self) -> Option<u64> {
+        self.learned.as_ref().map(|learned| learned.last_refusal().saturating_add(BELIEF))
     }
 
     /// A response reports about this limit.
