@@ -324,3 +324,37 @@ fn a_limit_that_the_server_no_longer_reports_becomes_infinite() {
         assert_eq!(read(snapshotter, &[("endpoint", "call")])["concurrent_limit"], 0.0);
     });
 }
+
+#[test]
+fn what_an_endpoint_that_is_gone_has_counted_is_reported_once() {
+    recorded(async |snapshotter| {
+        let (one, none) = (Policy::default(), Policy::builder().build().unwrap());
+        let pacer = Pacer::with_policy(one.clone());
+        let metrics = Metrics::new(pacer.clone());
+        let server = service_fn(async |_: Request<String>| {
+            sleep(Duration::from_secs(1)).await;
+            Ok::<_, Infallible>(Response::new(String::new()))
+        });
+        let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
+        let call = || client.clone().oneshot(Request::post("/call").body(String::new()).unwrap());
+        metrics.refresh();
+        let sent = || {
+            metrics.refresh();
+            read(snapshotter, &[("endpoint", "call")])["sent_total"]
+        };
+        assert_eq!(sent(), 0.0);
+        call().await.unwrap();
+        // It leaves the policy before the next refresh, with a request in flight.
+        let running = tokio::spawn(call());
+        tokio::task::yield_now().await;
+        pacer.set_policy(none.clone());
+        assert_eq!(sent(), 2.0);
+        running.await.unwrap().unwrap();
+        pacer.set_policy(none);
+        assert_eq!(sent(), 0.0);
+        pacer.set_policy(one);
+        assert_eq!(sent(), 0.0);
+        call().await.unwrap();
+        assert_eq!(sent(), 1.0);
+    });
+}

@@ -9,7 +9,7 @@ use metrics::{Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::pace::Pacer;
 use super::priority::Priority;
-use super::usage::Usage;
+use super::usage::{Counted, Usage};
 use crate::values::Endpoint;
 
 const REMAINING: &str = "bolna_rate_limit_client_remaining";
@@ -80,15 +80,10 @@ struct Shared {
 /// What was reported of an endpoint at the last refresh.
 #[derive(Clone, Copy, Default)]
 struct Reported {
-    counters: [u64; COUNTERS],
+    counted: Counted,
     is_concurrent: bool,
     is_learned: bool,
 }
-
-const COUNTERS: usize = 6;
-
-/// In the order of [`Reported::counters`].
-const COUNTED: [&str; COUNTERS] = [SENT, RETRIED, REFUSED, UNSENT, HANDED_BACK, PAUSES];
 
 const PRIORITIES: [(Priority, &str); 2] =
     [(Priority::Interactive, "interactive"), (Priority::Bulk, "bulk")];
@@ -143,55 +138,54 @@ impl Metrics {
     pub fn refresh(&self) {
         let Shared { pacer, reported, .. } = &*self.shared;
         let mut reported = reported.lock().unwrap_or_else(PoisonError::into_inner);
-        let usages = pacer.usage();
-        for endpoint in reported.keys() {
-            if usages.iter().all(|usage| usage.endpoint() != *endpoint) {
-                self.report_gone(*endpoint);
+        for (endpoint, counted) in pacer.counted_by_others() {
+            // One that was never reported and has counted nothing has no metrics.
+            if counted != Counted::default() || reported.contains_key(&endpoint) {
+                let reported = reported.entry(endpoint).or_default();
+                self.report(endpoint, None, counted, reported);
             }
         }
-        for usage in usages {
-            self.report(&usage, reported.entry(usage.endpoint()).or_default());
+        for usage in pacer.usage() {
+            let endpoint = usage.endpoint();
+            let reported = reported.entry(endpoint).or_default();
+            self.report(endpoint, Some(&usage), usage.counted, reported);
         }
     }
 
-    /// An endpoint is not in the policy any more.
-    fn report_gone(&self, endpoint: Endpoint) {
+    /// An endpoint that is not in the policy any more has no usage.
+    fn report(
+        &self,
+        endpoint: Endpoint,
+        usage: Option<&Usage>,
+        counted: Counted,
+        reported: &mut Reported,
+    ) {
         let mut labels = self.shared.labels.clone();
         labels.push(Label::new("endpoint", endpoint.name()));
-        for name in [REMAINING, UNANSWERED, PAUSED] {
-            gauge!(name, labels.clone()).set(0.0);
-        }
-        for (_, priority) in PRIORITIES {
-            let mut labels = labels.clone();
-            labels.push(Label::new("priority", priority));
-            gauge!(WAITING, labels.clone()).set(0.0);
-            gauge!(WAIT, labels).set(0.0);
-        }
-    }
-
-    fn report(&self, usage: &Usage, reported: &mut Reported) {
-        let mut labels = self.shared.labels.clone();
-        labels.push(Label::new("endpoint", usage.endpoint().name()));
         // Exact up to 2^53.
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-        let unanswered = usage.unanswered() as f64;
-        gauge!(REMAINING, labels.clone()).set(f64::from(usage.remaining()));
+        let unanswered = usage.map_or(0, Usage::unanswered) as f64;
+        let remaining = usage.map_or(0, Usage::remaining);
+        let paused = usage.map_or(Duration::ZERO, Usage::paused);
+        gauge!(REMAINING, labels.clone()).set(f64::from(remaining));
         gauge!(UNANSWERED, labels.clone()).set(unanswered);
-        gauge!(PAUSED, labels.clone()).set(usage.paused().as_secs_f64());
+        gauge!(PAUSED, labels.clone()).set(paused.as_secs_f64());
         for (priority, name) in PRIORITIES {
             let mut labels = labels.clone();
             labels.push(Label::new("priority", name));
             #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
-            gauge!(WAITING, labels.clone()).set(usage.waiting_of(priority) as f64);
-            gauge!(WAIT, labels).set(usage.wait_of(priority).as_secs_f64());
+            let waiting = usage.map_or(0, |usage| usage.waiting_of(priority)) as f64;
+            let wait = usage.map_or(Duration::ZERO, |usage| usage.wait_of(priority));
+            gauge!(WAITING, labels.clone()).set(waiting);
+            gauge!(WAIT, labels).set(wait.as_secs_f64());
         }
-        let learned = usage.learned_rate();
+        let learned = usage.and_then(Usage::learned_rate);
         if learned.is_some() || reported.is_learned {
             reported.is_learned = learned.is_some();
             let interval = learned.map_or(Duration::ZERO, |rate| rate.interval());
             gauge!(LEARNED_RATE, labels.clone()).set(interval.as_secs_f64().recip());
         }
-        let concurrency = usage.concurrency();
+        let concurrency = usage.and_then(Usage::concurrency);
         if concurrency.is_some() || reported.is_concurrent {
             reported.is_concurrent = concurrency.is_some();
             #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
@@ -202,22 +196,19 @@ impl Metrics {
             gauge!(CONCURRENT_LIMIT, labels.clone()).set(most);
             gauge!(CONCURRENT_WAITING, labels.clone()).set(waiting);
         }
-        let now = [
-            usage.sent(),
-            usage.retried(),
-            usage.refused(),
-            usage.unsent(),
-            usage.handed_back(),
-            usage.pauses(),
-        ];
-        // An endpoint that was not in the policy for a while may count from zero.
-        if now.iter().zip(&reported.counters).any(|(now, before)| now < before) {
-            reported.counters = [0; COUNTERS];
-        }
-        for (name, (now, before)) in COUNTED.into_iter().zip(now.iter().zip(&mut reported.counters))
-        {
-            counter!(name, labels.clone()).increment(now.saturating_sub(*before));
-            *before = *now;
+        let before = reported.counted;
+        // A request that was counted as unsent may be sent after all.
+        let unsent = counted.unsent.max(before.unsent);
+        reported.counted = Counted { unsent, ..counted };
+        for (name, now, before) in [
+            (SENT, counted.sent, before.sent),
+            (RETRIED, counted.retried, before.retried),
+            (REFUSED, counted.refused, before.refused),
+            (UNSENT, counted.unsent, before.unsent),
+            (HANDED_BACK, counted.handed_back, before.handed_back),
+            (PAUSES, counted.pauses, before.pauses),
+        ] {
+            counter!(name, labels.clone()).increment(now.saturating_sub(before));
         }
     }
 }

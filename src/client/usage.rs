@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::priority::Priority;
 use crate::values::{Endpoint, LimitName, Quota};
 
-/// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted.
+/// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted since
+/// the pacer was created. An endpoint that leaves the policy and comes back goes on counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub(super) endpoint: Endpoint,
@@ -17,14 +18,20 @@ pub struct Usage {
     /// Of each priority.
     pub(super) waits: [Duration; 2],
     pub(super) paused: Duration,
+    pub(super) counted: Counted,
+    pub(super) learned_rate: Option<LearnedRate>,
+    pub(super) concurrency: Option<Concurrency>,
+}
+
+/// What an endpoint has counted since the pacer was created. The methods of [`Usage`] explain it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
     pub(super) sent: u64,
     pub(super) retried: u64,
     pub(super) refused: u64,
     pub(super) unsent: u64,
     pub(super) handed_back: u64,
     pub(super) pauses: u64,
-    pub(super) learned_rate: Option<LearnedRate>,
-    pub(super) concurrency: Option<Concurrency>,
 }
 
 /// A rate that refusals have taught: the server admits fewer requests than the policy says.
@@ -127,29 +134,29 @@ impl Usage {
         self.paused
     }
 
-    /// How many requests have been sent since the pacer was created, retries included.
+    /// How many requests have been sent, retries included.
     #[must_use]
     pub const fn sent(&self) -> u64 {
-        self.sent
+        self.counted.sent
     }
 
     /// How many of the sent requests were retries.
     #[must_use]
     pub const fn retried(&self) -> u64 {
-        self.retried
+        self.counted.retried
     }
 
     /// How many of the sent requests were [refused](super::Refusals).
     #[must_use]
     pub const fn refused(&self) -> u64 {
-        self.refused
+        self.counted.refused
     }
 
     /// How many requests have not been sent, because the wait would have been too long or too many
     /// requests were waiting.
     #[must_use]
     pub const fn unsent(&self) -> u64 {
-        self.unsent
+        self.counted.unsent
     }
 
     /// How many refusals were not followed by a retry of this client: the caller got them, or a
@@ -157,14 +164,14 @@ impl Usage {
     /// dropped.
     #[must_use]
     pub const fn handed_back(&self) -> u64 {
-        self.handed_back
+        self.counted.handed_back
     }
 
     /// How many [pauses](Self::paused) have begun with a response to a request to this endpoint.
     /// One that begins while another lasts makes that one longer, and does not count.
     #[must_use]
     pub const fn pauses(&self) -> u64 {
-        self.pauses
+        self.counted.pauses
     }
 
     /// The rate that refusals have taught, by the limit with the slowest one. `None` if nothing is

@@ -229,6 +229,51 @@ async fn a_permit_that_was_taken_without_its_endpoint_gives_no_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_was_too_late_is_sent_if_its_path_is_exempt_before_its_caller_knows() {
+    let log = Log::new();
+    let policy = Policy::bolna().concurrent("call", 1).build().unwrap();
+    let pacer = Pacer::builder().policy(policy).max_wait(20 * SECOND).build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(generous(&log));
+    let _running = pacer.occupy("/call");
+    let mut late = tokio_test::task::spawn(client.oneshot(request("/call")));
+    tokio_test::assert_pending!(late.poll());
+    sleep(21 * SECOND).await;
+    assert_eq!(usage_of_call(&pacer).unsent(), 1);
+    pacer.set_policy(Policy::builder().exempt(["/call"]).build().unwrap());
+    late.await.unwrap();
+    assert_eq!(log.len(), 1);
+    pacer.set_policy(Policy::default());
+    let usage = usage_of_call(&pacer);
+    // Requests to exempt paths are not counted.
+    assert_eq!((usage.sent(), usage.unsent()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_was_gone_goes_on_counting() {
+    let log = Log::new();
+    let (one, none) = (Policy::default(), Policy::builder().build().unwrap());
+    let pacer = patient().policy(one.clone()).build().unwrap();
+    let server = mock(&log, |number| match number {
+        2 => refusal(&[]),
+        _ => Response::new(String::new()),
+    });
+    let client = PaceLayer::new(pacer.clone()).layer(distant(server, |_| SECOND));
+    send(&client, "/call").await.unwrap().unwrap();
+    // It is refused while the endpoint is gone.
+    let second = send(&client, "/call");
+    settle().await;
+    pacer.set_policy(none.clone());
+    second.await.unwrap().unwrap();
+    pacer.set_policy(none);
+    pacer.set_policy(one);
+    let usage = usage_of_call(&pacer);
+    assert_eq!((usage.sent(), usage.refused(), usage.handed_back()), (2, 1, 1));
+    sleep(10 * SECOND).await;
+    send(&client, "/call").await.unwrap().unwrap();
+    assert_eq!(usage_of_call(&pacer).sent(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn priorities_deadlines_and_retries_stay() {
     let log = Log::new();
     let pacer = patient().policy(one_call_in(HOUR)).bulk_share(0).build().unwrap();

@@ -218,7 +218,7 @@ impl PacedEndpoint {
             let asked = wait.unwrap_or_default().min(self.settings.max_pause);
             let wait = Duration::from_nanos(paused).max(asked);
             let resumed = self.common.resumed.subscribe();
-            let refusal = Refusal::counted_by(Arc::clone(&state.handed_back));
+            let refusal = Refusal::counted_by(Arc::clone(&state.counts.handed_back));
             let (at, endpoint) = (Instant::now(), self.endpoint);
             let paused = Paused { at, wait, endpoint, resumed, refusal };
             response.extensions_mut().insert(paused);

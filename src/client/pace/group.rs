@@ -69,6 +69,8 @@ impl Group {
             if let Some((old, order)) = estate.state(state.endpoint()) {
                 state.inherit(&old);
                 self.order.inherit(order);
+            } else if let Some(counts) = estate.counts(state.endpoint()) {
+                state.counts = counts;
             }
             if let Some(pool) = estate.reported(state.endpoint()) {
                 state.limits.pools.push(self.pairs.pools.len());

@@ -12,7 +12,7 @@ use super::pairs::Pairs;
 use super::pool::Pool;
 use super::queue::{Order, Request, Ticket};
 use super::shared::Shared;
-use super::state::State;
+use super::state::{Counts, State};
 use super::table::{Active, Table};
 use crate::policy::{Policy, Rule};
 use crate::values::{Endpoint, LimitName};
@@ -25,7 +25,10 @@ pub(super) struct Estate {
     /// The limits of requests in flight that only the server knows.
     reported: HashMap<Endpoint, Pool>,
     states: HashMap<Endpoint, (State, Order)>,
-    requests: Vec<(Ticket, Request)>,
+    /// Those of endpoints that are not in the policy.
+    counts: HashMap<Endpoint, Counts>,
+    /// The endpoint before is that of the state.
+    requests: Vec<(Endpoint, Ticket, Request)>,
 }
 
 /// Replaces what is active, by calling `replace`. Returns the wakers of all requests that waited.
@@ -41,25 +44,28 @@ pub(super) fn inherit(
     let groups = distinct(&old.endpoints);
     let mut locked: Vec<_> = groups.iter().map(|group| group.lock()).collect();
     let now = old.endpoints.first().map_or(0, |endpoint| endpoint.now());
-    let mut estate = Estate::default();
+    let mut estate = Estate { counts: old.counts.clone(), ..Estate::default() };
     for group in &mut locked {
         let (states, pairs, order) = group.give_up(Arc::clone(&table.replacement));
         estate.take(states, pairs, order);
     }
     let members = estate.members(old, &policy);
     let endpoints = paced_endpoints(&members, table.settings, table.origin, &table.common);
-    let active = Active { policy, members, endpoints };
+    let mut active = Active { policy, members, endpoints, counts: HashMap::new() };
     let mut woken = Vec::new();
-    for (ticket, mut request) in std::mem::take(&mut estate.requests) {
+    for (before, ticket, mut request) in std::mem::take(&mut estate.requests) {
         woken.extend(request.take_waker());
-        // One whose path is exempt now is sent as soon as it is polled.
+        // One whose path is exempt now is sent as soon as it is polled, even if it has expired.
         if let Some(endpoint) = active.of_path(request.path()) {
             endpoint.lock().endpoint(endpoint.at).0.welcome(ticket, request);
+        } else if request.has_expired() {
+            estate.send_after_all(before);
         }
     }
     for group in distinct(&active.endpoints) {
         group.lock().inherit(&mut estate, now);
     }
+    active.counts = estate.into_counts();
     replace(active);
     drop(locked);
     groups.into_iter().for_each(|group| group.notify());
@@ -81,7 +87,9 @@ impl Estate {
     fn take(&mut self, states: Box<[State]>, pairs: Pairs, order: Order) {
         let mut pools: Vec<_> = pairs.pools.into_iter().map(Some).collect();
         for mut state in states {
-            self.requests.extend(state.give_up());
+            let endpoint = state.endpoint();
+            let requests = state.give_up().map(|(ticket, request)| (endpoint, ticket, request));
+            self.requests.extend(requests);
             for index in &state.limits.pools {
                 let is_reported =
                     |pool: &Option<Pool>| pool.as_ref().is_some_and(|it| it.name().is_none());
@@ -121,6 +129,25 @@ impl Estate {
     /// What is known of this endpoint, and of the order in which its requests were dispatched.
     pub(super) fn state(&mut self, endpoint: Endpoint) -> Option<(State, Order)> {
         self.states.remove(&endpoint)
+    }
+
+    /// A request is sent that this endpoint has counted as unsent.
+    fn send_after_all(&mut self, endpoint: Endpoint) {
+        if let Some((state, _)) = self.states.get_mut(&endpoint) {
+            state.counts.send_after_all();
+        }
+    }
+
+    /// What an endpoint has counted that was not in the policy before.
+    pub(super) fn counts(&mut self, endpoint: Endpoint) -> Option<Counts> {
+        self.counts.remove(&endpoint)
+    }
+
+    /// What endpoints have counted that have no heir.
+    fn into_counts(self) -> HashMap<Endpoint, Counts> {
+        let Self { mut counts, states, .. } = self;
+        counts.extend(states.into_iter().map(|(endpoint, (state, _))| (endpoint, state.counts)));
+        counts
     }
 
     pub(super) fn reported(&mut self, endpoint: Endpoint) -> Option<Pool> {

@@ -99,7 +99,8 @@
 //! groups together, so that requests keep their order when groups are merged, and are not counted
 //! again. What is reserved or in flight is counted anew from the endpoints, since an endpoint may
 //! have other limits now. An endpoint that is gone stays in its group while requests to it are in
-//! flight, because they count against the limits that it shared.
+//! flight, because they count against the limits that it shared. After that, the table keeps what
+//! it has counted, for a policy that has it again.
 //!
 //! # The worker
 //! One task for each group, with one timer, and only while requests wait. Timers of the requests

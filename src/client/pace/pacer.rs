@@ -14,11 +14,17 @@ use super::hosts::{self, Host};
 use super::permit::{Permit, Share};
 use super::queued::Readied;
 use super::settings::Settings;
+#[cfg(feature = "metrics")]
+use super::table::Active;
 use super::table::Table;
 use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::retry::Again;
+#[cfg(feature = "metrics")]
+use crate::client::usage::Counted;
 use crate::client::usage::Usage;
 use crate::policy::{Policy, PolicyError};
+#[cfg(feature = "metrics")]
+use crate::values::Endpoint;
 use crate::values::QuotaBuilder;
 
 /// Keeps outgoing requests within the limits of a [`Policy`], and within what the server reports.
@@ -93,11 +99,14 @@ impl Pacer {
     /// * Requests that wait go on waiting by the new policy, in their order and with their
     ///   deadlines: they are sent earlier if it is faster, and later or not at all if it is
     ///   stricter. Each waits for the endpoint to which its path now belongs. If the path is exempt
-    ///   now, the request is sent at once.
+    ///   now, the request is sent at once, even if its wait was found to be too long and its caller
+    ///   does not know that yet.
     /// * Limits and endpoints that keep their names keep their state: what was spent, learned,
     ///   paused, reported and counted. A bucket that would have been full again in 30 s still will
     ///   be, or sooner if a full refill by its new quota takes less time. Requests that are in
     ///   flight go on counting against such limits, also if their endpoint is gone.
+    /// * An endpoint that is gone has no [usage](Self::usage). If another policy has it again, it
+    ///   goes on counting where it stopped.
     /// * The settings of the [builder](PacerBuilder) and the hosts stay the same.
     ///
     /// It takes about a microsecond for each request that waits, and no request is sent in that
@@ -378,6 +387,12 @@ impl Pacer {
                 return entered;
             }
         }
+    }
+
+    /// What endpoints have counted that are not in the policy any more.
+    #[cfg(feature = "metrics")]
+    pub(in crate::client) fn counted_by_others(&self) -> Vec<(Endpoint, Counted)> {
+        self.table.read(Active::counted_by_others)
     }
 
     /// The endpoints of the policy.

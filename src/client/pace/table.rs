@@ -6,6 +6,7 @@
 //! sent, finds this when it takes the group's lock, looks up its endpoint here, and goes on there:
 //! a waiting request by its path, and what was sent by the name of its endpoint.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,9 @@ use super::endpoint::PacedEndpoint;
 use super::endpoints::{Member, paced_endpoints};
 use super::heirs::inherit;
 use super::settings::Settings;
+use super::state::Counts;
+#[cfg(feature = "metrics")]
+use crate::client::usage::Counted;
 use crate::policy::Policy;
 use crate::values::Endpoint;
 
@@ -67,6 +71,8 @@ pub(super) struct Active {
     /// which requests were sent that share limits and are still in flight.
     pub(super) members: Vec<Member>,
     pub(super) endpoints: Box<[Arc<PacedEndpoint>]>,
+    /// What endpoints of policies before have counted, unless they are among the members.
+    pub(super) counts: HashMap<Endpoint, Counts>,
 }
 
 impl Table {
@@ -76,7 +82,7 @@ impl Table {
         let members: Vec<_> = policy.rules().iter().map(Member::of).collect();
         let endpoints = paced_endpoints(&members, settings, origin, &common);
         Self {
-            first: Active { policy, members, endpoints },
+            first: Active { policy, members, endpoints, counts: HashMap::new() },
             is_replaced: AtomicBool::new(false),
             replacement: Arc::default(),
             replacing: Mutex::new(()),
@@ -130,6 +136,16 @@ impl Active {
     /// The endpoints of the policy.
     pub(super) fn in_policy(&self) -> &[Arc<PacedEndpoint>] {
         &self.endpoints[..self.policy.rules().len()]
+    }
+
+    /// What endpoints have counted that are not in the policy.
+    #[cfg(feature = "metrics")]
+    pub(super) fn counted_by_others(&self) -> Vec<(Endpoint, Counted)> {
+        let in_flight = self.endpoints[self.policy.rules().len()..].iter();
+        let in_flight =
+            in_flight.filter_map(|it| Some((it.endpoint, Arc::clone(it).usage()?.counted)));
+        let gone = self.counts.iter().map(|(endpoint, counts)| (*endpoint, counts.now()));
+        in_flight.chain(gone).collect()
     }
 }
 

@@ -308,6 +308,10 @@ impl Request {
         &self.path
     }
 
+    pub(super) fn has_expired(&self) -> bool {
+        self.stage.is_expired()
+    }
+
     pub(super) fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }

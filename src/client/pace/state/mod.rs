@@ -6,18 +6,18 @@
 
 mod answers;
 mod arrival;
+mod counts;
 mod deadlines;
 mod dispatch;
 mod in_flight;
 mod sending;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
 pub(super) use answers::Refusal;
 pub(super) use arrival::{Arrival, Newcomer};
+pub(super) use counts::Counts;
 pub(super) use sending::Verdict;
 
 use super::limits::Limits;
@@ -53,21 +53,9 @@ pub(super) struct State {
     in_flight: u64,
     /// How many requests have permits, and a response.
     held: u64,
-    counts: Counts,
-    /// How many refusals were not followed by a retry. Responses count it, without the lock.
-    pub(super) handed_back: Arc<AtomicU64>,
+    pub(super) counts: Counts,
     /// Since when the endpoint was paused, and until when, as last logged.
     logged_pause: (u64, u64),
-}
-
-/// The counters of an endpoint since the pacer was created.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Counts {
-    pub(super) sent: u64,
-    pub(super) retried: u64,
-    pub(super) refused: u64,
-    pub(super) unsent: u64,
-    pub(super) pauses: u64,
 }
 
 /// When one more request is due by a limit, for each of the three reasons to wait; when the first
@@ -99,7 +87,6 @@ impl State {
             in_flight: 0,
             held: 0,
             counts: Counts::default(),
-            handed_back: Arc::default(),
             logged_pause: (0, 0),
         }
     }
@@ -121,12 +108,7 @@ impl State {
             unanswered: self.in_flight,
             waits,
             paused: Duration::from_nanos(paused),
-            sent: self.counts.sent,
-            retried: self.counts.retried,
-            refused: self.counts.refused,
-            unsent: self.counts.unsent,
-            handed_back: self.handed_back.load(Ordering::Relaxed),
-            pauses: self.counts.pauses,
+            counted: self.counts.now(),
             learned_rate: self.learned_rate(pairs, now),
             concurrency: self.concurrency(pairs, now),
         }
@@ -154,8 +136,8 @@ impl State {
     /// Takes over what is known of the endpoint from the policy before.
     pub(super) fn inherit(&mut self, old: &Self) {
         (self.in_flight, self.held) = (old.in_flight, old.held);
-        (self.refused_in_a_row, self.counts) = (old.refused_in_a_row, old.counts);
-        self.handed_back = Arc::clone(&old.handed_back);
+        self.refused_in_a_row = old.refused_in_a_row;
+        self.counts = old.counts.clone();
     }
 
     /// Counts all that has units or permits of the endpoint's limits.
