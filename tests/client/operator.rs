@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, PacerBuilder, PacerError};
+use bolna_rate_limit::policy::LimitBuilder;
+use bolna_rate_limit::{Policy, Quota};
 use http::{Response, StatusCode};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -100,6 +102,38 @@ async fn a_refused_request_whose_retry_waits_for_the_pause_is_sent_too() {
     assert_eq!(log.len(), 2);
     assert_eq!(call.await.unwrap().unwrap(), StatusCode::OK);
     assert!(log.elapsed() >= 255 * SECOND, "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_to_another_endpoint_waits_on_unless_they_share_a_limit() {
+    let quota = Quota::per_minute(500);
+    let shared = LimitBuilder::account("both", quota);
+    let policy = Policy::builder().endpoint("a", quota, ["/a"]).endpoint("b", quota, ["/b"]);
+    let policy = policy.endpoint("c", quota, ["/c"]).shared(shared, ["a", "b"]).build().unwrap();
+    for (path, ends) in [("/a", [true, true, false]), ("/c", [false, false, true])] {
+        let log = Log::new();
+        let server = mock(&log, |number| match number {
+            1..=3 => refusal(&[("retry-after", "60")]),
+            _ => Response::new(String::new()),
+        });
+        let pacer = patient().policy(policy.clone()).build().unwrap();
+        let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
+        let calls = ["/a", "/b", "/c"].map(|path| send(&client, path));
+        sleep(SECOND).await;
+        pacer.resume(path);
+        settle().await;
+        // A retry whose delay is over is sent or waits in the queue.
+        let arrived = ["/a", "/b", "/c"].map(|path| {
+            let is_sent = log.targets()[3..].iter().any(|target| target == path);
+            is_sent || pacer.peek(path).unwrap().waiting() > 0
+        });
+        assert_eq!(arrived, ends, "after the pauses of {path} were ended");
+        pacer.resume_all();
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap(), StatusCode::OK);
+        }
+        assert!(log.elapsed() <= 3 * SECOND, "{:?}", log.elapsed());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -176,10 +176,11 @@ impl PacedEndpoint {
     }
 
     /// Ends all pauses of the endpoint and of its limits. If it `forgets`, nothing is left of what
-    /// responses have taught.
-    pub(super) fn resume(mut self: Arc<Self>, forgets: bool) {
+    /// responses have taught. Returns the endpoints with these limits.
+    pub(super) fn resume(mut self: Arc<Self>, forgets: bool) -> Vec<Endpoint> {
         let now = self.now();
-        self.with(|endpoint, mut group| {
+        let resumed = self.with(|endpoint, mut group| {
+            let sharing = group.sharing(endpoint.at);
             let (state, pairs) = group.endpoint(endpoint.at);
             if forgets {
                 state.unlearn(pairs, now);
@@ -188,9 +189,9 @@ impl PacedEndpoint {
             }
             drop(group);
             endpoint.notify();
+            sharing
         });
-        // The refused requests wait for the end of the pause to arrive again.
-        self.common.resumed.send_replace(());
+        resumed.unwrap_or_default()
     }
 
     pub(super) fn usage(mut self: Arc<Self>) -> Option<Usage> {
@@ -217,7 +218,7 @@ impl PacedEndpoint {
             // A limit of requests in flight pauses nothing, but asks for a wait too.
             let asked = wait.unwrap_or_default().min(self.settings.max_pause);
             let wait = Duration::from_nanos(paused).max(asked);
-            let resumed = self.common.resumed.subscribe();
+            let resumed = self.common.resumed.next(self.endpoint);
             let refusal = Refusal::counted_by(Arc::clone(&state.counts.handed_back));
             let (at, endpoint) = (Instant::now(), self.endpoint);
             let paused = Paused { at, wait, endpoint, resumed, refusal };

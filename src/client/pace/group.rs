@@ -17,6 +17,7 @@ use crate::client::hints::Standings;
 use crate::client::log::Pending;
 use crate::client::priority::Priority;
 use crate::client::usage::Usage;
+use crate::values::Endpoint;
 
 #[derive(Debug)]
 pub(super) struct Group {
@@ -120,6 +121,13 @@ impl Group {
             _ => false,
         };
         (arrival, is_news)
+    }
+
+    /// The endpoints that have a limit in common with this one, and this one.
+    pub(super) fn sharing(&self, at: usize) -> Vec<Endpoint> {
+        let limits = &self.endpoints[at].limits;
+        let sharing = self.endpoints.iter().filter(|it| it.limits.has_any_of(limits));
+        sharing.map(State::endpoint).collect()
     }
 
     pub(super) fn usage(&mut self, at: usize, now: u64) -> Usage {

@@ -38,6 +38,13 @@ impl Limits {
         self.shares.iter().map(|share| &pairs.rates[share.pair])
     }
 
+    /// Whether these have a limit in common.
+    pub(super) fn has_any_of(&self, other: &Self) -> bool {
+        let has = |pair| self.shares.iter().any(|share| share.pair == pair);
+        other.shares.iter().any(|share| has(share.pair))
+            || other.pools.iter().any(|pool| self.pools.contains(pool))
+    }
+
     /// The endpoint's own limit.
     pub(super) fn own<'a>(&self, pairs: &'a mut Pairs) -> &'a mut Pair {
         &mut pairs.rates[self.shares[0].pair]

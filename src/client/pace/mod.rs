@@ -148,7 +148,7 @@
 //! | How are requests in flight limited? | `state/in_flight.rs`, `permits.rs`, `pool.rs`, `permit.rs` |
 //! | Which endpoints are a group? | `endpoints.rs` |
 //! | What happens when the policy is replaced? | `table.rs`, `heirs.rs`, `queued.rs` (`follow`), `endpoint.rs` (`with`) |
-//! | How is a pause ended by hand? | `pair.rs` (`resume`), `common.rs`, `retry/delay.rs` |
+//! | How is a pause ended by hand? | `pair.rs` (`resume`), `pacer.rs`, `retry/resumed.rs` |
 //! | To which hosts is a request paced? | `hosts.rs` |
 //! | What do users see? | `pacer.rs`, `service.rs`, `future.rs`, `body.rs`, `error.rs` |
 //!

@@ -279,7 +279,8 @@ impl Pacer {
     /// Ends the pauses of the endpoint to which a path belongs, and of the limits that it shares
     /// with others, for an operator who knows that the server is fine again. Requests that wait are
     /// sent as far as the policy and the rest of what was learned allow, refused ones included
-    /// whose retry waited for the end of the pause.
+    /// whose retry waited for the end of the pause. These are the requests to the endpoint and to
+    /// those that share a limit with it.
     ///
     /// Since it is not known what the server admits now, only a tenth of the burst is sent at
     /// first, at least 10 requests, and more with each that is admitted. The next refusal pauses
@@ -299,14 +300,13 @@ impl Pacer {
     /// assert!(pacer.peek("/call").is_some_and(|usage| usage.paused().is_zero()));
     /// ```
     pub fn resume(&self, path: &str) {
-        if let Some(endpoint) = self.table.of_path(path) {
-            endpoint.resume(false);
-        }
+        self.end_pauses_of(path, false);
     }
 
-    /// Ends the pauses of all endpoints: see [`resume`](Self::resume).
+    /// Ends the pauses of all endpoints: see [`resume`](Self::resume). Retries of requests to
+    /// endpoints that are not in the policy any more wait no longer either.
     pub fn resume_all(&self) {
-        self.endpoints().into_iter().for_each(|endpoint| endpoint.resume(false));
+        self.end_all_pauses(false);
     }
 
     /// Ends the pauses of the endpoint to which a path belongs, as [`resume`](Self::resume) does,
@@ -317,14 +317,27 @@ impl Pacer {
     /// This is for a server whose limits were raised, or that was replaced. If the path is exempt,
     /// nothing happens.
     pub fn forget(&self, path: &str) {
-        if let Some(endpoint) = self.table.of_path(path) {
-            endpoint.resume(true);
-        }
+        self.end_pauses_of(path, true);
     }
 
     /// The same for all endpoints: see [`forget`](Self::forget).
     pub fn forget_all(&self) {
-        self.endpoints().into_iter().for_each(|endpoint| endpoint.resume(true));
+        self.end_all_pauses(true);
+    }
+
+    fn end_pauses_of(&self, path: &str, forgets: bool) {
+        if let Some(endpoint) = self.table.of_path(path) {
+            let resumed = endpoint.resume(forgets);
+            // The refused requests wait for the end of the pause to arrive again.
+            self.table.common.resumed.resume(resumed);
+        }
+    }
+
+    fn end_all_pauses(&self, forgets: bool) {
+        for endpoint in self.endpoints() {
+            endpoint.resume(forgets);
+        }
+        self.table.common.resumed.resume_all();
     }
 
     /// Counts one more request to this path as in flight, whether the limits allow it or not, until

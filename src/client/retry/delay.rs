@@ -1,17 +1,15 @@
 //! The delay before a retry.
 
 use std::fmt;
-use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Delay;
+use super::{Delay, Resumption};
 
 pin_project! {
     /// The future of [`RetryPolicy`](super::RetryPolicy): completes when a refused request may be
@@ -25,24 +23,17 @@ pin_project! {
     }
 }
 
-/// Completes when the pauses of the pacer are ended by hand.
+/// Completes when the pause is ended by hand.
 type Resumed = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
 impl RetryDelay {
-    /// The delay ends early when `paused` changes. When it has ended, `delay` says so.
+    /// The delay ends early when `resumed` comes. When it has ended, `delay` says so.
     pub(super) fn new(
         wait: Duration,
-        paused: Option<watch::Receiver<()>>,
+        resumed: Option<Resumption>,
         delay: Option<Arc<Delay>>,
     ) -> Self {
-        let resumed = paused.map(|mut paused| -> Resumed {
-            Box::pin(async move {
-                // Without a pacer, no pause is ended by hand any more.
-                if paused.changed().await.is_err() {
-                    pending::<()>().await;
-                }
-            })
-        });
+        let resumed = resumed.map(|resumed| -> Resumed { Box::pin(resumed.come()) });
         Self { sleep: sleep(wait), resumed, delay }
     }
 }

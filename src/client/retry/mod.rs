@@ -8,12 +8,12 @@ mod builder;
 mod delay;
 mod error;
 mod policy;
+mod resumed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::values::Endpoint;
@@ -23,6 +23,7 @@ pub use builder::RetryPolicyBuilder;
 pub use delay::RetryDelay;
 pub use error::RetryPolicyError;
 pub use policy::RetryPolicy;
+pub(in crate::client) use resumed::{Resumption, Resumptions};
 
 /// A mark in the extensions of a request that has been refused before.
 #[derive(Clone, Debug)]
@@ -71,8 +72,8 @@ pub(in crate::client) struct Paused {
     /// How long the pause was from then.
     pub(in crate::client) wait: Duration,
     pub(in crate::client) endpoint: Endpoint,
-    /// Changes when pauses are ended by hand.
-    pub(in crate::client) resumed: watch::Receiver<()>,
+    /// When the pause is ended by hand.
+    pub(in crate::client) resumed: Resumption,
     pub(in crate::client) refusal: Arc<Refusal>,
 }
 

@@ -199,9 +199,7 @@ impl<C> RetryPolicy<C> {
         let began = *self.began.get_or_insert(now);
         let delay = match &paused {
             // The pacer sends one request after the other. A random time would only be lost.
-            Some(Paused { resumed, .. }) if resumed.has_changed().unwrap_or(false) => {
-                Duration::ZERO
-            }
+            Some(Paused { resumed, .. }) if resumed.has_come() => Duration::ZERO,
             Some(Paused { at, wait, .. }) if !wait.is_zero() => wait.saturating_sub(now - *at),
             Some(_) => self.rules.backoff.delay(self.retries),
             None => {
