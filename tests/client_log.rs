@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::client::{BolnaClientLayer, Pacer, RetryPolicy};
+use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, RetryPolicy};
 use bolna_rate_limit::{Policy, Quota};
 use futures_util::future::join_all;
 use http::{Request, Response, StatusCode};
@@ -254,6 +254,70 @@ fn what_refusals_teach_is_logged_until_it_is_forgotten() {
             written.lines(),
             ["INFO bolna_rate_limit::client: the learned rate is forgotten: nothing was refused \
               for an hour event=\"rate_forgotten\" limit=\"call\" left_out=0"]
+        );
+    });
+}
+
+#[test]
+fn what_is_ended_and_forgotten_by_hand_is_logged_if_there_was_something() {
+    logged(Level::DEBUG, async |written| {
+        let pacer = Pacer::new();
+        let client = PaceLayer::new(pacer.clone()).layer(server(|_| refused("60")));
+        let refuse = async || drop(call(&client).await.unwrap());
+        for all in [false, true] {
+            let (resume, forget): (&dyn Fn(), &dyn Fn()) = if all {
+                (&|| pacer.resume_all(), &|| pacer.forget_all())
+            } else {
+                (&|| pacer.resume("/call"), &|| pacer.forget("/call"))
+            };
+            for end in [resume, forget] {
+                end();
+                assert_eq!(written.lines(), [""; 0]);
+                refuse().await;
+                sleep(SECOND * 10).await;
+                written.lines();
+                end();
+                let lines = written.lines();
+                assert_eq!(lines.len(), 1, "{lines:?}");
+                let begins = "INFO bolna_rate_limit::client: a pause of the endpoint was ended by \
+                              hand event=\"resumed\" endpoint=\"call\" early_ms=";
+                assert!(lines[0].starts_with(begins), "{lines:?}");
+                // Up to 120 ms are added to the 60 s.
+                assert!(
+                    (50_000.0..=50_120.0).contains(&number(&lines[0], "early_ms")),
+                    "{lines:?}"
+                );
+                // The next pause is logged as ever.
+                refuse().await;
+                assert_eq!(written.of("paused").len(), 1);
+                end();
+                written.lines();
+            }
+        }
+
+        let policy = Policy::bolna().quota("call", Quota::per_second(10)).build().unwrap();
+        let client = BolnaClientLayer::with_policy(policy).layer(one_in(SECOND));
+        calls(&client, 100).await;
+        sleep(SECOND * 10).await;
+        written.lines();
+        client.pacer().forget("/call");
+        assert_eq!(
+            written.lines(),
+            ["INFO bolna_rate_limit::client: the learned rate is forgotten by hand \
+              event=\"rate_forgotten\" limit=\"call\" left_out=0"]
+        );
+
+        let client = BolnaClientLayer::new().layer(server(|_| {
+            let policy = ("ratelimit-policy", "\"call\";q=60;w=60");
+            says(StatusCode::OK, &[policy, ("ratelimit", "\"call\";r=20")])
+        }));
+        call(&client).await.unwrap();
+        written.lines();
+        client.pacer().forget_all();
+        assert_eq!(
+            written.lines(),
+            ["INFO bolna_rate_limit::client: the quota of the policy counts again \
+              event=\"quota_dropped\" limit=\"call\" left_out=0"]
         );
     });
 }

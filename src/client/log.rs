@@ -23,18 +23,20 @@ pub(super) enum Event {
         named: Option<Duration>,
         in_a_row: u32,
     },
+    /// A pause was ended by hand, so much earlier than it was to end.
+    Resumed { endpoint: Endpoint, early: Duration },
     /// For that time, no more requests may be in flight.
     Lowered { endpoint: Endpoint, status: StatusCode, most: u64, wait: Duration, in_a_row: u32 },
     /// Refusals have taught a rate. Times are those between two requests.
     Learned { limit: LimitName, rate: Measured, is_first: bool },
     /// The server admits as many requests as the policy.
     NotStricter { limit: LimitName },
-    /// What refusals have taught is too old.
-    RateForgotten { limit: LimitName },
+    /// What refusals have taught is too old, or forgotten by hand.
+    RateForgotten { limit: LimitName, is_by_hand: bool },
     /// The server has reported a quota that is stricter than the policy, or than before.
     QuotaAdopted { limit: LimitName, burst: u32, window: Option<Duration> },
     /// The quota of the policy counts again: the server has reported one that is not stricter, or
-    /// none for an hour.
+    /// none for an hour, or it is forgotten by hand.
     QuotaDropped { limit: LimitName },
     /// The server has reported another limit of requests in flight than before. `None` if the
     /// policy has no such limit.
@@ -125,7 +127,7 @@ mod on {
     /// A pause of at least this time is logged at `info`, since people may notice it.
     const LONG: Duration = Duration::from_secs(1);
 
-    const KINDS: usize = 9;
+    const KINDS: usize = 10;
 
     /// The events of a group of endpoints that were not logged yet.
     #[derive(Debug, Default)]
@@ -260,6 +262,7 @@ mod on {
                 Self::QuotaAdopted { .. } => 5,
                 Self::QuotaDropped { .. } => 6,
                 Self::ConcurrencyAdopted { .. } => 7,
+                Self::Resumed { .. } => 8,
                 Self::Unsent { .. } => KINDS - 1,
             }
         }
@@ -281,6 +284,14 @@ mod on {
                     } else {
                         "the endpoint is paused: the server reports that no units are left"
                     },
+                ),
+                Self::Resumed { endpoint, early } => info!(
+                    target: TARGET,
+                    event = "resumed",
+                    endpoint = endpoint.name(),
+                    early_ms = millis(early),
+                    left_out,
+                    "a pause of the endpoint was ended by hand",
                 ),
                 Self::Lowered { endpoint, status, most, wait, in_a_row } => log!(
                     wait >= LONG,
@@ -315,12 +326,17 @@ mod on {
                     left_out,
                     "the server admits as many requests as the policy",
                 ),
-                Self::RateForgotten { limit } => info!(
+                Self::RateForgotten { limit, is_by_hand } => info!(
                     target: TARGET,
                     event = "rate_forgotten",
                     limit = limit.name(),
                     left_out,
-                    "the learned rate is forgotten: nothing was refused for an hour",
+                    "{}",
+                    if is_by_hand {
+                        "the learned rate is forgotten by hand"
+                    } else {
+                        "the learned rate is forgotten: nothing was refused for an hour"
+                    },
                 ),
                 Self::QuotaAdopted { limit, burst, window } => info!(
                     target: TARGET,

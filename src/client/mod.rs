@@ -235,12 +235,13 @@
 //! | `event` | level | what has happened | fields |
 //! |---|---|---|---|
 //! | `paused` | `info`, or `debug` for less than 1 s | a pause begins, or turns out to last more than twice as long | `endpoint`, `pause_ms`, `status`, `named_ms` (the wait that the refusal names), `in_a_row` (refusals) |
-//! | `lowered` | the same | a refusal lowers the requests in flight | `endpoint`, `most`, `for_ms`, `status`, `in_a_row` |
+//! | `resumed` | `info` | a pause is ended [by hand](Pacer::resume) | `endpoint`, `early_ms` (how much earlier than it was to end) |
+//! | `lowered` | as `paused` | a refusal lowers the requests in flight | `endpoint`, `most`, `for_ms`, `status`, `in_a_row` |
 //! | `learned` | `info`, then `debug` | the server admits fewer requests than the policy | `limit`, `per_minute` (the rate now), `plateau_per_minute` (to which it grows at first), `measured_per_minute`, `from_requests`, `from_ms` |
 //! | `not_stricter` | `info` | the server admits as many requests as the policy after all | `limit` |
-//! | `rate_forgotten` | `info` | nothing was refused for an hour | `limit` |
+//! | `rate_forgotten` | `info` | nothing was refused for an hour, or the rate is [forgotten](Pacer::forget) by hand | `limit` |
 //! | `quota_adopted` | `info` | the server reports a quota that is stricter than the policy | `limit`, `burst`, `window_ms` |
-//! | `quota_dropped` | `info` | it reports no stricter one any more, or none for an hour | `limit` |
+//! | `quota_dropped` | `info` | it reports no stricter one any more, or none for an hour, or it is forgotten by hand | `limit` |
 //! | `concurrency_adopted` | `info` | it reports another limit of requests in flight | `endpoint`, `limit`, `most` |
 //! | `retry` | `debug` | a retry is planned | `endpoint`, `status`, `attempt`, `delay_ms`, `left_ms` (of the total time) |
 //! | `unsent` | `debug` | requests fail with a [`WaitError`] | `endpoint`, `requests`, `wait_ms` (of one more), `limit` |

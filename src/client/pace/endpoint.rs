@@ -187,8 +187,10 @@ impl PacedEndpoint {
             } else {
                 state.resume(pairs, now);
             }
+            let events = group.drain_events();
             drop(group);
             endpoint.notify();
+            events.log();
             sharing
         });
         resumed.unwrap_or_default()

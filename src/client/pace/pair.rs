@@ -264,10 +264,10 @@ impl Pair {
     #[inline]
     pub(super) fn pass_time(&mut self, now: u64, events: &mut Events) {
         if self.forgets_quota_at().is_some_and(|at| at <= now) {
-            self.forget(now, events);
+            self.forget_quota(now, events);
         }
         if self.forgets_rate_at().is_some_and(|at| at <= now) {
-            self.forget_rate(now, events);
+            self.forget_rate(now, events, false);
         }
     }
 
@@ -348,32 +348,28 @@ impl Pair {
     }
 
     /// The same, and all is forgotten that responses have taught.
-    pub(super) fn unlearn(&mut self, now: u64) {
+    pub(super) fn unlearn(&mut self, now: u64, events: &mut Events) {
         self.resume(now);
-        self.learned = None;
+        self.forget_rate(now, events, true);
         self.full_by = 0;
         self.changes += 1;
-        self.forget_quota();
+        self.forget_quota(now, events);
     }
 
     #[cold]
-    fn forget(&mut self, now: u64, events: &mut Events) {
+    fn forget_quota(&mut self, now: u64, events: &mut Events) {
         let was_stricter = self.is_stricter();
-        self.forget_quota();
+        self.told = None;
+        self.server.forget(&self.own, self.quota, self.jitter);
         if was_stricter {
             events.add(now, Event::QuotaDropped { limit: self.name });
         }
     }
 
-    fn forget_quota(&mut self) {
-        self.told = None;
-        self.server.forget(&self.own, self.quota, self.jitter);
-    }
-
     #[cold]
-    fn forget_rate(&mut self, now: u64, events: &mut Events) {
+    fn forget_rate(&mut self, now: u64, events: &mut Events, is_by_hand: bool) {
         if self.learned.take().is_some_and(|learned| learned.pace().is_some()) {
-            events.add(now, Event::RateForgotten { limit: self.name });
+            events.add(now, Event::RateForgotten { limit: self.name, is_by_hand });
         }
     }
 

@@ -156,6 +156,7 @@ impl State {
 
     /// No pause holds any more, of the endpoint itself or of one of its limits.
     pub(in crate::client::pace) fn resume(&mut self, pairs: &mut Pairs, now: u64) {
+        self.note_resumed(pairs, now);
         self.refused_in_a_row = 0;
         self.limits.each(pairs, |pair| pair.resume(now));
         self.limits.each_pool(pairs, |pool| pool.resume(now));
@@ -164,8 +165,9 @@ impl State {
 
     /// The same, and all is forgotten that responses have taught.
     pub(in crate::client::pace) fn unlearn(&mut self, pairs: &mut Pairs, now: u64) {
+        self.note_resumed(pairs, now);
         self.refused_in_a_row = 0;
-        self.limits.each(pairs, |pair| pair.unlearn(now));
+        self.limits.each_with_events(pairs, |pair, events| pair.unlearn(now, events));
         self.limits.each_pool(pairs, Pool::unlearn);
         self.remember_sooner(pairs);
     }
@@ -200,6 +202,16 @@ impl State {
             in_a_row: self.refused_in_a_row,
         };
         pairs.events.add(now, event);
+    }
+
+    /// Logs that a pause is ended by hand.
+    fn note_resumed(&mut self, pairs: &mut Pairs, now: u64) {
+        let left = self.limits.paused_until(pairs).saturating_sub(now);
+        if left > 0 {
+            self.logged_pause = (0, 0);
+            let (endpoint, early) = (self.endpoint, Duration::from_nanos(left));
+            pairs.events.add(now, Event::Resumed { endpoint, early });
+        }
     }
 
     /// Logs that no more requests may be in flight, unless none may be sent at all.
