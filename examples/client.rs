@@ -88,13 +88,18 @@ async fn main() -> Result<(), BoxError> {
     let at_once = Pacer::with_policy(rate.concurrent("call", AT_ONCE).build()?);
     let calls = at_most_10_at_once(&api, at_once, minute / 30);
     let (most, took) = timeout(Duration::from_secs(900), calls).await??;
+    println!(
+        "A minute of the API takes {minute:?}. All times below are in its minutes and seconds.\n"
+    );
     report(&jobs, minute);
     let minutes = took.div_duration_f64(minute);
-    println!("\n{CALLS} calls of 2 s each: at most {most} at once, {minutes:.2} minutes in all");
+    println!(
+        "\n{CALLS} calls of 2 s each: at most {most} ran at once, all took {minutes:.2} minutes"
+    );
     if most > AT_ONCE as usize {
-        Err("more calls than allowed ran at once".into())
+        Err(format!("{most} calls ran at once: at most {AT_ONCE} are allowed").into())
     } else if jobs[1..].iter().any(|job| job.placed < LEADS) {
-        Err("a paced dialler has lost leads".into())
+        Err(format!("a paced dialler has placed fewer than {LEADS} calls: see the table").into())
     } else {
         Ok(())
     }
