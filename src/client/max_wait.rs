@@ -50,7 +50,9 @@ impl MaxWait {
 
 /// How a request waits that is not sent through the layer: see
 /// [`Pacer::acquire_with`](super::Pacer::acquire_with). It is made from a [`Priority`], a
-/// [`MaxWait`] or both.
+/// [`MaxWait`] or both, in either order. By default, the request is
+/// [interactive](Priority::Interactive), and the [bound of the
+/// pacer](super::PacerBuilder::max_wait) is that of its wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitOptions {
     pub(super) priority: Priority,
@@ -66,6 +68,12 @@ impl From<Priority> for WaitOptions {
 impl From<MaxWait> for WaitOptions {
     fn from(max_wait: MaxWait) -> Self {
         Self { priority: Priority::default(), max_wait: Some(max_wait) }
+    }
+}
+
+impl From<(MaxWait, Priority)> for WaitOptions {
+    fn from((max_wait, priority): (MaxWait, Priority)) -> Self {
+        Self { priority, max_wait: Some(max_wait) }
     }
 }
 

@@ -37,6 +37,7 @@ impl<S, C> BolnaClient<S, C> {
     }
 
     /// The pacer, for example to read the usage.
+    #[must_use]
     pub fn pacer(&self) -> &Pacer {
         self.inner.get_ref().pacer()
     }
@@ -52,6 +53,7 @@ impl<S, C> BolnaClient<S, C> {
     }
 
     /// The wrapped service.
+    #[must_use]
     pub fn into_inner(self) -> S {
         self.inner.into_inner().into_inner()
     }

@@ -150,6 +150,8 @@ async fn acquire_takes_a_bound_too() {
     assert_eq!(error.wait(), 10 * SECOND);
     let options = (Priority::Bulk, MaxWait(10 * SECOND));
     assert!(pacer.acquire_with("/call", options).await.is_ok());
+    let options = (MaxWait(9 * SECOND), Priority::Bulk);
+    assert!(pacer.acquire_with("/call", options).await.is_err());
     assert!(
         Pacer::builder()
             .policy(Policy::bolna().exempt(["/free"]).build().unwrap())

@@ -198,11 +198,13 @@ impl fmt::Display for PacerError {
             }
             Self::ZeroWait => {
                 "max_wait is 0 s, so every request that can't be sent at once would fail: it \
-                 must be at least 1 ns"
+                 must be at least 1 ns; to let single requests fail at once, give them \
+                 MaxWait::ZERO"
             }
             Self::ZeroPause => {
-                "max_pause is 0 s, so requests would be sent on at once after each refusal: it \
-                 must be at least 1 ns; 1 s or more is sensible"
+                "max_pause is 0 s, so the next request would be sent at once after each refusal: \
+                 it must be at least 1 ns; set 1 s or more, or leave it out for the default of 1 \
+                 hour"
             }
         })
     }

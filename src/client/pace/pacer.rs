@@ -200,7 +200,8 @@ impl Pacer {
     /// A [`WaitError`](super::WaitError), as for any other request.
     ///
     /// # Panics
-    /// If it has to wait outside of a tokio runtime with timers enabled.
+    /// If it has to wait outside of a tokio runtime with timers enabled, or on one that has been
+    /// shut down.
     pub async fn acquire(&self, path: &str) -> Result<Permit, WaitError> {
         self.acquire_with(path, WaitOptions::default()).await
     }
@@ -224,7 +225,8 @@ impl Pacer {
     /// A [`WaitError`](super::WaitError), as for any other request.
     ///
     /// # Panics
-    /// If it has to wait outside of a tokio runtime with timers enabled.
+    /// If it has to wait outside of a tokio runtime with timers enabled, or on one that has been
+    /// shut down.
     pub async fn acquire_with(
         &self,
         path: &str,

@@ -24,9 +24,9 @@ use crate::client::retry::Again;
 /// its responses is a [`Body`].
 ///
 /// # Panics
-/// A request that has to wait panics outside of a tokio runtime with timers enabled. On a runtime
-/// without timers, so does a request that is refused, if the body of the response is not there at
-/// once.
+/// A request that has to wait panics outside of a tokio runtime with timers enabled, and on one
+/// that has been shut down. On a runtime without timers, so does a request that is refused, if the
+/// body of the response is not there at once.
 #[derive(Clone, Debug)]
 pub struct Pace<S> {
     inner: S,
@@ -40,6 +40,7 @@ impl<S> Pace<S> {
     }
 
     /// The pacer.
+    #[must_use]
     pub const fn pacer(&self) -> &Pacer {
         &self.pacer
     }
@@ -55,6 +56,7 @@ impl<S> Pace<S> {
     }
 
     /// The wrapped service.
+    #[must_use]
     pub fn into_inner(self) -> S {
         self.inner
     }
