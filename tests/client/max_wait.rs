@@ -1,12 +1,18 @@
 //! A bound on the wait of one request.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, MaxWait, Pacer, Priority, WaitError};
 use bolna_rate_limit::{Policy, Quota};
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tokio::time::sleep;
-use tower::{BoxError, Layer, ServiceExt};
+use tower::{BoxError, Layer, ServiceExt, service_fn};
 
 use crate::support::{
     Log, assert_at, distant, generous, mock, one_call_in, patient, refusal, request, send, settle,
@@ -178,10 +184,23 @@ async fn a_short_bound_ends_while_a_request_with_a_long_one_waits_for_a_place() 
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_may_not_wait_is_not_retried_even_at_once() {
-    let log = Log::new();
-    let server = mock(&log, |_| refusal(&[("retry-after", "0")]));
-    let pacer = patient().max_pause(Duration::from_nanos(1)).build().unwrap();
-    let client = BolnaClientLayer::with_pacer(pacer).layer(server);
-    let response = client.oneshot(at_most(Duration::ZERO)).await.unwrap();
-    assert_eq!((response.status(), log.len()), (StatusCode::TOO_MANY_REQUESTS, 1));
+    // While the body of the refusal is read, its pause is ended by hand.
+    let sent = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&sent);
+    let server = service_fn(move |_: Request<String>| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        let endless = futures_util::stream::pending::<Result<Frame<Bytes>, io::Error>>();
+        let mut response = Response::new(StreamBody::new(endless));
+        *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+        std::future::ready(Ok::<_, BoxError>(response))
+    });
+    let client = BolnaClientLayer::with_pacer(patient().build().unwrap()).layer(server);
+    let pacer = client.pacer().clone();
+    let call = tokio::spawn(client.oneshot(at_most(Duration::ZERO)));
+    settle().await;
+    assert!(!usage_of_call(&pacer).paused().is_zero());
+    pacer.resume("/call");
+    let response = call.await.unwrap().unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(sent.load(Ordering::Relaxed), 1);
 }
