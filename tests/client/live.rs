@@ -274,6 +274,129 @@ async fn an_endpoint_that_was_gone_goes_on_counting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_spent_stays_spent_also_while_its_limit_is_gone() {
+    let none = || Policy::builder().build().unwrap();
+    let other = || Policy::builder().default_quota(Quota::per_minute(10)).build().unwrap();
+    let pacer = patient().jitter(Duration::ZERO).build().unwrap();
+    let remaining = || usage_of_call(&pacer).remaining();
+    for round in 1..=4 {
+        for _ in 0..100 {
+            drop(pacer.try_acquire("/call").unwrap());
+        }
+        assert_eq!(remaining(), 500 - 100 * round);
+        for policy in [none(), other(), none(), Policy::default()] {
+            pacer.set_policy(policy);
+        }
+        assert_eq!(remaining(), 500 - 100 * round);
+    }
+    // It takes 60 s until all units are back, also while the limit is gone.
+    pacer.set_policy(other());
+    sleep(30 * SECOND).await;
+    pacer.set_policy(none());
+    pacer.set_policy(Policy::default());
+    assert_eq!(remaining(), 350);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_and_a_learned_rate_stay_also_while_their_limit_is_gone() {
+    let log = Log::new();
+    let pacer = patient().build().unwrap();
+    let server = mock(&log, |number| match number {
+        1 => refusal(&[("retry-after", "100")]),
+        number if number % 10 == 0 => refusal(&[]),
+        _ => Response::new(String::new()),
+    });
+    let client = PaceLayer::new(pacer.clone()).layer(distant(server, |_| SECOND));
+    let flip = || {
+        for _ in 0..2 {
+            pacer.set_policy(Policy::builder().build().unwrap());
+        }
+        pacer.set_policy(Policy::default());
+    };
+    send(&client, "/call").await.unwrap().unwrap();
+    flip();
+    let paused = usage_of_call(&pacer).paused();
+    assert!((100 * SECOND..101 * SECOND).contains(&paused), "{paused:?}");
+    // After the pause, one request is sent as a probe.
+    sleep(101 * SECOND).await;
+    flip();
+    let calls = calls!(client, 50);
+    assert_eq!((usage_of_call(&pacer).unanswered(), usage_of_call(&pacer).waiting()), (1, 49));
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    let learned = || usage_of_call(&pacer).learned_rate().map(|rate| rate.plateau_interval());
+    let before = learned().unwrap();
+    flip();
+    assert_eq!(learned(), Some(before));
+    pacer.set_policy(Policy::builder().build().unwrap());
+    sleep(HOUR + 2 * SECOND).await;
+    pacer.set_policy(Policy::default());
+    assert_eq!(learned(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_go_on_pausing_for_longer_when_their_endpoint_was_gone() {
+    let log = Log::new();
+    let pacer = patient().build().unwrap();
+    let client = PaceLayer::new(pacer.clone()).layer(mock(&log, |_| refusal(&[])));
+    for _ in 0..6 {
+        send(&client, "/call").await.unwrap().unwrap();
+        pacer.set_policy(Policy::builder().build().unwrap());
+        pacer.set_policy(Policy::default());
+    }
+    let paused = usage_of_call(&pacer).paused();
+    assert!((16 * SECOND..20 * SECOND).contains(&paused), "{paused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_the_server_has_reported_stays_also_while_it_is_gone() {
+    let log = Log::new();
+    let fields = [
+        ("ratelimit-policy", r#""call";q=10;w=60, "calls";q=3;qu="concurrent-requests""#),
+        ("ratelimit", r#""call";r=9, "calls";r=2"#),
+    ];
+    let server = mock(&log, move |_| {
+        let mut response = Response::new(String::new());
+        for (name, value) in fields {
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        response
+    });
+    for policy in [Policy::bolna(), Policy::bolna().concurrent("call", 5)] {
+        let policy = policy.build().unwrap();
+        let pacer = patient().policy(policy.clone()).build().unwrap();
+        let client = PaceLayer::new(pacer.clone()).layer(server.clone());
+        send(&client, "/call").await.unwrap().unwrap();
+        let most = || usage_of_call(&pacer).concurrency().map(|it| it.most());
+        let before = (usage_of_call(&pacer).remaining(), most());
+        assert_eq!(before.1, Some(3));
+        assert!(before.0 < 10, "{before:?}");
+        pacer.set_policy(Policy::builder().build().unwrap());
+        pacer.set_policy(policy.clone());
+        assert_eq!((usage_of_call(&pacer).remaining(), most()), before);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_ends_pauses_also_of_limits_that_are_gone() {
+    let log = Log::new();
+    let pacer = patient().jitter(Duration::ZERO).build().unwrap();
+    let client =
+        PaceLayer::new(pacer.clone()).layer(mock(&log, |_| refusal(&[("retry-after", "100")])));
+    for end_pauses in [Pacer::resume_all, Pacer::forget_all] {
+        send(&client, "/call").await.unwrap().unwrap();
+        assert!(usage_of_call(&pacer).paused() >= 100 * SECOND);
+        pacer.set_policy(Policy::builder().build().unwrap());
+        end_pauses(&pacer);
+        pacer.set_policy(Policy::default());
+        let usage = usage_of_call(&pacer);
+        assert_eq!(usage.paused(), Duration::ZERO);
+        assert_eq!(usage.remaining(), 499 - u32::try_from(usage.sent() - 1).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn priorities_deadlines_and_retries_stay() {
     let log = Log::new();
     let pacer = patient().policy(one_call_in(HOUR)).bulk_share(0).build().unwrap();

@@ -240,6 +240,11 @@ impl Bucket {
         self.planned = self.planned.min(latest);
     }
 
+    /// When the bucket is full again, if no more requests are sent.
+    pub(super) fn full_at(&self) -> u64 {
+        self.full_at
+    }
+
     /// The time in which a unit comes back.
     pub(super) fn interval(&self) -> u64 {
         self.interval

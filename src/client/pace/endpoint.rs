@@ -19,6 +19,7 @@ use super::shared::Shared;
 use super::state::{self, Arrival, Newcomer};
 use super::sync::MutexGuard;
 use crate::client::hints::{self, Exchange};
+use crate::client::log::Pending;
 use crate::client::max_wait::{MaxWait, WaitOptions};
 use crate::client::retry::{Again, Paused, Refusal};
 use crate::client::usage::Usage;
@@ -176,10 +177,10 @@ impl PacedEndpoint {
     }
 
     /// Ends all pauses of the endpoint and of its limits. If it `forgets`, nothing is left of what
-    /// responses have taught. Returns the endpoints with these limits.
-    pub(super) fn resume(mut self: Arc<Self>, forgets: bool) -> Vec<Endpoint> {
+    /// responses have taught. Returns the endpoints with these limits, and what is to be logged.
+    pub(super) fn resume(mut self: Arc<Self>, forgets: bool) -> Option<(Vec<Endpoint>, Pending)> {
         let now = self.now();
-        let resumed = self.with(|endpoint, mut group| {
+        self.with(|endpoint, mut group| {
             let sharing = group.sharing(endpoint.at);
             let (state, pairs) = group.endpoint(endpoint.at);
             if forgets {
@@ -190,10 +191,8 @@ impl PacedEndpoint {
             let events = group.drain_events();
             drop(group);
             endpoint.notify();
-            events.log();
-            sharing
-        });
-        resumed.unwrap_or_default()
+            (sharing, events)
+        })
     }
 
     pub(super) fn usage(mut self: Arc<Self>) -> Option<Usage> {

@@ -65,15 +65,16 @@ impl Group {
 
     /// Takes over what is known of its endpoints and limits. The requests have been added before.
     pub(super) fn inherit(&mut self, estate: &mut Estate, now: u64) {
-        estate.inherit_limits(&mut self.pairs, now);
+        estate.known.inherit_limits(&mut self.pairs, now);
         for state in &mut self.endpoints {
             if let Some((old, order)) = estate.state(state.endpoint()) {
                 state.inherit(&old);
                 self.order.inherit(order);
             } else if let Some(counts) = estate.counts(state.endpoint()) {
                 state.counts = counts;
+                state.refused_in_a_row = estate.known.refused_in_a_row(state.endpoint());
             }
-            if let Some(pool) = estate.reported(state.endpoint()) {
+            if let Some(pool) = estate.known.reported(state.endpoint()) {
                 state.limits.pools.push(self.pairs.pools.len());
                 self.pairs.pools.push(pool.anew());
             }

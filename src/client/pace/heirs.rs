@@ -2,28 +2,25 @@
 //! keep their names, and all requests.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::endpoint::PacedEndpoint;
 use super::endpoints::{Member, paced_endpoints};
-use super::pair::Pair;
+use super::known::Known;
 use super::pairs::Pairs;
-use super::pool::Pool;
 use super::queue::{Order, Request, Ticket};
 use super::shared::Shared;
 use super::state::{Counts, State};
 use super::table::{Active, Table};
 use crate::policy::{Policy, Rule};
-use crate::values::{Endpoint, LimitName};
+use crate::values::Endpoint;
 
 /// All that the groups of a policy consist of.
 #[derive(Default)]
 pub(super) struct Estate {
-    rates: HashMap<LimitName, Pair>,
-    pools: HashMap<LimitName, Pool>,
-    /// The limits of requests in flight that only the server knows.
-    reported: HashMap<Endpoint, Pool>,
+    pub(super) known: Known,
     states: HashMap<Endpoint, (State, Order)>,
     /// Those of endpoints that are not in the policy.
     counts: HashMap<Endpoint, Counts>,
@@ -32,19 +29,22 @@ pub(super) struct Estate {
 }
 
 /// Replaces what is active, by calling `replace`. Returns the wakers of all requests that waited.
+/// What is known of limits without heirs goes to `gone`, from which a later policy inherits it.
 ///
 /// The locks of all old groups are held, so that no request arrives, is answered or is dropped in
 /// the middle. No other code holds two of them at a time.
 pub(super) fn inherit(
     table: &Table,
+    gone: &mut Known,
     old: &Active,
     policy: Policy,
     replace: impl FnOnce(Active),
 ) -> Vec<Waker> {
     let groups = distinct(&old.endpoints);
     let mut locked: Vec<_> = groups.iter().map(|group| group.lock()).collect();
-    let now = old.endpoints.first().map_or(0, |endpoint| endpoint.now());
-    let mut estate = Estate { counts: old.counts.clone(), ..Estate::default() };
+    let now = table.now();
+    let (known, counts) = (mem::take(gone), old.counts.clone());
+    let mut estate = Estate { known, counts, ..Estate::default() };
     for group in &mut locked {
         let (states, pairs, order) = group.give_up(Arc::clone(&table.replacement));
         estate.take(states, pairs, order);
@@ -53,7 +53,7 @@ pub(super) fn inherit(
     let endpoints = paced_endpoints(&members, table.settings, table.origin, &table.common);
     let mut active = Active { policy, members, endpoints, counts: HashMap::new() };
     let mut woken = Vec::new();
-    for (before, ticket, mut request) in std::mem::take(&mut estate.requests) {
+    for (before, ticket, mut request) in mem::take(&mut estate.requests) {
         woken.extend(request.take_waker());
         // One whose path is exempt now is sent as soon as it is polled, even if it has expired.
         if let Some(endpoint) = active.of_path(request.path()) {
@@ -65,7 +65,7 @@ pub(super) fn inherit(
     for group in distinct(&active.endpoints) {
         group.lock().inherit(&mut estate, now);
     }
-    active.counts = estate.into_counts();
+    (active.counts, *gone) = estate.leave(now);
     replace(active);
     drop(locked);
     groups.into_iter().for_each(|group| group.notify());
@@ -85,25 +85,13 @@ fn distinct(endpoints: &[Arc<PacedEndpoint>]) -> Vec<&Arc<Shared>> {
 
 impl Estate {
     fn take(&mut self, states: Box<[State]>, pairs: Pairs, order: Order) {
-        let mut pools: Vec<_> = pairs.pools.into_iter().map(Some).collect();
+        self.known.add_limits(&states, pairs);
         for mut state in states {
             let endpoint = state.endpoint();
             let requests = state.give_up().map(|(ticket, request)| (endpoint, ticket, request));
             self.requests.extend(requests);
-            for index in &state.limits.pools {
-                let is_reported =
-                    |pool: &Option<Pool>| pool.as_ref().is_some_and(|it| it.name().is_none());
-                if is_reported(&pools[*index])
-                    && let Some(pool) = pools[*index].take()
-                {
-                    self.reported.insert(state.endpoint(), pool);
-                }
-            }
             self.states.insert(state.endpoint(), (state, order));
         }
-        self.rates.extend(pairs.rates.into_iter().map(|pair| (pair.name, pair)));
-        let named = pools.into_iter().flatten().filter_map(|pool| Some((pool.name()?, pool)));
-        self.pools.extend(named);
     }
 
     /// The endpoints of the policy, and those of the policy before to which requests are in flight.
@@ -143,28 +131,14 @@ impl Estate {
         self.counts.remove(&endpoint)
     }
 
-    /// What endpoints have counted that have no heir.
-    fn into_counts(self) -> HashMap<Endpoint, Counts> {
-        let Self { mut counts, states, .. } = self;
-        counts.extend(states.into_iter().map(|(endpoint, (state, _))| (endpoint, state.counts)));
-        counts
-    }
-
-    pub(super) fn reported(&mut self, endpoint: Endpoint) -> Option<Pool> {
-        self.reported.remove(&endpoint)
-    }
-
-    /// What is known of these limits.
-    pub(super) fn inherit_limits(&mut self, pairs: &mut Pairs, now: u64) {
-        for pair in &mut pairs.rates {
-            if let Some(old) = self.rates.remove(&pair.name) {
-                pair.inherit(old, now);
-            }
+    /// What has no heir: what endpoints have counted, and what is known of limits.
+    fn leave(self, now: u64) -> (HashMap<Endpoint, Counts>, Known) {
+        let Self { mut known, mut counts, states, .. } = self;
+        for (endpoint, (state, _)) in states {
+            known.add_refusals(endpoint, state.refused_in_a_row, now);
+            counts.insert(endpoint, state.counts);
         }
-        for pool in &mut pairs.pools {
-            if let Some(old) = pool.name().and_then(|name| self.pools.remove(&name)) {
-                pool.inherit(&old);
-            }
-        }
+        known.pass_time(now);
+        (counts, known)
     }
 }

@@ -102,6 +102,11 @@
 //! flight, because they count against the limits that it shared. After that, the table keeps what
 //! it has counted, for a policy that has it again.
 //!
+//! What is [known](known) of a limit that is gone is kept too: otherwise a policy without the limit
+//! and one with it, one after the other, would fill its bucket and end its pause. It is dropped
+//! when it makes no difference any more, because the bucket is full again and what was learned is
+//! out of date.
+//!
 //! # The worker
 //! One task for each group, with one timer, and only while requests wait. Timers of the requests
 //! themselves would not do: the request that is due next may not be polled, because its caller does
@@ -147,7 +152,7 @@
 //! | How many requests may be without an answer? | `window.rs` |
 //! | How are requests in flight limited? | `state/in_flight.rs`, `permits.rs`, `pool.rs`, `permit.rs` |
 //! | Which endpoints are a group? | `endpoints.rs` |
-//! | What happens when the policy is replaced? | `table.rs`, `heirs.rs`, `queued.rs` (`follow`), `endpoint.rs` (`with`) |
+//! | What happens when the policy is replaced? | `table.rs`, `heirs.rs`, `known.rs`, `queued.rs` (`follow`), `endpoint.rs` (`with`) |
 //! | How is a pause ended by hand? | `pair.rs` (`resume`), `pacer.rs`, `retry/resumed.rs` |
 //! | To which hosts is a request paced? | `hosts.rs` |
 //! | What do users see? | `pacer.rs`, `service.rs`, `future.rs`, `body.rs`, `error.rs` |
@@ -170,6 +175,7 @@ mod future;
 mod group;
 mod heirs;
 mod hosts;
+mod known;
 mod layer;
 mod learned;
 mod limits;

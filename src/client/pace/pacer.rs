@@ -107,6 +107,9 @@ impl Pacer {
     ///   flight go on counting against such limits, also if their endpoint is gone.
     /// * An endpoint that is gone has no [usage](Self::usage). If another policy has it again, it
     ///   goes on counting where it stopped.
+    /// * A limit that is gone keeps its state too, for as long as that makes a difference: a policy
+    ///   that has it again finds no full bucket, and no pause ended. A limit of another name is
+    ///   another limit, which begins with a full bucket.
     /// * The settings of the [builder](PacerBuilder) and the hosts stay the same.
     ///
     /// It takes about a microsecond for each request that waits, and no request is sent in that
@@ -305,8 +308,8 @@ impl Pacer {
         self.end_pauses_of(path, false);
     }
 
-    /// Ends the pauses of all endpoints: see [`resume`](Self::resume). Retries of requests to
-    /// endpoints that are not in the policy any more wait no longer either.
+    /// Ends the pauses of all endpoints and limits, also of those that are not in the policy any
+    /// more, and the waits of retries for them: see [`resume`](Self::resume).
     pub fn resume_all(&self) {
         self.end_all_pauses(false);
     }
@@ -328,17 +331,16 @@ impl Pacer {
     }
 
     fn end_pauses_of(&self, path: &str, forgets: bool) {
-        if let Some(endpoint) = self.table.of_path(path) {
-            let resumed = endpoint.resume(forgets);
+        let endpoint = self.table.of_path(path);
+        if let Some((resumed, events)) = endpoint.and_then(|endpoint| endpoint.resume(forgets)) {
             // The refused requests wait for the end of the pause to arrive again.
             self.table.common.resumed.resume(resumed);
+            events.log();
         }
     }
 
     fn end_all_pauses(&self, forgets: bool) {
-        for endpoint in self.endpoints() {
-            endpoint.resume(forgets);
-        }
+        self.table.resume_all(forgets);
         self.table.common.resumed.resume_all();
     }
 

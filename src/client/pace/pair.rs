@@ -117,6 +117,15 @@ impl Pair {
         }
     }
 
+    /// Until when it makes a difference that the limit is known, if no more is sent.
+    pub(super) fn matters_until(&self) -> u64 {
+        let is_full_at = self.own.full_at().max(self.server.full_at());
+        // A probe is to be sent until then, if one is.
+        let probe = self.window.opens(1);
+        let forgets = self.forgets_quota_at().max(self.forgets_rate_at());
+        is_full_at.max(self.paused_until).max(probe).max(forgets.unwrap_or(0))
+    }
+
     /// How many requests are without a response, and how many are dispatched and not sent yet.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.in_flight, self.pending)

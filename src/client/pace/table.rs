@@ -14,12 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
+use super::bucket::nanos;
 use super::common::Common;
 use super::endpoint::PacedEndpoint;
 use super::endpoints::{Member, paced_endpoints};
 use super::heirs::inherit;
+use super::known::Known;
 use super::settings::Settings;
 use super::state::Counts;
+use crate::client::log::Pending;
 #[cfg(feature = "metrics")]
 use crate::client::usage::Counted;
 use crate::policy::Policy;
@@ -31,8 +34,8 @@ pub(super) struct Table {
     first: Active,
     is_replaced: AtomicBool,
     pub(super) replacement: Arc<Replacement>,
-    /// Held while the policy is replaced.
-    replacing: Mutex<()>,
+    /// What is known of limits that are not in the policy. Held while the policy is replaced.
+    gone: Mutex<Known>,
     pub(super) settings: Settings,
     pub(super) origin: Instant,
     pub(super) common: Arc<Common>,
@@ -85,7 +88,7 @@ impl Table {
             first: Active { policy, members, endpoints, counts: HashMap::new() },
             is_replaced: AtomicBool::new(false),
             replacement: Arc::default(),
-            replacing: Mutex::new(()),
+            gone: Mutex::default(),
             settings,
             origin,
             common,
@@ -112,17 +115,35 @@ impl Table {
         &self,
         change: impl FnOnce(&Policy) -> Result<Policy, E>,
     ) -> Result<(), E> {
-        let replacing = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         let policy = self.read(|active| change(&active.policy))?;
         let woken = self.read(|active| {
-            inherit(self, active, policy, |active| {
+            inherit(self, &mut gone, active, policy, |active| {
                 self.replacement.0.store(Some(Arc::new(active)));
                 self.is_replaced.store(true, Ordering::Release);
             })
         });
-        drop(replacing);
+        drop(gone);
         woken.into_iter().for_each(std::task::Waker::wake);
         Ok(())
+    }
+
+    /// Ends all pauses, also of endpoints and limits that are not in the policy. If it `forgets`,
+    /// nothing is left of what responses have taught.
+    pub(super) fn resume_all(&self, forgets: bool) {
+        // No limit leaves the policy or comes back in the middle.
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoints = self.read(|active| active.endpoints.to_vec());
+        let mut events: Vec<_> =
+            endpoints.into_iter().filter_map(|it| Some(it.resume(forgets)?.1)).collect();
+        events.push(gone.resume(forgets, self.now()));
+        drop(gone);
+        events.into_iter().for_each(Pending::log);
+    }
+
+    /// The time now.
+    pub(super) fn now(&self) -> u64 {
+        nanos(self.origin.elapsed())
     }
 }
 
@@ -152,5 +173,43 @@ impl Active {
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::client::max_wait::MaxWait;
+    use crate::values::Quota;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_makes_no_difference_is_dropped() {
+        let table = Table::new(Policy::default(), Settings::default());
+        let kept = || table.gone.lock().expect("no panic").len();
+        let activate = |name: &str, sends: bool| {
+            let limit = Quota::per_minute(60).burst(10);
+            let policy = Policy::builder().endpoint(name, limit, ["/a"]).concurrent(name, 3);
+            table.replace(|_| policy.build()).expect("a policy");
+            if sends {
+                let endpoint = table.of_path("/a").expect("in the policy");
+                drop(endpoint.enter("/a", None, || MaxWait::ZERO.into()));
+            }
+        };
+        for number in 0..100 {
+            activate(&format!("unused-{number}"), false);
+        }
+        assert_eq!(kept(), 0);
+        for number in 0..100 {
+            activate(&format!("used-{number}"), true);
+        }
+        // The last one is in the policy.
+        assert_eq!(kept(), 99);
+        sleep(Duration::from_secs(2)).await;
+        activate("another", false);
+        assert_eq!(kept(), 0);
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct State {
     /// A cache for reading the server's fields.
     pub(super) memo: Memo,
     /// How many refusals in a row were of requests sent after a pause.
-    refused_in_a_row: u32,
+    pub(super) refused_in_a_row: u32,
     queue: Queue,
     /// Until when not all deadlines are checked again.
     rests_until: u64,
