@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, MaxWait, Pacer, Priority, WaitError};
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{Policy, Quota};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -203,4 +204,61 @@ async fn a_request_that_may_not_wait_is_not_retried_even_at_once() {
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(sent.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_names_what_takes_too_long() {
+    // Others are before it, so its turn comes too late, whenever the place is free.
+    let policy = Policy::bolna().quota("call", Quota::per_second(1).burst(1));
+    let policy = policy.concurrent("call", 1).build().unwrap();
+    let pacer = patient().policy(policy).build().unwrap();
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(generous(&Log::new()));
+    let _running = pacer.occupy("/call");
+    let _before: Vec<_> = (0..6).map(|_| send(&client, "/call")).collect();
+    settle().await;
+    let error = client.oneshot(at_most(5 * SECOND)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "not sent: a request to \"call\" would have to wait for 6.0s, and its MaxWait is 5.0s"
+    );
+    let error = wait_error(&error);
+    assert_eq!((error.is_concurrent(), error.limit().unwrap().name()), (false, "call"));
+
+    // The limit of the endpoint is the slowest for the next request, and the shared one for those
+    // after the third.
+    let policy = Policy::builder()
+        .endpoint("call", Quota::per(1, 10 * SECOND), ["/call"])
+        .shared(LimitBuilder::account("few", Quota::per(1, 3600 * SECOND).burst(3)), ["call"]);
+    let pacer = patient().jitter(Duration::ZERO).policy(policy.build().unwrap());
+    let client = BolnaClientLayer::with_pacer(pacer.build().unwrap()).layer(generous(&Log::new()));
+    let _before: Vec<_> = (0..3).map(|_| send(&client, "/call")).collect();
+    settle().await;
+    let error = client.oneshot(at_most(100 * SECOND)).await.unwrap_err();
+    let error = wait_error(&error);
+    assert_eq!((error.wait(), error.limit().unwrap().name()), (3600 * SECOND, "few"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_a_learned_pace_does_not_wait_for_a_place() {
+    let policy = Policy::bolna().concurrent("call", 5).build().unwrap();
+    let pacer = patient().policy(policy).build().unwrap();
+    let server = mock(&Log::new(), |number| match number {
+        3 | 6 | 9 => refusal(&[]),
+        _ => Response::new(String::new()),
+    });
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
+    for _ in 0..10 {
+        assert!(send(&client, "/call").await.unwrap().unwrap().is_success());
+    }
+    assert!(usage_of_call(&pacer).learned_rate().is_some());
+    sleep(20 * SECOND).await;
+    let _before: Vec<_> = (0..20).map(|_| send(&client, "/call")).collect();
+    settle().await;
+    let usage = usage_of_call(&pacer);
+    assert!(usage.waiting() > 0 && usage.paused().is_zero(), "{usage:?}");
+    let places = usage.concurrency().unwrap();
+    assert_eq!((places.in_flight(), places.waiting()), (0, 0));
+    let error = client.oneshot(at_most(Duration::from_millis(1))).await.unwrap_err();
+    assert!(!wait_error(&error).is_concurrent(), "{error}");
+    assert_eq!(wait_error(&error).limit().unwrap().name(), "call");
 }

@@ -94,7 +94,12 @@ impl State {
         let wait = due.saturating_sub(now);
         let is_full = self.is_full(priority);
         if is_full || !may_wait || wait > longest {
-            let lack = self.lack(pairs, now);
+            let lack = if is_full || !may_wait {
+                self.lack(pairs, now)
+            } else {
+                // Its place in the order comes too late, whether there is a permit then or not.
+                self.lack_of_time(pairs, |pair| pair.due(ahead))
+            };
             self.count_unsent(pairs, now, 1, Duration::from_nanos(wait), lack);
             return if is_full {
                 Arrival::Full { wait, lack }

@@ -4,6 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::super::error::Lack;
+use super::super::pair::Pair;
 use super::super::pairs::Pairs;
 use super::super::queue::Order;
 use super::{SECOND, State};
@@ -30,7 +31,8 @@ impl State {
             }
             let thousands = self.queue.waiting() as u64 / 1000;
             self.rests_until = now.saturating_add(thousands * REST_PER_THOUSAND);
-            let (due, lack) = (|ahead| self.limits.due(pairs, ahead), self.lack_of_time(pairs));
+            let (due, others) = (|ahead| self.limits.due(pairs, ahead), self.queue.undispatched());
+            let lack = self.lack_of_time(pairs, |pair| pair.due(others));
             let expired = self.queue.expire_late(order, now, due, lack, woken);
             let wait = due(self.queue.undispatched()).saturating_sub(now);
             self.count_unsent(pairs, now, expired, Duration::from_nanos(wait), lack);
@@ -57,9 +59,11 @@ impl State {
         if self.queue.waiting() == 0 || self.due(pairs, 0) > now {
             return false;
         }
-        // Its limits may have permits, which requests that came earlier claim.
         let pool = self.limits.fullest(pairs, now);
-        let lack = pool.map_or_else(|| self.lack_of_time(pairs), |pool| pool.lack(now));
+        let lack = match pool.filter(|pool| self.lacks_permit(pairs, pool, now)) {
+            Some(pool) => pool.lack(now),
+            None => self.lack_of_time(pairs, Pair::dispatch_at),
+        };
         let wait = self.limits.dispatch_at(pairs).saturating_sub(now);
         let expired = self.queue.expire_overdue(now, wait, lack, woken);
         self.count_unsent(pairs, now, expired, Duration::from_nanos(wait), lack);

@@ -1,6 +1,7 @@
 //! How requests wait for permits, and give them back.
 
 use super::super::error::Lack;
+use super::super::pair::Pair;
 use super::super::pairs::Pairs;
 use super::super::permits::Claims;
 use super::super::pool::Pool;
@@ -150,21 +151,29 @@ impl State {
         let fullest = self.limits.fullest(pairs, now);
         match fullest.filter(|pool| self.due(pairs, 0) <= now && !pool.has_room(now, 0)) {
             Some(pool) => pool.lack(now),
-            None => self.lack_of_time(pairs),
+            None => self.lack_of_time(pairs, Pair::dispatch_at),
         }
     }
 
-    /// The limit that takes the longest, for units or until a refusal by it holds no more.
-    pub(super) fn lack_of_time(&self, pairs: &Pairs) -> Lack {
-        let rates = self.limits.of(pairs).map(|pair| (pair.due(0), Some(pair.name)));
+    /// The limit that takes the longest, until a refusal by it holds no more, or until the time at
+    /// which a request is `due` by it.
+    pub(super) fn lack_of_time(&self, pairs: &Pairs, due: impl Fn(&Pair) -> u64) -> Lack {
+        let rates = self.limits.of(pairs).map(|pair| (due(pair), Some(pair.name)));
         let pools = self.limits.pools(pairs).map(|pool| (pool.paused_until(), pool.name()));
         let slowest = pools.chain(rates).max_by_key(|(due, _)| *due);
         Lack { limit: slowest.and_then(|(_, name)| name), in_flight: None }
     }
 
+    /// Whether the first waiting request, which has its units, waits for a permit of that pool, and
+    /// not for an answer or a learned pace.
+    pub(super) fn lacks_permit(&self, pairs: &Pairs, pool: &Pool, now: u64) -> bool {
+        // If there are permits, requests that came earlier claim them.
+        !pool.has_room(now, 0) || self.limits.dispatch_at(pairs) <= now
+    }
+
     pub(super) fn concurrency(&self, pairs: &Pairs, now: u64) -> Option<Concurrency> {
         let pool = self.limits.fullest(pairs, now)?;
-        let waits = self.due(pairs, 0) <= now;
+        let waits = self.due(pairs, 0) <= now && self.lacks_permit(pairs, pool, now);
         Some(Concurrency {
             limit: pool.name(),
             most: pool.most(now),
