@@ -358,3 +358,53 @@ fn what_an_endpoint_that_is_gone_has_counted_is_reported_once() {
         assert_eq!(sent(), 1.0);
     });
 }
+
+#[test]
+fn an_endpoint_that_is_gone_has_no_limit_and_no_rate_any_more() {
+    recorded(async |snapshotter| {
+        let policy = || Policy::bolna().quota("call", Quota::per_second(10));
+        let limited = || policy().concurrent("call", 2).build().unwrap();
+        let pacer = Pacer::builder().policy(limited()).build().unwrap();
+        let metrics = Metrics::new(pacer.clone());
+        let calls = Arc::new(AtomicUsize::new(0));
+        let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(service_fn(
+            move |_: Request<String>| {
+                let is_refused = calls.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+                let status =
+                    if is_refused { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+                let response = Response::builder().status(status).body(String::new()).unwrap();
+                std::future::ready(Ok::<_, Infallible>(response))
+            },
+        ));
+        for _ in 0..10 {
+            let request = Request::post("/call").body(String::new()).unwrap();
+            drop(client.clone().oneshot(request).await.unwrap());
+        }
+        let running = [pacer.occupy("/call"), pacer.occupy("/call")];
+        let request = Request::post("/call").body(String::new()).unwrap();
+        let waiting = tokio::spawn(client.oneshot(request));
+        sleep(Duration::from_secs(10)).await;
+        metrics.refresh();
+        pacer.set_policy(Policy::builder().default_quota(Quota::per_minute(1000)).build().unwrap());
+        metrics.refresh();
+        // What was set last counts.
+        let call = read(snapshotter, &[("endpoint", "call")]);
+        for (name, expected) in [
+            ("concurrent", 0.0),
+            ("concurrent_limit", f64::INFINITY),
+            ("concurrent_waiting", 0.0),
+            ("learned_rate", f64::INFINITY),
+        ] {
+            assert_eq!(call[name], expected, "{name}");
+        }
+        metrics.refresh();
+        // The recorder forgets values that have been read: it was not set again.
+        assert_eq!(read(snapshotter, &[("endpoint", "call")])["concurrent_limit"], 0.0);
+        waiting.await.unwrap().unwrap();
+        drop(running);
+
+        pacer.set_policy(limited());
+        metrics.refresh();
+        assert_eq!(read(snapshotter, &[("endpoint", "call")])["concurrent_limit"], 2.0);
+    });
+}

@@ -63,7 +63,8 @@ const LEARNED_RATE: &str = "bolna_rate_limit_client_learned_rate";
 /// learned rate is there only for endpoints with one, and becomes infinite when it is forgotten.
 /// The metrics of `concurrent` are there only for endpoints with a limit of requests in flight,
 /// which [`Concurrency`](super::Concurrency) explains. If it was reported by the server and is
-/// forgotten, the limit becomes infinite. Requests do no work for the metrics:
+/// forgotten, the limit becomes infinite. If an endpoint is not in the policy any more, its gauges
+/// become 0, and its learned rate and its limit infinite. Requests do no work for the metrics:
 /// [`refresh`](Self::refresh) updates all of them.
 #[derive(Clone)]
 pub struct Metrics {
