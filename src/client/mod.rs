@@ -173,7 +173,7 @@
 //! | form | examples |
 //! |---|---|
 //! | a number of seconds, with or without a fraction | `120`, `2.863` |
-//! | a time with units | `6m0s`, `20ms`, `120 seconds`, `PT1M30S`, `0:01:30` |
+//! | a time with units | `6m0s`, `20ms`, `120 seconds`, `PT1M30S`, `P1DT2H`, `0:01:30` |
 //! | a Unix time, in seconds to nanoseconds by its magnitude | `1764412345`, `1764412345.678`, `1764412345678` |
 //! | an HTTP-date (RFC 9110, section 5.6.7), also with another offset or a zone of RFC 5322 | `Sun, 06 Nov 1994 08:49:37 GMT`, `Sun, 06 Nov 1994 09:49:37 +0100` |
 //! | a date as JavaScript writes it | `Sun Nov 06 1994 09:49:37 GMT+0100 (CET)` |

@@ -35,7 +35,7 @@ pub(super) enum Unit {
 /// * `120`, `2.863`: a number in `unit`. A fraction is rounded up to the nanosecond. A number that
 ///   is too large for a wait, more than 31 years, is a Unix time in seconds, milliseconds,
 ///   microseconds or nanoseconds, told apart by its magnitude.
-/// * `6m0s`, `120 seconds`, `PT1M30S`, `0:01:30`: a time with units.
+/// * `6m0s`, `120 seconds`, `PT1M30S`, `P1DT2H`, `0:01:30`: a time with units.
 /// * `Sun, 06 Nov 1994 08:49:37 GMT`: a date, see [`date::date`].
 pub(super) fn read(text: &[u8], unit: Unit) -> Option<Later> {
     let text = unquoted(without_parameters(text).trim_ascii());

@@ -118,6 +118,11 @@ fn times_may_have_units() {
             ("PT30S", "in 30 s"), // Java's Duration, as the following.
             ("PT1M30.5S", "in 90.5 s"),
             ("PT1H", "in 3600 s"),
+            ("P1D", "in 86400 s"), // ISO 8601, as the following.
+            ("P1DT2H", "in 93600 s"),
+            ("P2W", "in 1209600 s"),
+            ("P1DT0H0M0.5S", "in 86400.5 s"),
+            ("P0D", "in 0 s"),
             ("00:00:30", "in 30 s"), // .NET's TimeSpan, as the following.
             ("00:00:00.033", "in 0.033 s"),
             ("0:01:30.250000", "in 90.25 s"), // Python's timedelta.
@@ -203,7 +208,15 @@ fn anything_else_is_not_understood() {
         "1s 1m",
         "1 s soon",
         "PT",
-        "P1D",
+        "P",
+        "P1",
+        "P1DT",
+        "P1H",
+        "P1M",
+        "P1Y",
+        "P1MT1M",
+        "P1D 1H",
+        "P-1D",
         "1:30",
         "0:00:00:00",
         "0:x:1",
@@ -264,7 +277,7 @@ fn a_list_is_split_at_commas_but_not_within_a_date() {
 }
 
 /// Pieces of all forms, well-formed or not.
-const PIECES: [&str; 36] = [
+const PIECES: [&str; 37] = [
     "0",
     "1",
     "60",
@@ -282,6 +295,7 @@ const PIECES: [&str; 36] = [
     "m",
     "h",
     "PT",
+    "P1DT",
     "Sun",
     "06",
     "Nov",
