@@ -75,19 +75,19 @@ mod off {
     use crate::values::Endpoint;
 
     #[derive(Debug, Default)]
-    pub(in crate::client) struct Events;
+    pub(in crate::client) struct Events {}
 
     #[derive(Debug, Default)]
-    pub(in crate::client) struct Pending;
+    pub(in crate::client) struct Pending {}
 
     #[derive(Debug, Default)]
-    pub(in crate::client) struct Retries;
+    pub(in crate::client) struct Retries {}
 
     impl Events {
         pub(in crate::client) const fn add(&mut self, _now: u64, _event: Event) {}
 
         pub(in crate::client) const fn drain(&mut self) -> Pending {
-            Pending
+            Pending {}
         }
     }
 
