@@ -65,6 +65,23 @@ async fn one_too_many_fails_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_does_not_look_like_the_bound_that_it_exceeds() {
+    let log = Log::new();
+    let bound = Duration::from_millis(299_999);
+    let client = BolnaClientLayer::with_pacer(builder().max_wait(bound).build().unwrap());
+    let client = client.layer(generous(&log));
+    let _calls: Vec<_> = (0..30).map(|_| send(&client, "/call")).collect();
+    settle().await;
+    let error = wait_error(send(&client, "/call").await.unwrap());
+    assert_eq!(error.wait(), Duration::from_secs(300));
+    assert_eq!(
+        error.to_string(),
+        "not sent: a request to \"call\" would have to wait for 5min, and this client allows at \
+         most 4min 59.9s"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_that_is_too_long_fails_at_once() {
     let log = Log::new();
     let client =

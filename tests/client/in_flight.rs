@@ -363,8 +363,8 @@ async fn an_error_names_the_limit_that_was_waited_for() {
     let late = error(client.oneshot(request("/call")).await.unwrap_err());
     assert_eq!(
         late.to_string(),
-        "not sent: a request to \"call\" would have to wait for 86400.0s by the limit \
-         \"call-day\", and this client allows at most 300.0s"
+        "not sent: a request to \"call\" would have to wait for 1d by the limit \
+         \"call-day\", and this client allows at most 5min"
     );
     assert!(!late.is_concurrent());
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use super::readable::Readable;
 use crate::values::{Endpoint, LimitName};
 
 /// A request was not sent, because it would have had to wait too long, or because too many requests
@@ -124,8 +125,8 @@ impl fmt::Display for WaitError {
             Some(1) => f.write_str("until the 1 request in flight ends"),
             Some(most) => write!(f, "until one of {most} requests in flight ends"),
             // It has waited for a part of that time already.
-            None if bound.is_at_least(*wait) => write!(f, "for another {wait:.1?}"),
-            None => write!(f, "for {wait:.1?}"),
+            None if bound.is_at_least(*wait) => write!(f, "for another {}", Readable::Wait(*wait)),
+            None => write!(f, "for {}", Readable::Wait(*wait)),
         }?;
         // An endpoint's own limit has its name.
         match lack.limit.filter(|limit| limit.name() != endpoint.name()) {
@@ -143,9 +144,13 @@ impl fmt::Display for WaitError {
             Bound::Retries => {
                 f.write_str("but it is a retry, and the time for its retries ends before that")
             }
-            Bound::Wait(longest) => write!(f, "and this client allows at most {longest:.1?}"),
+            Bound::Wait(longest) => {
+                write!(f, "and this client allows at most {}", Readable::Bound(*longest))
+            }
             Bound::OwnWait(Duration::ZERO) => f.write_str("and its MaxWait is zero"),
-            Bound::OwnWait(longest) => write!(f, "and its MaxWait is {longest:.1?}"),
+            Bound::OwnWait(longest) => {
+                write!(f, "and its MaxWait is {}", Readable::Bound(*longest))
+            }
         }
     }
 }

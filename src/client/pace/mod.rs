@@ -189,6 +189,7 @@ mod permits;
 mod pool;
 mod queue;
 mod queued;
+mod readable;
 mod service;
 mod settings;
 mod shared;
