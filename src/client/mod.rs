@@ -130,12 +130,13 @@
 //! really admits them, whatever its algorithm. From then on it paces the endpoint by CUBIC ([RFC
 //! 9438][cubic]) around the measured rate: after a refusal somewhat slower, soon near the measured
 //! rate, and faster when nothing is refused for long, up to what the policy allows. Of several
-//! processes with one key, each learns its own part of the rate. What was learned is forgotten an
-//! hour after the last refusal. A refusal by a limit that reports when its window begins anew
-//! teaches no rate. It only delays requests: none fails earlier because of it than at
-//! its [longest wait](PacerBuilder::max_wait), since the rate may turn out to be higher. For a
-//! large job at a slow server, allow a longer wait and a longer [time for
-//! retries](RetryPolicyBuilder::total_time).
+//! processes with one key, each learns its own part of the rate. The slowest measured rate that is
+//! used is one request in 60 s, or that of the policy if it is slower: a server that admits fewer
+//! goes on to refuse some. What was learned is forgotten an hour after the last refusal. A refusal
+//! by a limit that reports when its window begins anew teaches no rate. It only delays requests:
+//! none fails earlier because of it than at its [longest wait](PacerBuilder::max_wait), since the
+//! rate may turn out to be higher. For a large job at a slow server, allow a longer wait and a
+//! longer [time for retries](RetryPolicyBuilder::total_time).
 //!
 //! A burst of hundreds of requests to a strict server would be refused as a whole. So a new client
 //! begins as TCP does, with a small window ([RFC 5681][slow-start]): a tenth of the burst, at least

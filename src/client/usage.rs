@@ -202,7 +202,8 @@ impl LearnedRate {
 
     /// The time between two requests at the plateau, the rate to which requests are sped up at
     /// first. It is the rate that was measured between refusals, or, if requests were sent faster
-    /// than that, one between the two: a slower rate is adopted in steps.
+    /// than that, one between the two: a slower rate is adopted in steps. At most 60 s, or the time
+    /// between two requests by the policy if that is longer.
     #[must_use]
     pub const fn plateau_interval(&self) -> Duration {
         self.measured
