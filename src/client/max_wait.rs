@@ -38,7 +38,9 @@ use super::priority::Priority;
 /// that is less. A request
 /// with [`MaxWait::ZERO`] that is refused is not retried: the caller gets the refusal.
 ///
-/// The time in which the process does not run does not count.
+/// The time in which the process does not run does not count. Nor does the time in which the inner
+/// service gets ready, also with [`MaxWait::ZERO`]: limit requests in flight [by the
+/// policy](crate::client#layers-in-which-requests-wait), and not by a layer further in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "it is a duration with a name")]
 pub struct MaxWait(pub Duration);

@@ -85,6 +85,32 @@
 //! keeps the place of the request until the call has ended; see there for an example. A permit can
 //! also be had [without a request](Pacer::acquire), and for [what runs already](Pacer::occupy).
 //!
+//! # Layers in which requests wait
+//! By the contract of [`tower::Service`], the client is ready when the wrapped service is. A
+//! wrapped service in which requests wait to be ready, such as tower's `ConcurrencyLimit`, makes a
+//! request wait before it reaches the queue. There it has no [`Priority`], its [`MaxWait`] and the
+//! bounds of the pacer do not count, and [`Usage`] and [`Waited`] do not know of it. A request that
+//! has waited in the queue waits there once more after its dispatch.
+//!
+//! So limit requests in flight in the policy: by [`concurrent`] for one endpoint, or by [`shared`]
+//! for several together. Requests wait for such a place in the queue:
+//!
+//! ```
+//! use bolna_rate_limit::client::BolnaClientLayer;
+//! use bolna_rate_limit::policy::LimitBuilder;
+//! use bolna_rate_limit::{Policy, Quota};
+//!
+//! let all = ["call", "agent", "executions", "default"];
+//! let policy = Policy::bolna()
+//!     .shared(LimitBuilder::account("connections", Quota::concurrent(50)), all)
+//!     .build()?;
+//! let layer = BolnaClientLayer::with_policy(policy);
+//! # Ok::<(), bolna_rate_limit::PolicyError>(())
+//! ```
+//!
+//! [`concurrent`]: crate::policy::PolicyBuilder::concurrent
+//! [`shared`]: crate::policy::PolicyBuilder::shared
+//!
 //! # What is learned from responses
 //! Other clients may spend units from the same bucket, for example other processes with the same
 //! API key. Responses show this in `RateLimit` and `RateLimit-Policy` ([draft 11][draft-11] and the
@@ -258,11 +284,12 @@
 //! 1. the layers that complete the request, such as its headers, and the layer that follows
 //!    redirects, because each redirect is a request of its own;
 //! 2. **this layer**;
-//! 3. a concurrency limit, which bounds the number of connections: a burst of 500 requests opens
-//!    500 connections of HTTP/1;
-//! 4. a timeout for each attempt: outside of this layer, the timeout would include the time in the
+//! 3. a timeout for each attempt: outside of this layer, the timeout would include the time in the
 //!    queue;
-//! 5. the client.
+//! 4. the client.
+//!
+//! A burst of 500 requests opens 500 connections of HTTP/1. To bound them, limit the requests in
+//! flight [by the policy](#layers-in-which-requests-wait), and not by a layer.
 //!
 //! # HTTP clients
 //! The inner service may be any service of `http::Request` that can be cloned. The body of its

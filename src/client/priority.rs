@@ -19,6 +19,10 @@
 /// bulk ones keep [a share](super::PacerBuilder::bulk_share): one of ten unless set otherwise. Each
 /// priority is sent in the order of arrival, its retries first. While requests of one priority wait
 /// alone, nothing is held back from them.
+///
+/// It orders the requests in the client's queue, and not those that wait for the inner service to
+/// get ready: limit requests in flight [by the
+/// policy](crate::client#layers-in-which-requests-wait), and not by a layer further in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Priority {

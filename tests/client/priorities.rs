@@ -3,17 +3,21 @@
 use std::time::Duration;
 
 use bolna_rate_limit::client::{
-    BolnaClientLayer, PaceLayer, Pacer, PacerBuilder, PacerError, Priority, RetryPolicy, WaitError,
+    BolnaClientLayer, MaxWait, PaceLayer, Pacer, PacerBuilder, PacerError, Priority, RetryPolicy,
+    WaitError,
 };
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{Policy, Quota};
+use futures_util::TryFutureExt;
 use http::{Request, Response};
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::support::{Log, assert_at, generous, mock, refusal, request, settle, usage_of_call};
+use crate::support::{
+    Log, assert_at, distant, generous, mock, refusal, request, settle, usage_of_call,
+};
 
 const BULK: Priority = Priority::Bulk;
 const INTERACTIVE: Priority = Priority::Interactive;
@@ -298,4 +302,40 @@ proptest! {
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(merge(percent, plans))?;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_for_a_place_have_their_priorities_and_bounds() {
+    let second = Duration::from_secs(1);
+    let all = ["call", "agent", "executions", "default"];
+    let places = LimitBuilder::account("connections", Quota::concurrent(5));
+    let policy = Policy::bolna().shared(places, all).build().unwrap();
+    let pacer = Pacer::builder().policy(policy).max_waiting(100).build().unwrap();
+    let log = Log::new();
+    // Ten seconds there and back.
+    let server = distant(generous(&log), move |_| 5 * second);
+    let client = BolnaClientLayer::with_pacer(pacer.clone()).layer(server);
+    let mut bulk = JoinSet::new();
+    for number in 0..200 {
+        let request = with(BULK, &format!("/call?b{number}"));
+        bulk.spawn(client.clone().oneshot(request).map_ok(drop));
+    }
+    sleep(second).await;
+    let usage = usage_of_call(&pacer);
+    assert_eq!((usage.unanswered(), usage.waiting(), usage.unsent()), (5, 100, 95));
+
+    // At once, or not at all.
+    let mut at_once = with(INTERACTIVE, "/v2/agent/7");
+    at_once.extensions_mut().insert(MaxWait::ZERO);
+    let error = client.clone().oneshot(at_once).await.unwrap_err();
+    let error = error.downcast_ref::<WaitError>().unwrap();
+    assert_eq!((error.is_concurrent(), error.limit().unwrap().name()), (true, "connections"));
+    let mut soon = with(INTERACTIVE, "/v2/agent/7");
+    soon.extensions_mut().insert(MaxWait(second));
+    assert!(client.clone().oneshot(soon).await.unwrap_err().is::<WaitError>());
+    assert_at(log.elapsed(), 2 * second);
+
+    // The next place is that of an interactive request, whichever endpoint it is for.
+    drop(client.oneshot(with(INTERACTIVE, "/v2/agent/7")).await.unwrap());
+    assert_at(log.elapsed(), 20 * second);
 }

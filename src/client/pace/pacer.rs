@@ -490,7 +490,9 @@ impl PacerBuilder {
     /// [bulk](crate::client::Priority::Bulk) request against all. So a bulk job that fills the
     /// queue keeps no interactive request out, and up to twice this number may wait.
     ///
-    /// Retries may wait beyond this bound, because losing them would be worse.
+    /// Retries may wait beyond this bound, because losing them would be worse. Requests that wait
+    /// for the inner service to get ready [are not
+    /// counted](crate::client#layers-in-which-requests-wait).
     pub fn max_waiting(mut self, requests: usize) -> Self {
         self.settings.max_waiting = requests;
         self
@@ -507,8 +509,9 @@ impl PacerBuilder {
     /// It is not known when a request in flight ends. A request that waits for that fails only
     /// after it has waited for this time.
     ///
-    /// The bound does not include the time in which the inner service gets ready after the
-    /// dispatch.
+    /// The bound does not include the time in which the inner service gets ready, before the
+    /// request arrives in the queue and after the dispatch. So limit requests in flight [by the
+    /// policy](crate::client#layers-in-which-requests-wait), and not by a layer further in.
     ///
     /// Retries are dispatched before other requests of their priority. How long they may wait is
     /// set by their [`RetryPolicy`](crate::client::RetryPolicyBuilder::total_time).

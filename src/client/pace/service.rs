@@ -17,8 +17,13 @@ use crate::client::retry::Again;
 /// Paces the requests to the wrapped service. Created by [`PaceLayer`](super::PaceLayer).
 ///
 /// A request that waits in the queue holds nothing of the inner service, neither a permit nor a
-/// place in a buffer: the service is polled ready only after the request is dispatched. A request
-/// that is ready, but comes too soon after others, keeps its ready service for at most 250 ms.
+/// place in a buffer: it gives the service up that was ready when it arrived, and gets another one
+/// ready after it is dispatched. A request that is ready, but comes too soon after others, keeps
+/// its ready service for at most 250 ms.
+///
+/// `poll_ready` waits for the inner service, before there is a request. So
+/// [limit what is in flight by the policy](crate::client#layers-in-which-requests-wait), and not by
+/// a layer further in.
 ///
 /// It is a service of `http::Request` if the wrapped service is one, can be cloned, and the body of
 /// its responses is a [`Body`].
