@@ -144,10 +144,14 @@
 //!   that is understood it lasts until an exhausted limit has units again, or else 1 s; or, if the
 //!   server's rate has been learned, for the time of one request at that rate, at most 1 s. It is
 //!   at most [an hour](PacerBuilder::max_pause).
-//! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
-//!   4 s and so on, up to a minute. Once the server's rate has been learned, the series may begin
-//!   with less than 1 s, and ends at about the time of 40 requests at that rate if that is shorter.
-//! * A random time is added: at most the time in which one unit comes back, and at most 1 s.
+//! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s.
+//!   After 8 s in which nothing was admitted it is at least a quarter of that time, up to a minute.
+//!   So a client that other clients with the same key have beaten to it several times is not left
+//!   behind. Once the server's rate has been learned, the series begins with less than 1 s if the
+//!   rate is fast, doubles, and ends at about the time of 40 requests at that rate. If the server
+//!   reports when its window begins anew, the series is 1 s, 2 s, 4 s and so on, up to a minute.
+//! * A random time is added: at most the time in which one unit comes back, and at most 1 s; or a
+//!   quarter of what the pause is longer than the response asked for, or than 1 s.
 //! * After the pause one request is sent, as a probe, and the next one when it has been answered;
 //!   or after 30 s, so that a lost answer stops nothing.
 //!
@@ -158,18 +162,27 @@
 //! rate, and faster when nothing is refused for long, up to what the policy allows. Of several
 //! processes with one key, each learns its own part of the rate. The slowest measured rate that is
 //! used is one request in 60 s, or that of the policy if it is slower: a server that admits fewer
-//! goes on to refuse some. What was learned is forgotten an hour after the last refusal. A refusal
-//! by a limit that reports when its window begins anew teaches no rate. It only delays requests:
-//! none fails earlier because of it than at its [longest wait](PacerBuilder::max_wait), since the
-//! rate may turn out to be higher. For a large job at a slow server, allow a longer wait and a
-//! longer [time for retries](RetryPolicyBuilder::total_time).
+//! goes on to refuse some. What was learned is forgotten an hour after the last refusal.
+//!
+//! A refusal by a limit that reports when its window begins anew teaches no rate. But if the client
+//! was refused although it had sent less than nine tenths of the window, other clients share the
+//! limit: it then takes each new window evenly, a 32nd at once and the rest in at most four fifths
+//! of the window, until two windows have passed without a refusal. So the first client that comes
+//! does not take all of it.
+//!
+//! What is learned only delays requests: none fails earlier because of it than at its [longest
+//! wait](PacerBuilder::max_wait), since the rate may turn out to be higher. For a large job at a
+//! slow server, allow a longer wait and a longer [time for
+//! retries](RetryPolicyBuilder::total_time).
 //!
 //! A burst of hundreds of requests to a strict server would be refused as a whole. So a new client
 //! begins as TCP does, with a small window ([RFC 5681][slow-start]): a tenth of the burst, at least
 //! 10 requests, may be without an answer. The window grows by half a request with each one that is
 //! admitted, and doubles with each second without an answer, until it is as large as the burst.
-//! It begins small again after a pause until a reported window, and after [`Pacer::resume`].
-//! With Bolna's 500 calls a minute, 50 are sent at once, and all 495 within six round trips.
+//! While it grows, it is filled at most once in 100 ms, so that a client that is next to the server
+//! leaves something to others. It begins small again after a pause until a reported window, and
+//! after [`Pacer::resume`]. With Bolna's 500 calls a minute, 50 are sent at once, and all 495
+//! within six round trips, or half a second.
 //!
 //! [cubic]: https://www.rfc-editor.org/rfc/rfc9438
 //! [slow-start]: https://www.rfc-editor.org/rfc/rfc5681

@@ -70,10 +70,35 @@ async fn a_small_burst_is_sent_at_once() {
 #[tokio::test(start_paused = true)]
 async fn the_first_burst_takes_a_few_round_trips() {
     let log = Log::new();
-    let trip = Duration::from_millis(25);
+    let trip = Duration::from_millis(50);
     let client = BolnaClientLayer::new().layer(distant(generous(&log), move |_| trip));
     assert_all_ok(&send_calls(&client, 495).await);
     assert!(log.elapsed() <= 7 * 2 * trip, "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_burst_leaves_something_to_clients_that_are_farther_off() {
+    let log = Log::new();
+    let near = Duration::from_millis(1);
+    let client = BolnaClientLayer::new().layer(distant(generous(&log), move |_| near));
+    let calls: Vec<_> = (0..495).map(|number| send(&client, &format!("/call?{number}"))).collect();
+    sleep(Duration::from_millis(99)).await;
+    assert_eq!(log.len(), 50);
+    for call in calls {
+        assert!(call.await.unwrap().unwrap().is_success());
+    }
+    assert!(log.elapsed() <= Duration::from_millis(500), "{:?}", log.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_one_after_another_are_not_held_up_at_first() {
+    let log = Log::new();
+    let near = Duration::from_millis(1);
+    let client = BolnaClientLayer::new().layer(distant(generous(&log), move |_| near));
+    for number in 0..200 {
+        assert!(send(&client, &format!("/call?{number}")).await.unwrap().unwrap().is_success());
+    }
+    assert!(log.elapsed() <= 200 * 2 * near, "{:?}", log.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

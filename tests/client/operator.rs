@@ -48,9 +48,9 @@ async fn assert_sent(calls: Calls) {
 async fn a_pause_that_is_ended_holds_no_more() {
     let log = Log::new();
     let (pacer, calls) = paused(patient(), nonsense_once(&log)).await;
-    let waiting = calls(100);
+    let waiting = calls(50);
     sleep(3 * SECOND).await;
-    assert_eq!((log.len(), usage_of_call(&pacer).waiting()), (1, 100));
+    assert_eq!((log.len(), usage_of_call(&pacer).waiting()), (1, 50));
     pacer.resume("/call");
     assert_eq!(usage_of_call(&pacer).paused(), Duration::ZERO);
     assert_sent(waiting).await;
@@ -168,10 +168,10 @@ async fn the_next_refusal_is_the_first_of_a_series() {
     let server = mock(&log, |_| refusal(&[("retry-after", "1")]));
     let pacer = patient().build().unwrap();
     let client = PaceLayer::new(pacer.clone()).layer(server);
-    for _ in 0..6 {
+    for _ in 0..16 {
         client.clone().oneshot(request("/call")).await.unwrap();
     }
-    assert!(usage_of_call(&pacer).paused() >= 16 * SECOND, "they pause for longer and longer");
+    assert!(usage_of_call(&pacer).paused() >= 8 * SECOND, "they pause for longer and longer");
     pacer.resume("/call");
     client.clone().oneshot(request("/call")).await.unwrap();
     assert!(usage_of_call(&pacer).paused() <= 2 * SECOND);

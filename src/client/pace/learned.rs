@@ -18,6 +18,11 @@
 //! * If nothing is refused in twice that time, the measured rate is out of date, and the rate
 //!   doubles in half of that time, as in TCP's slow start.
 //!
+//! A limit that reports when its window begins anew, and how large it is, teaches no rate: nothing
+//! was wrong with it. But if other clients have spent a part of the window, whichever comes first
+//! would take all of the next one. So this client takes the next windows evenly, by the rate that
+//! [`Learned::share_window`] calculates from what is reported.
+//!
 //! [9438]: https://www.rfc-editor.org/rfc/rfc9438
 
 use std::collections::VecDeque;
@@ -27,6 +32,9 @@ use super::bucket::Bucket;
 use crate::client::log::Measured;
 
 const SECOND: u64 = 1_000_000_000;
+
+/// How long what was learned is used after the last refusal.
+const BELIEF: u64 = 3600 * SECOND;
 
 /// At which part of the plateau the rate begins after a refusal.
 const BEGINNING: f64 = 0.85;
@@ -44,8 +52,20 @@ const ENOUGH: u64 = 10;
 /// The longest pause that the client chooses itself when refusals follow each other.
 const LONGEST_BACKOFF: u64 = 60 * SECOND;
 
+/// The same while no rate is known and the silence is short. Other clients may have been faster
+/// several times, and a client that comes ever more rarely would never be the first.
+const LONGEST_BACKOFF_AT_FIRST: u64 = 2 * SECOND;
+
 /// The same once the rate is known, in requests at that rate; but at least a quarter of a second.
 const LONGEST_BACKOFF_IN_REQUESTS: u64 = 40;
+
+/// Of a reported window that is shared, the client takes this part at once ...
+const PARTS_AT_ONCE: u64 = 32;
+
+/// ... and the whole of it, if no other client takes any, in four fifths of its length. So each of
+/// two clients has half before the window ends, and one that is alone by then loses no more than
+/// that part of its last window.
+const TAKEN_IN: (u64, u64) = (4, 5);
 
 /// The slowest rate that is learned is one request in this time, unless the policy has a slower
 /// one. What a server names as a wait may be nonsense.
@@ -66,6 +86,8 @@ pub(super) struct Learned {
     /// When the last pause ends, and how many requests had been admitted until then.
     resumed: (u64, u64),
     last_refusal: u64,
+    /// For how long after it what was learned is used.
+    belief: u64,
     /// The time in which requests are answered, smoothed as in RFC 6298.
     answered_in: u64,
     /// The rate that was last measured, for the log.
@@ -84,6 +106,8 @@ struct Empty {
 #[derive(Debug)]
 struct Pace {
     bucket: Bucket,
+    /// Whether the rate follows from what the server reports about its window, and does not change.
+    is_reported: bool,
     /// The time between two requests at the plateau.
     plateau: u64,
     /// When the rate began to grow towards the plateau.
@@ -104,6 +128,9 @@ impl Pace {
         reason = "times up to 100 days are exact, and the rate is an estimate"
     )]
     fn interval(&self, now: u64, least: u64) -> u64 {
+        if self.is_reported {
+            return self.plateau.max(least);
+        }
         let x = now.saturating_sub(self.since) as f64 / self.span as f64 - 1.0;
         let cubic = 1.0 + (1.0 - BEGINNING) * x.min(1.0).powi(3);
         let faster = if x > 1.0 { cubic * (2.0 * (x - 1.0)).exp2() } else { cubic };
@@ -134,6 +161,7 @@ impl Learned {
             silent_since,
             resumed,
             last_refusal: 0,
+            belief: BELIEF,
             answered_in: 0,
             last_measured: None,
         }
@@ -144,18 +172,19 @@ impl Learned {
         self.pace.as_ref().map(|pace| &pace.bucket)
     }
 
-    /// The time between two requests, now and at the plateau, if the rate is known.
+    /// The time between two requests, now and at the plateau, if the rate was measured.
     pub(super) fn intervals(&self) -> Option<(u64, u64)> {
-        self.pace.as_ref().map(|pace| (pace.bucket.interval(), pace.plateau))
+        let pace = self.pace.as_ref().filter(|pace| !pace.is_reported)?;
+        Some((pace.bucket.interval(), pace.plateau))
     }
 
     pub(super) fn pace_mut(&mut self) -> Option<&mut Bucket> {
         self.pace.as_mut().map(|pace| &mut pace.bucket)
     }
 
-    /// When the server last refused a request.
-    pub(super) fn last_refusal(&self) -> u64 {
-        self.last_refusal
+    /// When what was learned may not be true any more, if no request is refused until then.
+    pub(super) fn forgets_at(&self) -> u64 {
+        self.last_refusal.saturating_add(self.belief)
     }
 
     /// No pause holds any more, whatever the server has named.
@@ -208,7 +237,7 @@ impl Learned {
         least: u64,
         pending: u64,
     ) -> u64 {
-        self.last_refusal = now;
+        (self.last_refusal, self.belief) = (now, BELIEF);
         self.answered(sent_at, now);
         let interval = self.pace.as_ref().map_or(least, |pace| pace.interval(now, least));
         let is_news = self.empty.back().is_none_or(|empty| self.admitted > empty.admitted);
@@ -239,6 +268,42 @@ impl Learned {
         pause
     }
 
+    /// A request was refused by a limit with a window of so many `requests`, of which other clients
+    /// take some. The limit reports how long the `window` is, or how much of it is left. The next
+    /// one begins at the time `resume`. It is taken evenly, and so are those after it, until two
+    /// have passed without a refusal.
+    pub(super) fn share_window(
+        &mut self,
+        now: u64,
+        resume: u64,
+        requests: u64,
+        window: Option<u64>,
+    ) {
+        let known = self.pace.as_ref().filter(|pace| pace.is_reported).map(|pace| pace.span);
+        let Some(window) = window.or(known) else { return };
+        let window = window.min(self.longest_pause);
+        let (part, of) = TAKEN_IN;
+        let interval = (window.saturating_mul(part) / requests.saturating_mul(of)).max(1);
+        let burst = (requests / PARTS_AT_ONCE).max(1);
+        let pace = self.pace.get_or_insert_with(|| {
+            let bucket = Bucket::of_requests(interval);
+            Pace { bucket, is_reported: true, plateau: interval, since: now, span: 0, burst }
+        });
+        (pace.is_reported, pace.plateau, pace.span, pace.burst) = (true, interval, window, burst);
+        pace.bucket.pace(now, interval, burst);
+        self.last_refusal = now;
+        self.belief = resume.saturating_sub(now).saturating_add(window.saturating_mul(2));
+    }
+
+    /// The next windows are taken at once again. Returns whether they were not.
+    pub(super) fn forget_share(&mut self) -> bool {
+        let is_reported = self.pace.as_ref().is_some_and(|pace| pace.is_reported);
+        if is_reported {
+            (self.pace, self.belief) = (None, BELIEF);
+        }
+        is_reported
+    }
+
     fn note(&mut self, (interval, time): (u64, u64)) {
         let requests = self.admitted - self.empty.front().map_or(0, |first| first.admitted);
         self.last_measured = self.intervals().map(|(begins, plateau)| {
@@ -257,12 +322,13 @@ impl Learned {
     /// and longer when refusals follow each other, since then the server does not say the truth, or
     /// other clients are faster.
     fn pause(&self, now: u64, in_a_row: u32, named: Option<u64>, least: u64) -> u64 {
+        let silence = now.saturating_sub(self.silent_since);
         let Some(Pace { plateau, .. }) = self.pace else {
-            return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
+            let longest = LONGEST_BACKOFF_AT_FIRST.max(silence / 4);
+            return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND).min(longest));
         };
         let first = plateau.max(least.saturating_mul(10)).min(SECOND);
         // A rate at which nothing is admitted for long is wrong.
-        let silence = now.saturating_sub(self.silent_since);
         let longest = plateau.saturating_mul(LONGEST_BACKOFF_IN_REQUESTS).max(SECOND / 4);
         let longest = longest.max(silence / 8);
         named.unwrap_or(plateau.min(SECOND)).max(backoff(in_a_row, first).min(longest))
@@ -313,16 +379,19 @@ impl Learned {
         // After a short measurement, the rate is soon measured again.
         let span = requests.min(time.max(plateau.saturating_mul(3)));
         let span = span.max(self.answered_in.saturating_mul(ANSWERS_TO_PLATEAU)).max(1);
-        // A pause costs as much as it is long, unless the server saves units for it.
-        let span = span.max(resume.saturating_sub(now).min(SECOND).saturating_mul(8));
         let paced = now.saturating_sub(self.resumed.0) / plateau;
         let at_once = (self.admitted - self.resumed.1).saturating_sub(paced);
         let pace = self.pace.get_or_insert_with(|| {
             let bucket = Bucket::of_requests(plateau);
-            Pace { bucket, plateau, since: now, span, burst: 1 }
+            Pace { bucket, is_reported: false, plateau, since: now, span, burst: 1 }
         });
+        pace.is_reported = false;
         pace.burst = at_once.max(pace.burst / 2).max(1);
-        (pace.plateau, pace.since, pace.span) = (plateau, resume, span);
+        // A pause costs as much as it is long, but for what the server saves up for it.
+        let pause = resume.saturating_sub(now).min(SECOND);
+        let lost = pause.saturating_sub(pace.burst.saturating_mul(plateau));
+        (pace.plateau, pace.since) = (plateau, resume);
+        pace.span = span.max(lost.saturating_mul(8));
         pace.update(now, least);
         // What comes back from now on can be sent at once after the pause, up to the burst.
         pace.bucket.empty_at(now, pending);

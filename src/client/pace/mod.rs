@@ -84,7 +84,8 @@
 //!   after a refusal. The probe does not wait for answers to requests that were sent before the
 //!   refusal;
 //! * the [learned pace](learned), if the server has refused requests in the last hour: the rate
-//!   that it was measured to admit, by CUBIC.
+//!   that it was measured to admit, by CUBIC; or, if it reports a window that other clients share,
+//!   the rate at which this client takes the next ones.
 //!
 //! A request that waits only for one of them is looked at again when an answer arrives, when what
 //! was learned is to be forgotten, and at its deadline. The law was chosen by the table of

@@ -37,6 +37,10 @@ pub(super) struct Pair {
     pub(super) paused_until: u64,
     /// When the limit has units again that was last reported to have none.
     reported_until: u64,
+    /// How many requests were sent and not refused since the limit's window began.
+    sent: u64,
+    /// Whether other clients have spent units of the window that ended last.
+    is_shared: bool,
     /// Bounds the requests without an answer, if this is the endpoint's own limit.
     window: Window,
     /// What refusals have taught, if there were any lately.
@@ -69,6 +73,8 @@ impl Pair {
             changes: 0,
             paused_until: 0,
             reported_until: 0,
+            sent: 0,
+            is_shared: false,
             window: Window::UNBOUNDED,
             learned: None,
             full_by: 0,
@@ -202,7 +208,7 @@ impl Pair {
     #[inline]
     pub(super) fn dispatch(&mut self, now: u64) {
         self.pending += 1;
-        self.window.dispatch(now);
+        self.window.dispatch(now, self.unanswered());
         self.own.dispatch(now);
         self.server.dispatch(now);
         if let Some(pace) = self.pace_mut() {
@@ -216,6 +222,7 @@ impl Pair {
         self.pending -= 1;
         self.window.send(now, self.in_flight);
         self.in_flight += 1;
+        self.sent += 1;
         self.own.send(now);
         self.server.send(now);
         if let Some(pace) = self.pace_mut() {
@@ -276,7 +283,10 @@ impl Pair {
             self.forget_quota(now, events);
         }
         if self.forgets_rate_at().is_some_and(|at| at <= now) {
-            self.forget_rate(now, events, false);
+            let learned = self.learned.as_mut();
+            if !learned.is_some_and(|learned| learned.forget_share()) {
+                self.forget_rate(now, events, false);
+            }
         }
     }
 
@@ -305,7 +315,7 @@ impl Pair {
     }
 
     /// A request was refused, the last one of `in_a_row`. The server names a time to wait or not,
-    /// and reports for how long this limit is exhausted or not. Returns how long to wait.
+    /// and reports about this limit or not. Returns how long to wait.
     #[cold]
     pub(super) fn refused(
         &mut self,
@@ -313,33 +323,87 @@ impl Pair {
         now: u64,
         in_a_row: u32,
         named: Option<u64>,
-        exhausted: Option<Duration>,
+        standing: Option<&Standing>,
     ) -> u64 {
         // A window that was reported to begin anew does so a little later, since times are rounded.
         let since = sent_at.wrapping_sub(self.reported_until);
         let is_early = self.reported_until > 0 && since < SECOND;
+        let window = self.reported_window(standing);
         // When it begins is all that there is to know: nothing was wrong with the rate.
-        if is_early || exhausted.is_some_and(|exhausted| self.is_window(nanos(exhausted))) {
+        self.sent = self.sent.saturating_sub(1);
+        if is_early || window.is_some() {
+            if !is_early {
+                self.end_window(standing.and_then(|standing| standing.quota));
+            }
             self.window.refused_until_known(now);
             self.window.leave_behind(now, self.in_flight);
-            return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
+            let pause = named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
+            self.share_window(now, now.saturating_add(pause), standing);
+            return pause;
         }
         let (unanswered, least) = (self.unanswered(), self.own.step());
         self.window.refused(now, unanswered, self.pace().is_some());
         self.window.leave_behind(now, self.in_flight);
-        let longest = self.longest_pause;
-        let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)));
-        learned.refused(sent_at, now, in_a_row, named, least, self.pending)
+        let pending = self.pending;
+        self.learned_mut().refused(sent_at, now, in_a_row, named, least, pending)
     }
 
     /// One more request was refused that was sent before the last refusal was known. Returns how
     /// long to wait.
     #[cold]
-    pub(super) fn refused_too(&mut self, now: u64, named: Option<u64>) -> u64 {
-        match &mut self.learned {
-            Some(learned) => learned.refused_too(now, named),
-            None => named.unwrap_or(SECOND),
+    pub(super) fn refused_too(
+        &mut self,
+        now: u64,
+        named: Option<u64>,
+        standing: Option<&Standing>,
+    ) -> u64 {
+        self.sent = self.sent.saturating_sub(1);
+        let Some(learned) = &mut self.learned else {
+            let pause = named.unwrap_or(SECOND);
+            if self.reported_window(standing).is_some() {
+                self.share_window(now, now.saturating_add(pause), standing);
+            }
+            return pause;
+        };
+        learned.refused_too(now, named)
+    }
+
+    /// How much is left of the limit's window, if it has one.
+    fn reported_window(&self, standing: Option<&Standing>) -> Option<u64> {
+        let exhausted = standing?.exhausted.map(nanos);
+        exhausted.filter(|exhausted| self.is_window(*exhausted))
+    }
+
+    /// A request was refused because the units of the limit's window are spent. The next one begins
+    /// at the time `resume`.
+    fn share_window(&mut self, now: u64, resume: u64, standing: Option<&Standing>) {
+        if !self.is_shared {
+            return;
         }
+        let quota = standing.and_then(|standing| standing.quota);
+        let Some((units, window)) = quota.or(self.told.map(|(quota, _)| quota)) else { return };
+        let window = window.map(nanos).or(self.reported_window(standing));
+        let requests = (u64::from(units) / self.own.cost()).max(1);
+        self.learned_mut().share_window(now, resume, requests, window);
+    }
+
+    /// The units of the limit's window are spent, by this client alone if it has sent nearly as
+    /// many requests.
+    fn end_window(&mut self, quota: Option<ReportedQuota>) {
+        let quota = quota.or(self.told.map(|(quota, _)| quota));
+        self.is_shared = quota.is_none_or(|(units, _)| {
+            let spent = self.sent.saturating_mul(self.own.cost());
+            spent < u64::from(units - units / 10)
+        });
+        self.sent = self.in_flight;
+        if let Some(learned) = self.learned.as_mut().filter(|_| !self.is_shared) {
+            learned.forget_share();
+        }
+    }
+
+    fn learned_mut(&mut self) -> &mut Learned {
+        let longest = self.longest_pause;
+        self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)))
     }
 
     /// No pause holds any more. It is not known what the server admits now, so the window begins
@@ -377,7 +441,7 @@ impl Pair {
 
     #[cold]
     fn forget_rate(&mut self, now: u64, events: &mut Events, is_by_hand: bool) {
-        if self.learned.take().is_some_and(|learned| learned.pace().is_some()) {
+        if self.learned.take().is_some_and(|learned| learned.intervals().is_some()) {
             events.add(now, Event::RateForgotten { limit: self.name, is_by_hand });
         }
     }
@@ -407,7 +471,7 @@ impl Pair {
     /// When that is dropped which refusals have taught.
     #[inline]
     fn forgets_rate_at(&self) -> Option<u64> {
-        self.learned.as_ref().map(|learned| learned.last_refusal().saturating_add(BELIEF))
+        self.learned.as_ref().map(|learned| learned.forgets_at())
     }
 
     /// A response reports about this limit.
@@ -464,6 +528,9 @@ impl Pair {
     pub(super) fn wait_for(&mut self, exhausted: Duration, now: u64) {
         let exhausted = nanos(exhausted);
         if self.is_window(exhausted) {
+            if self.reported_until <= now {
+                self.end_window(None);
+            }
             self.reported_until = now.saturating_add(exhausted.min(self.longest_pause));
             self.pause_until(self.reported_until);
             self.window.restart(self.reported_until);

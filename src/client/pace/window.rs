@@ -14,6 +14,11 @@ const SECOND: u64 = 1_000_000_000;
 /// answer, and is not made to answer one request after another.
 const PATIENCE: u64 = SECOND;
 
+/// A window that is full is not filled again within this time in slow start, even if its requests
+/// are answered much sooner. So a client that is next to the server leaves something to those that
+/// are not, or that have to connect first.
+const ROUND: u64 = SECOND / 10;
+
 /// The same while a probe is on its way. It is so long because the next probe is sent when this one
 /// is answered, and not before; but one that is never answered does not stop the endpoint.
 const PATIENCE_WITH_A_PROBE: u64 = 30 * SECOND;
@@ -37,6 +42,8 @@ pub(super) struct Window {
     /// Since when no request was answered that was sent later. `None` until the next request is
     /// dispatched, if there was much room at the last answer.
     since: Option<u64>,
+    /// When the window, which was full, may be filled again.
+    full_until: u64,
     is_probing: bool,
     /// When a request was last refused.
     refused_at: u64,
@@ -58,6 +65,7 @@ impl Window {
         most: 0,
         threshold: 0,
         since: None,
+        full_until: 0,
         is_probing: false,
         refused_at: 0,
         older: 0,
@@ -118,7 +126,7 @@ impl Window {
     fn opens_bounded(&self, unanswered: u64) -> u64 {
         let unanswered = unanswered.saturating_sub(self.older).saturating_mul(PART);
         if unanswered < self.size {
-            return 0;
+            return self.full_until;
         }
         // The window doubles with each time of patience.
         let doublings = (unanswered / self.size).ilog2() + 1;
@@ -152,10 +160,15 @@ impl Window {
         }
     }
 
-    /// A request is dispatched.
+    /// A request is dispatched, and so many are without an answer now.
     #[inline]
-    pub(super) fn dispatch(&mut self, now: u64) {
+    pub(super) fn dispatch(&mut self, now: u64, unanswered: u64) {
         self.since.get_or_insert(now);
+        let is_slow_start = self.threshold == u64::MAX && !self.is_probing;
+        let unanswered = unanswered.saturating_sub(self.older);
+        if is_slow_start && unanswered.saturating_mul(PART) >= self.size {
+            self.full_until = now.saturating_add(ROUND);
+        }
     }
 
     /// A request was admitted that was sent at that time, after the last refusal, and so many are
@@ -227,13 +240,13 @@ mod tests {
 
         // Half of the window waits for answers, so the answer counts.
         window.admitted(SECOND, 50, || 3 * SECOND);
-        window.dispatch(4 * SECOND);
+        window.dispatch(4 * SECOND, 51);
         assert_eq!(window.opens(101), 3 * SECOND + PATIENCE);
 
         // There is much room, so the clock need not be read.
         window.admitted(0, 50, || unreachable!("the clock is not read"));
-        window.dispatch(6 * SECOND);
-        window.dispatch(7 * SECOND);
+        window.dispatch(6 * SECOND, 51);
+        window.dispatch(7 * SECOND, 52);
         assert_eq!(window.opens(101), 6 * SECOND + PATIENCE);
     }
 }

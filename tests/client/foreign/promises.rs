@@ -197,6 +197,15 @@ fn a_server_that_is_near_or_far() {
     assert_kept(rows::networks());
 }
 
+/// Otherwise the client that comes first takes the whole window.
+#[test]
+fn a_server_with_several_clients_that_reports_its_window() {
+    let mut rows = rows::processes();
+    rows.retain(|(name, _)| name.starts_with("processes near 8 draft-8 f"));
+    assert_eq!(rows.len(), 2);
+    assert_kept(rows);
+}
+
 #[test]
 #[ignore = "some rows break a bound"]
 fn a_server_with_several_clients() {

@@ -18,8 +18,18 @@ pub(super) type Rows = Vec<(String, Job)>;
 
 /// The jobs, each with a name of several words.
 pub(super) fn rows() -> Rows {
-    let families =
-        [silent, known, settings, costly_refusals, dialects, lies, networks, several, small];
+    let families = [
+        silent,
+        known,
+        settings,
+        costly_refusals,
+        dialects,
+        lies,
+        networks,
+        several,
+        processes,
+        small,
+    ];
     families.into_iter().flat_map(|family| family()).collect()
 }
 
@@ -294,6 +304,41 @@ pub(super) fn several() -> Rows {
                     let mut job = Job { clients, ..with(limit) };
                     job.server.dialect = said;
                     rows.push((format!("{dialect} {clients}-clients {strictness} {name}"), job));
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// The jobs of several processes that are run against real servers too: 500 calls a second, and a
+/// server that admits a tenth of them and is next to the clients.
+pub(super) fn processes() -> Rows {
+    let mut rows = Vec::new();
+    let silent = Dialect::SILENT;
+    let wait = Dialect { retry_after: RetryAfter::Seconds(Rounding::Up), ..silent };
+    let left = Dialect { fields: Fields::Left(Rounding::Up), on_all: true, ..wait };
+    let unix = Dialect { fields: Fields::Unix(Rounding::Up), on_all: true, ..wait };
+    let draft = Dialect { fields: Fields::Draft8, on_all: true, ..wait };
+    let dialects =
+        [("silent", silent), ("wait", wait), ("left", left), ("unix", unix), ("draft-8", draft)];
+    let limits = [
+        ("fixed", Algorithm::FixedWindow),
+        ("from-first", Algorithm::WindowFromFirst),
+        ("log", Algorithm::SlidingLog),
+        ("gcra-5", Algorithm::Gcra { burst: 5 }),
+        ("gcra-300", Algorithm::Gcra { burst: 300 }),
+    ];
+    let ways = Network::of_millis(3);
+    for (network, ways) in [("near", ways), ("scattered", Network { scatter: 30, ..ways })] {
+        for clients in [4, 8] {
+            for (dialect, said) in dialects {
+                for (name, algorithm) in limits {
+                    let limit = Limit { algorithm, requests: 300, window: 6 * SECOND };
+                    let second = Duration::from_secs(1);
+                    let mut job = Job { clients, policy: (500, second, 500), ..with(limit) };
+                    (job.server.dialect, job.server.network) = (said, ways);
+                    rows.push((format!("processes {network} {clients} {dialect} {name}"), job));
                 }
             }
         }

@@ -113,16 +113,18 @@ impl State {
         if is_current {
             self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
         }
-        let exhausted = standings.and_then(|it| it.limits.first()?.as_ref()?.exhausted);
+        let standing = standings.and_then(|it| it.limits.first()?.as_ref());
         let own = self.limits.own(pairs);
         let measured = own.measured();
         let pause = match (is_current, is_concurrent) {
             (true, true) => wait.unwrap_or(PAUSE).max(backoff(self.refused_in_a_row, SECOND)),
-            (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait, exhausted),
+            (true, false) => own.refused(sent_at, now, self.refused_in_a_row, wait, standing),
             (false, true) => wait.unwrap_or(PAUSE),
-            (false, false) => own.refused_too(now, wait),
+            (false, false) => own.refused_too(now, wait, standing),
         };
-        let spread = if is_current { spread(own.interval().min(SECOND)) } else { 0 };
+        // What the client waits longer than it was told to is a guess.
+        let guessed = pause.saturating_sub(wait.unwrap_or(SECOND)) / 4;
+        let spread = if is_current { spread(own.interval().min(SECOND).max(guessed)) } else { 0 };
         let until = now.saturating_add(pause.min(longest)).saturating_add(spread);
         // The own limit has no units until then, whatever is reported about it.
         let own = usize::from(!is_concurrent);
