@@ -379,9 +379,7 @@ impl Pacer {
         again: Option<&Again>,
         options: impl Fn() -> WaitOptions,
     ) -> Entered {
-        if let Some(hosts) = &self.hosts
-            && !hosts::contain(hosts, request)
-        {
+        if self.hosts.as_ref().is_some_and(|hosts| !hosts::contain(hosts, request)) {
             return Entered::Exempt;
         }
         self.enter_path(request.uri().path(), again, options)

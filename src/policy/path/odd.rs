@@ -331,9 +331,7 @@ impl<'t, S: Set> Reader<'t, S> {
             is_certain && (self.text.percent == 0 || self.text.length >= self.text.percent + 2);
         // A segment without text, `.` and `..` can come hundreds of times in a row.
         let dots = self.text.dots().filter(|_| is_certain && !self.text.is_altered);
-        if let Some(dots) = dots
-            && self.settled & (1 << dots) != 0
-        {
+        if dots.is_some_and(|dots| self.settled & (1 << dots) != 0) {
             self.text.clear();
             return;
         }

@@ -538,10 +538,10 @@ impl Tree {
         let table = &*node.table;
         if table.by_text.is_empty() {
             for (literal, child) in &table.literals {
-                if text.resembles(literal)
-                    && let Some(how) = literal.matches(text)
-                {
-                    found(*child, how);
+                if text.resembles(literal) {
+                    if let Some(how) = literal.matches(text) {
+                        found(*child, how);
+                    }
                 }
             }
         } else {
