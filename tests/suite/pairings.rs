@@ -37,7 +37,7 @@ use crate::deferred::{Answers, DeferredStore};
 use crate::support::ok;
 
 fn plain_value<T: Send + Sync + Debug + Unpin + 'static>() {}
-fn clonable<T: Clone>() {}
+fn cloneable<T: Clone>() {}
 fn sendable<T: Send>(value: T) -> T {
     value
 }
@@ -76,7 +76,7 @@ fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<StoreError>();
     plain_value::<StoreEvent>();
     plain_value::<StoreReport>();
-    clonable::<StoreListener>();
+    cloneable::<StoreListener>();
     sendable(StoreListener::new(|_| {}));
     plain_value::<OnStoreFailure>();
     plain_value::<OnUnidentified>();
@@ -86,9 +86,9 @@ fn public_types_can_be_sent_shared_and_printed() {
     plain_value::<BolnaRateLimitLayer<DeferredStore>>();
     plain_value::<BolnaRateLimit<Router>>();
     plain_value::<BolnaRateLimit<Router, DeferredStore>>();
-    clonable::<Limiter<DeferredStore>>();
-    clonable::<BolnaRateLimitLayer<DeferredStore>>();
-    clonable::<BolnaRateLimit<Router, DeferredStore>>();
+    cloneable::<Limiter<DeferredStore>>();
+    cloneable::<BolnaRateLimitLayer<DeferredStore>>();
+    cloneable::<BolnaRateLimit<Router, DeferredStore>>();
 
     fn future<T: Send + Debug>() {}
     type Inner = BoxCloneService<Request<String>, Response<String>, Infallible>;
