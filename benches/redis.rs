@@ -343,7 +343,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{binary} can't be started ({error}): apt-get install redis-server")
+                panic!("{binary} can't be started ({error}): scripts/set-up installs it")
             });
         let started = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {

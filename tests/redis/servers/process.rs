@@ -76,9 +76,8 @@ impl Process {
         if let Err(error) = version.status() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "{program}: {error}");
             panic!(
-                "{program} is missing: `apt-get install redis-server redis-sentinel haproxy \
-                 nutcracker`, or name other servers in VALKEY_SERVER or REDIS_SERVER, and in \
-                 REDIS_SENTINEL"
+                "{program} is missing: scripts/set-up installs it. Or name other servers in \
+                 VALKEY_SERVER or REDIS_SERVER, and in REDIS_SENTINEL"
             );
         }
         let log = fs::File::options()
