@@ -214,6 +214,7 @@ impl Policy {
     ///
     /// # Errors
     /// If no endpoint has such a limit, or if the quota is not valid for it.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client's pacer calls it"))]
     pub(crate) fn with_quota(&self, limit: &str, quota: QuotaBuilder) -> Result<Self, PolicyError> {
         let mut entries = self.rules().iter().flat_map(Rule::entries);
         let Some(entry) = entries.find(|entry| entry.name().name() == limit) else {
