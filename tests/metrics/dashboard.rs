@@ -19,7 +19,7 @@ use crate::page::{Page, Query};
 use crate::{caller, ok, send};
 
 #[allow(dead_code, reason = "an example has more in it than a test calls")]
-#[path = "../../examples/axum.rs"]
+#[path = "../../examples/metrics.rs"]
 mod example;
 
 const DASHBOARD: &str = include_str!("../../examples/dashboard.json");
