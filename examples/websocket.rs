@@ -2,21 +2,31 @@
 //! checked by the name of an endpoint, with the same limiter, store and account as the requests. An
 //! organization can have three of them open at once.
 //!
-//! ```text
+//! ```sh
 //! cargo run --example websocket
+//! # listening on http://127.0.0.1:3000
 //! ```
 //!
-//! Then, in another terminal, with [websocat](https://github.com/vi/websocat):
+//! Then, in another terminal. With arguments the example is a client, which opens so many sockets,
+//! and sends so many messages over each:
 //!
-//! ```text
-//! # The first five lines are echoed. Of the others each is answered "wait 1 s".
-//! seq 7 | websocat -H 'Authorization: Bearer ana@acme' --no-close ws://127.0.0.1:3000/ws
-//! # The fourth is refused with 429 while three are open.
-//! for i in 1 2 3 4; do
-//!     websocat -H 'Authorization: Bearer ana@acme' ws://127.0.0.1:3000/ws < <(sleep 5) &
-//! done; wait
+//! ```sh
+//! # Five messages are echoed. One more would be each second.
+//! cargo run --example websocket -- 1 7
+//! # socket 1: message 1
+//! # socket 1: message 2
+//! # socket 1: message 3
+//! # socket 1: message 4
+//! # socket 1: message 5
+//! # socket 1: wait 1 s
+//! # socket 1: wait 1 s
+//!
+//! # The fourth is refused while three are open.
+//! cargo run --example websocket -- 4 0
+//! # socket 4: refused with 429 Too Many Requests
 //! ```
 
+use std::env;
 use std::error::Error;
 
 use axum::Router;
@@ -30,12 +40,19 @@ use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{
     Account, Admission, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling,
 };
+use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let numbers: Vec<u32> = env::args().skip(1).map(|it| it.parse()).collect::<Result<_, _>>()?;
+    if let [sockets, messages] = numbers[..] {
+        return client(sockets, messages).await;
+    }
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    println!("listening on ws://{}/ws", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, app()?).await?;
     Ok(())
 }
@@ -98,6 +115,33 @@ async fn serve(mut socket: WebSocket, messages: Messages, account: Account) {
 fn wait(ruling: &Ruling) -> String {
     let wait = ruling.retry_after().unwrap_or_default();
     format!("wait {} s", wait.as_millis().div_ceil(1000))
+}
+
+/// The other end, for a try.
+async fn client(sockets: u32, messages: u32) -> Result<(), Box<dyn Error>> {
+    let mut open = Vec::new();
+    for number in 1..=sockets {
+        let mut request = "ws://127.0.0.1:3000/ws".into_client_request()?;
+        request.headers_mut().insert(AUTHORIZATION, "Bearer ana@acme".parse()?);
+        let mut socket = match connect_async(request).await {
+            Ok((socket, _)) => socket,
+            Err(tungstenite::Error::Http(refusal)) => {
+                println!("socket {number}: refused with {}", refusal.status());
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for message in 1..=messages {
+            socket.send(format!("message {message}").into()).await?;
+            let answer = socket.next().await.ok_or("the server has closed the socket")??;
+            println!("socket {number}: {answer}");
+        }
+        open.push(socket);
+    }
+    for mut socket in open {
+        socket.close(None).await?;
+    }
+    Ok(())
 }
 
 /// A DEMO: it believes any token. In your application, look the API key up and insert the account
