@@ -1,32 +1,50 @@
 //! Limits of another API: its own paths and quotas, a paid plan with higher limits, callers that
 //! are identified from its own authentication type, and refusals in its own error shape.
 //!
-//! ```text
+//! ```sh
 //! cargo run --example custom_policy
+//! # listening on http://127.0.0.1:3003
 //! ```
 //!
 //! Then, in another terminal:
 //!
-//! ```text
-//! # 60 a minute, but only 10 at once: 10 times 200, then 429 with the error shape below and
-//! # Retry-After: 1
-//! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/search?[1-11]'
+//! ```sh
+//! # 60 a minute, but only 10 at once: the eleventh is refused, in the error shape below.
+//! curl -s -w '%{http_code}\n' -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/search?[1-11]'
+//! # found
+//! # 200
+//! # ...
+//! # {"error":{"code":"too_many_requests","detail":...,"limits":["search"],"wait_ms":...}}429
 //!
-//! # another path of the same endpoint, so the same bucket: still 429, or 200 a second later
-//! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/v2/books/search
+//! # Another path of the same endpoint, so the same bucket: one unit comes back each second.
+//! sleep 1; curl -si -H 'Authorization: Bearer red' http://127.0.0.1:3003/v2/books/search
+//! # HTTP/1.1 200 OK
+//! # ...
+//! # ratelimit: "search";r=0;t=1
+//! # ...
 //!
-//! # a team on the enterprise plan: RateLimit-Policy: "search";q=200;w=4
-//! curl -i -H 'Authorization: Bearer blue!' http://127.0.0.1:3003/search
+//! # A team on the enterprise plan.
+//! curl -si -H 'Authorization: Bearer blue!' http://127.0.0.1:3003/search | grep ratelimit-policy:
+//! # ratelimit-policy: "search";q=200;w=4
 //!
-//! # 20 an hour, 2 at once: the third is refused with Retry-After: 180
-//! curl -i -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv'
+//! # 20 an hour, 2 at once: the third is refused.
+//! curl -si -H 'Authorization: Bearer red' 'http://127.0.0.1:3003/export/2026/[1-3].csv' \
+//!     | grep -i '^http\|^retry'
+//! # HTTP/1.1 200 OK
+//! # HTTP/1.1 200 OK
+//! # HTTP/1.1 429 Too Many Requests
+//! # retry-after: 180
 //!
-//! # without a token: 401 in the same error shape
-//! curl -i http://127.0.0.1:3003/search
+//! # Without a token, in the same error shape.
+//! curl -s -w '\n%{http_code}\n' http://127.0.0.1:3003/search
+//! # {"error":{"code":"not_signed_in","detail":...,"limits":[],"wait_ms":null}}
+//! # 401
 //!
-//! # all other paths share 600 a minute; health checks are not counted and need no account
-//! curl -i -H 'Authorization: Bearer red' http://127.0.0.1:3003/
-//! curl -i http://127.0.0.1:3003/healthz
+//! # All other paths share 600 a minute. Health checks are not counted and need no account.
+//! curl -si -H 'Authorization: Bearer red' http://127.0.0.1:3003/ | grep ratelimit:
+//! # ratelimit: "default";r=599;t=60
+//! curl -s http://127.0.0.1:3003/healthz
+//! # ok
 //! ```
 
 use std::env;

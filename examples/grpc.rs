@@ -1,12 +1,20 @@
 //! A gRPC server with limits, made with tonic, and a client that waits as a refusal says. Only the
 //! health service is served, since it needs no generated code.
 //!
-//! ```text
+//! ```sh
+//! # A method that can be called 5 times at once, and twice a second: each call after the fifth is
+//! # refused, and made again after the time that the refusal names.
 //! cargo run --example grpc
+//! # call 1 succeeded after 0 refusals
+//! # ...
+//! # call 5 succeeded after 0 refusals
+//! # refused: ... (wait ...ms)
+//! # call 6 succeeded after 1 refusals
+//! # refused: ... (wait ...ms)
+//! # call 7 succeeded after 1 refusals
+//! # refused: ... (wait ...ms)
+//! # call 8 succeeded after 1 refusals
 //! ```
-//!
-//! The client makes 8 calls of a method that takes 5 at once and 2 a second: 5 succeed at once, and
-//! each of the others after a refusal with the time to wait.
 
 use std::error::Error;
 use std::net::SocketAddr;

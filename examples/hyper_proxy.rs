@@ -2,26 +2,43 @@
 //! tower, without a web framework. It forwards paths unchanged, drops header fields by which a
 //! caller could change them, and streams bodies both ways.
 //!
-//! ```text
+//! ```sh
 //! python3 -m http.server 8000 --bind 127.0.0.1 &
 //! cargo run --example hyper_proxy
+//! # ...
+//! # listening on http://127.0.0.1:3001
 //! ```
 //!
 //! `UPSTREAM` (default `http://127.0.0.1:8000`) and `LISTEN` (default `127.0.0.1:3001`) set other
 //! addresses. Then, in another terminal:
 //!
-//! ```text
-//! # 200 from Python, with RateLimit: "default";r=999;t=60, over either version of HTTP
-//! curl -i -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
-//! curl -i --http2-prior-knowledge -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
+//! ```sh
+//! # Python answers, over either version of HTTP.
+//! curl -si -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/ \
+//!     | grep -i '^http\|^server\|^ratelimit:'
+//! # HTTP/1.1 200 OK
+//! # server: SimpleHTTP/...
+//! # ratelimit: "default";r=999;t=60
+//! curl -si --http2-prior-knowledge -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/ \
+//!     | grep -i '^http'
+//! # HTTP/2 200
 //!
-//! # 1000 in a row: 404 from Python for the first 500 and for one more every 120 ms, and 429 from
-//! # the proxy for the rest
+//! # 1000 in a row: Python answers 404 to the first 500 and to one more every 120 ms, and the proxy
+//! # answers 429 to the rest.
 //! curl -s -o /dev/null -w '%{http_code}\n' -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3001/v2/agent/17?[1-1000]' | sort | uniq -c
+//! # ~500 404
+//! # ~500 429
 //!
-//! # 401 without credentials; with credentials, 502 once Python is stopped
-//! curl -i http://127.0.0.1:3001/
+//! # Without credentials.
+//! curl -s -o /dev/null -w '%{http_code}\n' http://127.0.0.1:3001/
+//! # 401
+//!
+//! # Once Python is stopped.
+//! kill "$(pgrep -f 'http.server 8000')"
+//! curl -s -w '%{http_code}\n' -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3001/
+//! # bad gateway
+//! # 502
 //! ```
 
 use std::convert::Infallible;

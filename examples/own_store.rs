@@ -1,12 +1,18 @@
 //! A store of your own: buckets in a file, which survive a restart of the process. The file belongs
 //! to [redb](https://docs.rs/redb), an embedded database.
 //!
-//! ```text
+//! ```sh
+//! # One caller may make 10 calls an hour, and makes 7.
+//! rm -f /tmp/buckets.redb
 //! cargo run --example own_store -- /tmp/buckets.redb
-//! ```
+//! # 7 of 7 calls were admitted
+//! # 3 of 10 are left
 //!
-//! One caller may make 10 calls an hour. The example makes 7 and prints how many were admitted. Run
-//! it twice: the second run goes on where the first one ended.
+//! # The second run goes on where the first one ended.
+//! cargo run --example own_store -- /tmp/buckets.redb && rm /tmp/buckets.redb
+//! # 3 of 7 calls were admitted
+//! # 0 of 10 are left
+//! ```
 
 use std::env;
 use std::error::Error;

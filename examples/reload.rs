@@ -2,38 +2,49 @@
 //! within two seconds, and units that were spent stay spent, in time. A mistake in the file is
 //! printed, and the limits stay as they are.
 //!
-//! ```text
-//! cargo run --example reload --features policy-file -- examples/limits.toml
+//! ```sh
+//! cp examples/limits.toml /tmp/limits.toml
+//! cargo run --example reload --features policy-file -- /tmp/limits.toml
+//! # listening on http://127.0.0.1:3004
+//! # /tmp/limits.toml is active
+//! #   call: 60 requests per minute, 10 at once -> 300 requests per minute, 10 at once
+//! # /tmp/limits.toml:13:9: quota of "call": limit is 0, ...; the old limits stay active
+//! # /tmp/limits.toml is active
+//! #   call: 300 requests per minute, 10 at once -> 60 requests per minute, 10 at once
+//! # /tmp/limits.toml is active, with the same limits
 //! ```
 //!
-//! Then, in another terminal:
+//! What stands below the first line is printed by and by, while this is done in another terminal:
 //!
-//! ```text
-//! # traffic until you stop it: 10 at once and then one a second are answered 200, the rest 429
-//! while sleep 0.1; do
-//!     curl -s -o /dev/null -w '%{http_code} ' -X POST -H 'Authorization: Bearer ana@acme' \
-//!         http://127.0.0.1:3004/call
-//! done
-//! ```
+//! ```sh
+//! # 10 at once and then one a second.
+//! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
+//!     'http://127.0.0.1:3004/call?[1-20]' | sort | uniq -c
+//! # 10 200
+//! # 10 429
 //!
-//! And in a third one:
+//! # Raise the limit.
+//! sed -i 's/^limit = 60$/limit = 300/' /tmp/limits.toml; sleep 3
+//! curl -si -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3004/call \
+//!     | grep ratelimit-policy:
+//! # ratelimit-policy: "call";q=10;w=2
 //!
-//! ```text
-//! # raise the limit, and see
-//! # `call: 60 requests per minute, 10 at once -> 300 requests per minute, 10 at once`
-//! sed -i 's/^limit = 60$/limit = 300/' examples/limits.toml
+//! # Make a mistake: the limit stays 300.
+//! sed -i 's/^limit = 300$/limit = 0/' /tmp/limits.toml; sleep 3
+//! curl -si -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3004/call \
+//!     | grep ratelimit-policy:
+//! # ratelimit-policy: "call";q=10;w=2
 //!
-//! # make a mistake, and see
-//! # `examples/limits.toml:13:9: quota of "call": limit is 0, which ...`;
-//! # the limit stays 300
-//! sed -i 's/^limit = 300$/limit = 0/' examples/limits.toml
-//!
-//! # replace the whole file, as editors do. (The file, its folder, and any folder above may also be
+//! # Replace the whole file, as editors do. (The file, its folder, and any folder above may also be
 //! # links that are switched, as Kubernetes does with config maps.)
-//! sed 's/^limit = 0$/limit = 60/' examples/limits.toml > /tmp/limits.toml \
-//!     && mv /tmp/limits.toml examples/limits.toml
+//! sed 's/^limit = 0$/limit = 60/' /tmp/limits.toml > /tmp/new.toml
+//! mv /tmp/new.toml /tmp/limits.toml
+//! sleep 3
+//! curl -si -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3004/call \
+//!     | grep ratelimit-policy:
+//! # ratelimit-policy: "call";q=10;w=10
 //!
-//! # read the file again, whether it has changed or not
+//! # Read the file again, whether it has changed or not.
 //! kill -HUP "$(pidof reload)"
 //! ```
 

@@ -1,22 +1,39 @@
 //! Limits in this process that survive a restart. On SIGTERM or Ctrl-C the server answers the
 //! requests that it has, and writes what each bucket owes to a file. The next process reads it.
 //!
-//! ```text
-//! cargo run --example restart
+//! ```sh
+//! SNAPSHOT=/tmp/limits.snapshot cargo run --example restart
+//! # restored 0 buckets
+//! # listening on http://127.0.0.1:3000
+//! # saved 1 buckets
 //! ```
 //!
 //! `SNAPSHOT` (default `limits.snapshot`) and `LISTEN` (default `127.0.0.1:3000`) set another file
 //! and address. Then, in another terminal:
 //!
-//! ```text
-//! # 510 at once: 429 for the last of them
+//! ```sh
+//! # 510 at once: 429 for the last of them.
 //! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-510]' | sort | uniq -c
+//! # ~500 200
+//! # ...
+//! ```
 //!
-//! # Stop the server with Ctrl-C and start it again. Only the units of the time that has passed
-//! # have come back, one every 120 ms: 5 s later, RateLimit: "call";r=40;t=5. After a start
-//! # without the file it would be r=499.
-//! curl -i -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/call
+//! Stop the server with Ctrl-C, and start it again:
+//!
+//! ```sh
+//! SNAPSHOT=/tmp/limits.snapshot cargo run --example restart
+//! # restored 1 buckets
+//! # listening on http://127.0.0.1:3000
+//! ```
+//!
+//! Only the units of the time that has passed have come back, one every 120 ms. After a start
+//! without the file 499 would be left:
+//!
+//! ```sh
+//! curl -si -X POST -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/call \
+//!     | grep ratelimit:
+//! # ratelimit: "call";r=...;t=...
 //! ```
 
 use std::error::Error;

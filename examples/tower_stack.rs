@@ -1,31 +1,44 @@
 //! The limiter among other layers: which are outside of it, which are inside, and why.
 //!
-//! ```text
+//! ```sh
 //! cargo run --example tower_stack
+//! # listening on http://127.0.0.1:3002
 //! ```
 //!
 //! Then, in another terminal:
 //!
-//! ```text
-//! # a preflight: 200 with the CORS fields, without credentials, and nothing is charged
+//! ```sh
+//! # A preflight has no credentials. It is answered with the CORS fields, and nothing is charged.
 //! curl -i -X OPTIONS -H 'Origin: https://app.example' -H 'Access-Control-Request-Method: POST' \
 //!     -H 'Access-Control-Request-Headers: authorization' http://127.0.0.1:3002/call
+//! # HTTP/1.1 200 OK
+//! # ...
+//! # access-control-allow-origin: https://app.example
+//! # ...
 //!
-//! # drain the bucket; the refusal has the CORS fields too, so that the page can read how long to
-//! # wait
+//! # Drain the bucket. The refusal has the CORS fields too, so that the page can read how long to
+//! # wait.
 //! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana' \
 //!     'http://127.0.0.1:3002/call?[1-600]'; \
 //! curl -i -X POST -H 'Authorization: Bearer ana' -H 'Origin: https://app.example' \
 //!     http://127.0.0.1:3002/call
+//! # HTTP/1.1 429 Too Many Requests
+//! # ...
+//! # access-control-expose-headers: retry-after,ratelimit,ratelimit-policy
+//! # ...
 //!
-//! # 504 after 2 s
-//! curl -i -H 'Authorization: Bearer ana' http://127.0.0.1:3002/slow
+//! # After 2 s.
+//! curl -s -o /dev/null -w '%{http_code}\n' -H 'Authorization: Bearer ana' \
+//!     http://127.0.0.1:3002/slow
+//! # 504
 //!
 //! # 30 slow requests at once: 8 run, 1 is next and 16 wait, and all of these time out (504); 5 are
-//! # shed at once (503)
+//! # shed at once (503).
 //! curl -s --no-progress-meter -Z --parallel-max 30 --parallel-immediate -o /dev/null \
 //!     -w '%{http_code}\n' -H 'Authorization: Bearer ana' 'http://127.0.0.1:3002/slow?[1-30]' \
 //!     | sort | uniq -c
+//! # 5 503
+//! # 25 504
 //! ```
 
 use std::env;

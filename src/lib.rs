@@ -25,8 +25,9 @@
 //! ```
 //!
 //! Put the layer on the outermost router: inside of axum's [`nest`], it would see paths without
-//! their prefix. The examples `axum`, `hyper_proxy`, `tower_stack` and `custom_policy` can be run
-//! as they are; `operator`, `websocket`, `reload`, `replicas` and `client` show more.
+//! their prefix. The `examples` folder lists its examples by task in a README: who is the caller
+//! (`jwt`, `api_keys`), which limits (`plans`, `custom_policy`, `reload`), where they are counted
+//! (`redis`, `restart`), and what is behind the layer (`axum`, `hyper`, `grpc`, `service_fn`).
 //!
 //! [`nest`]: https://docs.rs/axum/latest/axum/struct.Router.html#method.nest
 //!

@@ -2,51 +2,75 @@
 //! an hour ago, what it has left now, which callers are refused most, refunds, blocks, and changing
 //! limits under load. Every change answers with the new state. Callers can look at their own usage.
 //!
-//! ```text
+//! ```sh
 //! OPERATOR_TOKEN=change-me cargo run --example operator
+//! # listening on http://127.0.0.1:3000 for callers, on http://127.0.0.1:3001 for operators
 //! ```
 //!
 //! Then, in another terminal:
 //!
-//! ```text
+//! ```sh
 //! # As a caller: 600 calls, of which some 250 are admitted, and how many are left
 //! curl -s -o /dev/null -w '%{http_code}\n' -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-600]' | sort | uniq -c
+//! # ~250 200
+//! # ~350 429
 //! curl -s -w '\n' -H 'Authorization: Bearer ana@acme' http://127.0.0.1:3000/usage
+//! # [...,"left":~250,"limit":"call","of":500,...]
 //!
 //! # As an operator, on another port. The answers are JSON: ` | jq` makes them easier to read
 //! operator() {
 //!     curl -s -w '\n' -H 'Authorization: Bearer change-me' \
 //!         -H 'Content-Type: application/json' "$@"
 //! }
+//!
 //! # "Why was acme refused an hour ago?" By which limit, how often, when last; and what is left now
 //! operator http://127.0.0.1:3001/organization/acme
+//! # {"account":"organization acme","left_now":[...],...,"refusals":...}
+//!
 //! # ... of one of its users
 //! operator 'http://127.0.0.1:3001/organization/acme?user=ana'
+//! # {"account":"organization acme","left_now":[...,"limit":"call-user",...],...}
+//!
 //! # Which callers are refused most, and by which limit?
 //! operator http://127.0.0.1:3001/refused
+//! # {...,"refused_most":[{...,"limit":"call-user",...,"refusals":~350,"user":"ana",...}]}
 //!
 //! # Give 100 calls back, fill the buckets, block calls for an hour, and lift the block
 //! operator http://127.0.0.1:3001/organization/acme/call/refund -d '{"requests": 100}'
+//! # {...,"left":~350,"limit":"call",...}
 //! operator 'http://127.0.0.1:3001/organization/acme/call/reset?user=ana' -X POST
+//! # {...,"left":500,"limit":"call",...,"left":250,"limit":"call-user",...}
 //! operator http://127.0.0.1:3001/organization/acme/call/block -d '{"seconds": 3600}'
+//! # {...{"blocked_for_seconds":...,"left":0,"limit":"call",...}
 //! operator http://127.0.0.1:3001/organization/acme/call/reset -X POST
+//! # {...,"left":500,"limit":"call",...}
+//!
 //! # Block one user of it
 //! operator 'http://127.0.0.1:3001/organization/acme/call/block?user=ana' -d '{"seconds": 3600}'
+//! # {...,"left":500,"limit":"call",...,"left":0,"limit":"call-user",...}
 //! operator 'http://127.0.0.1:3001/organization/acme/call/reset?user=ana' -X POST
+//! # {...,"left":250,"limit":"call-user",...}
 //!
 //! # Half the calls for all callers: first as a candidate beside the active policy. Of 500 calls of
 //! # one user the active policy refuses a half, and the candidate three quarters. Then the new
 //! # policy is enforced on every fourth caller, and then on all
 //! operator http://127.0.0.1:3001/candidate -d '{"call_per_minute": 250}'
+//! # {"limits":[...,"call, 250 requests per minute for each account",...],"report":[...]}
 //! curl -s -o /dev/null -X POST -H 'Authorization: Bearer ana@acme' \
 //!     'http://127.0.0.1:3000/call?[1-500]'
 //! operator http://127.0.0.1:3001/candidate
+//! # {...,"endpoint":"call",...,"refused by both":~250,"refused by the candidate only":~125},...}
 //! operator http://127.0.0.1:3001/enforcement -d '{"percent": 25}'
+//! # {"enforcement":"25 %","percent":25}
 //! operator http://127.0.0.1:3001/policy -d '{"call_per_minute": 250}'
+//! # {"limits":[...,"call, 250 requests per minute for each account",...]}
 //! operator http://127.0.0.1:3001/enforcement -d '{"percent": 100}'
+//! # {"enforcement":"full","percent":100}
 //! operator http://127.0.0.1:3001/candidate -X DELETE
+//! # {"limits":null,"report":[]}
 //! operator http://127.0.0.1:3001/refused -X DELETE
+//! # {"blocked_and_still_sending":[],"refused_most":[]}
 //! ```
 
 pub(crate) mod callers;
@@ -86,7 +110,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let callers = TcpListener::bind("127.0.0.1:3000").await?;
     let operators = TcpListener::bind("127.0.0.1:3001").await?;
     println!(
-        "callers: http://{}, operators: http://{}",
+        "listening on http://{} for callers, on http://{} for operators",
         callers.local_addr()?,
         operators.local_addr()?
     );
