@@ -7,8 +7,8 @@
 //!
 //! Then open the printed address, <http://127.0.0.1:3000/> unless that port is taken or `LISTEN`
 //! names another address. The page has buttons to stop the attacker, to let the limiter only watch
-//! (shadow) instead of refusing, and to change the limit of calls while requests run. All numbers
-//! on it come from the limiter: from an observer, from `Limiter::usage` and from `Limiter::peek`.
+//! (shadow) instead of refusing, and to change the limit of calls while requests run. Its counts
+//! and buckets come from the limiter: an observer, `Limiter::usage` and `Limiter::peek`.
 //!
 //! You can call the API yourself, at the address that the example prints. The page shows it:
 //!
