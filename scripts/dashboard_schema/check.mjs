@@ -120,14 +120,14 @@ function panelErrors({ panels }) {
 
 // Each change breaks one rule. `$` is the first panel that is no row, `graph` the first graph.
 const BROKEN = {
-  "a key that is not in the schema": ({ dashboard }) => { dashboard.titel = "typing error"; },
+  "a key that is not in the schema": ({ dashboard }) => { dashboard.heading = "a title"; },
   "a missing key": ({ dashboard }) => { delete dashboard.schemaVersion; },
   "a value of another type": ({ $ }) => { $.gridPos.w = "4"; },
-  "an unknown type of panel": ({ $ }) => { $.type = "grahp"; },
+  "an unknown type of panel": ({ $ }) => { $.type = "graph"; },
   "an unknown option": ({ $ }) => { $.options.colourMode = "value"; },
   "a value that an option does not have": ({ $ }) => { $.options.colorMode = "rainbow"; },
   "an unknown style of a graph": ({ graph }) => {
-    graph.fieldConfig.defaults.custom.lineWitdh = 2;
+    graph.fieldConfig.defaults.custom.lineThickness = 2;
   },
   "an unknown key of a query": ({ $ }) => { $.targets[0].expression = "up"; },
   "a color mode that does not exist": ({ $ }) => { $.fieldConfig.defaults.color.mode = "pale"; },
