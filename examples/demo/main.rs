@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(tally::sample(Arc::clone(&tally)));
     let demo = page::Demo { limiter: limiter.clone(), tally, traffic, api: api_address };
     println!("the page is at http://{page_address}/");
-    println!("the API is at http://{api_address}/, with the limits of Bolna's");
+    println!("the API is at http://{api_address}/");
     tokio::try_join!(async { axum::serve(api, api::router(limiter)).await }, async {
         axum::serve(page, page::router(demo)).await
     })?;
@@ -63,11 +63,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Listens there, or on a free port if another program has that one.
 async fn listener(address: &str) -> Result<TcpListener, String> {
-    let taken = match TcpListener::bind(address).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => error,
-        listening => return listening.map_err(|error| format!("listen on {address:?}: {error}")),
+    let error = match TcpListener::bind(address).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
     };
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let free = TcpListener::bind(format!("{host}:0")).await;
-    free.map_err(|error| format!("listen on {address:?}: {taken}; on a free port: {error}"))
+    if let (ErrorKind::AddrInUse, Some((host, _))) = (error.kind(), address.rsplit_once(':')) {
+        if let Ok(listener) = TcpListener::bind(format!("{host}:0")).await {
+            return Ok(listener);
+        }
+    }
+    Err(format!(
+        "can't listen on {address:?}: {error}; \
+         name an address of this machine and a port, such as 127.0.0.1:3000"
+    ))
 }
