@@ -165,7 +165,8 @@ async function compare(page, address, api) {
     const headers = { Authorization: "Bearer you" };
     const statuses = [];
     let fields;
-    for (let call = 0; call < 80; call += 1) {
+    // So many that some are over the limit of 100, however slow this machine is.
+    for (let call = 0; call < 80 || (call < 1000 && !statuses.includes(429)); call += 1) {
       const response = await fetch(`${api}call`, { method: "POST", headers });
       await response.text();
       statuses.push(response.status);
@@ -176,7 +177,7 @@ async function compare(page, address, api) {
       over: 0,
       refused: statuses.filter((status) => status === 429).length,
     };
-    assert.ok(expected.refused > 0, `of 130 calls some are over a limit of 100: ${fields}`);
+    assert.ok(expected.refused > 0, `no call was over the limit: ${fields}`);
     await until(async () => (await shown(page)).callers[2].total.refused === expected.refused);
     assert.deepEqual((await shown(page)).callers[2].total, expected);
     assert.deepEqual(totals(await state())[2], expected);
@@ -336,7 +337,7 @@ async function takePicture(page) {
   const session = await browser.newCDPSession(page);
   const { data } = await session.send("Page.captureScreenshot", {
     format: "webp",
-    quality: 80,
+    quality: 70,
     captureBeyondViewport: true,
     clip: { x: 0, y: 0, width, height, scale: 1 },
   });
