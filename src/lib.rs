@@ -178,6 +178,25 @@ pub use values::{
 #[doc = include_str!("../DESIGN.md")]
 pub mod design {}
 
+// Its code is tested with all features. With fewer, links to what is missing are plain text.
+#[cfg(any(
+    all(doc, not(doctest)),
+    all(
+        doctest,
+        feature = "client",
+        feature = "metrics",
+        feature = "policy-file",
+        feature = "redis-tls",
+        feature = "serde",
+        feature = "tracing"
+    )
+))]
+#[cfg_attr(
+    not(all(feature = "client", feature = "metrics", feature = "policy-file", feature = "redis")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
+pub mod guide;
+
 /// The README's code is compiled and run with the other documentation tests.
 #[cfg(all(doctest, feature = "client", feature = "redis"))]
 #[doc = include_str!("../README.md")]
