@@ -15,13 +15,13 @@ use crate::support::once_an_hour;
 const COMMANDS: [&str; 6] = ["+evalsha", "+eval", "+time", "+get", "+set", "+del"];
 const KEYS: &str = "~bolna:2:*";
 
-/// Makes a user with all permissions that the README names.
-async fn make_user_of_readme(server: &Server) {
-    let readme = include_str!("../../../README.md");
-    let line = readme
+/// Makes a user with all permissions that the guide names.
+async fn make_user_of_guide(server: &Server) {
+    let guide = include_str!("../../../src/guide/replicas.md");
+    let line = guide
         .lines()
         .find(|line| line.starts_with("ACL SETUSER limiter"))
-        .expect("the README has the line");
+        .expect("the guide has the line");
     server.command::<()>(&line.split_whitespace().collect::<Vec<_>>()).await.unwrap();
 }
 
@@ -105,7 +105,7 @@ async fn a_database_other_than_0_takes_one_permission_more_which_is_named() {
 #[tokio::test]
 async fn what_the_readme_asks_for_is_enough() {
     let server = Server::start().await;
-    make_user_of_readme(&server).await;
+    make_user_of_guide(&server).await;
     // Only the server decides, without a fallback.
     let limiter = connect(store(as_user(&server)).without_fallback()).await;
     uses_everything(&limiter, &acme()).await;
@@ -115,7 +115,7 @@ async fn what_the_readme_asks_for_is_enough() {
 #[tokio::test]
 async fn what_the_readme_asks_for_is_enough_for_limits_of_users_and_of_everyone() {
     let server = Server::start().await;
-    make_user_of_readme(&server).await;
+    make_user_of_guide(&server).await;
     let limiter = connect(store(as_user(&server)).without_fallback()).await;
     let policy = policy_of_all_scopes();
     limiter.set_policy(policy).expect("the store can do what the policy asks for");
@@ -143,7 +143,7 @@ fn policy_of_all_scopes() -> Policy {
 #[tokio::test]
 async fn a_permission_that_is_given_later_is_found() {
     let server = Server::start().await;
-    make_user_of_readme(&server).await;
+    make_user_of_guide(&server).await;
     server.command::<()>(&["ACL", "SETUSER", "limiter", "-set"]).await.unwrap();
     let (limiter, events) = connect_degraded(store(as_user(&server)).without_fallback()).await;
     assert_refused(&lost(&events), "missing_permission", &["'set'"]);
@@ -162,7 +162,7 @@ async fn a_cluster_takes_two_permissions_more() {
             .without_fallback()
     };
     for node in cluster.nodes() {
-        make_user_of_readme(node).await;
+        make_user_of_guide(node).await;
     }
     assert_refused(&refusal(builder()).await, MissingPermission, &["'cluster", "+cluster|slots"]);
     for node in cluster.nodes() {
