@@ -103,7 +103,7 @@ async fn a_database_other_than_0_takes_one_permission_more_which_is_named() {
 }
 
 #[tokio::test]
-async fn what_the_readme_asks_for_is_enough() {
+async fn what_the_guide_asks_for_is_enough() {
     let server = Server::start().await;
     make_user_of_guide(&server).await;
     // Only the server decides, without a fallback.
@@ -113,7 +113,7 @@ async fn what_the_readme_asks_for_is_enough() {
 }
 
 #[tokio::test]
-async fn what_the_readme_asks_for_is_enough_for_limits_of_users_and_of_everyone() {
+async fn what_the_guide_asks_for_is_enough_for_limits_of_users_and_of_everyone() {
     let server = Server::start().await;
     make_user_of_guide(&server).await;
     let limiter = connect(store(as_user(&server)).without_fallback()).await;
