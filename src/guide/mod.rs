@@ -12,7 +12,7 @@
 //!    flight, and limits for an API that is not Bolna's
 //! 4. [`responses`]: what the client sees
 //!
-//! **In earnest**
+//! **In practice**
 //!
 //! 5. [`replicas`]: several replicas with one limit, on Redis or Valkey
 //! 6. [`production`]: roll-out, changes while requests run, metrics, logs, and "why was I refused?"
