@@ -24,6 +24,9 @@
 //! }
 //! ```
 //!
+//! The [`guide`] goes on from here, in fifteen chapters: who the caller is, limits, replicas,
+//! production, tests, and what to do when something does not work.
+//!
 //! Put the layer on the outermost router: inside of axum's [`nest`], it would see paths without
 //! their prefix. The `examples` folder lists its examples by task in a README: who is the caller
 //! (`jwt`, `api_keys`), which limits (`plans`, `custom_policy`, `reload`), where they are counted
@@ -198,6 +201,6 @@ pub mod design {}
 pub mod guide;
 
 /// The README's code is compiled and run with the other documentation tests.
-#[cfg(all(doctest, feature = "client", feature = "redis"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
