@@ -1,19 +1,23 @@
 //! A demonstration to look at: an API with Bolna's limits, an attacker that hammers it, a customer
 //! that paces itself, and a page that shows live what happens to both.
 //!
-//! ```text
+//! ```sh
 //! cargo run --example demo --features client
+//! # the API is at http://127.0.0.1:3001/
+//! # listening on http://127.0.0.1:3000/
 //! ```
 //!
-//! Then open the printed address, <http://127.0.0.1:3000/> unless that port is taken or `LISTEN`
-//! names another address. The page has buttons to stop the attacker, to let the limiter only watch
+//! Then open the last address, <http://127.0.0.1:3000/> unless that port is taken or `LISTEN` names
+//! another address. The page has buttons to stop the attacker, to let the limiter only watch
 //! (shadow) instead of refusing, and to change the limit of calls while requests run. Its counts
 //! and buckets come from the limiter: an observer, `Limiter::usage` and `Limiter::peek`.
 //!
 //! You can call the API yourself, at the address that the example prints. The page shows it:
 //!
-//! ```text
+//! ```sh
 //! curl -i -X POST -H 'Authorization: Bearer you' http://127.0.0.1:3001/call
+//! # HTTP/1.1 200 OK
+//! # ...
 //! ```
 //!
 //! | file | what is in it |
@@ -53,8 +57,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let traffic = Traffic::start(api_address, &tally)?;
     tokio::spawn(tally::sample(Arc::clone(&tally)));
     let demo = page::Demo { limiter: limiter.clone(), tally, traffic, api: api_address };
-    println!("the page is at http://{page_address}/");
     println!("the API is at http://{api_address}/");
+    println!("listening on http://{page_address}/");
     tokio::try_join!(async { axum::serve(api, api::router(limiter)).await }, async {
         axum::serve(page, page::router(demo)).await
     })?;

@@ -36,7 +36,7 @@ const ended = new Promise((resolve) => example.once("exit", resolve));
 const profile = await mkdtemp(join(tmpdir(), "demonstration-"));
 let browser;
 try {
-  const [address, api] = await addresses();
+  const [api, address] = await addresses();
   browser = await chromium.launchPersistentContext(profile, {
     executablePath: browserPath,
     headless: true,
@@ -62,7 +62,7 @@ try {
   await rm(profile, { recursive: true, force: true });
 }
 
-// Where the page is, and where the API is: the example prints both.
+// Where the API is, and where the page is: the example prints both, in this order.
 async function addresses() {
   const found = [];
   for await (const line of createInterface({ input: example.stdout })) {
