@@ -26,11 +26,7 @@ impl Known {
         let mut pools: Vec<_> = pairs.pools.into_iter().map(Some).collect();
         for state in states {
             for index in &state.limits.pools {
-                let is_reported =
-                    |pool: &Option<Pool>| pool.as_ref().is_some_and(|it| it.name().is_none());
-                if is_reported(&pools[*index])
-                    && let Some(pool) = pools[*index].take()
-                {
+                if let Some(pool) = pools[*index].take_if(|pool| pool.name().is_none()) {
                     self.reported.insert(state.endpoint(), pool);
                 }
             }
