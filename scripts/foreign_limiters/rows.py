@@ -20,10 +20,6 @@ EXACT = {2: (25, 10), 10: (100, 6), 100: (500, 10)}
 # then is so low that the job takes 1.4 of the least time.
 NOT_KEPT = ["nginx 503 Retry-After", "DRF"]
 
-# Of those that several processes share, these are in the short selection: a window that is reported,
-# and a bucket.
-SHARED = ["@fastify/rate-limit", "tower_governor"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -113,6 +109,5 @@ def rows(calls):
             # Without a burst, most requests come too early if clients do not know of each other.
             if limiter.exact:
                 continue
-            short = processes == 4 and limiter.name in SHARED
-            yield bulk(limiter, 10, calls, processes, short)
+            yield bulk(limiter, 10, calls, processes)
     yield from faults()

@@ -144,12 +144,13 @@
 //!   that is understood it lasts until an exhausted limit has units again, or else 1 s; or, if the
 //!   server's rate has been learned, for the time of one request at that rate, at most 1 s. It is
 //!   at most [an hour](PacerBuilder::max_pause).
-//! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s.
-//!   After 8 s in which nothing was admitted it is at least a quarter of that time, up to a minute.
-//!   So a client that other clients with the same key have beaten to it several times is not left
-//!   behind. Once the server's rate has been learned, the series begins with less than 1 s if the
-//!   rate is fast, doubles, and ends at about the time of 40 requests at that rate. If the server
-//!   reports when its window begins anew, the series is 1 s, 2 s, 4 s and so on, up to a minute.
+//! * If requests that were sent after a pause are refused too, the pause is at least 1 s, then 2 s,
+//!   and doubles from then on, but to no more than a quarter of the time in which nothing was
+//!   admitted, and to no more than a minute. So a client that other clients with the same key have
+//!   beaten to it several times is not left behind. Once the server's rate has been learned, the
+//!   series begins with less than 1 s if the rate is fast, doubles, and ends at about the time of
+//!   40 requests at that rate. If the server reports when its window begins anew, the series is
+//!   1 s, 2 s, 4 s and so on, up to a minute.
 //! * A random time is added: at most the time in which one unit comes back, and at most 1 s; or a
 //!   quarter of what the pause is longer than the response asked for, or than 1 s.
 //! * After the pause one request is sent, as a probe, and the next one when it has been answered;
@@ -164,11 +165,12 @@
 //! used is one request in 60 s, or that of the policy if it is slower: a server that admits fewer
 //! goes on to refuse some. What was learned is forgotten an hour after the last refusal.
 //!
-//! A refusal by a limit that reports when its window begins anew teaches no rate. But if the client
-//! was refused although it had sent less than nine tenths of the window, other clients share the
-//! limit: it then takes each new window evenly, a 32nd at once and the rest in at most four fifths
-//! of the window, until two windows have passed without a refusal. So the first client that comes
-//! does not take all of it.
+//! A refusal by an endpoint's own limit that reports when its window begins anew teaches no rate.
+//! But if the client was refused although it had sent less than nine tenths of the window, other
+//! clients share the limit: it then takes each new window evenly, a 32nd at once and the rest in at
+//! most four fifths of the window, until two windows have passed without a refusal. So the first
+//! client that comes does not take all of it. A window that would be taken in steps of more than 10
+//! s is not.
 //!
 //! What is learned only delays requests: none fails earlier because of it than at its [longest
 //! wait](PacerBuilder::max_wait), since the rate may turn out to be higher. For a large job at a

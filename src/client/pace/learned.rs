@@ -18,11 +18,6 @@
 //! * If nothing is refused in twice that time, the measured rate is out of date, and the rate
 //!   doubles in half of that time, as in TCP's slow start.
 //!
-//! A limit that reports when its window begins anew, and how large it is, teaches no rate: nothing
-//! was wrong with it. But if other clients have spent a part of the window, whichever comes first
-//! would take all of the next one. So this client takes the next windows evenly, by the rate that
-//! [`Learned::share_window`] calculates from what is reported.
-//!
 //! [9438]: https://www.rfc-editor.org/rfc/rfc9438
 
 use std::collections::VecDeque;
@@ -59,14 +54,6 @@ const LONGEST_BACKOFF_AT_FIRST: u64 = 2 * SECOND;
 /// The same once the rate is known, in requests at that rate; but at least a quarter of a second.
 const LONGEST_BACKOFF_IN_REQUESTS: u64 = 40;
 
-/// Of a reported window that is shared, the client takes this part at once ...
-const PARTS_AT_ONCE: u64 = 32;
-
-/// ... and the whole of it, if no other client takes any, in four fifths of its length. So each of
-/// two clients has half before the window ends, and one that is alone by then loses no more than
-/// that part of its last window.
-const TAKEN_IN: (u64, u64) = (4, 5);
-
 /// The slowest rate that is learned is one request in this time, unless the policy has a slower
 /// one. What a server names as a wait may be nonsense.
 const LONGEST_INTERVAL: u64 = 60 * SECOND;
@@ -86,8 +73,6 @@ pub(super) struct Learned {
     /// When the last pause ends, and how many requests had been admitted until then.
     resumed: (u64, u64),
     last_refusal: u64,
-    /// For how long after it what was learned is used.
-    belief: u64,
     /// The time in which requests are answered, smoothed as in RFC 6298.
     answered_in: u64,
     /// The rate that was last measured, for the log.
@@ -106,8 +91,6 @@ struct Empty {
 #[derive(Debug)]
 struct Pace {
     bucket: Bucket,
-    /// Whether the rate follows from what the server reports about its window, and does not change.
-    is_reported: bool,
     /// The time between two requests at the plateau.
     plateau: u64,
     /// When the rate began to grow towards the plateau.
@@ -128,9 +111,6 @@ impl Pace {
         reason = "times up to 100 days are exact, and the rate is an estimate"
     )]
     fn interval(&self, now: u64, least: u64) -> u64 {
-        if self.is_reported {
-            return self.plateau.max(least);
-        }
         let x = now.saturating_sub(self.since) as f64 / self.span as f64 - 1.0;
         let cubic = 1.0 + (1.0 - BEGINNING) * x.min(1.0).powi(3);
         let faster = if x > 1.0 { cubic * (2.0 * (x - 1.0)).exp2() } else { cubic };
@@ -161,7 +141,6 @@ impl Learned {
             silent_since,
             resumed,
             last_refusal: 0,
-            belief: BELIEF,
             answered_in: 0,
             last_measured: None,
         }
@@ -174,8 +153,7 @@ impl Learned {
 
     /// The time between two requests, now and at the plateau, if the rate was measured.
     pub(super) fn intervals(&self) -> Option<(u64, u64)> {
-        let pace = self.pace.as_ref().filter(|pace| !pace.is_reported)?;
-        Some((pace.bucket.interval(), pace.plateau))
+        self.pace.as_ref().map(|pace| (pace.bucket.interval(), pace.plateau))
     }
 
     pub(super) fn pace_mut(&mut self) -> Option<&mut Bucket> {
@@ -184,7 +162,7 @@ impl Learned {
 
     /// When what was learned may not be true any more, if no request is refused until then.
     pub(super) fn forgets_at(&self) -> u64 {
-        self.last_refusal.saturating_add(self.belief)
+        self.last_refusal.saturating_add(BELIEF)
     }
 
     /// No pause holds any more, whatever the server has named.
@@ -237,7 +215,7 @@ impl Learned {
         least: u64,
         pending: u64,
     ) -> u64 {
-        (self.last_refusal, self.belief) = (now, BELIEF);
+        self.last_refusal = now;
         self.answered(sent_at, now);
         let interval = self.pace.as_ref().map_or(least, |pace| pace.interval(now, least));
         let is_news = self.empty.back().is_none_or(|empty| self.admitted > empty.admitted);
@@ -266,42 +244,6 @@ impl Learned {
         }
         self.resumed = (resume, self.admitted);
         pause
-    }
-
-    /// A request was refused by a limit with a window of so many `requests`, of which other clients
-    /// take some. The limit reports how long the `window` is, or how much of it is left. The next
-    /// one begins at the time `resume`. It is taken evenly, and so are those after it, until two
-    /// have passed without a refusal.
-    pub(super) fn share_window(
-        &mut self,
-        now: u64,
-        resume: u64,
-        requests: u64,
-        window: Option<u64>,
-    ) {
-        let known = self.pace.as_ref().filter(|pace| pace.is_reported).map(|pace| pace.span);
-        let Some(window) = window.or(known) else { return };
-        let window = window.min(self.longest_pause);
-        let (part, of) = TAKEN_IN;
-        let interval = (window.saturating_mul(part) / requests.saturating_mul(of)).max(1);
-        let burst = (requests / PARTS_AT_ONCE).max(1);
-        let pace = self.pace.get_or_insert_with(|| {
-            let bucket = Bucket::of_requests(interval);
-            Pace { bucket, is_reported: true, plateau: interval, since: now, span: 0, burst }
-        });
-        (pace.is_reported, pace.plateau, pace.span, pace.burst) = (true, interval, window, burst);
-        pace.bucket.pace(now, interval, burst);
-        self.last_refusal = now;
-        self.belief = resume.saturating_sub(now).saturating_add(window.saturating_mul(2));
-    }
-
-    /// The next windows are taken at once again. Returns whether they were not.
-    pub(super) fn forget_share(&mut self) -> bool {
-        let is_reported = self.pace.as_ref().is_some_and(|pace| pace.is_reported);
-        if is_reported {
-            (self.pace, self.belief) = (None, BELIEF);
-        }
-        is_reported
     }
 
     fn note(&mut self, (interval, time): (u64, u64)) {
@@ -383,9 +325,8 @@ impl Learned {
         let at_once = (self.admitted - self.resumed.1).saturating_sub(paced);
         let pace = self.pace.get_or_insert_with(|| {
             let bucket = Bucket::of_requests(plateau);
-            Pace { bucket, is_reported: false, plateau, since: now, span, burst: 1 }
+            Pace { bucket, plateau, since: now, span, burst: 1 }
         });
-        pace.is_reported = false;
         pace.burst = at_once.max(pace.burst / 2).max(1);
         // A pause costs as much as it is long, but for what the server saves up for it.
         let pause = resume.saturating_sub(now).min(SECOND);

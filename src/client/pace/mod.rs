@@ -84,8 +84,10 @@
 //!   after a refusal. The probe does not wait for answers to requests that were sent before the
 //!   refusal;
 //! * the [learned pace](learned), if the server has refused requests in the last hour: the rate
-//!   that it was measured to admit, by CUBIC; or, if it reports a window that other clients share,
-//!   the rate at which this client takes the next ones.
+//!   that it was measured to admit, by CUBIC.
+//!
+//! If a limit reports its window, and other clients share it, there is a third one: the
+//! [part](share) that this client takes of the next windows.
 //!
 //! A request that waits only for one of them is looked at again when an answer arrives, when what
 //! was learned is to be forgotten, and at its deadline. The law was chosen by the table of
@@ -151,6 +153,7 @@
 //! | What does a refusal change, and how long is the pause? | `state/answers.rs` (`refuse`), `learned.rs` |
 //! | How fast is a server that says nothing? | `learned.rs` |
 //! | How many requests may be without an answer? | `window.rs` |
+//! | How do several clients share a window? | `share.rs` |
 //! | How are requests in flight limited? | `state/in_flight.rs`, `permits.rs`, `pool.rs`, `permit.rs` |
 //! | Which endpoints are a group? | `endpoints.rs` |
 //! | What happens when the policy is replaced? | `table.rs`, `heirs.rs`, `known.rs`, `queued.rs` (`follow`), `endpoint.rs` (`with`) |
@@ -193,6 +196,7 @@ mod queued;
 mod readable;
 mod service;
 mod settings;
+mod share;
 mod shared;
 mod state;
 mod sync;

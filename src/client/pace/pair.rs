@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::bucket::{Bucket, nanos};
 use super::learned::{Learned, backoff};
 use super::settings::Settings;
+use super::share::{Share, Spent};
 use super::window::Window;
 use crate::client::hints::{ReportedQuota, Standing};
 use crate::client::log::{Event, Events, Measured};
@@ -37,10 +38,8 @@ pub(super) struct Pair {
     pub(super) paused_until: u64,
     /// When the limit has units again that was last reported to have none.
     reported_until: u64,
-    /// How many requests were sent and not refused since the limit's window began.
-    sent: u64,
-    /// Whether other clients have spent units of the window that ended last.
-    is_shared: bool,
+    /// Which part of its windows this client takes.
+    share: Share,
     /// Bounds the requests without an answer, if this is the endpoint's own limit.
     window: Window,
     /// What refusals have taught, if there were any lately.
@@ -73,8 +72,7 @@ impl Pair {
             changes: 0,
             paused_until: 0,
             reported_until: 0,
-            sent: 0,
-            is_shared: false,
+            share: Share::default(),
             window: Window::UNBOUNDED,
             learned: None,
             full_by: 0,
@@ -109,6 +107,10 @@ impl Pair {
         self.full_by = old.full_by;
         // It says what the server admits to an endpoint, and not to those that share a limit.
         self.learned = old.learned.filter(|_| self.window.is_own());
+        if self.window.is_own() {
+            let is_same = self.own.step() == old.own.step();
+            self.share = if is_same { old.share } else { old.share.with_other_costs() };
+        }
         self.changes = old.changes + 1;
         self.window = self.window.inherit(old.window);
     }
@@ -118,9 +120,7 @@ impl Pair {
         (self.in_flight, self.pending) = (in_flight, pending);
         self.own.replan(pending, now);
         self.server.replan(pending, now);
-        if let Some(pace) = self.pace_mut() {
-            pace.replan(pending, now);
-        }
+        self.paces_mut().for_each(|pace| pace.replan(pending, now));
     }
 
     /// Until when it makes a difference that the limit is known, if no more is sent.
@@ -129,6 +129,7 @@ impl Pair {
         // A probe is to be sent until then, if one is.
         let probe = self.window.opens(1);
         let forgets = self.forgets_quota_at().max(self.forgets_rate_at());
+        let forgets = forgets.max(self.share.forgets_at());
         is_full_at.max(self.paused_until).max(probe).max(forgets.unwrap_or(0))
     }
 
@@ -157,7 +158,7 @@ impl Pair {
 
     #[inline]
     fn learned_due(&self, ahead: u64) -> u64 {
-        self.pace().map_or(0, |pace| pace.due(ahead))
+        self.paces().map(|pace| pace.due(ahead)).max().unwrap_or(0)
     }
 
     #[inline]
@@ -171,9 +172,16 @@ impl Pair {
         self.learned.as_ref()?.intervals().filter(|_| !is_old)
     }
 
+    /// What delays requests besides the policy and what is reported to be left.
     #[inline]
-    fn pace_mut(&mut self) -> Option<&mut Bucket> {
-        self.learned.as_mut()?.pace_mut()
+    fn paces(&self) -> impl Iterator<Item = &Bucket> {
+        self.pace().into_iter().chain(self.share.bucket())
+    }
+
+    #[inline]
+    fn paces_mut(&mut self) -> impl Iterator<Item = &mut Bucket> {
+        let learned = self.learned.as_mut().and_then(|learned| learned.pace_mut());
+        learned.into_iter().chain(self.share.bucket_mut())
     }
 
     #[inline]
@@ -184,7 +192,7 @@ impl Pair {
     /// When a dispatched request may be sent, after `ahead` others.
     #[inline]
     pub(super) fn opens(&self, ahead: u64) -> u64 {
-        let paced = self.pace().map_or(0, |pace| pace.opens(ahead));
+        let paced = self.paces().map(|pace| pace.opens(ahead)).max().unwrap_or(0);
         self.own.opens(ahead).max(self.server.opens(ahead)).max(paced)
     }
 
@@ -195,8 +203,11 @@ impl Pair {
 
     pub(super) fn remaining(&self, now: u64) -> u32 {
         let is_known = self.learned_intervals(now).is_some();
-        let paced = self.pace().filter(|_| is_known).map_or(u32::MAX, |pace| pace.remaining(now));
-        self.own.remaining(now).min(self.server.remaining(now)).min(paced)
+        let is_shared = self.share.forgets_at().is_some_and(|at| now < at);
+        let learned = self.pace().filter(|_| is_known);
+        let shared = self.share.bucket().filter(|_| is_shared);
+        let buckets = [Some(&self.own), Some(&self.server), learned, shared];
+        buckets.into_iter().flatten().map(|it| it.remaining(now)).min().unwrap_or(0)
     }
 
     /// The time in which a unit comes back, by what the server reports.
@@ -211,9 +222,7 @@ impl Pair {
         self.window.dispatch(now, self.unanswered());
         self.own.dispatch(now);
         self.server.dispatch(now);
-        if let Some(pace) = self.pace_mut() {
-            pace.dispatch(now);
-        }
+        self.paces_mut().for_each(|pace| pace.dispatch(now));
     }
 
     /// A dispatched request is sent.
@@ -222,12 +231,10 @@ impl Pair {
         self.pending -= 1;
         self.window.send(now, self.in_flight);
         self.in_flight += 1;
-        self.sent += 1;
+        self.share.send(now);
         self.own.send(now);
         self.server.send(now);
-        if let Some(pace) = self.pace_mut() {
-            pace.send(now);
-        }
+        self.paces_mut().for_each(|pace| pace.send(now));
     }
 
     /// A request is dispatched and sent at once.
@@ -243,9 +250,7 @@ impl Pair {
         let pending = self.pending;
         self.own.give_back(pending);
         self.server.give_back(pending);
-        if let Some(pace) = self.pace_mut() {
-            pace.give_back(pending);
-        }
+        self.paces_mut().for_each(|pace| pace.give_back(pending));
     }
 
     /// A dispatched request can't be sent in time: gives its units back, and delays the next
@@ -255,9 +260,7 @@ impl Pair {
         let pending = self.pending;
         self.own.catch_up(pending);
         self.server.catch_up(pending);
-        if let Some(pace) = self.pace_mut() {
-            pace.catch_up(pending);
-        }
+        self.paces_mut().for_each(|pace| pace.catch_up(pending));
     }
 
     /// A request that was sent at that time has its response, or will have none.
@@ -283,11 +286,9 @@ impl Pair {
             self.forget_quota(now, events);
         }
         if self.forgets_rate_at().is_some_and(|at| at <= now) {
-            let learned = self.learned.as_mut();
-            if !learned.is_some_and(|learned| learned.forget_share()) {
-                self.forget_rate(now, events, false);
-            }
+            self.forget_rate(now, events, false);
         }
+        self.share.pass_time(now);
     }
 
     /// Whether an answer may change when the next request is dispatched, besides what it reports.
@@ -328,24 +329,25 @@ impl Pair {
         // A window that was reported to begin anew does so a little later, since times are rounded.
         let since = sent_at.wrapping_sub(self.reported_until);
         let is_early = self.reported_until > 0 && since < SECOND;
+        let spent = standing.and_then(|standing| self.spent(standing));
         let window = self.reported_window(standing);
+        self.share.refused();
         // When it begins is all that there is to know: nothing was wrong with the rate.
-        self.sent = self.sent.saturating_sub(1);
         if is_early || window.is_some() {
-            if !is_early {
-                self.end_window(standing.and_then(|standing| standing.quota));
+            if let Some(spent) = spent {
+                self.share.spent(sent_at, now, spent);
+                self.share.refused_by_window(now, self.pending, spent);
             }
             self.window.refused_until_known(now);
             self.window.leave_behind(now, self.in_flight);
-            let pause = named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
-            self.share_window(now, now.saturating_add(pause), standing);
-            return pause;
+            return named.unwrap_or(SECOND).max(backoff(in_a_row, SECOND));
         }
         let (unanswered, least) = (self.unanswered(), self.own.step());
         self.window.refused(now, unanswered, self.pace().is_some());
         self.window.leave_behind(now, self.in_flight);
-        let pending = self.pending;
-        self.learned_mut().refused(sent_at, now, in_a_row, named, least, pending)
+        let longest = self.longest_pause;
+        let learned = self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)));
+        learned.refused(sent_at, now, in_a_row, named, least, self.pending)
     }
 
     /// One more request was refused that was sent before the last refusal was known. Returns how
@@ -357,15 +359,14 @@ impl Pair {
         named: Option<u64>,
         standing: Option<&Standing>,
     ) -> u64 {
-        self.sent = self.sent.saturating_sub(1);
-        let Some(learned) = &mut self.learned else {
-            let pause = named.unwrap_or(SECOND);
-            if self.reported_window(standing).is_some() {
-                self.share_window(now, now.saturating_add(pause), standing);
-            }
-            return pause;
-        };
-        learned.refused_too(now, named)
+        self.share.refused();
+        if let Some(spent) = standing.and_then(|standing| self.spent(standing)) {
+            self.share.refused_by_window(now, self.pending, spent);
+        }
+        match &mut self.learned {
+            Some(learned) => learned.refused_too(now, named),
+            None => named.unwrap_or(SECOND),
+        }
     }
 
     /// How much is left of the limit's window, if it has one.
@@ -374,36 +375,12 @@ impl Pair {
         exhausted.filter(|exhausted| self.is_window(*exhausted))
     }
 
-    /// A request was refused because the units of the limit's window are spent. The next one begins
-    /// at the time `resume`.
-    fn share_window(&mut self, now: u64, resume: u64, standing: Option<&Standing>) {
-        if !self.is_shared {
-            return;
-        }
-        let quota = standing.and_then(|standing| standing.quota);
-        let Some((units, window)) = quota.or(self.told.map(|(quota, _)| quota)) else { return };
-        let window = window.map(nanos).or(self.reported_window(standing));
-        let requests = (u64::from(units) / self.own.cost()).max(1);
-        self.learned_mut().share_window(now, resume, requests, window);
-    }
-
-    /// The units of the limit's window are spent, by this client alone if it has sent nearly as
-    /// many requests.
-    fn end_window(&mut self, quota: Option<ReportedQuota>) {
-        let quota = quota.or(self.told.map(|(quota, _)| quota));
-        self.is_shared = quota.is_none_or(|(units, _)| {
-            let spent = self.sent.saturating_mul(self.own.cost());
-            spent < u64::from(units - units / 10)
-        });
-        self.sent = self.in_flight;
-        if let Some(learned) = self.learned.as_mut().filter(|_| !self.is_shared) {
-            learned.forget_share();
-        }
-    }
-
-    fn learned_mut(&mut self) -> &mut Learned {
-        let longest = self.longest_pause;
-        self.learned.get_or_insert_with(|| Box::new(Learned::new(longest)))
+    /// What is reported about the limit's window, if it has one whose units are spent.
+    fn spent(&self, standing: &Standing) -> Option<Spent> {
+        let left = self.reported_window(Some(standing))?;
+        let (units, length) = standing.quota.or(self.told.map(|(quota, _)| quota))?;
+        let length = length.map(nanos).filter(|length| *length >= left);
+        Some(Spent { left, units: units.into(), cost: self.own.cost(), length })
     }
 
     /// No pause holds any more. It is not known what the server admits now, so the window begins
@@ -424,6 +401,7 @@ impl Pair {
     pub(super) fn unlearn(&mut self, now: u64, events: &mut Events) {
         self.resume(now);
         self.forget_rate(now, events, true);
+        self.share = Share::default();
         self.full_by = 0;
         self.changes += 1;
         self.forget_quota(now, events);
@@ -458,8 +436,8 @@ impl Pair {
 
     /// When something is dropped that is too old then.
     pub(super) fn forgets_at(&self) -> Option<u64> {
-        let both = [self.forgets_quota_at(), self.forgets_rate_at()];
-        both.into_iter().flatten().min()
+        let all = [self.forgets_quota_at(), self.forgets_rate_at(), self.share.forgets_at()];
+        all.into_iter().flatten().min()
     }
 
     /// When the quota is dropped that the server has reported.
@@ -520,6 +498,9 @@ impl Pair {
         let latest = now.saturating_add(self.longest_pause).max(self.own.due(0));
         self.server.due_by(latest);
         if let Some(exhausted) = standing.exhausted {
+            if let Some(spent) = self.spent(standing) {
+                self.share.spent(sent_at, now, spent);
+            }
             self.wait_for(exhausted, now);
         }
     }
@@ -528,9 +509,6 @@ impl Pair {
     pub(super) fn wait_for(&mut self, exhausted: Duration, now: u64) {
         let exhausted = nanos(exhausted);
         if self.is_window(exhausted) {
-            if self.reported_until <= now {
-                self.end_window(None);
-            }
             self.reported_until = now.saturating_add(exhausted.min(self.longest_pause));
             self.pause_until(self.reported_until);
             self.window.restart(self.reported_until);
