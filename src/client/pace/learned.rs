@@ -24,12 +24,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::Bucket;
+use super::pair::BELIEF;
 use crate::client::log::Measured;
 
 const SECOND: u64 = 1_000_000_000;
-
-/// How long what was learned is used after the last refusal.
-const BELIEF: u64 = 3600 * SECOND;
 
 /// At which part of the plateau the rate begins after a refusal.
 const BEGINNING: f64 = 0.85;

@@ -13,7 +13,8 @@ use crate::values::{Entry, LimitName, Quota};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// How long a quota that the server has reported is used, unless the server reports it again.
+/// How long a quota that the server has reported is used, unless the server reports it again; and
+/// what refusals have taught, after the last one.
 pub(super) const BELIEF: u64 = 3600 * SECOND;
 
 /// How late a timer may be without slowing down an even pace.

@@ -122,8 +122,9 @@ impl State {
             (false, true) => wait.unwrap_or(PAUSE),
             (false, false) => own.refused_too(now, wait, standing),
         };
-        // What the client waits longer than it was told to is a guess.
-        let guessed = pause.saturating_sub(wait.unwrap_or(SECOND)) / 4;
+        // What the client waits longer for units than it was told to is a guess.
+        let told = if is_concurrent { pause } else { wait.unwrap_or(SECOND) };
+        let guessed = pause.saturating_sub(told) / 4;
         let spread = if is_current { spread(own.interval().min(SECOND).max(guessed)) } else { 0 };
         let until = now.saturating_add(pause.min(longest)).saturating_add(spread);
         // The own limit has no units until then, whatever is reported about it.
