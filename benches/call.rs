@@ -11,11 +11,12 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::Clock;
+use bolna_rate_limit::layer::Dialect;
 use bolna_rate_limit::observe::Observer;
 use bolna_rate_limit::store::{MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, Dialect, Limiter, Policy, Quota};
+use bolna_rate_limit::values::clock::Clock;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Quota};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};

@@ -18,13 +18,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{BolnaClientLayer, PaceLayer, Pacer, ResponseBody};
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::Dialect;
 use bolna_rate_limit::observe::{MostRefused, Observer};
 use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Dialect, Endpoint, Limiter, Policy, Principal, Quota,
-};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};

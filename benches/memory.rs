@@ -10,8 +10,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use memory_stats::memory_stats;
 

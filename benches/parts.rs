@@ -60,9 +60,9 @@ mod store {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    use bolna_rate_limit::clock::{Clock, ManualClock, MonotonicClock};
     use bolna_rate_limit::store::{Charge, Command, Decisions, Entry, MemoryStore, Store};
     use bolna_rate_limit::values::QuotaBuilder;
+    use bolna_rate_limit::values::clock::{Clock, ManualClock, MonotonicClock};
     use bolna_rate_limit::{Endpoint, Principal, Quota};
     use divan::{Bencher, black_box};
 
@@ -258,7 +258,7 @@ mod call {
     /// The same admitted call with other header fields. The difference to `off` is the cost of the
     /// fields.
     mod fields {
-        use bolna_rate_limit::{Dialect, LegacyReset};
+        use bolna_rate_limit::layer::{Dialect, LegacyReset};
         use divan::Bencher;
 
         use super::{ADMITTING, PATH, bench, caller, layer};

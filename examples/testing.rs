@@ -7,7 +7,7 @@
 //! # test result: ok. 4 passed; ...
 //! ```
 //!
-//! [`ManualClock`]: bolna_rate_limit::ManualClock
+//! [`ManualClock`]: bolna_rate_limit::values::clock::ManualClock
 
 use std::error::Error;
 
@@ -62,7 +62,8 @@ mod tests {
     use axum::body::Body;
     use axum::http::StatusCode;
     use axum::http::header::RETRY_AFTER;
-    use bolna_rate_limit::{Enforcement, ManualClock};
+    use bolna_rate_limit::Enforcement;
+    use bolna_rate_limit::values::clock::ManualClock;
     use tower::ServiceExt;
 
     use super::*;

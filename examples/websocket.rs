@@ -36,10 +36,9 @@ use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::get;
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{
-    Account, Admission, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota, Ruling};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
 use tokio_tungstenite::connect_async;

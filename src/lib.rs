@@ -91,7 +91,7 @@
 //! # Refunds and settlements
 //! How much a request should cost may be known only when its response is there.
 //! [`refund_on`](BolnaRateLimitLayer::refund_on) and [`settle`](BolnaRateLimitLayer::settle) look
-//! at the head of the response. A handler can do both by an [`Admission`], which may outlive the
+//! at the head of the response. A handler can do both by an [`Admission`](limiter::Admission), which may outlive the
 //! response.
 //!
 //! # In production
@@ -166,15 +166,14 @@ pub mod policy;
 pub mod store;
 pub mod values;
 
-#[doc(no_inline)]
-pub use layer::{BolnaRateLimit, BolnaRateLimitLayer, Dialect, LegacyReset};
-pub use limiter::{Admission, Limiter};
+#[doc(inline)]
+pub use layer::{BolnaRateLimit, BolnaRateLimitLayer};
+#[doc(inline)]
+pub use limiter::Limiter;
+#[doc(inline)]
 pub use policy::{Account, Policy, PolicyError};
-pub use values::clock::{self, ManualClock};
-pub use values::{
-    Decision, Endpoint, Enforcement, OnStoreFailure, OnUnidentified, Principal, Quota, QuotaError,
-    Ruling,
-};
+#[doc(inline)]
+pub use values::{Decision, Endpoint, Enforcement, Principal, Quota, Ruling};
 
 /// For maintainers: where things are, which way a request goes, and why things are so.
 #[cfg(doc)]

@@ -10,12 +10,12 @@ use std::thread;
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{AnyStore, Charge, Entry, MemoryStore, Store};
 use bolna_rate_limit::values::QuotaBuilder;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
 };
@@ -240,7 +240,7 @@ fn a_refused_request_allocates_its_header_fields_and_nothing_else() {
 #[test]
 fn a_refusal_of_another_form_allocates_no_more_than_fits_in_a_line() {
     let Fixture { mut send, .. } = fixture(|layer| {
-        layer.legacy_headers(bolna_rate_limit::LegacyReset::DeltaSeconds).retry_after_ms()
+        layer.legacy_headers(bolna_rate_limit::layer::LegacyReset::DeltaSeconds).retry_after_ms()
     });
     while send("/call", caller()).0 == StatusCode::OK {}
     let (status, allocated) = send("/call", caller());

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::Log;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
 };

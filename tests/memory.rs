@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use allocation_counter::measure;
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use memory_stats::memory_stats;
 

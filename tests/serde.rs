@@ -5,13 +5,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bolna_rate_limit::layer::{OnStoreFailure, OnUnidentified};
 use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::store::{MemoryStore, Snapshot};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Id, Kind};
-use bolna_rate_limit::{
-    Account, Endpoint, Enforcement, Limiter, ManualClock, OnStoreFailure, OnUnidentified, Policy,
-    Principal, Quota,
-};
+use bolna_rate_limit::{Account, Endpoint, Enforcement, Limiter, Policy, Principal, Quota};
 use serde::de::value::BytesDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Visitor};
 use serde::forward_to_deserialize_any;

@@ -3,10 +3,11 @@
 
 use std::thread;
 
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{Account, Admission, Endpoint, Limiter, Policy, Quota};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Quota};
 use tokio_test::block_on;
 
 const THREADS: u32 = 2;

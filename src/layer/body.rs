@@ -12,7 +12,7 @@ pin_project! {
     ///
     /// If a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts the
     /// request, the body keeps it in flight until the body has ended or is dropped. A clone of the
-    /// [`Admission`](crate::Admission) keeps it longer.
+    /// [`Admission`](crate::limiter::Admission) keeps it longer.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

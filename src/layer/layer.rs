@@ -27,7 +27,8 @@ use crate::values::{Enforcement, LimitName, OnStoreFailure, OnUnidentified};
 /// share are set on the limiter: the policy, enforcement and observers.
 ///
 /// ```
-/// use bolna_rate_limit::{BolnaRateLimitLayer, LegacyReset, Policy};
+/// use bolna_rate_limit::layer::LegacyReset;
+/// use bolna_rate_limit::{BolnaRateLimitLayer, Policy};
 ///
 /// let policy = Policy::bolna().exempt(["/healthz"]).build()?;
 /// let layer = BolnaRateLimitLayer::with_policy(policy)
@@ -404,14 +405,15 @@ impl<St> BolnaRateLimitLayer<St> {
         self.with(|config| config.ruling_in_extensions = true)
     }
 
-    /// Inserts the [`Admission`](crate::Admission) into the extensions of each admitted request
-    /// that was charged. With it a handler refunds or settles the request, also long after the
-    /// response. Off by default, because it costs each request some allocations. A request that a
-    /// limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts has it in any
-    /// case.
+    /// Inserts the [`Admission`](crate::limiter::Admission) into the extensions of each admitted
+    /// request that was charged. With it a handler refunds or settles the request, also long after
+    /// the response. Off by default, because it costs each request some allocations. A request that
+    /// a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts has it in
+    /// any case.
     ///
     /// ```
-    /// use bolna_rate_limit::{Admission, BolnaRateLimitLayer};
+    /// use bolna_rate_limit::limiter::Admission;
+    /// use bolna_rate_limit::BolnaRateLimitLayer;
     /// use http::Request;
     ///
     /// let layer = BolnaRateLimitLayer::new().admission_in_extensions();
@@ -451,8 +453,8 @@ impl<St> BolnaRateLimitLayer<St> {
     /// ```
     /// use std::net::SocketAddr;
     /// use axum::extract::ConnectInfo;
-    /// use bolna_rate_limit::layer::ClientAddress;
-    /// use bolna_rate_limit::{BolnaRateLimitLayer, Dialect, OnUnidentified, Policy, Quota};
+    /// use bolna_rate_limit::layer::{ClientAddress, Dialect, OnUnidentified};
+    /// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
     /// use http::StatusCode;
     ///
     /// // At most 100 failures of one address, and 10 a minute from then on.

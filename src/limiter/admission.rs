@@ -31,7 +31,7 @@ use crate::values::{LimitName, Principal, Quota};
 /// only.
 ///
 /// ```
-/// use bolna_rate_limit::Admission;
+/// use bolna_rate_limit::limiter::Admission;
 /// use http::Request;
 ///
 /// async fn place_call<B>(request: Request<B>) {

@@ -171,7 +171,7 @@ impl<St: Store> Limiter<St> {
     /// endpoint cost by the policy, at most until the bucket is full. More than the burst is
     /// treated as the burst, and 0 does nothing. A limit for everyone gets nothing back. Use it for
     /// requests that were charged and should not have been. To refund one request, prefer its
-    /// [`Admission`](crate::Admission) or
+    /// [`Admission`](crate::limiter::Admission) or
     /// [`refund_on`](crate::BolnaRateLimitLayer::refund_on): they give back exactly what it has
     /// paid, once.
     ///

@@ -35,10 +35,10 @@ pub enum Event {
         /// The candidate now, if there is one.
         to: Option<Policy>,
     },
-    /// The store did not take a [refund or a settlement](crate::Admission), so it is lost. Reported
-    /// for the first; reported again only after another one has succeeded. If an observer panics,
-    /// the panic is caught: a request may be refunded while another panic unwinds, and a second one
-    /// would abort the process.
+    /// The store did not take a [refund or a settlement](crate::limiter::Admission), so it is lost.
+    /// Reported for the first; reported again only after another one has succeeded. If an observer
+    /// panics, the panic is caught: a request may be refunded while another panic unwinds, and a
+    /// second one would abort the process.
     #[non_exhaustive]
     CorrectionFailed {
         /// The [kind](crate::store::StoreError::kind) of the store's error.

@@ -26,13 +26,13 @@ pub struct Report {
     /// included. A request takes as many as it costs, in each such limit.
     pub in_flight: u64,
     /// How many refund commands for single requests the store has taken since the limiter was made:
-    /// by a [refund](crate::Admission::refund), or by a settlement downwards. A request that was
-    /// charged to a candidate's buckets too needs one more, and so does one that gets more than a
-    /// burst back.
+    /// by a [refund](crate::limiter::Admission::refund), or by a settlement downwards. A request
+    /// that was charged to a candidate's buckets too needs one more, and so does one that gets more
+    /// than a burst back.
     pub refunds: u64,
     /// How many commands to charge more for single requests, by
-    /// [settlements](crate::Admission::settle) upwards, the store has taken since the limiter was
-    /// made. A request that was charged to a candidate's buckets too needs one more.
+    /// [settlements](crate::limiter::Admission::settle) upwards, the store has taken since the
+    /// limiter was made. A request that was charged to a candidate's buckets too needs one more.
     pub settlements: u64,
     /// How many of both commands were lost since the limiter was made, because the store did not
     /// take them. What a `RedisStore` had no room for is in

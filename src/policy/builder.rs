@@ -40,8 +40,8 @@ use crate::values::{
 /// beats `{name}`, which beats `{*name}`, whatever the order of the templates.
 ///
 /// A segment has at most 255 bytes. The order of the endpoints does not matter: a path that is
-/// [spelled oddly](crate#paths-that-are-spelled-to-escape) is charged to every endpoint that a
-/// server might take it for.
+/// [spelled oddly](crate::guide::security) is charged to every endpoint that a server might take it
+/// for.
 #[derive(Clone, Debug)]
 #[must_use = "a policy builder does nothing until it is built"]
 pub struct PolicyBuilder {
@@ -168,11 +168,11 @@ impl PolicyBuilder {
     /// named `<endpoint>-concurrent`, with the quota [`Quota::concurrent`].
     ///
     /// A request is in flight from its admission until the body of its response has ended or was
-    /// dropped, and for as long as an [`Admission`](crate::Admission) of it is kept, such as by the
-    /// task that serves an upgraded connection. If the limit refuses a request, no other limit is
-    /// charged for it. The refusal names a wait of 1 s, since it is not known when a request will
-    /// end. In shadow mode, a request above the limit takes no place, so the count never exceeds
-    /// the limit.
+    /// dropped, and for as long as an [`Admission`](crate::limiter::Admission) of it is kept, such
+    /// as by the task that serves an upgraded connection. If the limit refuses a request, no other
+    /// limit is charged for it. The refusal names a wait of 1 s, since it is not known when a
+    /// request will end. In shadow mode, a request above the limit takes no place, so the count
+    /// never exceeds the limit.
     ///
     /// Besides its rates, a voice API limits how many calls an account has at once. This limit
     /// counts requests to `/call`, and a request ends with its response, usually long before the

@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 ///
 /// ```
 /// use std::time::Duration;
-/// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy, clock::Clock, store::MemoryStore};
+/// use bolna_rate_limit::store::MemoryStore;
+/// use bolna_rate_limit::values::clock::Clock;
+/// use bolna_rate_limit::{BolnaRateLimitLayer, Limiter, Policy};
 ///
 /// struct Counter { clock: quanta::Clock, start: quanta::Instant }
 ///
@@ -67,7 +69,9 @@ impl Clock for MonotonicClock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use bolna_rate_limit::{Account, Limiter, ManualClock, Policy, store::MemoryStore};
+/// use bolna_rate_limit::store::MemoryStore;
+/// use bolna_rate_limit::values::clock::ManualClock;
+/// use bolna_rate_limit::{Account, Limiter, Policy};
 ///
 /// let clock = ManualClock::new();
 /// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()))?;

@@ -26,7 +26,7 @@
 //! let decision = Decision::allowed(limit, Duration::from_secs(12));
 //! assert_eq!(decision.remaining(), 400);
 //! assert_eq!(decision.retry_after(), None);
-//! # Ok::<(), bolna_rate_limit::QuotaError>(())
+//! # Ok::<(), bolna_rate_limit::values::QuotaError>(())
 //! ```
 
 pub mod clock;

@@ -42,7 +42,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// let quota = Quota::concurrent(10).build()?;
 /// assert!(quota.is_concurrent());
 /// assert_eq!(quota.to_string(), "10 requests at once");
-/// # Ok::<(), bolna_rate_limit::QuotaError>(())
+/// # Ok::<(), bolna_rate_limit::values::QuotaError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Quota {

@@ -239,7 +239,8 @@ impl Ruling {
     /// * every limit allows it,
     /// * the limits that do not allow it are not enforced on its principal, or
     /// * no limit can decide, and the operator has chosen to admit such requests
-    ///   ([`OnUnidentified`](crate::OnUnidentified), [`OnStoreFailure`](crate::OnStoreFailure)).
+    ///   ([`OnUnidentified`](crate::layer::OnUnidentified),
+    ///   [`OnStoreFailure`](crate::layer::OnStoreFailure)).
     ///
     /// A request whose path is [too ambiguous](Outcome::TooAmbiguous) is never admitted.
     #[must_use]

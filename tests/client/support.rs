@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bolna_rate_limit::client::{Pacer, PacerBuilder, ResponseBody, Usage};
-use bolna_rate_limit::clock::Clock;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::Clock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Principal, Quota};
 use http::{Request, Response, StatusCode};
 use tokio::task::JoinHandle;

@@ -7,12 +7,11 @@ mod page;
 
 use std::collections::BTreeMap;
 
+use bolna_rate_limit::layer::OnStoreFailure;
 use bolna_rate_limit::observe::Metrics;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{Breaker, LocalFallback};
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Enforcement, Limiter, OnStoreFailure, Policy, Quota,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{Layer, Service, ServiceExt};

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::store::RedisStore;
 use bolna_rate_limit::values::LimitName;
-use bolna_rate_limit::{Account, Admission, Endpoint, Limiter};
+use bolna_rate_limit::{Account, Endpoint, Limiter};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::layer::LegacyReset;
 use bolna_rate_limit::store::Store;
-use bolna_rate_limit::{Account, BolnaRateLimitLayer, LegacyReset, Limiter, Policy, Quota};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Quota};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use tower::{ServiceBuilder, ServiceExt};

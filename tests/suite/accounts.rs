@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Id, Kind};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, ManualClock, Policy, Principal,
-    Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
 };
 use http::Request;
 use proptest::prelude::*;

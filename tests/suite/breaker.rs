@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Breaker, Store, StoreEvent, StoreListener};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use tokio_test::task::{Spawn, spawn};
 use tokio_test::{assert_pending, assert_ready};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::limiter::CandidateReport;
 use bolna_rate_limit::store::{
     Answer, Charge, Command, Decisions, MemoryStore, Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Quota, Ruling,
 };

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     Charge, Command, Entry, MemoryStore, Reply, Store, StoreEvent, StoreListener,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Decision, Endpoint, Limiter, Policy, Principal, Quota};
 
 use crate::bucket::{Bucket, OneBucket};

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     AnyStore, Bucket, BucketState, Charge, Command, Decisions, Entry, MemoryStore, Store,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Endpoint, Principal, Quota};
 use proptest::prelude::*;
 

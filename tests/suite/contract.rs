@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use bolna_rate_limit::layer::{Reason, Refusal};
-use bolna_rate_limit::{BolnaRateLimitLayer, OnStoreFailure, Policy};
+use bolna_rate_limit::layer::{OnStoreFailure, Reason, Refusal};
+use bolna_rate_limit::{BolnaRateLimitLayer, Policy};
 use http::{Request, Response, StatusCode};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready_err, assert_ready_ok};

@@ -3,11 +3,9 @@
 use axum::body::Body;
 use axum::routing::post;
 use axum::{Extension, Router};
+use bolna_rate_limit::layer::{OnStoreFailure, OnUnidentified};
 use bolna_rate_limit::store::Store;
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Enforcement, OnStoreFailure, OnUnidentified, Policy, Quota,
-    Ruling,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Enforcement, Policy, Quota, Ruling};
 use http::{Method, Request, Response};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     Answer, Capabilities, Charge, Checked, Command, MemoryStore, Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Limiter, Policy};
 use tokio::sync::watch;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Answer, Breaker, DenialCache, LocalFallback, MemoryStore, Store};
 use bolna_rate_limit::values::Id;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Principal, Quota,
 };

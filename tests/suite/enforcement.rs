@@ -1,10 +1,11 @@
 //! Enforcement: the principals on which a limit is enforced.
 
+use bolna_rate_limit::layer::OnUnidentified;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy,
-    PolicyError, Principal, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, PolicyError, Principal,
+    Quota,
 };
 use http::{Method, Request};
 use proptest::prelude::*;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     Answer, Breaker, Charge, Command, DenialCache, Entry, Immediate, LocalFallback, MemoryStore,
     Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;

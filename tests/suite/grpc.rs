@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::LimitName;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Limiter, Policy, Quota};
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;

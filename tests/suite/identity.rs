@@ -1,10 +1,8 @@
 //! Identity: the principal who is billed.
 
-use bolna_rate_limit::layer::Identify;
+use bolna_rate_limit::layer::{Identify, OnUnidentified};
 use bolna_rate_limit::values::{Id, Kind};
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, OnUnidentified, Policy, Principal, Quota,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Policy, Principal, Quota};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};

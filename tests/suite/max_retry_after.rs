@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::{Reason, ResponseBody};
+use bolna_rate_limit::layer::{Dialect, LegacyReset, Reason, ResponseBody};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::MemoryStore;
-use bolna_rate_limit::{
-    BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Quota,
-};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use serde_json::Value;

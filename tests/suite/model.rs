@@ -2,8 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Decision, Limiter, Policy};
 use proptest::prelude::*;
 

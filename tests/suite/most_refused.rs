@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ClientAddress;
 use bolna_rate_limit::observe::{MostRefused, Refused};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Kind, LimitName, Outcome, Scope};
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,

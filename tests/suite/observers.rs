@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::{OnStoreFailure, OnUnidentified};
 use bolna_rate_limit::observe::{Advice, Event, Observation, Observer};
 use bolna_rate_limit::store::{Answer, Decisions, MemoryStore, Store};
 use bolna_rate_limit::values::Outcome;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, OnStoreFailure,
-    OnUnidentified, Policy, Principal, Quota,
+    Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal,
+    Quota,
 };
 use http::{Method, Request};
 use tokio_test::task::spawn;

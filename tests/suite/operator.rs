@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::MostRefused;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 use tower::ServiceExt;

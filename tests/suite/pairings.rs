@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use bolna_rate_limit::clock::{ManualClock, MonotonicClock};
-use bolna_rate_limit::layer::{Reason, Refusal, ResponseBody, ResponseFuture};
+use bolna_rate_limit::layer::{
+    Dialect, LegacyReset, OnStoreFailure, OnUnidentified, Reason, Refusal, ResponseBody,
+    ResponseFuture,
+};
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{
     Answer, AnyStore, Breaker, Capabilities, Charge, ChargeError, ChargeOutcome, Command,
     Decisions, DenialCache, Entry, Immediate, LocalFallback, MemoryStore, Reply, Store, StoreError,
     StoreEvent, StoreListener, StoreReport,
 };
-use bolna_rate_limit::values::{Id, QuotaBuilder};
+use bolna_rate_limit::values::clock::{ManualClock, MonotonicClock};
+use bolna_rate_limit::values::{Id, QuotaBuilder, QuotaError};
 use bolna_rate_limit::{
-    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Dialect, Endpoint, LegacyReset,
-    Limiter, OnStoreFailure, OnUnidentified, Policy, PolicyError, Principal, Quota, QuotaError,
+    Account, BolnaRateLimit, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, PolicyError,
+    Principal, Quota,
 };
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};

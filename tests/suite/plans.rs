@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Quota};
 use http::Request;
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bolna_rate_limit::policy::{LimitBuilder, PathList, PolicyBuilder};
-use bolna_rate_limit::values::{Kind, LimitName, QuotaBuilder};
-use bolna_rate_limit::{Endpoint, Enforcement, Policy, PolicyError, Quota, QuotaError};
+use bolna_rate_limit::values::{Kind, LimitName, QuotaBuilder, QuotaError};
+use bolna_rate_limit::{Endpoint, Enforcement, Policy, PolicyError, Quota};
 
 /// The error names the value and says what to do.
 fn assert_says(builder: PolicyBuilder, value: &str, rule: &str) {

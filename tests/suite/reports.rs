@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     Answer, Breaker, Charge, Command, DenialCache, Immediate, LocalFallback, MemoryStore, Reply,
     Store, StoreError, StoreEvent, StoreListener, StoreReport,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 
 use crate::bucket::{Bucket, OneBucket};

@@ -3,8 +3,9 @@
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bolna_rate_limit::layer::{Dialect, LegacyReset};
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Policy, Quota};
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Policy, Quota};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use tower::{Layer, ServiceExt};
 

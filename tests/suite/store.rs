@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::{Clock, ManualClock};
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::Id;
+use bolna_rate_limit::values::clock::{Clock, ManualClock};
 use bolna_rate_limit::{Endpoint, Limiter, Policy, Principal, Quota};
 
 use proptest::prelude::*;

@@ -4,11 +4,11 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{
     self, Answer, AnyStore, Breaker, Capabilities, Charge, Command, DenialCache, Entry, Immediate,
     LocalFallback, MemoryStore, Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};

@@ -4,10 +4,10 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{Immediate, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal,
     Quota,

@@ -3,15 +3,13 @@
 use std::convert::Infallible;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::{BolnaRateLimit, Reason, Refusal};
+use bolna_rate_limit::layer::{BolnaRateLimit, Dialect, LegacyReset, Reason, Refusal};
 use bolna_rate_limit::store::{
     Answer, Charge, Command, Entry, Immediate, MemoryStore, Reply, Store, StoreError,
 };
 use bolna_rate_limit::values::LimitName;
-use bolna_rate_limit::{
-    BolnaRateLimitLayer, Dialect, Endpoint, LegacyReset, Limiter, Policy, Principal, Quota, Ruling,
-};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Limiter, Policy, Principal, Quota, Ruling};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};

@@ -156,9 +156,9 @@ pub enum Advice {
     ///
     /// Either other templates are narrower and match all of them, as `/{a}` and `/{a}/{*b}` do with
     /// the paths of `/{*rest}`. Or it is a template of exempt paths: a path is exempt only if all
-    /// of its [readings](crate#paths-that-are-spelled-to-escape) are. So with an endpoint for
-    /// `/call`, an exempt `/call.json` is never exempt, since some servers take it for `/call`,
-    /// unless the policy [ignores](crate::policy::PolicyBuilder::ignore_spellings) format suffixes.
+    /// of its [readings](crate::guide::security) are. So with an endpoint for `/call`, an exempt
+    /// `/call.json` is never exempt, since some servers take it for `/call`, unless the policy
+    /// [ignores](crate::policy::PolicyBuilder::ignore_spellings) format suffixes.
     #[non_exhaustive]
     RuleNeverMatches {
         /// The path template.

@@ -10,8 +10,9 @@ use crate::values::{Endpoint, LimitName, Outcome, Principal, Scope};
 /// ```
 /// use std::time::Duration;
 /// use std::sync::Arc;
-/// use bolna_rate_limit::{Account, Endpoint, Limiter, ManualClock, Policy, Quota};
 /// use bolna_rate_limit::observe::MostRefused;
+/// use bolna_rate_limit::values::clock::ManualClock;
+/// use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Quota};
 ///
 /// // Half of the organization's calls for each user.
 /// let policy = Policy::bolna().quota("call", Quota::per_minute(4)).user_share("call", 50);

@@ -39,7 +39,7 @@ use crate::values::Rate;
 /// let decisions = Charge::of_one(&caller, &entry).apply(&mut states);
 /// assert_eq!(decisions.first().remaining(), 249);
 /// assert_eq!(states[0].until_full(), Duration::from_millis(30_120));
-/// # Ok::<(), bolna_rate_limit::QuotaError>(())
+/// # Ok::<(), bolna_rate_limit::values::QuotaError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketState {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::OnStoreFailure;
+use bolna_rate_limit::layer::OnStoreFailure;
 use bolna_rate_limit::store::RedisStore;
 use http::StatusCode;
 

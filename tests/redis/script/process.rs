@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{Bucket, Charge, Command, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Endpoint, Principal};
 use proptest::prelude::*;
 use tokio_test::block_on;

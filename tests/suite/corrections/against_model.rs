@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::limiter::{Admitted, LimiterAdmit};
+use bolna_rate_limit::limiter::{Admission, Admitted, LimiterAdmit};
 use bolna_rate_limit::store::{Answer, MemoryStore, Store};
 use bolna_rate_limit::values::LimitName;
-use bolna_rate_limit::{Account, Admission, Endpoint, Limiter};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{Account, Endpoint, Limiter};
 use proptest::prelude::*;
 
 use super::model::policy;

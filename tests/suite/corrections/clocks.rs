@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{Account, Admission, Endpoint, Policy, Quota};
+use bolna_rate_limit::{Account, Endpoint, Policy, Quota};
 use proptest::prelude::*;
 
 use crate::support::{now, stopped_limiter};

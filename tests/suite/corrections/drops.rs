@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::layer::ResponseBody;
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Limiter};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{BolnaRateLimitLayer, Limiter};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};

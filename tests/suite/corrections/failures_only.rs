@@ -7,13 +7,11 @@ use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::ClientAddress;
+use bolna_rate_limit::layer::{ClientAddress, OnUnidentified};
 use bolna_rate_limit::store::{Charge, Command, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Kind, Limit, LimitName, Principal, Scope};
-use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Limiter, OnUnidentified, Policy, Quota,
-};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::AUTHORIZATION;

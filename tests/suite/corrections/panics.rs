@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::observe::{Event, Observation, Observer};
 use bolna_rate_limit::store::{
     Answer, Charge, Command, Immediate, MemoryStore, Reply, Store, StoreError,
 };
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Endpoint, Limiter};
 use bytes::Bytes;
 use http::{Request, Response};

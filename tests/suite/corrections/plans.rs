@@ -22,7 +22,10 @@ fn slow() -> Policy {
 
 /// After a request by the fast quota, ten by the slow one. Then the first is corrected. The ten
 /// have to count as before.
-fn ten_hours_are_owed_after(correct: impl Fn(&bolna_rate_limit::Admission), is_plan: bool) {
+fn ten_hours_are_owed_after(
+    correct: impl Fn(&bolna_rate_limit::limiter::Admission),
+    is_plan: bool,
+) {
     let (limiter, _clock) = stopped_limiter(fast());
     let account = |policy: Policy| if is_plan { caller().with_policy(policy) } else { caller() };
     let admit = |policy: Policy| {
@@ -44,7 +47,7 @@ fn ten_hours_are_owed_after(correct: impl Fn(&bolna_rate_limit::Admission), is_p
 #[test]
 fn a_refund_of_what_a_faster_quota_has_charged_gives_back_that_time_only() {
     for is_plan in [false, true] {
-        ten_hours_are_owed_after(bolna_rate_limit::Admission::refund, is_plan);
+        ten_hours_are_owed_after(bolna_rate_limit::limiter::Admission::refund, is_plan);
     }
 }
 
@@ -70,10 +73,10 @@ fn what_was_paid_before_a_reset_is_not_given_back_after_it() {
     let before: Vec<_> = (0..5).map(|_| admit()).collect();
     now(limiter.reset(caller(), Endpoint::CALL)).unwrap();
     let after: Vec<_> = (0..5).map(|_| admit()).collect();
-    before.iter().for_each(bolna_rate_limit::Admission::refund);
+    before.iter().for_each(bolna_rate_limit::limiter::Admission::refund);
     assert_eq!(left(), 5);
     // A reset of another account's bucket changes nothing.
     now(limiter.reset(Account::user("other"), Endpoint::CALL)).unwrap();
-    after.iter().for_each(bolna_rate_limit::Admission::refund);
+    after.iter().for_each(bolna_rate_limit::limiter::Admission::refund);
     assert_eq!(left(), 10);
 }

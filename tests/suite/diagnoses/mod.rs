@@ -11,12 +11,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::layer::OnUnidentified;
 use bolna_rate_limit::observe::{Advice, Event};
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Quota,
 };
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{Method, Request, Response};

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::limiter::CandidateReport;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{MemoryStore, Store};
 use bolna_rate_limit::values::Outcome;
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Limiter, Policy, Quota};
 
 use super::{admit, call, calls_at_once, left, member};

@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Endpoint, Policy};
+use bolna_rate_limit::limiter::Admission;
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Policy};
 use http::{Request, Response};
 use tower::{Layer, ServiceExt, service_fn};
 

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::sync::mpsc;
 
-use bolna_rate_limit::{Admission, BolnaRateLimitLayer, Endpoint, Policy, Quota};
+use bolna_rate_limit::limiter::Admission;
+use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint, Policy, Quota};
 use http::{Request, Response};
 use tower::util::BoxCloneService;
 use tower::{Layer, Service, ServiceExt};

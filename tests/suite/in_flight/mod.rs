@@ -10,9 +10,10 @@ mod replicas;
 mod threads;
 mod upgrades;
 
-use bolna_rate_limit::clock::ManualClock;
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{Account, Admission, Decision, Limiter, Policy, Ruling};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{Account, Decision, Limiter, Policy, Ruling};
 
 use crate::support::now;
 

@@ -1,7 +1,8 @@
 //! Limits of requests in flight that change, or are those of a plan or of several endpoints.
 
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{Account, Endpoint, Enforcement, Policy, PolicyError, Quota, QuotaError};
+use bolna_rate_limit::values::QuotaError;
+use bolna_rate_limit::{Account, Endpoint, Enforcement, Policy, PolicyError, Quota};
 
 use super::{Limited, admit, assert_refused, call, calls_at_once, left, member};
 use crate::support::stopped_limiter;

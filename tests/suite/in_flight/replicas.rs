@@ -1,8 +1,8 @@
 //! A limit of requests in flight that several processes share.
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{LocalFallback, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Limiter, Policy, Quota};
 
 use super::{assert_refused, call, calls_at_once, left, member};

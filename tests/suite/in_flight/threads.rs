@@ -4,8 +4,9 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use bolna_rate_limit::limiter::Admission;
 use bolna_rate_limit::policy::{LimitBuilder, PolicyBuilder};
-use bolna_rate_limit::{Account, Admission, BolnaRateLimitLayer, Policy, Quota};
+use bolna_rate_limit::{Account, BolnaRateLimitLayer, Policy, Quota};
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service};
 

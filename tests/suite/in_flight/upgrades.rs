@@ -6,7 +6,7 @@ use axum::extract::Extension;
 use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
-use bolna_rate_limit::Admission;
+use bolna_rate_limit::limiter::Admission;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::{CONNECTION, UPGRADE};

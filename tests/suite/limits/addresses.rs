@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
-use bolna_rate_limit::layer::{ClientAddress, LegacyReset};
+use bolna_rate_limit::layer::{ClientAddress, LegacyReset, OnUnidentified};
 use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{Bucket, Charge, Command, Entry, MemoryStore, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Kind, Limit, LimitName, Outcome, Scope};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, OnUnidentified, Policy,
-    Principal, Quota,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
 };
 use http::{Request, StatusCode};
 use serde_json::Value;

@@ -29,7 +29,7 @@ fn member(user: &str, organization: &str) -> Account {
     Account::user(user).in_organization(organization)
 }
 
-fn call<C: bolna_rate_limit::clock::Clock>(
+fn call<C: bolna_rate_limit::values::clock::Clock>(
     limiter: &Limiter<MemoryStore<C>>,
     account: &Account,
 ) -> Ruling {
@@ -37,7 +37,7 @@ fn call<C: bolna_rate_limit::clock::Clock>(
 }
 
 /// How many of a hundred calls are admitted.
-fn admitted<C: bolna_rate_limit::clock::Clock>(
+fn admitted<C: bolna_rate_limit::values::clock::Clock>(
     limiter: &Limiter<MemoryStore<C>>,
     account: &Account,
 ) -> usize {

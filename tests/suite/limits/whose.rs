@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{Breaker, Capabilities, MemoryStore};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Kind, LimitName, Scope};
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, PolicyError, Principal, Quota};
 

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bolna_rate_limit::layer::LegacyReset;
 use bolna_rate_limit::observe::{Observation, Observer};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Endpoint, Enforcement, LegacyReset, Limiter, Policy, Principal,
-    Quota,
+    BolnaRateLimitLayer, Decision, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
 };
 use http::{HeaderMap, Method, StatusCode};
 

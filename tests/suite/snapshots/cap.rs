@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::store::{MemoryStore, Store, StoreEvent, StoreListener};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Limiter, Policy};
 
 use super::{Stopped, admitted, member, snapshot, wall};

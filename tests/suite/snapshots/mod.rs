@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bolna_rate_limit::clock::{Clock, ManualClock};
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{
     AnyStore, Bucket, Charge, Command, Entry, MemoryStore, Snapshot, Store,
 };
+use bolna_rate_limit::values::clock::{Clock, ManualClock};
 use bolna_rate_limit::values::{Kind, Limit, LimitName, Scope};
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{Charge, Entry, MemoryStore, Snapshot, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::values::{Kind, Limit, LimitName, Scope};
 use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Principal, Quota};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bolna_rate_limit::clock::ManualClock;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::{Charge, Command, Entry, MemoryStore, Snapshot, Store};
+use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, Decision, Endpoint, Limiter, Policy, Quota};
 use proptest::prelude::*;
 

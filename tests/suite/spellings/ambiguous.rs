@@ -1,14 +1,13 @@
 //! Paths that would be charged to more limits than fit into one charge.
 
+use bolna_rate_limit::layer::{OnStoreFailure, OnUnidentified};
 use bolna_rate_limit::observe::{Observation, Observer};
 use bolna_rate_limit::policy::{LimitBuilder, PolicyBuilder};
 use bolna_rate_limit::store::{
     Answer, Capabilities, Charge, Command, Immediate, MemoryStore, Reply, Store, StoreError,
 };
 use bolna_rate_limit::values::Outcome;
-use bolna_rate_limit::{
-    BolnaRateLimitLayer, Enforcement, Limiter, OnStoreFailure, OnUnidentified, Policy, Quota,
-};
+use bolna_rate_limit::{BolnaRateLimitLayer, Enforcement, Limiter, Policy, Quota};
 use http::{Method, Request, StatusCode};
 
 use super::{CALL, admitted, caller, charged, check, left};

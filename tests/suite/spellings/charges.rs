@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::layer::LegacyReset;
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::Charge;
 use bolna_rate_limit::values::{LimitName, Outcome};
 use bolna_rate_limit::{
-    Account, BolnaRateLimitLayer, Endpoint, Enforcement, LegacyReset, Policy, Quota, Ruling,
+    Account, BolnaRateLimitLayer, Endpoint, Enforcement, Policy, Quota, Ruling,
 };
 use http::{HeaderMap, Method, StatusCode};
 

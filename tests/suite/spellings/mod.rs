@@ -7,7 +7,8 @@ mod model;
 mod others;
 
 use bolna_rate_limit::store::{MemoryStore, Store};
-use bolna_rate_limit::{Account, Endpoint, Limiter, ManualClock, Policy, Ruling};
+use bolna_rate_limit::values::clock::ManualClock;
+use bolna_rate_limit::{Account, Endpoint, Limiter, Policy, Ruling};
 
 use crate::support::now;
 

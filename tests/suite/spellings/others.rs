@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::layer::OnUnidentified;
 use bolna_rate_limit::policy::LimitBuilder;
-use bolna_rate_limit::{
-    BolnaRateLimitLayer, Decision, Endpoint, OnUnidentified, Policy, Quota, Ruling,
-};
+use bolna_rate_limit::{BolnaRateLimitLayer, Decision, Endpoint, Policy, Quota, Ruling};
 use http::{Method, Request};
 
 use super::{CALL, EXECUTIONS, admitted, caller, charged, check, left, told};

@@ -1,4 +1,5 @@
-use bolna_rate_limit::{BolnaRateLimitLayer, Dialect, Policy, Quota};
+use bolna_rate_limit::layer::Dialect;
+use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
 use tower::{Layer, service_fn};
 
 use crate::calls::{Limit, inner};
