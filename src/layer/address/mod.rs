@@ -12,6 +12,8 @@ use std::sync::Arc;
 use http::request::Parts;
 
 use self::forwarded::Field;
+use super::Identify;
+use crate::policy::Account;
 use crate::values::{Kind, Principal};
 
 pub use into_address::IntoAddress;
@@ -224,6 +226,33 @@ impl ClientAddress {
             },
             None => principal("unknown"),
         }
+    }
+}
+
+/// Each address is billed by itself, as an account is, so that all limits of the policy apply to
+/// it. No request is unidentified then.
+///
+/// Their buckets count as those of accounts do. To bound the memory that a client with very many
+/// addresses can fill, set [`max_buckets`](crate::store::MemoryStore::max_buckets).
+///
+/// ```
+/// use std::net::SocketAddr;
+///
+/// use bolna_rate_limit::layer::ClientAddress;
+/// use bolna_rate_limit::{BolnaRateLimitLayer, Policy, Quota};
+///
+/// // Ten searches a minute of each address, and 100 of all other requests.
+/// let policy = Policy::builder()
+///     .endpoint("search", Quota::per_minute(10), ["/search"])
+///     .default_quota(Quota::per_minute(100))
+///     .build()?;
+/// let address = ClientAddress::of_peer(|head| head.extensions.get::<SocketAddr>().copied());
+/// let layer = BolnaRateLimitLayer::with_policy(policy).identify_with(address);
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
+impl Identify for ClientAddress {
+    fn account(&self, head: &Parts) -> Option<Account> {
+        Some(self.principal(head).into())
     }
 }
 

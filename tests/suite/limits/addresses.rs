@@ -151,6 +151,37 @@ async fn a_client_cannot_choose_its_address_by_what_it_sends_through_a_proxy() {
 }
 
 #[tokio::test]
+async fn every_endpoint_can_be_limited_by_address() {
+    let policy = Policy::builder()
+        .endpoint("search", Quota::per_minute(2), ["/search"])
+        .default_quota(Quota::per_minute(3))
+        .build()
+        .unwrap();
+    let (limiter, _) = stopped_limiter(policy);
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).identify_with(
+        ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()).x_forwarded_for(1),
+    );
+    let get = async |path: &str, peer: &str, forwarded: Option<&str>| {
+        let mut request = from(peer, forwarded);
+        *request.uri_mut() = path.parse().unwrap();
+        send(&layer, request).await
+    };
+    assert_eq!(get("/search", "192.0.2.1", None).await.status(), StatusCode::OK);
+    let second = get("/search", "10.0.0.1", Some("198.51.100.9, 192.0.2.1")).await;
+    assert_eq!(second.headers()["ratelimit"], "\"search\";r=0;t=30");
+    let third = get("/search", "192.0.2.1", None).await;
+    assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
+    // Another endpoint and another address have buckets of their own.
+    let other = get("/about", "192.0.2.1", None).await;
+    assert_eq!(other.headers()["ratelimit"], "\"default\";r=2;t=40");
+    assert_eq!(get("/search", "192.0.2.2", None).await.status(), StatusCode::OK);
+    // IPv6 addresses of one network are billed together.
+    for (peer, status) in [("2001:db8::1", 200), ("2001:db8::2", 200), ("2001:db8::3", 429)] {
+        assert_eq!(get("/search", peer, None).await.status(), status, "{peer}");
+    }
+}
+
+#[tokio::test]
 async fn one_network_is_one_client() {
     let (layer, _) = layer(three_a_minute());
     for host in 0..3 {
