@@ -85,6 +85,8 @@ async fn a_client_that_waits_as_the_refusal_says_is_admitted() {
     assert_eq!(metadata(&refused, "ratelimit-policy"), Some("\"check\";q=1;w=10"));
     let wait = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert_eq!(wait, Duration::from_micros(2_999_500));
+    let quotas = refused.get_details_quota_failure().unwrap().violations;
+    assert_eq!(quotas.iter().map(|it| it.quota_id.as_str()).collect::<Vec<_>>(), ["check"]);
 
     clock.advance(wait - Duration::from_nanos(1));
     assert!(call(&mut client, Some("ana")).await.is_err());
@@ -102,7 +104,7 @@ async fn an_unidentified_call_is_unauthenticated_and_a_blocked_one_waits() {
     let mut client = client(&mut tasks, layer).await;
     let refused = call(&mut client, None).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
-    assert!(refused.message().starts_with("No account"), "{refused:?}");
+    assert!(refused.message().contains("has no credentials"), "{refused:?}");
     assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("-1"), "waiting does not help");
     assert!(refused.get_details_retry_info().is_none());
 
@@ -111,6 +113,8 @@ async fn an_unidentified_call_is_unauthenticated_and_a_blocked_one_waits() {
     let refused = call(&mut client, Some("ana")).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("blocked"), "{refused:?}");
+    assert!(refused.get_details_retry_info().is_some());
+    assert!(refused.get_details_quota_failure().is_none(), "no quota is violated");
     assert_eq!(metadata(&refused, "grpc-retry-pushback-ms"), Some("3600000"));
     // The longest block is more milliseconds than a pushback can have.
     limiter.block(&Account::user("ana"), endpoint, Duration::MAX).await.unwrap();

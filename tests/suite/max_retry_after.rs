@@ -144,10 +144,11 @@ async fn a_renderer_sees_the_wait_that_is_told_and_can_look_up_the_true_one() {
         let Reason::Limited(decision) = refusal.reason() else { panic!("{refusal:?}") };
         assert_eq!(decision.retry_after(), Some(HOUR));
         assert!(refusal.detail().contains("3600 seconds"));
-        Response::builder().status(429).body(format!("{:?}", refusal.wait())).unwrap()
+        let (wait, millis) = (refusal.wait(), refusal.wait_ms());
+        Response::builder().status(429).body(format!("{wait:?} {millis:?}")).unwrap()
     });
     let (headers, body) = refused(&own, call_by("u", "o")).await;
-    assert_eq!((told(&headers), &*body), ([Some("60"), None], "Some(60s)"));
+    assert_eq!((told(&headers), &*body), ([Some("60"), None], "Some(60s) Some(60000)"));
     // The closure has the last word.
     let own = layer.render_refusals(|_| {
         Response::builder().status(429).header("Retry-After", "7").body("own").unwrap()

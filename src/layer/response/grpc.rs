@@ -10,6 +10,8 @@ use base64::prelude::BASE64_STANDARD_NO_PAD;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::values::LimitName;
+
 /// The codes that refusals have, of <https://grpc.github.io/grpc/core/md_doc_statuscodes.html>.
 #[derive(Clone, Copy)]
 pub(super) enum Code {
@@ -41,16 +43,24 @@ fn is_grpc_type(value: &HeaderValue) -> bool {
 }
 
 /// Adds the status. `wait` is `None` if waiting does not help. `text` is visible ASCII without `%`.
-pub(super) fn add_status(headers: &mut HeaderMap, code: Code, text: &str, wait: Option<Duration>) {
+/// `violated` are the limits that refuse the request.
+pub(super) fn add_status(
+    headers: &mut HeaderMap,
+    code: Code,
+    text: &str,
+    wait: Option<Duration>,
+    violated: impl Iterator<Item = LimitName>,
+) {
     headers.insert(GRPC_STATUS, HeaderValue::from(code as u16));
     if let Ok(text) = HeaderValue::from_str(text) {
         headers.insert(GRPC_MESSAGE, text);
     }
     // A client must not try again if the pushback is negative (gRFC A6).
     headers.insert(GRPC_PUSHBACK, wait.map_or(HeaderValue::from_static("-1"), pushback));
-    if let Some(wait) = wait {
-        let details = BASE64_STANDARD_NO_PAD.encode(status(code, text, wait));
-        if let Ok(details) = HeaderValue::try_from(details) {
+    let details = [wait.map(retry_info), quota_failure(violated)];
+    if details.iter().any(Option::is_some) {
+        let status = status(code, text, details.iter().flatten());
+        if let Ok(details) = HeaderValue::try_from(BASE64_STANDARD_NO_PAD.encode(status)) {
             headers.insert(GRPC_DETAILS, details);
         }
     }
@@ -62,23 +72,44 @@ fn pushback(wait: Duration) -> HeaderValue {
     HeaderValue::from(i32::try_from(millis).unwrap_or(i32::MAX))
 }
 
-/// A `google.rpc.Status` with a `google.rpc.RetryInfo`, in the encoding of protocol buffers
-/// (<https://protobuf.dev/programming-guides/encoding/>). By hand, because for these messages prost
-/// would add its derive macro, and syn with it, to every build.
-fn status(code: Code, message: &str, wait: Duration) -> Vec<u8> {
+/// A `google.rpc.Status` with these details, each a `google.protobuf.Any`, in the encoding of
+/// protocol buffers (<https://protobuf.dev/programming-guides/encoding/>). By hand, because for
+/// these messages prost would add its derive macro, and syn with it, to every build.
+fn status<'a>(code: Code, message: &str, details: impl Iterator<Item = &'a Vec<u8>>) -> Vec<u8> {
+    let mut status = Vec::new();
+    number(&mut status, 1, code as u64);
+    bytes(&mut status, 2, message.as_bytes());
+    details.for_each(|any| bytes(&mut status, 3, any));
+    status
+}
+
+/// A `google.rpc.RetryInfo` with the wait.
+fn retry_info(wait: Duration) -> Vec<u8> {
     let mut duration = Vec::new();
     number(&mut duration, 1, wait.as_secs());
     number(&mut duration, 2, u64::from(wait.subsec_nanos()));
     let mut retry_info = Vec::new();
     bytes(&mut retry_info, 1, &duration);
+    any(b"type.googleapis.com/google.rpc.RetryInfo", &retry_info)
+}
+
+/// A `google.rpc.QuotaFailure` with the names of the limits, each as the `quota_id` of a violation.
+/// `None` if there is no limit.
+fn quota_failure(limits: impl Iterator<Item = LimitName>) -> Option<Vec<u8>> {
+    let mut failure = Vec::new();
+    for limit in limits {
+        let mut violation = Vec::new();
+        bytes(&mut violation, 5, limit.name().as_bytes());
+        bytes(&mut failure, 1, &violation);
+    }
+    (!failure.is_empty()).then(|| any(b"type.googleapis.com/google.rpc.QuotaFailure", &failure))
+}
+
+fn any(kind: &[u8], message: &[u8]) -> Vec<u8> {
     let mut any = Vec::new();
-    bytes(&mut any, 1, b"type.googleapis.com/google.rpc.RetryInfo");
-    bytes(&mut any, 2, &retry_info);
-    let mut status = Vec::new();
-    number(&mut status, 1, code as u64);
-    bytes(&mut status, 2, message.as_bytes());
-    bytes(&mut status, 3, &any);
-    status
+    bytes(&mut any, 1, kind);
+    bytes(&mut any, 2, message);
+    any
 }
 
 /// Writes a field that is a number.

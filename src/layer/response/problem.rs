@@ -90,10 +90,9 @@ impl fmt::Display for Detail<'_> {
                 Blocked { noun: "endpoint ", endpoint },
                 Wait(seconds)
             ),
-            Cause::Unidentified => f.write_str(
-                "No account of a user or an organization reached the rate limiter: the request has \
-                 no credentials, or the server did not recognize them.",
-            ),
+            Cause::Unidentified => {
+                f.write_str("The request has no credentials, or the server did not recognize them.")
+            }
             Cause::StoreFailed => {
                 f.write_str("The rate limit could not be checked. The request was not carried out.")
             }

@@ -156,6 +156,13 @@ impl<'a> Refusal<'a> {
         }
     }
 
+    /// The [wait](Self::wait) in milliseconds, rounded up: for bodies that name it in this unit.
+    #[must_use]
+    pub fn wait_ms(&self) -> Option<u64> {
+        let millis = self.wait()?.as_nanos().div_ceil(1_000_000);
+        Some(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+
     /// Whether the request is refused because a bucket is blocked, not because a quota does not
     /// suffice.
     #[must_use]
@@ -219,7 +226,10 @@ impl<'a> Refusal<'a> {
         if let Some(kind) = self.headers.get(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, kind.clone());
         }
-        grpc::add_status(headers, code, &self.detail(), self.wait());
+        // As in a problem document, a block is no violation of a quota.
+        let is_by_quota = matches!(self.reason, Reason::Limited(_)) && !self.is_blocked();
+        let violated = self.limits().filter(|_| is_by_quota).map(|limit| limit.name());
+        grpc::add_status(headers, code, &self.detail(), self.wait(), violated);
         cache::with(|texts| self.add_fields(headers, texts.buffer()));
         RefusalResponse::Made(Box::new(response))
     }

@@ -299,16 +299,18 @@ impl fmt::Display for Advice {
         match self {
             Self::AllUnidentified { has_credentials: true, .. } => f.write_str(
                 "a request with credentials reached the limiter without an account, and no request \
-                 seen before had one, so the limiter may be outside of authentication; add the \
-                 layer that inserts the Account after (outside of) the limiter's, or if it inserts \
-                 another type, read that with identify; if the credentials were wrong, or not \
-                 meant for the limiter, all is well",
+                 before it had one. So the limiter may be outside of authentication. Put the layer \
+                 that inserts the Account outside: in axum add it after the limiter's, in tonic \
+                 and in a ServiceBuilder before it. If that layer inserts another type, read the \
+                 type with identify. If the credentials were wrong, or not meant for the limiter, \
+                 all is well",
             ),
             Self::AllUnidentified { requests, .. } => write!(
                 f,
-                "all of the first {requests} requests were unidentified, so the limiter may be \
-                 outside of authentication; add the layer that inserts the Account after (outside \
-                 of) the limiter's, or if it inserts another type, read that with identify"
+                "all of the first {requests} requests were unidentified. So the limiter may be \
+                 outside of authentication. Put the layer that inserts the Account outside: in \
+                 axum add it after the limiter's, in tonic and in a ServiceBuilder before it. If \
+                 that layer inserts another type, read the type with identify"
             ),
             Self::ChargedTwice { endpoint } => write!(
                 f,
