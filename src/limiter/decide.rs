@@ -111,12 +111,12 @@ impl<St: Store> Limiter<St> {
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         let active = self.active();
-        let own = asked.account.and_then(Account::policy);
-        let policy = own.unwrap_or(&active.policy);
         let billed = asked.account.and_then(|account| Some((account, account.principal()?)));
         let Some((account, principal)) = billed else {
-            return self.decide_unidentified(&active, policy, asked, terms, seen);
+            return self.decide_unidentified(&active, asked, terms, seen);
         };
+        let own = account.policy();
+        let policy = own.unwrap_or(&active.policy);
         let charged = asked.target.charged(policy);
         let rule = if let Charged::One(index) = charged { policy.rules().get(index) } else { None };
         let by_active_too = own.is_some() && active.policy.has_everyones();
@@ -287,28 +287,26 @@ impl<St: Store> Limiter<St> {
     fn decide_unidentified(
         &self,
         active: &Arc<Active>,
-        policy: &Policy,
         asked: &Asked<'_>,
         terms: &Terms,
         seen: &impl Seen,
     ) -> Decided<St::Check> {
         let admits = terms.on_unidentified == OnUnidentified::Admit;
         let is_plain = active.policy.unidentified().is_none() && active.observers.is_none();
-        if !(is_plain && admits) && asked.target.is_exempt(policy) {
+        if !(is_plain && admits) && asked.target.is_exempt(&active.policy) {
             return Decided::Exempt;
         }
         if is_plain {
             let ruling = Ruling::without_account(admits);
             return Decided::Now(Conclusion { ruling, error: None, rest: None });
         }
-        self.decide_by_address(active, policy, asked, terms, seen)
+        self.decide_by_address(active, asked, terms, seen)
     }
 
     #[inline(never)]
     fn decide_by_address(
         &self,
         active: &Arc<Active>,
-        policy: &Policy,
         asked: &Asked<'_>,
         terms: &Terms,
         seen: &impl Seen,
@@ -329,6 +327,7 @@ impl<St: Store> Limiter<St> {
         let charge = Charge::of_one(principal, &entry);
         let enforced = Enforced::all_if(enforcement.applies_to(principal));
         let answer = self.store().check(charge);
+        let policy = &active.policy;
         let request = Request { policy, endpoint: None, charge, enforced, waited: None };
         match answer {
             Answer::Now(answer) => {

@@ -21,6 +21,10 @@ use crate::values::{IdText, IntoId, Kind, Principal};
 /// let account = Account::user(user).in_organization(organization);
 /// assert_eq!(account.principal(), Principal::user("17").as_ref());
 ///
+/// // An API key that belongs to an organization, and to no user of it.
+/// let account = Account::organization("org-4");
+/// assert_eq!(account.user_principal(), None);
+///
 /// // Make it once, at the start: cloning a policy copies a pointer.
 /// let enterprise = Policy::bolna().quota("call", Quota::per_minute(5000)).build()?;
 /// let account = account.with_policy(enterprise.clone());
@@ -48,6 +52,13 @@ impl Account {
         Self { principal: Principal::user(id), member: None, policy: None }
     }
 
+    /// An account of that organization, of which the user is not known: limits of each user do not
+    /// apply to it. If the id is [empty or white space](crate::values::Id) or `None`, the account
+    /// names no organization.
+    pub fn organization<M>(id: impl IntoId<M>) -> Self {
+        Self { principal: Principal::organization(id), member: None, policy: None }
+    }
+
     /// Sets the organization of the user. The organization is billed then. If the id is
     /// [empty or white space](crate::values::Id) or `None`, nothing changes: the user is billed.
     ///
@@ -68,7 +79,15 @@ impl Account {
     ///
     /// A principal keeps its buckets when its policy changes: the time at which a bucket is full
     /// again stays the same, but is at most one full refill, by the new quota, ahead. So give all
-    /// users of an organization the same policy, since they share its buckets.
+    /// users of an organization the same policy, since they share its buckets. A customer that has
+    /// spent all of 5 a minute and gets 50 a minute has 0 of 50 at first; to begin with a full
+    /// bucket, [reset](crate::Limiter::reset) it.
+    ///
+    /// Limits for everyone always come from the limiter's policy, with its enforcement. Only exempt
+    /// paths of the account's policy are exempt from them too. [`Policy::unlimited`] is for
+    /// accounts that are not limited at all.
+    ///
+    /// The policy of an account that names no principal is ignored.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy: Some(policy), ..self }
     }

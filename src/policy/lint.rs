@@ -82,7 +82,8 @@ impl Policy {
     /// Whether a path other than `/` is charged to `default`, or is exempt. `/` does not count:
     /// `/{*rest}` does not match it, and it alone is hardly what `default` is meant for.
     fn uses_default(&self, templates: &[(&str, Billing)], deepest: usize) -> bool {
-        let default = self.rules().len() - 1;
+        // A policy without limits has no endpoints.
+        let Some(default) = self.rules().len().checked_sub(1) else { return true };
         let is_named = |charged| matches!(charged, Charged::One(index) if index < default);
         templates.iter().any(|(_, billing)| *billing == Billing::Endpoint(default))
             || !(1..=deepest).all(|depth| is_named(self.charged(&any(depth))))
@@ -91,7 +92,7 @@ impl Policy {
 
 /// A path that the template matches, as it comes over the wire. For `{*name}` it has `rest`
 /// segments.
-fn example(template: &str, rest: usize) -> String {
+pub(super) fn example(template: &str, rest: usize) -> String {
     let part = |segment: &str| match segment.strip_prefix('{') {
         Some(parameter) => any(if parameter.starts_with('*') { rest } else { 1 }),
         None => format!("/{segment}"),

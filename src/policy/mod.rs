@@ -36,7 +36,7 @@ mod rule;
 
 use std::fmt;
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, QuotaBuilder, Scope};
 
@@ -101,7 +101,8 @@ struct PolicyData {
 }
 
 impl Policy {
-    /// A builder that starts from Bolna's table, to change a quota or to exempt a path.
+    /// A builder that starts from Bolna's table, to change a quota or to exempt a path. The policy
+    /// of Bolna's table as it is, is [`Policy::default`](Self::default).
     pub fn bolna() -> PolicyBuilder {
         PolicyBuilder::bolna()
     }
@@ -110,6 +111,27 @@ impl Policy {
     /// minute.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::new()
+    }
+
+    /// A policy without limits: every path is exempt, however it is spelled, and there are no
+    /// endpoints. It is meant for single accounts, such as those of the staff or of health checks.
+    ///
+    /// Requests of an account with this policy are admitted at once and not counted, also towards
+    /// limits for everyone. [Blocks](crate::Limiter::block) do not apply to them. As the limiter's
+    /// policy, it admits all requests, also those without an account.
+    ///
+    /// ```
+    /// use bolna_rate_limit::{Account, Limiter, Policy};
+    ///
+    /// let staff = Account::user("u-1").with_policy(Policy::unlimited());
+    /// // `None`: nothing is decided about an exempt path.
+    /// assert_eq!(Limiter::default().check_now(&staff, "/call"), None);
+    /// ```
+    #[must_use]
+    pub fn unlimited() -> Self {
+        static UNLIMITED: LazyLock<Policy> =
+            LazyLock::new(|| Policy::new(PathTable::exempt(), Vec::new(), None));
+        UNLIMITED.clone()
     }
 
     /// The endpoint that names a request to `path`, in metrics and in responses: the first of

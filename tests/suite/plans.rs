@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Quota};
@@ -146,4 +147,73 @@ fn whoever_was_refused_is_admitted_at_once_by_a_larger_plan() {
     // By the smaller plan the debt was cut to its full refill. For this reason all users of an
     // organization should have the same plan.
     assert_eq!(answered(&larger), 10);
+}
+
+/// Paths of every kind: plain, odd, malformed, and none that begins with a slash.
+const ANY_PATHS: [&str; 8] =
+    ["/", "/call", "//call", "/%63all", "/call%00", "/%", "/x/..;/v2/agent/a", "/a//b/%2e%2e/call"];
+
+#[test]
+fn an_account_without_limits_is_admitted_everywhere_and_costs_the_others_nothing() {
+    let policy = Policy::bolna()
+        .quota("call", Quota::per_minute(1))
+        .default_quota(Quota::per_minute(1))
+        .also("call", LimitBuilder::everyone("call-all", Quota::per_minute(3)))
+        .build()
+        .unwrap();
+    let (limiter, _) = stopped_limiter(policy);
+    let staff = account().with_policy(Policy::unlimited());
+    now(limiter.block(&staff, Endpoint::CALL, Duration::from_secs(60))).unwrap();
+    for path in ANY_PATHS {
+        assert!((0..20).all(|_| call(&limiter, &staff, path) == 200), "{path}");
+        assert_eq!(limiter.check_now(&staff, path), None, "{path}");
+    }
+    assert_eq!(now(limiter.usage(&staff)).unwrap(), []);
+    // Nothing was charged: the other customers have all of what is for everyone.
+    let others = ["o-1", "o-2", "o-3", "o-4"].map(|id| Account::organization(id));
+    assert_eq!(others.map(|other| call(&limiter, &other, "/call")), [200, 200, 200, 429]);
+}
+
+#[test]
+fn a_limiter_without_limits_admits_every_request() {
+    let limiter = Limiter::new(Policy::unlimited());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter);
+    for path in ANY_PATHS {
+        let request = Request::get(path).body(String::new()).unwrap();
+        let response = now(send(&layer, request));
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers().get("ratelimit"), None);
+    }
+    let policy = Policy::unlimited();
+    assert_eq!((policy.lint(), policy.limits()), (vec![], vec![]));
+    assert_eq!(policy.endpoints_of("/call"), []);
+    assert_eq!(policy, Policy::unlimited());
+    assert_ne!(policy, Policy::builder().exempt(["/", "/{*rest}"]).build().unwrap());
+}
+
+#[test]
+fn the_plan_of_an_account_that_names_no_one_does_not_admit_it() {
+    let (limiter, _) = stopped_limiter(Policy::default());
+    let exempt = Policy::builder().exempt(["/call"]).build().unwrap();
+    for plan in [Policy::unlimited(), exempt] {
+        for nobody in [Account::user(" "), Account::user("").in_organization("")] {
+            assert_eq!(call(&limiter, &nobody.with_policy(plan.clone()), "/call"), 401);
+        }
+    }
+}
+
+#[test]
+fn an_organization_without_a_user_is_billed_as_with_one_and_has_no_limit_of_a_user() {
+    let policy = Policy::bolna()
+        .quota("call", Quota::per_minute(3))
+        .also("call", LimitBuilder::user("call-user", Quota::per_minute(1)))
+        .build()
+        .unwrap();
+    let (limiter, _) = stopped_limiter(policy);
+    let by_key = Account::organization("o");
+    assert_eq!(by_key.principal(), account().principal());
+    assert_eq!(by_key.user_principal(), None);
+    let calls = [&account(), &account(), &by_key, &by_key, &by_key];
+    assert_eq!(calls.map(|by| call(&limiter, by, "/call")), [200, 429, 200, 200, 429]);
+    assert_eq!(Account::organization(" ").principal(), None);
 }

@@ -39,8 +39,7 @@ impl PathTable {
             return None;
         }
         let found = self.without_prefix(path).or_else(|| self.with_prefix(path));
-        let default = Billing::Endpoint(self.default);
-        let mut of_default = self.tree.templates_of(default, MOST_COMPARED);
+        let mut of_default = self.tree.templates_of(self.default, MOST_COMPARED);
         found.filter(|_| !of_default.any(|template| matches(template, path)))
     }
 
@@ -70,7 +69,7 @@ impl PathTable {
     ) -> Option<Lookalike<'a>> {
         let billing = self.tree.written_at(node, path.as_bytes())?;
         let Billing::Endpoint(endpoint) = billing else { return None };
-        if endpoint == self.default {
+        if billing == self.default {
             return None;
         }
         self.tree

@@ -80,8 +80,9 @@ pub(crate) struct PathTable {
     tree: Tree,
     spellings: Spellings,
     prefixes: Vec<Box<str>>,
-    /// The index of the endpoint for paths that no template matches. It is the last one.
-    default: usize,
+    /// The endpoint for paths that no template matches, which is the last one. Or nothing, for odd
+    /// and malformed paths too.
+    default: Billing,
 }
 
 /// Path templates that are being checked.
@@ -122,11 +123,18 @@ impl<'a> PathTableBuilder<'a> {
         let mut prefixes = self.prefixes;
         prefixes.sort_unstable();
         prefixes.dedup();
-        Ok(PathTable { tree, spellings, prefixes, default })
+        Ok(PathTable { tree, spellings, prefixes, default: Billing::Endpoint(default) })
     }
 }
 
 impl PathTable {
+    /// A table of which all paths are exempt, however they are spelled.
+    pub(crate) fn exempt() -> Self {
+        let default = Billing::Exempt;
+        let tree = TreeBuilder::new().build(default).expect("no templates do not overlap");
+        Self { tree, spellings: Spellings::ALL, prefixes: Vec::new(), default }
+    }
+
     /// The endpoints that the path is charged to.
     #[inline]
     pub(crate) fn charged(&self, path: &str) -> Charged {
@@ -164,29 +172,30 @@ impl PathTable {
     fn written(&self, path: &[u8]) -> Billing {
         // `OPTIONS *` and `CONNECT host:port` have no path that begins with a slash.
         let is_path = path.first() == Some(&b'/');
-        if is_path { self.tree.written(path) } else { Billing::Endpoint(self.default) }
+        if is_path { self.tree.written(path) } else { self.default }
     }
 
     #[inline(never)]
     fn charged_odd(&self, path: &str) -> Charged {
+        let Billing::Endpoint(default) = self.default else { return Charged::Exempt };
         let path = path.as_bytes();
         if path.first() != Some(&b'/') {
-            return Charged::One(self.default);
+            return Charged::One(default);
         }
         let written = self.written(path);
         let reached = odd::read(&self.tree, self.spellings, path);
         let mut endpoints = reached.endpoints;
-        if reached.is_beyond && !(0..=self.default).all(|index| endpoints.push(index)) {
+        if reached.is_beyond && !(0..=default).all(|index| endpoints.push(index)) {
             return Charged::TooMany(match written {
                 Billing::Endpoint(index) => index,
-                Billing::Exempt => self.default,
+                Billing::Exempt => default,
             });
         }
         if endpoints.len == 0 {
             // A path is exempt only if it is exempt as it is written and in every reading, and if
             // nothing in it is malformed.
             let is_exempt = written == Billing::Exempt && !reached.is_malformed;
-            return if is_exempt { Charged::Exempt } else { Charged::One(self.default) };
+            return if is_exempt { Charged::Exempt } else { Charged::One(default) };
         }
         endpoints.begin_with(written, || {
             let end = path.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
