@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Advice;
-use crate::policy::Policy;
+use crate::policy::{PathChange, Policy};
 use crate::store::StoreEvent;
 use crate::values::{Endpoint, Enforcement, LimitName, Scope};
 
@@ -104,6 +104,9 @@ impl Event {
     }
 }
 
+/// The most paths that the text of a changed policy names.
+const MOST_PATHS: usize = 10;
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -121,7 +124,23 @@ impl fmt::Display for Event {
                     write!(f, "{comma}{name} {} -> {}", terms(from, name), terms(to, name))?;
                     comma = ", ";
                 }
-                if comma.is_empty() { f.write_str("all limits are the same") } else { Ok(()) }
+                let changes = from.path_changes(to);
+                for PathChange { template, from, to } in changes.iter().take(MOST_PATHS) {
+                    let [from, to] = [from, to].map(|it| it.map_or("exempt", |it| it.name()));
+                    write!(f, "{comma}path {template} {from} -> {to}")?;
+                    comma = ", ";
+                }
+                if changes.len() > MOST_PATHS {
+                    write!(f, " and {} more paths", changes.len() - MOST_PATHS)?;
+                }
+                if !from.reads_like(to) {
+                    write!(f, "{comma}stripped prefixes or ignored spellings are others")?;
+                    comma = ", ";
+                }
+                if comma.is_empty() {
+                    f.write_str("all limits and paths are the same")?;
+                }
+                Ok(())
             }
             Self::EnforcementChanged { from, to } => {
                 write!(f, "enforcement was changed: {from} -> {to}")

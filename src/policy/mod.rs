@@ -26,6 +26,7 @@
 
 mod account;
 mod builder;
+mod changes;
 mod error;
 #[cfg(feature = "policy-file")]
 mod file;
@@ -42,6 +43,7 @@ use crate::values::{Endpoint, Enforcement, Entry, Limit, LimitName, Quota, Quota
 
 use path::PathTable;
 
+pub(crate) use changes::PathChange;
 pub(crate) use path::{Charged, Prefix};
 
 pub use account::Account;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::layer::{OnStoreFailure, OnUnidentified};
 use bolna_rate_limit::observe::{Advice, Event, Observation, Observer};
+use bolna_rate_limit::policy::PolicyBuilder;
 use bolna_rate_limit::store::{Answer, Decisions, MemoryStore, Store};
 use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::values::clock::ManualClock;
@@ -289,6 +290,48 @@ fn all_observers_are_told_through_whichever_clone_they_were_added() {
 }
 
 #[test]
+fn a_policy_that_charges_paths_otherwise_is_not_told_as_the_same() {
+    let (limiter, _clock) = stopped_limiter(Policy::default());
+    let last = Arc::new(Mutex::new(String::new()));
+    let written = Arc::clone(&last);
+    limiter.on_event(move |event| *written.lock().unwrap() = event.to_string());
+    let said_of = |policy: PolicyBuilder| {
+        limiter.set_policy(policy.build().unwrap()).unwrap();
+        last.lock().unwrap().replace("the policy was changed: ", "")
+    };
+    let base = || {
+        Policy::builder()
+            .endpoint("search", Quota::per_minute(60), ["/search", "/v2/{kind}/search"])
+            .endpoint("call", Quota::per_minute(5), ["/call"])
+    };
+    said_of(base().exempt(["/healthz", "/static/{*rest}"]));
+    assert_eq!(
+        said_of(base()),
+        "path /healthz exempt -> default, path /static/{*rest} exempt -> default"
+    );
+    let moved = Policy::builder().endpoint("search", Quota::per_minute(60), ["/search"]).endpoint(
+        "call",
+        Quota::per_minute(5),
+        ["/call", "/v2/{kind}/search"],
+    );
+    assert_eq!(said_of(moved.clone()), "path /v2/{kind}/search search -> call");
+    assert_eq!(
+        said_of(moved.clone().stripped_prefix("/api")),
+        "stripped prefixes or ignored spellings are others"
+    );
+    let pages = || (10..25).map(|page| format!("/page-{page}"));
+    let text = said_of(moved.clone().stripped_prefix("/api").exempt(pages()));
+    assert!(text.starts_with("path /page-10 default -> exempt, path /page-11 "), "{text}");
+    assert!(text.ends_with("path /page-19 default -> exempt and 5 more paths"), "{text}");
+    // What a new endpoint brings with it is told as that endpoint.
+    let more = moved.stripped_prefix("/api").exempt(pages());
+    assert_eq!(
+        said_of(more.endpoint("jobs", Quota::per_second(1), ["/jobs"])),
+        "jobs none -> 1 request per second"
+    );
+}
+
+#[test]
 fn changes_are_told_in_words() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
     let witness = Witness::of(&limiter);
@@ -316,7 +359,7 @@ fn changes_are_told_in_words() {
             search none -> 5 requests per second"]
     );
     limiter.set_policy(faster).unwrap();
-    assert_eq!(said(), ["the policy was changed: all limits are the same"]);
+    assert_eq!(said(), ["the policy was changed: all limits and paths are the same"]);
     limiter.set_policy(Policy::builder().build().unwrap()).unwrap();
     assert_eq!(
         said(),
