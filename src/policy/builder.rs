@@ -505,6 +505,12 @@ impl PolicyBuilder {
         self.endpoints.iter().chain([&self.default]).zip(shared).map(of_endpoint).collect()
     }
 
+    /// The names of the endpoints so far, `default` last.
+    #[cfg(feature = "policy-file")]
+    pub(super) fn endpoint_names(&self) -> Vec<&str> {
+        self.endpoints.iter().chain([&self.default]).map(|it| it.own.name.as_str()).collect()
+    }
+
     /// The quota that an endpoint, which can be `default`, has so far.
     #[cfg(feature = "policy-file")]
     pub(super) fn quota_of(&self, endpoint: &str) -> Option<QuotaBuilder> {

@@ -158,6 +158,8 @@ fn a_path_that_makes_no_sense_is_an_error() {
         ("/call;v=1", "after decoding"),
         ("/agent/:id", "`{name}`"),
         ("/agent/*rest", "`{*name}`"),
+        ("/health*", "`{*name}`"),
+        ("/v*/agent", "`{*name}`"),
         ("/agent/{}", "whole segment"),
         ("/agent/{*}", "whole segment"),
         ("/agent/{id", "whole segment"),
@@ -271,7 +273,10 @@ fn an_error_quotes_at_most_a_hundred_characters_of_a_value() {
     let cut = &path[..100];
     assert_eq!(
         error,
-        format!("exempt path {cut:?}\u{2026}: it matches the same paths as `{cut}`\u{2026}")
+        format!(
+            "exempt path {cut:?}\u{2026}: it matches the same paths as `{cut}`\u{2026}; a path \
+             belongs to one endpoint or is exempt, so leave one of the two out"
+        )
     );
 }
 

@@ -972,7 +972,10 @@ fn a_mistake_in_a_limit_in_toml_is_told_by_its_place() {
         (&shared("endpoints = @[]\n"), &["limit \"day\": it names no endpoint"]),
         (
             &shared("endpoints = [\"call\", @\"cal\", \"default\"]\n"),
-            &["endpoint \"cal\" of limit \"day\"", "neither the base nor the file"],
+            &[
+                "endpoint \"cal\" of limit \"day\"",
+                "the names are executions, agent, call, default",
+            ],
         ),
         (
             &shared("endpoints = [@\"day\"]\n"),

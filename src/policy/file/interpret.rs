@@ -178,7 +178,10 @@ impl<'a> PolicyDraft<'a> {
             if self.builder.quota_of(endpoint).is_none() {
                 let (endpoint, limit) = (Excerpt::of(endpoint), &setting.name);
                 let rule = "neither the base nor the file has an endpoint of that name";
-                let message = format!("endpoint {endpoint:?} of limit {limit:?}: {rule}");
+                let names = self.builder.endpoint_names().join(", ");
+                let message = format!(
+                    "endpoint {endpoint:?} of limit {limit:?}: {rule}; the names are {names}"
+                );
                 return Err(Mistake::new(*at, message));
             }
         }

@@ -24,7 +24,8 @@ pub enum TemplateError {
     /// It is spelled in a way that stands for another path, for example with an escape, an empty
     /// segment or a dot segment.
     NotPlain,
-    /// It has a parameter in the syntax of older routers, such as `:name` or `*name`.
+    /// It has a parameter in the syntax of older routers, such as `:name` or `*name`, or another
+    /// `*`.
     OldSyntax,
     /// A parameter is not a whole segment, its name is not made of letters, digits and `_`, or it
     /// is `{*name}` and not the last segment.
@@ -93,7 +94,8 @@ fn check_segment(segment: &str) -> Result<(), TemplateError> {
         return Err(TemplateError::OldSyntax);
     }
     if !segment.contains(['{', '}']) {
-        return Ok(());
+        // `/health*` would match that text only, which is hardly what was meant.
+        return if segment.contains('*') { Err(TemplateError::OldSyntax) } else { Ok(()) };
     }
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     match name.map(|name| name.strip_prefix('*').unwrap_or(name)) {
@@ -119,9 +121,10 @@ impl fmt::Display for TemplateError {
                  space, `//`, and `.` or `..` segments: requests with such spellings are matched \
                  by what they may stand for",
             ),
-            Self::OldSyntax => {
-                f.write_str("a parameter is written `{name}`, and the rest of a path `{*name}`")
-            }
+            Self::OldSyntax => f.write_str(
+                "a parameter is a whole segment and is written `{name}`, and the rest of a path \
+                 `{*name}`",
+            ),
             Self::Parameter => f.write_str(
                 "a parameter is a whole segment `{name}`, its name of letters, digits and `_`; \
                  `{*name}`, the rest of a path, can only be the last segment",
@@ -134,7 +137,13 @@ impl fmt::Display for TemplateError {
             }
             Self::Conflict(with) => {
                 let with = Excerpt::of(with);
-                write!(f, "it matches the same paths as `{}`{}", with.text(), with.mark())
+                write!(
+                    f,
+                    "it matches the same paths as `{}`{}; a path belongs to one endpoint or is \
+                     exempt, so leave one of the two out",
+                    with.text(),
+                    with.mark()
+                )
             }
         }
     }
