@@ -178,13 +178,16 @@ impl Quota {
     }
 
     /// One replica's share of the quota, for display, when `replicas` of them can't count together:
-    /// the same limit in `replicas` times the period, with one `replicas`th of the burst. The share
-    /// is counted by [`Rate::shared_by`].
+    /// one `replicas`th of the limit and of the burst. If the limit can't be divided without a
+    /// remainder, the same limit in `replicas` times the period. The share is counted by
+    /// [`Rate::shared_by`].
     pub(crate) fn shared_by(self, replicas: NonZeroU32) -> Self {
-        Self {
-            limit: self.limit,
-            burst: share_of_burst(self.burst, replicas),
-            period: self.period.saturating_mul(replicas.get()),
+        let burst = share_of_burst(self.burst, replicas);
+        match NonZeroU32::new(self.limit.get() / replicas) {
+            Some(limit) if limit.get() * replicas.get() == self.limit.get() => {
+                Self { limit, burst, ..self }
+            }
+            _ => Self { burst, period: self.period.saturating_mul(replicas.get()), ..self },
         }
     }
 
