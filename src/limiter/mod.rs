@@ -111,6 +111,34 @@ impl Limiter {
     }
 }
 
+impl<C: Clock> Limiter<MemoryStore<C>> {
+    /// A limiter with that policy, which counts in this process by that clock: for tests, with a
+    /// [`ManualClock`](crate::values::clock::ManualClock).
+    ///
+    /// A limiter with another clock is another type than `Limiter`. So a function that is to take
+    /// both is generic over the store, as `fn app<St: Store>(limiter: Limiter<St>)`, or takes a
+    /// `Limiter<AnyStore>` for [`with_store`](Self::with_store).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use bolna_rate_limit::values::clock::ManualClock;
+    /// use bolna_rate_limit::{Account, Limiter, Policy};
+    ///
+    /// let clock = ManualClock::new();
+    /// let limiter = Limiter::with_clock(Policy::default(), clock.clone());
+    /// let caller = Account::user("u-17");
+    /// let admitted = || limiter.check_now(&caller, "/call").is_some_and(|it| it.is_admitted());
+    ///
+    /// assert_eq!((0..600).filter(|_| admitted()).count(), 500);
+    /// clock.advance(Duration::from_millis(120));
+    /// assert!(admitted());
+    /// ```
+    #[must_use]
+    pub fn with_clock(policy: Policy, clock: C) -> Self {
+        Self::of(policy, MemoryStore::with_clock(clock), NonZeroU32::MIN)
+    }
+}
+
 impl<St> Limiter<St> {
     fn of(policy: Policy, store: St, replicas: NonZeroU32) -> Self {
         let active = ArcSwap::from_pointee(Active::new(policy));

@@ -38,9 +38,8 @@ use std::time::{Duration, Instant};
 ///
 /// let clock = quanta::Clock::new();
 /// let counter = Counter { start: clock.now(), clock };
-/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(counter))?;
+/// let limiter = Limiter::with_clock(Policy::default(), counter);
 /// let layer = BolnaRateLimitLayer::with_limiter(limiter);
-/// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 pub trait Clock: Send + Sync + 'static {
     /// The time since an origin of the clock's choice. Readings of more than 146 years are clamped
@@ -69,12 +68,11 @@ impl Clock for MonotonicClock {
 ///
 /// ```
 /// use std::time::Duration;
-/// use bolna_rate_limit::store::MemoryStore;
 /// use bolna_rate_limit::values::clock::ManualClock;
 /// use bolna_rate_limit::{Account, Limiter, Policy};
 ///
 /// let clock = ManualClock::new();
-/// let limiter = Limiter::with_store(Policy::default(), MemoryStore::with_clock(clock.clone()))?;
+/// let limiter = Limiter::with_clock(Policy::default(), clock.clone());
 /// let caller = Account::user("u-17");
 /// let admitted = || limiter.check_now(&caller, "/call").is_some_and(|it| it.is_admitted());
 ///
@@ -82,7 +80,6 @@ impl Clock for MonotonicClock {
 /// clock.advance(Duration::from_millis(120));
 /// assert!(admitted());
 /// assert!(!admitted());
-/// # Ok::<(), bolna_rate_limit::PolicyError>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct ManualClock(Arc<AtomicU64>);
