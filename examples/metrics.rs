@@ -27,6 +27,8 @@
 //! # bolna_rate_limit_candidate_decisions_total{...,enforced="limited"} ~200
 //! # bolna_rate_limit_decisions_total{endpoint="call",outcome="limited",mode="enforced"} ~100
 //! # bolna_rate_limit_decisions_total{endpoint="call",outcome="limited",mode="shadow"} ~100
+//! # bolna_rate_limit_limit_decisions_total{limit="call",...,mode="enforced"} ~100
+//! # bolna_rate_limit_limit_decisions_total{limit="call",...,mode="shadow"} ~100
 //! ```
 //!
 //! Several processes can count on one Redis server, and serve a page each:

@@ -106,8 +106,41 @@ fn every_request_is_counted_by_endpoint_outcome_and_mode() {
     assert_eq!(decisions("default", "allowed", "enforced"), Some(1.0));
     assert_eq!(decisions("(none)", "unidentified", "enforced"), Some(2.0));
     assert_eq!(decisions("call", "limited", "shadow"), Some(4.0));
-    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 5);
+    // Refusals begin with 0, so that the first is seen as an increase.
+    assert_eq!(decisions("default", "limited", "enforced"), Some(0.0));
+    assert_eq!(read.keys().filter(|key| key.starts_with("decisions_total")).count(), 6);
     assert_eq!(read.get("events_total{event=enforcement_changed}"), Some(&1.0));
+}
+
+#[test]
+fn every_limit_is_counted_by_what_it_says_whether_it_is_the_only_one_or_not() {
+    let (snapshotter, ()) = recorded(async || {
+        let policy = Policy::bolna()
+            .quota("call", Quota::per_hour(3))
+            .default_quota(Quota::per_hour(1))
+            .also("call", LimitBuilder::user("call-user", Quota::per_hour(2)))
+            .build()
+            .unwrap();
+        let layer = BolnaRateLimitLayer::with_policy(policy);
+        layer.limiter().observe(Metrics::new());
+        let mut service = layer.layer(tower::service_fn(ok));
+        for status in [200, 200, 429] {
+            assert_eq!(send(&mut service, "/call", caller()).await, status);
+        }
+        for status in [200, 429, 429] {
+            assert_eq!(send(&mut service, "/anything", caller()).await, status);
+        }
+    });
+    let read = read(&snapshotter);
+    let limits = |limit, scope| {
+        ["allowed", "limited"].map(|outcome| {
+            let labels = format!("limit={limit},mode=enforced,outcome={outcome},scope={scope}");
+            read.get(&format!("limit_decisions_total{{{labels}}}")).copied()
+        })
+    };
+    assert_eq!(limits("call", "account"), [Some(3.0), Some(0.0)]);
+    assert_eq!(limits("call-user", "user"), [Some(2.0), Some(1.0)]);
+    assert_eq!(limits("default", "account"), [Some(1.0), Some(2.0)]);
 }
 
 #[test]
@@ -226,6 +259,7 @@ fn a_path_of_several_endpoints_is_counted_once_and_each_limit_of_them() {
             labels("limit=call,mode=enforced,outcome=allowed,scope=account", 2.0),
             labels("limit=call,mode=enforced,outcome=limited,scope=account", 1.0),
             labels("limit=default,mode=enforced,outcome=allowed,scope=account", 3.0),
+            labels("limit=default,mode=enforced,outcome=limited,scope=account", 0.0),
         ]
     );
     assert_eq!(

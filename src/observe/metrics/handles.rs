@@ -7,7 +7,7 @@ use metrics::{Counter, Histogram, Label, counter, histogram};
 use super::names;
 use super::waits::Waits;
 use crate::observe::Observation;
-use crate::values::{Endpoint, LimitName, Outcome, Ruling, Scope};
+use crate::values::{Endpoint, Limit, LimitName, Outcome, Ruling, Scope};
 
 /// The number of names whose counters share one allocation.
 const CHUNK: usize = 64;
@@ -27,13 +27,19 @@ struct Series {
     /// By outcome and mode.
     decisions: [[OnceLock<Counter>; 2]; OUTCOMES],
     /// Those of limits of the same name, by scope, by what they say and by mode.
-    limits: [[[OnceLock<Counter>; 2]; 3]; SCOPES],
+    limits: [[[OnceLock<Counter>; 2]; SAYS.len()]; SCOPES],
     /// By the candidate's outcome and that of the active policy.
     candidate: [[OnceLock<Counter>; OUTCOMES]; 2],
 }
 
 const OUTCOMES: usize = 7;
 const SCOPES: usize = 4;
+
+/// What a limit says about a request.
+const SAYS: [&str; 3] = ["allowed", "limited", "blocked"];
+const ALLOWED: usize = 0;
+const LIMITED: usize = 1;
+const BLOCKED: usize = 2;
 
 impl Handles {
     pub(super) fn new(labels: Vec<Label>) -> Self {
@@ -54,16 +60,12 @@ impl Handles {
         let decisions = &self.series(ruling.endpoint()).decisions[place(ruling.outcome())];
         let counter = &decisions[usize::from(!ruling.is_enforced())];
         counter.get_or_init(|| self.decisions(ruling)).increment(1);
-        let is_one = match (ruling.decisions(), ruling.endpoint()) {
-            ([one], Some(endpoint)) => one.name() == endpoint,
-            (decisions, _) => decisions.is_empty(),
-        };
-        if !is_one
-            || ruling.candidate().is_some()
+        self.count_limits(ruling);
+        if ruling.candidate().is_some()
             || observation.waited.is_some()
             || observation.error.is_some()
         {
-            self.count_more(observation, is_one);
+            self.count_more(observation);
         }
     }
 
@@ -73,11 +75,8 @@ impl Handles {
     }
 
     #[inline(never)]
-    fn count_more(&self, observation: &Observation<'_>, is_one: bool) {
+    fn count_more(&self, observation: &Observation<'_>) {
         let ruling = observation.ruling;
-        if !is_one {
-            self.count_limits(ruling);
-        }
         let outcome = ruling.outcome();
         if let Some(decisions) = ruling.candidate() {
             let allowed = decisions.all_allow();
@@ -104,27 +103,19 @@ impl Handles {
     }
 
     /// Counts what each limit says.
+    #[inline]
     fn count_limits(&self, ruling: &Ruling) {
         for (index, decision) in ruling.decisions().iter().enumerate() {
-            let (says, place) = match decision {
-                it if it.is_allowed() => ("allowed", 0),
-                it if it.is_blocked() => ("blocked", 2),
-                _ => ("limited", 1),
+            let says = match decision {
+                it if it.is_allowed() => ALLOWED,
+                it if it.is_blocked() => BLOCKED,
+                _ => LIMITED,
             };
             let is_enforced = ruling.enforces(index);
             let scope = decision.limit().scope();
             let counters = &self.series_of(decision.name()).limits[scope_place(scope)];
-            let counter = &counters[place][usize::from(!is_enforced)];
-            let limit = || {
-                let labels = [
-                    ("limit", decision.name().name()),
-                    ("scope", scope.name()),
-                    ("outcome", says),
-                    ("mode", mode(is_enforced)),
-                ];
-                counter!(names::LIMIT_DECISIONS, self.labels(&labels))
-            };
-            counter.get_or_init(limit).increment(1);
+            let counter = &counters[says][usize::from(!is_enforced)];
+            counter.get_or_init(|| self.limit(decision.limit(), says, is_enforced)).increment(1);
         }
     }
 
@@ -145,9 +136,34 @@ impl Handles {
     fn decisions(&self, ruling: &Ruling) -> Counter {
         // `(none)` is not a valid name of an endpoint.
         let endpoint = ruling.endpoint().map_or("(none)", |endpoint| endpoint.name());
-        let outcome = ("outcome", ruling.outcome().name());
-        let labels = [("endpoint", endpoint), outcome, ("mode", mode(ruling.is_enforced()))];
-        counter!(names::DECISIONS, self.labels(&labels))
+        let counter = |outcome: Outcome| {
+            let mode = ("mode", mode(ruling.is_enforced()));
+            let labels = [("endpoint", endpoint), ("outcome", outcome.name()), mode];
+            counter!(names::DECISIONS, self.labels(&labels))
+        };
+        // Prometheus does not see an increase in the first value of a counter. So refusals begin
+        // with 0 once the endpoint has a request.
+        if ruling.outcome() == Outcome::Allowed {
+            counter(Outcome::Limited).increment(0);
+        }
+        counter(ruling.outcome())
+    }
+
+    #[cold]
+    fn limit(&self, limit: Limit, says: usize, is_enforced: bool) -> Counter {
+        let counter = |says: usize| {
+            let labels = [
+                ("limit", limit.name().name()),
+                ("scope", limit.scope().name()),
+                ("outcome", SAYS[says]),
+                ("mode", mode(is_enforced)),
+            ];
+            counter!(names::LIMIT_DECISIONS, self.labels(&labels))
+        };
+        if says == ALLOWED {
+            counter(LIMITED).increment(0);
+        }
+        counter(says)
     }
 }
 
@@ -159,7 +175,7 @@ impl Series {
     const fn new() -> Self {
         Self {
             decisions: [const { [const { OnceLock::new() }; 2] }; OUTCOMES],
-            limits: [const { [const { [const { OnceLock::new() }; 2] }; 3] }; SCOPES],
+            limits: [const { [const { [const { OnceLock::new() }; 2] }; SAYS.len()] }; SCOPES],
             candidate: [const { [const { OnceLock::new() }; OUTCOMES] }; 2],
         }
     }

@@ -40,11 +40,9 @@ use handles::Handles;
 ///   * `outcome`: `allowed`, `limited`, `blocked`, `unidentified`, `store_failed`, `too_costly` or
 ///     `too_ambiguous`
 ///   * `mode`: `enforced` or `shadow`
-/// * `bolna_rate_limit_limit_decisions_total`, a counter of what each limit says about the requests
-///   that several limits decide about, also those of
-///   [several endpoints](crate::Policy::endpoints_of), and about unidentified requests that are
-///   limited by their address. What the only limit of an endpoint says is in the counter above.
-///   Labels:
+/// * `bolna_rate_limit_limit_decisions_total`, a counter of what each limit says. A request that
+///   two limits refuse counts at both, so do not add the numbers of several limits; and a request
+///   that one limit allows may be refused by another. Labels:
 ///   * `limit`: the name of the limit
 ///   * `scope`: `account`, `user`, `everyone` or `address`
 ///   * `outcome`: `allowed`, `limited` or `blocked`
@@ -122,13 +120,15 @@ use handles::Handles;
 /// If the store has a fallback, the checks of a candidate are among the failures and the fallbacks.
 ///
 /// # Cost
-/// A request adds one to a counter of the recorder, and if there are several limits, one for
-/// each; with a candidate it adds one to a further counter, and if it waited for the store, it adds
-/// an entry to the histogram and one to a number from which `refresh` makes the counters of waits.
+/// A request adds one to a counter of the recorder, and one to a counter of each of its limits;
+/// with a candidate it adds one to a further counter, and if it waited for the store, it adds an
+/// entry to the histogram and one to a number from which `refresh` makes the counters of waits.
 ///
 /// A counter is registered once, when it is first needed. So install the recorder before the first
-/// request: what was counted before is lost. Only a failure of a store without a fallback registers
-/// its counter each time.
+/// request: what was counted before is lost. Counters of refusals (`limited`) are registered with 0
+/// at the first request that is allowed, since Prometheus does not see an increase in the first
+/// value of a counter. Only a failure of a store without a fallback registers its counter each
+/// time.
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<MetricsState>,
