@@ -8,6 +8,7 @@ use tracing::{Level, debug, enabled, info, warn};
 
 use super::throttle::Throttle;
 use super::{Event, Observation, Observer};
+use crate::store::StoreEvent;
 use crate::values::clock::{Clock, MonotonicClock};
 use crate::values::{Decision, Endpoint, Outcome, Quota};
 
@@ -20,7 +21,8 @@ const TARGET: &str = "bolna_rate_limit";
 ///   (`enforced` or `shadow`), `retry_after_ms`, `error`, `left_out`, and `principal` if it is
 ///   [asked for](Self::with_principals).
 /// * `warn`: the store is lost, the cap is reached, a setting seems wrong. Fields: `event`,
-///   `left_out`, and for an [`Advice`](super::Advice) its `code` and `help`.
+///   `left_out`, for a store that is lost the [`kind`](crate::store::StoreError::kind) of the
+///   cause, and for an [`Advice`](super::Advice) its `code` and `help`.
 /// * `info`: the store is back, there is room under the cap again, limits were changed. Fields:
 ///   `event`, `left_out`.
 ///
@@ -128,6 +130,9 @@ impl<C: Clock> Observer for Log<C> {
             Event::Advice(advice) => {
                 let (code, help) = (advice.code(), advice.help());
                 warn!(target: TARGET, event = name, code, help, left_out, "{event}");
+            }
+            Event::Store(StoreEvent::Lost { kind, .. } | StoreEvent::StillLost { kind, .. }) => {
+                warn!(target: TARGET, event = name, kind, left_out, "{event}");
             }
             _ if event.is_warning() => warn!(target: TARGET, event = name, left_out, "{event}"),
             _ => info!(target: TARGET, event = name, left_out, "{event}"),
