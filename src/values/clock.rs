@@ -48,6 +48,8 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// The operating system's monotonic clock. Its origin is the moment in which it was made.
+///
+/// The [example of `Clock`](Clock) puts another clock in its place.
 #[derive(Clone, Copy, Debug)]
 pub struct MonotonicClock(Instant);
 

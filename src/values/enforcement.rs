@@ -100,6 +100,14 @@ impl fmt::Debug for Enforcement {
 }
 
 /// The error for a percentage above 100.
+///
+/// ```
+/// use bolna_rate_limit::Enforcement;
+///
+/// let error = Enforcement::percent(250).unwrap_err();
+/// let text = "enforcement 250: it must be a whole number of percent from 0 to 100";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnforcementError {

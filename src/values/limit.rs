@@ -79,6 +79,20 @@ impl std::fmt::Display for Limit {
 /// Which requests a limit counts together.
 ///
 /// New scopes may be added.
+///
+/// ```
+/// use bolna_rate_limit::policy::LimitBuilder;
+/// use bolna_rate_limit::values::Scope;
+/// use bolna_rate_limit::{Policy, Quota};
+///
+/// let policy = Policy::bolna()
+///     .shared(LimitBuilder::everyone("backend", Quota::per_second(200)), ["call", "agent"])
+///     .build()?;
+/// let of_everyone = policy.limits().into_iter().find(|limit| limit.scope() == Scope::Everyone);
+/// let text = "backend, 200 requests per second for all accounts together";
+/// assert_eq!(of_everyone.map(|limit| limit.to_string()).as_deref(), Some(text));
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -132,6 +146,19 @@ impl std::fmt::Display for Scope {
 /// copy and to compare. It is 1 to 64 characters of `[A-Za-z0-9_.-]`. Names of limits and of
 /// endpoints are stored together and never freed, and a process can have at most [`Endpoint::MAX`]
 /// of them.
+///
+/// ```
+/// use bolna_rate_limit::values::LimitName;
+/// use bolna_rate_limit::{Endpoint, Policy};
+///
+/// let policy = Policy::bolna().concurrent("call", 10).build()?;
+/// // A name that an administrator has sent: `known` stores nothing if it is misspelt.
+/// let quota_of = |name| Some(policy.quota_of(LimitName::known(name)?)?.to_string());
+/// assert_eq!(quota_of("call-concurrent").as_deref(), Some("10 requests at once"));
+/// assert_eq!(quota_of("call-in-flight"), None);
+/// assert_eq!(LimitName::new("call")?, Endpoint::CALL);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct LimitName(&'static Interned);
 

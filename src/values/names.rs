@@ -182,6 +182,14 @@ fn is_name(text: &str) -> bool {
 
 /// Why a text can't be the name of an [`Endpoint`](super::Endpoint), of a [`Limit`](super::Limit)
 /// or of a [`Kind`](super::Kind).
+///
+/// ```
+/// use bolna_rate_limit::Endpoint;
+///
+/// let error = Endpoint::new("outbound calls").unwrap_err();
+/// let text = r#"name "outbound calls": a name is 1 to 64 characters of A-Z, a-z, 0-9, `_`"#;
+/// assert!(error.to_string().starts_with(text));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameError {
     /// The text, or the beginning of it.

@@ -106,6 +106,21 @@ impl fmt::Display for Principal {
 /// `[A-Za-z0-9_.-]`. Names are never freed, and a process can have at most [`Kind::MAX`] of them.
 /// A name is made by [`Kind::new`], which `parse` and `try_from` call. Reading a kind with `serde`
 /// makes none.
+///
+/// ```
+/// use bolna_rate_limit::values::Kind;
+/// use bolna_rate_limit::{Account, Principal};
+///
+/// // Once, at the start:
+/// let workspace = Kind::new("workspace")?;
+///
+/// // For each request:
+/// let caller = Principal::new(workspace, "w-9").map(Account::from);
+/// // A kind that a request of an administrator names:
+/// assert_eq!(Kind::known("workspace"), Some(workspace));
+/// assert_eq!(Kind::known("no-such-kind"), None);
+/// # Ok::<(), bolna_rate_limit::values::NameError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Kind(&'static Interned);
 
@@ -181,6 +196,19 @@ interned_name!(Kind);
 /// An id holds a fingerprint of 128 bits, by which a store in this process finds its buckets. It is
 /// computed when the id is made, which takes some 20 ns, and copied by clones. So a service that
 /// looks its accounts up in a cache does not pay for it again.
+///
+/// ```
+/// use bolna_rate_limit::values::Id;
+///
+/// assert_eq!(Id::new(17), Id::new("17"));
+/// assert_eq!(Id::new(" "), None);
+/// // Where a missing id is an error, as in a file of settings:
+/// let id: Id = "org-4".parse()?;
+/// assert_eq!(id.as_str(), "org-4");
+/// let error = "".parse::<Id>().unwrap_err();
+/// assert!(error.to_string().starts_with("the id is empty or white space, so it identifies no"));
+/// # Ok::<(), bolna_rate_limit::values::EmptyId>(())
+/// ```
 #[derive(Clone)]
 pub struct Id {
     text: IdText,
@@ -259,6 +287,18 @@ impl fmt::Debug for IdText {
 /// them, where `None` is no id.
 ///
 /// You need not name this trait. `M` keeps the two cases apart, and the compiler infers it.
+///
+/// ```
+/// use bolna_rate_limit::values::{IntoId, Kind};
+/// use bolna_rate_limit::{Account, Principal};
+///
+/// // A function of your own that takes an id as `Account::user` does.
+/// fn key<M>(id: impl IntoId<M>) -> Option<Account> {
+///     Some(Principal::new(Kind::new("api_key").ok()?, id)?.into())
+/// }
+/// assert!(key(17).is_some() && key("k-7").is_some() && key(Some("k-7".to_owned())).is_some());
+/// assert!(key(None::<u64>).is_none());
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an id",
     label = "this neither implements `Display` nor is an `Option` of what does",
@@ -271,11 +311,15 @@ pub trait IntoId<M> {
 }
 
 /// The `M` of an [`IntoId`] that implements `Display`.
+///
+/// The [example of `IntoId`](IntoId) leaves it to the compiler.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "it is a mark for the compiler, without a value")]
 pub enum Displayed {}
 
 /// The `M` of an [`IntoId`] that is an `Option`.
+///
+/// The [example of `IntoId`](IntoId) leaves it to the compiler.
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "it is a mark for the compiler, without a value")]
 pub enum Optional {}
@@ -408,6 +452,8 @@ impl fmt::Debug for Id {
 }
 
 /// The error of an id that is empty or white space, and so identifies no principal.
+///
+/// The [example of `Id`](Id) ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EmptyId;

@@ -256,6 +256,20 @@ impl fmt::Debug for Quota {
 ///
 /// A [`PolicyBuilder`](crate::policy::PolicyBuilder) takes it unchecked and reports what is wrong
 /// with it, so a wrong number from a file is an error and not a panic.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::values::QuotaBuilder;
+/// use bolna_rate_limit::{Policy, Quota};
+///
+/// const CALLS: QuotaBuilder = Quota::per_minute(500).burst(50);
+///
+/// let policy = Policy::bolna().quota("call", CALLS).build()?;
+/// assert_eq!(policy.quota_of(bolna_rate_limit::Endpoint::CALL), CALLS.build().ok());
+/// // A quota of other numbers: 3 in 250 ms.
+/// assert!(Quota::per(3, Duration::from_millis(250)).build().is_ok());
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a quota does nothing until it is built or given to a policy"]
 pub struct QuotaBuilder {
@@ -327,6 +341,15 @@ impl TryFrom<QuotaBuilder> for Quota {
 }
 
 /// What is wrong with a quota.
+///
+/// ```
+/// use bolna_rate_limit::Quota;
+///
+/// let error = Quota::per_day(1).burst(50_000).build().unwrap_err();
+/// let text = "limit 1 per 86400s with burst 50000 takes more than 100 years to fill up: \
+///             raise the limit, shorten the period or lower the burst";
+/// assert_eq!(error.to_string(), text);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QuotaError {

@@ -91,6 +91,26 @@ impl Enforced {
 }
 
 /// What the limiter found out about a request, enforced or not.
+///
+/// ```
+/// use bolna_rate_limit::values::Outcome;
+/// use bolna_rate_limit::{Account, Endpoint, Limiter};
+///
+/// # tokio_test::block_on(async {
+/// let (limiter, caller) = (Limiter::default(), Account::user("u-17"));
+/// limiter.block(&caller, Endpoint::CALL, std::time::Duration::from_secs(3600)).await?;
+/// let ruling = limiter.check_now(&caller, "/call").expect("/call is not exempt");
+/// let advice = match ruling.outcome() {
+///     Outcome::Blocked => "ask the support",
+///     Outcome::Limited => "wait",
+///     Outcome::Unidentified => "log in",
+///     Outcome::TooCostly => "ask for less",
+///     _ => "",
+/// };
+/// assert_eq!(advice, "ask the support");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

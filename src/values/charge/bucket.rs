@@ -8,8 +8,19 @@ use crate::values::{LimitName, Principal, Scope};
 /// What identifies a bucket: the principal that it belongs to, the user within that principal if
 /// the limit counts [each user](crate::values::Scope::User), and the name of the limit.
 ///
-/// `Display` shows all three, each bucket differently, so the text can be a key:
-/// `call-user: organization "org-4", user "u-17"`.
+/// `Display` shows all three, each bucket differently, so the text can be a key.
+///
+/// ```
+/// use bolna_rate_limit::Principal;
+/// use bolna_rate_limit::store::Bucket;
+/// use bolna_rate_limit::values::LimitName;
+///
+/// let organization = Principal::organization("org-4").expect("the id is not empty");
+/// let user = Principal::user("u-17").expect("the id is not empty");
+/// let bucket = Bucket::of_user(&organization, &user, LimitName::new("call-user")?);
+/// assert_eq!(bucket.to_string(), r#"call-user: organization "org-4", user "u-17""#);
+/// # Ok::<(), bolna_rate_limit::values::NameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket<'a> {
     principal: &'a Principal,

@@ -5,6 +5,25 @@ use super::super::limit::LimitName;
 use super::Entry;
 
 /// What became of a [`Charge`](super::Charge).
+///
+/// ```
+/// use bolna_rate_limit::store::{Charge, ChargeOutcome, Entry, MemoryStore, Store};
+/// use bolna_rate_limit::values::LimitName;
+/// use bolna_rate_limit::{Endpoint, Principal, Quota};
+///
+/// // The limit of a minute binds, and that of a day is only tried.
+/// let minute = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
+/// let day = Entry::new(LimitName::new("call-day")?, Quota::per_day(1).build()?).shadow();
+/// let (entries, caller) = ([minute, day], Principal::user("u-17").expect("not empty"));
+///
+/// let store = MemoryStore::new();
+/// let check = || store.check(Charge::new(&caller, &entries).expect("two buckets")).now();
+/// let first = check().expect("the answer is there")?;
+/// assert_eq!(first.outcome(), ChargeOutcome::AdmittedWithShadow);
+/// let second = check().expect("the answer is there")?;
+/// assert_eq!(second.outcome(), ChargeOutcome::Admitted);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "all or nothing leaves three cases")]
 pub enum ChargeOutcome {
@@ -54,6 +73,8 @@ impl ChargeOutcome {
 /// the charge as a whole is refused. Its numbers are those after the charge if the bucket was
 /// charged, and otherwise those of the unchanged bucket. In the reply to a peek nothing was
 /// charged, and the outcome is the one that a check would have had.
+///
+/// The [example of `Charge`](super::Charge) reads them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decisions {
     outcome: ChargeOutcome,

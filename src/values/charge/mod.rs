@@ -220,6 +220,9 @@ impl OwnedCharge {
 }
 
 /// One bucket of a [`Charge`]: its limit, and how many units the request costs there.
+///
+/// The [example of `Charge`](Charge) has two binding entries, and the
+/// [example of `ChargeOutcome`](ChargeOutcome) a shadow entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     name: LimitName,
@@ -414,6 +417,17 @@ impl Entry {
 }
 
 /// Why a [`Charge`] or an [`Entry`] is not valid.
+///
+/// ```
+/// use bolna_rate_limit::store::Entry;
+/// use bolna_rate_limit::{Endpoint, Quota};
+///
+/// let entry = Entry::new(Endpoint::CALL, Quota::per_minute(500).burst(50).build()?);
+/// let error = entry.with_cost(60).unwrap_err();
+/// let text = "a cost of 60 for limit call: it must be from 1 to the burst, 50";
+/// assert!(error.to_string().starts_with(text));
+/// # Ok::<(), bolna_rate_limit::values::QuotaError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChargeError {
