@@ -9,6 +9,22 @@ use crate::values::{Endpoint, Excerpt, NameError, QuotaError};
 
 /// Why a policy can't be built. `Display` says in one line which value is wrong, where it is, which
 /// rule it breaks, and what to do. Of each value it shows at most the first 100 characters.
+///
+/// ```
+/// use bolna_rate_limit::policy::PathList;
+/// use bolna_rate_limit::{Policy, PolicyError, Quota};
+///
+/// let paths = ["/search", "/find/:term"];
+/// let policy = Policy::builder().endpoint("search", Quota::per_minute(60), paths);
+/// let error = policy.build().unwrap_err();
+/// let text = "path \"/find/:term\" of endpoint \"search\": a parameter is written `{name}`, and \
+///             the rest of a path `{*name}`";
+/// assert_eq!(error.to_string(), text);
+/// // In a form, the entry that is wrong:
+/// if let PolicyError::Path { list: PathList::Endpoint(name), index, .. } = error {
+///     assert_eq!((name.as_str(), index), ("search", 1));
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyError {
@@ -124,6 +140,8 @@ pub enum PolicyError {
 }
 
 /// A list of path templates of a policy.
+///
+/// The [example of `PolicyError`](PolicyError) matches it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PathList {

@@ -11,6 +11,19 @@ const FASTEST: u64 = 1_000;
 const ANY: &str = "0~0";
 
 /// A probable mistake in a policy that can be built all the same. See [`Policy::lint`].
+///
+/// ```
+/// use bolna_rate_limit::observe::Advice;
+/// use bolna_rate_limit::{Policy, Quota};
+///
+/// // In a test of a service's limits, or before a file of limits is accepted:
+/// let policy = Policy::bolna().quota("call", Quota::per_second(5_000_000)).build()?;
+/// let mistakes: Vec<String> =
+///     policy.lint().into_iter().map(|lint| Advice::from(lint).to_string()).collect();
+/// let text = "BRL006: the quota of call, 5000000 requests per second, is more than a million";
+/// assert!(mistakes[0].starts_with(text));
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lint {

@@ -11,6 +11,15 @@ use super::document::Mistake;
 ///
 /// `Display` shows it in one line: `limits.toml:12:9: quota of "call": limit is 0, which ...`, or
 /// `line 12, column 9: quota of ...` if the policy was not read from a file.
+///
+/// ```
+/// use bolna_rate_limit::Policy;
+///
+/// let error = Policy::from_toml("[[endpoint]]\nname = \"call\"\nlimit = 500\nper = \"minuet\"")
+///     .unwrap_err();
+/// assert_eq!((error.line(), error.column()), (Some(4), Some(7)));
+/// assert_eq!(error.to_string(), format!("line 4, column 7: {}", error.message()));
+/// ```
 #[derive(Debug)]
 pub struct PolicyFileError {
     path: Option<PathBuf>,

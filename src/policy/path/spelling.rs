@@ -12,6 +12,20 @@ use std::fmt;
 ///
 /// The servers named were recorded in November 2026 (`tests/vectors/servers` in the repository),
 /// except IIS and ASP.NET, which are named after their documentation.
+///
+/// ```
+/// use bolna_rate_limit::policy::Spelling;
+/// use bolna_rate_limit::{Endpoint, Policy};
+///
+/// assert_eq!(Policy::default().endpoints_of("/Call"), [Endpoint::DEFAULT, Endpoint::CALL]);
+///
+/// // Nothing behind the limiter reads paths so. The setting of a service names the kinds:
+/// let ignored = ["capitals", "format-suffix"];
+/// let ignored = Spelling::ALL.iter().copied().filter(|kind| ignored.contains(&kind.name()));
+/// let policy = Policy::bolna().ignore_spellings(ignored).build()?;
+/// assert_eq!(policy.endpoints_of("/Call"), [Endpoint::DEFAULT]);
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Spelling {

@@ -14,6 +14,8 @@ const LONGEST_SEGMENT: usize = 255;
 
 /// What is wrong with a path template. See [`PolicyBuilder`](crate::policy::PolicyBuilder#paths)
 /// for the syntax.
+///
+/// The [example of `PolicyError`](crate::PolicyError) shows one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TemplateError {
