@@ -13,6 +13,21 @@ use crate::values::Decisions;
 ///
 /// An answer that is given at once costs the request no box, no clone and no trip through the
 /// executor.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::store::{Answer, Charge, Checked, Store, StoreError};
+///
+/// /// A timer only for answers that are not there.
+/// async fn check(store: &impl Store, charge: Charge<'_>) -> Checked {
+///     match store.check(charge) {
+///         Answer::Now(checked) => checked,
+///         Answer::Later(check) => tokio::time::timeout(Duration::from_millis(50), check)
+///             .await
+///             .map_err(|late| StoreError::new(late).of_kind("deadline"))?,
+///     }
+/// }
+/// ```
 #[expect(
     clippy::exhaustive_enums,
     reason = "stores around stores match both, and there is no third"
@@ -56,6 +71,8 @@ impl<F: Future> IntoFuture for Answer<F> {
 
 pin_project! {
     /// The future of an [`Answer`].
+    ///
+    /// Where an answer is matched, as in the [example of `Answer`](Answer), it is not needed.
     ///
     /// # Panics
     /// If it is polled again after it has given the answer.
@@ -124,10 +141,14 @@ where
 }
 
 /// The result of a check: the decisions, or the error for which there are none.
+///
+/// The [example of `Conclude`](Conclude) looks at one.
 pub type Checked = Result<Decisions, StoreError>;
 
 /// The [`Store::Check`](super::Store::Check) of a store that always answers at once. This type has
 /// no value.
+///
+/// A store in the [example in the guide](crate::guide::own_store) has it.
 #[derive(Clone, Copy, Debug)]
 #[expect(clippy::exhaustive_enums, reason = "that it has no value is the point")]
 pub enum Immediate {}
@@ -142,6 +163,30 @@ impl Future for Immediate {
 
 /// What a wrapper makes of its inner store's answer to a check: see [`Answer::conclude_with`]. For
 /// example, it counts the answer, or replaces an error.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use bolna_rate_limit::store::{Answer, Charge, Checked, Conclude, Concluding, Store};
+///
+/// struct Failures(Arc<AtomicU64>);
+///
+/// impl Conclude for Failures {
+///     fn conclude(self, answer: Checked) -> Checked {
+///         self.0.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
+///         answer
+///     }
+/// }
+///
+/// struct Counting<St> { inner: St, failures: Arc<AtomicU64> }
+///
+/// impl<St: Store> Counting<St> {
+///     /// What `Store::check` does, with `Concluding` as its `Check`.
+///     fn check(&self, charge: Charge<'_>) -> Answer<Concluding<St::Check, Failures>> {
+///         self.inner.check(charge).conclude_with(Failures(Arc::clone(&self.failures)))
+///     }
+/// }
+/// ```
 pub trait Conclude {
     /// Turns the inner store's answer into the wrapper's. Called once; not at all if the check is
     /// dropped before its answer is there.
@@ -154,6 +199,8 @@ pub trait Conclude {
 pin_project! {
     /// The [`Store::Check`](super::Store::Check) of a wrapper: the check of its inner store, and
     /// what the wrapper makes of the answer.
+    ///
+    /// The [example of `Conclude`](Conclude) returns it.
     ///
     /// # Panics
     /// If it is polled again after it has given its answer.

@@ -11,6 +11,26 @@ use crate::values::{Bucket, Charge, Decisions};
 ///
 /// More commands may be added. A store answers one that it does not know with
 /// [`StoreError::unsupported`](super::StoreError::unsupported).
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::store::{Bucket, Charge, Command, Entry, MemoryStore, Reply, Store};
+/// use bolna_rate_limit::{Endpoint, Principal, Quota};
+///
+/// # tokio_test::block_on(async {
+/// let store = MemoryStore::new();
+/// let caller = Principal::user("u-17").expect("the id is not empty");
+/// let bucket = Bucket::of_account(&caller, Endpoint::CALL);
+/// let reply = store.command(Command::block(bucket, Duration::from_secs(60))).await?;
+/// assert_eq!(reply, Reply::Done);
+///
+/// let entry = Entry::new(Endpoint::CALL, Quota::per_minute(500).build()?);
+/// let reply = store.command(Command::Peek(Charge::of_one(&caller, &entry))).await?;
+/// let decisions = reply.into_decisions().expect("the reply to a peek has decisions");
+/// assert!(decisions.first().is_blocked());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Command<'a> {
@@ -87,6 +107,8 @@ impl<'a> Command<'a> {
 }
 
 /// A store's reply to a [`Command`].
+///
+/// The [example of `Command`](Command) has both kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reply {

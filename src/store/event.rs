@@ -11,6 +11,20 @@ use super::listeners::undisturbed;
 /// Its [`Display`](fmt::Display) is one line.
 ///
 /// An event holds no password and no id of a principal, unless an error of the store does.
+///
+/// ```
+/// use bolna_rate_limit::store::{Breaker, MemoryStore, Store, StoreEvent, StoreListener};
+///
+/// let store = Breaker::new(MemoryStore::new());
+/// store.subscribe(StoreListener::new(|event| match event {
+///     // An operator has opened the breaker: no alarm.
+///     StoreEvent::Lost { kind: "by_hand", .. } => {}
+///     StoreEvent::Lost { kind, .. } | StoreEvent::StillLost { kind, .. } => {
+///         eprintln!("alarm {kind}: {event}");
+///     }
+///     event => println!("{event}"),
+/// }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreEvent {

@@ -83,6 +83,9 @@ pub use crate::values::{
 ///
 /// If its commands have to be waited for, a store implements [`submit`](Self::submit) too, so that
 /// refunds and settlements after the response are not lost.
+///
+/// The [example in the guide](crate::guide::own_store) implements the trait for a table in
+/// memory, and tests it.
 pub trait Store: Send + Sync + 'static {
     /// The future of a check that the store can't answer at once. [`Immediate`] for a store that
     /// always answers at once.

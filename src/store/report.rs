@@ -8,6 +8,18 @@ use std::ops::AddAssign;
 /// [`Store::report`](super::Store::report) returns it. A number that does not apply to a store is
 /// 0. A store made of several stores adds up their reports. A store of your own starts from
 /// [`default`](Self::default), or from the report of the store that it wraps.
+///
+/// ```
+/// use bolna_rate_limit::Limiter;
+/// use bolna_rate_limit::store::Store;
+///
+/// /// Whether this replica counts with the others, for a status page.
+/// fn counts_together<St: Store>(limiter: &Limiter<St>) -> bool {
+///     let store = limiter.report().store;
+///     store.open_breakers == 0 && store.owed == 0
+/// }
+/// # assert!(counts_together(&Limiter::default()));
+/// ```
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -210,6 +210,8 @@ fn lost(failure: Option<Failure>) -> StoreEvent {
 
 /// How a [`Breaker`](super::Breaker) concludes a check: it counts the answer. Part of its
 /// [`Store::Check`](crate::store::Store::Check).
+///
+/// The [example of `Breaker`](super::Breaker) makes such a store.
 pub struct BreakerCall<C = MonotonicClock> {
     circuit: Arc<Circuit<C>>,
     /// The number of changes when the call was let through.

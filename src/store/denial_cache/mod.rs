@@ -176,6 +176,8 @@ impl<St: fmt::Debug, C> fmt::Debug for DenialCache<St, C> {
 
 /// How a [`DenialCache`] concludes a check: it learns from the answer. Part of its
 /// [`Store::Check`].
+///
+/// The [example of `DenialCache`](DenialCache) makes such a store.
 pub struct DenialCacheCall {
     denials: Arc<Denials>,
     lesson: Lesson,

@@ -350,6 +350,8 @@ impl<St: fmt::Debug, C> fmt::Debug for LocalFallback<St, C> {
 
 /// How a [`LocalFallback`] concludes a check: it copies the decision to the local store, or lets
 /// that decide if the other store failed. Part of its [`Store::Check`].
+///
+/// The [example of `LocalFallback`](LocalFallback) makes such a store.
 pub struct FallbackCall<C = MonotonicClock> {
     local: Local<C>,
     charge: OwnedCharge,

@@ -7,6 +7,25 @@ use super::format::VERSION;
 
 /// Why bytes are not a [`Snapshot`](super::Snapshot), or why a store can't restore one. Nothing was
 /// changed.
+///
+/// ```
+/// use bolna_rate_limit::store::{MemoryStore, Snapshot, SnapshotError};
+///
+/// /// Starts with full buckets if the file is unusable, but not if it is the wrong file.
+/// fn restored(file: Vec<u8>) -> Result<MemoryStore, SnapshotError> {
+///     let mut store = MemoryStore::new();
+///     match Snapshot::from_bytes(file).and_then(|snapshot| store.restore(&snapshot)) {
+///         Err(error @ (SnapshotError::Truncated { .. } | SnapshotError::Damaged)) => {
+///             eprintln!("the limits start anew: {error}");
+///         }
+///         result => result?,
+///     }
+///     Ok(store)
+/// }
+/// assert_eq!(restored(b"[limits]".to_vec()).unwrap_err(), SnapshotError::Foreign);
+/// let cut = MemoryStore::new().snapshot().as_bytes()[..50].to_vec();
+/// assert!(restored(cut).is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotError {

@@ -20,6 +20,21 @@ pub use error::SnapshotError;
 /// their overdrafts. A process that restarts takes one before it ends, and restores it when it has
 /// started: see [`MemoryStore::snapshot`](super::MemoryStore::snapshot).
 ///
+/// ```
+/// use bolna_rate_limit::store::{MemoryStore, Snapshot};
+/// use bolna_rate_limit::{Account, Limiter, Policy};
+///
+/// let caller = Account::user("u-17");
+/// let old = Limiter::default();
+/// let _ruling = old.check_now(&caller, "/call");
+/// let bytes = old.store().snapshot().as_bytes().to_vec();
+///
+/// let mut store = MemoryStore::new();
+/// store.restore(&Snapshot::from_bytes(bytes)?)?;
+/// assert_eq!(Limiter::with_store(Policy::default(), store)?.report().store.buckets, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Format
 /// A snapshot is a sequence of bytes with a version and a checksum. A snapshot of this version can
 /// be read by every later release of the crate. An earlier release refuses one of a later version,

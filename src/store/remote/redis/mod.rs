@@ -269,6 +269,8 @@ impl fmt::Debug for RedisStore {
 
 pin_project! {
     /// The check of a [`RedisStore`].
+    ///
+    /// The [example of `RedisStore`](RedisStore) makes the store that it belongs to.
     #[must_use = "futures do nothing unless polled"]
     pub struct RedisCheck {
         #[pin]

@@ -25,6 +25,17 @@ use said::Said;
 ///
 /// Neither holds the user, the password or an id. The error of an address that can't be read shows
 /// no part of it but its scheme.
+///
+/// ```
+/// use bolna_rate_limit::store::{RedisStore, RedisStoreErrorKind};
+///
+/// # tokio_test::block_on(async {
+/// let address = "redis://limiter:secret@redis.internal:six";
+/// let error = RedisStore::connect(address).await.unwrap_err();
+/// assert_eq!(error.kind(), RedisStoreErrorKind::Setting);
+/// assert!(!error.to_string().contains("secret"));
+/// # });
+/// ```
 #[derive(Clone, Debug)]
 pub struct RedisStoreError {
     kind: RedisStoreErrorKind,
@@ -34,6 +45,25 @@ pub struct RedisStoreError {
 }
 
 /// What is wrong with a server, or with its address or another setting.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use bolna_rate_limit::store::{RedisStore, RedisStoreError, RedisStoreErrorKind};
+///
+/// /// Waits for a server that starts together with this process. With `start_degraded`, callers
+/// /// would be served meanwhile.
+/// async fn connect(address: &str) -> Result<RedisStore, RedisStoreError> {
+///     loop {
+///         let result = RedisStore::connect(address).await;
+///         match result.as_ref().map_err(RedisStoreError::kind) {
+///             Err(RedisStoreErrorKind::Unreachable | RedisStoreErrorKind::Busy) => {
+///                 tokio::time::sleep(Duration::from_secs(1)).await;
+///             }
+///             _ => return result,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RedisStoreErrorKind {
