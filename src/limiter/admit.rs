@@ -17,6 +17,8 @@ use crate::store::{Answer, Store, StoreError};
 use crate::values::{Costs, Endpoint, Ruling};
 
 /// What [`Limiter::admit`] has decided.
+///
+/// The [example of `Limiter::admit`](Limiter::admit) reads it.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "the request has been charged: the ruling says whether it is admitted"]
@@ -109,6 +111,8 @@ impl<St: Store> Limiter<St> {
 pin_project! {
     /// The future of [`Limiter::admit`], where the store can't answer at once. If it is dropped
     /// before its answer, the request is not in flight; its buckets may have been charged or not.
+    ///
+    /// It is awaited in the [example of `Limiter::admit`](Limiter::admit).
     #[must_use = "futures do nothing unless polled"]
     pub struct LimiterAdmit<St>
     where

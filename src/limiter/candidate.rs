@@ -21,6 +21,26 @@ use crate::values::{Decision, Endpoint, LimitName, OwnedCharge, Principal, Quota
 /// units come back at different moments. So the number of requests that the candidate would refuse
 /// in addition is [`newly_limited`](Self::newly_limited) minus
 /// [`newly_allowed`](Self::newly_allowed).
+///
+/// ```
+/// use bolna_rate_limit::limiter::CandidateReport;
+///
+/// /// What would change if the candidate were the active policy.
+/// fn what_if(it: &CandidateReport) -> String {
+///     let all = it.allowed + it.limited + it.newly_limited + it.newly_allowed;
+///     let more = it.newly_limited.saturating_sub(it.newly_allowed);
+///     format!("{} ({}): refuses {more} more of {all} requests", it.endpoint, it.quota)
+/// }
+/// # use bolna_rate_limit::{Account, Limiter, Policy, Quota};
+/// # let limiter = Limiter::default();
+/// # limiter.set_candidate(Policy::bolna().quota("call", Quota::per_minute(1)).build()?)?;
+/// # for _ in 0..3 {
+/// #     let _ruling = limiter.check_now(&Account::user("u-17"), "/call");
+/// # }
+/// # let call = &limiter.candidate_report()[2];
+/// # assert_eq!(what_if(call), "call (1 request per minute): refuses 2 more of 3 requests");
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

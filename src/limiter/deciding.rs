@@ -113,6 +113,8 @@ impl<F: Future<Output = Checked>> Deciding<F> {
 
 pin_project! {
     /// The future of a [check](crate::Limiter::check) that the store can't answer at once.
+    ///
+    /// It is awaited in the [example of `Limiter::check`](crate::Limiter::check).
     #[must_use = "futures do nothing unless polled"]
     pub struct LimiterCheck<F>
     where

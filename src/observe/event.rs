@@ -10,6 +10,22 @@ use crate::values::{Endpoint, Enforcement, LimitName, Scope};
 
 /// Something that happened to a limiter and does not concern a single request. `Display` says it in
 /// one line, without ids, unless an error of the store contains one.
+///
+/// ```
+/// use bolna_rate_limit::observe::Event;
+/// use bolna_rate_limit::store::StoreEvent;
+/// use bolna_rate_limit::{Limiter, Policy, Quota};
+///
+/// let limiter = Limiter::default();
+/// limiter.on_event(|event| match event {
+///     Event::Store(StoreEvent::Lost { .. }) => { /* wake someone up */ }
+///     event if event.is_warning() => eprintln!("warning: {event}"),
+///     // "the policy was changed: call 500 requests per minute -> 300 requests per minute"
+///     event => println!("{event}"),
+/// });
+/// limiter.set_policy(Policy::bolna().quota("call", Quota::per_minute(300)).build()?)?;
+/// # Ok::<(), bolna_rate_limit::PolicyError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {

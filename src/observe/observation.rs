@@ -6,6 +6,8 @@ use crate::store::StoreError;
 use crate::values::{Principal, Ruling};
 
 /// What was decided about one request, and who is billed for it.
+///
+/// The [example of `Observer`](super::Observer) reads it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Observation<'a> {
