@@ -13,6 +13,8 @@ pin_project! {
     /// If a limit of [requests in flight](crate::policy::PolicyBuilder::concurrent) counts the
     /// request, the body keeps it in flight until the body has ended or is dropped. A clone of the
     /// [`Admission`](crate::limiter::Admission) keeps it longer.
+    ///
+    /// An [example at `enabled`](crate::BolnaRateLimitLayer::enabled) makes axum's body of it.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

@@ -32,6 +32,21 @@ impl CostOf {
 
 /// Types that a closure for [`cost`](crate::BolnaRateLimitLayer::cost) can return: a number of
 /// units, or an `Option` of one.
+///
+/// ```
+/// use bolna_rate_limit::{BolnaRateLimitLayer, Endpoint};
+///
+/// let layer = BolnaRateLimitLayer::new();
+/// // `u32`: a batch costs as much as ten calls.
+/// let by_path = layer.clone().cost(Endpoint::CALL, |head| {
+///     if head.uri.query() == Some("batch") { 10 } else { 1 }
+/// });
+/// // `Option<u32>`: as many calls as the field says, which the handler has to hold the caller to;
+/// // without it, the cost of the policy.
+/// let by_header = layer.cost(Endpoint::CALL, |head| {
+///     head.headers.get("x-calls")?.to_str().ok()?.parse::<u32>().ok()
+/// });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no cost",
     label = "the closure returns this",

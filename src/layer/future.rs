@@ -22,6 +22,8 @@ use crate::store::Store;
 pin_project! {
     /// The future of a [`BolnaRateLimit`](crate::BolnaRateLimit): the response of the inner
     /// service, or a refusal.
+    ///
+    /// It is awaited in the [example of the module](crate::layer).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, St, ReqBody>
     where

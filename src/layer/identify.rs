@@ -47,6 +47,23 @@ pub trait Identify: Send + Sync + 'static {
 
 /// Types that a closure for [`identify`](crate::BolnaRateLimitLayer::identify) can return: an
 /// [`Account`], a [`Principal`], or an `Option` of either.
+///
+/// ```
+/// use bolna_rate_limit::{Account, BolnaRateLimitLayer, Principal};
+///
+/// # #[derive(Clone)] struct User { id: u64, organization: Option<u64> }
+/// let layer = BolnaRateLimitLayer::new();
+/// // `Option<Principal>`: a header field that a gateway sets.
+/// let by_header = layer.clone().identify(|head| {
+///     Principal::organization(head.headers.get("x-organization")?.to_str().ok()?)
+/// });
+/// // `Account`: without a user and an organization it is unidentified.
+/// let by_user = layer.identify(|head| {
+///     let user = head.extensions.get::<User>();
+///     Account::user(user.map(|user| user.id))
+///         .in_organization(user.and_then(|user| user.organization))
+/// });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be turned into an account",
     label = "the closure returns this",

@@ -24,6 +24,8 @@ use crate::store::{MemoryStore, Store};
 /// In both cases the next `poll_ready` goes on with a new clone of the inner service that the layer
 /// was given. That original is never polled, so its clones are never wrongly believed to be ready.
 /// State that the inner service does not share among its clones begins anew with each of them.
+///
+/// The [example of the module](crate::layer) calls one.
 pub struct BolnaRateLimit<S, St = MemoryStore> {
     /// `None` after it was dropped, or left with a request, until the next `poll_ready`.
     inner: Option<S>,

@@ -24,6 +24,32 @@ pub(in crate::layer) type Renderer = Arc<dyn Fn(&Refusal<'_>) -> Response<Bytes>
 ///
 /// It is passed to a closure that renders refusals: see
 /// [`BolnaRateLimitLayer::render_refusals`](crate::BolnaRateLimitLayer::render_refusals).
+///
+/// ```
+/// use bolna_rate_limit::BolnaRateLimitLayer;
+/// use bolna_rate_limit::layer::{Reason, Refusal};
+/// use http::{HeaderValue, Response};
+///
+/// /// `{"code":"rate_limited","limit":"call","retry_after":7}`, or the usual response.
+/// fn render(refusal: &Refusal<'_>) -> Response<bytes::Bytes> {
+///     let Reason::Limited(decision) = refusal.reason() else {
+///         return refusal.problem();
+///     };
+///     // Rounded up, as `Retry-After` is, which the layer adds.
+///     let seconds = refusal.wait().map_or(0, |wait| wait.as_nanos().div_ceil(1_000_000_000));
+///     let json = format!(
+///         r#"{{"code":"rate_limited","limit":"{}","retry_after":{seconds}}}"#,
+///         decision.name(),
+///     );
+///     let mut response = Response::new(json.into());
+///     *response.status_mut() = refusal.status();
+///     let json = HeaderValue::from_static("application/json");
+///     response.headers_mut().insert("content-type", json);
+///     response
+/// }
+///
+/// let layer = BolnaRateLimitLayer::new().render_refusals(render);
+/// ```
 pub struct Refusal<'a> {
     reason: Reason<'a>,
     ruling: &'a Ruling,
@@ -35,6 +61,8 @@ pub struct Refusal<'a> {
 }
 
 /// Why a request is refused.
+///
+/// The [example of `Refusal`](Refusal) matches it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Reason<'a> {

@@ -17,6 +17,24 @@ const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset
 /// fewest further requests left. If it is refused, it is the limit with the longest wait. This can
 /// be one of [requests in flight](crate::Quota::concurrent), and `X-RateLimit-Reset` is then in one
 /// second.
+///
+/// ```
+/// use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+/// use bolna_rate_limit::layer::LegacyReset;
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+///
+/// # tokio_test::block_on(async {
+/// let service = ServiceBuilder::new()
+///     .layer(BolnaRateLimitLayer::new().legacy_headers(LegacyReset::DeltaSeconds))
+///     .service(service_fn(|_: Request<String>| async { Ok::<_, BoxError>(Response::new(())) }));
+/// let call = Request::post("/call").extension(Account::user("u-17")).body(String::new())?;
+/// let response = service.oneshot(call).await?;
+/// assert_eq!(response.headers()["x-ratelimit-remaining"], "499");
+/// assert_eq!(response.headers()["x-ratelimit-reset"], "1");
+/// # Ok::<(), BoxError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LegacyReset {

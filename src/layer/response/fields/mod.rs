@@ -16,6 +16,23 @@ pub use legacy::LegacyReset;
 pub(in crate::layer) use retry_after::Longest;
 
 /// The form of the `RateLimit` header fields of responses.
+///
+/// ```
+/// use bolna_rate_limit::{Account, BolnaRateLimitLayer};
+/// use bolna_rate_limit::layer::Dialect;
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+///
+/// # tokio_test::block_on(async {
+/// // Callers do not learn the limits.
+/// let service = ServiceBuilder::new()
+///     .layer(BolnaRateLimitLayer::new().dialect(Dialect::Off))
+///     .service(service_fn(|_: Request<String>| async { Ok::<_, BoxError>(Response::new(())) }));
+/// let call = Request::post("/call").extension(Account::user("u-17")).body(String::new())?;
+/// assert!(!service.oneshot(call).await?.headers().contains_key("ratelimit"));
+/// # Ok::<(), BoxError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
