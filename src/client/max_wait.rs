@@ -55,6 +55,8 @@ impl MaxWait {
 /// [`MaxWait`] or both, in either order. By default, the request is
 /// [interactive](Priority::Interactive), and the [bound of the
 /// pacer](super::PacerBuilder::max_wait) is that of its wait.
+///
+/// The [example of `acquire_with`](super::Pacer::acquire_with) passes both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WaitOptions {
     pub(super) priority: Priority,

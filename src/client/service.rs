@@ -23,6 +23,8 @@ use super::retry::{CloneBodies, CloneBody, RetryPolicy};
 /// is a [`BoxError`] that contains either the error of the wrapped service or a
 /// [`WaitError`](super::WaitError).
 ///
+/// The [example of the module](crate::client) sends requests through one.
+///
 /// # Panics
 /// A request that has to wait, is refused or is retried may panic outside of a tokio runtime with
 /// timers enabled.

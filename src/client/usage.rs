@@ -7,6 +7,17 @@ use crate::values::{Endpoint, LimitName, Quota};
 
 /// The current state of one endpoint of a [`Pacer`](super::Pacer), and what it has counted since
 /// the pacer was created. An endpoint that leaves the policy and comes back goes on counting.
+///
+/// ```
+/// use bolna_rate_limit::client::Pacer;
+///
+/// let pacer = Pacer::new();
+/// let call = pacer.peek("/call").expect("/call is not exempt");
+/// // Five units of the burst are held back.
+/// assert_eq!((call.quota().burst(), call.remaining()), (500, 495));
+/// // A line of progress:
+/// println!("{} sent, {} waiting, {:?} to go", call.sent(), call.waiting(), call.wait());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub(super) endpoint: Endpoint,
@@ -53,6 +64,17 @@ pub struct LearnedRate {
 }
 
 /// The current state of an endpoint's limit of requests in flight.
+///
+/// ```
+/// use bolna_rate_limit::Policy;
+/// use bolna_rate_limit::client::Pacer;
+///
+/// let pacer = Pacer::with_policy(Policy::bolna().concurrent("call", 10).build()?);
+/// let _permit = pacer.try_acquire("/call")?;
+/// let calls = pacer.peek("/call").and_then(|usage| usage.concurrency()).expect("it has a limit");
+/// assert_eq!((calls.in_flight(), calls.most()), (1, 10));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     pub(super) limit: Option<LimitName>,

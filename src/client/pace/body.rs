@@ -21,6 +21,8 @@ pin_project! {
     /// retry finds the connection free again: a connection of HTTP/1 is used again only after a
     /// response was read to its end. The caller gets all of it nevertheless, with its trailers and
     /// errors.
+    ///
+    /// The [example of `MaxWait`](crate::client::MaxWait) names the type of a response that has it.
     pub struct ResponseBody<B>
     where
         B: Body,

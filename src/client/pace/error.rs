@@ -158,6 +158,14 @@ impl fmt::Display for WaitError {
 impl Error for WaitError {}
 
 /// Why a pacer can't be built.
+///
+/// ```
+/// use bolna_rate_limit::client::Pacer;
+///
+/// let error = Pacer::builder().hosts(["https://api.bolna.ai"]).build().unwrap_err();
+/// let text = r#"hosts has "https://api.bolna.ai", so requests to it would not be paced: "#;
+/// assert!(error.to_string().starts_with(text));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PacerError {

@@ -27,6 +27,8 @@ pin_project! {
     ///
     /// If the request is refused, the body of the response is read, up to 64 KiB and for at most
     /// 1 s, before the response is handed on. See [`ResponseBody`].
+    ///
+    /// It is awaited in the [example of `PaceLayer`](super::PaceLayer).
     #[must_use = "futures do nothing unless polled"]
     pub struct PaceFuture<S, ReqBody, ResBody>
     where

@@ -8,6 +8,29 @@ use crate::client::refusals::Refusals;
 /// [`BolnaClientLayer`](crate::client::BolnaClientLayer) for stacks that have retries of their own.
 ///
 /// Clones of the layer, and all services made from them, share one [`Pacer`].
+///
+/// ```
+/// use bolna_rate_limit::client::{PaceLayer, Pacer};
+/// use http::{Request, Response};
+/// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let pacer = Pacer::new();
+/// let layer = PaceLayer::new(pacer.clone());
+/// let client = ServiceBuilder::new().layer(layer).service(service_fn(
+///     async |_: Request<String>| {
+///         let refusal = Response::builder().status(429).header("retry-after", "30");
+///         Ok::<_, BoxError>(refusal.body(String::new())?)
+///     },
+/// ));
+/// let response = client.oneshot(Request::post("/call").body(String::new())?).await?;
+/// // The caller gets the refusal, and later requests to the endpoint wait.
+/// assert_eq!(response.status(), 429);
+/// assert!(pacer.peek("/call").is_some_and(|usage| !usage.paused().is_zero()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a layer does nothing until a service is wrapped in it"]
 pub struct PaceLayer {

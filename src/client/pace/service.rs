@@ -28,6 +28,8 @@ use crate::client::retry::Again;
 /// It is a service of `http::Request` if the wrapped service is one, can be cloned, and the body of
 /// its responses is a [`Body`].
 ///
+/// The [example of `PaceLayer`](super::PaceLayer) calls one.
+///
 /// # Panics
 /// A request that has to wait panics outside of a tokio runtime with timers enabled, and on one
 /// that has been shut down. On a runtime without timers, so does a request that is refused, if the

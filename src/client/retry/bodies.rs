@@ -6,6 +6,9 @@
 /// It is implemented by [`CloneBodies`] (the default), by [`SendOnce`], and by every closure
 /// `Fn(&B) -> Option<B>` that is [`Clone`]; see
 /// [`RetryPolicyBuilder::clone_bodies_with`](super::RetryPolicyBuilder::clone_bodies_with).
+///
+/// The [example of `clone_bodies_with`](super::RetryPolicyBuilder::clone_bodies_with) copies empty
+/// bodies only.
 pub trait CloneBody<B>: Clone {
     /// Returns a body with the same content, or `None` if the body can't be copied. With `None` the
     /// request is sent only once, and the caller gets a refusal unchanged.
@@ -14,6 +17,8 @@ pub trait CloneBody<B>: Clone {
 
 /// Clones every body. This does not copy the data of a body of one shared buffer, such as
 /// `Full<Bytes>`.
+///
+/// The client in the [example of the module](crate::client) does so.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "its name is its only value")]
 pub struct CloneBodies;
@@ -25,6 +30,15 @@ impl<B: Clone> CloneBody<B> for CloneBodies {
 }
 
 /// Clones no body, of whatever type: no request is sent again.
+///
+/// ```
+/// use bolna_rate_limit::client::{BolnaClientLayer, RetryPolicy, SendOnce};
+///
+/// // For uploads that are streams: paced, and the caller gets a refusal.
+/// let retry: RetryPolicy<SendOnce> = RetryPolicy::builder().send_once().build()?;
+/// let layer = BolnaClientLayer::new().retry(retry);
+/// # Ok::<(), bolna_rate_limit::client::RetryPolicyError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::exhaustive_structs, reason = "its name is its only value")]
 pub struct SendOnce;

@@ -14,6 +14,8 @@ use super::{Delay, Resumption};
 pin_project! {
     /// The future of [`RetryPolicy`](super::RetryPolicy): completes when a refused request may be
     /// sent again.
+    ///
+    /// The [example of `RetryPolicy`](super::RetryPolicy) needs no name for it.
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryDelay {
         #[pin]

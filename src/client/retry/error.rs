@@ -6,6 +6,16 @@ use std::time::Duration;
 
 /// Why a retry policy can't be built. The text names the value, the rule that it breaks, and what
 /// to do.
+///
+/// ```
+/// use std::time::Duration;
+/// use bolna_rate_limit::client::{RetryPolicy, RetryPolicyError};
+///
+/// let (base, max) = (Duration::from_secs(20), Duration::from_secs(10));
+/// let error = RetryPolicy::builder().backoff(base, max).build().unwrap_err();
+/// assert_eq!(error, RetryPolicyError::BackoffAboveMax { base, max });
+/// assert!(error.to_string().starts_with("backoff base 20s is longer than its maximum 10s: "));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RetryPolicyError {
