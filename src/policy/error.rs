@@ -17,8 +17,8 @@ use crate::values::{Endpoint, Excerpt, NameError, QuotaError};
 /// let paths = ["/search", "/find/:term"];
 /// let policy = Policy::builder().endpoint("search", Quota::per_minute(60), paths);
 /// let error = policy.build().unwrap_err();
-/// let text = "path \"/find/:term\" of endpoint \"search\": a parameter is written `{name}`, and \
-///             the rest of a path `{*name}`";
+/// let text = "path \"/find/:term\" of endpoint \"search\": a parameter is a whole segment and is \
+///             written `{name}`, and the rest of a path `{*name}`";
 /// assert_eq!(error.to_string(), text);
 /// // In a form, the entry that is wrong:
 /// if let PolicyError::Path { list: PathList::Endpoint(name), index, .. } = error {

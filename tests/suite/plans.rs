@@ -170,7 +170,7 @@ fn an_account_without_limits_is_admitted_everywhere_and_costs_the_others_nothing
     }
     assert_eq!(now(limiter.usage(&staff)).unwrap(), []);
     // Nothing was charged: the other customers have all of what is for everyone.
-    let others = ["o-1", "o-2", "o-3", "o-4"].map(|id| Account::organization(id));
+    let others = ["o-1", "o-2", "o-3", "o-4"].map(Account::organization);
     assert_eq!(others.map(|other| call(&limiter, &other, "/call")), [200, 200, 200, 429]);
 }
 
