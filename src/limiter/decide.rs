@@ -149,6 +149,20 @@ impl<St: Store> Limiter<St> {
             enforced: Enforced::all_if(enforcement.applies_to(principal)),
             waited: None,
         };
+        let answer = match answer {
+            // Observers only, the common case in production. Apart from the others, since the
+            // decisions are moved only once.
+            Answer::Now(Ok(decisions))
+                if active.candidate.is_none() && !terms.corrects && decisions.agrees() =>
+            {
+                let (endpoint, enforced) = (rule.endpoint(), request.enforced);
+                let ruling = Ruling::of_decisions(endpoint, decisions, enforced, None);
+                let mark = active.tell(&request, endpoint, &ruling, None, seen);
+                let rest = mark.map(|mark| Box::new(Rest { mark: Some(mark), ..Rest::default() }));
+                return Decided::Now(Conclusion { ruling, error: None, rest });
+            }
+            answer => answer,
+        };
         self.decide_in_full(&active, &request, asked, answer, None, terms, seen)
     }
 
@@ -385,17 +399,28 @@ impl Active {
             }
             answer => self.judge(answer, candidate, carried, endpoint, request, terms, &mut rest),
         };
-        if let Some(observers) = &self.observers {
-            let (principal, error) = (charge.principal(), error.as_deref());
-            let observation = Observation::new(Some(principal), &ruling, error, request.waited);
-            observers.on_decision(&observation.with_user(charge.user()));
-            let (active, policy, ruling) = (&self.policy, request.policy, &ruling);
-            let examined = Examined { active, policy, principal, endpoint, ruling };
-            if let Some(mark) = observers.check(seen, examined) {
-                rest.get_or_insert_default().mark = Some(mark);
-            }
+        if let Some(mark) = self.tell(request, endpoint, &ruling, error.as_deref(), seen) {
+            rest.get_or_insert_default().mark = Some(mark);
         }
         Conclusion { ruling, error, rest }
+    }
+
+    /// Reports a decision about a request of an account to the observers, if there are any.
+    #[inline]
+    fn tell(
+        &self,
+        request: &Request<'_>,
+        endpoint: Endpoint,
+        ruling: &Ruling,
+        error: Option<&StoreError>,
+        seen: &impl Seen,
+    ) -> Option<Box<Mark>> {
+        let observers = self.observers.as_ref()?;
+        let principal = request.charge.principal();
+        let observation = Observation::new(Some(principal), ruling, error, request.waited);
+        observers.on_decision(&observation.with_user(request.charge.user()));
+        let (active, policy) = (&self.policy, request.policy);
+        observers.check(seen, Examined { active, policy, principal, endpoint, ruling })
     }
 
     /// The ruling, where there is a candidate, a limit of requests in flight or something to note,
