@@ -29,6 +29,8 @@
 //! ```
 //!
 //! # How a request waits
+#![doc = include_str!("../guide/client.svg")]
+//!
 //! Each endpoint of the policy has its own pace. Requests are sent in bursts, as large as the quota
 //! allows, or [evenly](PacerBuilder::evenly), one per
 //! [`emission_interval`](crate::Quota::emission_interval). The first burst [begins
