@@ -157,7 +157,7 @@ impl<St: Store> Limiter<St> {
             {
                 let (endpoint, enforced) = (rule.endpoint(), request.enforced);
                 let ruling = Ruling::of_decisions(endpoint, decisions, enforced, None);
-                let mark = active.tell(&request, endpoint, &ruling, None, seen);
+                let mark = active.report_decision(&request, endpoint, &ruling, None, seen);
                 let rest = mark.map(|mark| Box::new(Rest { mark: Some(mark), ..Rest::default() }));
                 return Decided::Now(Conclusion { ruling, error: None, rest });
             }
@@ -245,8 +245,8 @@ impl<St: Store> Limiter<St> {
         self.store().capabilities().permits_together(entries)
     }
 
-    /// When there is more to do than to decide by one limit: several limits, a candidate,
-    /// observers, or enforcement on some.
+    /// When there is more to do than to decide by one limit: several limits, a candidate or
+    /// corrections; or observers or enforcement on some, if the store does not answer at once.
     #[inline(never)]
     #[expect(clippy::too_many_arguments, reason = "all of them are needed")]
     fn decide_in_full(
@@ -399,7 +399,8 @@ impl Active {
             }
             answer => self.judge(answer, candidate, carried, endpoint, request, terms, &mut rest),
         };
-        if let Some(mark) = self.tell(request, endpoint, &ruling, error.as_deref(), seen) {
+        if let Some(mark) = self.report_decision(request, endpoint, &ruling, error.as_deref(), seen)
+        {
             rest.get_or_insert_default().mark = Some(mark);
         }
         Conclusion { ruling, error, rest }
@@ -407,7 +408,7 @@ impl Active {
 
     /// Reports a decision about a request of an account to the observers, if there are any.
     #[inline]
-    fn tell(
+    fn report_decision(
         &self,
         request: &Request<'_>,
         endpoint: Endpoint,

@@ -229,8 +229,9 @@ impl ClientAddress {
     }
 }
 
-/// Each address is billed by itself, as an account is, so that all limits of the policy apply to
-/// it. No request is unidentified then.
+/// Each address is billed by itself, as an account is, so that each limit of an account applies to
+/// it. No request is unidentified then. All requests of which no address is found are billed
+/// together, and no advice such as BRL011 says so.
 ///
 /// Their buckets count as those of accounts do. To bound the memory that a client with very many
 /// addresses can fill, set [`max_buckets`](crate::store::MemoryStore::max_buckets).

@@ -66,7 +66,8 @@ pub enum Advice {
     ///
     /// Most likely the layer is outside of authentication and so runs before it. In axum the layer
     /// that is added last is the outermost and runs first. So add authentication after the limiter.
-    /// If authentication inserts a type of its own, read it with
+    /// In tonic and in a `ServiceBuilder` the layer that is added first is the outermost, so add it
+    /// before. If authentication inserts a type of its own, read it with
     /// [`identify`](crate::BolnaRateLimitLayer::identify).
     ///
     /// If the credentials were just wrong, all is well. So it is if callers are served and this is

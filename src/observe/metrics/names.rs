@@ -31,7 +31,7 @@ pub(super) const ENFORCEMENT: &str = "bolna_rate_limit_enforcement_percent";
 /// Describes the metrics to the recorder.
 pub(super) fn describe() {
     describe_counter!(DECISIONS, "Requests that were decided about");
-    describe_counter!(LIMIT_DECISIONS, "What each limit says, if several decide about a request");
+    describe_counter!(LIMIT_DECISIONS, "What each limit says about a request");
     describe_counter!(CANDIDATE_DECISIONS, "Requests for which the candidate policy was evaluated");
     describe_histogram!(
         STORE_WAIT,
