@@ -36,10 +36,10 @@
 #![doc = include_str!("guide/flow.svg")]
 //!
 //! The [`Principal`] is who is billed: the organization, or else the user. An [`Endpoint`] is a
-//! group of paths with limits of their own, and a [`Quota`] is a limit over a period and a burst.
-//! A [`Decision`] says what a limit has left, and a [`Ruling`] what came of the request. Methods
-//! and queries never matter. A refused request costs nothing, and no spelling of a path [escapes
-//! its limit](guide::security).
+//! group of paths with limits of their own, and a [`Quota`] is how many requests may come in a
+//! period, and at once. A [`Decision`] says what a limit has left, and a [`Ruling`] what came of
+//! the request. Methods and queries never matter. A refused request costs nothing, and no spelling
+//! of a path [escapes its limit](guide::security).
 //!
 //! # Where to read on
 //! | question | answer |
@@ -55,7 +55,8 @@
 //! | What is wrong? | [troubleshooting](guide::troubleshooting) |
 //!
 //! The [`guide`] lists all chapters, and the README of the folder `examples` all examples by task.
-//! Without Tower, [`Limiter::check_now`] decides about a request.
+//! Without Tower, [`Limiter::check`] decides about a request, or [`Limiter::check_now`] at once if
+//! its store is in this process.
 //!
 //! # Features
 //! No feature is on by default. The default build counts in this process, needs no runtime, and
@@ -66,7 +67,8 @@
 //!   `redis-tls`: over TLS, with rustls.
 //! * `client`: the module `client`, which paces and retries outgoing requests by the same policy.
 //! * `policy-file`: `Policy::read` reads a policy from a TOML or JSON file.
-//! * `metrics`: `observe::Metrics` counts with the `metrics` facade.
+//! * `metrics`: `observe::Metrics`, and with `client` `client::Metrics`, count with the `metrics`
+//!   facade.
 //! * `tracing`: `observe::Log` logs with `tracing`; with `client`, the client logs too.
 //! * `serde`: plain data such as [principals](Principal), [decisions](Decision) and
 //!   [reports](observe::Report) can be serialized, and some of it read back.
