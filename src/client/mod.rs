@@ -310,10 +310,10 @@
 //!
 //! # HTTP clients
 //! The inner service may be any service of `http::Request` that can be cloned. The body of its
-//! responses has to be a [`Body`](http_body::Body), and becomes a [`ResponseBody`], which is a body
-//! of the same data and errors. hyper-util's client speaks https with a connector such as the one
-//! of hyper-rustls. [reqwest](https://docs.rs/reqwest) has types of its own, which have to be
-//! converted:
+//! responses has to be a [`Body`](https://docs.rs/http-body/1/http_body/trait.Body.html), and
+//! becomes a [`ResponseBody`], which is a body of the same data and errors. hyper-util's client
+//! speaks https with a connector such as the one of hyper-rustls.
+//! [reqwest](https://docs.rs/reqwest) has types of its own, which have to be converted:
 //!
 //! ```
 //! use bolna_rate_limit::client::BolnaClientLayer;
