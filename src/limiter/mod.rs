@@ -117,7 +117,7 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
     ///
     /// A limiter with another clock is another type than `Limiter`. So a function that is to take
     /// both is generic over the store, as `fn app<St: Store>(limiter: Limiter<St>)`, or takes a
-    /// `Limiter<AnyStore>` for [`with_store`](Self::with_store).
+    /// [`Limiter<AnyStore>`](crate::guide::testing#one-type-for-every-store).
     ///
     /// ```
     /// use std::time::Duration;

@@ -68,6 +68,9 @@ impl Clock for MonotonicClock {
 
 /// A clock for tests, which moves only when it is told to. Clones share the time.
 ///
+/// A limiter with it is a `Limiter<MemoryStore<ManualClock>>`. A struct without a generic parameter
+/// can hold a [`Limiter<AnyStore>`](crate::guide::testing#one-type-for-every-store).
+///
 /// ```
 /// use std::time::Duration;
 /// use bolna_rate_limit::values::clock::ManualClock;

@@ -6,7 +6,7 @@ use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::MemoryStore;
 use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Quota};
-use http::Request;
+use http::{Method, Request};
 
 use crate::support::{now, one_call, peeked, send, stopped_limiter};
 
@@ -216,4 +216,32 @@ fn an_organization_without_a_user_is_billed_as_with_one_and_has_no_limit_of_a_us
     let calls = [&account(), &account(), &by_key, &by_key, &by_key];
     assert_eq!(calls.map(|by| call(&limiter, by, "/call")), [200, 429, 200, 200, 429]);
     assert_eq!(Account::organization(" ").principal(), None);
+}
+
+#[test]
+fn each_method_can_have_a_plan_of_its_own_and_all_others_share_default() {
+    let all = Policy::builder().default_quota(Quota::per_minute(2));
+    let of = |name: &str, quota| all.clone().endpoint(name, quota, ["/jobs"]).build().unwrap();
+    let (create, list) =
+        (of("create-job", Quota::per_minute(1)), of("list-jobs", Quota::per_minute(3)));
+    let (limiter, _) = stopped_limiter(all.build().unwrap());
+    let layer = BolnaRateLimitLayer::with_limiter(limiter).identify(move |head| {
+        Some(match head.method {
+            Method::POST => account().with_policy(create.clone()),
+            Method::GET => account().with_policy(list.clone()),
+            _ => account(),
+        })
+    });
+    let statuses = |method: Method, path: &str| {
+        let one = |_| {
+            let request = Request::builder().method(method.clone()).uri(path);
+            now(send(&layer, request.body(String::new()).unwrap())).status().as_u16()
+        };
+        (0..4).map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(Method::POST, "/jobs"), [200, 429, 429, 429]);
+    assert_eq!(statuses(Method::GET, "/jobs"), [200, 200, 200, 429]);
+    // The other methods of the path, and all other paths whatever the method, share one bucket.
+    assert_eq!(statuses(Method::DELETE, "/jobs"), [200, 200, 429, 429]);
+    assert_eq!(statuses(Method::GET, "/about"), [429, 429, 429, 429]);
 }
