@@ -31,6 +31,7 @@ mod live;
 mod max_retry_after;
 mod model;
 mod most_refused;
+mod observed;
 mod observers;
 mod operator;
 mod pairings;
