@@ -78,7 +78,10 @@ impl<St: Store> Limiter<St> {
     ) -> Answer<LimiterAdmit<St>> {
         let costs = costs.into();
         let answer = self.admitted(&Asked::by_name(account, endpoint, &costs));
-        answer.unwrap_or_else(|| Answer::Now(Err(self.no_endpoint(account, endpoint))))
+        answer.unwrap_or_else(|| {
+            let ruling = self.without_endpoint(account, endpoint);
+            Answer::Now(ruling.map(|ruling| Admitted { ruling, admission: None }))
+        })
     }
 
     fn admitted(&self, asked: &Asked<'_>) -> Option<Answer<LimiterAdmit<St>>> {

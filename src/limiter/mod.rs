@@ -473,7 +473,7 @@ impl<St: Store> Limiter<St> {
     ) -> Answer<LimiterCheck<St::Check>> {
         let costs = costs.into();
         let answer = self.answer(&Asked::by_name(account, endpoint, &costs));
-        answer.unwrap_or_else(|| Answer::Now(Err(self.no_endpoint(account, endpoint))))
+        answer.unwrap_or_else(|| Answer::Now(self.without_endpoint(account, endpoint)))
     }
 
     fn answer(&self, asked: &Asked<'_>) -> Option<Answer<LimiterCheck<St::Check>>> {
@@ -510,7 +510,7 @@ impl<C: Clock> Limiter<MemoryStore<C>> {
         let costs = costs.into();
         let asked = Asked::by_name(account, endpoint, &costs);
         match self.decide(&asked, &Terms::default(), &asked.target) {
-            Decided::Exempt => None,
+            Decided::Exempt => self.without_endpoint(account, endpoint).ok(),
             Decided::Now(conclusion) => Some(conclusion.ruling),
             Decided::Later(deciding) => deciding.never(),
         }

@@ -38,7 +38,9 @@ impl<St> Limiter<St> {
     }
 
     fn policy_of(&self, account: &Account) -> Policy {
-        account.policy().cloned().unwrap_or_else(|| self.policy())
+        // The policy of an account that names no principal is ignored.
+        let own = account.policy().filter(|_| account.principal().is_some());
+        own.cloned().unwrap_or_else(|| self.policy())
     }
 }
 
@@ -118,6 +120,7 @@ impl<St: Store> Limiter<St> {
     /// If the store fails, or if the account has no principal.
     pub async fn usage(&self, account: impl Into<Account>) -> Result<Vec<Decision>, StoreError> {
         let account = account.into();
+        principal_of(&account)?;
         let mut usage: Vec<Decision> = Vec::new();
         for (endpoint, _) in self.policy_of(&account).endpoints() {
             if let Some(ruling) = self.peek(&account, endpoint).await? {
@@ -196,11 +199,11 @@ impl<St: Store> Limiter<St> {
         requests: u32,
     ) -> Result<(), StoreError> {
         let account = account.into();
+        let principal = principal_of(&account)?;
         let policy = self.policy_of(&account);
         let rule = policy
             .rule_of_endpoint(endpoint)
             .ok_or_else(|| self.no_endpoint(&account, endpoint))?;
-        let principal = principal_of(&account)?;
         if requests == 0 {
             return Ok(());
         }
@@ -322,14 +325,30 @@ impl<St: Store> Limiter<St> {
 }
 
 impl<St> Limiter<St> {
+    /// The answer about an endpoint that the policy does not have: a policy without limits admits
+    /// all work.
+    ///
+    /// # Errors
+    /// If the policy has other endpoints.
+    pub(super) fn without_endpoint(
+        &self,
+        account: &Account,
+        endpoint: Endpoint,
+    ) -> Result<Ruling, StoreError> {
+        let is_unlimited = self.policy_of(account).rules().is_empty();
+        if is_unlimited {
+            Ok(Ruling::without_limits(endpoint))
+        } else {
+            Err(self.no_endpoint(account, endpoint))
+        }
+    }
+
     pub(super) fn no_endpoint(&self, account: &Account, endpoint: Endpoint) -> StoreError {
         let policy = self.policy_of(account);
         let names: Vec<_> = policy.endpoints().map(|(known, _)| known.name()).take(16).collect();
-        StoreError::of_request(format!(
-            "the policy has no endpoint {endpoint}; it has {}",
-            names.join(", ")
-        ))
-        .of_kind("no_endpoint")
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        StoreError::of_request(format!("the policy has no endpoint {endpoint}; it has {names}"))
+            .of_kind("no_endpoint")
     }
 }
 

@@ -122,9 +122,8 @@ impl Policy {
     /// limits for everyone. [Blocks](crate::Limiter::block) do not apply to them. As the limiter's
     /// policy, it admits all requests, also those without an account.
     ///
-    /// Since the policy has no endpoints, [`check_endpoint`](crate::Limiter::check_endpoint) and
-    /// [`admit_endpoint`](crate::Limiter::admit_endpoint) return an error for such an account, and
-    /// [`check_endpoint_now`](crate::Limiter::check_endpoint_now) returns `None`: skip them for it.
+    /// [`check_endpoint`](crate::Limiter::check_endpoint) admits work of any name. The ruling has
+    /// no decisions then.
     ///
     /// ```
     /// use bolna_rate_limit::{Account, Limiter, Policy};

@@ -58,6 +58,8 @@ enum Finding {
     TooCostly(Limit, u32),
     /// The path is charged to more limits than fit into one charge.
     TooAmbiguous,
+    /// The account has a policy without limits.
+    NoLimit,
 }
 
 /// Which of a charge's limits are enforced: a bit for each entry.
@@ -222,6 +224,12 @@ impl Ruling {
         }
     }
 
+    /// For work of an account whose policy has no limits.
+    pub(crate) const fn without_limits(endpoint: Endpoint) -> Self {
+        let (finding, enforced) = (Finding::NoLimit, Enforced::NONE);
+        Self { finding, endpoint: Some(endpoint), enforced, admitted: true, candidate: None }
+    }
+
     /// What the limiter found out about the request.
     #[must_use]
     #[inline]
@@ -239,6 +247,7 @@ impl Ruling {
             Finding::NoStore => Outcome::StoreFailed,
             Finding::TooCostly(..) => Outcome::TooCostly,
             Finding::TooAmbiguous => Outcome::TooAmbiguous,
+            Finding::NoLimit => Outcome::Allowed,
         }
     }
 
@@ -268,12 +277,16 @@ impl Ruling {
         self.admitted
     }
 
-    /// Whether every limit allows the request, enforced or not. `false` if there is no
-    /// [decision](Self::decisions), and for an unidentified request.
+    /// Whether every limit allows the request, enforced or not. `false` for an unidentified
+    /// request, and if no limit could decide. `true` if the account's policy has [no
+    /// limits](crate::Policy::unlimited).
     #[must_use]
     #[inline]
     pub fn is_allowed(&self) -> bool {
-        matches!(&self.finding, Finding::Decisions(decisions) if decisions.all_allow())
+        match &self.finding {
+            Finding::Decisions(decisions) => decisions.all_allow(),
+            finding => matches!(finding, Finding::NoLimit),
+        }
     }
 
     /// Whether limits are [enforced](crate::Enforcement) on the request's principal: one of those
@@ -322,7 +335,8 @@ impl Ruling {
             Finding::NoAccount(None)
             | Finding::NoStore
             | Finding::TooCostly(..)
-            | Finding::TooAmbiguous => &[],
+            | Finding::TooAmbiguous
+            | Finding::NoLimit => &[],
         }
     }
 
@@ -405,7 +419,8 @@ impl Ruling {
             Finding::NoAccount(None)
             | Finding::NoStore
             | Finding::TooCostly(..)
-            | Finding::TooAmbiguous => Box::default(),
+            | Finding::TooAmbiguous
+            | Finding::NoLimit => Box::default(),
         };
         (decisions, self.enforced)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bolna_rate_limit::policy::LimitBuilder;
 use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::values::Outcome;
 use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{Account, BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Quota};
 use http::{Method, Request};
@@ -169,6 +170,16 @@ fn an_account_without_limits_is_admitted_everywhere_and_costs_the_others_nothing
         assert_eq!(limiter.check_now(&staff, path), None, "{path}");
     }
     assert_eq!(now(limiter.usage(&staff)).unwrap(), []);
+    // Work by name, too, whether the limiter's policy knows the name or not.
+    for endpoint in [Endpoint::CALL, Endpoint::new("staff-only").unwrap()] {
+        let answered = now(limiter.check_endpoint(&staff, endpoint, 1).into_future()).unwrap();
+        let at_once = limiter.check_endpoint_now(&staff, endpoint, 1).unwrap();
+        let admitted = now(limiter.admit_endpoint(&staff, endpoint, 1).into_future()).unwrap();
+        for ruling in [answered, at_once, admitted.ruling] {
+            assert!(ruling.is_admitted() && ruling.is_allowed());
+            assert_eq!((ruling.outcome(), ruling.decisions()), (Outcome::Allowed, &[][..]));
+        }
+    }
     // Nothing was charged: the other customers have all of what is for everyone.
     let others = ["o-1", "o-2", "o-3", "o-4"].map(Account::organization);
     assert_eq!(others.map(|other| call(&limiter, &other, "/call")), [200, 200, 200, 429]);
@@ -197,7 +208,13 @@ fn the_plan_of_an_account_that_names_no_one_does_not_admit_it() {
     let exempt = Policy::builder().exempt(["/call"]).build().unwrap();
     for plan in [Policy::unlimited(), exempt] {
         for nobody in [Account::user(" "), Account::user("").in_organization("")] {
-            assert_eq!(call(&limiter, &nobody.with_policy(plan.clone()), "/call"), 401);
+            let nobody = nobody.with_policy(plan.clone());
+            assert_eq!(call(&limiter, &nobody, "/call"), 401);
+            let kinds = [
+                now(limiter.usage(&nobody)).unwrap_err().kind(),
+                now(limiter.refund(&nobody, Endpoint::CALL, 1)).unwrap_err().kind(),
+            ];
+            assert_eq!(kinds, ["no_principal"; 2]);
         }
     }
 }
