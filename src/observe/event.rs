@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Advice;
-use crate::policy::{PathChange, Policy};
+use crate::policy::{PathChange, Policy, Rule};
 use crate::store::StoreEvent;
 use crate::values::{Endpoint, Enforcement, LimitName, Scope};
 
@@ -120,7 +120,8 @@ impl Event {
     }
 }
 
-/// The most paths that the text of a changed policy names.
+/// The most limits and paths that the text of a changed policy names.
+const MOST_LIMITS: usize = 40;
 const MOST_PATHS: usize = 10;
 
 impl fmt::Display for Event {
@@ -132,13 +133,22 @@ impl fmt::Display for Event {
                     policy.limits().into_iter().map(|limit| limit.name()).collect::<Vec<_>>()
                 };
                 let new = names(to).into_iter().filter(|new| from.quota_of(*new).is_none());
-                let mut comma = "";
+                let (mut comma, mut named, mut more) = ("", 0, 0);
                 for name in names(from).into_iter().chain(new) {
-                    if terms(from, name) == terms(to, name) {
+                    let (old, new) = (terms(from, name), terms(to, name));
+                    if old == new {
                         continue;
                     }
-                    write!(f, "{comma}{name} {} -> {}", terms(from, name), terms(to, name))?;
+                    if named == MOST_LIMITS {
+                        more += 1;
+                        continue;
+                    }
+                    named += 1;
+                    write!(f, "{comma}{name} {old} -> {new}")?;
                     comma = ", ";
+                }
+                if more > 0 {
+                    write!(f, " and {more} more limits")?;
                 }
                 let changes = from.path_changes(to);
                 for PathChange { template, from, to } in changes.iter().take(MOST_PATHS) {
@@ -182,13 +192,12 @@ impl fmt::Display for Event {
 fn terms(policy: &Policy, name: LimitName) -> String {
     let Some(quota) = policy.quota_of(name) else { return "none".to_owned() };
     let mut terms = quota.to_string();
-    let limit = policy.limits().into_iter().find(|limit| limit.name() == name);
-    if let Some(scope) = limit.map(|limit| limit.scope()).filter(|it| *it != Scope::Account) {
+    let limit = policy.all_rules().find_map(|rule| rule.limit(name));
+    if let Some(scope) = limit.map(|(entry, _)| entry.scope()).filter(|it| *it != Scope::Account) {
         terms += &format!(" {}", scope.phrase());
     }
-    let has_it = |endpoint: &Endpoint| policy.limits_of(*endpoint).any(|it| it.name() == name);
-    let endpoints: Vec<_> =
-        policy.endpoints().map(|(endpoint, _)| endpoint).filter(has_it).collect();
+    let has_it = |rule: &&Rule| rule.limit(name).is_some();
+    let endpoints: Vec<_> = policy.rules().iter().filter(has_it).map(Rule::endpoint).collect();
     if endpoints.iter().any(|endpoint| name != *endpoint) {
         let names: Vec<_> = endpoints.iter().map(Endpoint::name).collect();
         terms += &format!(" on {}", names.join(" and "));

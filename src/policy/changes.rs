@@ -1,6 +1,6 @@
 //! How the paths of two policies differ.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Policy, lint};
 use crate::values::Endpoint;
@@ -18,10 +18,23 @@ impl Policy {
     /// move from one endpoint to another. What comes with a new endpoint, or went with one that is
     /// gone, is left out.
     pub(crate) fn path_changes<'a>(&'a self, to: &'a Self) -> Vec<PathChange<'a>> {
-        let templates = |policy: &'a Self| policy.0.paths.templates().into_iter().map(|it| it.0);
-        let all: BTreeSet<_> = templates(self).chain(templates(to)).collect();
+        let policies = [self, to];
+        let listed =
+            policies.map(|it| it.0.paths.templates().into_iter().collect::<BTreeMap<_, _>>());
+        let all: BTreeSet<_> = listed.iter().flat_map(BTreeMap::keys).copied().collect();
+        let deepest = all.iter().map(|it| it.split('/').count()).max().unwrap_or(1);
         let change = |template: &'a str| {
-            let path = lint::example(template, 1);
+            // Narrower templates may claim the paths of some depths. So this is a path that the
+            // template applies to in each policy that has it, and nothing changes without one.
+            let applies = |path: &String| {
+                let mut both = policies.iter().zip(&listed);
+                both.all(|(policy, listed)| {
+                    listed.get(template).is_none_or(|to| policy.bills(path, *to))
+                })
+            };
+            let depths = if template.contains("{*") { deepest } else { 1 };
+            let path =
+                (1..=depths).rev().map(|depth| lint::example(template, depth)).find(applies)?;
             let change =
                 PathChange { template, from: self.endpoint_of(&path), to: to.endpoint_of(&path) };
             let both_know = |endpoint: Endpoint| {

@@ -81,15 +81,18 @@ impl Policy {
     /// Whether the template applies to some path. If it ends in `{*name}`, narrower templates may
     /// claim all paths of some depths, so each depth is tried.
     fn matches(&self, template: &str, billing: Billing, deepest: usize) -> bool {
-        (1..=deepest).any(|depth| {
-            let charged = self.charged(&example(template, depth));
-            match billing {
-                Billing::Exempt => charged == Charged::Exempt,
-                Billing::Endpoint(index) => {
-                    matches!(charged, Charged::TooMany(_)) || charged.indices().contains(&index)
-                }
+        (1..=deepest).any(|depth| self.bills(&example(template, depth), billing))
+    }
+
+    /// Whether a path is charged to that, be it to others as well.
+    pub(super) fn bills(&self, path: &str, billing: Billing) -> bool {
+        let charged = self.charged(path);
+        match billing {
+            Billing::Exempt => charged == Charged::Exempt,
+            Billing::Endpoint(index) => {
+                matches!(charged, Charged::TooMany(_)) || charged.indices().contains(&index)
             }
-        })
+        }
     }
 
     /// Whether a path other than `/` is charged to `default`, or is exempt. `/` does not count:

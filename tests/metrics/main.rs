@@ -144,6 +144,19 @@ fn every_limit_is_counted_by_what_it_says_whether_it_is_the_only_one_or_not() {
 }
 
 #[test]
+fn refusals_by_address_begin_with_0_too() {
+    let (snapshotter, ()) = recorded(async || {
+        let policy = Policy::bolna().unidentified_quota(Quota::per_hour(2)).build().unwrap();
+        let layer = BolnaRateLimitLayer::with_policy(policy);
+        layer.limiter().observe(Metrics::new());
+        assert_eq!(send(&mut layer.layer(tower::service_fn(ok)), "/call", None).await, 401);
+    });
+    let read = read(&snapshotter);
+    let none = "decisions_total{endpoint=(none),mode=enforced,outcome=limited}";
+    assert_eq!(read.get(none), Some(&0.0), "{read:?}");
+}
+
+#[test]
 fn what_a_candidate_says_is_counted_beside_what_is_enforced() {
     let (snapshotter, ()) = recorded(async || {
         let limiter = Limiter::new(two_calls());

@@ -289,6 +289,13 @@ fn all_observers_are_told_through_whichever_clone_they_were_added() {
     assert_eq!((first.events().len(), second.events().len()), (1, 1));
 }
 
+fn more_than_forty(limit: u32) -> PolicyBuilder {
+    (0..45).fold(Policy::builder(), |policy, number| {
+        let path = format!("/many/{number}");
+        policy.endpoint(format!("many-{number}"), Quota::per_minute(limit), [path])
+    })
+}
+
 #[test]
 fn a_policy_that_charges_paths_otherwise_is_not_told_as_the_same() {
     let (limiter, _clock) = stopped_limiter(Policy::default());
@@ -323,6 +330,39 @@ fn a_policy_that_charges_paths_otherwise_is_not_told_as_the_same() {
     let text = said_of(moved.clone().stripped_prefix("/api").exempt(pages()));
     assert!(text.starts_with("path /page-10 default -> exempt, path /page-11 "), "{text}");
     assert!(text.ends_with("path /page-19 default -> exempt and 5 more paths"), "{text}");
+    // Narrower templates may claim some paths of a template: then another of its paths tells.
+    let three = |search: &[&str], call: &[&str], jobs: &[&str]| {
+        let minute = Quota::per_minute(60);
+        Policy::builder()
+            .endpoint("search", minute, search.iter().copied())
+            .endpoint("call", minute, call.iter().copied())
+            .endpoint("jobs", minute, jobs.iter().copied())
+    };
+    for (from, to, expected) in [
+        (
+            three(&["/{*rest}"], &["/call"], &["/jobs"]),
+            three(&["/{*rest}"], &["/call", "/{one}"], &["/jobs"]),
+            "path /{one} search -> call",
+        ),
+        (
+            three(&["/{*rest}", "/search"], &["/call", "/{one}"], &["/jobs"]),
+            three(&["/search"], &["/call", "/{one}"], &["/jobs", "/{*rest}"]),
+            "path /{*rest} search -> jobs",
+        ),
+        (
+            three(&["/search"], &["/call"], &["/jobs"]).exempt(["/x/{*rest}"]),
+            three(&["/search"], &["/call", "/x/{one}"], &["/jobs"]).exempt(["/x/{*rest}"]),
+            "path /x/{one} exempt -> call",
+        ),
+    ] {
+        said_of(from);
+        assert_eq!(said_of(to), expected);
+    }
+    said_of(more_than_forty(1));
+    let text = said_of(more_than_forty(2));
+    assert_eq!(text.matches(" -> ").count(), 40, "{text}");
+    assert!(text.ends_with(" and 5 more limits"), "{text}");
+    said_of(moved.clone().stripped_prefix("/api").exempt(pages()));
     // What a new endpoint brings with it is told as that endpoint.
     let more = moved.stripped_prefix("/api").exempt(pages());
     assert_eq!(

@@ -1520,3 +1520,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_about_an_unknown_endpoint_names_at_most_sixteen() {
+    let endpoint = |number: u32| {
+        format!(
+            "[[endpoint]]\nname = \"named-{number}\"\nlimit = 1\nper = \"minute\"\n\
+             paths = [\"/named/{number}\"]\n"
+        )
+    };
+    let endpoints = (0..30).map(endpoint).collect::<String>();
+    let shared = "[[shared]]\nname = \"d\"\nlimit = 9\nper = \"day\"\nendpoints = [\"x\"]\n";
+    let error = Policy::from_toml(&format!("base = \"empty\"\n{endpoints}{shared}")).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("the names are named-0, named-1, "), "{text}");
+    assert!(text.ends_with(", named-15 and 15 more"), "{text}");
+}

@@ -231,7 +231,7 @@ impl ClientAddress {
 
 /// Each address is billed by itself, as an account is, so that each limit of an account applies to
 /// it. No request is unidentified then. All requests of which no address is found are billed
-/// together, and no advice such as BRL011 says so.
+/// together, which is reported as [BRL011](crate::observe::Advice::AddressUnknown).
 ///
 /// Their buckets count as those of accounts do. To bound the memory that a client with very many
 /// addresses can fill, set [`max_buckets`](crate::store::MemoryStore::max_buckets).

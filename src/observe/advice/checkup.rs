@@ -100,6 +100,7 @@ impl Observers {
         if (is_early || sample == Sample::Chosen) && policy.is_same(active) {
             self.count_exempt(false, sample);
         }
+        self.check_address(principal);
         // The endpoint's own limit.
         let own = ruling.decisions().first()?;
         if seen.is_preflight() {
@@ -161,8 +162,10 @@ impl Observers {
         let checkup = &self.checkup;
         checkup.is_identified.store(true, Ordering::Relaxed);
         self.print_oddities(active);
-        // A policy of the account's own may well exempt all that it asks for.
-        if account.policy().is_none() && !exemptions::is_file(path) {
+        // A policy of the account's own may well exempt all that it asks for, and the limiter's may
+        // be without limits by intention.
+        let may_be_wrong = account.policy().is_none() && active.endpoints().next().is_some();
+        if may_be_wrong && !exemptions::is_file(path) {
             self.count_exempt(true, sample);
         }
     }

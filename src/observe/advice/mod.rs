@@ -190,12 +190,13 @@ pub enum Advice {
         /// The name of the limit.
         limit: LimitName,
     },
-    /// **BRL011.** The policy limits unidentified requests by their address, and no address of such
-    /// a request is known. All of them share one bucket then.
+    /// **BRL011.** Requests are limited by their address, and no address of such a request is
+    /// known. All of them share one bucket then.
     ///
     /// Tell the layer where the address is:
-    /// [`client_address`](crate::BolnaRateLimitLayer::client_address). With axum's `ConnectInfo`,
-    /// serve the router with `into_make_service_with_connect_info`.
+    /// [`client_address`](crate::BolnaRateLimitLayer::client_address) for unidentified requests, or
+    /// a [`ClientAddress`](crate::layer::ClientAddress) in `identify_with`. With axum's
+    /// `ConnectInfo`, serve the router with `into_make_service_with_connect_info`.
     AddressUnknown,
     /// **BRL012.** Requests ask for paths that would belong to an endpoint, but they lack the
     /// beginning of its template or have a prefix before it, and no request has reached the
@@ -375,9 +376,9 @@ impl fmt::Display for Advice {
                  so they have no effect; check the name"
             ),
             Self::AddressUnknown => f.write_str(
-                "no address of an unidentified request is known, so all of them share one limit; \
-                 set client_address on the layer, and serve the router so that its closure finds \
-                 the address",
+                "no address of a request that is limited by its address is known, so all such \
+                 requests share one limit; set client_address on the layer, or give identify_with \
+                 a ClientAddress, and serve the router so that its closure finds the address",
             ),
             Self::EndpointNotReached { requests, endpoint, template, missing: Some(missing) } => {
                 write!(

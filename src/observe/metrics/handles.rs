@@ -143,7 +143,9 @@ impl Handles {
         };
         // Prometheus does not see an increase in the first value of a counter. So refusals begin
         // with 0 once the endpoint has a request.
-        if ruling.outcome() == Outcome::Allowed {
+        let is_by_address =
+            ruling.outcome() == Outcome::Unidentified && !ruling.decisions().is_empty();
+        if ruling.outcome() == Outcome::Allowed || is_by_address {
             counter(Outcome::Limited).increment(0);
         }
         counter(ruling.outcome())

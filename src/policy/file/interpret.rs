@@ -10,6 +10,9 @@ use crate::policy::limit::{LimitBuilder, QuotaDraft};
 use crate::policy::{Policy, PolicyBuilder, PolicyError};
 use crate::values::{Endpoint, Excerpt};
 
+/// The most names of endpoints that an error lists.
+const MOST_NAMES: usize = 16;
+
 pub(super) fn policy(document: &Node) -> Result<Policy, Mistake> {
     let table = DocumentTable::of(document, "the policy".to_owned(), keys::POLICY)?;
     // An editor may leave an empty file behind for a moment while it writes.
@@ -178,7 +181,12 @@ impl<'a> PolicyDraft<'a> {
             if self.builder.quota_of(endpoint).is_none() {
                 let (endpoint, limit) = (Excerpt::of(endpoint), &setting.name);
                 let rule = "neither the base nor the file has an endpoint of that name";
-                let names = self.builder.endpoint_names().join(", ");
+                let names = self.builder.endpoint_names();
+                let more = names.len().saturating_sub(MOST_NAMES);
+                let mut names = names[..names.len() - more].join(", ");
+                if more > 0 {
+                    names += &format!(" and {more} more");
+                }
                 let message = format!(
                     "endpoint {endpoint:?} of limit {limit:?}: {rule}; the names are {names}"
                 );

@@ -223,7 +223,29 @@ async fn an_unknown_address_is_reported_once() {
     send(&BolnaRateLimitLayer::with_limiter(limiter), from("192.0.2.1", None)).await;
     let events = events.lock().unwrap();
     assert_eq!(events.len(), 1);
-    assert!(events[0].starts_with("BRL011: no address of an unidentified request is known"));
+    assert!(
+        events[0].starts_with("BRL011: no address of a request that is limited by its address")
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_address_that_is_billed_is_reported_too() {
+    let (limiter, _) = stopped_limiter(Policy::default());
+    let events = Arc::new(Mutex::new(Vec::new()));
+    limiter.on_event({
+        let events = Arc::clone(&events);
+        move |event| events.lock().unwrap().push(event.to_string())
+    });
+    let layer = BolnaRateLimitLayer::with_limiter(limiter)
+        .identify_with(ClientAddress::of_peer(|head| head.extensions.get::<IpAddr>().copied()));
+    send(&layer, from("192.0.2.1", None)).await;
+    assert_eq!(*events.lock().unwrap(), [""; 0]);
+    let mut nowhere = from("192.0.2.1", None);
+    nowhere.extensions_mut().clear();
+    send(&layer, nowhere).await;
+    let events = events.lock().unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].starts_with("BRL011: "), "{events:?}");
 }
 
 #[test]
