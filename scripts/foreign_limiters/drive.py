@@ -14,6 +14,7 @@ import pathlib
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -70,22 +71,33 @@ class Result:
             f"{self.gap:>7.1f}"
         )
 
-    def broken(self):
-        """The promises that are not kept."""
+    def lost(self):
+        """The promises about each single call that are not kept."""
         lost = {"handed back": self.handed_back, "not sent": self.not_sent, "failed": self.failed}
         for what, count in lost.items():
             if count:
                 yield f"{count} {what}" + (f" ({self.problem})" if self.problem else "")
         if self.placed == self.row.calls and self.ratio < LEAST_TIME:
             yield f"{self.ratio:.2f} of the least time: the limiter does not limit"
-        if not self.row.bounded:
-            return
-        if self.row.processes == 1 and self.per_call > MOST_REQUESTS:
-            yield f"{self.per_call:.2f} requests a call"
-        if self.row.processes == 1 and self.seconds > self.row.most():
-            yield f"{self.ratio:.2f} of the least time"
-        if self.unfair > MOST_UNFAIR:
-            yield f"mean waits {self.unfair:.1f} apart"
+
+
+def beyond(results):
+    """The bounds on a job as a whole that the median of these runs of one row breaks."""
+    row = results[0].row
+    if not row.bounded:
+        return
+
+    def typical(measure):
+        return statistics.median(measure(result) for result in results)
+
+    per_call, seconds = typical(lambda it: it.per_call), typical(lambda it: it.seconds)
+    unfair = typical(lambda it: it.unfair)
+    if row.processes == 1 and per_call > MOST_REQUESTS:
+        yield f"{per_call:.2f} requests a call"
+    if row.processes == 1 and seconds > row.most():
+        yield f"{seconds / max(row.least(), 1e-3):.2f} of the least time"
+    if unfair > MOST_UNFAIR:
+        yield f"mean waits {unfair:.1f} apart"
 
 
 class Run:
@@ -212,7 +224,7 @@ def main():
     run = Run(options.folder, options.trace)
     shutil.rmtree(run.folder / "running", ignore_errors=True)
     print(COLUMNS)
-    broken = []
+    broken, doubtful = [], []
     executor = concurrent.futures.ThreadPoolExecutor
     with executor(BUSY) as busy, executor(FEW) as few, executor(len(chosen)) as idle:
         futures = []
@@ -223,11 +235,23 @@ def main():
             for future in concurrent.futures.as_completed(futures):
                 result = future.result()
                 print(result.line(), flush=True)
-                broken += ((result.row.name, promise) for promise in result.broken())
+                broken += ((result.row.name, promise) for promise in result.lost())
+                if any(beyond([result])):
+                    doubtful.append(result)
         except BaseException:
             run.stop()
             busy.shutdown(wait=False, cancel_futures=True)
             raise
+    # What a server and a machine do varies from run to run, and a run may just exceed a bound.
+    if doubtful:
+        print("\nagain, since a bound was exceeded; the median of three runs counts:")
+    for first in doubtful:
+        runs = [first]
+        for _ in range(2):
+            runs.append(run.run(first.row))
+            print(runs[-1].line(), flush=True)
+            broken += ((first.row.name, promise) for promise in runs[-1].lost())
+        broken += ((first.row.name, promise) for promise in beyond(runs))
     if broken:
         print("\nnot as promised:")
         for name, promise in broken:
