@@ -131,7 +131,7 @@ impl PathTable {
     /// A table of which all paths are exempt, however they are spelled.
     pub(crate) fn exempt() -> Self {
         let default = Billing::Exempt;
-        let tree = TreeBuilder::new().build(default).expect("no templates do not overlap");
+        let tree = TreeBuilder::new().build(default).expect("no template can overlap another");
         Self { tree, spellings: Spellings::ALL, prefixes: Vec::new(), default }
     }
 
