@@ -52,6 +52,18 @@ fn an_exemption_that_matches_nearly_all_requests_is_reported_after_a_thousand_of
 }
 
 #[test]
+fn a_policy_without_limits_is_meant_so() {
+    let (layer, witness) = watched(Policy::unlimited());
+    check(&layer, &Account::user("u"), thousand(1000).cycle().take(3000));
+    assert_eq!(witness.diagnoses(), []);
+    // So is the plan of an account, whatever the policy of the limiter exempts.
+    let (layer, witness) = watched(policy());
+    let staff = Account::user("u").with_policy(Policy::unlimited());
+    check(&layer, &staff, thousand(1000).cycle().take(3000));
+    assert_eq!(witness.diagnoses(), []);
+}
+
+#[test]
 fn too_wide_an_exemption_is_found_late() {
     let (layer, witness) = watched(Policy::default());
     check(&layer, &Account::user("u"), ["/call", "/v2/batches"].repeat(1500));
