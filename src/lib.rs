@@ -46,12 +46,12 @@
 //! |---|---|
 //! | How do I begin? Where does the layer belong? | [start](guide::start) |
 //! | Who is calling? | [callers](guide::callers), [`Account`], [`Identify`](layer::Identify) |
-//! | What does "500 per minute" mean? How do I set other limits? | [limits](guide::limits), [`Policy`], [`PolicyBuilder`](policy::PolicyBuilder) |
-//! | What does the caller see? | [responses](guide::responses), [`Refusal`](layer::Refusal), [`Dialect`](layer::Dialect) |
+//! | What does "500 per minute" mean? How do I change it? | [limits](guide::limits), [`Policy`] |
+//! | What does the caller see? | [responses](guide::responses), [`Refusal`](layer::Refusal) |
 //! | How do replicas share a limit? | [replicas](guide::replicas), [`store`] |
-//! | How do I try, change and watch limits, and help a caller? | [production](guide::production), [`Limiter`], [`Enforcement`], [`observe`] |
+//! | How do I try, change and watch limits? | [production](guide::production), [`Limiter`] |
 //! | How do I keep my client from being refused? | [client](guide::client) |
-//! | How do I test my application? | [testing](guide::testing), [`ManualClock`](values::clock::ManualClock) |
+//! | How do I test my application? | [testing](guide::testing), [`Limiter::with_clock`] |
 //! | What is wrong? | [troubleshooting](guide::troubleshooting) |
 //!
 //! The [`guide`] lists all chapters, and the README of the folder `examples` all examples by task.
