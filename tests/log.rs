@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bolna_rate_limit::observe::Log;
-use bolna_rate_limit::store::MemoryStore;
+use bolna_rate_limit::store::{Breaker, MemoryStore};
 use bolna_rate_limit::values::clock::ManualClock;
 use bolna_rate_limit::{
     Account, BolnaRateLimitLayer, Endpoint, Enforcement, Limiter, Policy, Principal, Quota,
@@ -213,4 +213,16 @@ fn changed_limits_are_logged_at_info_and_a_full_store_or_a_wrong_setting_at_warn
         lines[1].contains("code=\"BRL006\"") && lines[1].contains("help=\"https://docs.rs/"),
         "{lines:?}"
     );
+}
+
+#[test]
+fn the_kind_of_the_cause_is_a_field_when_the_store_is_lost() {
+    let limiter = Limiter::with_store(Policy::default(), Breaker::new(MemoryStore::new())).unwrap();
+    limiter.observe(Log::new());
+    let lines = logged(Level::INFO, || limiter.store().open());
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with(" WARN bolna_rate_limit: "), "{lines:?}");
+    assert!(lines[0].contains(" event=\"store_lost\" kind=\"by_hand\" "), "{lines:?}");
+    let lines = logged(Level::INFO, || limiter.store().close());
+    assert!(!lines[0].contains("kind="), "{lines:?}");
 }

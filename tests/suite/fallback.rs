@@ -9,13 +9,15 @@ use bolna_rate_limit::store::{
     Reply, Store, StoreError,
 };
 use bolna_rate_limit::values::clock::ManualClock;
-use bolna_rate_limit::{Decision, Endpoint, Principal, Quota};
+use bolna_rate_limit::{
+    BolnaRateLimitLayer, Decision, Endpoint, Limiter, Policy, Principal, Quota,
+};
 use tokio_test::assert_ready;
 use tokio_test::task::spawn;
 
 use crate::bucket::{Bucket, OneBucket, one};
 use crate::deferred::{Answers, DeferredStore};
-use crate::support::{now, organization};
+use crate::support::{call_by, now, organization, send, text as text_of};
 
 const INTERVAL: Duration = Duration::from_millis(120);
 const NANOSECOND: Duration = Duration::from_nanos(1);
@@ -489,4 +491,26 @@ fn where_there_is_no_room_to_remember_the_check_fails() {
     let bucket = Bucket::new(&other, Endpoint::CALL, quota(10));
     assert!(now(replica.check_one(bucket)).is_err());
     assert!(decide(&replica, &organization("o"), quota(10)).is_allowed());
+}
+
+#[test]
+fn a_refusal_names_the_share_as_a_part_of_the_limit_if_it_is_a_whole_number() {
+    let expected = [
+        (2, "\"call\";q=250;w=60", "The quota of 250 requests per minute for endpoint call"),
+        (3, "\"call\";q=166;w=60", "The quota of 500 requests per 180 seconds for endpoint call"),
+        (5, "\"call\";q=100;w=60", "The quota of 100 requests per minute for endpoint call"),
+    ];
+    for (replicas, field, text) in expected {
+        let (replica, _clock) = lone(replicas);
+        lose(std::slice::from_ref(&replica));
+        let limiter = Limiter::with_store(Policy::default(), replica).unwrap();
+        let layer = BolnaRateLimitLayer::with_limiter(limiter);
+        let refused = (0..)
+            .map(|_| now(send(&layer, call_by("u", "o"))))
+            .find(|response| response.status() == 429)
+            .unwrap();
+        assert_eq!(refused.headers()["ratelimit-policy"], field);
+        let body = now(text_of(refused));
+        assert!(body.contains(text), "{body}");
+    }
 }

@@ -157,6 +157,24 @@ async fn a_renderer_sees_the_wait_that_is_told_and_can_look_up_the_true_one() {
 }
 
 #[tokio::test]
+async fn a_renderer_sees_the_wait_in_milliseconds_rounded_up() {
+    let policy = Policy::bolna().quota("call", Quota::per_minute(1)).build().unwrap();
+    let (limiter, clock) = stopped_limiter(policy);
+    let own = BolnaRateLimitLayer::with_limiter(limiter).render_refusals(|refusal| {
+        Response::builder().status(429).body(format!("{:?}", refusal.wait_ms())).unwrap()
+    });
+    assert_eq!(send(&own, call_by("u", "o")).await.status(), StatusCode::OK);
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(refused(&own, call_by("u", "o")).await.1, "Some(60000)");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(refused(&own, call_by("u", "o")).await.1, "Some(59999)");
+    let mut nobody = call_by("u", "o");
+    nobody.extensions_mut().clear();
+    let unidentified = text(send(&own, nobody).await).await;
+    assert_eq!(unidentified, "None");
+}
+
+#[tokio::test]
 async fn refusals_without_a_limit_are_as_ever() {
     let lost = Limiter::with_store(Policy::default(), lost_store()).unwrap();
     for cap in [Duration::ZERO, HOUR] {

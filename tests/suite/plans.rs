@@ -262,3 +262,28 @@ fn each_method_can_have_a_plan_of_its_own_and_all_others_share_default() {
     assert_eq!(statuses(Method::DELETE, "/jobs"), [200, 200, 429, 429]);
     assert_eq!(statuses(Method::GET, "/about"), [429, 429, 429, 429]);
 }
+
+/// The table of the guide's chapter on production.
+#[test]
+fn what_is_left_after_a_change_is_the_share_that_was_left_before() {
+    for (spent, to, left) in [
+        (250, Quota::per_minute(1000), 500),
+        (500, Quota::per_minute(1000), 0),
+        (250, Quota::per_day(20_000), 19_993),
+    ] {
+        let (limiter, clock) = stopped_limiter(Policy::default());
+        assert!((0..spent).all(|_| call(&limiter, &account(), "/call") == 200));
+        limiter.set_policy(calls(to)).unwrap();
+        assert_eq!(left_of(&limiter), left);
+        if left == 0 {
+            clock.advance(Duration::from_millis(60) - NANOSECOND);
+            assert_eq!(left_of(&limiter), 0);
+            clock.advance(NANOSECOND);
+            assert_eq!(left_of(&limiter), 1);
+        }
+    }
+}
+
+fn left_of(limiter: &Limiter<MemoryStore<ManualClock>>) -> u32 {
+    left(limiter, &account()).remaining()
+}

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use bolna_rate_limit::{BolnaRateLimit, BolnaRateLimitLayer, Limiter};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
@@ -302,5 +304,27 @@ services! {
         });
         spawn_ready: SpawnReadyLayer::new();
         unsync_boxed: layer_fn(UnsyncBoxService::<Request<Body>, _, _>::new);
+    }
+}
+
+/// What the guide says of routes that must not be limited, and of `merge`.
+#[tokio::test]
+async fn in_axum_a_route_after_the_layer_is_free_and_merge_frees_unmatched_paths() {
+    let limited = || Router::new().route("/call", get(async || "called"));
+    let layered = || limited().layer(BolnaRateLimitLayer::new());
+    let metrics = || Router::new().route("/metrics", get(async || "metrics"));
+    let with_fallback = limited().fallback(async || StatusCode::NOT_FOUND);
+    let with_fallback = with_fallback.layer(BolnaRateLimitLayer::new());
+    for (app, unmatched) in [
+        (layered().route("/metrics", get(async || "metrics")), 401),
+        (layered().merge(metrics()), 404),
+        (with_fallback.merge(metrics()), 401),
+    ] {
+        let mut statuses = Vec::new();
+        for path in ["/call", "/metrics", "/nothing", "/%63all"] {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            statuses.push(app.clone().oneshot(request).await.unwrap().status().as_u16());
+        }
+        assert_eq!(statuses, [401, 200, unmatched, unmatched]);
     }
 }
